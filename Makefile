@@ -1,0 +1,62 @@
+# Every target makes .venv when it is missing. Variables: PYTHON, WORKERS, ARGS.
+
+PYTHON ?= python3
+WORKERS ?= 2
+ARGS ?=
+
+PIP = .venv/bin/python -m pip --quiet --disable-pip-version-check --no-input
+comma = ,
+
+.DEFAULT_GOAL = help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test lint clean
+
+help:
+	@echo "make demo    train four models of digits, compare them, write runs/demo/report.html"
+	@echo "make test    run the tests         (WORKERS=2, ARGS='-k name')"
+	@echo "make lint    check style and types"
+	@echo "make clean   remove .venv, caches and builds; runs/ stays"
+	@echo
+	@echo "The first call sets up .venv with $(PYTHON); choose another by PYTHON=python3.12."
+
+demo: .venv/.lnz-app
+	.venv/bin/lnz demo $(ARGS)
+
+# Most of the tests' time is compilation: the cache makes a repeated run quick.
+test: .venv/.lnz-app-test
+	JAX_COMPILATION_CACHE_DIR='$(CURDIR)/.cache/jax' JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.2 \
+		.venv/bin/python -m pytest -n $(WORKERS) $(ARGS)
+
+lint: .venv/.lnz-app-test-lint
+	.venv/bin/python -m ruff check
+	.venv/bin/python -m ruff format --check
+	.venv/bin/basedpyright
+
+clean:
+	rm -rf .venv .cache .pytest_cache .ruff_cache build dist
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# .venv/.lnz-app-test is the stamp of `pip install -e .[app,test]`; a larger set of extras stamps the smaller ones too.
+.venv/.lnz-%: pyproject.toml $(wildcard constraints-*.txt)
+	@set -e; \
+	if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then \
+		$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+			{ echo "lnz needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is none of them. Try: make PYTHON=python3.12" >&2; exit 1; }; \
+		echo "Setting up .venv (once; a few minutes)"; \
+		$(PYTHON) -m venv .venv; \
+	else \
+		echo "Updating .venv"; \
+	fi; \
+	version=$$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	case $$version in 3.13) pins=constraints-3.12.txt ;; *) pins=constraints-$$version.txt ;; esac; \
+	if [ -f $$pins ]; then \
+		constrain="--constraint $$pins"; \
+	else \
+		echo "There is no $$pins: installing the newest versions, which may be untested"; \
+		constrain=; \
+	fi; \
+	$(PIP) install --prefer-binary $$constrain --editable '.[$(subst -,$(comma),$*)]'; \
+	case $* in app-test*) touch .venv/.lnz-app ;; esac; \
+	case $* in app-test-*) touch .venv/.lnz-app-test ;; esac; \
+	touch $@

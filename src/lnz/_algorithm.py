@@ -1,0 +1,62 @@
+"""The interfaces of algorithms. None of them knows a model; each acts on densities or on these interfaces."""
+
+from abc import abstractmethod
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ._density import AbstractDensity, AbstractModel
+
+
+class AbstractSampler(eqx.Module):
+    """A Markov chain that leaves a density invariant.
+
+    The density is an argument of `step`, never a closure, because annealing and persistent chains change
+    it at every step; `refresh` must be called whenever it changed. All methods act on ONE chain: use
+    `jax.vmap` with split keys for many.
+    """
+
+    @abstractmethod
+    def init(self, key: PRNGKeyArray, density: AbstractDensity, position: Array) -> Any:
+        """The state of a chain at `position`; its attribute `position` is what was sampled."""
+
+    @abstractmethod
+    def refresh(self, density: AbstractDensity, state: Any) -> Any:
+        """The state with everything cached about an earlier density made anew for this one."""
+
+    @abstractmethod
+    def step(self, key: PRNGKeyArray, density: AbstractDensity, state: Any) -> tuple[Any, dict[str, Array]]:
+        """One transition, and named diagnostics such as the acceptance probability."""
+
+
+class AbstractObjective(eqx.Module):
+    """A loss whose gradient trains a model, with the state that it carries from step to step."""
+
+    @abstractmethod
+    def init(self, key: PRNGKeyArray, model: AbstractModel, data: Any) -> Any:
+        """The state at the start (persistent chains, say); `()` if there is none."""
+
+    @abstractmethod
+    def loss(
+        self, key: PRNGKeyArray, model: Any, state: Any, batch: Any
+    ) -> tuple[Float[Array, ""], tuple[Any, dict[str, Float[Array, ""]]]]:
+        """The loss to differentiate, the next state, and named parts in nats per example.
+
+        For likelihood-free gradients (contrastive divergence) the loss is a surrogate of which only the
+        gradient means something; the docstring says so, and the parts are what to look at.
+        """
+
+
+class AbstractMethod(eqx.Module):
+    """How a model is trained: what `fit` repeats."""
+
+    @abstractmethod
+    def init(self, key: PRNGKeyArray, model: Any, data: Any) -> tuple[Any, Any]:
+        """The model with what it must know of the data, and the state of the method."""
+
+    @abstractmethod
+    def step(
+        self, key: PRNGKeyArray, model: Any, state: Any, batch: Any
+    ) -> tuple[Any, Any, dict[str, Float[Array, ""]]]:
+        """One update: model, state and named metrics in nats per example."""

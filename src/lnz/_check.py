@@ -1,0 +1,63 @@
+"""Checks of arguments that every verb shares."""
+
+import difflib
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jaxtyping import Array, PRNGKeyArray
+
+
+def check_key(key: Any) -> PRNGKeyArray:
+    """`key`, or an error that says how to make one."""
+    is_typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    is_legacy = isinstance(key, jax.Array) and key.dtype == jnp.uint32 and key.shape[-1:] == (2,)
+    if not (is_typed or is_legacy):
+        got = f"the number {key}" if isinstance(key, int) else f"{type(key).__name__}"
+        seed = key if isinstance(key, int) else 0
+        raise TypeError(f"`key` must be a JAX random key; got {got}. Try `jax.random.key({seed})`.")
+    if key.ndim != (0 if is_typed else 1):
+        raise ValueError(f"`key` must be one key; got an array of {key.shape[0]}. Pick one, `key[0]`.")
+    return key
+
+
+def is_false(condition: Array | bool) -> bool:
+    """Whether a condition is known to fail; inside a compiled function, where it is not known, it is not."""
+    return not isinstance(condition, Tracer) and not bool(condition)
+
+
+def as_floats(x: Any) -> Array:
+    """`x` (numbers, lists, NumPy or JAX) as an array of floating-point numbers, in its own precision if it has one."""
+    x = jnp.asarray(x)
+    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
+
+
+def check_positive(value: Any, argument: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(f"`{argument}` must be a whole number, at least 1; got {value!r}.")
+    return int(value)
+
+
+def check_has_data(data: Array | None, user: str) -> Array:
+    if data is None:
+        raise ValueError(f"`{user}` learns from data; `fit` got `data=None`. Pass examples `[n, ...]`.")
+    return data
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
+    """The sentence for a name that does not exist, with the nearest that does."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"Unknown {what} {name!r}.{hint} Known: {', '.join(known)}."
+
+
+def model_dtype(model: Any):
+    """The floating-point type that a model computes with: that of its first such array."""
+    for leaf in jax.tree.leaves(model):
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.floating):
+            return leaf.dtype
+    return jnp.result_type(float)

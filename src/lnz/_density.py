@@ -1,0 +1,275 @@
+"""Densities, distributions and paths between them: what every algorithm acts on."""
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ._estimate import Estimate
+from ._register import register
+from ._space import AbstractSpace
+
+if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
+    from typing import ClassVar as AbstractVar
+else:
+    from equinox import AbstractVar
+
+
+class AbstractNormalizer(eqx.Module):
+    """An algorithm for `log int exp(density.log_density(x)) dx`."""
+
+    @abstractmethod
+    def __call__(self, key: PRNGKeyArray, density: "AbstractDensity") -> Estimate:
+        """The log normaliser of `density` in nats, with its error and the direction of its bias."""
+
+
+class AbstractDensity(eqx.Module):
+    """A density known up to a constant, on one space.
+
+    `space` says where one example lives and which base measure the density is with respect to.
+    """
+
+    space: AbstractVar[AbstractSpace]
+
+    @abstractmethod
+    def log_density(self, x: Array) -> Float[Array, ""]:
+        """`log p~(x)` of ONE example in nats, up to the log normaliser."""
+
+    @abstractmethod
+    def path(self) -> "AbstractPath":
+        """A way from a normalised distribution that can be sampled to this density."""
+
+
+class AbstractPath(eqx.Module):
+    """A family of densities from `start` (beta = 0) to a target (beta = 1).
+
+    Annealing lives here and nowhere else: samplers see only `at(beta)`. The density `at(0)` is
+    `start`, normalised; `at(1)` is the target, with the target's own constant.
+    """
+
+    start: AbstractVar["AbstractDistribution"]
+
+    @abstractmethod
+    def at(self, beta: Float[Array, ""] | float) -> AbstractDensity:
+        """The density at inverse temperature `beta` in [0, 1], with model arrays left unscaled.
+
+        (A weight matrix scaled for each chain would turn one matrix product into a batch of them.)
+        """
+
+    @abstractmethod
+    def log_ratio(self, beta0: Float[Array, ""] | float, beta1: Float[Array, ""] | float, x: Array) -> Float[Array, ""]:
+        """`at(beta1).log_density(x) - at(beta0).log_density(x)` in nats, without cancelling digits.
+
+        This is the weight of annealed importance sampling: with 100,000 temperatures each increment is
+        a hundred-thousandth of a difference of hundreds, so plain subtraction in float32 is not enough.
+        """
+
+
+class AbstractModel(eqx.Module):
+    """An explicit generative model of examples in `space`.
+
+    Its log-likelihood is a numerator, one for each example, minus a denominator shared by all:
+    `log p(x) = log int p~(x, z) dz - log int int p~(x, z) dz dx`.
+    """
+
+    space: AbstractVar[AbstractSpace]
+
+    @abstractmethod
+    def log_numerator(self, key: PRNGKeyArray, x: Array, method: AbstractNormalizer | None = None) -> Estimate:
+        """`log int p~(x, z) dz` of ONE example; `method` is used where the integral is hard."""
+
+    @abstractmethod
+    def log_denominator(self, key: PRNGKeyArray, method: AbstractNormalizer | None = None) -> Estimate:
+        """`log int int p~(x, z) dz dx`; `method` is used where the integral is hard."""
+
+
+class AbstractDistribution(AbstractDensity, AbstractModel):
+    """A normalised density that can be sampled: numerator and denominator are exact."""
+
+    @property
+    @abstractmethod
+    def reparameterised(self) -> bool:
+        """Whether draws are differentiable functions of the parameters, so that their gradient is an unbiased one."""
+
+    @abstractmethod
+    def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
+        """`log p(x)` of ONE example in nats, with respect to `space.base_measure`.
+
+        `key` is needed only by distributions whose log-density is itself estimated.
+        """
+
+    @abstractmethod
+    def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Array:
+        """Independent draws `[*shape, *space.shape]`; one key draws the whole batch."""
+
+    @abstractmethod
+    def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
+        """Draws with their log-probabilities, sharing the work of both where that saves any."""
+
+    def log_density(self, x: Array) -> Float[Array, ""]:
+        return self.log_prob(x)
+
+    def path(self) -> AbstractPath:
+        return GeometricPath(self, self)
+
+    def log_numerator(self, key: PRNGKeyArray, x: Array, method: AbstractNormalizer | None = None) -> Estimate:
+        return Estimate.exact(self.log_prob(x))
+
+    def log_denominator(self, key: PRNGKeyArray, method: AbstractNormalizer | None = None) -> Estimate:
+        return Estimate.exact(jnp.zeros((), jnp.result_type(float)))
+
+
+def draw_then_score(
+    distribution: AbstractDistribution, key: PRNGKeyArray, shape: tuple[int, ...]
+) -> tuple[Array, Float[Array, "..."]]:
+    """`sample_and_log_prob` for distributions where the two share no work."""
+    x = distribution.sample(key, shape)
+    log_prob = distribution.log_prob
+    for _ in shape:
+        log_prob = jax.vmap(log_prob)
+    return x, log_prob(x)
+
+
+class AbstractBlockDensity(AbstractDensity):
+    """A density whose blocks can each be drawn given all the others: what Gibbs sampling needs.
+
+    The blocks together are the state of a sweep. A block may be auxiliary, like the hidden units of
+    a restricted Boltzmann machine, which `log_density` sums out: auxiliary blocks come first in
+    the order, and `split` fills them with zeros, which nothing reads before they are drawn.
+    """
+
+    num_blocks: AbstractVar[int]
+
+    @abstractmethod
+    def split(self, x: Array) -> tuple[Array, ...]:
+        """The blocks of one example."""
+
+    @abstractmethod
+    def join(self, blocks: tuple[Array, ...]) -> Array:
+        """The example made of these blocks."""
+
+    @abstractmethod
+    def conditional(self, index: int, blocks: tuple[Array, ...]) -> AbstractDistribution:
+        """The distribution of block `index` given all the others."""
+
+
+def gibbs_sweep(
+    key: PRNGKeyArray, density: AbstractBlockDensity, blocks: tuple[Array, ...], order: tuple[int, ...]
+) -> tuple[Array, ...]:
+    """Draw each block of `order` in turn from its conditional."""
+    for key_block, index in zip(jr.split(key, len(order)), order, strict=True):
+        drawn = density.conditional(index, blocks).sample(key_block)
+        blocks = (*blocks[:index], drawn, *blocks[index + 1 :])
+    return blocks
+
+
+class AbstractCollapsibleDensity(AbstractDensity):
+    """A density with the same normaliser as another one on a smaller space, where it is enumerated."""
+
+    @abstractmethod
+    def collapsed(self) -> AbstractDensity:
+        """A density with the same log normaliser on the smallest space known (perhaps itself)."""
+
+    @abstractmethod
+    def expand(self, key: PRNGKeyArray, y: Array) -> Array:
+        """A draw of this density from an exact draw `y` of `collapsed()`."""
+
+
+class AbstractExponentialFamily(AbstractDistribution):
+    """`log p(x) = <natural, statistics(x)> - log_partition + log_base(x)`.
+
+    Natural parameters and statistics are flat vectors of equal length.
+    """
+
+    @property
+    @abstractmethod
+    def natural(self) -> Float[Array, " statistics"]: ...
+
+    @abstractmethod
+    def statistics(self, x: Array) -> Float[Array, " statistics"]: ...
+
+    @abstractmethod
+    def log_partition(self) -> Float[Array, ""]: ...
+
+    @abstractmethod
+    def log_base(self, x: Array) -> Float[Array, ""]: ...
+
+    @abstractmethod
+    def with_natural(self, natural: Float[Array, " statistics"]) -> "AbstractExponentialFamily":
+        """The member of the family with these natural parameters."""
+
+    @abstractmethod
+    def with_mean(self, mean: Float[Array, " statistics"]) -> "AbstractExponentialFamily":
+        """The member whose expected statistics are `mean`: the maximum-likelihood estimate from data."""
+
+    def mean(self) -> Float[Array, " statistics"]:
+        """Expected statistics: the gradient of the log partition function."""
+        return jax.grad(lambda natural: self.with_natural(natural).log_partition())(self.natural)
+
+
+@register
+class Interpolated(AbstractDensity):
+    """`p~(x) = start(x)^(1 - beta) target(x)^beta`."""
+
+    start: AbstractDistribution
+    target: AbstractDensity
+    beta: Float[Array, ""] | float
+
+    @property
+    def space(self) -> AbstractSpace:
+        return self.target.space
+
+    def log_density(self, x: Array) -> Float[Array, ""]:
+        # An end of the path must not depend on the other end's support: zero times minus infinity is no number.
+        start = jnp.where(self.beta == 1, 0, (1 - self.beta) * self.start.log_prob(x))
+        return start + jnp.where(self.beta == 0, 0, self.beta * self.target.log_density(x))
+
+    def path(self) -> AbstractPath:
+        return GeometricPath(self.start, self)
+
+
+@register
+class GeometricPath(AbstractPath):
+    """`log p~_beta = (1 - beta) log start + beta log target`, for any start and target on one space.
+
+    Gibbs sampling needs conditionals at every beta, which this path does not know: densities that have
+    them bring a path of their own.
+
+    Source: Neal (2001), equation 3; arXiv:physics/9803008.
+    """
+
+    start: AbstractDistribution
+    target: AbstractDensity
+
+    def __check_init__(self):
+        if self.start.space.shape != self.target.space.shape:
+            raise ValueError(
+                f"`GeometricPath(start, target)` needs one space; got {self.start.space} and {self.target.space}."
+            )
+
+    def at(self, beta: Float[Array, ""] | float) -> AbstractDensity:
+        return Interpolated(self.start, self.target, beta)
+
+    def log_ratio(self, beta0: Float[Array, ""] | float, beta1: Float[Array, ""] | float, x: Array) -> Float[Array, ""]:
+        return (beta1 - beta0) * (self.target.log_density(x) - self.start.log_prob(x))
+
+
+@register
+class ReversedPath(AbstractPath):
+    """A path walked from its target to its start; `start` is still the distribution at beta = 0."""
+
+    path: AbstractPath
+
+    @property
+    def start(self) -> AbstractDistribution:
+        return self.path.start
+
+    def at(self, beta: Float[Array, ""] | float) -> AbstractDensity:
+        return self.path.at(1 - beta)
+
+    def log_ratio(self, beta0: Float[Array, ""] | float, beta1: Float[Array, ""] | float, x: Array) -> Float[Array, ""]:
+        return self.path.log_ratio(1 - beta0, 1 - beta1, x)

@@ -1,0 +1,200 @@
+"""The bases of models: where the hard integral is, and how to hold x fixed."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ._density import (
+    AbstractDensity,
+    AbstractDistribution,
+    AbstractModel,
+    AbstractNormalizer,
+    AbstractPath,
+    GeometricPath,
+)
+from ._estimate import Estimate
+from ._register import register
+from ._space import AbstractSpace
+
+if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
+    from typing import ClassVar as AbstractVar
+else:
+    from equinox import AbstractVar
+
+
+@register
+class Frozen(eqx.Module):
+    """An array that belongs to a model but is no parameter: gradient methods leave it alone."""
+
+    value: Array
+
+
+def trainable(model: Any) -> Any:
+    """A filter for `equinox.partition`: true for floating-point arrays that are not `Frozen`."""
+    return jax.tree.map(
+        lambda node: not isinstance(node, Frozen) and eqx.is_inexact_array(node),
+        model,
+        is_leaf=lambda node: isinstance(node, Frozen),
+    )
+
+
+class AbstractConditionable(eqx.Module):
+    """A model whose observed variables can be held fixed."""
+
+    @abstractmethod
+    def condition(self, x: Array) -> AbstractDensity:
+        """`z -> log p~(x, z)`: the posterior over everything unobserved, up to its log normaliser `log p~(x)`."""
+
+
+class AbstractDataDependent(eqx.Module):
+    """A model that stores something of its training data before the first step."""
+
+    @abstractmethod
+    def initialise(self, key: PRNGKeyArray, data: Array) -> "AbstractDataDependent":
+        """The model with what it needs to know of `data [n, ...]`; a second call changes nothing."""
+
+
+class AbstractEnergyModel(AbstractDensity, AbstractModel):
+    """`p(x) = exp(log_density(x)) / Z`: the numerator is exact, the denominator Z is hard."""
+
+    def log_numerator(self, key: PRNGKeyArray, x: Array, method: AbstractNormalizer | None = None) -> Estimate:
+        return Estimate.exact(self.log_density(x))
+
+    def log_denominator(self, key: PRNGKeyArray, method: AbstractNormalizer | None = None) -> Estimate:
+        return need_method(method, "partition", self)(key, self)
+
+
+class AbstractLatentEnergyModel(AbstractModel, AbstractConditionable):
+    """`p(x, z) = exp(-E(x, z)) / Z` where neither sum has a closed form: numerator and denominator are hard."""
+
+    @abstractmethod
+    def joint(self) -> AbstractDensity:
+        """The density of everything, observed and latent, whose log normaliser is log Z."""
+
+    @abstractmethod
+    def observed(self, state: Array) -> Array:
+        """The observed part of one state of `joint()`."""
+
+    def log_numerator(self, key: PRNGKeyArray, x: Array, method: AbstractNormalizer | None = None) -> Estimate:
+        return need_method(method, "hidden", self)(key, self.condition(x))
+
+    def log_denominator(self, key: PRNGKeyArray, method: AbstractNormalizer | None = None) -> Estimate:
+        return need_method(method, "partition", self)(key, self.joint())
+
+
+class AbstractLatentModel(AbstractModel, AbstractConditionable):
+    """`p(x) = int p(x | z) p(z) dz`: the numerator is hard, the denominator is exactly one."""
+
+    prior: AbstractVar[AbstractDistribution]
+
+    @abstractmethod
+    def likelihood(self, z: Array) -> AbstractDistribution:
+        """`p(x | z)`."""
+
+    @abstractmethod
+    def posterior(self, x: Array) -> AbstractDistribution | None:
+        """An approximation `q(z | x)`, or `None` where the model has none."""
+
+    def condition(self, x: Array) -> AbstractDensity:
+        return Posterior(self.prior, eqx.Partial(_latent_log_likelihood, self, x), self.posterior(x))
+
+    def log_numerator(self, key: PRNGKeyArray, x: Array, method: AbstractNormalizer | None = None) -> Estimate:
+        return need_method(method, "hidden", self)(key, self.condition(x))
+
+    def log_denominator(self, key: PRNGKeyArray, method: AbstractNormalizer | None = None) -> Estimate:
+        return Estimate.exact(jnp.zeros((), jnp.result_type(float)))
+
+
+class AbstractBayesianModel(AbstractConditionable):
+    """Parameters `theta` with a prior, and a likelihood of data given them.
+
+    A data set is conditioned on as a whole; its evidence is `log_normalizer(condition(model, data))`.
+    """
+
+    prior: AbstractVar[AbstractDensity]  # an improper one is no distribution: evidence refuses it
+
+    @abstractmethod
+    def log_likelihood(self, theta: Array, batch: Array) -> Float[Array, ""]:
+        """`sum_i log p(batch_i | theta)` in nats."""
+
+    def condition(self, x: Array) -> AbstractDensity:
+        return Posterior(self.prior, eqx.Partial(_data_log_likelihood, self, x))
+
+
+register(eqx.Partial, "equinox.Partial")
+
+
+# Functions of this module rather than closures: a compiled algorithm is then reused for the next `x`, and
+# the density can be saved.
+@register
+def _latent_log_likelihood(model: AbstractLatentModel, x: Array, z: Array) -> Float[Array, ""]:
+    return model.likelihood(z).log_prob(x)
+
+
+@register
+def _data_log_likelihood(model: AbstractBayesianModel, x: Array, theta: Array) -> Float[Array, ""]:
+    return model.log_likelihood(theta, x)
+
+
+@register
+class Posterior(AbstractDensity):
+    """`log p~(z) = log prior(z) + log_likelihood(z)`, whose log normaliser is the evidence.
+
+    Its path starts at `proposal` where there is one (an encoder, say), else at the prior.
+    """
+
+    prior: AbstractDensity
+    log_likelihood: Callable[[Any], Float[Array, ""]]
+    proposal: AbstractDistribution | None = None
+
+    @property
+    def space(self) -> AbstractSpace:
+        return self.prior.space
+
+    def log_density(self, x: Array) -> Float[Array, ""]:
+        return self.prior.log_density(x) + self.log_likelihood(x)
+
+    def path(self) -> AbstractPath:
+        start = self.prior if self.proposal is None else self.proposal
+        if not isinstance(start, AbstractDistribution):
+            raise ValueError(
+                "The prior is improper (it cannot be sampled or normalised), so the evidence is not defined. "
+                "Use a proper prior; MCMC needs none."
+            )
+        return GeometricPath(start, self)
+
+
+def condition(model: AbstractConditionable, x: Array) -> AbstractDensity:
+    """The joint density of `model` with `x` held fixed: `z -> log p~(x, z)`, a density over the latents.
+
+    Up to its normaliser this is the posterior, so samplers draw from it and
+    `log_normalizer(key, condition(model, x), method)` is the log numerator: `log p(x)` of a latent
+    model, the evidence of a Bayesian one, `-F(x)` of a Boltzmann machine.
+
+    **Arguments:**
+
+    - `model`: a model with latent variables or parameters.
+    - `x`: ONE example `[*space.shape]` for latent models; a data set `[n, ...]` for Bayesian ones.
+
+    **Raises:** `TypeError` if `model` has nothing unobserved, as a flow.
+    """
+    if not isinstance(model, AbstractConditionable):
+        raise TypeError(
+            f"`condition(model, x)` needs a model with latent variables or parameters; "
+            f"{type(model).__name__} has none, so its `log_prob(x)` is already exact."
+        )
+    return model.condition(x)
+
+
+def need_method(method: AbstractNormalizer | None, argument: str, model: eqx.Module) -> AbstractNormalizer:
+    if method is None:
+        raise ValueError(
+            f"`{argument}=None`: this integral of {type(model).__name__} has no closed form. Pass a normaliser, such "
+            f"as `{argument}=lnz.normalizers.Quadrature()` (small models) or `lnz.normalizers.AIS()`."
+        )
+    return method

@@ -1,0 +1,340 @@
+"""Spaces: where examples live, with the base measure of every density on them."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from ._register import register
+
+if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
+    from typing import ClassVar as AbstractVar
+else:
+    from equinox import AbstractVar
+
+
+class Grid(eqx.Module):
+    """Points and log weights that integrate functions on a space: `log int f = logsumexp(log f + log_w)`.
+
+    Points are made from their index, so that a grid of `2**25` points costs no memory: iterate in chunks
+    with `log_integral`, or unpack a small one, `points, log_weights = space.quadrature()`.
+    """
+
+    size: int = eqx.field(static=True)
+    point: Callable = eqx.field(static=True)  # index [] -> (x, log weight)
+
+    def __call__(self, index: Int[Array, ""]):
+        """The point and log weight number `index`, for `0 <= index < size`."""
+        return self.point(index)
+
+    def __iter__(self) -> Iterator:
+        points, log_weights = jax.vmap(self.point)(jnp.arange(self.size))
+        return iter((points, log_weights))
+
+    def chunk_log_integrals(self, log_f: Callable, chunk_size: int = 2**14) -> Float[Array, " chunks"]:
+        """`logsumexp` of `log_f(x) + log weight` over each chunk of points, in bounded memory.
+
+        Each chunk is recomputed in the backward pass, so that gradients are bounded in memory too.
+        """
+        chunk_size = min(chunk_size, self.size)
+        num_chunks = -(-self.size // chunk_size)
+
+        @jax.checkpoint
+        def one_chunk(first):
+            index = first + jnp.arange(chunk_size)
+            values = jax.vmap(lambda i: self._log_term(log_f, i))(jnp.minimum(index, self.size - 1))
+            return jax.scipy.special.logsumexp(values, where=index < self.size)
+
+        return jax.lax.map(one_chunk, jnp.arange(num_chunks) * chunk_size)
+
+    def log_integral(self, log_f: Callable, chunk_size: int = 2**14) -> Float[Array, ""]:
+        """`log int exp(log_f(x)) dx` in nats, with respect to the space's base measure."""
+        return jax.scipy.special.logsumexp(self.chunk_log_integrals(log_f, chunk_size))
+
+    def sample(self, key, log_f: Callable, num: int, chunk_size: int = 2**10):
+        """`num` independent exact draws from `exp(log_f)` on the grid points, `[num, ...]`.
+
+        A draw picks a chunk, then a point of it, so that memory is that of a few chunks and of one number for each.
+        """
+        chunk_size = min(chunk_size, self.size)
+        log_masses = self.chunk_log_integrals(log_f, chunk_size)
+
+        def one(key):
+            key_chunk, key_point = jax.random.split(key)
+            first = jax.random.categorical(key_chunk, log_masses) * chunk_size
+            index = jnp.minimum(first + jnp.arange(chunk_size), self.size - 1)
+            log_p = jax.vmap(lambda i: self._log_term(log_f, i))(index)
+            log_p = jnp.where(first + jnp.arange(chunk_size) < self.size, log_p, -jnp.inf)
+            return index[jax.random.categorical(key_point, log_p)]
+
+        index = jax.lax.map(one, jax.random.split(key, num), batch_size=8)
+        return jax.vmap(self.point)(index)[0]
+
+    def _log_term(self, log_f: Callable, index):
+        x, log_weight = self.point(index)
+        value = log_f(x)
+        return value + log_weight.astype(value.dtype)
+
+
+class AbstractSpace(eqx.Module):
+    """The set in which one example lives, and the base measure of densities on it.
+
+    `shape` is that of one example. `base_measure` is `"counting"` (probabilities) or `"Lebesgue"`
+    (densities): numbers under different base measures cannot be compared. `num_points` is the number of
+    points of a finite space, else `None`. `kind` says how numbers of this space are stored.
+    """
+
+    shape: AbstractVar[tuple[int, ...]]
+    base_measure: eqx.AbstractClassVar[str]
+    kind: eqx.AbstractClassVar[str]  # "float" or "int"
+    advice: eqx.AbstractClassVar[str]  # what to try when data have values outside the space
+
+    @property
+    @abstractmethod
+    def num_points(self) -> int | None: ...
+
+    @abstractmethod
+    def elements_within(self, x: Any) -> Any:
+        """Which of the numbers in `x` (an example, or rows of them; NumPy or JAX) are allowed."""
+
+    def contains(self, x: Array) -> Bool[Array, ""]:
+        """Whether one example lies in the space."""
+        return jnp.all(self.elements_within(x))
+
+    @abstractmethod
+    def quadrature(self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0)) -> Grid:
+        """A grid that integrates smooth functions on this space.
+
+        Finite spaces are enumerated and ignore both arguments. Continuous ones use the trapezoid rule with
+        `num` points a dimension between `bounds`, which for a smooth density that has died out at the
+        bounds converges faster than any power of the spacing.
+        """
+
+    @property
+    def num_dimensions(self) -> int:
+        return math.prod(self.shape)
+
+    def check_example(self, x: Any, argument: str = "x") -> Array:
+        """`x` as an array, if it has the shape of ONE example; values are not looked at, so it is free when compiled.
+
+        **Raises:** `ValueError` for another shape, such as a batch, which would broadcast into plausible wrong numbers.
+        """
+        x = jnp.asarray(x)
+        if x.shape != self.shape:
+            is_batch = x.ndim > len(self.shape) and x.shape[x.ndim - len(self.shape) :] == self.shape
+            advice = f" For a batch use `jax.vmap(f)({argument})`." if is_batch else ""
+            raise ValueError(f"`{argument}` must be one example of shape {self.shape}; got {x.shape}.{advice}")
+        return x
+
+    def cast(self, x, dtype) -> Array:
+        """`x` as numbers that models of precision `dtype` compute with."""
+        return jnp.asarray(x).astype(dtype if self.kind == "float" else jnp.int32)
+
+    def check_data(self, data, argument: str = "data") -> np.ndarray | Array:
+        """`data` as an array of examples `[n, *shape]`, or an error that names row and column.
+
+        **Raises:** `TypeError` if `data` is no numeric array; `ValueError` if it is empty, has another shape,
+        or has values outside the space.
+        """
+        array = data if isinstance(data, jax.Array) else _as_numpy(data, argument)
+        if array.dtype == object or array.dtype.kind not in "biuf":
+            raise TypeError(f"`{argument}` must be an array of numbers; got dtype {array.dtype}.")
+        if array.ndim != 1 + len(self.shape) or array.shape[1:] != self.shape:
+            raise ValueError(
+                f"`{argument}` must have shape (n, {', '.join(map(str, self.shape))}), one example of "
+                f"{self} a row; got {array.shape}.{_shape_advice(array.shape, self.shape)}"
+            )
+        if array.shape[0] == 0:
+            raise ValueError(f"`{argument}` has no rows.")
+        self._check_values(np.asarray(array), argument)
+        return array
+
+    def _check_values(self, array: np.ndarray, argument: str) -> None:
+        for start in range(0, len(array), 4096):
+            part = array[start : start + 4096]
+            bad = ~np.asarray(self.elements_within(part))
+            if bad.any():
+                row, *column = np.argwhere(bad)[0].tolist()
+                place = f"row {start + row}" + (f", column {tuple(column)}" if column else "")
+                place = place.replace(",)", ")")
+                value = part[(row, *column)]
+                advice = "It is missing: remove or fill in the rows with missing values."
+                raise ValueError(
+                    f"`{argument}` has the value {value} at {place}, which is outside {self}. "
+                    f"{self.advice if value == value else advice}"  # only nan differs from itself
+                )
+
+
+def _as_numpy(data: Any, argument: str) -> np.ndarray:
+    if all(hasattr(data, part) for part in ("train", "valid", "test")):
+        kind, name = type(data).__name__, getattr(data, "name", "data")
+        raise TypeError(f"`{argument}` must be an array of examples: pass `{name}.train`, not the whole {kind}.")
+    try:
+        return np.asarray(data)
+    except ValueError as error:  # NumPy's message speaks of sequences and inhomogeneous parts
+        raise ValueError(f"`{argument}` must be an array, but its rows have different lengths.") from error
+
+
+def _shape_advice(got: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    if got == shape:
+        return " For a single example try `data[None]`."
+    if len(shape) == 1 and math.prod(got[1:]) == shape[0]:
+        return f" Try `data.reshape(-1, {shape[0]})`."
+    return ""
+
+
+def _as_shape(shape: int | tuple[int, ...], name: str) -> tuple[int, ...]:
+    result = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+    if not all(isinstance(n, int | np.integer) and n >= 0 for n in result) or isinstance(shape, bool):
+        raise ValueError(f"`{name}(...)` needs a number of dimensions or a shape; got {shape!r}.")
+    return tuple(int(n) for n in result)
+
+
+def _enumeration(shape: tuple[int, ...], num_categories: int, dtype) -> Grid:
+    num = math.prod(shape)
+    size = num_categories**num
+    if size > 2**31 - 1:
+        raise ValueError(
+            f"Enumerating {num_categories}**{num} points is out of reach. Use `lnz.normalizers.AIS` instead."
+        )
+    place_values = np.array([num_categories**i for i in range(num)], dtype=np.int32)
+
+    def point(index):
+        digits = (index.astype(jnp.int32) // place_values) % num_categories
+        kind = jnp.result_type(float) if dtype is float else jnp.int32
+        return digits.reshape(shape).astype(kind), jnp.zeros((), jnp.result_type(float))
+
+    return Grid(size, point)
+
+
+@register
+class Binary(AbstractSpace):
+    """`{0, 1}^shape` with counting measure. Examples are stored as floating-point zeros and ones.
+
+    `Binary(64)` is 64 bits; `Binary(())` is one bit; `Binary((8, 8))` is a binary image.
+    """
+
+    shape: tuple[int, ...] = eqx.field(static=True)
+    base_measure = "counting"
+    kind = "float"
+    advice = "Binary models need 0 and 1: try `data > threshold`."
+
+    def __init__(self, shape: int | tuple[int, ...]):
+        self.shape = _as_shape(shape, "Binary")
+
+    @property
+    def num_points(self) -> int:
+        return 2**self.num_dimensions
+
+    def elements_within(self, x):
+        return (x == 0) | (x == 1)
+
+    def quadrature(self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0)) -> Grid:
+        return _enumeration(self.shape, 2, float)
+
+
+@register
+class Categorical(AbstractSpace):
+    """`{0, ..., num_categories - 1}^shape` with counting measure. Examples are stored as `int32`."""
+
+    shape: tuple[int, ...] = eqx.field(static=True)
+    num_categories: int = eqx.field(static=True)
+    base_measure = "counting"
+    kind = "int"
+    advice = "Categories are whole numbers from 0."
+
+    def __init__(self, shape: int | tuple[int, ...], num_categories: int):
+        self.shape = _as_shape(shape, "Categorical")
+        if num_categories < 1:
+            raise ValueError(f"`Categorical(num_categories=...)` must be positive; got {num_categories}.")
+        self.num_categories = num_categories
+
+    @property
+    def num_points(self) -> int:
+        return self.num_categories**self.num_dimensions
+
+    def elements_within(self, x):
+        return (x >= 0) & (x < self.num_categories) & (x % 1 == 0)
+
+    def quadrature(self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0)) -> Grid:
+        return _enumeration(self.shape, self.num_categories, int)
+
+
+def _trapezoid(shape: tuple[int, ...], num: int, bounds: tuple[float, float]) -> Grid:
+    if num < 2:
+        raise ValueError(f"`quadrature(num=...)` needs at least 2 points a dimension; got {num}.")
+    num_dimensions = math.prod(shape)
+    size = num**num_dimensions
+    if size > 2**31 - 1:
+        raise ValueError(
+            f"A grid of {num}**{num_dimensions} points is out of reach. Use `lnz.normalizers.Importance` or `AIS`."
+        )
+    low, high = bounds
+    step = (high - low) / (num - 1)
+    place_values = np.array([num**i for i in range(num_dimensions)], dtype=np.int32)
+
+    def point(index):
+        dtype = jnp.result_type(float)
+        digits = (index.astype(jnp.int32) // place_values) % num
+        at_end = (digits == 0) | (digits == num - 1)
+        log_weight = num_dimensions * math.log(step) - math.log(2) * jnp.sum(at_end, dtype=dtype)
+        return (low + step * digits.astype(dtype)).reshape(shape), jnp.asarray(log_weight, dtype)
+
+    return Grid(size, point)
+
+
+@register
+class Euclidean(AbstractSpace):
+    """`R^shape` with Lebesgue measure."""
+
+    shape: tuple[int, ...] = eqx.field(static=True)
+    base_measure = "Lebesgue"
+    kind = "float"
+    advice = "Remove or fill in the rows with missing or infinite values."
+
+    def __init__(self, shape: int | tuple[int, ...]):
+        self.shape = _as_shape(shape, "Euclidean")
+
+    @property
+    def num_points(self) -> None:
+        return None
+
+    def elements_within(self, x):
+        return abs(x) < math.inf
+
+    def quadrature(self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0)) -> Grid:
+        return _trapezoid(self.shape, num, bounds)
+
+
+@register
+class Interval(AbstractSpace):
+    """`[low, high]^shape` with Lebesgue measure. `quadrature` ignores `bounds` and uses the interval."""
+
+    shape: tuple[int, ...] = eqx.field(static=True)
+    low: float = eqx.field(static=True)
+    high: float = eqx.field(static=True)
+    base_measure = "Lebesgue"
+    kind = "float"
+    advice = "Rescale the data or choose a wider interval."
+
+    def __init__(self, shape: int | tuple[int, ...], low: float = 0.0, high: float = 1.0):
+        self.shape = _as_shape(shape, "Interval")
+        if not low < high:
+            raise ValueError(f"`Interval(low=..., high=...)` needs low < high; got {low} and {high}.")
+        self.low, self.high = float(low), float(high)
+
+    @property
+    def num_points(self) -> None:
+        return None
+
+    def elements_within(self, x):
+        return (x >= self.low) & (x <= self.high)
+
+    def quadrature(self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0)) -> Grid:
+        return _trapezoid(self.shape, num, (self.low, self.high))

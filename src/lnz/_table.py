@@ -1,0 +1,88 @@
+"""The comparison of runs, with everything a reader needs to quote it: for the terminal and for the report."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ._estimate import Bound, LogLikelihood
+from ._evaluate import compare
+from ._run import Run
+
+_BOUNDS_IN_WORDS: dict[Bound, str] = {
+    "exact": "nothing was estimated.",
+    "upper": "optimistic in expectation, because log Z by AIS errs low and is subtracted.",
+    "lower": "pessimistic in expectation, because an estimated log p~(x) errs low.",
+    "estimate": "errs in an unknown direction, because numerator and denominator are both estimated.",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows, best first, and the notes that belong beneath them.
+
+    - `rows`: those of `lnz.compare`, with `run`, `num_parameters` and `train_seconds` added.
+    - `notes`: `(term, what it means)`.
+    - `checks`: paired differences between rows of one model, whose denominators were computed in different ways.
+    - `protocols`: `(which rows, how they were evaluated)`.
+    - `warnings`: sentences that name their row.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    notes: tuple[tuple[str, str], ...]
+    checks: tuple[tuple[str, str], ...]
+    protocols: tuple[tuple[str, str], ...]
+    warnings: tuple[str, ...]
+
+
+def tabulate(runs: Mapping[str, Run]) -> Table:
+    """The comparison of all rows of all runs; a run's name stands where its recipe's was.
+
+    **Raises:** `ValueError` if the rows are not log-probabilities of the same examples.
+    """
+    run_of: dict[str, str] = {}
+    results: dict[str, LogLikelihood] = {}
+    for name, run in runs.items():
+        for row_name, result in run.rows.items():
+            label = name + row_name.removeprefix(run.recipe)
+            run_of[label], results[label] = name, result
+    rows = tuple(
+        {
+            **row,
+            "run": run_of[row["name"]],
+            "num_parameters": runs[run_of[row["name"]]].num_parameters,
+            "train_seconds": runs[run_of[row["name"]]].seconds["train"],
+        }
+        for row in compare(results).rows
+    )
+    warnings = tuple(f"{row['name']}: {warning}" for row in rows for warning in row["warnings"])
+    return Table(rows, _notes(rows), _checks(run_of, results), _protocols(runs, rows), warnings)
+
+
+def _notes(rows: tuple[dict[str, Any], ...]) -> tuple[tuple[str, str], ...]:
+    present = {row["bound"] for row in rows}
+    return (
+        ("nats per example", "mean test log-likelihood; higher (less negative) is better."),
+        *((bound, words) for bound, words in _BOUNDS_IN_WORDS.items() if bound in present),
+        ("data s.e.", "how far another test set of this size would move the value."),
+        ("MC s.e.", "Monte Carlo noise of the estimate itself; that of log Z is shared by all examples of a row."),
+        ("to best", "paired difference, example by example, and its error. All errors are one standard error."),
+    )
+
+
+def _checks(run_of: Mapping[str, str], results: Mapping[str, LogLikelihood]) -> tuple[tuple[str, str], ...]:
+    checks = []
+    for run in dict.fromkeys(run_of.values()):
+        first, *others = [name for name in results if run_of[name] == run]
+        for other in others:
+            error = compare({first: results[first], other: results[other]}).rows[1]["difference_error"]
+            difference = results[other].value - results[first].value
+            checks.append((f"{other} minus {first}", f"{difference:+.4f} ± {error:.4f} nats (paired)"))
+    return tuple(checks)
+
+
+def _protocols(runs: Mapping[str, Run], rows: tuple[dict[str, Any], ...]) -> tuple[tuple[str, str], ...]:
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        groups.setdefault(row["protocol"], []).append(row["name"])
+    data = dict.fromkeys((f"data {run.data}", run.data_protocol) for run in runs.values())
+    return (*data, *((", ".join(names), protocol) for protocol, names in groups.items()))

@@ -1,0 +1,1 @@
+from ._conjugate import NormalMean as NormalMean

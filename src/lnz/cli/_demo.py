@@ -1,0 +1,20 @@
+import time
+from pathlib import Path
+
+from ._compare import write_html
+from ._console import console, short_path
+from ._table import print_comparison
+from ._train import parse_changes, train_into
+
+_RECIPES = ("independent_digits", "mixture_digits", "rbm_digits_exact", "rbm_digits")
+
+
+def demo(out: Path, changes: list[str]) -> None:
+    """The command `lnz demo`."""
+    started = time.perf_counter()
+    settings = parse_changes(changes)
+    console().print(f"Four models of handwritten digits, one after another, into {short_path(out)}/", soft_wrap=True)
+    runs = {name: train_into(out / name, name, settings, overwrite=True) for name in _RECIPES}
+    print_comparison(console(), runs)
+    write_html(out / "report.html", runs)
+    console().print(f"Total {time.perf_counter() - started:.0f} s")

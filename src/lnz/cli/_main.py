@@ -1,0 +1,53 @@
+"""The entry point: runs a command, and turns what a user did wrong into one sentence."""
+
+import sys
+from typing import NoReturn
+
+_MISTAKES = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
+
+
+def main() -> NoReturn:
+    """The command `lnz`. Exit code 0; 2 for a mistake, told in one sentence on stderr; 130 after Ctrl-C."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments  # anywhere on the line: it is added after something went wrong
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        sys.exit(_run(arguments))
+    except KeyboardInterrupt:
+        sys.exit(_complain("stopped by Ctrl-C.", 130))
+    except _MISTAKES as error:
+        if debug:
+            raise
+        sys.exit(_complain(_in_words(error), 2))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        import rich  # noqa: F401
+        import typer
+    except ImportError as error:
+        return _complain(f'the command line needs `pip install "lnz[app]"` ({error}).', 2)
+    from ._app import app
+
+    usage_error: type[Exception] = typer.BadParameter.__bases__[0]  # click's, which newer Typers carry inside
+    try:
+        code = app(arguments, prog_name="lnz", standalone_mode=False) or 0
+    except usage_error as error:
+        message = error.format_message()  # pyright: ignore[reportAttributeAccessIssue]
+        return _complain(f"{message if message.endswith('?') else message.rstrip('.') + '.'} See `lnz --help`.", 2)
+    except typer.Abort:
+        code = 130
+    if code == 130:  # Typer's translation of Ctrl-C, silent or as `Abort` depending on its version
+        raise KeyboardInterrupt
+    return code
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{str(error.filename)!r}: {error.strerror}."
+    return str(error) or type(error).__name__
+
+
+def _complain(sentence: str, code: int) -> int:
+    print(f"lnz: {sentence}", file=sys.stderr)
+    return code

@@ -1,0 +1,92 @@
+"""How far training is: a live bar on a terminal, a few plain lines elsewhere."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+
+class Display(Protocol):
+    """What training tells of itself."""
+
+    def update(self, record: dict[str, int | float]) -> None:
+        """Show a record of `lnz.fit`."""
+        ...
+
+    def say(self, words: str) -> None:
+        """Show what is being done."""
+        ...
+
+
+@contextmanager
+def show_progress(console: Console, name: str, steps: int) -> Iterator[Display]:
+    """A display of one training on `console`; a bar vanishes when the block ends."""
+    if not console.is_terminal:
+        yield _Lines(console, name, steps)
+        return
+    bar = _Bar(console, name, steps)
+    with Live(get_renderable=bar.render, console=console, transient=True, refresh_per_second=8):
+        yield bar
+
+
+class _Bar:
+    def __init__(self, console: Console, name: str, steps: int):
+        self._progress = Progress(
+            SpinnerColumn(),  # life while compiling
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[rate]}", markup=False),
+            TimeRemainingColumn(),
+            console=console,
+            expand=True,
+        )
+        self._task = self._progress.add_task(name, total=steps, rate="")
+        self._metrics: dict[str, int | float] = {}
+        self._words = "compiling"
+
+    def update(self, record: dict[str, int | float]) -> None:
+        self._metrics |= _metrics(record)  # the last validation stays until the next
+        self._words = _in_nats(self._metrics)
+        self._progress.update(self._task, completed=record["step"], rate=_rate(record))
+
+    def say(self, words: str) -> None:
+        self._words = words
+
+    def render(self) -> Group:
+        return Group(self._progress, Padding(Text(self._words, style="dim"), (0, 0, 0, 2)))
+
+
+class _Lines:
+    def __init__(self, console: Console, name: str, steps: int):
+        self._console, self._name, self._steps = console, name, steps
+        self.say("compiling")
+
+    def update(self, record: dict[str, int | float]) -> None:
+        if "valid" in record or record["step"] == self._steps:  # `fit` validates ten times
+            self.say(f"step {record['step']:.0f} of {self._steps}, {_rate(record)}: {_in_nats(_metrics(record))}")
+
+    def say(self, words: str) -> None:
+        self._console.print(f"{self._name}: {words}", soft_wrap=True)
+
+
+def describe_seconds(seconds: Mapping[str, float]) -> str:
+    """Such as "train 12.3 s, compile 4.0 s"."""
+    return ", ".join(f"{what} {duration:.1f} s" for what, duration in seconds.items())
+
+
+def _metrics(record: dict[str, int | float]) -> dict[str, int | float]:
+    return {name.replace("_", " "): value for name, value in record.items() if name not in ("step", "seconds")}
+
+
+def _rate(record: dict[str, int | float]) -> str:
+    return f"{record['step'] / max(record['seconds'], 1e-9):,.0f} steps/s"
+
+
+def _in_nats(metrics: dict[str, int | float]) -> str:
+    return ", ".join(f"{name} {value:.2f}" for name, value in metrics.items()) + " nats"

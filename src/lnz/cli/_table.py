@@ -1,0 +1,90 @@
+"""The comparison as a table that fits 80 columns and breathes at 120."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .._run import Run
+from .._table import tabulate
+
+_ROOMY = 100  # columns of a terminal that allow gaps of three between those of the table; otherwise one
+_HEADS = (
+    "model",
+    "nats per\nexample",
+    "bound",
+    "data\ns.e.",
+    "MC\ns.e.",
+    "bits/\ndim.",
+    "difference\nto best",
+    "para-\nmeters",
+    "train\nsec.",
+)
+_COLOURS = {"exact": "green", "upper": "yellow", "lower": "cyan", "estimate": "magenta"}
+
+
+def print_comparison(console: Console, runs: Mapping[str, Run]) -> None:
+    """The likelihoods of all runs, best first, what the columns mean, the protocol, and warnings.
+
+    **Raises:** `ValueError` if the runs were not evaluated on the same examples.
+    """
+    table = tabulate(runs)
+    console.print()
+    console.print(_likelihoods(table.rows, roomy=console.width >= _ROOMY))
+    console.print()
+    for what, words in table.checks:
+        console.print(Text.assemble((f"{what}: ", "bold"), words))
+    for warning in table.warnings:
+        console.print(Text(f"Warning: {warning}. Its error bar is too small.", style="bold red"))
+    if table.checks or table.warnings:
+        console.print()
+    console.print(_definitions(table.notes))
+    console.print()
+    console.print(_definitions((who.replace(", ", "\n"), what) for who, what in table.protocols))
+    console.print()
+
+
+def _likelihoods(rows: Iterable[dict[str, Any]], roomy: bool) -> Table:
+    padding = (0, 2, 0, 0) if roomy else 0  # and the box has a blank between columns
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=padding, header_style="bold", show_edge=False)
+    for head in _HEADS:
+        justify = "left" if head in ("model", "bound") else "right"
+        table.add_column(head, justify=justify, no_wrap=head != "model", overflow="fold", vertical="top")
+    for row in rows:
+        table.add_row(*_cells(row, " ±" if roomy else "±"), style="bold" if row["difference"] is None else "")
+    return table
+
+
+def _cells(row: dict[str, Any], plus_minus: str) -> list[Text]:
+    if row["difference"] is None:
+        difference = "best"
+    else:
+        difference = f"{row['difference']:.3f}{plus_minus}{row['difference_error']:.3f}"
+    return [
+        Text(row["name"]),
+        Text(f"{row['value']:.3f}"),
+        Text(row["bound"], style=_COLOURS[row["bound"]]),
+        Text(f"{row['data_error']:.3f}"),
+        Text("0" if row["bound"] == "exact" else _small(row["monte_carlo_error"])),
+        Text(f"{row['bits_per_dimension']:.3f}"),
+        Text(difference),
+        Text(str(row["num_parameters"])),
+        Text(f"{row['train_seconds']:.1f}"),
+    ]
+
+
+def _small(error: float) -> str:
+    return f"{error:.3f}" if error >= 0.0005 else f"{error:.0e}".replace("e-0", "e-")
+
+
+def _definitions(definitions: Iterable[tuple[str, str]]) -> Table:
+    """Terms on the left, what they mean on the right."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim bold", max_width=28, overflow="fold")
+    grid.add_column(style="dim", overflow="fold")
+    for term, words in definitions:
+        grid.add_row(Text(term), Text(words))
+    return grid

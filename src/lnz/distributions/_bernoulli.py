@@ -1,0 +1,87 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._check import as_floats, is_false
+from .._density import AbstractExponentialFamily, draw_then_score
+from .._register import register
+from .._space import Binary
+
+
+@register
+class Bernoulli(AbstractExponentialFamily):
+    """Independent bits, `p(x) = prod_i sigmoid(logit_i)^x_i sigmoid(-logit_i)^(1 - x_i)`.
+
+    **Arguments:**
+
+    - `logits`: log-odds `[*shape]`; `probs` gives the probabilities. Infinite ones are bits that never vary.
+
+    Log-probabilities are in nats with respect to counting measure on `Binary(shape)`.
+    """
+
+    logits: Float[Array, "*shape"] = eqx.field(converter=as_floats)
+
+    @classmethod
+    def from_probs(cls, probs) -> "Bernoulli":
+        """Bits with these probabilities of being 1, each from 0 to 1.
+
+        **Raises:** `ValueError` if one lies outside.
+        """
+        probs = as_floats(probs)
+        if is_false(jnp.all((probs >= 0) & (probs <= 1))):
+            raise ValueError(
+                f"`Bernoulli.from_probs(probs)` needs probabilities from 0 to 1; got {probs}. Log-odds go to "
+                "`Bernoulli(logits)`."
+            )
+        return cls(jnp.log(probs) - jnp.log1p(-probs))
+
+    @property
+    def space(self) -> Binary:
+        return Binary(self.logits.shape)
+
+    @property
+    def probs(self) -> Float[Array, "*shape"]:
+        return jax.nn.sigmoid(self.logits)
+
+    @property
+    def natural(self) -> Float[Array, " statistics"]:
+        return self.logits.reshape(-1)
+
+    def statistics(self, x: Array) -> Float[Array, " statistics"]:
+        return x.astype(self.logits.dtype).reshape(-1)
+
+    def log_partition(self) -> Float[Array, ""]:
+        return jnp.sum(jax.nn.softplus(self.logits))
+
+    def log_base(self, x: Array) -> Float[Array, ""]:
+        return jnp.zeros((), self.logits.dtype)
+
+    def with_natural(self, natural: Float[Array, " statistics"]) -> "Bernoulli":
+        return type(self)(natural.reshape(self.logits.shape))
+
+    def with_mean(self, mean: Float[Array, " statistics"]) -> "Bernoulli":
+        return self.with_natural(jnp.log(mean) - jnp.log1p(-mean))
+
+    @property
+    def reparameterised(self) -> bool:
+        return False
+
+    def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
+        # Dot products, so that a batch of examples, or of mixture components, is one matrix product (of each kind).
+        t, logits = self.statistics(self.space.check_example(x)), self.natural
+        # A bit with an infinite logit adds nothing if it is as it must be, and zero times infinity is no number.
+        fixed = jnp.isinf(logits)
+        free = jnp.where(fixed, 0, logits)
+        log_prob = jnp.dot(t, free) - jnp.sum(jnp.where(fixed, 0, jax.nn.softplus(free)))
+        must_be_0, must_be_1 = (jnp.isneginf(logits).astype(t.dtype), jnp.isposinf(logits).astype(t.dtype))
+        num_contradictions = jnp.dot(t, must_be_0 - must_be_1) + jnp.sum(must_be_1)
+        return jnp.where(num_contradictions > 0, -jnp.inf, log_prob)
+
+    def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+        uniform = jr.uniform(key, (*shape, *self.logits.shape), self.logits.dtype)
+        return (uniform < jnp.broadcast_to(self.probs, uniform.shape)).astype(self.logits.dtype)
+
+    def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
+        return draw_then_score(self, key, shape)

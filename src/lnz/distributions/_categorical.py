@@ -1,0 +1,73 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jax.scipy.special import logsumexp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .. import _space
+from .._check import as_floats
+from .._density import AbstractExponentialFamily, draw_then_score
+from .._register import register
+
+
+@register
+class Categorical(AbstractExponentialFamily):
+    """Independent categories, `p(x) = prod_i softmax(logits_i)[x_i]`.
+
+    **Arguments:**
+
+    - `logits`: unnormalised log-probabilities `[*shape, num_categories]`; minus infinity for what is impossible.
+
+    Log-probabilities are in nats with respect to counting measure on `{0, ..., num_categories - 1}^shape`.
+    The natural parameters are the logits, one more than needed for each variable; so `with_mean` returns
+    log-probabilities.
+    """
+
+    logits: Float[Array, "*shape num_categories"] = eqx.field(converter=as_floats)
+
+    def __check_init__(self):
+        if self.logits.ndim == 0:
+            raise ValueError(
+                f"`Categorical(logits)` needs log-probabilities [*shape, num_categories]; got the number {self.logits}."
+            )
+
+    @property
+    def space(self) -> _space.Categorical:
+        return _space.Categorical(self.logits.shape[:-1], self.logits.shape[-1])
+
+    @property
+    def natural(self) -> Float[Array, " statistics"]:
+        return self.logits.reshape(-1)
+
+    def statistics(self, x: Array) -> Float[Array, " statistics"]:
+        one_hot = jax.nn.one_hot(x.astype(jnp.int32), self.logits.shape[-1], dtype=self.logits.dtype)
+        return one_hot.reshape(-1)
+
+    def log_partition(self) -> Float[Array, ""]:
+        return jnp.sum(logsumexp(self.logits, axis=-1))
+
+    def log_base(self, x: Array) -> Float[Array, ""]:
+        return jnp.zeros((), self.logits.dtype)
+
+    def with_natural(self, natural: Float[Array, " statistics"]) -> "Categorical":
+        return type(self)(natural.reshape(self.logits.shape))
+
+    def with_mean(self, mean: Float[Array, " statistics"]) -> "Categorical":
+        return self.with_natural(jnp.log(mean))
+
+    @property
+    def reparameterised(self) -> bool:
+        return False
+
+    def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
+        x = self.space.check_example(x).astype(jnp.int32)[..., None]
+        # Picked, not multiplied by a one-hot vector: zero times minus infinity is no number.
+        log_probs = jnp.take_along_axis(jax.nn.log_softmax(self.logits, axis=-1), x, axis=-1, mode="clip")
+        return jnp.sum(jnp.where((x >= 0) & (x < self.logits.shape[-1]), log_probs, -jnp.inf))
+
+    def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Int[Array, "..."]:
+        return jr.categorical(key, self.logits, shape=(*shape, *self.logits.shape[:-1])).astype(jnp.int32)
+
+    def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
+        return draw_then_score(self, key, shape)

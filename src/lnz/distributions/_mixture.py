@@ -1,0 +1,93 @@
+import equinox as eqx
+import jax
+import jax.random as jr
+from jax.scipy.special import logsumexp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .._check import as_floats
+from .._density import AbstractDistribution, draw_then_score
+from .._register import register
+from .._space import AbstractSpace
+
+
+@register
+class Mixture(AbstractDistribution):
+    """`p(x) = sum_k w_k p_k(x)`, `w = softmax(logits)`.
+
+    **Arguments:**
+
+    - `logits`: log weights `[num_components]`, up to a constant.
+    - `components`: one distribution whose arrays have a leading axis of length `num_components`, as
+      `jax.vmap` makes it: `Bernoulli(logits)` with logits `[num_components, n]` is `num_components`
+      distributions on `Binary(n)`.
+    """
+
+    logits: Float[Array, " num_components"] = eqx.field(converter=as_floats)
+    components: AbstractDistribution
+
+    def __check_init__(self):
+        if self.logits.ndim == 0:
+            raise ValueError(f"`Mixture(logits=...)` needs one log weight a component; got the number {self.logits}.")
+        if not isinstance(self.components, AbstractDistribution):
+            raise TypeError(
+                f"`Mixture(components=...)` must be one distribution with stacked arrays; got "
+                f"{type(self.components).__name__}. Stack components of one class: "
+                "`jax.tree.map(lambda *leaves: jnp.stack(leaves), *components)`."
+            )
+        num_components = self.logits.shape[0]
+        leaves = jax.tree.leaves(eqx.filter(self.components, eqx.is_array))
+        if not leaves:
+            raise ValueError(
+                f"`Mixture(components=...)`: {type(self.components).__name__} has no arrays, so nothing tells its "
+                "components apart."
+            )
+        for leaf in leaves:
+            if leaf.ndim == 0 or leaf.shape[0] != num_components:
+                raise ValueError(
+                    f"`Mixture(components=...)` must be stacked: every array needs a leading axis of length "
+                    f"{num_components}, as `logits` has; got shape {leaf.shape}."
+                )
+
+    @property
+    def num_components(self) -> int:
+        return self.logits.shape[0]
+
+    @property
+    def weights(self) -> Float[Array, " num_components"]:
+        return jax.nn.softmax(self.logits)
+
+    @property
+    def space(self) -> AbstractSpace:
+        return self.component(0).space
+
+    def component(self, index: Int[Array, ""] | int) -> AbstractDistribution:
+        """Component number `index`, on its own."""
+        arrays, rest = eqx.partition(self.components, eqx.is_array)
+        return eqx.combine(jax.tree.map(lambda leaf: leaf[index], arrays), rest)
+
+    def log_joint(self, x: Array) -> Float[Array, " num_components"]:
+        """`log w_k + log p_k(x)` for every component; its softmax is the posterior over components."""
+        x = self.space.check_example(x)
+        log_probs = eqx.filter_vmap(lambda component: component.log_prob(x))(self.components)
+        return jax.nn.log_softmax(self.logits) + log_probs
+
+    @property
+    def reparameterised(self) -> bool:
+        return False  # the choice of a component is a jump
+
+    def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
+        return logsumexp(self.log_joint(x))
+
+    def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Array:
+        key_index, key_x = jr.split(key)
+        index = jr.categorical(key_index, self.logits, shape=shape)
+
+        def draw(key, index):
+            return self.component(index).sample(key)
+
+        for _ in shape:
+            draw = jax.vmap(draw)
+        return draw(jr.split(key_x, shape) if shape else key_x, index)
+
+    def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
+        return draw_then_score(self, key, shape)

@@ -1,0 +1,43 @@
+import math
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._density import AbstractDistribution, draw_then_score
+from .._register import register
+from .._space import Interval
+
+
+@register
+class Uniform(AbstractDistribution):
+    """Independent uniforms, `p(x) = 1 / (high - low)^n` on `Interval(shape, low, high)`, else 0.
+
+    **Arguments:**
+
+    - `shape`: number of dimensions, or shape of one example.
+    - `low`, `high`: the ends, fixed.
+
+    Log-densities are in nats with respect to Lebesgue measure; minus infinity outside the interval.
+    """
+
+    space: Interval = eqx.field(static=True)
+
+    def __init__(self, shape: int | tuple[int, ...], low: float = 0.0, high: float = 1.0):
+        self.space = Interval(shape, low, high)
+
+    @property
+    def reparameterised(self) -> bool:
+        return True
+
+    def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
+        inside = -self.space.num_dimensions * math.log(self.space.high - self.space.low)
+        x = self.space.check_example(x)
+        return jnp.where(self.space.contains(x), jnp.asarray(inside, jnp.result_type(float)), -jnp.inf)
+
+    def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+        return jr.uniform(key, (*shape, *self.space.shape), minval=self.space.low, maxval=self.space.high)
+
+    def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
+        return draw_then_score(self, key, shape)

@@ -1,0 +1,153 @@
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from .. import distributions
+from .._density import AbstractBlockDensity, AbstractDistribution, AbstractPath
+from .._model import AbstractEnergyModel
+from .._register import register
+from .._space import Categorical
+
+
+@register
+class MarkovField(AbstractEnergyModel, AbstractBlockDensity):
+    """Discrete Markov random field, `p(x) = exp(-E(x) / T) / Z`, `E(x) = sum_C potential_C(x_C)`.
+
+    Sites of one colour of the clique graph are independent given the rest, so a Gibbs sweep takes
+    one step for each colour, not for each site.
+
+    **Arguments:**
+
+    - `num_sites`, `num_categories`: examples are integers in `{0, ..., num_categories - 1}^num_sites`.
+    - `cliques`: tuples of distinct sites. The empty tuple is a constant energy.
+    - `potentials`: for each clique a table of energies with one axis of length `num_categories` a site.
+    - `temperature`: T, fixed.
+
+    **Raises:** `ValueError` if a table does not fit its clique.
+
+    Source: Geman and Geman (1984), section 4.
+    """
+
+    space: Categorical = eqx.field(static=True)
+    cliques: tuple[tuple[int, ...], ...] = eqx.field(static=True)
+    potentials: tuple[Float[Array, "..."], ...]
+    temperature: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        num_sites: int,
+        num_categories: int,
+        cliques: Sequence[tuple[int, ...]],
+        potentials: Sequence,
+        temperature: float = 1.0,
+    ):
+        self.space = Categorical(num_sites, num_categories)
+        self.cliques = tuple(tuple(int(site) for site in clique) for clique in cliques)
+        self.potentials = tuple(jnp.asarray(table, jnp.result_type(float)) for table in potentials)
+        self.temperature = float(temperature)
+
+    def __check_init__(self):
+        (num_sites,), num_categories = self.space.shape, self.space.num_categories
+        if not self.temperature > 0:
+            raise ValueError(f"`MarkovField(temperature=...)` must be positive; got {self.temperature}.")
+        if len(self.cliques) != len(self.potentials):
+            raise ValueError(
+                f"`MarkovField(cliques, potentials)` needs one table a clique; got {len(self.cliques)} cliques and "
+                f"{len(self.potentials)} tables."
+            )
+        for clique, table in zip(self.cliques, self.potentials, strict=True):
+            if len(set(clique)) != len(clique) or not all(0 <= site < num_sites for site in clique):
+                raise ValueError(
+                    f"`MarkovField(cliques=...)`: {clique} must name distinct sites from 0 to {num_sites - 1}."
+                )
+            if table.shape != (num_categories,) * len(clique):
+                raise ValueError(
+                    f"`MarkovField(potentials=...)`: the table of clique {clique} must have shape "
+                    f"{(num_categories,) * len(clique)}; got {table.shape}."
+                )
+
+    def energy(self, x: Array) -> Float[Array, ""]:
+        """`E(x) = sum_C potential_C(x_C)` of ONE example."""
+        x = self.space.check_example(x).astype(jnp.int32)
+        terms = [table[tuple(x[site] for site in clique)] for clique, table in self._terms()]
+        return jnp.sum(jnp.stack(terms)) if terms else jnp.zeros(())
+
+    def log_density(self, x: Array) -> Float[Array, ""]:
+        return -self.energy(x) / self.temperature
+
+    def _terms(self):
+        return zip(self.cliques, self.potentials, strict=True)
+
+    @property
+    def colours(self) -> tuple[tuple[int, ...], ...]:
+        """Sites in groups that share no clique, found greedily."""
+        (num_sites,) = self.space.shape
+        neighbours = [set() for _ in range(num_sites)]
+        for clique in self.cliques:
+            for site in clique:
+                neighbours[site].update(set(clique) - {site})
+        colour_of: dict[int, int] = {}
+        for site in range(num_sites):
+            taken = {colour_of[other] for other in neighbours[site] if other in colour_of}
+            colour_of[site] = next(colour for colour in range(num_sites) if colour not in taken)
+        num_colours = max(colour_of.values()) + 1
+        return tuple(
+            tuple(site for site in range(num_sites) if colour_of[site] == colour) for colour in range(num_colours)
+        )
+
+    @property
+    def num_blocks(self) -> int:
+        return len(self.colours)
+
+    def split(self, x: Array) -> tuple[Array, ...]:
+        return tuple(x[np.array(sites)] for sites in self.colours)
+
+    def join(self, blocks: tuple[Array, ...]) -> Array:
+        order = np.argsort(np.concatenate([np.array(sites) for sites in self.colours]))
+        return jnp.concatenate(blocks)[order]
+
+    def conditional(self, index: int, blocks: tuple[Array, ...]) -> AbstractDistribution:
+        x = self.join(blocks)
+        energies = [jnp.zeros(self.space.num_categories, jnp.result_type(float)) for _ in self.colours[index]]
+        place = {site: i for i, site in enumerate(self.colours[index])}
+        for clique, table in self._terms():
+            for site in set(clique) & set(place):
+                others = tuple(slice(None) if other == site else x[other] for other in clique)
+                energies[place[site]] = energies[place[site]] + table[others]
+        return distributions.Categorical(-jnp.stack(energies) / self.temperature)
+
+    def path(self) -> AbstractPath:
+        return MarkovFieldPath(self)
+
+
+@register
+class MarkovFieldPath(AbstractPath):
+    """From uniform (infinite temperature) to `target`, all energies multiplied by beta."""
+
+    target: MarkovField
+
+    @property
+    def start(self) -> AbstractDistribution:
+        space = self.target.space
+        return distributions.Categorical(jnp.zeros((*space.shape, space.num_categories)))
+
+    def _log_num_points(self) -> float:
+        return float(np.log(self.target.space.num_points))
+
+    def at(self, beta: Float[Array, ""] | float) -> MarkovField:
+        target = self.target
+        # A clique of no sites is the constant that makes at(0) normalised.
+        constant = jnp.asarray((1 - beta) * self._log_num_points() * target.temperature, jnp.result_type(float))
+        return MarkovField(
+            target.space.shape[0],
+            target.space.num_categories,
+            (*target.cliques, ()),
+            (*(beta * table for table in target.potentials), constant),
+            target.temperature,
+        )
+
+    def log_ratio(self, beta0: Float[Array, ""] | float, beta1: Float[Array, ""] | float, x: Array) -> Float[Array, ""]:
+        return (beta1 - beta0) * (self.target.log_density(x) + self._log_num_points())

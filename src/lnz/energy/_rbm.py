@@ -1,0 +1,220 @@
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._check import check_key, is_false
+from .._density import (
+    AbstractBlockDensity,
+    AbstractCollapsibleDensity,
+    AbstractDistribution,
+    AbstractExponentialFamily,
+)
+from .._model import AbstractConditionable, AbstractDataDependent, AbstractEnergyModel, Frozen
+from .._module import replace
+from .._register import register
+from .._space import AbstractSpace
+from ._bipartite import BipartiteDensity, BipartitePath
+from ._units import AbstractUnits, BernoulliUnits, as_units
+
+
+@register
+class RBM(
+    AbstractEnergyModel,
+    AbstractBlockDensity,
+    AbstractCollapsibleDensity,
+    AbstractConditionable,
+    AbstractDataDependent,
+):
+    """Restricted Boltzmann machine, `p(v, h) = exp(-E(v, h)) / Z`, `E(v, h) = -v'Wh - b'v - c'h`.
+
+    As a density it lives on v, with h summed out: `log p~(v) = -F(v)`, exact. Z is a sum over
+    all states: exact by `lnz.normalizers.Quadrature` up to 25 units in the smaller layer, else
+    estimated by `lnz.normalizers.AIS`.
+
+    **Arguments:**
+
+    - `visible`, `hidden`: numbers of Bernoulli units, or units such as `lnz.energy.CategoricalUnits(5, 3)`
+      (for which v and h in the energy are one-hot).
+    - `key`: for the random weights, normal with standard deviation 0.01.
+    - `base_rates`: mean of the training data, if known. The visible biases start at its log-odds (Hinton
+      2012, section 8), and so does annealed importance sampling.
+
+    **Raises:** `ValueError` if a number of units is not positive or `base_rates` are not inside (0, 1).
+
+    Source: Smolensky (1986); Hinton (2002), section 5.
+    """
+
+    visible: AbstractUnits
+    hidden: AbstractUnits
+    W: Float[Array, "visible hidden"]
+    b: Float[Array, " visible"]
+    c: Float[Array, " hidden"]
+    base_rates: Frozen | None
+
+    def __init__(
+        self,
+        visible: int | AbstractUnits,
+        hidden: int | AbstractUnits,
+        *,
+        key: PRNGKeyArray,
+        base_rates: Array | None = None,
+    ):
+        self.visible = as_units(visible, "RBM(visible=...)")
+        self.hidden = as_units(hidden, "RBM(hidden=...)")
+        self.W = 0.01 * jr.normal(check_key(key), (self.visible.size, self.hidden.size))
+        self.c = jnp.zeros(self.hidden.size)
+        if base_rates is None:
+            self.b, self.base_rates = jnp.zeros(self.visible.size), None
+        else:
+            self.b = _natural_of_rates(self.visible, base_rates)
+            self.base_rates = Frozen(jnp.asarray(base_rates, self.b.dtype))
+
+    @classmethod
+    def from_parameters(cls, W, b, c) -> "RBM":
+        """A machine of Bernoulli units with given `W [visible, hidden]`, `b [visible]`, `c [hidden]`.
+
+        **Raises:** `ValueError` if the shapes do not fit together.
+        """
+        W = jnp.asarray(W, jnp.result_type(float, jnp.asarray(W).dtype))
+        b, c = jnp.asarray(b, W.dtype), jnp.asarray(c, W.dtype)
+        if W.ndim != 2 or b.shape != W.shape[:1] or c.shape != W.shape[1:]:
+            raise ValueError(
+                f"`RBM.from_parameters(W, b, c)` needs shapes [visible, hidden], [visible], [hidden]; got {W.shape}, "
+                f"{b.shape}, {c.shape}." + (" Try `W.T`." if b.shape + c.shape == W.shape[::-1] else "")
+            )
+        rbm = cls(*W.shape, key=jr.key(0))
+        return replace(rbm, W=W, b=b, c=c)
+
+    @property
+    def space(self) -> AbstractSpace:
+        return self.visible.space
+
+    @property
+    def num_blocks(self) -> int:
+        return 2
+
+    def density(self, temperature: Float[Array, ""] | float = 1.0) -> BipartiteDensity:
+        """`p(v) ~ sum_h exp(-E(v, h) / T)`, the density on v at temperature T."""
+        if is_false(jnp.all(jnp.asarray(temperature) > 0)):
+            raise ValueError(f"`density(temperature=...)` must be positive; got {temperature}.")
+        # An array, so that another temperature runs the same compiled code; but 1 stays the number that costs nothing.
+        is_one = isinstance(temperature, int | float) and temperature == 1
+        beta = 1.0 if is_one else jnp.asarray(1 / temperature, self.W.dtype)
+        return BipartiteDensity(self.visible, self.hidden, self.W, self.b, self.c, beta=beta)
+
+    def energy(self, v: Array, h: Array) -> Float[Array, ""]:
+        """`E(v, h) = -v'Wh - b'v - c'h` of ONE joint state."""
+        v, h = self.visible.space.check_example(v, "v"), self.hidden.space.check_example(h, "h")
+        v, h = self.visible.statistics(v, self.W.dtype), self.hidden.statistics(h, self.W.dtype)
+        return -(v @ self.W @ h + self.b @ v + self.c @ h)
+
+    def free_energy(self, v: Array) -> Float[Array, ""]:
+        """`F(v) = -log sum_h exp(-E(v, h))` of ONE example, in nats, so that `p(v) = exp(-F(v)) / Z`."""
+        return -self.log_density(self.space.check_example(v, "v"))
+
+    def hidden_given_visible(self, v: Array) -> AbstractDistribution:
+        """`p(h | v)`, of which `h_j = 1` has probability `sigmoid(c_j + (v'W)_j)`."""
+        return self.hidden.distribution(self.density().hidden_natural(v))
+
+    def visible_given_hidden(self, h: Array) -> AbstractDistribution:
+        """`p(v | h)`, of which `v_i = 1` has probability `sigmoid(b_i + (Wh)_i)`."""
+        return self.visible.distribution(self.density().visible_natural(h))
+
+    def transpose(self) -> "RBM":
+        """The machine with its layers exchanged: a density on h with the same log Z."""
+        return replace(self, visible=self.hidden, hidden=self.visible, W=self.W.T, b=self.c, c=self.b, base_rates=None)
+
+    def log_density(self, x: Array) -> Float[Array, ""]:
+        return self.density().log_density(x)
+
+    def split(self, x: Array) -> tuple[Array, ...]:
+        return self.density().split(x)
+
+    def join(self, blocks: tuple[Array, ...]) -> Array:
+        return self.density().join(blocks)
+
+    def conditional(self, index: int, blocks: tuple[Array, ...]) -> AbstractDistribution:
+        return self.density().conditional(index, blocks)
+
+    def collapsed(self) -> BipartiteDensity:
+        return self.density().collapsed()
+
+    def expand(self, key: PRNGKeyArray, y: Array) -> Array:
+        return self.density().expand(key, y)
+
+    def path(self, base_rates: Array | None = None) -> BipartitePath:
+        """From independent visible units to this machine.
+
+        **Arguments:**
+
+        - `base_rates`: expected state of each visible unit at the start, such as the smoothed mean of
+          the training data. By default those that `fit` stored, else the visible biases b.
+        """
+        if base_rates is None and self.base_rates is not None:
+            base_rates = self.base_rates.value
+        start_b = self.b if base_rates is None else _natural_of_rates(self.visible, base_rates)
+        return BipartitePath(self.density(), start_b)
+
+    def condition(self, x: Array) -> BipartiteDensity:
+        """`h -> -E(x, h)`: independent hidden units, whose log normaliser is `-F(x)`."""
+        v = self.visible.statistics(self.space.check_example(x), self.W.dtype)
+        return BipartiteDensity(
+            visible=self.hidden,
+            hidden=BernoulliUnits(0),
+            W=jnp.zeros((self.hidden.size, 0), self.W.dtype),
+            b=self.c + v @ self.W,
+            c=jnp.zeros(0, self.W.dtype),
+            offset=jnp.dot(v, self.b),
+        )
+
+    def initialise(self, key: PRNGKeyArray, data: Array) -> "RBM":
+        """Store the base rates of `data`, smoothed by two pseudo-observations of a uniform distribution."""
+        if self.base_rates is not None:
+            return self
+        total = jnp.zeros_like(self.b)
+        for start in range(0, len(data), 8192):
+            batch = jnp.asarray(data[start : start + 8192])
+            total = total + jnp.sum(jax.vmap(lambda v: self.visible.statistics(v, self.W.dtype))(batch), axis=0)
+        uniform = self.visible.distribution(jnp.zeros_like(self.b)).mean()
+        return replace(self, base_rates=Frozen((total + 2 * uniform) / (len(data) + 2)))
+
+
+def _natural_of_rates(units: AbstractUnits, base_rates: Array) -> Float[Array, " size"]:
+    rates = jnp.asarray(base_rates, jnp.result_type(float))
+    if rates.shape != (units.size,):
+        raise ValueError(f"`base_rates` must have shape ({units.size},); got {rates.shape}.")
+    if is_false(jnp.all((rates > 0) & (rates < 1))):
+        raise ValueError(
+            "`base_rates` must lie strictly between 0 and 1; smooth them, for instance "
+            "`(data.sum(0) + 1) / (len(data) + 2)`."
+        )
+    family: AbstractExponentialFamily = units.distribution(jnp.zeros_like(rates))
+    return family.with_mean(rates).natural
+
+
+@register
+def centred_gradient(model: RBM, gradient: RBM, positive: Array, negative: Array) -> RBM:
+    """The gradient of `-log p` in coordinates where both layers have mean zero.
+
+    Subtracting the means makes learning insensitive to flipping zeros and ones, and removes a large part of the
+    coupling between weights and biases. Give it to an objective: `PCD(precondition=centred_gradient)`.
+
+    **Arguments:**
+
+    - `model`, `gradient`: a machine and the plain gradient of the loss with respect to it.
+    - `positive`, `negative`: data and model samples `[n, ...]`; the offsets are the averages of both.
+
+    Source: Melchior, Fischer and Wiskott (2016), algorithm 1 (average of data and model means as offset).
+    """
+
+    def means(v):
+        natural = jax.vmap(model.density().hidden_natural)(v)
+        h = jax.vmap(lambda n: model.hidden.distribution(n).mean())(natural)
+        t = jax.vmap(lambda v: model.visible.statistics(v, model.W.dtype))(v)
+        return jnp.mean(t, axis=0), jnp.mean(h, axis=0)
+
+    (v_data, h_data), (v_model, h_model) = means(positive), means(negative)
+    v_mean, h_mean = 0.5 * (v_data + v_model), 0.5 * (h_data + h_model)
+    W = gradient.W - jnp.outer(v_mean, gradient.c) - jnp.outer(gradient.b, h_mean)
+    return replace(gradient, W=W, b=gradient.b - W @ h_mean, c=gradient.c - W.T @ v_mean)

@@ -1,0 +1,2 @@
+from ._em import EM as EM
+from ._gradient import Gradient as Gradient

@@ -1,0 +1,73 @@
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.random as jr
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._algorithm import AbstractMethod, AbstractObjective
+from .._model import AbstractDataDependent, trainable
+
+
+class Gradient(AbstractMethod):
+    """Gradient descent on an objective, by any Optax optimizer.
+
+    Momentum, weight decay, schedules and clipping are Optax's: `optax.chain(...)`.
+
+    **Arguments:**
+
+    - `objective`: what to minimise, from `lnz.objectives`.
+    - `optimizer`: an `optax.GradientTransformation`.
+    - `filter`: which leaves of the model to train: a function from the model to a tree of true and false.
+      By default all floating-point arrays that are not `Frozen`.
+    """
+
+    objective: AbstractObjective
+    optimizer: optax.GradientTransformation = eqx.field(static=True)
+    filter: Callable[[Any], Any] = eqx.field(static=True, default=trainable)
+
+    def __check_init__(self):
+        if not isinstance(self.objective, AbstractObjective):
+            raise TypeError(
+                f"`Gradient(objective=...)` must be one of lnz.objectives, such as `lnz.objectives.PCD(1)`; got "
+                f"{self.objective!r}."
+            )
+        if not isinstance(self.optimizer, optax.GradientTransformation):
+            raise TypeError(
+                f"`Gradient(optimizer=...)` must come from Optax, such as `optax.adam(1e-3)`; got {self.optimizer!r}."
+            )
+
+    def init(self, key: PRNGKeyArray, model: Any, data: Array | None) -> tuple[Any, Any]:
+        key_model, key_objective = jr.split(key)
+        model = _initialise(key_model, model, data)
+        params = eqx.filter(model, self.filter(model))
+        return model, (self.optimizer.init(params), self.objective.init(key_objective, model, data))
+
+    def step(
+        self, key: PRNGKeyArray, model: Any, state: Any, batch: Array | None
+    ) -> tuple[Any, Any, dict[str, Float[Array, ""]]]:
+        optimizer_state, objective_state = state
+        params, rest = eqx.partition(model, self.filter(model))
+
+        def loss(params):
+            return self.objective.loss(key, eqx.combine(params, rest), objective_state, batch)
+
+        gradient, (objective_state, parts) = jax.grad(loss, has_aux=True)(params)
+        # Optax mixes integer step counts with floats, which strict promotion, if the user chose it, refuses.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, optimizer_state = self.optimizer.update(gradient, optimizer_state, params)
+        model = eqx.combine(optax.apply_updates(params, updates), rest)
+        return model, (optimizer_state, objective_state), parts
+
+
+def _initialise(key: PRNGKeyArray, model: Any, data: Array | None) -> Any:
+    """Every part of the model that depends on data, with what it needs to know of them."""
+
+    def is_part(node):
+        return isinstance(node, AbstractDataDependent)
+
+    if data is None:
+        return model
+    return jax.tree.map(lambda node: node.initialise(key, data) if is_part(node) else node, model, is_leaf=is_part)

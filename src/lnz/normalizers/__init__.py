@@ -1,0 +1,9 @@
+from ._ais import (
+    AIS as AIS,
+    ReverseAIS as ReverseAIS,
+    add_compensated as add_compensated,
+    annealed_log_weights as annealed_log_weights,
+    exact_samples as exact_samples,
+)
+from ._importance import Importance as Importance
+from ._quadrature import Quadrature as Quadrature

@@ -1,0 +1,278 @@
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._algorithm import AbstractSampler
+from .._check import is_false, model_dtype
+from .._density import (
+    AbstractCollapsibleDensity,
+    AbstractDensity,
+    AbstractNormalizer,
+    AbstractPath,
+    ReversedPath,
+)
+from .._estimate import Estimate, log_mean_exp
+from .._register import register
+from ..samplers import default_sampler, run_chains
+
+PathChoice = AbstractPath | Callable[[AbstractDensity], AbstractPath] | None
+
+
+@register
+class AIS(AbstractNormalizer):
+    """Annealed importance sampling: `log Z` as a lower bound in expectation.
+
+    Chains start from `path.start` and follow `path.at(beta)` to the target; the product of the ratios met on
+    the way is an importance weight. More temperatures make the bound tighter, more chains the
+    error smaller.
+
+    **Arguments:**
+
+    - `num_chains`: independent chains, at least 2.
+    - `betas`: a number of temperatures, spaced evenly, or an increasing array from 0 to 1.
+    - `path`: a path to the density, or a function from the density to one; by default the density's own.
+    - `sampler`: by default `Gibbs()` where blocks can be drawn, else `HMC()`.
+
+    Source: Neal (2001); arXiv:physics/9803008. For Boltzmann machines, Salakhutdinov and Murray (2008).
+    """
+
+    num_chains: int = eqx.field(static=True)
+    betas: Float[Array, " temperatures"] | int
+    path: PathChoice
+    sampler: AbstractSampler | None
+
+    def __init__(
+        self,
+        num_chains: int = 100,
+        betas: int | Array = 1000,
+        path: PathChoice = None,
+        sampler: AbstractSampler | None = None,
+    ):
+        self.num_chains = _check_num_chains(num_chains, "AIS")
+        self.betas = _check_betas(betas, "AIS")
+        self.path = _check_path(path, "AIS")
+        self.sampler = _check_sampler(sampler, "AIS")
+
+    def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
+        return log_mean_exp(self.log_weights(key, density))
+
+    def log_weights(self, key: PRNGKeyArray, density: AbstractDensity) -> Float[Array, " num_chains"]:
+        """One log importance weight a chain, whose exponential has expectation Z."""
+        path = resolve_path(self.path, density)
+        key_start, key_chains = jr.split(key)
+        positions = path.start.sample(key_start, (self.num_chains,))
+        return annealed_log_weights(key_chains, path, _as_betas(self.betas, density), self.sampler, positions)
+
+
+@register
+class ReverseAIS(AbstractNormalizer):
+    """Annealing from the target to the start: `log Z` as an *upper* bound in expectation.
+
+    The bound holds only when the chains start from exact draws of the target. Those come from enumeration where
+    the density has at most 2**25 states (of its smaller layer), or are given as `positions`. Long-run chains are
+    not exact draws: with `num_warm_up` the result is an `estimate` that assumes a stationary start.
+
+    **Arguments:**
+
+    - `num_chains`, `betas`, `path`, `sampler`: as for `AIS`.
+    - `positions`: exact draws of the density `[num_chains, ...]`, for instance the latents with which the
+      data were simulated.
+    - `num_warm_up`: instead of exact draws, start chains at the path's start and run this many sampler steps.
+
+    **Raises:** `ValueError` if there is no way to exact draws and `num_warm_up` is not given.
+
+    Source: Burda, Grosse and Salakhutdinov (2015), section 3; arXiv:1412.8566. Grosse, Ghahramani and Adams
+    (2015), section 3.1; arXiv:1511.02543.
+    """
+
+    num_chains: int = eqx.field(static=True)
+    betas: Float[Array, " temperatures"] | int
+    path: PathChoice
+    sampler: AbstractSampler | None
+    positions: Array | None
+    num_warm_up: int | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        num_chains: int = 100,
+        betas: int | Array = 1000,
+        path: PathChoice = None,
+        sampler: AbstractSampler | None = None,
+        positions: Array | None = None,
+        num_warm_up: int | None = None,
+    ):
+        if positions is not None and num_warm_up is not None:
+            raise ValueError("`ReverseAIS(positions=..., num_warm_up=...)`: give one of the two, not both.")
+        self.num_chains = _check_num_chains(num_chains if positions is None else positions.shape[0], "ReverseAIS")
+        self.betas = _check_betas(betas, "ReverseAIS")
+        self.path = _check_path(path, "ReverseAIS")
+        self.sampler = _check_sampler(sampler, "ReverseAIS")
+        self.positions = positions
+        self.num_warm_up = num_warm_up
+
+    def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
+        estimate = -log_mean_exp(self.log_weights(key, density))
+        if self.num_warm_up is None:
+            return estimate
+        return Estimate(
+            estimate.value,
+            estimate.standard_error,
+            "estimate",
+            (*estimate.assumes, "stationary start"),
+            estimate.stats,
+        )
+
+    def log_weights(self, key: PRNGKeyArray, density: AbstractDensity) -> Float[Array, " num_chains"]:
+        """One log importance weight a chain, whose exponential has expectation `1 / Z`."""
+        path = ReversedPath(resolve_path(self.path, density))
+        key_start, key_chains = jr.split(key)
+        positions = self._start(key_start, density, path)
+        betas = 1 - _as_betas(self.betas, density)[::-1]
+        return annealed_log_weights(key_chains, path, betas, self.sampler, positions)
+
+    def _start(self, key: PRNGKeyArray, density: AbstractDensity, path: ReversedPath) -> Array:
+        if self.positions is not None:
+            if self.positions.shape[1:] != density.space.shape:
+                raise ValueError(
+                    f"`ReverseAIS(positions=...)` must have shape {(self.num_chains, *density.space.shape)}; got "
+                    f"{self.positions.shape}."
+                )
+            return density.space.cast(self.positions, model_dtype(density))
+        if self.num_warm_up is not None:
+            key_start, key_run = jr.split(key)
+            start = path.start.sample(key_start, (self.num_chains,))
+            sampler = default_sampler(density) if self.sampler is None else self.sampler
+            return run_chains(key_run, density, sampler, start, self.num_warm_up)[0]
+        return exact_samples(key, density, self.num_chains)
+
+
+def exact_samples(key: PRNGKeyArray, density: AbstractDensity, num: int, max_points: int = 2**25) -> Array:
+    """`num` independent exact draws `[num, ...]` of an enumerable density.
+
+    **Raises:** `ValueError` if its space, or that of its smaller layer, has more than `max_points` points.
+    """
+    collapsible = isinstance(density, AbstractCollapsibleDensity)
+    small = density.collapsed() if collapsible else density
+    num_points = small.space.num_points
+    if num_points is None or num_points > max_points:
+        raise ValueError(
+            f"{type(density).__name__} on {small.space} cannot be enumerated, so there are no exact draws to start "
+            "reverse AIS from. Give `positions=` (exact draws) or `num_warm_up=` (long-run chains, an assumption)."
+        )
+    key_grid, key_expand = jr.split(key)
+    y = small.space.quadrature().sample(key_grid, small.log_density, num)
+    return jax.vmap(density.expand)(jr.split(key_expand, num), y) if collapsible else y
+
+
+def annealed_log_weights(
+    key: PRNGKeyArray,
+    path: AbstractPath,
+    betas: Float[Array, " temperatures"],
+    sampler: AbstractSampler | None,
+    positions: Array,
+) -> Float[Array, " num_chains"]:
+    """Log weights of chains annealed along `path`, started at draws of `path.at(betas[0])`."""
+    num_chains = positions.shape[0]
+    sampler = default_sampler(path.at(1.0)) if sampler is None else sampler
+    key_init, key_steps = jr.split(key)
+    start = path.at(betas[0])
+    states = jax.vmap(lambda k, x: sampler.init(k, start, x))(jr.split(key_init, num_chains), positions)
+    log_ratio = jax.vmap(path.log_ratio, in_axes=(None, None, 0))
+
+    def step(carry, inputs):
+        states, log_w, lost = carry
+        index, beta0, beta1 = inputs
+        log_w, lost = add_compensated(log_w, lost, log_ratio(beta0, beta1, states.position))
+        density = path.at(beta1)
+        keys = jr.split(jr.fold_in(key_steps, index), num_chains)
+
+        def move(key, state):
+            return sampler.step(key, density, sampler.refresh(density, state))[0]
+
+        return (jax.vmap(move)(keys, states), log_w, lost), None
+
+    zeros = jnp.zeros(num_chains, jnp.result_type(log_ratio(betas[0], betas[0], positions)))
+    # The last ratio needs no transition after it.
+    inputs = (jnp.arange(len(betas) - 2), betas[:-2], betas[1:-1])
+    (states, log_w, lost), _ = jax.lax.scan(step, (states, zeros, zeros), inputs)
+    log_w, lost = add_compensated(log_w, lost, log_ratio(betas[-2], betas[-1], states.position))
+    return log_w
+
+
+def add_compensated(total: Array, lost: Array, term: Array) -> tuple[Array, Array]:
+    """Kahan summation: 100,000 small increments to a total of hundreds lose nothing in float32."""
+    term = term - lost
+    new = total + term
+    return new, (new - total) - term
+
+
+def resolve_path(path: PathChoice, density: AbstractDensity) -> AbstractPath:
+    """The path of `density`, checked to end there: one made from a model before training ends elsewhere."""
+    if path is None:
+        return density.path()
+    if not isinstance(path, AbstractPath):
+        return path(density)
+    if path.start.space.shape != density.space.shape:
+        raise ValueError(f"`path=` starts on {path.start.space}, but the density lives on {density.space}.")
+    x = path.start.sample(jr.key(0))
+    end, target = path.at(1.0).log_density(x), density.log_density(x)
+    close = jnp.abs(end - target) <= 1e-3 * (1 + jnp.abs(target))
+    return eqx.error_if(
+        path,
+        ~(close | (end == target)),
+        "`path=` ends at another density than the one to normalise: it was made from another model, or from this one "
+        "before training. Make it anew, or pass a function: `path=lambda rbm: rbm.path(base_rates)`.",
+    )
+
+
+def _as_betas(betas: int | Array, density: AbstractDensity) -> Float[Array, " temperatures"]:
+    dtype = model_dtype(density)
+    return jnp.linspace(0.0, 1.0, betas + 1, dtype=dtype) if isinstance(betas, int) else betas.astype(dtype)
+
+
+def _check_num_chains(num_chains: Any, name: str) -> int:
+    if isinstance(num_chains, bool) or not isinstance(num_chains, numbers.Integral) or num_chains < 2:
+        raise ValueError(
+            f"`{name}(num_chains=...)` must be a whole number, at least 2 for an error bar; got {num_chains!r}. "
+            "100 is usual."
+        )
+    return int(num_chains)
+
+
+def _check_betas(betas: Any, name: str) -> int | Array:
+    if isinstance(betas, numbers.Integral) and not isinstance(betas, bool) and int(betas) >= 1:
+        return int(betas)
+    array = jnp.asarray(betas)
+    if array.ndim != 1 or len(array) < 2:
+        raise ValueError(
+            f"`{name}(betas=...)` must be a whole number of temperatures, at least 1, or an increasing array from 0 to "
+            f"1; got {betas!r}."
+        )
+    if is_false((array[0] == 0) & (array[-1] == 1) & jnp.all(jnp.diff(array) >= 0)):
+        raise ValueError(
+            f"`{name}(betas=...)` must increase from 0 to 1; got {len(array)} numbers from {array[0]} to {array[-1]}."
+        )
+    return array
+
+
+def _check_sampler(sampler: Any, name: str) -> AbstractSampler | None:
+    if sampler is None or isinstance(sampler, AbstractSampler):
+        return sampler
+    raise TypeError(
+        f"`{name}(sampler=...)` must be a sampler such as `lnz.samplers.Gibbs()`, with its brackets; got {sampler!r}."
+    )
+
+
+def _check_path(path: Any, name: str) -> Any:
+    if path is None or isinstance(path, AbstractPath) or callable(path):
+        return path
+    raise TypeError(
+        f"`{name}(path=...)` must be a path such as `rbm.path(base_rates)`, or a function from the density to one; got "
+        f"{type(path).__name__}."
+    )

@@ -1,0 +1,161 @@
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._algorithm import AbstractObjective
+from .._check import check_has_data
+from .._density import AbstractBlockDensity, AbstractModel, gibbs_sweep
+from .._model import trainable
+from .._register import register
+
+Precondition = Callable[[Any, Any, Array, Array], Any] | None
+
+
+@register
+class CD(AbstractObjective):
+    """Contrastive divergence: the likelihood gradient with the model's samples replaced by k sweeps from the data.
+
+    `loss = mean log p~(v_k) - mean log p~(v_0)`, of which only the gradient means something: `v_k` counts as a
+    constant. The gradient is biased, less with every k. Hidden units enter the last sweep as probabilities.
+    An update needs 2k + 3 matrix products.
+
+    **Arguments:**
+
+    - `k`: Gibbs sweeps.
+    - `precondition`: changes the gradient, such as `lnz.energy.centred_gradient`.
+
+    Source: Hinton (2002), section 2; Hinton (2012), section 3, for probabilities in the last sweep.
+    """
+
+    k: int = eqx.field(static=True, default=1)
+    precondition: Precondition = None
+
+    def __check_init__(self):
+        _check_k(self.k, "CD")
+
+    def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> tuple[()]:
+        _check_model(model, "CD")
+        check_has_data(data, "CD")
+        return ()
+
+    def loss(
+        self, key: PRNGKeyArray, model: Any, state: tuple[()], batch: Array
+    ) -> tuple[Float[Array, ""], tuple[tuple[()], dict[str, Float[Array, ""]]]]:
+        chain = _constant(model)
+        key_first, key_rest, key_last = jr.split(key, 3)
+        visible = tuple(range(1, model.num_blocks))
+        # The first hidden draw stands apart: its product is the one that the free energy of the data needs.
+        blocks = _draw(key_first, chain, jax.vmap(model.split)(batch), (0,))
+        blocks = _sweeps(key_rest, chain, blocks, (*visible, 0), self.k - 1)
+        blocks = _draw(key_last, chain, blocks, visible)
+        return _contrast(model, batch, jax.vmap(model.join)(blocks), (), self.precondition)
+
+
+@register
+class PCD(AbstractObjective):
+    """Persistent contrastive divergence: chains that go on from update to update (stochastic maximum likelihood).
+
+    The gradient is that of `CD` with persistent chains in place of chains from the data: nearly unbiased
+    while the learning rate is small enough for the chains to keep up. The chains' state is the
+    hidden layer, so that an update needs 2k + 3 matrix products.
+
+    **Arguments:**
+
+    - `k`: Gibbs sweeps an update.
+    - `num_chains`: independent chains, on which the negative half of the gradient is averaged.
+    - `precondition`: changes the gradient, such as `lnz.energy.centred_gradient`.
+
+    Source: Tieleman (2008), section 3; Younes (1989).
+    """
+
+    k: int = eqx.field(static=True, default=1)
+    num_chains: int = eqx.field(static=True, default=100)
+    precondition: Precondition = None
+
+    def __check_init__(self):
+        _check_k(self.k, "PCD")
+        if self.num_chains < 1:
+            raise ValueError(f"`PCD(num_chains=...)` must be at least 1; got {self.num_chains}.")
+
+    def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> tuple[Array, ...]:
+        """Chains at examples of `data` with auxiliary blocks drawn given them."""
+        block_model = _check_model(model, "PCD")
+        data = check_has_data(data, "PCD")
+        key_rows, key_blocks = jr.split(key)
+        rows = jr.randint(key_rows, (self.num_chains,), 0, len(data))
+        blocks = jax.vmap(block_model.split)(data[rows])
+        return _draw(key_blocks, block_model, blocks, (0,))
+
+    def loss(
+        self, key: PRNGKeyArray, model: Any, state: tuple[Array, ...], batch: Array
+    ) -> tuple[Float[Array, ""], tuple[tuple[Array, ...], dict[str, Float[Array, ""]]]]:
+        chain = _constant(model)
+        key_sweeps, key_last = jr.split(key)
+        # Visible blocks first: the chain remembers the hidden block drawn last. That draw stands outside the loop,
+        # where its product is shared with the free energy of the last visible block.
+        order = (*range(1, model.num_blocks), 0)
+        blocks = _sweeps(key_sweeps, chain, state, order, self.k - 1)
+        blocks = _draw(key_last, chain, blocks, order)
+        return _contrast(model, batch, jax.vmap(model.join)(blocks), blocks, self.precondition)
+
+
+def _constant(model: AbstractBlockDensity) -> AbstractBlockDensity:
+    arrays, rest = eqx.partition(model, eqx.is_array)
+    return eqx.combine(jax.lax.stop_gradient(arrays), rest)
+
+
+def _draw(
+    key: PRNGKeyArray, model: AbstractBlockDensity, blocks: tuple[Array, ...], order: tuple[int, ...]
+) -> tuple[Array, ...]:
+    """Draw the blocks of `order` in turn, in every chain."""
+    keys = jr.split(key, blocks[0].shape[0])
+    return jax.vmap(lambda key, blocks: gibbs_sweep(key, model, blocks, order))(keys, blocks)
+
+
+def _sweeps(
+    key: PRNGKeyArray, model: AbstractBlockDensity, blocks: tuple[Array, ...], order: tuple[int, ...], num: int
+) -> tuple[Array, ...]:
+    def sweep(blocks, key):
+        return _draw(key, model, blocks, order), None
+
+    return jax.lax.scan(sweep, blocks, jr.split(key, num))[0] if num else blocks
+
+
+def _contrast(model, data: Array, negative: Array, state, precondition: Precondition):
+    negative = jax.lax.stop_gradient(negative)
+
+    def surrogate(model):
+        log_data = jnp.mean(jax.vmap(model.log_density)(data))
+        log_model = jnp.mean(jax.vmap(model.log_density)(negative))
+        return log_model - log_data, (log_data, log_model)
+
+    loss, (log_data, log_model) = surrogate(model)
+    parts = {"free_energy_data": -log_data, "free_energy_chains": -log_model}
+    if precondition is not None:
+        params, rest = eqx.partition(model, trainable(model))
+        gradient = jax.grad(lambda params: surrogate(eqx.combine(params, rest))[0])(params)
+        direction = jax.lax.stop_gradient(precondition(model, gradient, data, negative))
+        # A linear function of the parameters whose gradient is the preconditioned one.
+        terms = jax.tree.map(lambda p, d: jnp.sum(p * d), params, direction)
+        linear = sum(jax.tree.leaves(terms))
+        loss = jax.lax.stop_gradient(loss - linear) + linear
+    return loss, (state, parts)
+
+
+def _check_k(k: int, name: str) -> None:
+    if not isinstance(k, int) or k < 1:
+        raise ValueError(f"`{name}(k=...)` must be a whole number of sweeps, at least 1; got {k!r}.")
+
+
+def _check_model(model: AbstractModel, name: str) -> AbstractBlockDensity:
+    if not isinstance(model, AbstractBlockDensity):
+        raise TypeError(
+            f"`{name}` needs an energy model whose blocks can be sampled, such as `lnz.energy.RBM`; got "
+            f"{type(model).__name__}."
+        )
+    return model

@@ -1,0 +1,165 @@
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._algorithm import AbstractObjective
+from .._check import check_has_data, check_positive
+from .._density import AbstractDensity, AbstractDistribution, AbstractModel, AbstractNormalizer
+from .._model import AbstractLatentModel
+from .._register import register
+
+
+@register
+class MaximumLikelihood(AbstractObjective):
+    """`-mean log p(x)` in nats per example.
+
+    **Arguments:**
+
+    - `hidden`, `partition`: normalisers for numerator and denominator where the model has no closed form. With
+      `lnz.normalizers.Quadrature()` the loss and its gradient are exact; that is how small
+      Boltzmann machines are trained without sampling.
+    """
+
+    hidden: AbstractNormalizer | None = None
+    partition: AbstractNormalizer | None = None
+
+    def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> tuple[()]:
+        check_has_data(data, "MaximumLikelihood")
+        return ()
+
+    def loss(
+        self, key: PRNGKeyArray, model: Any, state: tuple[()], batch: Array
+    ) -> tuple[Float[Array, ""], tuple[tuple[()], dict[str, Float[Array, ""]]]]:
+        key_hidden, key_partition = jr.split(key)
+        keys = jr.split(key_hidden, len(batch))
+        numerator = jax.vmap(lambda k, x: model.log_numerator(k, x, self.hidden).value)(keys, batch)
+        loss = model.log_denominator(key_partition, self.partition).value - jnp.mean(numerator)
+        return loss, (state, {"negative_log_likelihood": loss})
+
+
+@register
+class ELBO(AbstractObjective):
+    """`-mean E_q[log p(x | z) + log p(z) - log q(z | x)]` in nats per example, by reparameterised draws.
+
+    The loss is an upper bound on the negative log-likelihood; the gap is `KL(q(z | x) || p(z | x))`.
+
+    **Arguments:**
+
+    - `num_samples`: draws of z an example.
+
+    Source: Kingma and Welling (2014), equation 3; arXiv:1312.6114.
+    """
+
+    num_samples: int = eqx.field(static=True, default=1)
+
+    def __check_init__(self):
+        check_positive(self.num_samples, "ELBO(num_samples=...)")
+
+    def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> tuple[()]:
+        check_has_data(data, "ELBO")
+        return ()
+
+    def loss(
+        self, key: PRNGKeyArray, model: Any, state: tuple[()], batch: Array
+    ) -> tuple[Float[Array, ""], tuple[tuple[()], dict[str, Float[Array, ""]]]]:
+        log_w, reconstruction = _importance_weights(key, model, batch, self.num_samples)
+        elbo, reconstruction = jnp.mean(log_w), jnp.mean(reconstruction)
+        parts = {"elbo": elbo, "reconstruction": reconstruction, "kl": reconstruction - elbo}
+        return -elbo, (state, parts)
+
+
+@register
+class IWAE(AbstractObjective):
+    """`-mean log (1/K) sum_k p(x, z_k) / q(z_k | x)`: the importance-weighted bound, in nats per example.
+
+    Tighter than the ELBO and tighter with every K.
+
+    **Arguments:**
+
+    - `num_samples`: K.
+
+    Source: Burda, Grosse and Salakhutdinov (2016), equation 8; arXiv:1509.00519.
+    """
+
+    num_samples: int = eqx.field(static=True, default=50)
+
+    def __check_init__(self):
+        check_positive(self.num_samples, "IWAE(num_samples=...)")
+
+    def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> tuple[()]:
+        check_has_data(data, "IWAE")
+        return ()
+
+    def loss(
+        self, key: PRNGKeyArray, model: Any, state: tuple[()], batch: Array
+    ) -> tuple[Float[Array, ""], tuple[tuple[()], dict[str, Float[Array, ""]]]]:
+        log_w, _ = _importance_weights(key, model, batch, self.num_samples)
+        log_mean = jax.scipy.special.logsumexp(log_w, axis=1) - jnp.log(self.num_samples)
+        return -jnp.mean(log_mean), (state, {"iwae": jnp.mean(log_mean), "elbo": jnp.mean(log_w)})
+
+
+def _check_reparameterised(distribution: AbstractDistribution) -> None:
+    if not distribution.reparameterised:
+        raise TypeError(
+            f"Draws of {type(distribution).__name__} are no differentiable function of its parameters, so this "
+            "objective's gradient would miss a part. Use a reparameterised one, such as `Normal` or a flow over it."
+        )
+
+
+def _importance_weights(
+    key: PRNGKeyArray, model: Any, batch: Array, num_samples: int
+) -> tuple[Float[Array, "batch samples"], Float[Array, "batch samples"]]:
+    """`log p(x, z) - log q(z | x)` and `log p(x | z)` at `z ~ q(z | x)`."""
+
+    if not isinstance(model, AbstractLatentModel):
+        raise TypeError(f"This objective needs a latent-variable model, such as a VAE; got {type(model).__name__}.")
+
+    def one(key, x):
+        posterior = model.posterior(x)
+        if posterior is None:
+            raise ValueError(
+                f"{type(model).__name__} has no approximate posterior (an encoder), which this objective needs."
+            )
+        _check_reparameterised(posterior)
+        z, log_q = posterior.sample_and_log_prob(key, (num_samples,))
+        log_likelihood = jax.vmap(lambda z: model.likelihood(z).log_prob(x))(z)
+        return log_likelihood + jax.vmap(model.prior.log_prob)(z) - log_q, log_likelihood
+
+    return jax.vmap(one)(jr.split(key, len(batch)), batch)
+
+
+@register
+class ReverseKL(AbstractObjective):
+    """`E_q[log q(z) - log p~(z)]` in nats: fits the distribution that is trained to a fixed density.
+
+    With a flow as q this is variational inference; minus the loss is a lower bound on the log normaliser of the
+    target. Data are not used: call `fit` with `data=None`.
+
+    **Arguments:**
+
+    - `target`: the unnormalised density, such as `lnz.condition(model, data)`.
+    - `num_samples`: reparameterised draws a step.
+
+    Source: Rezende and Mohamed (2015), equation 15; arXiv:1505.05770.
+    """
+
+    target: AbstractDensity
+    num_samples: int = eqx.field(static=True, default=32)
+
+    def __check_init__(self):
+        check_positive(self.num_samples, "ReverseKL(num_samples=...)")
+
+    def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> tuple[()]:
+        return ()
+
+    def loss(
+        self, key: PRNGKeyArray, model: Any, state: tuple[()], batch: Array | None
+    ) -> tuple[Float[Array, ""], tuple[tuple[()], dict[str, Float[Array, ""]]]]:
+        _check_reparameterised(model)
+        z, log_q = model.sample_and_log_prob(key, (self.num_samples,))
+        elbo = jnp.mean(jax.vmap(self.target.log_density)(z) - log_q)
+        return -elbo, (state, {"elbo": elbo})

@@ -1,0 +1,172 @@
+"""Pictures of data, parameters and training, each a `matplotlib.figure.Figure` of its own; pyplot is not touched."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float, Shaped
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+_DPI = 100
+_PICTURE_PIXELS = 800  # at least, of the longer side of a grid
+# The lightest is not white: tiles stand out on a white page, and the gaps between them show it.
+_GREYS = LinearSegmentedColormap.from_list("ink on paper", ["#e9edf2", "#10151c"])
+# Told apart on white and on black, and by colour-blind readers.
+_LINES = {"train": "#2f7fd1", "valid": "#e07b39"}
+_OTHER_LINES = ("#3f9e6b", "#b04a9d", "#9a7b1f", "#6b7f95")
+
+
+def image_grid(
+    images: Shaped[np.ndarray, "n ..."] | Shaped[Array, "n ..."],
+    image_shape: tuple[int, int],
+    *,
+    num_columns: int | None = None,
+    low: float = 0.0,
+    high: float = 1.0,
+) -> Figure:
+    """Images side by side, every pixel a whole number of screen pixels, with a clear line between them.
+
+    **Arguments:**
+
+    - `images`: `[n, ...]`, each with as many numbers as `image_shape` has pixels.
+    - `image_shape`: rows and columns of one image.
+    - `num_columns`: images in a row; by default the grid is about square.
+    - `low`, `high`: values of the lightest and the darkest grey.
+
+    **Raises:** `ValueError` if there is no image or they do not have that shape.
+    """
+    montage = _montage(images, image_shape, num_columns)
+    scale = math.ceil(_PICTURE_PIXELS / max(montage.shape))
+    height, width = (size * scale / _DPI for size in montage.shape)
+    figure = Figure(figsize=(width, height), dpi=_DPI)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(montage, cmap=_GREYS, vmin=low, vmax=high, interpolation="nearest")
+    axes.set_axis_off()
+    return figure
+
+
+def filters(
+    W: Float[np.ndarray, "visible hidden"] | Float[Array, "visible hidden"],
+    image_shape: tuple[int, int],
+    *,
+    num_columns: int | None = None,
+    ink: str = "black",
+) -> Figure:
+    """The weights of every hidden unit as an image: a column of `W` each, red above zero and blue below.
+
+    One scale serves all; it ends at the 99.5th percentile of the absolute weights, so that one large weight does not
+    bleach the rest.
+
+    **Arguments:**
+
+    - `W`: weights `[visible, hidden]`, such as `rbm.W`.
+    - `image_shape`: rows and columns of the visible image.
+    - `num_columns`: filters in a row; by default the grid is about square.
+    - `ink`: colour of the text.
+    """
+    montage = _montage(np.asarray(W).T, image_shape, num_columns)
+    limit = float(np.quantile(np.abs(np.asarray(W)), 0.995)) or 1.0
+    height, width = montage.shape
+    figure = Figure(figsize=(4.4, 4.4 * height / width + 0.6), dpi=2 * _DPI, layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(montage, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+    axes.set_axis_off()
+    bar = figure.colorbar(image, ax=axes, location="bottom", extend="both", aspect=40, pad=0.02)
+    bar.set_label("weight", color=ink)
+    bar.ax.tick_params(colors=ink)
+    bar.outline.set_edgecolor(ink)  # pyright: ignore[reportCallIssue]
+    return figure
+
+
+def training_curves(history: Sequence[dict[str, int | float]], *, ink: str = "black") -> Figure:
+    """Likelihoods while training, and below them whatever else was recorded, in nats per example.
+
+    A `negative_log_likelihood` is drawn with its sign turned, as "train", beside "valid": higher is better. Parts of an
+    objective, such as free energies, which mean nothing by themselves, have a panel of their own. The axes are fitted
+    to what came after the first twentieth of the steps: a steep beginning may leave the picture.
+
+    **Arguments:**
+
+    - `history`: the records of `lnz.fit`.
+    - `ink`: colour of text and axes.
+
+    **Raises:** `ValueError` if there are no records.
+    """
+    if not history:
+        raise ValueError("`training_curves(history)` needs at least one record.")
+    likelihoods, others = _series(history)
+    panels = [(name, lines) for name, lines in (("log-likelihood", likelihoods), ("objective", others)) if lines]
+    figure = Figure(figsize=(4.4, 1.1 + 1.7 * len(panels)), dpi=2 * _DPI, layout="constrained")
+    all_axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (title, lines) in zip(all_axes, panels, strict=True):
+        for (name, (steps, values)), other in zip(lines.items(), itertools.cycle(_OTHER_LINES), strict=False):
+            marker = "o" if len(steps) < 30 else None
+            colour = _LINES.get(name, other)
+            axes.plot(steps, values, label=name, color=colour, marker=marker, markersize=3.5, linewidth=1.6)
+        axes.set_title(title, loc="left", fontsize=10, color=ink)
+        axes.set_ylabel("nats per example", color=ink)
+        _fit_to_later_part(axes, list(lines.values()))
+        _style(axes, ink)
+    all_axes[-1].set_xlabel("step", color=ink)
+    return figure
+
+
+def _series(history: Sequence[dict[str, int | float]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`{name: (steps, values)}` of log-likelihoods and of everything else."""
+    likelihoods, others = {}, {}
+    for name in dict.fromkeys(name for record in history for name in record):
+        if name in ("step", "seconds"):
+            continue
+        records = [record for record in history if name in record]
+        steps = [record["step"] for record in records]
+        values = np.array([record[name] for record in records])
+        if name == "negative_log_likelihood":
+            likelihoods["train"] = steps, -values
+        elif name == "valid":
+            likelihoods["valid"] = steps, values
+        else:
+            others[name.replace("_", " ")] = steps, values
+    return likelihoods, others
+
+
+def _fit_to_later_part(axes: Axes, lines: Sequence[tuple[list[float], np.ndarray]]) -> None:
+    last = max(steps[-1] for steps, _ in lines)
+    later = np.concatenate([values[np.asarray(steps) >= 0.05 * last] for steps, values in lines])
+    low, high = float(later.min()), float(later.max())
+    margin = 0.08 * (high - low) or 0.5
+    axes.set_ylim(low - margin, high + margin)
+
+
+def _style(axes: Axes, ink: str) -> None:
+    axes.tick_params(colors=ink, labelsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.grid(color=ink, alpha=0.15, linewidth=0.6)
+    axes.patch.set_alpha(0)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(ink)
+    axes.legend(frameon=False, labelcolor=ink, fontsize=9)
+
+
+def _montage(images: Any, image_shape: tuple[int, int], num_columns: int | None) -> Float[np.ndarray, "rows columns"]:
+    """One picture of all, with a pixel of NaN (drawn as nothing) between neighbours."""
+    images = np.asarray(images)
+    if len(image_shape) != 2 or images.size != len(images) * math.prod(image_shape) or len(images) == 0:
+        raise ValueError(
+            f"`images` must be [n, ...] with at least one image of shape `image_shape={image_shape}` "
+            f"(rows, columns); got an array of shape {images.shape}."
+        )
+    height, width = image_shape
+    num_columns = min(num_columns or math.ceil(math.sqrt(len(images))), len(images))
+    num_rows = math.ceil(len(images) / num_columns)
+    montage = np.full((num_rows * (height + 1) - 1, num_columns * (width + 1) - 1), np.nan)
+    for i, image in enumerate(images.reshape(-1, height, width)):
+        top, left = (i // num_columns) * (height + 1), (i % num_columns) * (width + 1)
+        montage[top : top + height, left : left + width] = image
+    return montage

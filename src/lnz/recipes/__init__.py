@@ -1,0 +1,7 @@
+from ._digits import (
+    independent_digits as independent_digits,
+    mixture_digits as mixture_digits,
+    rbm_digits as rbm_digits,
+    rbm_digits_exact as rbm_digits_exact,
+)
+from ._recipe import Recipe as Recipe

@@ -1,0 +1,115 @@
+"""Four models of the same 64 binary pixels: a baseline, a mixture, and two Boltzmann machines."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from .. import normalizers, objectives
+from ..distributions import Bernoulli, Mixture
+from ..energy import RBM
+from ..methods import EM, Gradient
+from ._recipe import Recipe
+
+
+def _build_independent(key, splits, config):
+    return Bernoulli(jnp.zeros(splits.space.shape)), EM(config["model"]["smoothing"])
+
+
+def _build_mixture(key, splits, config):
+    num_components = config["model"]["num_components"]
+    components = Bernoulli(jnp.zeros((num_components, *splits.space.shape)))
+    return Mixture(jnp.zeros(num_components), components), EM(config["model"]["smoothing"])
+
+
+def _build_rbm(key, splits, config):
+    settings, steps = config["model"], config["train"]["steps"]
+    base_rates = (splits.train.sum(axis=0) + 1) / (len(splits.train) + 2)
+    rbm = RBM(splits.space.num_dimensions, settings["num_hidden"], key=key, base_rates=base_rates)
+    objective = objectives.PCD(settings["sweeps"], settings["num_chains"])
+    optimizer = optax.chain(
+        # Decay the weights only: biases carry the base rates.
+        optax.add_decayed_weights(settings["weight_decay"], mask=_is_matrix),
+        optax.sgd(optax.linear_schedule(settings["learning_rate"], 0.0, steps)),
+    )
+    return rbm, Gradient(objective, optimizer)
+
+
+def _is_matrix(params):
+    return jax.tree.map(lambda leaf: leaf.ndim == 2, params)
+
+
+def _no_partition(config):
+    return None
+
+
+def _ais(config):
+    settings = config["evaluate"]
+    return normalizers.AIS(settings["num_chains"], settings["num_betas"])
+
+
+independent_digits = Recipe(
+    name="independent_digits",
+    title="Independent pixels by maximum likelihood with Laplace's smoothing: the baseline",
+    data="binary_digits",
+    config={"seed": 0, "model": {"smoothing": 2.0}, "train": {"steps": 1}, "evaluate": {}},
+    build=_build_independent,
+    partitions=lambda config: {"": None},
+    evaluator=_no_partition,
+)
+
+mixture_digits = Recipe(
+    name="mixture_digits",
+    title="Mixture of Bernoullis by expectation maximisation",
+    data="binary_digits",
+    config={
+        "seed": 0,
+        "model": {"num_components": 100, "smoothing": 0.3},
+        "train": {"steps": 80, "keep": "best"},
+        "evaluate": {},
+    },
+    build=_build_mixture,
+    partitions=lambda config: {"": None},
+    evaluator=_no_partition,
+)
+
+rbm_digits_exact = Recipe(
+    name="rbm_digits_exact",
+    title="RBM with 16 hidden units: log Z by enumeration, and by AIS to compare",
+    data="binary_digits",
+    config={
+        "seed": 0,
+        "model": {
+            "num_hidden": 16,
+            "sweeps": 1,
+            "num_chains": 100,
+            "learning_rate": 0.1,
+            "weight_decay": 0.0,
+        },
+        "train": {"steps": 40000, "batch_size": 100, "keep": "best"},
+        "evaluate": {"num_chains": 100, "num_betas": 4000},
+    },
+    build=_build_rbm,
+    partitions=lambda config: {"": normalizers.Quadrature(), " (AIS)": _ais(config)},
+    evaluator=lambda config: normalizers.Quadrature(),
+)
+
+rbm_digits = Recipe(
+    name="rbm_digits",
+    title="RBM with 128 hidden units: log Z by AIS",
+    data="binary_digits",
+    config={
+        "seed": 0,
+        "model": {
+            "num_hidden": 128,
+            "sweeps": 2,
+            "num_chains": 300,
+            "learning_rate": 0.1,
+            "weight_decay": 3e-4,
+        },
+        "train": {"steps": 25000, "batch_size": 100, "keep": "best"},
+        "evaluate": {"num_chains": 100, "num_betas": 2000},
+    },
+    build=_build_rbm,
+    partitions=lambda config: {"": _ais(config)},
+    evaluator=lambda config: normalizers.AIS(100, 300),
+)

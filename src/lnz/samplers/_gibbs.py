@@ -1,0 +1,59 @@
+import equinox as eqx
+import jax
+import jax.random as jr
+from jaxtyping import Array, PRNGKeyArray
+
+from .._algorithm import AbstractSampler
+from .._check import check_positive
+from .._density import AbstractBlockDensity, AbstractDensity, gibbs_sweep
+from .._register import register
+
+
+class GibbsState(eqx.Module):
+    position: Array
+
+
+@register
+class Gibbs(AbstractSampler):
+    """Block Gibbs sampling: each block in turn from its conditional given all others.
+
+    Auxiliary blocks (hidden units that the density sums out) are drawn first in each sweep, from the position
+    alone; so the marginal density of the position is left invariant, also when the density
+    changed since the last sweep.
+
+    **Arguments:**
+
+    - `num_sweeps`: sweeps a step.
+
+    Source: Geman and Geman (1984).
+    """
+
+    num_sweeps: int = eqx.field(static=True, default=1)
+
+    def __check_init__(self):
+        check_positive(self.num_sweeps, "Gibbs(num_sweeps=...)")
+
+    def init(self, key: PRNGKeyArray, density: AbstractDensity, position: Array) -> GibbsState:
+        return GibbsState(position)
+
+    def refresh(self, density: AbstractDensity, state: GibbsState) -> GibbsState:
+        return state  # the position is the whole state: nothing about the density is cached
+
+    def step(
+        self, key: PRNGKeyArray, density: AbstractDensity, state: GibbsState
+    ) -> tuple[GibbsState, dict[str, Array]]:
+        if not isinstance(density, AbstractBlockDensity):
+            raise TypeError(
+                f"`Gibbs` needs a density whose blocks can be drawn given the others; {type(density).__name__} has "
+                "none. On a Euclidean space try `lnz.samplers.HMC`."
+            )
+
+        def sweep(position, key):
+            blocks = gibbs_sweep(key, density, density.split(position), tuple(range(density.num_blocks)))
+            return density.join(blocks), None
+
+        if self.num_sweeps == 1:
+            position, _ = sweep(state.position, key)
+        else:
+            position, _ = jax.lax.scan(sweep, state.position, jr.split(key, self.num_sweeps))
+        return GibbsState(position), {}

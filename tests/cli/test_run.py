@@ -1,0 +1,89 @@
+"""Run folders: what is written is what is read, and nothing is ever half written."""
+
+import math
+import os
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+
+import lnz
+from lnz._run import Run, read_runs, start_folder
+
+
+@pytest.fixture(scope="module")
+def run():
+    model = lnz.Bernoulli(jnp.zeros(16))
+    row = lnz.evaluate(jr.key(0), model, lnz.data.load("bars_and_stripes").test)
+    # Numbers that JSON does not have: a Pareto k that could not be fitted, weights without a tail.
+    row.stats["partition_weights"] = {"ess": 20.0, "num": 20.0, "pareto_k": math.nan, "other": -math.inf}
+    return Run(
+        recipe="fair_coins",
+        title="Fair coins",
+        data="bars_and_stripes",
+        settings={"seed": 0, "train": {"steps": 2}},
+        environment={"lnz": "0"},
+        model=model,
+        history=[{"step": 1.0, "seconds": 0.1, "valid": -11.5}, {"step": 2.0, "seconds": 0.2, "valid": -11.0}],
+        rows={"fair_coins": row},
+        data_protocol="made here",
+        num_parameters=16,
+        seconds={"train": 1.0, "compile": 2.0, "evaluate": 3.0},
+    )
+
+
+def test_read_gives_what_was_written(run, tmp_path):
+    run.write(tmp_path)
+    again = Run.read(tmp_path)
+    for name in ("recipe", "title", "data", "settings", "environment", "history", "data_protocol", "seconds"):
+        assert getattr(again, name) == getattr(run, name)
+    assert jnp.array_equal(again.model.logits, run.model.logits)
+    row, row_again = run.rows["fair_coins"], again.rows["fair_coins"]
+    assert np.array_equal(row.per_example, row_again.per_example)
+    assert (row.value, row.data_error, row.bound) == (row_again.value, row_again.data_error, row_again.bound)
+    weights = row_again.stats["partition_weights"]
+    assert math.isnan(weights["pareto_k"])
+    assert weights["other"] == -math.inf
+
+
+def test_failure_in_the_middle_leaves_no_partial_file(run, tmp_path, monkeypatch):
+    run.write(tmp_path)
+    before = (tmp_path / "config.json").read_bytes()
+
+    def full_disk(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        run.write(tmp_path)
+    assert (tmp_path / "config.json").read_bytes() == before
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    # An old report beside new files would be a lie, so the folder is no run any more.
+    with pytest.raises(FileNotFoundError, match=r"it has no report\.json"):
+        Run.read(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["config.json", "events.jsonl", "report.json"])
+def test_damaged_folder_is_named(run, tmp_path, file):
+    run.write(tmp_path)
+    (tmp_path / file).write_bytes(b'{"rows": \xff')
+    with pytest.raises(ValueError, match="damaged"):
+        Run.read(tmp_path)
+
+
+def test_equal_folder_names_are_told_apart(run, tmp_path):
+    for parent in ("a", "b"):
+        run.write(tmp_path / parent / "coins")
+    folders = [tmp_path / "a" / "coins", tmp_path / "b" / "coins"]
+    assert list(read_runs(folders)) == [str(folder) for folder in folders]
+    assert list(read_runs(folders[:1] * 2)) == ["coins"]
+
+
+def test_used_folder_needs_permission(tmp_path):
+    start_folder(tmp_path / "new", overwrite=False)
+    (tmp_path / "new" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="already holds something"):
+        start_folder(tmp_path / "new", overwrite=False)
+    start_folder(tmp_path / "new", overwrite=True)
+    assert (tmp_path / "new" / "notes.txt").read_text() == "mine"

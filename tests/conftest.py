@@ -1,0 +1,39 @@
+import os
+
+# Before JAX starts: every law also runs under a checker of shapes and types, with no silent promotions.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from jaxtyping import install_import_hook
+
+with install_import_hook("lnz", "beartype.beartype"):
+    import lnz
+    import lnz.recipes
+    import lnz.testing  # noqa: F401
+
+import jax
+import jaxtyping
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture(params=["float32", "float64"])
+def precision(request):
+    """Both floating-point precisions; instances must be built inside."""
+    with jax.enable_x64(request.param == "float64"):
+        yield request.param
+
+
+@pytest.fixture
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def untyped():
+    """As users run it, without the checker, which would answer a wrong type before the library's own message."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -1,0 +1,206 @@
+"""The table of small instances over which every law runs: one line makes a newcomer obey all of them.
+
+Each entry is a function without arguments, because an instance has the precision in force where it is built.
+"""
+
+import jax.numpy as jnp
+import jax.random as jr
+
+import lnz
+from lnz.energy import DBM, RBM, BernoulliUnits, CategoricalUnits, MarkovField
+
+
+def normal(seed, *shape):
+    """The same numbers in both precisions: `jax.random` draws others in float64."""
+    return jr.normal(jr.key(seed), shape, jnp.float32).astype(jnp.result_type(float))
+
+
+def rbm(visible=4, hidden=3, scale=1.0, seed=0):
+    W, b, c = scale * normal(seed, visible, hidden), normal(seed + 1, visible), normal(seed + 2, hidden)
+    return RBM.from_parameters(W, b, c)
+
+
+def potts_rbm():
+    machine = RBM(CategoricalUnits(2, 3), BernoulliUnits(2), key=jr.key(3))
+    return lnz._module.replace(machine, W=normal(4, 6, 2), b=normal(5, 6), c=normal(6, 2))
+
+
+def potts_hidden_rbm():
+    return potts_rbm().transpose()
+
+
+def dbm(*sizes, seed=7):
+    machine = DBM(*sizes, key=jr.key(seed))
+    keys = range(seed, seed + 2 * len(sizes))
+    weights = tuple(normal(k, *W.shape) for k, W in zip(keys, machine.weights, strict=False))
+    biases = tuple(normal(k + 50, *b.shape) for k, b in zip(keys, machine.biases, strict=False))
+    return lnz._module.replace(machine, weights=weights, biases=biases)
+
+
+def markov_field():
+    """Four three-state sites on a ring with a chord, a triangle and single-site energies, at T = 1.5."""
+    cliques = [(0, 1), (1, 2), (2, 3), (3, 0), (0, 1, 2), (3,)]
+    potentials = [normal(20 + i, *(3,) * len(clique)) for i, clique in enumerate(cliques)]
+    return MarkovField(4, 3, cliques, potentials, temperature=1.5)
+
+
+def two_site_field():
+    """Sixteen states."""
+    return MarkovField(2, 4, [(0, 1), (0,)], [normal(30, 4, 4), normal(31, 4)], temperature=0.7)
+
+
+def affine_flow():
+    return lnz.Transformed(lnz.Normal.standard(1), lnz.bijections.Affine(jnp.ones(1), 2.0))
+
+
+def composed_bijection():
+    tril = jnp.array([[1.5, 0.0], [0.7, 0.6]])
+    return lnz.bijections.Chain(
+        lnz.bijections.TriangularAffine(jnp.array([0.3, -0.2]), tril),
+        lnz.bijections.Affine(jnp.array([1.0, 0.0]), jnp.array([0.5, 1.2])),
+        lnz.bijections.Inverse(lnz.bijections.Affine(jnp.array([0.1, 0.2]), jnp.array([1.1, 0.9]))),
+    )
+
+
+def composed_flow():
+    return lnz.Transformed(lnz.Normal.standard(2), composed_bijection())
+
+
+def linear_vae(encoder="exact"):
+    """Probabilistic PCA: x = W z + b + noise, z in R^2, x in R^3. Its posterior is a known normal."""
+    W, b, noise = normal(40, 3, 2), normal(41, 3), jnp.asarray(0.7)
+    decoder = lnz.nets.ConditionalNormal(lnz.nets.Linear(W, b), noise)
+    gram = W.T @ W + noise**2 * jnp.eye(2)
+    inverse = jnp.linalg.inv(gram)
+    to_z = lnz.nets.Linear(inverse @ W.T, -inverse @ W.T @ b)
+    if encoder == "exact":
+        tril = jnp.linalg.cholesky(noise**2 * inverse)
+        return lnz.latent.VAE(lnz.Normal.standard(2), decoder, lnz.nets.ConditionalMultivariateNormal(to_z, tril))
+    # Mean field at its optimum: the diagonal of the precision; the gap is a known Kullback-Leibler divergence.
+    scale = noise / jnp.sqrt(jnp.diagonal(gram))
+    return lnz.latent.VAE(lnz.Normal.standard(2), decoder, lnz.nets.ConditionalNormal(to_z, scale))
+
+
+def linear_vae_marginal():
+    vae = linear_vae()
+    W = vae.decoder.net.W
+    covariance = W @ W.T + jnp.exp(2 * vae.decoder.log_scale) * jnp.eye(3)
+    return lnz.MultivariateNormal.from_covariance(vae.decoder.net.b, covariance)
+
+
+def conjugate():
+    return lnz.bayes.NormalMean(lnz.Normal(jnp.array([0.5]), 1.5), 0.8)
+
+
+def conjugate_data():
+    return 1.2 + 0.8 * normal(60, 5, 1)
+
+
+def tempered_rbm():
+    """On the way from the base rates to the machine: what a sampler meets in the middle of annealing."""
+    return rbm().path(jnp.array([0.2, 0.4, 0.6, 0.7])).at(0.37)
+
+
+def mixture_of_bernoullis():
+    return lnz.Mixture(normal(70, 3), lnz.Bernoulli(normal(71, 3, 4)))
+
+
+def mixture_of_normals():
+    return lnz.Mixture(normal(72, 2), lnz.Normal(normal(73, 2, 1), jnp.array([[0.5], [1.0]])))
+
+
+DISTRIBUTIONS = {
+    "bernoulli": lambda: lnz.Bernoulli(normal(80, 4)),
+    "bernoulli_image": lambda: lnz.Bernoulli(normal(81, 2, 2)),
+    "categorical": lambda: lnz.Categorical(normal(82, 3, 4)),
+    "normal": lambda: lnz.Normal(normal(83, 2), jnp.array([0.6, 1.3])),
+    "multivariate_normal": lambda: lnz.MultivariateNormal(normal(84, 2), jnp.array([[0.9, 0.0], [0.5, 0.7]])),
+    "uniform": lambda: lnz.Uniform(2, -1.0, 2.0),
+    "mixture_of_bernoullis": mixture_of_bernoullis,
+    "mixture_of_normals": mixture_of_normals,
+    "affine_flow": affine_flow,
+    "composed_flow": composed_flow,
+    "linear_vae_marginal_2d": lambda: lnz.MultivariateNormal.from_covariance(
+        jnp.zeros(2), jnp.array([[1.0, 0.6], [0.6, 0.8]])
+    ),
+}
+
+# Densities on finite spaces, with all that block densities need.
+ENERGIES = {
+    "rbm": rbm,
+    "rbm_wide": lambda: rbm(3, 5, seed=10),
+    "rbm_strong": lambda: rbm(4, 4, scale=2.0, seed=11),
+    "rbm_tempered": tempered_rbm,
+    "rbm_temperature": lambda: rbm().density(temperature=1.7),
+    "rbm_conditioned": lambda: lnz.condition(rbm(), jnp.array([1.0, 0.0, 1.0, 1.0])),
+    "potts_rbm": potts_rbm,
+    "potts_hidden_rbm": potts_hidden_rbm,
+    "dbm_joint": lambda: dbm(3, 2, 2).joint(),
+    "deep_dbm_joint": lambda: dbm(2, 2, 2, 1).joint(),
+    "dbm_conditioned": lambda: lnz.condition(dbm(3, 3, 2), jnp.array([1.0, 0.0, 1.0])),
+    "markov_field": markov_field,
+    "markov_field_16": two_site_field,
+    "markov_field_tempered": lambda: two_site_field().path().at(0.4),
+}
+
+# Everything with a path, on any space.
+PATHS = {
+    **{name: make for name, make in ENERGIES.items()},
+    "posterior": lambda: lnz.condition(linear_vae("diagonal"), normal(90, 3)),
+    "bayesian": lambda: lnz.condition(conjugate(), conjugate_data()),
+    "mixture_of_normals": mixture_of_normals,
+}
+
+BIJECTIONS = {
+    "lecture": lambda: lnz.bijections.Affine(jnp.ones(1), 2.0),
+    "affine": lambda: lnz.bijections.Affine(normal(91, 3), jnp.array([0.5, 1.5, 2.0])),
+    "triangular": lambda: lnz.flows.affine(lnz.Euclidean(3), key=jr.key(92)),
+    "chain": composed_bijection,
+    "inverse": lambda: lnz.bijections.Inverse(composed_bijection()),
+}
+
+SAMPLERS = {
+    "gibbs": (lambda: lnz.samplers.Gibbs(), ENERGIES),
+    "gibbs_3": (lambda: lnz.samplers.Gibbs(num_sweeps=3), {"rbm": rbm, "markov_field": markov_field}),
+    "hmc": (
+        lambda: lnz.samplers.HMC(step_size=0.4, num_steps=5),
+        {
+            name: DISTRIBUTIONS[name]
+            for name in ("normal", "multivariate_normal", "mixture_of_normals", "composed_flow")
+        },
+    ),
+}
+
+# Densities for which a hundred draws are enough: where Pareto k is good.
+FINITE = {
+    "rbm": rbm,
+    "potts_rbm": potts_rbm,
+    "dbm_joint": ENERGIES["dbm_joint"],
+    "markov_field": markov_field,
+}
+EASY = {
+    "rbm": lambda: rbm(scale=0.3),
+    "posterior": PATHS["posterior"],
+    "bayesian": PATHS["bayesian"],
+}
+NORMALIZERS = {
+    "ais": (lambda: lnz.normalizers.AIS(100, 60), "lower", FINITE),
+    "reverse_ais": (lambda: lnz.normalizers.ReverseAIS(100, 60), "upper", FINITE),
+    "importance": (lambda: lnz.normalizers.Importance(400), "lower", EASY),
+    "quadrature": (lambda: lnz.normalizers.Quadrature(), "exact", FINITE),
+}
+
+MODELS = {
+    "bernoulli": lambda: lnz.Bernoulli(normal(80, 4)),
+    "mixture": mixture_of_bernoullis,
+    "rbm": rbm,
+    "potts_rbm": potts_rbm,
+    "markov_field": markov_field,
+    "dbm": lambda: dbm(3, 2, 2),
+    "flow": composed_flow,
+    "linear_vae": linear_vae,
+    "conjugate": conjugate,
+    "posterior": lambda: lnz.condition(linear_vae(), normal(90, 3)),
+    "bipartite": lambda: dbm(3, 2, 2).joint(),
+    "ais": lambda: lnz.normalizers.AIS(10, jnp.linspace(0.0, 1.0, 5)),
+}

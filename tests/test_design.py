@@ -1,0 +1,254 @@
+"""The rules of the design, held by tests: who imports whom, abstract or final, the core alone, public names."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import equinox as eqx
+import pytest
+
+import lnz
+
+ROOT = Path(lnz.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+MODELS = {"energy", "latent", "bayes"}
+ALGORITHMS = {"samplers", "normalizers", "objectives", "methods"}
+TOP = {"recipes", "cli", "plots", "studio"}  # nothing imports them
+VERBS = {"_evaluate", "_fit"}  # join models and algorithms
+SUPPORT = {"_run", "_table", "_report"}  # of the command line: run folders and their tables
+CORE = {file.stem for file in ROOT.glob("_*.py")} - VERBS - SUPPORT - {"__init__"}
+
+
+def part_of(file):
+    """`energy` for `energy/_rbm.py`, `_fit` for `_fit.py`."""
+    return file.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def imports_of(file):
+    """Parts of lnz that a file imports, wherever in it."""
+    package = ["lnz", *file.relative_to(ROOT).with_suffix("").parts[:-1]]
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            names = [f"{module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        found |= {name.split(".")[1] for name in names if name.startswith("lnz.")}
+    return found
+
+
+def offences(files, forbidden):
+    return {str(file.relative_to(ROOT)): imports_of(file) & forbidden for file in files if imports_of(file) & forbidden}
+
+
+def files_of(*parts):
+    found = [file for file in FILES if part_of(file) in parts]
+    assert found
+    return found
+
+
+def test_the_parser_of_imports_sees_them():
+    assert imports_of(ROOT / "_evaluate.py") >= {"normalizers", "samplers", "_density"}
+    assert imports_of(ROOT / "energy" / "_rbm.py") >= {"_density", "energy"}
+    assert "_evaluate" in imports_of(ROOT / "_fit.py")  # inside a function
+    assert "_space" in imports_of(ROOT / "distributions" / "_categorical.py")  # `from .. import _space`
+
+
+def test_models_and_algorithms_do_not_know_each_other():
+    assert offences(files_of(*MODELS), ALGORITHMS) == {}
+    assert offences(files_of(*ALGORITHMS), MODELS) == {}
+
+
+def test_the_core_knows_neither():
+    assert offences(files_of(*CORE), MODELS | ALGORITHMS | VERBS | SUPPORT) == {}
+
+
+def test_models_and_algorithms_import_no_verbs():
+    assert offences(files_of(*MODELS, *ALGORITHMS), VERBS | SUPPORT | {"testing"}) == {}
+
+
+def test_nothing_imports_what_sits_on_top():
+    # `_table` and `_run` belong to the command line.
+    below = [file for file in FILES if part_of(file) not in TOP | SUPPORT]
+    assert offences(below, TOP) == {}
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in FILES if file.name == "__init__.py"], ids=lambda f: str(f.relative_to(ROOT))
+)
+def test_init_files_only_re_export(file):
+    for node in ast.parse(file.read_text("utf-8")).body:
+        assert isinstance(node, ast.ImportFrom), ast.unparse(node)
+        assert node.level in (1, 2), ast.unparse(node)
+        for alias in node.names:
+            assert alias.asname == alias.name, f"spell it `{alias.name} as {alias.name}`"
+
+
+def modules_of_lnz():
+    """All of lnz but the command line and pictures, which need extras."""
+    names = [info.name for info in pkgutil.walk_packages(lnz.__path__, "lnz.")]
+    return [importlib.import_module(name) for name in names if name.split(".")[1] not in TOP]
+
+
+def classes_of_lnz():
+    found = {}
+    for module in (lnz, *modules_of_lnz()):
+        for cls in vars(module).values():
+            if inspect.isclass(cls) and cls.__module__.startswith("lnz.") and issubclass(cls, eqx.Module):
+                found[f"{cls.__module__}.{cls.__qualname__}"] = cls
+    return found
+
+
+CLASSES = classes_of_lnz()
+ABSTRACT = {name: cls for name, cls in CLASSES.items() if cls.__name__.lstrip("_").startswith("Abstract")}
+FINAL = {name: cls for name, cls in CLASSES.items() if name not in ABSTRACT}
+
+
+def test_there_are_classes_to_check():
+    assert len(ABSTRACT) > 15
+    assert len(FINAL) > 30
+
+
+@pytest.mark.parametrize("cls", ABSTRACT.values(), ids=ABSTRACT.keys())
+def test_abstract_classes_cannot_be_built(cls):
+    with pytest.raises(TypeError, match=r"abstract|Abstract"):
+        cls()
+
+
+@pytest.mark.parametrize("cls", CLASSES.values(), ids=CLASSES.keys())
+def test_final_classes_are_not_subclassed(cls):
+    ancestors = [base for base in cls.__mro__[1:] if base in CLASSES.values()]
+    assert [base.__name__ for base in ancestors if base in FINAL.values()] == []
+
+
+def concrete_methods(cls):
+    names = set()
+    for name, member in vars(cls).items():
+        function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+        # Equinox wraps methods; the wrapper knows the name of the class that wrote it.
+        is_method = callable(function) or isinstance(member, property)
+        if is_method and not getattr(function, "__isabstractmethod__", False) and name in written_in(cls):
+            names.add(name)
+    return names
+
+
+def written_in(cls):
+    """Names of the methods in the source of a class, without what Equinox and dataclasses add."""
+    (node,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    return {item.name for item in node.body if isinstance(item, ast.FunctionDef)} - {"__init__", "__check_init__"}
+
+
+@pytest.mark.parametrize("cls", CLASSES.values(), ids=CLASSES.keys())
+def test_no_method_is_implemented_twice(cls):
+    """A concrete method of one class is overridden by none of its descendants, and fields live in one class."""
+    lineage = [base for base in cls.__mro__ if base in CLASSES.values()]
+    seen = {}
+    for base in lineage:
+        for name in concrete_methods(base):
+            assert name not in seen, f"{name} of {base.__name__} is overridden in {seen[name]}"
+            seen[name] = base.__name__
+    owners = {base.__name__ for base in lineage if "__init__" in written_init(base)}
+    assert len(owners) <= 1
+
+
+def written_init(cls):
+    (node,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    return {item.name for item in node.body if isinstance(item, ast.FunctionDef)} & {"__init__"}
+
+
+def test_the_core_runs_without_any_extra():
+    code = """
+    import sys
+
+    EXTRAS = {"typer", "rich", "matplotlib", "sklearn", "PIL", "pyarrow", "pooch", "blackjax", "diffrax", "numpyro",
+              "arviz", "tensorboard", "orbax", "beartype", "pytest"}
+
+    class Block:
+        def find_spec(self, name, path=None, target=None):
+            if name.split(".")[0] in EXTRAS:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    sys.meta_path.insert(0, Block())
+
+    import jax, jax.numpy as jnp, jax.random as jr, numpy as np, optax, lnz, lnz.testing
+
+    data = lnz.data.load("bars_and_stripes").train[:50]
+    method = lnz.Gradient(lnz.objectives.MaximumLikelihood(), optax.sgd(0.1))
+    model = lnz.fit(jr.key(0), lnz.Bernoulli(jnp.zeros(16)), method, data, steps=2).model
+    print(lnz.evaluate(jr.key(1), model, data))
+    try:
+        lnz.data.load("digits")
+    except ImportError as error:
+        print(error)
+    assert not EXTRAS & {name.split(".")[0] for name in sys.modules}
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "nats per example (exact, n = 50" in done.stdout
+    assert 'pip install "lnz[app]"' in done.stdout
+
+
+PUBLIC = [
+    lnz,
+    *(value for name, value in vars(lnz).items() if inspect.ismodule(value) and not name.startswith("_")),
+    importlib.import_module("lnz.testing"),
+]
+
+
+def public_objects():
+    for module in PUBLIC:
+        for name, value in vars(module).items():
+            ours = getattr(value, "__module__", "").startswith("lnz")
+            if not name.startswith("_") and ours and (inspect.isclass(value) or inspect.isroutine(value)):
+                yield f"{module.__name__}.{name}", value
+
+
+@pytest.mark.parametrize(("name", "value"), list(public_objects()), ids=[name for name, _ in public_objects()])
+def test_public_objects_say_what_they_are(name, value):
+    doc = vars(value).get("__doc__") if inspect.isclass(value) else value.__doc__
+    assert doc, f"{name} has no docstring"
+    assert not doc.startswith(f"{value.__name__}("), f"{name} has only the docstring of a dataclass"
+
+
+# Section 3 of the design, as far as it is built.
+NAMES = """
+fit sample condition log_normalizer bracket evaluate save load cite compare register Fit Estimate LogLikelihood Bracket
+data.load data.Splits energy.RBM energy.RBM.from_parameters energy.RBM.path energy.RBM.transpose energy.DBM
+energy.MarkovField latent.VAE bayes.NormalMean flows.affine Transformed Euclidean Binary Interval Normal Normal.standard
+Bernoulli Uniform MultivariateNormal Mixture Categorical Gradient EM objectives.CD objectives.PCD
+objectives.MaximumLikelihood objectives.ELBO objectives.IWAE objectives.ReverseKL samplers.Gibbs samplers.HMC
+normalizers.Quadrature normalizers.Importance normalizers.AIS normalizers.ReverseAIS bijections nets
+AbstractSpace AbstractDensity AbstractPath AbstractDistribution AbstractBlockDensity AbstractLatentModel
+AbstractBayesianModel AbstractExponentialFamily AbstractModel AbstractBijection AbstractSampler AbstractNormalizer
+AbstractObjective AbstractMethod AbstractEnergyModel
+testing.check_density testing.check_bijection testing.check_sampler
+"""
+
+
+@pytest.mark.parametrize("name", NAMES.split())
+def test_names_that_others_call(name):
+    value = lnz
+    for part in name.split("."):
+        value = getattr(value, part)
+
+
+def test_arguments_that_others_pass():
+    fit = inspect.signature(lnz.fit).parameters
+    assert list(fit)[:4] == ["key", "model", "method", "data"]
+    assert all(fit[name].kind is inspect.Parameter.KEYWORD_ONLY for name in ("steps", "batch_size", "valid"))
+    evaluate = inspect.signature(lnz.evaluate).parameters
+    assert list(evaluate)[:3] == ["key", "model", "data"]
+    assert evaluate["hidden"].default is None
+    assert evaluate["partition"].default is None
+    for verb in (lnz.log_normalizer, lnz.bracket, lnz.sample):
+        assert next(iter(inspect.signature(verb).parameters)) == "key"
+    assert list(inspect.signature(lnz.normalizers.AIS.__init__).parameters)[1:4] == ["num_chains", "betas", "path"]

@@ -1,0 +1,345 @@
+"""The verbs that answer: likelihoods with their errors and bounds, comparisons, samples."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+import table
+from jax.scipy.special import logsumexp
+
+import lnz
+from lnz import testing
+from lnz.normalizers import AIS, Importance, Quadrature, ReverseAIS
+
+KEY = jr.key(0)
+PRIOR = Importance(1000, lnz.Normal.standard(2))  # bounded weights: their k is negative
+BITS = (np.random.RandomState(0).uniform(size=(9, 4)) < 0.5).astype(np.float32)
+ROWS = np.random.RandomState(1).normal(scale=0.5, size=(6, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def exact():
+    return lnz.evaluate(KEY, lnz.Bernoulli(jnp.array([0.3, -1.0, 0.0, 2.0])), BITS)
+
+
+@pytest.fixture(scope="module")
+def machine():
+    return table.rbm()
+
+
+@pytest.fixture(scope="module")
+def by_enumeration(machine):
+    return lnz.evaluate(KEY, machine, BITS)
+
+
+@pytest.fixture(scope="module")
+def by_ais(machine):
+    return lnz.evaluate(KEY, machine, BITS, partition=AIS(50, 20))
+
+
+@pytest.fixture(scope="module")
+def by_importance():
+    return lnz.evaluate(KEY, table.linear_vae(), ROWS, hidden=PRIOR)
+
+
+def test_value_and_data_error_by_hand(exact):
+    logits = np.array([0.3, -1.0, 0.0, 2.0])
+    by_hand = (BITS * logits - np.log1p(np.exp(logits))).sum(axis=1)
+    np.testing.assert_allclose(exact.per_example, by_hand, rtol=1e-5)
+    assert exact.value == pytest.approx(by_hand.mean(), rel=1e-6)
+    assert exact.value == exact.per_example.mean()
+    assert exact.data_error == pytest.approx(by_hand.std(ddof=1) / 3, rel=1e-5)  # the root of 9
+    assert exact.monte_carlo_error == 0.0
+    assert exact.bound == "exact"
+    assert exact.num == 9
+    assert exact.bits_per_dimension == pytest.approx(-by_hand.mean() / math.log(2) / 4, rel=1e-5)
+    assert exact.warnings == []
+    assert exact.assumes == ()
+
+
+def test_one_example_has_no_data_error():
+    result = lnz.evaluate(KEY, lnz.Bernoulli(jnp.zeros(4)), BITS[:1])
+    assert math.isnan(result.data_error)
+    assert result.value == pytest.approx(-4 * math.log(2))
+
+
+def test_rbm_is_enumerated_by_default(machine, by_enumeration):
+    states, _ = machine.space.quadrature()
+    log_z = float(logsumexp(jax.vmap(machine.log_density)(states)))
+    by_hand = np.asarray(jax.vmap(machine.log_density)(jnp.asarray(BITS))) - log_z
+    np.testing.assert_allclose(by_enumeration.per_example, by_hand, atol=1e-5)
+    assert by_enumeration.bound == "exact"
+    assert by_enumeration.monte_carlo_error == 0.0
+    assert by_enumeration.stats["protocol"].endswith("numerator exact; denominator exact (Quadrature)")
+
+
+def test_error_of_the_denominator_is_shared(machine, by_ais, by_enumeration):
+    log_z = lnz.log_normalizer(KEY, machine, AIS(50, 20))
+    # The same size of error for every number of examples, and the same error for all of them.
+    assert by_ais.monte_carlo_error == by_ais.stats["partition_error"]
+    assert by_ais.monte_carlo_error == pytest.approx(float(log_z.standard_error), rel=0.5)
+    fewer = lnz.evaluate(KEY, machine, BITS[:3], partition=AIS(50, 20))
+    assert fewer.monte_carlo_error == by_ais.monte_carlo_error
+    shift = by_ais.per_example - by_enumeration.per_example
+    np.testing.assert_allclose(shift, shift[0], atol=1e-5)
+    assert abs(shift[0]) < 5 * by_ais.monte_carlo_error
+    assert by_ais.bound == "upper"
+
+
+def test_error_of_the_numerators_averages_out(by_importance):
+    vae = table.linear_vae()
+    key_hidden, _ = jr.split(KEY)
+
+    @jax.jit
+    def numerator(key, x):
+        return PRIOR(key, lnz.condition(vae, x)).standard_error
+
+    errors = [float(numerator(k, jnp.asarray(x))) for k, x in zip(jr.split(key_hidden, 6), ROWS, strict=True)]
+    assert by_importance.monte_carlo_error == pytest.approx(math.sqrt(sum(e**2 for e in errors)) / 6, rel=1e-4)
+    assert by_importance.stats["partition_error"] == 0.0
+    assert by_importance.bound == "lower"
+    exact = np.asarray(jax.vmap(table.linear_vae_marginal().log_prob)(jnp.asarray(ROWS)))
+    assert by_importance.value == pytest.approx(exact.mean(), abs=5 * by_importance.monte_carlo_error)
+
+
+class Both(lnz.AbstractModel):
+    """A model whose errors are known numbers."""
+
+    space: lnz.Binary
+
+    def log_numerator(self, key, x, method=None):
+        return lnz.Estimate(jnp.sum(x), jnp.asarray(0.6), "lower")
+
+    def log_denominator(self, key, method=None):
+        return lnz.Estimate(jnp.asarray(2.0), jnp.asarray(0.15), "lower", assumes=("luck",))
+
+
+def test_both_errors_join_in_quadrature():
+    result = lnz.evaluate(KEY, Both(lnz.Binary(4)), BITS)
+    assert result.stats["hidden_error"] == pytest.approx(0.6 / 3)
+    assert result.stats["partition_error"] == pytest.approx(0.15)
+    assert result.monte_carlo_error == pytest.approx(0.25)
+    assert result.bound == "estimate"
+    assert result.assumes == ("luck",)
+    np.testing.assert_allclose(result.per_example, BITS.sum(axis=1) - 2)
+
+
+def test_dbm_by_two_estimates_is_an_estimate():
+    result = lnz.evaluate(KEY, table.dbm(3, 2, 2), BITS[:4, :3], hidden=AIS(20, 10), partition=AIS(20, 10))
+    assert result.bound == "estimate"
+    assert result.monte_carlo_error > 0
+    assert "hidden: ESS" in str(result)
+    assert "partition: ESS" in str(result)
+    assert (
+        "numerator AIS(num_chains=20, betas=10); denominator AIS(num_chains=20, betas=10)" in result.stats["protocol"]
+    )
+
+
+def test_reverse_ais_turns_the_bound(machine):
+    assert lnz.evaluate(KEY, machine, BITS, partition=ReverseAIS(20, 10)).bound == "lower"
+
+
+def test_batch_size_does_not_change_the_numbers(by_importance):
+    again = lnz.evaluate(KEY, table.linear_vae(), ROWS, hidden=PRIOR, batch_size=4)
+    # Products of other sizes may be summed in another order.
+    np.testing.assert_allclose(again.per_example, by_importance.per_example, atol=1e-5)
+
+
+def test_defaults_are_as_documented(monkeypatch):
+    """Small is enumerated; latent variables get `Importance(1000)`; large denominators get `AIS()`."""
+    monkeypatch.setattr(lnz._evaluate.normalizers, "AIS", lambda: AIS(20, 5))  # the default one is slow
+    protocols = {
+        "dbm": lnz.evaluate(KEY, table.dbm(3, 2, 2), BITS[:2, :3]).stats["protocol"],
+        "vae": lnz.evaluate(KEY, table.linear_vae(), ROWS[:2]).stats["protocol"],
+        "rbm": lnz.evaluate(KEY, table.rbm(22, 21, scale=0.01), np.zeros((2, 22))).stats["protocol"],
+    }
+    assert "numerator exact (Quadrature); denominator exact (Quadrature)" in protocols["dbm"]
+    assert "numerator Importance(num_samples=1000, chunk_size=4096); denominator exact" in protocols["vae"]
+    assert "numerator exact; denominator AIS(num_chains=20, betas=5)" in protocols["rbm"]
+    assert lnz.log_normalizer(KEY, table.rbm(22, 3)).bound == "exact"
+
+
+def test_default_ais_is_the_documented_one():
+    ais = AIS()
+    assert (ais.num_chains, ais.betas) == (100, 1000)
+
+
+def test_protocol_and_fingerprint(by_ais):
+    assert by_ais.stats["protocol"] == (
+        "9 examples of Binary(shape=(4,)); numerator exact; denominator AIS(num_chains=50, betas=20)"
+    )
+    fingerprint = by_ais.stats["fingerprint"]
+    assert set(fingerprint) == {"data", "space", "base_measure"}
+    assert fingerprint["base_measure"] == "counting"
+    array = lnz.evaluate(KEY, table.rbm(), BITS, partition=AIS(50, jnp.linspace(0.0, 1.0, 21)))
+    assert "betas=array of 21" in array.stats["protocol"]
+
+
+@pytest.mark.parametrize("stored", [np.uint8, bool, np.float64, jnp.float32])
+def test_fingerprint_does_not_depend_on_the_number_type(exact, stored):
+    data = jnp.asarray(BITS, stored) if stored is jnp.float32 else BITS.astype(stored)
+    again = lnz.evaluate(KEY, lnz.Bernoulli(jnp.array([0.3, -1.0, 0.0, 2.0])), data)
+    assert again.stats["fingerprint"] == exact.stats["fingerprint"]
+    np.testing.assert_array_equal(again.per_example, exact.per_example)
+
+
+def test_fingerprint_depends_on_values_order_and_space(exact):
+    prints = [
+        exact.stats["fingerprint"],
+        lnz.evaluate(KEY, lnz.Bernoulli(jnp.zeros(4)), 1 - BITS).stats["fingerprint"],
+        lnz.evaluate(KEY, lnz.Bernoulli(jnp.zeros(4)), BITS[::-1]).stats["fingerprint"],
+        lnz.evaluate(KEY, lnz.Normal.standard(4), BITS).stats["fingerprint"],
+        lnz.evaluate(KEY, lnz.Bernoulli(jnp.zeros((2, 2))), BITS.reshape(9, 2, 2)).stats["fingerprint"],
+    ]
+    assert len({tuple(fingerprint.values()) for fingerprint in prints}) == len(prints)
+
+
+def result_of(per_example, monte_carlo_error=0.0, **fingerprint):
+    per_example = np.asarray(per_example, np.float64)
+    stats = {
+        "num_dimensions": 2,
+        "fingerprint": {"data": "d", "space": "s", "base_measure": "counting", **fingerprint},
+        "protocol": "by hand",
+        "partition_error": monte_carlo_error,
+    }
+    error = float(per_example.std(ddof=1) / math.sqrt(len(per_example))) if len(per_example) > 1 else math.nan
+    return lnz.LogLikelihood(float(per_example.mean()), monte_carlo_error, error, "exact", per_example, stats)
+
+
+def test_compare_by_hand():
+    results = {
+        "worse": result_of([-3.0, -5.0, -4.0], 0.3),
+        "best": result_of([-2.0, -3.0, -2.5], 0.4),
+        "middle": result_of([-2.5, -3.5, -3.0]),
+    }
+    comparison = lnz.compare(results)
+    assert [row["name"] for row in comparison.rows] == ["best", "middle", "worse"]
+    best, middle, worse = comparison.rows
+    assert best["difference"] is None
+    assert best["difference_error"] is None
+    assert middle["difference"] == pytest.approx(-0.5)
+    # Every paired difference is -0.5, so only the Monte Carlo error of the best row is left.
+    assert middle["difference_error"] == pytest.approx(0.4)
+    assert worse["difference"] == pytest.approx(-1.5)  # of -1, -2 and -1.5
+    assert worse["difference_error"] == pytest.approx(math.sqrt(0.25 / 3 + 0.3**2 + 0.4**2))
+    assert worse["bits_per_dimension"] == pytest.approx(4 / (2 * math.log(2)))
+    lines = str(comparison).splitlines()
+    assert len(lines) == 4
+    assert lines[1].startswith("best ")
+    assert lines[1].endswith("best")
+    assert lines[2].endswith("-0.500 (0.400)")
+
+
+@pytest.mark.parametrize("what", ["data", "space", "base_measure"])
+def test_compare_refuses_different_things(what):
+    words = rf"'first' and 'second' are not likelihoods of the same thing: their {what} differ .* the same examples"
+    with pytest.raises(ValueError, match=words):
+        lnz.compare({"first": result_of([-1.0, -2.0]), "second": result_of([-1.0, -2.0], **{what: "other"})})
+
+
+def test_compare_refuses_other_data_of_real_models(exact):
+    other = lnz.evaluate(KEY, lnz.Bernoulli(jnp.zeros(4)), 1 - BITS)
+    with pytest.raises(ValueError, match="their data differ"):
+        lnz.compare({"a": exact, "b": other})
+
+
+def test_compare_one_row_and_none():
+    (row,) = lnz.compare({"alone": result_of([-1.0])}).rows
+    assert row["difference"] is None
+    assert "alone" in str(lnz.compare({"alone": result_of([-1.0])}))
+    with pytest.raises(ValueError, match="at least one row"):
+        lnz.compare({})
+
+
+def test_evaluate_warns_and_says_so_when_weights_are_few():
+    with pytest.warns(lnz.UnreliableEstimateWarning, match=r"partition: effective sample size .* is below 10"):
+        result = lnz.evaluate(KEY, table.rbm(12, 6, scale=2.0), np.zeros((3, 12)), partition=AIS(8, 2))
+    assert "UNRELIABLE" in str(result)
+    assert result.warnings[0].startswith("partition: effective sample size")
+    with pytest.warns(lnz.UnreliableEstimateWarning, match=r"hidden: 3 of 3 examples have too few effective weights"):
+        lnz.evaluate(KEY, table.linear_vae(), 10 * ROWS[:3], hidden=Importance(30, lnz.Normal.standard(2)))
+
+
+def test_log_normalizer_warns():
+    with pytest.warns(lnz.UnreliableEstimateWarning, match="AIS of RBM: effective sample size"):
+        lnz.log_normalizer(KEY, table.rbm(12, 6, scale=2.0), AIS(8, 2))
+
+
+def test_samples_of_a_distribution_and_a_machine():
+    for model in (lnz.Bernoulli(jnp.array([0.5, -1.0])), table.rbm(3, 2)):
+        draws = lnz.sample(jr.key(1), model, 4000, num_steps=20)
+        assert draws.shape == (4000, *model.space.shape)
+        testing.check_follows(draws, model)
+
+
+def test_samples_of_a_latent_model():
+    draws = lnz.sample(jr.key(2), table.linear_vae(), 20_000)
+    assert draws.shape == (20_000, 3)
+    exact = table.linear_vae_marginal()
+    error = jnp.sqrt(jnp.diagonal(exact.covariance) / 20_000)
+    assert float(jnp.max(jnp.abs(draws.mean(axis=0) - exact.loc) / error)) < 5
+    # The error of a covariance is at most sqrt(2 / n) times the product of the scales: 1%; five of those.
+    scale = jnp.sqrt(jnp.diagonal(exact.covariance))
+    assert float(jnp.max(jnp.abs(jnp.cov(draws.T) - exact.covariance) / jnp.outer(scale, scale))) < 0.05
+
+
+def test_samples_of_a_dbm_are_of_its_visible_layer():
+    machine = table.dbm(2, 2, 1)
+    draws = lnz.sample(jr.key(3), machine, 4000, num_steps=20)
+    assert draws.shape == (4000, 2)
+    states, _ = machine.joint().space.quadrature()
+    log_p = jax.vmap(machine.joint().log_density)(states)
+    log_p = log_p - logsumexp(log_p)
+    points, _ = machine.space.quadrature()
+    for x in points:
+        p = float(jnp.sum(jnp.where(jnp.all(states[:, :2] == x[None], axis=1), jnp.exp(log_p), 0.0)))
+        seen = float(jnp.mean(jnp.all(draws == x[None], axis=1)))
+        assert abs(seen - p) < 5 * math.sqrt(p * (1 - p) / 4000)
+
+
+def test_samples_start_where_they_are_told(machine):
+    start = jnp.ones((5, 4))
+    draws = lnz.sample(KEY, machine, 5, num_steps=1, start=start)
+    assert draws.shape == (5, 4)
+    with pytest.raises(ValueError, match="`start` must have one row for each of the 6 draws; got 5"):
+        lnz.sample(KEY, machine, 6, num_steps=1, start=start)
+
+
+def test_bayesian_models_define_no_distribution_of_data_yet(untyped):
+    model = table.conjugate()
+    with pytest.raises(TypeError, match=r"Sample its posterior, `lnz.condition\(model, data\)`"):
+        lnz.sample(KEY, model, 3)
+    with pytest.raises(TypeError, match=r"got NormalMean\. A Bayesian model is evaluated by its predictive"):
+        lnz.evaluate(KEY, model, np.zeros((3, 1)))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: lnz.evaluate(0, table.rbm(), BITS), TypeError, r"`key` must be a JAX random key; got the number 0"),
+        (lambda: lnz.evaluate(KEY, "rbm", BITS), TypeError, "`model` must be a model with a likelihood of examples"),
+        (lambda: lnz.evaluate(KEY, table.rbm(), BITS[:, :3]), ValueError, r"`data` must have shape \(n, 4\)"),
+        (lambda: lnz.evaluate(KEY, table.rbm(), BITS, batch_size=0), ValueError, "`batch_size` must be"),
+        (lambda: lnz.evaluate(KEY, table.rbm(), BITS, partition=100), TypeError, "`partition` must be a normaliser"),
+        (lambda: lnz.evaluate(KEY, table.linear_vae(), ROWS, hidden=AIS), TypeError, "`hidden` must be a normaliser"),
+        (lambda: lnz.log_normalizer(KEY, table.linear_vae()), TypeError, r"use `lnz.condition\(model, x\)`"),
+        (lambda: lnz.log_normalizer(KEY, table.rbm(), "ais"), TypeError, "`method` must be a normaliser"),
+        (lambda: lnz.bracket(KEY, table.rbm(), lower=3), TypeError, "`lower` must be a normaliser"),
+        (lambda: lnz.bracket(KEY, table.rbm(), upper=3), TypeError, "`upper` must be a normaliser"),
+        (lambda: lnz.sample(KEY, table.rbm(), 0), ValueError, "`num` must be a whole number"),
+        (lambda: lnz.sample(KEY, table.rbm(), 1, num_steps=0), ValueError, "`num_steps` must be a whole number"),
+        (lambda: lnz.sample(KEY, "rbm", 1), TypeError, r"needs a model or a density; got str"),
+        (lambda: lnz.condition(lnz.Normal.standard(1), jnp.zeros(1)), TypeError, "its `log_prob.x.` is already exact"),
+    ],
+)  # fmt: skip
+def test_bad_arguments(untyped, call, error, words):
+    with pytest.raises(error, match=words):
+        call()
+
+
+def test_quadrature_refuses_what_is_too_large():
+    with pytest.raises(ValueError, match=r"above `max_points=1024`. Use `lnz.normalizers.AIS`"):
+        lnz.evaluate(KEY, table.rbm(12, 12), np.zeros((2, 12)), partition=Quadrature(max_points=1024))

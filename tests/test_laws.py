@@ -1,0 +1,432 @@
+"""Every law of `lnz.testing` over every instance of the table, in both precisions."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+import table
+from jax.scipy.special import logsumexp
+
+import lnz
+from lnz import testing
+from lnz.normalizers import AIS, Importance, Quadrature, ReverseAIS
+
+
+def cases(instances):
+    return pytest.mark.parametrize("make", instances.values(), ids=instances.keys())
+
+
+@cases(table.DISTRIBUTIONS)
+def test_distribution(make, precision):
+    distribution = make()
+    fine = {} if distribution.space.num_points else {"num": 401, "bounds": (-16.0, 16.0)}
+    testing.check_density(distribution, jr.key(0), **fine)
+
+
+@cases(table.ENERGIES)
+def test_energy_has_one_normalizer(make, precision):
+    density = make()
+    testing.check_density(density, jr.key(0))
+    exact = testing.exact_log_normalizer(density)
+    assert lnz.log_normalizer(jr.key(0), density, Quadrature()).value == pytest.approx(exact, rel=1e-5)
+
+
+@cases(table.ENERGIES)
+def test_gibbs_conditionals(make, precision):
+    testing.check_conditionals(make())
+
+
+def test_a_sampler_that_never_moves_a_block_breaks_the_law():
+    field = table.two_site_field()
+
+    class Stuck(lnz.AbstractBlockDensity):
+        field: lnz.energy.MarkovField
+
+        @property
+        def space(self):
+            return self.field.space
+
+        @property
+        def num_blocks(self):
+            return self.field.num_blocks
+
+        def path(self):
+            return self.field.path()
+
+        def log_density(self, x):
+            return self.field.log_density(x)
+
+        def split(self, x):
+            return self.field.split(x)
+
+        def join(self, blocks):
+            return self.field.join(blocks)
+
+        def conditional(self, index, blocks):
+            if index == 0:
+                return self.field.conditional(index, blocks)
+            here = jax.nn.one_hot(blocks[1], 4)
+            return lnz.Categorical(jnp.log(0.999 * here + 0.00025))
+
+    with pytest.raises(AssertionError, match="conditional of block 1"):
+        testing.check_conditionals(Stuck(field))
+
+
+@cases(table.PATHS)
+def test_path(make, precision):
+    density = make()
+    testing.check_path(density.path(), density, density.path().start.sample(jr.key(1), (5,)))
+
+
+def test_float32_increments_add_up_to_the_float64_difference():
+    """100,000 increments of a machine whose log densities are in the hundreds, in float32, against float64."""
+
+    def machine():
+        return lnz.energy.RBM.from_parameters(
+            0.4 * table.normal(200, 100, 60), table.normal(201, 100), table.normal(202, 60)
+        )
+
+    x = (table.normal(203, 8, 100) > 0).astype(jnp.float32)
+    total = testing._sum_ratios(machine().path(), x, 100_000)
+    assert total.dtype == jnp.float32
+    with jax.enable_x64(True):
+        path = machine().path()
+        wide = x.astype(jnp.float64)
+        exact = jax.vmap(lambda x: path.at(1.0).log_density(x) - path.at(0.0).log_density(x))(wide)
+        assert exact.dtype == jnp.float64
+        assert float(jnp.max(jnp.abs(exact))) > 100
+        error = np.abs(np.asarray(total, np.float64) - np.asarray(exact))
+    assert error.max() < 1e-3
+
+
+def test_plain_subtraction_would_not_do():
+    """The law can fail: the same sum by subtracting log densities misses its tolerance."""
+    machine = lnz.energy.RBM.from_parameters(
+        0.4 * table.normal(200, 100, 60), table.normal(201, 100), table.normal(202, 60)
+    )
+    path, x = machine.path(), (table.normal(203, 8, 100) > 0).astype(jnp.float32)
+    betas = jnp.linspace(0.0, 1.0, 100_001)
+
+    def subtract(total, pair):
+        high, low = (jax.vmap(path.at(beta).log_density)(x) for beta in pair)
+        return total + (high - low), None
+
+    total, _ = jax.jit(lambda: jax.lax.scan(subtract, jnp.zeros(8), (betas[1:], betas[:-1])))()
+    assert float(jnp.max(jnp.abs(total - jax.vmap(lambda x: path.log_ratio(0.0, 1.0, x))(x)))) > 1e-3
+
+
+def test_reversed_path(precision):
+    rbm = table.rbm()
+    path = lnz.ReversedPath(rbm.path())
+    x = rbm.path().start.sample(jr.key(1), (5,))
+    for beta in (0.0, 0.3, 1.0):
+        there = jax.vmap(path.at(1 - beta).log_density)(x)
+        back = jax.vmap(rbm.path().at(beta).log_density)(x)
+        np.testing.assert_allclose(there, back, rtol=1e-5)
+
+
+@cases(table.BIJECTIONS)
+def test_bijection(make, precision):
+    bijection = make()
+    testing.check_bijection(bijection, table.normal(1, 7, *bijection.domain.shape))
+
+
+SAMPLER_CASES = {
+    f"{sampler_name}-{name}": (make_sampler, make)
+    for sampler_name, (make_sampler, instances) in table.SAMPLERS.items()
+    for name, make in instances.items()
+}
+
+
+@cases(SAMPLER_CASES)
+def test_sampler_leaves_density_invariant(make, precision):
+    make_sampler, make_density = make
+    density = make_density()
+    grid = {} if density.space.num_points else {"num": 401, "bounds": (-9.0, 9.0)}
+    testing.check_sampler(jr.key(2), make_sampler(), density, **grid)
+
+
+@pytest.mark.parametrize("make", [table.rbm, table.two_site_field, table.tempered_rbm])
+def test_gibbs_follows_its_transition_matrix(make):
+    density = make()
+    states, kernel = testing.gibbs_transition_matrix(density)
+    assert len(states) == 16
+    num = 4000
+    sampler = lnz.samplers.Gibbs()
+    starts = jnp.repeat(states, num, axis=0)
+    ends = testing._advance(jr.key(3), sampler, density, starts, 1).reshape(16, num, -1)
+    for row, end in zip(kernel, ends, strict=True):
+        seen = np.array([np.mean(np.all(np.asarray(end) == np.asarray(s).reshape(-1), axis=1)) for s in states])
+        # Total variation: its mean plus a margin that 1 of a million runs exceeds (McDiarmid), over 16 rows.
+        allowed = 0.5 * np.sum(np.sqrt(row * (1 - row) / num)) + np.sqrt(np.log(16e6) / (2 * num))
+        assert 0.5 * np.abs(seen - row).sum() < allowed
+
+
+NORMALIZER_CASES = {
+    f"{normalizer_name}-{name}": (make_normalizer, make, bound)
+    for normalizer_name, (make_normalizer, bound, instances) in table.NORMALIZERS.items()
+    for name, make in instances.items()
+}
+
+
+@cases(NORMALIZER_CASES)
+def test_normalizer_covers_the_truth(make, precision):
+    make_normalizer, make_density, bound = make
+    density = make_density()
+    exact = testing.exact_log_normalizer(density)
+    estimates = testing.repeat_normalizer(jr.key(4), make_normalizer(), density)
+    assert estimates.bound == bound
+    testing.check_normalizer(estimates, exact)
+
+
+def test_ais_with_hmc_covers_the_truth(precision):
+    """log p(x) of a linear VAE, from its prior: recovered by AIS over HMC, which caches gradients."""
+    vae = table.linear_vae()
+    x = table.normal(93, 3)
+    posterior = lnz.condition(vae, x)
+    exact = float(table.linear_vae_marginal().log_prob(x))
+
+    def from_prior(density):
+        return lnz.GeometricPath(density.prior, density)
+
+    ais = AIS(50, 40, path=from_prior, sampler=lnz.samplers.HMC(0.5, 4))
+    testing.check_normalizer(testing.repeat_normalizer(jr.key(16), ais, posterior), exact)
+    draws = vae.posterior(x).sample(jr.key(7), (50,))
+    reverse = ReverseAIS(betas=40, path=from_prior, sampler=lnz.samplers.HMC(0.5, 4), positions=draws)
+    upper = reverse(jr.key(8), posterior)
+    assert upper.bound == "upper"
+    assert abs(float(upper.value) - exact) < 5 * float(upper.standard_error) + 1e-3
+
+
+def test_importance_that_must_not_be_trusted_warns():
+    machine = table.rbm(20, 6, scale=2.0)
+    with pytest.warns(lnz.UnreliableEstimateWarning, match="effective sample size"):
+        estimate = lnz.log_normalizer(jr.key(0), machine, Importance(500))
+    assert not estimate.reliable
+    assert "UNRELIABLE" in str(estimate)
+
+
+def test_stale_path_is_refused():
+    """A path made before training ends at another model: its estimate would be tight and wrong."""
+    before, after = table.rbm(), table.rbm(seed=5)
+    with pytest.raises(Exception, match="ends at another density"):
+        lnz.log_normalizer(jr.key(0), after, AIS(10, 10, path=before.path()))
+    with pytest.raises(ValueError, match="starts on"):
+        lnz.log_normalizer(jr.key(0), table.rbm(3, 2), AIS(10, 10, path=before.path()))
+    rates = jnp.full(4, 0.3)
+    fresh = lnz.log_normalizer(jr.key(0), after, AIS(200, 200, path=lambda rbm: rbm.path(rates)))
+    assert abs(float(fresh.value) - testing.exact_log_normalizer(after)) < 5 * float(fresh.standard_error)
+
+
+def test_quadrature_that_misses_mass_says_so():
+    shifted = lnz.Normal(jnp.full(1, 12.0), 1.0)
+    with pytest.warns(lnz.UnreliableEstimateWarning, match="edge of the grid"):
+        estimate = lnz.log_normalizer(jr.key(0), shifted, Quadrature())
+    assert not estimate.reliable
+    wide = lnz.log_normalizer(jr.key(0), shifted, Quadrature(num=401, bounds=(-20.0, 20.0)))
+    assert abs(float(wide.value)) < 1e-4
+    assert wide.reliable
+
+
+def test_distribution_is_normalised_by_definition():
+    estimate = lnz.log_normalizer(jr.key(0), lnz.Normal.standard(2))
+    assert estimate.bound == "exact"
+    assert estimate.value == 0
+
+
+def test_sampler_that_rejects_everything_warns():
+    model = table.conjugate()
+    many = 1.0 + 0.8 * table.normal(61, 20_000, 1)
+    with pytest.warns(lnz.UnreliableSampleWarning, match="accepted only"):
+        lnz.sample(jr.key(0), lnz.condition(model, many), 5, num_steps=5)
+
+
+def test_float32_model_works_under_float64():
+    machine = table.rbm()
+    assert machine.W.dtype == jnp.float32
+    with jax.enable_x64(True):
+        for method in (AIS(20, 20), ReverseAIS(20, 20)):
+            assert lnz.log_normalizer(jr.key(0), machine, method).value.dtype == jnp.float32
+        assert lnz.sample(jr.key(0), machine, 3, num_steps=2).dtype == jnp.float32
+
+
+def test_chains_may_start_from_stored_bits():
+    machine = table.rbm()
+    start = np.array([[0, 1, 1, 0], [1, 1, 0, 0]], np.uint8)
+    assert lnz.sample(jr.key(0), machine, 2, num_steps=2, start=start).shape == (2, 4)
+
+
+def test_reverse_ais_from_long_chains_is_only_an_estimate():
+    machine = table.rbm()
+    estimate = lnz.log_normalizer(jr.key(0), machine, ReverseAIS(50, 50, num_warm_up=20))
+    assert estimate.bound == "estimate"
+    assert estimate.assumes == ("stationary start",)
+    both = lnz.bracket(jr.key(0), machine, AIS(50, 50), ReverseAIS(50, 50, num_warm_up=20))
+    assert both.assumes == ("stationary start",)
+    assert "assumes stationary start" in str(both)
+
+
+@pytest.mark.filterwarnings("ignore::lnz.UnreliableEstimateWarning")  # k of 100 chains is itself noisy
+def test_bracket_contains_the_truth():
+    machine = table.rbm(6, 5)
+    exact = testing.exact_log_normalizer(machine)
+    lower, upper = AIS(100, 100), ReverseAIS(100, 100)
+    hits = 0
+    for seed in range(100):
+        low, high = lnz.bracket(jr.key(seed), machine, lower, upper).interval
+        hits += low <= exact <= high
+    assert hits >= 93  # the design's figure; each side fails alone in about 2 of 100
+
+
+def test_stale_hmc_state_is_wrong_and_refresh_mends_it(float64):
+    """The law behind `refresh`: a cached gradient of an earlier density accepts wrongly."""
+    first, second = lnz.Normal(jnp.zeros(1), 1.0), lnz.Normal(jnp.full(1, 3.0), 0.5)
+    hmc = lnz.samplers.HMC(0.3, 3)
+    state = hmc.init(jr.key(0), first, jnp.zeros(1))
+    fresh = hmc.refresh(second, state)
+    assert fresh.log_density == second.log_prob(jnp.zeros(1))
+    np.testing.assert_allclose(fresh.gradient, jnp.full(1, 12.0))
+    assert not np.allclose(state.gradient, fresh.gradient)
+
+
+@cases(table.MODELS)
+def test_save_and_load_are_bit_equal(make, precision):
+    testing.check_save(make())
+
+
+def test_elbo_plus_divergence_is_log_evidence(float64):
+    """log p(x) = ELBO + KL(q || p(z|x)), with both integrals by quadrature."""
+    vae = table.linear_vae("diagonal")
+    x = table.normal(93, 3)
+    q, joint = vae.posterior(x), lnz.condition(vae, x)
+    log_evidence = float(table.linear_vae_marginal().log_prob(x))
+    z, log_w = joint.space.quadrature(401, (-8.0, 8.0))
+    log_q = jax.vmap(q.log_prob)(z)
+    weight = jnp.exp(log_q + log_w)
+    log_joint = jax.vmap(joint.log_density)(z)
+    elbo = jnp.sum(weight * (log_joint - log_q))
+    divergence = jnp.sum(weight * (log_q - (log_joint - logsumexp(log_joint + log_w))))
+    assert divergence > 0.01
+    assert float(elbo + divergence) == pytest.approx(log_evidence, abs=1e-9)
+    # The mean-field optimum of a normal posterior has a closed-form gap.
+    tril = table.linear_vae().posterior(x).scale_tril
+    precision_matrix = jnp.linalg.inv(tril @ tril.T)
+    gap = 0.5 * (jnp.sum(jnp.log(jnp.diagonal(precision_matrix))) - jnp.linalg.slogdet(precision_matrix)[1])
+    assert float(divergence) == pytest.approx(float(gap), abs=1e-9)
+
+
+def test_exact_encoder_makes_the_bound_tight(precision):
+    vae = table.linear_vae("exact")
+    x = table.normal(94, 20, 3)
+    loss, _ = lnz.objectives.ELBO(4).loss(jr.key(0), vae, (), x)
+    exact = -jnp.mean(jax.vmap(table.linear_vae_marginal().log_prob)(x))
+    assert float(loss) == pytest.approx(float(exact), abs=1e-4 if precision == "float32" else 1e-10)
+
+
+def test_bounds_are_ordered(float64):
+    """ELBO <= E[IWAE-K] <= log p(x), increasing in K."""
+    vae = table.linear_vae("diagonal")
+    x = table.normal(95, 4000, 3)
+    exact = float(jnp.mean(jax.vmap(table.linear_vae_marginal().log_prob)(x)))
+    values = [-float(lnz.objectives.IWAE(k).loss(jr.key(k), vae, (), x)[0]) for k in (1, 4, 16)]
+    elbo = -float(lnz.objectives.ELBO(1).loss(jr.key(0), vae, (), x)[0])
+    assert elbo < values[1] < values[2] < exact + 0.01
+    assert values[0] == pytest.approx(elbo, abs=0.1)
+
+
+def test_conjugate_model_agrees_with_quadrature_and_verbs(precision):
+    model, data = table.conjugate(), table.conjugate_data()
+    posterior = lnz.condition(model, data)
+    evidence = float(model.log_evidence(data))
+    assert testing.exact_log_normalizer(posterior) == pytest.approx(evidence, abs=1e-4)
+    theta = jnp.array([0.9])
+    normalised = float(posterior.log_density(theta)) - evidence
+    assert float(model.posterior(data).log_prob(theta)) == pytest.approx(normalised, abs=1e-4)
+    ais = lnz.log_normalizer(jr.key(0), posterior, AIS(200, 50, sampler=lnz.samplers.HMC(0.3, 5)))
+    assert abs(float(ais.value) - evidence) < 4 * float(ais.standard_error)
+    draws = lnz.sample(jr.key(1), posterior, 4000, num_steps=60, sampler=lnz.samplers.HMC(0.3, 5))
+    exact = model.posterior(data)
+    assert abs(float(draws.mean() - exact.loc[0])) < 5 * float(exact.scale[0]) / np.sqrt(4000)
+    assert float(draws.std()) == pytest.approx(float(exact.scale[0]), rel=0.06)  # 5 standard errors
+    # The predictive density is p(data and new) / p(data).
+    new = jnp.array([[0.3]])
+    both = float(model.log_evidence(jnp.concatenate([data, new]))) - evidence
+    assert float(model.predictive(data).log_prob(new[0])) == pytest.approx(both, abs=1e-4)
+
+
+def test_improper_prior_has_no_evidence():
+    class Flat(lnz.AbstractDensity):
+        space: lnz.Euclidean
+
+        def log_density(self, x):
+            return jnp.zeros(())
+
+        def path(self):
+            raise AssertionError("not used")
+
+    posterior = lnz.Posterior(Flat(lnz.Euclidean(1)), lambda theta: -0.5 * jnp.sum(theta**2))
+    with pytest.raises(ValueError, match="improper"):
+        lnz.log_normalizer(jr.key(0), posterior, AIS(10, 10))
+
+
+def test_improper_prior_is_fine_for_mcmc():
+    posterior = lnz.Posterior(
+        lnz.Posterior(lnz.Normal.standard(1), lambda z: 0.5 * jnp.sum(z**2)),
+        lambda z: -0.5 * jnp.sum((z - 2) ** 2),
+    )
+    draws = lnz.sample(
+        jr.key(0), posterior, 2000, num_steps=60, sampler=lnz.samplers.HMC(0.5, 4), start=jnp.zeros((2000, 1))
+    )
+    assert abs(float(draws.mean()) - 2.0) < 5 / np.sqrt(2000)
+
+
+@pytest.mark.filterwarnings("ignore::lnz.UnreliableEstimateWarning")  # k of 50 chains is itself noisy
+@pytest.mark.parametrize("sizes", [(3, 2, 2), (3, 3, 2)])
+def test_dbm_likelihood_by_enumeration_of_everything(sizes, precision):
+    machine = table.dbm(*sizes)
+    states, _ = lnz.Binary(sum(sizes)).quadrature()
+    first, second = sizes[0], sizes[0] + sizes[1]
+
+    def negative_energy(state):
+        v, h1, h2 = state[:first], state[first:second], state[second:]
+        W1, W2 = machine.weights
+        b0, b1, b2 = machine.biases
+        return v @ W1 @ h1 + h1 @ W2 @ h2 + b0 @ v + b1 @ h1 + b2 @ h2
+
+    scores = jax.vmap(negative_energy)(states)
+    log_z = logsumexp(scores)
+    visible = states[::1, :first]
+    x = lnz.Binary(first).quadrature().point(jnp.asarray(5))[0]
+    match = jnp.all(visible == x[None], axis=1)
+    exact = logsumexp(jnp.where(match, scores, -jnp.inf)) - log_z
+    result = lnz.evaluate(jr.key(0), machine, x[None])
+    assert result.bound == "exact"
+    assert result.value == pytest.approx(float(exact), abs=2e-5)
+    estimated = lnz.evaluate(jr.key(0), machine, x[None], hidden=AIS(50, 50), partition=AIS(50, 50))
+    assert estimated.bound == "estimate"
+    assert abs(estimated.value - float(exact)) < 5 * estimated.monte_carlo_error
+
+
+def test_transposed_machine_has_the_same_normalizer(precision):
+    machine = table.rbm(5, 3)
+    ours = testing.exact_log_normalizer(machine)
+    assert testing.exact_log_normalizer(machine.transpose()) == pytest.approx(ours, rel=1e-6)
+
+
+def test_free_energy_sums_hidden_units(precision):
+    machine = table.rbm()
+    v = jnp.array([1.0, 0.0, 1.0, 1.0])
+    hidden, _ = lnz.Binary(3).quadrature()
+    by_hand = -logsumexp(jnp.stack([-machine.energy(v, h) for h in hidden]))
+    assert float(machine.free_energy(v)) == pytest.approx(float(by_hand), abs=1e-5)
+    posterior = lnz.log_normalizer(jr.key(0), lnz.condition(machine, v), Quadrature())
+    assert float(posterior.value) == pytest.approx(-float(machine.free_energy(v)), abs=1e-5)
+
+
+def test_temperature_divides_the_energy(precision):
+    machine = table.rbm()
+    v = jnp.array([1.0, 0.0, 1.0, 1.0])
+    hidden, _ = lnz.Binary(3).quadrature()
+    by_hand = logsumexp(jnp.stack([-machine.energy(v, h) / 1.7 for h in hidden]))
+    assert float(machine.density(temperature=1.7).log_density(v)) == pytest.approx(float(by_hand), abs=1e-5)

@@ -1,0 +1,209 @@
+"""Spaces: enumeration, quadrature in chunks, exact draws, and errors for data that do not fit."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+import table
+from jax.scipy.special import logsumexp
+
+import lnz
+from lnz import Binary, Euclidean, Grid, Interval, testing
+from lnz._space import Categorical
+
+
+@pytest.mark.parametrize(
+    ("space", "count"),
+    [
+        (Binary(3), 8),
+        (Binary(()), 2),
+        (Binary((2, 2)), 16),
+        (Binary(0), 1),
+        (Categorical(2, 3), 9),
+        (Categorical((), 5), 5),
+        (Categorical(4, 1), 1),
+    ],
+    ids=str,
+)
+def test_enumeration_has_each_point_once(space, count):
+    points, log_weights = space.quadrature()
+    assert space.num_points == count
+    assert points.shape == (count, *space.shape)
+    assert len(np.unique(np.asarray(points).reshape(count, -1), axis=0)) == count
+    assert points.dtype == (jnp.float32 if space.kind == "float" else jnp.int32)
+    np.testing.assert_array_equal(log_weights, np.zeros(count))
+    assert all(bool(space.contains(point)) for point in points[:3])
+    assert space.base_measure == "counting"
+
+
+def test_enumeration_counts_with_the_first_digit_fastest():
+    points, _ = Binary(2).quadrature()
+    np.testing.assert_array_equal(points, [[0, 0], [1, 0], [0, 1], [1, 1]])
+    points, _ = Categorical(2, 3).quadrature()
+    np.testing.assert_array_equal(points[:4], [[0, 0], [1, 0], [2, 0], [0, 1]])
+    np.testing.assert_array_equal(Binary(3).quadrature().point(jnp.asarray(6))[0], [0, 1, 1])
+
+
+def test_quadrature_of_a_gaussian(precision):
+    grid = Euclidean(1).quadrature(101, (-8.0, 8.0))
+    total = grid.log_integral(lambda x: -0.5 * jnp.sum(x**2))
+    # Far beyond any power of the spacing; what is left is rounding, and 1e-15 outside the bounds.
+    tolerance = 1e-12 if precision == "float64" else 1e-5
+    assert float(total) == pytest.approx(0.5 * math.log(2 * math.pi), abs=tolerance)
+    two = Euclidean(2).quadrature(61, (-8.0, 8.0)).log_integral(lambda x: -0.5 * jnp.sum(x**2))
+    assert float(two) == pytest.approx(math.log(2 * math.pi), abs=tolerance)
+
+
+def test_trapezoid_rule_is_exact_for_straight_lines(float64):
+    """The integral of 3 + 2 x over [-1, 4] is 30; of the product with another in y over the same, 900."""
+    grid = Interval(1, -1.0, 4.0).quadrature(7)
+    assert float(jnp.exp(grid.log_integral(lambda x: jnp.log(3 + 2 * x[0])))) == pytest.approx(30.0, rel=1e-12)
+    plane = Interval(2, -1.0, 4.0).quadrature(5)
+    assert float(jnp.exp(plane.log_integral(lambda x: jnp.sum(jnp.log(3 + 2 * x))))) == pytest.approx(900.0, rel=1e-12)
+
+
+def test_trapezoid_rule_has_second_order(float64):
+    """The error of x^2 on [0, 1] is h^2 / 6."""
+    for num in (3, 11):
+        points, log_weights = Interval(1).quadrature(num)
+        total = jnp.sum(points[:, 0] ** 2 * jnp.exp(log_weights))
+        assert float(total) == pytest.approx(1 / 3 + (1 / (num - 1)) ** 2 / 6, rel=1e-12)
+
+
+def test_interval_uses_its_own_ends():
+    points, log_weights = Interval(2, -1.0, 2.0).quadrature(4, bounds=(-50.0, 50.0))
+    assert points.shape == (16, 2)
+    assert float(points.min()) == -1.0
+    assert float(points.max()) == 2.0
+    assert float(jnp.sum(jnp.exp(log_weights))) == pytest.approx(9.0, rel=1e-5)  # the area
+    assert Interval(1).num_points is None
+    assert Interval(1).base_measure == Euclidean(1).base_measure == "Lebesgue"
+
+
+@pytest.mark.parametrize("chunk_size", [1, 5, 100])
+def test_chunks_do_not_change_the_integral(chunk_size, float64):
+    machine = table.rbm(6, 3)
+    whole = logsumexp(jax.vmap(machine.log_density)(testing.enumerate_states(machine.space)))
+    grid = machine.space.quadrature()
+    assert float(grid.log_integral(machine.log_density, chunk_size)) == pytest.approx(float(whole), rel=1e-13)
+
+
+def test_gradient_through_chunks_is_that_of_the_sum(float64):
+    machine = table.rbm(5, 3)
+    states = testing.enumerate_states(machine.space)
+    chunked = jax.jit(jax.grad(lambda m: m.space.quadrature().log_integral(m.log_density, 7)))(machine)
+    plain = jax.jit(jax.grad(lambda m: logsumexp(jax.vmap(m.log_density)(states))))(machine)
+    for ours, theirs in zip(jax.tree.leaves(chunked), jax.tree.leaves(plain), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-13)
+
+
+def test_integral_of_what_is_mostly_impossible():
+    log_f = lambda x: jnp.where(jnp.sum(x) == 3, 0.0, -jnp.inf)  # noqa: E731
+    for chunk_size in (2, 8):  # chunks without any possible point are no trouble
+        assert float(Binary(3).quadrature().log_integral(log_f, chunk_size)) == 0.0
+
+
+def test_grid_draws_follow_the_density():
+    field = table.two_site_field()
+    draws = field.space.quadrature().sample(jr.key(0), field.log_density, 2000, chunk_size=3)
+    assert draws.shape == (2000, 2)
+    testing.check_follows(draws, field)
+
+
+def test_grid_draws_are_independent():
+    draws = Binary(10).quadrature().sample(jr.key(1), lambda x: jnp.zeros(()), 500)
+    between = np.corrcoef(np.asarray(draws[:-1, 0]), np.asarray(draws[1:, 0]))[0, 1]
+    assert abs(between) < 5 / math.sqrt(500)
+
+
+@pytest.mark.parametrize(
+    ("space", "inside", "outside"),
+    [
+        (Binary(2), [0.0, 1.0], [0.0, 0.5]),
+        (Binary(2), [1.0, 1.0], [math.nan, 1.0]),
+        (Categorical(2, 3), [0, 2], [0, 3]),
+        (Categorical(2, 3), [1, 1], [-1, 0]),
+        (Euclidean(2), [1e30, -5.0], [math.inf, 0.0]),
+        (Euclidean(2), [0.0, 0.0], [math.nan, 0.0]),
+        (Interval(2, -1.0, 1.0), [-1.0, 1.0], [0.0, 1.1]),
+    ],
+)
+def test_contains(space, inside, outside):
+    assert bool(space.contains(jnp.asarray(inside)))
+    assert not bool(space.contains(jnp.asarray(outside)))
+
+
+BAD = np.zeros((5000, 3), np.float32)
+BAD[4321, 2] = np.nan  # beyond the first stretch of rows that is looked at
+
+
+@pytest.mark.parametrize(
+    ("space", "data", "error", "words"),
+    [
+        (Binary(3), np.zeros((5, 4)), ValueError, r"^`x` must have shape \(n, 3\), one .* a row; got \(5, 4\)\.$"),
+        (Binary(3), np.zeros(3), ValueError, r"got \(3,\)\. For a single example try `data\[None\]`"),
+        (Binary(4), np.zeros((5, 2, 2)), ValueError, r"\(n, 4\).*got \(5, 2, 2\)\. Try `data.reshape\(-1, 4\)`"),
+        (Binary((2, 2)), np.zeros((5, 4)), ValueError, r"must have shape \(n, 2, 2\).*got \(5, 4\)"),
+        (Euclidean(3), 0.5, ValueError, r"must have shape \(n, 3\).*got \(\)"),
+        (Euclidean(3), BAD, ValueError, r"`x` has the value nan at row 4321, column \(2\), .* Euclidean.*missing"),
+        (Euclidean(3), jnp.asarray(BAD), ValueError, r"value nan at row 4321, column \(2\)"),
+        (Binary(2), np.array([[0, 1], [1, 7]]), ValueError, r"7 at row 1, column \(1\).*try `data > threshold`"),
+        (Binary(2), np.array([[0, np.nan]]), ValueError, r"value nan at row 0, column \(1\)"),
+        (Binary((2, 2)), np.full((1, 2, 2), 3), ValueError, r"value 3 at row 0, column \(0, 0\)"),
+        (Binary(()), np.array([0, 1, 2]), ValueError, r"value 2 at row 2, which is outside"),
+        (Categorical(2, 3), np.array([[0, 3]]), ValueError, r"value 3 at row 0, column \(1\).*whole numbers from 0"),
+        (Categorical(2, 3), np.array([[0, 0.5]]), ValueError, r"value 0.5"),
+        (Interval(1), np.array([[1.5]]), ValueError, r"value 1.5 at row 0, column \(0\).*[Rr]escale"),
+        (Binary(3), np.zeros((0, 3)), ValueError, r"`x` has no rows"),
+        (Binary(3), np.array([[None] * 3]), TypeError, r"`x` must be an array of numbers; got dtype object"),
+        (Binary(3), [["0", "1", "1"]], TypeError, r"`x` must be an array of numbers; got dtype <U1"),
+        (Binary(3), "data.npz", TypeError, r"`x` must be an array of numbers"),
+        (Binary(3), None, TypeError, r"`x` must be an array of numbers; got dtype object"),
+        (Binary(3), np.zeros((2, 3), complex), TypeError, r"got dtype complex128"),
+    ],
+)  # fmt: skip
+def test_data_that_do_not_fit(space, data, error, words):
+    with pytest.raises(error, match=words):
+        space.check_data(data, "x")
+
+
+@pytest.mark.parametrize("stored", [np.uint8, bool, np.int64, np.float16, np.float64])
+def test_data_that_fit_are_kept_as_stored(stored):
+    data = np.array([[0, 1], [1, 1]], stored)
+    assert Binary(2).check_data(data) is data
+    assert Binary(2).cast(data, jnp.float32).dtype == jnp.float32
+    assert Categorical(2, 2).cast(data, jnp.float32).dtype == jnp.int32
+
+
+def test_lists_are_data_too():
+    np.testing.assert_array_equal(Binary(2).check_data([[0, 1], [1, 1]]), [[0, 1], [1, 1]])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Binary(-1), r"`Binary\(...\)` needs a number of dimensions or a shape; got -1"),
+        (lambda: Euclidean((2, 1.5)), r"`Euclidean\(...\)` needs"),
+        (lambda: Binary(True), r"`Binary\(...\)` needs"),
+        (lambda: Categorical(2, 0), r"`Categorical\(num_categories=...\)` must be positive; got 0"),
+        (lambda: Interval(1, 1.0, 1.0), r"needs low < high; got 1.0 and 1.0"),
+        (lambda: Binary(40).quadrature(), r"Enumerating 2\*\*40 points is out of reach. Use `lnz.normalizers.AIS`"),
+        (lambda: Euclidean(8).quadrature(), r"A grid of 201\*\*8 points is out of reach"),
+        (lambda: Euclidean(1).quadrature(1), r"needs at least 2 points a dimension; got 1"),
+    ],
+)
+def test_spaces_that_do_not_exist(untyped, make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_spaces_are_values():
+    assert Binary(3) == Binary((3,))
+    assert Binary(3) != Binary(4)
+    assert Euclidean(3) != Binary(3)
+    assert isinstance(Binary(3).quadrature(), Grid)
+    assert Binary((2, 3)).num_dimensions == 6
+    assert lnz.Euclidean(()).num_dimensions == 1
