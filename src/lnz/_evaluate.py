@@ -196,6 +196,10 @@ def _denominator(model, key, partition) -> Estimate:
     return model.log_denominator(key, partition)
 
 
+# Even good weights have a Pareto k above its threshold now and then: 3 of 500 examples of an optimal linear VAE.
+_UNRELIABLE_BY_CHANCE = 0.05
+
+
 def _summarise(
     model, array, per_example, numerators: Estimate, denominator: Estimate, hidden, partition
 ) -> LogLikelihood:
@@ -219,7 +223,8 @@ def _summarise(
         bad = [bool(unreliable_reasons({name: column[i] for name, column in columns.items()})) for i in range(num)]
         # The typical example; how many are worse than the rules allow is said in words.
         stats["hidden_weights"] = {name: float(np.median(column)) for name, column in columns.items()}
-        if any(bad):
+        stats["hidden_unreliable"] = sum(bad)
+        if sum(bad) > _UNRELIABLE_BY_CHANCE * num:
             notes.append(f"hidden: {sum(bad)} of {num} examples have too few effective weights")
     stats["warnings"] = notes
     stats["protocol"] = (

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.random as jr
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Key, PRNGKeyArray
 
 from .._algorithm import AbstractMethod
 from .._check import unknown_name
@@ -90,7 +90,7 @@ class Recipe:
         }
 
 
-def _keys(config: dict[str, Any]) -> PRNGKeyArray:
+def _keys(config: dict[str, Any]) -> Key[Array, "3"]:
     """For building, training and evaluating."""
     return jr.split(jr.key(config["seed"]), 3)
 
