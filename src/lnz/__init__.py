@@ -20,7 +20,7 @@ from ._algorithm import (
     AbstractSampler as AbstractSampler,
 )
 from ._bijection import AbstractBijection as AbstractBijection, Transformed as Transformed
-from ._checkpoint import load as load, save as save
+from ._checkpoint import Checkpoints as Checkpoints, ResumeWarning as ResumeWarning
 from ._cite import cite as cite
 from ._density import (
     AbstractBlockDensity as AbstractBlockDensity,
@@ -52,7 +52,7 @@ from ._evaluate import (
     log_normalizer as log_normalizer,
     sample as sample,
 )
-from ._fit import Fit as Fit, fit as fit
+from ._fit import Fit as Fit, Plateau as Plateau, fit as fit
 from ._model import (
     AbstractBayesianModel as AbstractBayesianModel,
     AbstractConditionable as AbstractConditionable,
@@ -65,6 +65,7 @@ from ._model import (
     condition as condition,
     trainable as trainable,
 )
+from ._model_file import load as load, save as save
 from ._register import register as register
 from ._space import (
     AbstractSpace as AbstractSpace,

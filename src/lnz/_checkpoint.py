@@ -1,163 +1,192 @@
-"""Model files: one safetensors file whose header holds the structure as JSON. Nothing in it is executed."""
+"""Checkpoints: the whole state of a training in one file, from which it goes on bit for bit."""
 
 import dataclasses
 import json
+import math
 import os
-import secrets
+import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
-from ._check import unknown_name
-from ._module import build
-from ._register import registered_name, registered_names, registered_object
+from ._atomic import write_atomically
+from ._check import check_positive
+from ._environment import environment
 
-_FORMAT = "lnz model 1"
+_FORMAT = "lnz checkpoint 1"
+
+Record = dict[str, float | int]
 
 
-def save(path: str | os.PathLike, model: Any) -> None:
-    """Write `model` to one file, whole or not at all.
+class ResumeWarning(UserWarning):
+    """A training goes on under conditions that may change its last bits, or from an older checkpoint."""
 
-    The file holds arrays bit for bit and names of registered classes and functions; no pickle.
-    Your own `equinox.Module` classes need `@lnz.register`.
 
-    **Arguments:**
+@dataclasses.dataclass(frozen=True)
+class Checkpoints:
+    """Where and how often `lnz.fit` saves the whole state of a training, each file whole or not at all.
 
-    - `path`: the file; `.lnz` is the usual ending. An existing file is replaced.
-    - `model`: a model, density, distribution, normaliser or any module made of such.
-
-    **Raises:** `TypeError` if a part of the model cannot be stored, saying which; `IsADirectoryError` if `path` is a
-    folder.
+    - `folder`: made when first needed; holds `step-000001000.ckpt` and the like.
+    - `every`: seconds between two of them; there is one more at the end, at Ctrl-C and before a divergence.
+    - `keep`: how many of the newest stay. More than one guards against a damaged disk.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"`save(path, model)` needs the path of a file first; got {type(path).__name__}.")
-    if Path(path).is_dir():
-        raise IsADirectoryError(f"`save(path, model)`: {str(path)!r} is a folder. Add the name of a file.")
-    if not isinstance(model, eqx.Module) and hasattr(model, "model") and hasattr(model, "history"):
-        kind = type(model).__name__
-        raise TypeError(f"`save(path, model)` stores a model; got a {kind}: pass `{kind.lower()}.model`.")
-    arrays: dict[str, np.ndarray] = {}
-    tree = _encode(model, type(model).__name__, arrays)
-    header = {"format": _FORMAT, "tree": json.dumps(tree)}
-    _write_atomically(Path(path), to_safetensors(arrays, metadata=header))
+
+    folder: Path
+    every: float = 30.0
+    keep: int = 3
+
+    def __init__(self, folder: str | os.PathLike, every: float = 30.0, keep: int = 3):
+        if not every >= 0:
+            raise ValueError(f"`Checkpoints(every=...)` is a number of seconds, at least 0; got {every}.")
+        object.__setattr__(self, "folder", Path(folder))
+        object.__setattr__(self, "every", float(every))
+        object.__setattr__(self, "keep", check_positive(keep, "Checkpoints(keep=...)"))
+
+    def files(self) -> list[Path]:
+        """The checkpoints there are, newest first."""
+        return sorted(self.folder.glob("step-*.ckpt"), reverse=True)
 
 
-def load(path: str | os.PathLike) -> Any:
-    """The model in `path`, without knowing its class beforehand.
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """All that a training is between two steps.
 
-    Loading a float64 model needs `jax.config.update("jax_enable_x64", True)`.
-
-    **Raises:** `FileNotFoundError`; `ValueError` if the file is no model file, is damaged, or names a class that is not
-    registered.
+    - `arrays`: those of `((model, state), average)`.
+    - `sums`: metrics added up since step `since`, for the record under way.
+    - `best`: the arrays of the best model so far, with `keep="best"`.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"`load(path)`: there is no file {str(path)!r}.")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{str(path)!r} is no model file of lnz, or is damaged: {error}.") from error
-    if header.get("format") != _FORMAT:
-        raise ValueError(f"{str(path)!r} is no model file of lnz: its format is {header.get('format')!r}.")
-    try:
-        return _decode(json.loads(header["tree"]), arrays)
-    except (AttributeError, KeyError, TypeError, RecursionError, json.JSONDecodeError) as error:
-        raise ValueError(f"{str(path)!r} is damaged: its structure cannot be read ({error!r}).") from error
-    except ValueError as error:
-        raise ValueError(f"{str(path)!r} cannot be loaded: {error}") from error
+
+    arrays: Any
+    sums: dict[str, Array]
+    best: Any
+    step: int = 0
+    since: int = 0
+    seconds: float = 0.0
+    history: tuple[Record, ...] = ()
+
+    @property
+    def best_score(self) -> float:
+        scores = [record["valid"] for record in self.history if "valid" in record]
+        return max((score for score in scores if not math.isnan(score)), default=-math.inf)
+
+    @property
+    def tree(self) -> Any:
+        return self.arrays, self.sums, self.best
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not `tempfile`, whose files nobody else may read.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # a temporary file is private; the result is an ordinary one
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+def save_checkpoint(checkpoints: Checkpoints, snapshot: Snapshot, settings: dict[str, str]) -> Path:
+    """Write `snapshot` and delete what is older than the newest `keep`; `settings` must be equal at `resume`."""
+    leaves = [_to_bytes(leaf) for leaf in jax.tree.leaves(snapshot.tree)]
+    state = {
+        "step": snapshot.step,
+        "since": snapshot.since,
+        "seconds": snapshot.seconds,
+        "history": snapshot.history,
+        "settings": settings,
+        "environment": environment(),
+        "leaves": _describe(snapshot.tree),
+        "crc32": [_checksum(leaf) for leaf in leaves],
+    }
+    header = {"format": _FORMAT, "state": json.dumps(state)}
+    path = checkpoints.folder / f"step-{snapshot.step:09d}.ckpt"
+    write_atomically(path, to_safetensors({str(i): leaf for i, leaf in enumerate(leaves)}, metadata=header))
+    for old in checkpoints.files()[checkpoints.keep :]:
+        old.unlink(missing_ok=True)
+    return path
 
 
-def _encode(node: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
-    if node is None or isinstance(node, bool | int | str):
-        return node
-    if isinstance(node, float):
-        return {"float": node.hex()}
-    if isinstance(node, jax.Array | np.ndarray | np.generic):
-        if isinstance(node, jax.Array) and jnp.issubdtype(node.dtype, jax.dtypes.prng_key):
-            raise TypeError(f"`save`: {where} is a random key, which a model file does not hold.")
-        name = str(len(arrays))
-        arrays[name] = np.ascontiguousarray(node)
-        # safetensors drops the shape () of scalars when made contiguous, so it stands in the header.
-        return {"array": name, "shape": list(np.shape(node))}
-    if isinstance(node, tuple | list):
-        kind = "tuple" if isinstance(node, tuple) else "list"
-        return {kind: [_encode(child, f"{where}[{i}]", arrays) for i, child in enumerate(node)]}
-    if isinstance(node, dict) and all(isinstance(name, str) for name in node):
-        return {"dict": {name: _encode(child, f"{where}[{name!r}]", arrays) for name, child in node.items()}}
-    if isinstance(node, eqx.Module) and registered_name(type(node)) is not None:
-        fields = {
-            field.name: _encode(getattr(node, field.name), f"{where}.{field.name}", arrays)
-            for field in dataclasses.fields(node)  # pyright: ignore[reportArgumentType]
-        }
-        return {"module": registered_name(type(node)), "fields": fields}
-    if registered_name(node) is not None:
-        return {"function": registered_name(node)}
-    raise TypeError(
-        f"`save`: {where} is {type(node).__name__}, which a model file cannot hold. "
-        "Register your own classes and functions with `lnz.register`."
-    )
+def newest_checkpoint(checkpoints: Checkpoints, like: Snapshot, settings: dict[str, str]) -> Snapshot | None:
+    """The newest readable checkpoint, as a snapshot with the structure of `like`; `None` if there is no file.
 
+    Warns about damaged files, and about another environment than the one that wrote the checkpoint.
 
-def _decode(node: Any, arrays: dict[str, np.ndarray]) -> Any:
-    if not isinstance(node, dict):
-        return node
-    if "float" in node:
-        return float.fromhex(node["float"])
-    if "array" in node:
-        return _decode_array(arrays[node["array"]].reshape(node["shape"]))
-    if "tuple" in node:
-        return tuple(_decode(child, arrays) for child in node["tuple"])
-    if "list" in node:
-        return [_decode(child, arrays) for child in node["list"]]
-    if "dict" in node:
-        return {name: _decode(child, arrays) for name, child in node["dict"].items()}
-    name = node["function"] if "function" in node else node["module"]
-    obj = registered_object(name)
-    if obj is None:
-        raise ValueError(unknown_name("constructor", name, registered_names()) + " Import the module that defines it.")
-    if "function" in node:
-        return obj
-    if not (isinstance(obj, type) and issubclass(obj, eqx.Module)):
-        raise ValueError(f"The file uses {name!r} as a class, which it is not.")
-    fields = {field: _decode(child, arrays) for field, child in node["fields"].items()}
-    expected = {field.name for field in dataclasses.fields(obj)}  # pyright: ignore[reportArgumentType]
-    if set(fields) != expected:
+    **Raises:** `ValueError` if no file is readable, or if one comes from a training with other settings.
+    """
+    files = checkpoints.files()
+    for path in files:
+        try:
+            state, leaves = _read(path)
+        except (OSError, SafetensorError, KeyError, TypeError, AttributeError, ValueError) as error:
+            message = f"The checkpoint {path.name} is damaged ({error}); trying the one before."
+            warnings.warn(message, ResumeWarning, stacklevel=3)
+            continue
+        _check_same(path, state, like, settings)
+        return _restore(state, leaves, like)
+    if files:
         raise ValueError(
-            f"The file describes {name} with the fields {sorted(fields)}, but this version has {sorted(expected)}."
+            f"None of the {len(files)} checkpoints in {str(checkpoints.folder)!r} can be read. Train from the start, "
+            "without `resume`."
         )
-    return build(obj, fields)
+    return None
 
 
-def _decode_array(array: np.ndarray) -> jax.Array:
-    if array.dtype.itemsize == 8 and not jax.config.read("jax_enable_x64"):
-        raise ValueError(
-            f"The file holds {array.dtype} arrays, which JAX would cut to 32 bits. "
-            'Run `jax.config.update("jax_enable_x64", True)` first.'
+def _read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
+    with safe_open(path, framework="numpy") as file:
+        header = file.metadata() or {}
+        if header.get("format") != _FORMAT:
+            raise ValueError(f"its format is {header.get('format')!r}")
+        state = json.loads(header["state"])
+        leaves = [file.get_tensor(str(i)) for i in range(len(state["crc32"]))]
+    if [_checksum(leaf) for leaf in leaves] != state["crc32"]:
+        raise ValueError("its numbers do not match their checksums")
+    return state, leaves
+
+
+def _check_same(path: Path, state: dict[str, Any], like: Snapshot, settings: dict[str, str]) -> None:
+    for name, value in settings.items():
+        was = state["settings"].get(name)
+        if was != value:
+            raise ValueError(
+                f"`resume`: {str(path)!r} comes from a training with another `{name}`: {was} then, {value} now. Use "
+                "the same, or train from the start."
+            )
+    for was, now in zip(state["leaves"], _describe(like.tree), strict=False):
+        if was != now:
+            raise ValueError(f"`resume`: {str(path)!r} holds {was}, where the model and method of now have {now}.")
+    if len(state["leaves"]) != len(_describe(like.tree)):
+        raise ValueError(f"`resume`: {str(path)!r} comes from another model, method or `keep`.")
+    then, now = state["environment"], environment()
+    differences = [f"{name} was {then.get(name)}, is {now[name]}" for name in now if then.get(name) != now[name]]
+    if differences:
+        message = (
+            f"Going on from {path.name}, whose last bits may differ from an unbroken run: {'; '.join(differences)}."
         )
-    return jnp.asarray(array)
+        warnings.warn(message, ResumeWarning, stacklevel=4)
+
+
+def _restore(state: dict[str, Any], leaves: list[np.ndarray], like: Snapshot) -> Snapshot:
+    templates, structure = jax.tree.flatten(like.tree)
+    restored = [_from_bytes(leaf, template) for leaf, template in zip(leaves, templates, strict=True)]
+    arrays, sums, best = jax.tree.unflatten(structure, restored)
+    numbers = {name: state[name] for name in ("step", "since", "seconds")}
+    return Snapshot(arrays, sums, best, **numbers, history=tuple(state["history"]))
+
+
+def _checksum(leaf: np.ndarray) -> int:
+    return zlib.crc32(leaf.data)
+
+
+def _to_bytes(leaf: Array) -> np.ndarray:
+    """Every type of number as bytes, stored bit for bit."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    return np.frombuffer(np.asarray(leaf).tobytes(), np.uint8)
+
+
+def _from_bytes(data: np.ndarray, like: Array) -> Array:
+    if jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
+        words = jax.random.key_data(like)
+        return jax.random.wrap_key_data(_from_bytes(data, words), impl=jax.random.key_impl(like))
+    return jnp.asarray(np.frombuffer(data.tobytes(), like.dtype).reshape(like.shape))
+
+
+def _describe(tree: Any) -> list[str]:
+    paths, _ = jax.tree.flatten_with_path(tree)
+    return [f"{jax.tree_util.keystr(path)}: {leaf.dtype}{list(leaf.shape)}" for path, leaf in paths]

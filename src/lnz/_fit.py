@@ -3,26 +3,32 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from ._algorithm import AbstractMethod
 from ._check import check_key, check_positive, model_dtype
+from ._checkpoint import Checkpoints, Record, Snapshot, newest_checkpoint, save_checkpoint
 from ._estimate import LogLikelihood
+from ._feed import Feed
+from ._loop import Loop, broken_parts, run_steps, zero_metrics
+from ._source import AbstractSource, as_source
 from ._space import AbstractSpace
+
+_SECONDS_PER_STRETCH = 0.5  # Python looks in about twice a second
 
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
     """What came of training.
 
-    - `model`: the trained model; the best one on `valid` with `keep="best"`.
+    - `model`: the trained model; the best one on `valid` with `keep="best"`; averaged with `average=...`.
     - `history`: one record for each stretch of steps: `step`, `seconds` since the start, and the mean of every metric
       (nats per example) over the stretch; `valid` where it was evaluated.
     - `status`: `"completed"`, or what stopped it.
@@ -31,10 +37,32 @@ class Fit:
     """
 
     model: Any
-    history: list[dict[str, float | int]]
+    history: list[Record]
     status: str
     state: Any
     compile_seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Plateau:
+    """Early stopping: no validation score above the best by more than `min_gain` nats for `patience` validations."""
+
+    patience: int
+    min_gain: float = 0.0
+
+    def __post_init__(self):
+        check_positive(self.patience, "Plateau(patience=...)")
+        if not self.min_gain >= 0:
+            raise ValueError(f"`Plateau(min_gain=...)` must not be negative; got {self.min_gain}.")
+
+    def reached(self, history: Sequence[Record]) -> bool:
+        """Whether the scores of these records have stopped rising."""
+        best, waited = -math.inf, 0
+        for record in history:
+            if "valid" in record:
+                risen = record["valid"] > best + self.min_gain
+                best, waited = (record["valid"], 0) if risen else (best, waited + 1)
+        return waited >= self.patience
 
 
 def fit(
@@ -49,15 +77,20 @@ def fit(
     evaluator: Callable[[PRNGKeyArray, Any, Any], LogLikelihood] | None = None,
     valid_every: int | None = None,
     keep: str = "last",
+    plateau: Plateau | None = None,
+    average: float | None = None,
     log_every: int | None = None,
-    progress: Callable[[dict[str, float | int]], None] | None = None,
+    progress: Callable[[Record], None] | None = None,
+    pulse: Callable[[Record], None] | None = None,
+    checkpoints: Checkpoints | None = None,
+    resume: bool = False,
     throw: bool = True,
 ) -> Fit:
     """Train `model` by `method` on `data`.
 
     Randomness and data order at step t are functions of `key` and t alone: the result does not depend on
-    how often Python looks in. Each epoch visits the data in a new order; what is left over after the last
-    whole batch waits for another epoch.
+    how often Python looks in, nor on whether a run was killed and resumed. Each epoch visits the data in a new order;
+    what is left over after the last whole batch waits for another epoch.
 
     **Arguments:**
 
@@ -65,178 +98,197 @@ def fit(
     - `model`: the model to start from; it is not changed.
     - `method`: such as `lnz.Gradient(lnz.objectives.PCD(1), optax.sgd(0.05))` or `lnz.EM()`.
     - `data`: examples `[n, *model.space.shape]`, kept on the device as they are stored (bits as bytes, say) and cast
-      in the step; `None` for objectives that need no data.
+      in the step; an array on disk (`np.memmap`) or a `lnz.data.Stream` is read in shuffled blocks; `None` for
+      objectives that need no data.
     - `steps`: number of updates.
     - `batch_size`: examples an update; all of them if `None`.
     - `valid`: held-out examples, scored by `evaluator(key, model, valid)` (by default `lnz.evaluate`) every
       `valid_every` steps (by default ten times) and at the end.
     - `keep`: `"last"`, or `"best"` for the model with the highest validation score.
+    - `plateau`: stop early when the validation score no longer rises, such as `lnz.Plateau(patience=5)`.
+    - `average`: decay of an exponential moving average of the parameters, such as 0.999; it is what is then validated
+      and returned. It starts with shorter memory, `min(average, (1 + t) / (10 + t))`.
     - `log_every`: steps between records of the history; by default a hundredth of `steps`.
-    - `progress`: called with each record.
-    - `throw`: raise if a metric or the model is not finite; otherwise return the model of the last good record.
+    - `progress`: called with each record; after a resume first with those of before.
+    - `pulse`: called about twice a second in between, with the record under way.
+    - `checkpoints`: where to save the whole state now and then, such as `lnz.Checkpoints("run/checkpoints")`.
+    - `resume`: go on from the newest readable checkpoint, if there is one; the result is that of a run which was never
+      stopped, bit for bit on the same versions, device and number of threads.
+    - `throw`: raise if a metric or the model is not finite, or at Ctrl-C; otherwise return the model of the last good
+      step, with what happened in `status`.
 
     **Returns:** a `Fit`.
 
     **Raises:** `ValueError` or `TypeError` for bad arguments; `FloatingPointError` when a metric or the model is no
-    longer finite.
+    longer finite, naming the step.
     """
     key = check_key(key)
-    steps = check_positive(steps, "steps")
-    if not isinstance(method, AbstractMethod):
-        raise TypeError(
-            f"`method` must be a method such as `lnz.Gradient(objective, optimizer)` or `lnz.EM()`; got "
-            f"{type(method).__name__}."
-        )
-    if keep not in ("last", "best"):
-        raise ValueError(f"`keep` must be 'last' or 'best'; got {keep!r}.")
-    if keep == "best" and valid is None:
-        raise ValueError("`keep='best'` needs `valid=...`, the held-out examples that decide.")
-    if not isinstance(getattr(model, "space", None), AbstractSpace):
-        raise TypeError(
-            f"`model` must be a model with a space of examples; got {type(model).__name__}. (A Bayesian model is not "
-            "trained but conditioned: `lnz.condition(model, data)`.)"
-        )
-    batches = _Batches.of(model, data, batch_size)
+    check_positive(steps, "steps")
+    _check_arguments(model, method, keep, plateau, valid, average, checkpoints, resume)
+    dtype = model_dtype(model)
+    source = None if data is None else as_source(data, model.space, dtype)
+    if source is not None:
+        _check_batch_size(source, batch_size)
     if valid is not None:
         valid = model.space.check_data(valid, "valid")
-    evaluator = _default_evaluator if evaluator is None else evaluator
     log_every = max(1, steps // 100) if log_every is None else check_positive(log_every, "log_every")
     valid_every = max(1, steps // 10) if valid_every is None else check_positive(valid_every, "valid_every")
 
     key_init, key_steps, key_valid = jr.split(key, 3)
     started = time.perf_counter()
-    model, state = method.init(key_init, model, batches.all())
-    dynamic, static = eqx.partition((model, state), eqx.is_array)
-    dynamic = jax.tree.map(jnp.asarray, dynamic)
-    loop = _compiled_loop(method, static, batches, key_steps, dynamic)
-    compile_seconds = time.perf_counter() - started
+    with Feed(source, jr.split(key_steps)[1], batch_size) as feed:
+        rows = feed.rows(0)
+        model, state = method.init(key_init, model, None if rows is None else model.space.cast(rows, dtype))
+        dynamic, static = eqx.partition((model, state), eqx.is_array)
+        dynamic = jax.tree.map(jnp.asarray, dynamic)
+        loop = Loop(method, key_steps, model.space, static, dtype, batch_size, average)
+        arrays = (dynamic, None if average is None else dynamic[0])
+        first = Snapshot(arrays, zero_metrics(loop, arrays, rows), best=dynamic[0] if keep == "best" else None)
+        run_steps(loop, first.arrays, first.sums, rows, _int32(0), _int32(0))  # no steps: compiles, or finds it done
+        training = _Training(
+            loop=loop,
+            feed=feed,
+            steps=steps,
+            log_every=log_every,
+            valid_every=steps if valid is None else valid_every,
+            score=None if valid is None else _scorer(evaluator or _default_evaluator, key_valid, static[0], valid),
+            plateau=plateau,
+            progress=progress or _ignore,
+            pulse=pulse or _ignore,
+            checkpoints=checkpoints,
+            settings={
+                "key": str(jr.key_data(key).tolist()),
+                "batch_size": str(batch_size),
+                "log_every": str(log_every),
+                "valid_every": str(valid_every),
+                "data": "none" if source is None else source.fingerprint,
+            },
+        )
+        compile_seconds = time.perf_counter() - started
+        if resume and checkpoints is not None:
+            first = training.resume(first)
+        last, status = training.run(first, throw)
 
-    history: list[dict[str, float | int]] = []
-    best_score, best = -math.inf, None
-    step, status = 0, "completed"
-    trained_for = 0.0
-    while step < steps:
-        next_log = (step // log_every + 1) * log_every
-        next_valid = (step // valid_every + 1) * valid_every if valid is not None else steps
-        stop = min(next_log, next_valid, steps)
-        tick = time.perf_counter()
-        new_dynamic, sums, intact = loop(dynamic, batches.data, key_steps, step, stop)
-        record = {name: float(total) / (stop - step) for name, total in sums.items()}
-        trained_for += time.perf_counter() - tick
-        # Metrics are those before the update, so a last update that breaks the model shows only in its arrays.
-        if not (bool(intact) and all(math.isfinite(value) for value in record.values())):
-            status = _describe_divergence(record, step, stop)
-            if throw:
-                raise FloatingPointError(status)
-            break
-        dynamic, step = new_dynamic, stop
-        record = {"step": step, "seconds": trained_for, **record}
-        if valid is not None and (step % valid_every == 0 or step == steps):
-            model = eqx.combine(dynamic, static)[0]
-            record["valid"] = evaluator(jr.fold_in(key_valid, step), model, valid).value
-            if record["valid"] > best_score:
-                best_score, best = record["valid"], model
-        history.append(record)
-        if progress is not None:
-            progress(record)
-    model, state = eqx.combine(dynamic, static)
-    # With no finite validation score there is no best model, and the last one is as good as any.
-    return Fit(model if keep == "last" or best is None else best, history, status, state, compile_seconds)
+    model, state = eqx.combine(last.arrays[0], static)
+    if keep == "best" and last.best_score > -math.inf:  # with no finite score there is no best model
+        model = eqx.combine(last.best, static[0])
+    elif average is not None:
+        model = eqx.combine(last.arrays[1], static[0])
+    return Fit(model, list(last.history), status, state, compile_seconds)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Batches:
-    """Resident data, and which rows of them step t sees."""
+class _Training:
+    """Runs stretches of steps from snapshot to snapshot; what is thrown leaves the last whole snapshot untouched."""
 
-    data: Array | None
-    batch_size: int | None
-    cast: Callable[[Array], Array]
+    loop: Loop
+    feed: Feed
+    steps: int
+    log_every: int
+    valid_every: int
+    score: Callable[[int, Any], float] | None
+    plateau: Plateau | None
+    progress: Callable[[Record], None]
+    pulse: Callable[[Record], None]
+    checkpoints: Checkpoints | None
+    settings: dict[str, str]
 
-    @classmethod
-    def of(cls, model: Any, data: Any, batch_size: int | None) -> "_Batches":
-        if data is None:
-            return cls(None, None, lambda batch: batch)
-        dtype = model_dtype(model)
-        array = model.space.check_data(data, "data")
-        if array.dtype.kind == "f":  # a float64 NumPy array need not take double the memory
-            array = array.astype(dtype)
-        if batch_size is not None:
-            check_positive(batch_size, "batch_size")
-            if batch_size > len(array):
-                raise ValueError(
-                    f"`batch_size={batch_size}` is larger than the data ({len(array)} rows). Use `batch_size=None` "
-                    "for all of them."
+    def resume(self, first: Snapshot) -> Snapshot:
+        """The newest checkpoint, whose records are told again; `first` if there is none."""
+        assert self.checkpoints is not None
+        found = newest_checkpoint(self.checkpoints, first, self.settings)
+        for record in () if found is None else found.history:
+            self.progress(record)
+        return first if found is None else found
+
+    def run(self, now: Snapshot, throw: bool) -> tuple[Snapshot, str]:
+        """To the end, or to what stops it: the last snapshot, and the status in words."""
+        num_steps, saved = 1, time.monotonic()
+        try:
+            while now.step < self.steps:
+                if self.plateau is not None and self.plateau.reached(now.history):
+                    return self._end(now), f"stopped early at step {now.step}: the validation score no longer rises"
+                started = time.perf_counter()
+                stop = self._stop(now, num_steps)
+                arrays, sums, finite = run_steps(
+                    self.loop, now.arrays, now.sums, self.feed.rows(now.step), _int32(now.step), _int32(stop)
                 )
-        return cls(jnp.asarray(array), batch_size, lambda batch: model.space.cast(batch, dtype))
+                if not bool(finite):
+                    now, record, broken = self._locate(now, stop)
+                    self._end(now)
+                    status = describe_divergence(now.step + 1, record, broken)
+                    if throw:
+                        raise FloatingPointError(status)
+                    return now, status
+                elapsed = time.perf_counter() - started
+                num_steps = next_num_steps(stop - now.step, elapsed)
+                after = dataclasses.replace(now, arrays=arrays, sums=sums, step=stop, seconds=now.seconds + elapsed)
+                now = self._record(after)
+                if self.checkpoints is not None and time.monotonic() - saved > self.checkpoints.every:
+                    self._end(now)
+                    saved = time.monotonic()
+        except KeyboardInterrupt:
+            self._end(now)
+            if throw:
+                raise
+            return now, f"interrupted at step {now.step}"
+        return self._end(now), "completed"
 
-    def all(self) -> Array | None:
-        return None if self.data is None else self.cast(self.data)
+    def _stop(self, now: Snapshot, num_steps: int) -> int:
+        """Where the next stretch ends."""
+        multiples = ((now.step // every + 1) * every for every in (self.log_every, self.valid_every))
+        return int(min(*multiples, self.steps, now.step + num_steps, self.feed.end_of_block(now.step)))
 
-    @property
-    def steps_per_epoch(self) -> int:
-        return 1 if self.data is None or self.batch_size is None else len(self.data) // self.batch_size
+    def _record(self, now: Snapshot) -> Snapshot:
+        """Tell of the record under way, and close it where one ends."""
+        means = {name: float(total) / (now.step - now.since) for name, total in now.sums.items()}
+        record: Record = {"step": now.step, "seconds": now.seconds, **means}
+        at_end = now.step == self.steps
+        is_validation = at_end or now.step % self.valid_every == 0
+        if not (is_validation or now.step % self.log_every == 0):
+            self.pulse(record)
+            return now
+        best = now.best
+        if self.score is not None and is_validation:
+            model = now.arrays[0][0] if self.loop.average is None else now.arrays[1]
+            record["valid"] = self.score(now.step, model)
+            if best is not None and record["valid"] > now.best_score:
+                best = model
+        zeros = jax.tree.map(jnp.zeros_like, now.sums)
+        self.progress(record)
+        return dataclasses.replace(now, sums=zeros, since=now.step, best=best, history=(*now.history, record))
 
-    def order(self, key: PRNGKeyArray, step: Array) -> Array:
-        """The permutation of rows for the epoch of this step."""
-        if self.data is None or self.batch_size is None:
-            return jnp.zeros(0, jnp.int32)
-        key_epoch = jr.fold_in(key, step // self.steps_per_epoch)
-        return jr.permutation(key_epoch, len(self.data)).astype(jnp.int32)
+    def _locate(self, now: Snapshot, stop: int) -> tuple[Snapshot, Record, list[str]]:
+        """Replay by halves: the snapshot before the first bad step, that step's metrics, and what it broke."""
+        rows, zeros = self.feed.rows(now.step), jax.tree.map(jnp.zeros_like, now.sums)
+        while True:
+            middle = max((now.step + stop) // 2, now.step + 1)
+            arrays, sums, finite = run_steps(self.loop, now.arrays, now.sums, rows, _int32(now.step), _int32(middle))
+            if bool(finite):
+                now = dataclasses.replace(now, arrays=arrays, sums=sums, step=middle)
+            elif middle > now.step + 1:
+                stop = middle
+            else:
+                arrays, sums, _ = run_steps(self.loop, now.arrays, zeros, rows, _int32(now.step), _int32(middle))
+                record = {name: float(value) for name, value in sums.items()}
+                return now, record, broken_parts(now.arrays[0][0], arrays[0][0])
 
-    def batch(self, data: Array | None, order: Array, step: Array) -> Array | None:
-        if data is None:
-            return None
-        if self.batch_size is None:
-            return self.cast(data)
-        start = (step % self.steps_per_epoch) * self.batch_size
-        rows = jax.lax.dynamic_slice_in_dim(order, start, self.batch_size)
-        return self.cast(data[rows])
-
-
-def _compiled_loop(method: AbstractMethod, static: Any, batches: _Batches, key: PRNGKeyArray, dynamic: Any):
-    """`(dynamic, data, key, start, stop) -> (dynamic, summed metrics, model intact)`, compiled once for any stretch."""
-
-    def one_step(dynamic, data, key, order, step):
-        model, state = eqx.combine(dynamic, static)
-        batch = batches.batch(data, order, step)
-        model, state, metrics = method.step(jr.fold_in(key, step), model, state, batch)
-        return eqx.filter((model, state), eqx.is_array), metrics
-
-    def stretch(dynamic, data, key, start, stop):
-        key, key_order = jr.split(key)
-        order = batches.order(key_order, start)
-        shapes = jax.eval_shape(one_step, dynamic, data, key, order, start)[1]
-        sums = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-
-        def body(step, carry):
-            dynamic, sums, order = carry
-            new_epoch = step % batches.steps_per_epoch == 0
-            order = jax.lax.cond(new_epoch, lambda: batches.order(key_order, step), lambda: order)
-            dynamic, metrics = one_step(dynamic, data, key, order, step)
-            return dynamic, jax.tree.map(jnp.add, sums, metrics), order
-
-        first = dynamic
-        dynamic, sums, _ = jax.lax.fori_loop(start, stop, body, (dynamic, sums, order))
-        return dynamic, sums, _stays_finite(first[0], dynamic[0])
-
-    step = jnp.asarray(0, jnp.int32)
-    compiled = jax.jit(stretch).lower(dynamic, batches.data, key, step, step).compile()
-
-    def loop(dynamic, data, key, start, stop):
-        return compiled(dynamic, data, key, jnp.asarray(start, jnp.int32), jnp.asarray(stop, jnp.int32))
-
-    return loop
+    def _end(self, now: Snapshot) -> Snapshot:
+        if self.checkpoints is not None:
+            save_checkpoint(self.checkpoints, now, self.settings)
+        return now
 
 
-def _stays_finite(before: Any, after: Any) -> Array:
-    """Whether no number of a model became infinite or not a number; infinite ones that it started with may stay.
+def next_num_steps(num_steps: int, seconds: float) -> int:
+    """How many steps take about half a second; at most four times as many as were tried."""
+    return max(1, min(4 * num_steps, int(num_steps * _SECONDS_PER_STRETCH / max(seconds, 1e-9))))
 
-    Minus infinity is allowed: it is the exact logarithm of a probability that maximum likelihood sets to zero.
-    """
-    pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
-    pairs = [(old, new) for old, new in pairs if eqx.is_inexact_array(old)]
-    broken = [jnp.any(~(jnp.isfinite(new) | jnp.isneginf(new)) & jnp.isfinite(old)) for old, new in pairs]
-    return ~jnp.any(jnp.stack(broken)) if broken else jnp.asarray(True)
+
+def _scorer(evaluator: Callable, key: PRNGKeyArray, static: Any, valid: Any) -> Callable[[int, Any], float]:
+    def score(step, arrays):
+        return evaluator(jr.fold_in(key, step), eqx.combine(arrays, static), valid).value
+
+    return score
 
 
 def _default_evaluator(key: PRNGKeyArray, model: Any, data: Any) -> LogLikelihood:
@@ -245,10 +297,63 @@ def _default_evaluator(key: PRNGKeyArray, model: Any, data: Any) -> LogLikelihoo
     return evaluate(key, model, data)
 
 
-def _describe_divergence(record: dict[str, float], start: int, stop: int) -> str:
+def _ignore(record: Record) -> None:
+    pass
+
+
+def _int32(step: int) -> jax.Array:
+    return jnp.asarray(step, jnp.int32)
+
+
+def describe_divergence(step: int, record: Record, broken: list[str]) -> str:
     values = ", ".join(f"{name} = {value:g}" for name, value in record.items())
+    where = f" The update made {', '.join(broken)} of the model infinite or not a number." if broken else ""
     return (
-        f"Training diverged between steps {start} and {stop}: {values}. Try a smaller learning rate, "
+        f"Training diverged at step {step}: {values}.{where} Try a smaller learning rate, "
         "`optax.clip_by_global_norm(1.0)` before the optimizer (for `EM`, `smoothing=1.0`), or look for extreme values "
         "in the data."
     )
+
+
+def _check_arguments(model, method, keep, plateau, valid, average, checkpoints, resume) -> None:
+    if not isinstance(method, AbstractMethod):
+        raise TypeError(
+            f"`method` must be a method such as `lnz.Gradient(objective, optimizer)` or `lnz.EM()`; got "
+            f"{type(method).__name__}."
+        )
+    if not isinstance(getattr(model, "space", None), AbstractSpace):
+        raise TypeError(
+            f"`model` must be a model with a space of examples; got {type(model).__name__}. (A Bayesian model is not "
+            "trained but conditioned: `lnz.condition(model, data)`.)"
+        )
+    if keep not in ("last", "best"):
+        raise ValueError(f"`keep` must be 'last' or 'best'; got {keep!r}.")
+    if plateau is not None and not isinstance(plateau, Plateau):
+        raise TypeError(f"`plateau` must be such as `lnz.Plateau(patience=5)`; got {plateau!r}.")
+    if valid is None and (keep == "best" or plateau is not None):
+        argument = "keep='best'" if keep == "best" else "plateau=..."
+        raise ValueError(f"`{argument}` needs `valid=...`, the held-out examples that decide.")
+    if average is not None and not 0 < average < 1:
+        raise ValueError(f"`average` is a decay between 0 and 1, such as 0.999; got {average!r}.")
+    if checkpoints is not None and not isinstance(checkpoints, Checkpoints):
+        raise TypeError(f"`checkpoints` must be such as `lnz.Checkpoints('run/checkpoints')`; got {checkpoints!r}.")
+    if resume and checkpoints is None:
+        raise ValueError("`resume=True` needs `checkpoints=lnz.Checkpoints(folder)`, where to go on from.")
+
+
+def _check_batch_size(source: AbstractSource, batch_size: int | None) -> None:
+    if batch_size is None:
+        if not source.is_resident:
+            raise ValueError("Data on disk are read in blocks: `fit` needs a `batch_size` for them.")
+        return
+    check_positive(batch_size, "batch_size")
+    if batch_size > source.num_rows:
+        raise ValueError(
+            f"`batch_size={batch_size}` is larger than the data ({source.num_rows} rows). Use `batch_size=None` "
+            "for all of them."
+        )
+    if batch_size > source.block_rows:
+        raise ValueError(
+            f"`batch_size={batch_size}` is larger than a block of the stream ({source.block_rows} rows). Use "
+            "`lnz.data.Stream(rows, block_bytes=...)` with larger blocks."
+        )

@@ -1,18 +1,27 @@
-"""Building modules from their fields, where a constructor would start afresh."""
+"""Building modules from their fields, where a constructor would start afresh, and checking declared types."""
 
 import dataclasses
+import numbers
+import types
+import typing
 from typing import Any, TypeVar
 
 import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import AbstractArray
 
 M = TypeVar("M", bound=eqx.Module)
 
 
 def build(cls: type[M], fields: dict[str, Any]) -> M:
     """An instance of `cls` with exactly these fields, checked by `__check_init__` but not by `__init__`."""
+    names = field_names(cls)
+    if set(fields) != set(names):
+        raise ValueError(f"{cls.__name__} needs the fields {sorted(names)}; got {sorted(fields)}.")
     module = object.__new__(cls)
-    for field in dataclasses.fields(cls):  # pyright: ignore[reportArgumentType]
-        object.__setattr__(module, field.name, fields[field.name])
+    for name in names:
+        object.__setattr__(module, name, fields[name])
     for ancestor in reversed(cls.__mro__):
         if "__check_init__" in vars(ancestor):
             vars(ancestor)["__check_init__"](module)
@@ -21,8 +30,145 @@ def build(cls: type[M], fields: dict[str, Any]) -> M:
 
 def replace(module: M, **changes: Any) -> M:
     """`module` with some fields exchanged; unlike `dataclasses.replace` it does not call `__init__`."""
-    names = [field.name for field in dataclasses.fields(module)]  # pyright: ignore[reportArgumentType]
+    names = field_names(type(module))
     unknown = set(changes) - set(names)
     if unknown:
         raise ValueError(f"{type(module).__name__} has no field {sorted(unknown)}; it has {names}.")
     return build(type(module), {name: changes.get(name, getattr(module, name)) for name in names})
+
+
+def field_names(cls: type[eqx.Module]) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls)]  # pyright: ignore[reportArgumentType]
+
+
+def check_fields(cls: type[eqx.Module], fields: dict[str, Any]) -> None:
+    """Compare values with the declared types and the declared shapes with each other.
+
+    All arrays may be stacked along the same leading axes, as those of a `jax.vmap`ped constructor are. A declaration
+    that is not understood allows everything.
+
+    **Raises:** `TypeError` or `ValueError`, naming the field.
+    """
+    try:
+        hints = typing.get_type_hints(cls)
+    except Exception:  # a class of the user's with annotations as text, which may be anything
+        return
+    shapes: dict[str, list[_Shaped]] = {}
+    for field in dataclasses.fields(cls):  # pyright: ignore[reportArgumentType]
+        where, hint, value = f"`{cls.__name__}.{field.name}`", hints.get(field.name, Any), fields[field.name]
+        found = _match(value, hint)
+        if found is None:
+            raise TypeError(f"{where} must be {_describe_type(hint)}; got {_describe(value)}.")
+        if found and field.metadata.get("static", False):
+            raise TypeError(f"{where} is static, so it cannot be an array; got {_describe(value)}.")
+        shapes[field.name] = found
+    if not _agree([shaped for found in shapes.values() for shaped in found]):
+        declared = "; ".join(f"{name} {list(s)} for [{dims}]" for name, found in shapes.items() for s, dims in found)
+        raise ValueError(f"The shapes of `{cls.__name__}` do not fit together: {declared}.")
+
+
+_Shaped = tuple[tuple[int, ...], str]  # a shape, and the names of its axes
+
+
+def _match(value: Any, hint: Any) -> list[_Shaped] | None:
+    """The arrays with declared shapes in `value`, or nothing if `value` is not of the declared type."""
+    if isinstance(hint, type) and issubclass(hint, AbstractArray):
+        return _match_array(value, hint.dim_str, hint.dtypes)
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        matches = (_match(value, arg) for arg in args)
+        return next((found for found in matches if found is not None), None)
+    if origin is tuple and args:
+        if not isinstance(value, tuple):
+            return None
+        if args[-1] is Ellipsis:
+            args = args[:1] * len(value)
+        return _match_all(value, args) if len(args) == len(value) else None
+    if origin in (list, dict) and args:
+        if not isinstance(value, origin):
+            return None
+        children = list(value.values()) if isinstance(value, dict) else value
+        return _match_all(children, args[-1:] * len(children))
+    if origin is typing.Literal:
+        return [] if any(type(value) is type(arg) and value == arg for arg in args) else None
+    if hint is float and isinstance(value, jax.Array | np.ndarray):
+        return _match_array(value, "", ("bfloat16", "float16", "float32", "float64"))
+    return [] if _is_instance(value, origin or hint) else None
+
+
+def _match_all(values: Any, hints: Any) -> list[_Shaped] | None:
+    matches = [_match(value, hint) for value, hint in zip(values, hints, strict=True)]
+    return None if None in matches else [shaped for found in matches for shaped in found or []]
+
+
+def _match_array(value: Any, dims: str, dtypes: Any) -> list[_Shaped] | None:
+    num_axes = sum(not dim.startswith(("*", "...")) for dim in dims.split())
+    if not isinstance(value, jax.Array | np.ndarray | np.generic) or np.ndim(value) < num_axes:
+        return None
+    if isinstance(dtypes, tuple | list) and value.dtype.name not in dtypes:
+        return None
+    return [(np.shape(value), dims)]
+
+
+def _is_instance(value: Any, cls: Any) -> bool:
+    if cls in (jax.Array, np.ndarray):
+        return isinstance(value, jax.Array | np.ndarray | np.generic)
+    if cls in (int, float):
+        number = numbers.Integral if cls is int else numbers.Real
+        return isinstance(value, number) and not isinstance(value, bool)
+    if cls is bool:
+        return isinstance(value, bool | np.bool_)
+    try:
+        return not isinstance(cls, type) or isinstance(value, cls)
+    except TypeError:  # a protocol that cannot be checked
+        return True
+
+
+def _agree(arrays: list[_Shaped]) -> bool:
+    """Whether axes of one name have one length, below leading axes that all arrays share."""
+    stacks = {
+        shape[: len(shape) - len(dims.split())] for shape, dims in arrays if "*" not in dims and "..." not in dims
+    }
+    if len(stacks) > 1:
+        return False
+    stack = next(iter(stacks), ())
+    lengths: dict[str, Any] = {}
+    for shape, dims in arrays:
+        if shape[: len(stack)] != stack or not _bind(shape[len(stack) :], dims.split(), lengths):
+            return False
+    return True
+
+
+def _bind(shape: tuple[int, ...], dims: list[str], lengths: dict[str, Any]) -> bool:
+    variadic = next((i for i, dim in enumerate(dims) if dim.startswith(("*", "..."))), None)
+    if variadic is not None:
+        stop = len(shape) - (len(dims) - variadic - 1)
+        if stop < variadic:
+            return False
+        shape = (*shape[:variadic], shape[variadic:stop], *shape[stop:])  # pyright: ignore[reportAssignmentType]
+    for dim, length in zip(dims, shape, strict=True):
+        fixed = dim.rpartition("=")[2]
+        if fixed.isdecimal() and int(fixed) != length:
+            return False
+        # Names only: what else jaxtyping knows (`_`, `...`, `#n`, `n+1`) allows any length here.
+        if dim.removeprefix("*").isidentifier() and dim != "_" and lengths.setdefault(dim, length) != length:
+            return False
+    return True
+
+
+def _describe_type(hint: Any) -> str:
+    if isinstance(hint, type) and issubclass(hint, AbstractArray):
+        return f"a {hint.dtype.__name__} array [{', '.join(hint.dim_str.split())}]"
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(_describe_type(arg) for arg in typing.get_args(hint))
+    if hint is types.NoneType:
+        return "None"
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, jax.Array | np.ndarray):
+        return f"a {value.dtype} array {list(value.shape)}"
+    if value is None or isinstance(value, bool | int | float):
+        return repr(value)
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__

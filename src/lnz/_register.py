@@ -21,13 +21,15 @@ def register(obj: T, name: str | None = None) -> T:
     Use it as a decorator on your own `equinox.Module` classes, or call it on a function that a model
     stores (an activation, say). A name can be given once only.
 
-    **Raises:** `ValueError` if another object already has the name.
+    **Raises:** `ValueError` if another object already has the name; `TypeError` if it is no class or function.
     """
+    if not callable(obj):
+        raise TypeError(f"`register(...)` needs a class or a function; got {type(obj).__name__}.")
     name = public_name(obj) if name is None else name
     if _OBJECT_OF.get(name, obj) is not obj and not _same_place(_OBJECT_OF[name], obj):
         raise ValueError(f"`register(..., name={name!r})`: the name is taken by {_OBJECT_OF[name]!r}.")
+    _NAME_OF[obj] = name  # first, for it fails if `obj` cannot be hashed
     _OBJECT_OF[name] = obj
-    _NAME_OF[obj] = name
     return obj
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ._checkpoint import _write_atomically, load, save
+from ._atomic import write_atomically
 from ._estimate import LogLikelihood
+from ._model_file import load, save
 
 _FILES = ("config.json", "events.jsonl", "model.lnz", "report.json")
 
@@ -104,7 +105,7 @@ def read_runs(folders: Sequence[Path]) -> dict[str, Run]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
-    _write_atomically(path, text.encode())
+    write_atomically(path, text.encode())
 
 
 def _to_json(value: Any, indent: int | None = None) -> str:

@@ -136,8 +136,8 @@ class AbstractSpace(eqx.Module):
         """`x` as numbers that models of precision `dtype` compute with."""
         return jnp.asarray(x).astype(dtype if self.kind == "float" else jnp.int32)
 
-    def check_data(self, data, argument: str = "data") -> np.ndarray | Array:
-        """`data` as an array of examples `[n, *shape]`, or an error that names row and column.
+    def check_data(self, data, argument: str = "data", first_row: int = 0) -> np.ndarray | Array:
+        """`data` as an array of examples `[n, *shape]`, or an error that names row (from `first_row`) and column.
 
         **Raises:** `TypeError` if `data` is no numeric array; `ValueError` if it is empty, has another shape,
         or has values outside the space.
@@ -152,16 +152,16 @@ class AbstractSpace(eqx.Module):
             )
         if array.shape[0] == 0:
             raise ValueError(f"`{argument}` has no rows.")
-        self._check_values(np.asarray(array), argument)
+        self._check_values(np.asarray(array), argument, first_row)
         return array
 
-    def _check_values(self, array: np.ndarray, argument: str) -> None:
+    def _check_values(self, array: np.ndarray, argument: str, first_row: int) -> None:
         for start in range(0, len(array), 4096):
             part = array[start : start + 4096]
             bad = ~np.asarray(self.elements_within(part))
             if bad.any():
                 row, *column = np.argwhere(bad)[0].tolist()
-                place = f"row {start + row}" + (f", column {tuple(column)}" if column else "")
+                place = f"row {first_row + start + row}" + (f", column {tuple(column)}" if column else "")
                 place = place.replace(",)", ")")
                 value = part[(row, *column)]
                 advice = "It is missing: remove or fill in the rows with missing values."

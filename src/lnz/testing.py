@@ -21,7 +21,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._algorithm import AbstractSampler
 from ._bijection import AbstractBijection
-from ._checkpoint import load, save
 from ._density import (
     AbstractBlockDensity,
     AbstractCollapsibleDensity,
@@ -32,6 +31,7 @@ from ._density import (
     AbstractPath,
 )
 from ._estimate import Estimate
+from ._model_file import load, save
 from ._space import AbstractSpace
 from .normalizers import add_compensated, exact_samples
 from .samplers import run_chains

@@ -142,7 +142,7 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(lnz._checkpoint.os, "fsync", full)
+    monkeypatch.setattr(lnz._atomic.os, "fsync", full)
     with pytest.raises(OSError, match="no space left"):
         lnz.save(path, Holder("new"))
     assert lnz.load(path).content == "old"

@@ -1,0 +1,27 @@
+"""What a result depends on beside its inputs: versions, device, number of threads."""
+
+import os
+import platform
+from importlib.metadata import version
+
+import jax
+
+
+def environment() -> dict[str, str]:
+    """Versions and device, in words."""
+    device = jax.devices()[0]
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("lnz", "jax", "jaxlib", "equinox", "optax", "numpy")},
+        "device": f"{jax.device_count()} x {device.device_kind} ({device.platform}), {platform.machine()}",
+        "cores": str(num_cores()),
+        "flags": os.environ.get("XLA_FLAGS", ""),
+        "precision": "float64" if jax.config.read("jax_enable_x64") else "float32",
+    }
+
+
+def num_cores() -> int:
+    """Cores that this process may use, which is how many threads XLA starts."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,45 @@
+"""Rows for a step: the block that it falls into, with the next one being read meanwhile."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from jaxtyping import Array, PRNGKeyArray
+
+from ._source import AbstractSource
+
+
+class Feed:
+    """The blocks of a source in the order of steps. Use it in a `with` block, which ends the reading thread."""
+
+    def __init__(self, source: AbstractSource | None, key: PRNGKeyArray, batch_size: int | None):
+        self._source, self._key = source, key
+        rows = 1 if source is None or batch_size is None else source.block_rows // batch_size
+        self._steps_per_block = rows
+        self._reader = None if source is None or source.is_resident else ThreadPoolExecutor(1, "lnz-feed")
+        self._blocks: dict[int, Future[Array]] = {}  # the present one and the next
+
+    def __enter__(self) -> "Feed":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._reader is not None:
+            self._reader.shutdown(cancel_futures=True)
+
+    def rows(self, step: int) -> Array | None:
+        """The block of rows that a step takes its batch from."""
+        if self._source is None:
+            return None
+        if self._reader is None:
+            return self._source.block(self._key, 0)
+        wanted = (step // self._steps_per_block, step // self._steps_per_block + 1)
+        for index in wanted:
+            if index not in self._blocks:
+                self._blocks[index] = self._reader.submit(self._source.block, self._key, index)
+        self._blocks = {index: self._blocks[index] for index in wanted}
+        return self._blocks[wanted[0]].result()
+
+    def end_of_block(self, step: int) -> float:
+        """The first later step that needs other rows."""
+        if self._reader is None:
+            return float("inf")
+        return (step // self._steps_per_block + 1) * self._steps_per_block

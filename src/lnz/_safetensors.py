@@ -1,0 +1,171 @@
+"""Reading safetensors files that nobody vouches for: everything is checked before an array is allocated."""
+
+import json
+import math
+import reprlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+DTYPES = {
+    name: np.dtype(dtype)
+    for name, dtype in {
+        "BOOL": bool,
+        "U8": np.uint8, "U16": np.uint16, "U32": np.uint32, "U64": np.uint64,
+        "I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64,
+        "F16": np.float16, "F32": np.float32, "F64": np.float64, "BF16": jnp.bfloat16,
+        "F8_E4M3": jnp.float8_e4m3fn, "F8_E5M2": jnp.float8_e5m2,
+        "C64": np.complex64,
+    }.items()
+}  # fmt: skip
+_MAX_HEADER = 100_000_000  # bytes: the limit of the safetensors library, which writes the files
+
+_FOREIGN = {
+    b"\x80": "a Python pickle, such as an old torch file, which lnz never reads, because reading one runs programs",
+    b"PK": "a zip archive, such as an .npz or torch file, which lnz never reads, because reading one may run programs",
+    b"\x93NUMPY": "a NumPy array",
+    b"\x1f\x8b": "compressed by gzip",
+    b"\x89HDF": "an HDF5 file",
+    b"<": "HTML or XML; maybe the download failed",
+}
+
+
+class NotAModelError(ValueError):
+    """The file is of another kind."""
+
+
+class DamagedError(ValueError):
+    """The file contradicts itself."""
+
+
+class StoredArray(NamedTuple):
+    """Where an array lies in a file."""
+
+    path: Path
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+    def read(self) -> np.ndarray:
+        size = self.stop - self.start
+        content = np.fromfile(self.path, np.uint8, count=size, offset=self.start)
+        if content.size != size:
+            raise DamagedError("it is cut short, while it is read.")
+        if self.dtype == bool and np.any(content > 1):
+            raise DamagedError("a truth value in it is neither 0 nor 1.")
+        return content.view(self.dtype).reshape(self.shape)
+
+
+def short(value: Any) -> str:
+    """`repr`, but no longer than a message can bear."""
+    brief = reprlib.Repr()
+    brief.maxstring = brief.maxother = brief.maxlong = 80
+    return brief.repr(value)
+
+
+def parse_json(text: str) -> Any:
+    """JSON without what Python's parser lets pass: repeated keys, numbers with a fraction and NaN."""
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_float=_no_number, parse_constant=_no_number)
+    except RecursionError as error:
+        raise DamagedError("its JSON is nested too deeply.") from error
+    except DamagedError:
+        raise
+    except ValueError as error:  # also for whole numbers of thousands of digits
+        raise DamagedError(f"its header is no JSON ({error}).") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = {}
+    for key, value in pairs:
+        if key in result:
+            raise DamagedError(f"its header has the key {short(key)} twice.")
+        result[key] = value
+    return result
+
+
+def _no_number(text: str) -> None:
+    raise DamagedError(
+        f"its header has the number {short(text)}; expected whole numbers, and others as hexadecimal text."
+    )
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], dict[str, StoredArray]]:
+    """The metadata of a safetensors file, and its arrays, none of which is read yet.
+
+    **Raises:** `NotAModelError` or `DamagedError`, whose texts start after "it is no model file: " and "it is
+    damaged: "; `ValueError` for a file of a kind that this version cannot read.
+    """
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        start = file.read(9)
+        length = int.from_bytes(start[:8], "little")
+        if length > _MAX_HEADER or start[8:] != b"{":
+            raise NotAModelError(_kind(start + file.read(100), length))
+        if length > size - 8:
+            raise DamagedError(f"it is cut short: its header claims {length} bytes, but only {size - 8} follow.")
+        file.seek(8)
+        text = file.read(length)
+    try:
+        header = parse_json(text.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise DamagedError(f"its header is no UTF-8 text ({error}).") from error
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict):
+        raise DamagedError(f"its metadata must be a JSON object; got {short(metadata)}.")
+    arrays = {name: _entry(path, 8 + length, name, entry) for name, entry in header.items()}
+    _check_tiling(arrays, 8 + length, size)
+    return metadata, arrays
+
+
+def _kind(start: bytes, length: int) -> str:
+    if len(start) < 9:
+        return f"it has only {len(start)} bytes, so maybe it was cut short." if start else "it is empty."
+    for prefix, kind in _FOREIGN.items():
+        if start.lstrip().startswith(prefix):
+            return f"it looks like {kind}."
+    if length > _MAX_HEADER:
+        return f"its header claims {length} bytes; expected at most {_MAX_HEADER}."
+    return f"expected a safetensors header after 8 bytes; got {short(start[8:40])}."
+
+
+def _entry(path: Path, origin: int, name: str, entry: Any) -> StoredArray:
+    keys = {"dtype", "shape", "data_offsets"}
+    if not isinstance(entry, dict) or set(entry) != keys:
+        raise DamagedError(f"its array {short(name)} must be described by {sorted(keys)}; got {short(entry)}.")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise ValueError(f"Its array {short(name)} has dtype {short(dtype)}; this version reads {', '.join(DTYPES)}.")
+    if not is_shape(shape):
+        raise DamagedError(f"its array {short(name)} must have a list of sizes as shape; got {short(shape)}.")
+    if not is_shape(offsets) or len(offsets) != 2:
+        raise DamagedError(f"its array {short(name)} must have two positions as data_offsets; got {short(offsets)}.")
+    num_bytes = math.prod(shape) * DTYPES[dtype].itemsize
+    if offsets[1] - offsets[0] != num_bytes:
+        raise DamagedError(
+            f"its array {short(name)} of dtype {dtype} and shape {short(shape)} needs {num_bytes} bytes, but its "
+            f"data_offsets {short(offsets)} do not enclose that many."
+        )
+    return StoredArray(path, DTYPES[dtype], tuple(shape), origin + offsets[0], origin + offsets[1])
+
+
+def is_shape(value: Any) -> bool:
+    """Whether a value of a file is the shape of an array that JAX can hold, if there are bytes for it."""
+    is_sizes = isinstance(value, list) and len(value) <= 32 and all(type(size) is int and size >= 0 for size in value)
+    # Where one size is 0 no file is too short for the others, which yet must not overflow.
+    return is_sizes and math.prod(size or 1 for size in value) < 2**59
+
+
+def _check_tiling(arrays: dict[str, StoredArray], origin: int, size: int) -> None:
+    position = origin
+    for name, array in sorted(arrays.items(), key=lambda item: item[1][3:]):
+        if array.start != position:
+            fault = "overlaps another" if array.start < position else "leaves a gap before it"
+            raise DamagedError(f"its array {short(name)} {fault}: it starts at byte {array.start}, not {position}.")
+        position = array.stop
+    if position != size:
+        fault = "it is cut short" if position > size else "something was added to it"
+        raise DamagedError(f"{fault}: it should have {position} bytes, but has {size}.")
