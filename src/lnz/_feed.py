@@ -38,7 +38,7 @@ class Feed:
         self._blocks = {index: self._blocks[index] for index in wanted}
         return self._blocks[wanted[0]].result()
 
-    def end_of_block(self, step: int) -> float:
+    def end_of_block(self, step: int) -> int | float:
         """The first later step that needs other rows."""
         if self._reader is None:
             return float("inf")

@@ -11,6 +11,10 @@ from .._algorithm import AbstractMethod, AbstractObjective
 from .._model import AbstractDataDependent, trainable
 
 
+def _as_transformation(optimizer: Any) -> Any:
+    return optimizer.gradient_transformation() if isinstance(optimizer, optax.MultiSteps) else optimizer
+
+
 class Gradient(AbstractMethod):
     """Gradient descent on an objective, by any Optax optimizer.
 
@@ -19,13 +23,14 @@ class Gradient(AbstractMethod):
     **Arguments:**
 
     - `objective`: what to minimise, from `lnz.objectives`.
-    - `optimizer`: an `optax.GradientTransformation`.
+    - `optimizer`: an `optax.GradientTransformation`; `optax.MultiSteps(optimizer, k)` averages the gradients of k steps
+      for one update, which is a batch k times as large in the memory of one.
     - `filter`: which leaves of the model to train: a function from the model to a tree of true and false.
       By default all floating-point arrays that are not `Frozen`.
     """
 
     objective: AbstractObjective
-    optimizer: optax.GradientTransformation = eqx.field(static=True)
+    optimizer: optax.GradientTransformation = eqx.field(static=True, converter=_as_transformation)
     filter: Callable[[Any], Any] = eqx.field(static=True, default=trainable)
 
     def __check_init__(self):

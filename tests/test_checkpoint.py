@@ -1,0 +1,334 @@
+"""Training that was stopped goes on as if it never had been, bit for bit."""
+
+import dataclasses
+import warnings
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+from test_fit import BITS, bytes_of, diverge, fit_noisy
+
+import lnz
+from lnz._checkpoint import Snapshot, newest_checkpoint, save_checkpoint
+from lnz.energy import RBM
+from lnz.objectives import PCD
+
+STEPS = 40
+METHOD = lnz.Gradient(PCD(1, num_chains=8), optax.adam(0.05))  # one object: equal fits share one program
+
+
+def train(folder=None, resume=False, progress=None, every=0.0, **changes):
+    """A machine with chains, momentum, validation, the best model and an average: every kind of state."""
+    options = dict(
+        steps=STEPS,
+        batch_size=5,
+        valid=BITS[:8],
+        valid_every=7,
+        log_every=3,
+        keep="best",
+        average=0.9,
+        progress=progress,
+    )
+    checkpoints = None if folder is None else lnz.Checkpoints(folder, every=every)
+    return lnz.fit(
+        jr.key(0),
+        RBM(6, 4, key=jr.key(1)),
+        METHOD,
+        **{"data": BITS, **options, **changes},
+        checkpoints=checkpoints,
+        resume=resume,
+    )
+
+
+def timeless(history):
+    return [{name: value for name, value in record.items() if name != "seconds"} for record in history]
+
+
+def assert_same(result, expected):
+    assert bytes_of((result.model, result.state)) == bytes_of((expected.model, expected.state))
+    assert timeless(result.history) == timeless(expected.history)
+    assert result.status == expected.status
+
+
+@pytest.fixture(scope="module")
+def unbroken():
+    return train()
+
+
+class Stop:
+    """Presses Ctrl-C at a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def __call__(self, record):
+        if record["step"] >= self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("step", [1, 3, 7, 21, 40])
+def test_interrupted_and_resumed_equals_unbroken(step, unbroken, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, progress=Stop(step))
+    assert_same(train(tmp_path, resume=True), unbroken)
+
+
+def test_many_interruptions_change_nothing(unbroken, tmp_path):
+    for step in (2, 4, 11, 12, 30):
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, resume=True, progress=Stop(step))
+    assert_same(train(tmp_path, resume=True), unbroken)
+
+
+def test_resumed_training_tells_the_earlier_records_again(unbroken, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, progress=Stop(20))
+    told = []
+    train(tmp_path, resume=True, progress=told.append)
+    assert timeless(told) == timeless(unbroken.history)
+
+
+def test_resuming_a_finished_training_returns_it(unbroken, tmp_path):
+    train(tmp_path)
+    assert_same(train(tmp_path, resume=True), unbroken)
+
+
+def test_resume_without_checkpoints_starts_from_the_start(unbroken, tmp_path):
+    assert_same(train(tmp_path / "new", resume=True), unbroken)
+
+
+def test_longer_training_goes_on_from_a_shorter_one(tmp_path):
+    train(tmp_path, steps=STEPS // 2)
+    assert bytes_of(train(tmp_path, resume=True).model) == bytes_of(train().model)
+
+
+def test_interruption_without_throw_returns_what_there_is(tmp_path):
+    result = train(progress=Stop(9), throw=False)
+    assert result.status.startswith("interrupted at step ")
+    assert result.history[-1]["step"] < STEPS
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    train(tmp_path)
+    names = [path.name for path in lnz.Checkpoints(tmp_path).files()]
+    assert names[0] == "step-000000040.ckpt"
+    assert len(names) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)  # and no temporary file
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: b"",
+        lambda content: content[:-3] + bytes([content[-3] ^ 1]) + content[-2:],  # one bit
+        lambda content: content.replace(b"lnz checkpoint 1", b"lnz checkpoint 9"),
+    ],
+    ids=["truncated", "empty", "one bit", "other format"],
+)
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(damage, unbroken, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, progress=Stop(30))
+    newest, *older = lnz.Checkpoints(tmp_path).files()
+    assert older
+    newest.write_bytes(damage(newest.read_bytes()))
+    with pytest.warns(lnz.ResumeWarning, match=rf"{newest.name} is damaged .*trying the one before"):
+        resumed = train(tmp_path, resume=True)
+    assert_same(resumed, unbroken)
+
+
+def test_no_readable_checkpoint_is_an_error(tmp_path):
+    train(tmp_path)
+    for path in lnz.Checkpoints(tmp_path).files():
+        path.write_bytes(b"nonsense")
+    with (
+        pytest.warns(lnz.ResumeWarning, match="damaged"),
+        pytest.raises(ValueError, match=r"None of the 3 checkpoints .* Train from the start"),
+    ):
+        train(tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"batch_size": 4}, r"another `batch_size`: 5 then, 4 now"),
+        ({"data": 1 - BITS}, r"another `data`"),
+        ({"log_every": 4}, r"another `log_every`: 3 then, 4 now"),
+        ({"keep": "last"}, r"another model, method or `keep`"),
+        ({"average": None}, r"holds .*, where the model and method of now have"),
+    ],
+)
+def test_resuming_another_training_is_an_error(changes, words, tmp_path):
+    train(tmp_path, steps=5)
+    with pytest.raises(ValueError, match=words):
+        train(tmp_path, resume=True, steps=5, **changes)
+
+
+def test_another_environment_warns(tmp_path, monkeypatch, unbroken):
+    with monkeypatch.context() as patch:
+        patch.setattr(lnz._checkpoint, "environment", lambda: {**lnz._environment.environment(), "cores": "96"})
+        train(tmp_path, steps=STEPS // 2)
+    cores = lnz._environment.num_cores()
+    with pytest.warns(lnz.ResumeWarning, match=rf"last bits may differ.*: cores was 96, is {cores}\."):
+        resumed = train(tmp_path, resume=True)
+    assert bytes_of(resumed.model) == bytes_of(unbroken.model)
+
+
+def test_every_kind_of_number_survives(tmp_path):
+    arrays = {
+        "key": jr.key(3),
+        "keys": jr.split(jr.key(4), 3),
+        "half": jnp.asarray([1.5, jnp.nan], jnp.bfloat16),
+        "flag": jnp.asarray([True, False]),
+        "none": jnp.zeros((0, 3)),
+        "scalar": jnp.asarray(-0.0),
+        "int": jnp.asarray([[1, -2]], jnp.int8),
+    }
+    checkpoints = lnz.Checkpoints(tmp_path)
+    history = ({"step": 1, "seconds": 0.25, "loss": float("nan"), "valid": float("-inf")},)
+    saved = Snapshot(arrays, {"loss": jnp.asarray(1.0)}, None, step=2, since=1, seconds=0.5, history=history)
+    save_checkpoint(checkpoints, saved, {"key": "k"})
+    blank = Snapshot(jax.tree.map(lambda leaf: leaf, arrays), {"loss": jnp.asarray(0.0)}, None)
+    loaded = newest_checkpoint(checkpoints, blank, {"key": "k"})
+    assert loaded is not None
+    assert str(loaded.history) == str(history)
+    assert (loaded.step, loaded.since, loaded.seconds) == (2, 1, 0.5)
+    assert float(loaded.sums["loss"]) == 1.0
+    for name, leaf in arrays.items():
+        got = loaded.arrays[name]
+        assert (got.dtype, got.shape) == (leaf.dtype, leaf.shape)
+        assert bits(got) == bits(leaf)
+
+
+def bits(leaf):
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jr.key_data(leaf) if is_key else leaf).tobytes()
+
+
+def test_divergence_saves_the_step_before_and_resuming_diverges_there_again(tmp_path):
+    with pytest.raises(FloatingPointError, match="at step 2") as first:
+        diverge(steps=20, checkpoints=lnz.Checkpoints(tmp_path))
+    assert [path.name for path in lnz.Checkpoints(tmp_path).files()] == ["step-000000001.ckpt"]
+    with pytest.raises(FloatingPointError) as again:
+        diverge(steps=20, checkpoints=lnz.Checkpoints(tmp_path), resume=True)
+    assert str(again.value) == str(first.value)
+
+
+class Explodes(lnz.AbstractMethod):
+    """Finite until one step in the middle of a stretch."""
+
+    at: int
+
+    def init(self, key, model, data):
+        return model, jnp.zeros((), jnp.int32)
+
+    def step(self, key, model, state, batch):
+        loss = jnp.where(state == self.at, jnp.nan, state.astype(jnp.float32))
+        return lnz.Bernoulli(model.logits + 1), state + 1, {"loss": loss, "constant": jnp.asarray(2.0)}
+
+
+@pytest.mark.parametrize("at", [0, 1, 613, 998, 999])
+def test_replay_finds_the_one_bad_step_of_a_long_stretch(at):
+    model = lnz.Bernoulli(jnp.zeros(6))
+    result = lnz.fit(jr.key(0), model, Explodes(at), BITS, steps=1000, log_every=1000, throw=False)
+    assert f"diverged at step {at + 1}: " in result.status
+    assert "constant = 2, loss = nan" in result.status or "loss = nan, constant = 2" in result.status
+    assert result.model.logits.tolist() == [float(at)] * 6  # the model before that step
+
+
+def test_pulses_and_stretches_do_not_change_the_bits(monkeypatch):
+    expected = fit_noisy(steps=50, log_every=50)
+    monkeypatch.setattr(lnz._fit, "next_num_steps", lambda num_steps, seconds: 1)
+    pulses, records = [], []
+    result = fit_noisy(steps=50, log_every=50, pulse=pulses.append, progress=records.append)
+    assert bytes_of(result.model) == bytes_of(expected.model)
+    assert timeless(result.history) == timeless(expected.history) == timeless(records)
+    assert [pulse["step"] for pulse in pulses] == list(range(1, 50))
+
+
+def test_pace_is_half_a_second():
+    assert lnz._fit.next_num_steps(1, 0.001) == 4
+    assert lnz._fit.next_num_steps(1000, 1.0) == 500
+    assert lnz._fit.next_num_steps(1, 60.0) == 1
+
+
+def test_plateau_stops_early_and_resumes_to_the_same_end(tmp_path):
+    scores = iter([-3.0, -2.0, -2.5, -1.99, -2.2, -2.1, -2.0, -1.0])
+
+    def evaluator(key, model, valid):
+        return dataclasses.replace(EXACT, value=next(scores))
+
+    result = fit_noisy(
+        steps=80, valid=BITS, valid_every=10, evaluator=evaluator, keep="best", plateau=lnz.Plateau(3, min_gain=0.1)
+    )
+    assert result.status == "stopped early at step 50: the validation score no longer rises"
+    assert [record["valid"] for record in result.history if "valid" in record][-1] == -2.2
+
+
+EXACT = lnz.LogLikelihood(0.0, 0.0, 0.0, "exact", np.zeros(1), {})
+
+
+def test_average_is_the_moving_average_of_the_parameters():
+    logits = []
+
+    class Watch(lnz.AbstractMethod):
+        def init(self, key, model, data):
+            return model, jnp.zeros(())
+
+        def step(self, key, model, state, batch):
+            return lnz.Bernoulli(model.logits + jr.normal(key, (6,))), state, {"first": model.logits[0]}
+
+    for steps in range(1, 13):
+        fit = lnz.fit(jr.key(0), lnz.Bernoulli(jnp.zeros(6)), Watch(), BITS, steps=steps)
+        logits.append(np.asarray(fit.model.logits, np.float64))
+    averaged = lnz.fit(jr.key(0), lnz.Bernoulli(jnp.zeros(6)), Watch(), BITS, steps=12, average=0.7)
+    expected = np.zeros(6)
+    for step, now in enumerate(logits):
+        decay = min(0.7, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * now
+    np.testing.assert_allclose(averaged.model.logits, expected, rtol=1e-5)
+
+
+def test_accumulated_gradients_equal_those_of_one_large_batch(float64):
+    data = np.asarray(np.random.RandomState(0).normal(size=(24, 2)))
+    model = lnz.Normal.standard(2)
+
+    def run(optimizer, steps, batch_size):
+        method = lnz.Gradient(lnz.objectives.MaximumLikelihood(), optimizer)
+        return lnz.fit(jr.key(0), model, method, data, steps=steps, batch_size=batch_size).model
+
+    accumulated = run(optax.MultiSteps(optax.sgd(0.1), every_k_schedule=4), 4, 6)
+    np.testing.assert_allclose(
+        accumulated.loc, run(optax.sgd(0.1), 1, None).loc, rtol=1e-6
+    )  # Optax averages in float32
+
+
+def test_equal_fits_share_one_compiled_program():
+    model, method = RBM(6, 4, key=jr.key(1)), lnz.Gradient(PCD(1, num_chains=8), optax.sgd(0.1))
+    lnz.fit(jr.key(0), model, method, BITS, steps=3)
+    size = lnz._loop.run_steps._cached._cache_size()
+    other = RBM(6, 4, key=jr.key(2))
+    lnz.fit(jr.key(5), other, method, 1 - BITS, steps=5)
+    assert lnz._loop.run_steps._cached._cache_size() == size
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: lnz.Checkpoints("a", every=-1), ValueError, r"`Checkpoints\(every=...\)` is a number of seconds"),
+        (lambda: lnz.Checkpoints("a", keep=0), ValueError, r"`Checkpoints\(keep=...\)` must be a whole number"),
+        (lambda: lnz.Plateau(0), ValueError, r"`Plateau\(patience=...\)` must be a whole number"),
+        (lambda: lnz.Plateau(2, min_gain=-1.0), ValueError, r"must not be negative; got -1"),
+        (lambda: train(resume=True), ValueError, r"`resume=True` needs `checkpoints="),
+        (lambda: fit_noisy(checkpoints="runs"), TypeError, r"`checkpoints` must be such as `lnz.Checkpoints\("),
+        (lambda: fit_noisy(average=1.0), ValueError, r"`average` is a decay between 0 and 1"),
+        (lambda: fit_noisy(plateau=lnz.Plateau(2)), ValueError, r"`plateau=...` needs `valid=...`"),
+        (lambda: fit_noisy(plateau=5, valid=BITS), TypeError, r"`plateau` must be such as `lnz.Plateau\(patience=5\)`"),
+    ],
+)
+def test_bad_arguments(untyped, make, error, words):
+    with pytest.raises(error, match=words), warnings.catch_warnings():
+        make()

@@ -1,0 +1,139 @@
+"""Rows from disk in shuffled blocks: each seen once an epoch, in an order that is a function of key and step."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from test_checkpoint import Stop, timeless
+from test_fit import bytes_of
+
+import lnz
+from lnz.data import Resident, Stream
+
+
+@pytest.fixture
+def on_disk(tmp_path):
+    def write(rows):
+        np.save(tmp_path / "rows.npy", rows)
+        return np.load(tmp_path / "rows.npy", mmap_mode="r")
+
+    return write
+
+
+def numbered(num):
+    return np.stack([np.arange(num), np.ones(num)], axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize(("num", "block_bytes"), [(1000, 8 * 64), (1003, 8 * 100), (40, 10**6), (5, 1), (7, 10**6)])
+def test_an_epoch_sees_no_row_twice_and_leaves_out_few(num, block_bytes, on_disk):
+    stream = Stream(on_disk(numbered(num)), block_bytes)
+    per_epoch = num // stream.block_rows
+    for epoch in range(3):
+        blocks = [stream.block(jr.key(0), epoch * per_epoch + i) for i in range(per_epoch)]
+        assert all(block.shape == (stream.block_rows, 2) for block in blocks)
+        seen = np.concatenate(blocks)[:, 0]
+        assert len(set(seen)) == len(seen)
+        assert num - len(seen) < stream.block_rows
+
+
+def test_every_row_is_seen_sooner_or_later_and_epochs_differ(on_disk):
+    stream = Stream(on_disk(numbered(1003)), 8 * 320)
+    per_epoch = 1003 // stream.block_rows
+    epochs = [
+        np.concatenate([stream.block(jr.key(0), e * per_epoch + i) for i in range(per_epoch)])[:, 0] for e in range(40)
+    ]
+    assert set(np.concatenate(epochs)) == set(range(1003))
+    assert epochs[0].tolist() != epochs[1].tolist()
+
+
+def test_block_is_a_function_of_key_and_index(on_disk):
+    rows = on_disk(numbered(500))
+    one, other = Stream(rows, 8 * 64), Stream(rows, 8 * 64)
+    one.block(jr.key(0), 3)
+    np.testing.assert_array_equal(one.block(jr.key(0), 8), other.block(jr.key(0), 8))
+    assert one.block(jr.key(0), 8).tolist() != one.block(jr.key(1), 8).tolist()
+
+
+class Collect(lnz.AbstractMethod):
+    """Counts how often it saw each row."""
+
+    num: int
+
+    def init(self, key, model, data):
+        return model, jnp.zeros(self.num, jnp.int32)
+
+    def step(self, key, model, state, batch):
+        state = state.at[batch[:, 0].astype(jnp.int32)].add(1)
+        return lnz.Normal(model.loc + 0.1 * batch.mean(axis=0), model.log_scale), state, {"mean": batch[:, 0].mean()}
+
+
+def collect(data, steps, batch_size=10, **options):
+    model = lnz.Normal.standard(2)
+    return lnz.fit(jr.key(0), model, Collect(500), data, steps=steps, batch_size=batch_size, **options)
+
+
+def test_fit_streams_each_row_once_an_epoch(on_disk):
+    data = Stream(on_disk(numbered(500)), 8 * 100)
+    per_epoch = 500 // data.block_rows * (data.block_rows // 10)
+    counts = np.asarray(collect(data, per_epoch).state)
+    assert counts.max() == 1
+    assert counts.sum() == 10 * per_epoch
+
+
+def test_fit_streams_a_memory_map_unasked_and_resumes_bit_for_bit(on_disk, tmp_path):
+    data = on_disk(numbered(500))
+    expected = collect(data, 200, log_every=7)
+    checkpoints = lnz.Checkpoints(tmp_path / "checkpoints", every=0.0)
+    for step in (7, 77, 133):
+        with pytest.raises(KeyboardInterrupt):
+            collect(data, 200, log_every=7, checkpoints=checkpoints, resume=True, progress=Stop(step))
+    resumed = collect(data, 200, log_every=7, checkpoints=checkpoints, resume=True)
+    assert bytes_of((resumed.model, resumed.state)) == bytes_of((expected.model, expected.state))
+    assert timeless(resumed.history) == timeless(expected.history)
+
+
+def test_a_small_stream_holds_what_the_file_holds(on_disk):
+    """One block of all rows: the same batches as resident rows in the order of the block."""
+    data = on_disk(numbered(320))
+    stream = Stream(data)
+    block = np.asarray(stream.block(jr.key(0), 0))
+    assert sorted(block[:, 0]) == list(range(320))
+    assert Resident(data).block(jr.key(0), 5).shape == (320, 2)
+
+
+def test_bits_stay_bytes_until_the_step(on_disk):
+    stream = Stream(on_disk(np.ones((64, 3), np.uint8)))
+    assert stream.block(jr.key(0), 0).dtype == jnp.uint8
+
+
+def test_a_bad_value_is_found_wherever_it_is(on_disk):
+    rows = numbered(500)
+    rows[432, 1] = np.nan
+    with pytest.raises(ValueError, match=r"`data` has the value nan at row 432, column \(1\)"):
+        collect(Stream(on_disk(rows), 8 * 64), 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda rows: Stream(rows[:0]), r"needs rows, `\[n, ...\]`; got an array of shape \(0, 2\)"),
+        (lambda rows: Stream(rows, block_bytes=0), r"`block_bytes` must be a whole number"),
+        (lambda rows: collect(Stream(rows, 8), 3, 33), r"`batch_size=33` is larger than a block of the .* \(32 rows\)"),
+        (
+            lambda rows: lnz.fit(jr.key(0), lnz.Normal.standard(2), Collect(500), Stream(rows), steps=1),
+            r"needs a `batch_size`",
+        ),
+    ],
+)
+def test_bad_arguments(make, words, on_disk):
+    with pytest.raises(ValueError, match=words):
+        make(on_disk(numbered(500)))
+
+
+def test_reading_ends_with_the_training(on_disk):
+    import threading
+
+    collect(on_disk(numbered(500)), 3)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("lnz-feed")]
+    assert jax.devices()
