@@ -1,11 +1,18 @@
 """Model files: what comes back, what is refused, and that nothing in them is executed."""
 
+import gzip
+import io
+import itertools
 import json
 import os
 import pickle
+import random
+import re
 import subprocess
 import sys
 import textwrap
+import tracemalloc
+from collections import namedtuple
 
 import equinox as eqx
 import jax
@@ -18,6 +25,7 @@ from safetensors.numpy import save_file
 
 import lnz
 from lnz import testing
+from lnz._module import build
 from lnz.energy import RBM
 
 
@@ -166,32 +174,159 @@ def test_others_may_read_the_file_as_the_umask_says(tmp_path):
     assert (tmp_path / "m.lnz").stat().st_mode & 0o777 == 0o640
 
 
-def test_missing_file(tmp_path):
+def test_missing_file_and_folder(tmp_path, untyped):
     with pytest.raises(FileNotFoundError, match=r"`load\(path\)`: there is no file"):
         lnz.load(tmp_path / "m.lnz")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(IsADirectoryError, match=r"is a folder. Add the name of a file"):
         lnz.load(tmp_path)
+    with pytest.raises(TypeError, match=r"`load\(path\)` needs the path of a file; got int"):
+        lnz.load(3)
 
 
-@pytest.mark.parametrize("keep", [0, 4, 8, 30, 0.5, -1])
-def test_truncated_file(tmp_path, keep):
-    path = tmp_path / "m.lnz"
-    lnz.save(path, RBM(3, 2, key=jr.key(0)))
-    content = path.read_bytes()
-    path.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
-    with pytest.raises(ValueError, match="is no model file of lnz, or is damaged"):
+def refusal(path):
+    """What `load` answers, in one line that names the file."""
+    with pytest.raises(ValueError, match=r"^`load") as caught:
         lnz.load(path)
+    message = str(caught.value)
+    assert type(caught.value) is ValueError
+    assert repr(str(path)) in message
+    assert "\n" not in message
+    assert len(message) < 5200
+    return message
+
+
+def test_every_truncated_file_is_refused(tmp_path):
+    path = tmp_path / "m.lnz"
+    lnz.save(path, lnz.Normal.standard(2))
+    content = path.read_bytes()
+    for keep in range(len(content)):
+        path.write_bytes(content[:keep])
+        assert "cut short" in refusal(path) or keep == 0
+    path.write_bytes(content)
+    assert lnz.load(path).loc.shape == (2,)
+
+
+def saved(function, *args):
+    file = io.BytesIO()
+    function(file, *args)
+    return file.getvalue()
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"hello, this is a text file and no model", pickle.dumps({"a": [1.0] * 50}), bytes(200), b"\xff" * 200],
-    ids=["text", "pickle", "zeros", "ones"],
+    ("content", "words"),
+    [
+        (b"", "it is empty"),
+        (b"hello", "it has only 5 bytes"),
+        (
+            b"hello, this is a text file and no model",
+            "expected a safetensors header after 8 bytes; got b'his is a text",
+        ),
+        (pickle.dumps({"a": [1.0] * 50}), "looks like a Python pickle.*which lnz never reads"),
+        (pickle.dumps({"a": [1.0] * 50}, protocol=2), "looks like a Python pickle"),
+        (
+            saved(np.savez, np.zeros(2)),
+            "looks like a zip archive, such as an .npz or torch file, which lnz never reads",
+        ),
+        (saved(np.save, np.zeros(2)), "looks like a NumPy array"),
+        (gzip.compress(b"a" * 100), "looks like compressed by gzip"),
+        (b"<!DOCTYPE html><html></html>", "looks like HTML or XML; maybe the download failed"),
+        (b"\n <html></html>", "looks like HTML or XML"),
+        (bytes(200), "expected a safetensors header"),
+        (b"\xff" * 200, "expected a safetensors header"),
+        (b"\xff" * 8 + b"{}", "claims 18446744073709551615 bytes; expected at most 100000000"),
+        ((2**40).to_bytes(8, "little") + b"{}", "claims 1099511627776 bytes; expected at most"),
+    ],
+    ids=lambda value: value[:15] if isinstance(value, str) else "",
 )
-def test_garbage(tmp_path, content):
+def test_other_files_are_no_models(tmp_path, content, words):
     (tmp_path / "m.lnz").write_bytes(content)
-    with pytest.raises(ValueError, match="is no model file of lnz, or is damaged"):
-        lnz.load(tmp_path / "m.lnz")
+    assert re.search("is no model file of lnz: .*" + words, refusal(tmp_path / "m.lnz"))
+
+
+def write_bytes(path, header, data=b""):
+    """A file with this header (text, bytes or JSON) and these data, however wrong."""
+    if not isinstance(header, str | bytes):
+        header = json.dumps(header)
+    header = header.encode("utf-8") if isinstance(header, str) else header
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data)
+    return path
+
+
+METADATA = {"format": "lnz model 1", "tree": "null"}
+
+
+def x(dtype="F32", shape=(2,), offsets=(0, 8), **more):
+    return {"x": {"dtype": dtype, "shape": shape, "data_offsets": offsets}, "__metadata__": METADATA, **more}
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("{no json", "no JSON.*property name"),
+        ("{} {}", "no JSON.*Extra data"),
+        (b'{"\xff": 1}', "no UTF-8 text"),
+        ('{"a": ' * 100_000, "nested too deeply"),
+        ('{"a": ' + "[" * 100_000, "nested too deeply"),
+        ('{"x": 1, "x": 2}', "has the key 'x' twice"),
+        ('{"x": ' + "9" * 5000 + "}", "4300 digits"),
+        ('{"x": NaN}', "has the number 'NaN'"),
+        ('{"x": -Infinity}', "has the number '-Infinity'"),
+        ('{"x": 1e999}', "has the number '1e999'; expected whole numbers"),
+        ({"__metadata__": 3}, "metadata must be a JSON object; got 3"),
+        ({"__metadata__": {**METADATA, "tree": None}}, "structure must be text; got None"),
+        ({"__metadata__": {**METADATA, "tree": {"float": "0x1p0"}}}, "structure must be text"),
+        (x(y=None), "'y' must be described by .*; got None"),
+        (x(y={"dtype": "F32"}), "'y' must be described by"),
+        (x(dtype="F31"), "'x' has dtype 'F31'; this version reads BOOL"),
+        (x(dtype="F4"), "'x' has dtype 'F4'; this version reads"),
+        (x(dtype=["F32"]), r"dtype \['F32'\]; this version reads"),
+        (x(dtype="F64"), "needs 16 bytes, but its data_offsets .* do not enclose that many"),
+        (x(shape=[3]), "needs 12 bytes, but its data_offsets"),
+        (x(shape=[-2]), r"list of sizes as shape; got \[-2\]"),
+        (x(shape=[-1, -2]), "list of sizes as shape"),
+        (x(shape=[True, 2]), "list of sizes as shape"),
+        (x(shape="2"), "list of sizes as shape"),
+        (x(shape=None), "list of sizes as shape"),
+        (x(shape=[[2]]), "list of sizes as shape"),
+        (x(shape=[2.0]), "has the number '2.0'"),
+        (x(shape=[10**400]), "list of sizes as shape"),
+        (x(shape=[2**62, 2**62, 0]), "list of sizes as shape"),
+        (x(shape=[1] * 100), "list of sizes as shape"),
+        (x(shape=[2**50]), "needs 4503599627370496 bytes, but"),
+        (x(offsets=[0]), "two positions as data_offsets"),
+        (x(offsets=[0, 8, 8]), "two positions as data_offsets"),
+        (x(offsets=[-8, 0]), "two positions as data_offsets"),
+        (x(offsets=[8, 0]), "do not enclose that many"),
+        (x(offsets=["0", "8"]), "two positions as data_offsets"),
+        (x(offsets=[8, 16]), "'x' leaves a gap before it"),
+        (x(y={"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}), "'y' overlaps another"),
+        (x(y={"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}), "'y' overlaps another"),
+        (x(y={"dtype": "F32", "shape": [1], "data_offsets": [8, 12]}), "cut short: it should have"),
+        (x("U8", [2], [0, 2]), "something was added to it"),
+        (x(), r"does not use the arrays \['x'\]"),
+    ],
+    ids=lambda value: value[:25] if isinstance(value, str) else "",
+)  # fmt: skip
+def test_damaged_header(tmp_path, header, words):
+    data = bytes(8 if "data_offsets" in str(header) else 0)
+    path = write_bytes(tmp_path / "m.lnz", header, data)
+    assert re.search("(is damaged|cannot be loaded).*" + words, refusal(path))
+
+
+def test_huge_claims_allocate_nothing(tmp_path):
+    huge = {"dtype": "F32", "shape": [2**35], "data_offsets": [0, 2**37]}
+    refusal(write_bytes(tmp_path / "m.lnz", {"x": huge, "__metadata__": METADATA}, bytes(8)))
+    tracemalloc.start()
+    refusal(tmp_path / "m.lnz")
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+def test_truth_values_are_bits(tmp_path):
+    tree = {"array": "x", "shape": [2]}
+    header = {**x("BOOL", [2], [0, 2]), "__metadata__": {**METADATA, "tree": json.dumps(tree)}}
+    np.testing.assert_array_equal(lnz.load(write_bytes(tmp_path / "m.lnz", header, b"\0\1")), [False, True])
+    assert "neither 0 nor 1" in refusal(write_bytes(tmp_path / "m.lnz", header, b"\0\2"))
 
 
 def test_nothing_is_executed(tmp_path):
@@ -210,9 +345,17 @@ def test_nothing_is_executed(tmp_path):
             return (open, (str(witness), "w"))
 
     (tmp_path / "m.lnz").write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(ValueError, match="damaged"):
+    with pytest.raises(ValueError, match=r"pickle.*never reads"):
         lnz.load(tmp_path / "m.lnz")
     assert not witness.exists()
+
+
+BINARY = {"module": "lnz.Binary", "fields": {"shape": {"tuple": [2]}}}
+
+
+def normal(**changes):
+    array = {"array": "x", "shape": [2]}
+    return {"module": "lnz.distributions.Normal", "fields": {"loc": array, "log_scale": array, **changes}}
 
 
 @pytest.mark.parametrize(
@@ -220,41 +363,248 @@ def test_nothing_is_executed(tmp_path):
     [
         ({"module": "lnz.energy.RBN", "fields": {}}, r"Unknown constructor 'lnz.energy.RBN'. Did you mean .*RBM"),
         ({"module": "lnz.Bernouli", "fields": {}}, r"Import the module that defines it"),
+        ({"module": "a" * 100_000, "fields": {}}, r"Unknown constructor 'aaa"),
+        ({"module": "lnz.energy.RBM.__init__", "fields": {}}, "Unknown constructor"),
+        ({"module": "", "fields": {}}, "Unknown constructor ''"),
         ({"module": "lnz.energy.centred_gradient", "fields": {}}, r"'lnz.energy.centred_gradient' as a class"),
         ({"module": "lnz.Binary", "fields": {}}, r"lnz.Binary with the fields \[\], but this version has \['shape'\]"),
         ({"module": "lnz.Binary", "fields": {"shape": {"tuple": [2]}, "colour": 1}}, r"\['colour', 'shape'\]"),
+        ({"module": "lnz.Binary", "fields": {"shape": {"tuple": [2]}, "__class__": 1}}, r"\['__class__', 'shape'\]"),
         ({"module": "lnz.Binary"}, "damaged"),
+        ({**BINARY, "function": "lnz.Binary"}, "damaged"),
         ({"module": "lnz.Binary", "fields": [1]}, "damaged"),
-        ({"module": ["lnz.Binary"], "fields": {}}, "damaged"),
-        ({"array": "0", "shape": [2]}, "damaged"),
-        ({"array": "x", "shape": [3]}, "m.lnz' cannot be loaded: cannot reshape"),
-        ({"array": "x", "shape": "many"}, "damaged"),
+        ({"module": ["lnz.Binary"], "fields": {}}, "damaged.*name of a constructor must be text"),
+        ({"function": None}, "damaged.*name of a constructor must be text"),
+        ({"array": "0", "shape": [2]}, "damaged.*'0', which does not exist"),
+        ({"array": ["x"], "shape": [2]}, "damaged"),
+        ({"tuple": [{"array": "x", "shape": [2]}] * 2}, "damaged.*'x', which does not exist or was named before"),
+        ({"array": "x", "shape": [3]}, r"damaged: its array 'x' has two shapes, \[3\] and \[2\]"),
+        ({"array": "x", "shape": [-1]}, "damaged.*two shapes"),
+        ({"array": "x", "shape": [2**70]}, "damaged.*two shapes"),
+        ({"array": "x", "shape": []}, "damaged.*two shapes"),
+        ({"array": "x", "shape": "many"}, "damaged.*two shapes"),
         ({"array": "x"}, "damaged"),
         ({"tuple": 3}, "damaged"),
+        ([1, 2], "damaged"),
         ({"list": None}, "damaged"),
+        ({"list": "text"}, "damaged"),
         ({"dict": [1]}, "damaged"),
-        ({"float": "a lot"}, "m.lnz' cannot be loaded: invalid hexadecimal"),
-        ({"float": 0.5}, "damaged"),
+        ({"float": "a lot"}, "damaged: 'a lot' is no hexadecimal number of 64 bits"),
+        ({"float": "0x1p99999"}, "damaged: '0x1p99999' is no hexadecimal number of 64 bits"),
+        ({"float": 0.5}, "damaged.*number '0.5'"),
+        ({"float": None}, "damaged"),
+        ('{"float": Infinity}', "damaged.*number 'Infinity'"),
+        ('{"tuple": [], "tuple": [1]}', "damaged.*key 'tuple' twice"),
+        ("9" * 5000, "damaged.*4300 digits"),
         ({}, "damaged"),
-        ("{not json", "damaged"),
-        ("[" * 100_000, "damaged"),
-        ('{"tuple": [' * 20_000 + "]}" * 20_000, "damaged"),
+        ("{not json", "damaged.*no JSON"),
+        ("", "damaged.*no JSON"),
+        ("[" * 100_000, "damaged.*too deeply"),
+        ('{"tuple": [' * 20_000 + "]}" * 20_000, "damaged.*too deeply"),
+        *(('{"tuple": [' * n + '{"array": "x", "shape": [2]}' + "]}" * n, "more than 100 deep") for n in (101, 400)),
+        ('{"module": "lnz.ReversedPath", "fields": {"path": ' * 200 + "1" + "}}" * 200, "more than 100 deep"),
+        # The declared types and shapes of fields.
+        (normal(log_scale="text"), r"`Normal.log_scale` must be a Float array \[\*shape\]; got str"),
+        (normal(log_scale=None), r"`Normal.log_scale` must be .*; got None"),
+        (normal(log_scale={"float": "0x1p0"}), r"`Normal.log_scale` must be .*; got 1.0"),
+        (normal(log_scale={"function": "lnz.energy.RBM"}), r"`Normal.log_scale` must be .*; got the class RBM"),
+        (normal(log_scale={"array": "y", "shape": [3]}), r"shapes of `Normal` do not fit together: loc \[2\].*\[3\]"),
+        (normal(log_scale={"array": "i", "shape": [2]}), r"must be a Float array .*; got an array of int32 \[2\]"),
+        ({"module": "lnz.Binary", "fields": {"shape": 2}}, r"`Binary.shape` must be tuple\[int, ...\]; got 2"),
+        ({"module": "lnz.Binary", "fields": {"shape": {"tuple": ["2"]}}}, r"`Binary.shape` must be tuple"),
+        ({"module": "lnz.Binary", "fields": {"shape": {"tuple": [True]}}}, r"`Binary.shape` must be tuple"),
+        ({"module": "lnz.Binary", "fields": {"shape": {"list": [2]}}}, r"`Binary.shape` is static"),
+        ({"module": "lnz.samplers.Gibbs", "fields": {"num_sweeps": {"list": [1]}}}, "Gibbs.num_sweeps` must be int"),
+        ({"module": "lnz.samplers.Gibbs", "fields": {"num_sweeps": True}}, "must be int; got True"),
+        ({"module": "lnz.samplers.Gibbs", "fields": {"num_sweeps": {"float": "0x1p0"}}}, "must be int; got 1.0"),
+        ({"module": "lnz.samplers.Gibbs", "fields": {"num_sweeps": {"array": "i", "shape": [2]}}}, "must be int"),
+        ({"module": "lnz.ReversedPath", "fields": {"path": BINARY}}, "must be AbstractPath; got Binary"),
+        ({"module": "lnz.ReversedPath", "fields": {"path": {"function": "lnz.ReversedPath"}}}, "the class Rev"),
+        ({"module": "lnz.nets.ConditionalBernoulli", "fields": {"net": BINARY}}, "must be .*Callable; got Binary"),
+        ({"module": "lnz.bijections.Chain", "fields": {"bijections": {"tuple": []}}}, "at least one bijection"),
     ],
+    ids=lambda value: value[:25] if isinstance(value, str) else "",
 )  # fmt: skip
 def test_damaged_structure(tmp_path, tree, words):
-    with pytest.raises(ValueError, match=words):
-        lnz.load(write(tmp_path / "m.lnz", tree, {"x": np.zeros(2, np.float32)}))
+    text = tree if isinstance(tree, str) else json.dumps(tree)
+    data = {"x": np.zeros(2, np.float32), "y": np.zeros(3, np.float32), "i": np.zeros(2, np.int32)}
+    arrays = {name: data[name] for name in data if f'"{name}"' in text}
+    if "Normal" in text and "y" not in arrays:  # two fields, but each array is used once
+        text = text.replace('"array": "x"', '"array": "z"', 1)
+        arrays["z"] = data["x"]
+    assert re.search(words, refusal(write(tmp_path / "m.lnz", text, arrays)))
 
 
-def test_other_safetensors_files_are_no_models(tmp_path):
-    with pytest.raises(ValueError, match="its format is 'pt'"):
-        lnz.load(write(tmp_path / "m.lnz", "null", format="pt"))
-    save_file({"x": np.zeros(2, np.float32)}, tmp_path / "m.lnz")
-    with pytest.raises(ValueError, match="its format is None"):
-        lnz.load(tmp_path / "m.lnz")
-    save_file({}, tmp_path / "m.lnz", metadata={"format": "lnz model 1"})
-    with pytest.raises(ValueError, match="damaged"):
-        lnz.load(tmp_path / "m.lnz")
+def test_inconsistent_shapes_are_refused(tmp_path):
+    """The declared shapes of `RBM` bind W, b and c together; but all may be stacked along a leading axis."""
+    path = tmp_path / "m.lnz"
+    stacked = eqx.filter_vmap(lambda key: RBM(3, 2, key=key))(jr.split(jr.key(0), 4))
+    testing.check_save(stacked)
+    lnz.save(path, RBM(3, 2, key=jr.key(0)))
+    with safe_open(path, framework="numpy") as file:
+        tree, arrays = json.loads(file.metadata()["tree"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for name, shape in (("W", (2, 3)), ("b", (5,)), ("c", (4, 2)), ("W", (4, 3, 2))):
+        node = tree["fields"][name]
+        wrong = {**tree, "fields": {**tree["fields"], name: {**node, "shape": shape}}}
+        write(path, wrong, {**arrays, node["array"]: np.zeros(shape, np.float32)})
+        assert "lnz.energy.RBM refuses its fields: The shapes of `RBM` do not fit together: W [" in refusal(path)
+
+
+def test_what_could_not_be_loaded_is_not_saved(tmp_path):
+    model = RBM(3, 2, key=jr.key(0))
+    itself = []
+    itself.append(itself)
+    pair = namedtuple("pair", "a b")
+    for content, words in [
+        (eqx.filter(model, lambda leaf: False), r"content could not be loaded again. `RBM.W` must be .*; got None"),
+        (eqx.tree_at(lambda m: m.b, model, jnp.zeros(5)), "shapes of `RBM` do not fit together"),
+        (jnp.zeros(2, jnp.int4), "content has dtype int4; a model file holds bool"),
+        (np.array(["a"]), "content has dtype <U1"),
+        (np.complex128(1), "content has dtype complex128"),
+        (pair(1, 2), "content is pair, which a model file cannot hold"),
+        (10**5000, "model file cannot hold this Holder.*4300 digits"),
+    ]:
+        with pytest.raises(TypeError, match=words):
+            lnz.save(tmp_path / "m.lnz", Holder(content))
+    with pytest.raises(TypeError, match="nested more than 100 deep, or contains itself"):
+        lnz.save(tmp_path / "m.lnz", itself)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_model_with_nan_comes_back_bit_for_bit():
+    quiet = jnp.asarray(np.array([0x7FC00001, 0xFFC12345], np.uint32).view(np.float32))  # two of the many NaNs
+    testing.check_save(eqx.tree_at(lambda model: model.c, RBM(3, 2, key=jr.key(0)), quiet))
+
+
+def test_static_numbers_of_numpy_come_back_as_numbers(tmp_path):
+    lnz.save(tmp_path / "m.lnz", Holder((np.int64(3), np.bool_(True), np.float64(0.1))))
+    assert lnz.load(tmp_path / "m.lnz").content == (3, True, 0.1)
+
+
+def test_own_activation_is_stored_by_name(tmp_path):
+    def activation(x):
+        return jnp.maximum(x, 0)
+
+    lnz.register(activation, name="test.activation")
+    lnz.save(tmp_path / "m.lnz", Holder(activation))
+    assert lnz.load(tmp_path / "m.lnz").content is activation
+    with pytest.raises(TypeError, match="needs a class or a function; got int"):
+        lnz.register(3)
+
+
+def test_files_written_before_are_read(tmp_path):
+    """A file of the first version, byte for byte."""
+    tree = {
+        "module": "lnz.distributions.Normal",
+        "fields": {"loc": {"array": "0", "shape": [2]}, "log_scale": {"array": "1", "shape": [2]}},
+    }
+    entries = (
+        '"0":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}',
+        '"1":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}',
+    )
+    metadata = json.dumps({"format": "lnz model 1", "tree": json.dumps(tree)})
+    header = f'{{"__metadata__":{metadata},{",".join(entries)}}}     '
+    model = lnz.load(write_bytes(tmp_path / "m.lnz", header, np.float32([1, 2, 3, 4]).tobytes()))
+    np.testing.assert_array_equal(model.loc, [1, 2])
+    np.testing.assert_array_equal(model.log_scale, [3, 4])
+
+
+def test_build_checks_what_a_constructor_checks():
+    with pytest.raises(ValueError, match="at least 1; got 0"):
+        build(lnz.samplers.Gibbs, {"num_sweeps": 0})
+    with pytest.raises(ValueError, match=r"needs the fields \['num_sweeps'\]; got \['num_sweeps', 'step'\]"):
+        build(lnz.samplers.Gibbs, {"num_sweeps": 1, "step": print})
+    with pytest.raises(ValueError, match=r"got \[\]"):
+        build(lnz.samplers.Gibbs, {})
+    with pytest.raises(TypeError, match="abstract"):
+        build(lnz.AbstractPath, {})
+
+
+def test_importing_lnz_registers_only_its_own():
+    """Nothing that a file may name acts on the world: modules of lnz, pure functions, and `equinox.Partial`."""
+    code = (
+        "import lnz; lnz.load; from lnz._register import _OBJECT_OF; "
+        "print(*[f'{o.__module__}.{o.__name__}' for o in _OBJECT_OF.values()])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    foreign = [name for name in done.stdout.split() if not name.startswith("lnz.")]
+    assert [name for name in foreign if not name.startswith("equinox.") or not name.endswith(".Partial")] == []
+
+
+def test_other_safetensors_files_are_refused(tmp_path):
+    path = tmp_path / "m.lnz"
+    assert "whose format is 'pt', not 'lnz model 1'" in refusal(write(path, "null", format="pt"))
+    save_file({"x": np.zeros(2, np.float32)}, path)
+    assert "whose format is None" in refusal(path)
+    save_file({}, path, metadata={"format": "lnz model 1"})
+    assert "damaged" in refusal(path)
+    assert "'lnz model 2', but this version of lnz reads 'lnz model 1'. Update lnz" in refusal(
+        write(path, "null", format="lnz model 2")
+    )
+
+
+def mutations(rng, files):
+    """Files with bits flipped, bytes cut, doubled or exchanged, and values of the JSON exchanged."""
+    hostile = [None, True, -1, 2**62, 10**30, "", "0", "os.system", "lnz.Normal", "0x1p9999", [], {}, [2**62] * 3]
+    hostile += [{"array": "0", "shape": []}, {"function": "lnz.Binary"}, {"tuple": [1]}, {"float": "nan"}]
+
+    def places(tree):
+        children = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+        for name, child in children:
+            yield tree, name
+            yield from places(child)
+
+    while True:
+        content = bytearray(rng.choice(files))
+        length = int.from_bytes(content[:8], "little")
+        header, data = json.loads(content[8 : 8 + length]), bytes(content[8 + length :])
+        start, kind = rng.randrange(len(content)), rng.randrange(6)
+        stop = start + rng.randrange(1, 40)
+        if kind == 0:
+            content[start] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            del content[start:stop]
+        elif kind == 2:
+            content[start:start] = content[start:stop]
+        elif kind == 3:
+            content[start:] = rng.choice(files)[start:]
+        else:
+            tree = header if kind == 4 else json.loads(header["__metadata__"]["tree"])
+            for _ in range(rng.randrange(1, 3)):
+                parent, name = rng.choice(list(places(tree)))
+                parent[name] = rng.choice(hostile)
+            if kind == 5:
+                header["__metadata__"]["tree"] = json.dumps(tree)
+            text = json.dumps(header).encode()
+            content = len(text).to_bytes(8, "little") + text + data
+        yield bytes(content)
+
+
+def test_mutated_files_are_refused_or_loaded(tmp_path, untyped):
+    """Whatever the bytes, `load` answers with a `ValueError` or a model that can be saved again."""
+    models = [
+        RBM(3, 2, key=jr.key(0), base_rates=jnp.asarray([0.2, 0.3, 0.4])),
+        lnz.Mixture(jnp.zeros(2), lnz.Normal(jnp.zeros((2, 3)), jnp.ones((2, 3)))),
+        lnz.condition(lnz.bayes.NormalMean(lnz.Normal.standard(1), 0.5), jnp.ones((2, 1))),
+        Holder([jnp.asarray([True]), jnp.int8([1]), jnp.asarray(3, jnp.bfloat16), None, 1.5, {"a": ("x", -3)}]),
+    ]
+    path = tmp_path / "m.lnz"
+    files = []
+    for model in models:
+        lnz.save(path, model)
+        files.append(path.read_bytes())
+    messages = []
+    for content in itertools.islice(mutations(random.Random(0), files), 600):
+        path.write_bytes(content)
+        try:
+            model = lnz.load(path)
+        except ValueError as error:
+            messages.append(str(error))
+        else:
+            lnz.save(path, model)
+            lnz.load(path)
+    assert all(re.fullmatch(r"`load\(path\)`: .*m.lnz'.*", message) for message in messages)
+    assert 0.5 < len(messages) / 600 < 0.99
 
 
 def test_fields_are_checked_when_loaded(tmp_path):

@@ -60,7 +60,8 @@ class Estimate(eqx.Module):
 
     `bound` says which way the *expected value* errs: one draw of a lower bound may exceed the truth.
     `assumes` lists what must hold beyond that, for instance `"stationary start"`.
-    `stats` holds diagnostics: `ess`, `pareto_k`, `num` (the number of weights) where they apply.
+    `stats` holds diagnostics: `ess`, `pareto_k`, `num` (the number of weights) where they apply, and the
+    `log_weights` of annealing.
     """
 
     value: Inexact[Array, "*batch"]
@@ -111,7 +112,8 @@ class Estimate(eqx.Module):
 
 
 def _join_stats(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Diagnostics of a sum: those of the side that is to be trusted less."""
+    """Diagnostics of a sum: those of the side that is to be trusted less; the weights of two sides are not joined."""
+    first, second = ({name: value for name, value in side.items() if name != "log_weights"} for side in (first, second))
     if not {"ess", "pareto_k", "num"} <= first.keys() & second.keys():
         return {**first, **second}
     first_is_worse = _doubt(first) >= _doubt(second)

@@ -216,10 +216,13 @@ def _summarise(
     }
     notes = []
     if denominator.stats:
-        stats["partition_weights"] = {name: float(value) for name, value in denominator.stats.items()}
+        scalars = {name: float(value) for name, value in denominator.stats.items() if np.ndim(value) == 0}
+        stats["partition_weights"] = scalars
+        if "log_weights" in denominator.stats:
+            stats["partition_log_weights"] = np.asarray(denominator.stats["log_weights"], np.float64)
         notes += [f"partition: {reason}" for reason in unreliable_reasons(denominator.stats)]
     if numerators.stats:
-        columns = {name: np.asarray(value) for name, value in numerators.stats.items()}
+        columns = {name: np.asarray(value) for name, value in numerators.stats.items() if np.ndim(value) == 1}
         bad = [bool(unreliable_reasons({name: column[i] for name, column in columns.items()})) for i in range(num)]
         # The typical example; how many are worse than the rules allow is said in words.
         stats["hidden_weights"] = {name: float(np.median(column)) for name, column in columns.items()}

@@ -134,24 +134,17 @@ def fit(
     log_every = max(1, steps // 100) if log_every is None else check_positive(log_every, "log_every")
     valid_every = max(1, steps // 10) if valid_every is None else check_positive(valid_every, "valid_every")
 
-    key_init, key_steps, key_valid = jr.split(key, 3)
     started = time.perf_counter()
-    with Feed(source, jr.split(key_steps)[1], batch_size) as feed:
-        rows = feed.rows(0)
-        model, state = method.init(key_init, model, None if rows is None else model.space.cast(rows, dtype))
-        dynamic, static = eqx.partition((model, state), eqx.is_array)
-        dynamic = jax.tree.map(jnp.asarray, dynamic)
-        loop = Loop(method, key_steps, model.space, static, dtype, batch_size, average)
-        arrays = (dynamic, None if average is None else dynamic[0])
-        first = Snapshot(arrays, zero_metrics(loop, arrays, rows), best=dynamic[0] if keep == "best" else None)
-        run_steps(loop, first.arrays, first.sums, rows, _int32(0), _int32(0))  # no steps: compiles, or finds it done
+    with Feed(source, _key_order(key), batch_size) as feed:
+        loop, first = _prepare(key, model, method, feed, batch_size, average, keep)
+        run_steps(loop, first.arrays, first.sums, feed.rows(0), _int32(0), _int32(0))  # no steps, but compiled
         training = _Training(
             loop=loop,
             feed=feed,
             steps=steps,
             log_every=log_every,
             valid_every=steps if valid is None else valid_every,
-            score=None if valid is None else _scorer(evaluator or _default_evaluator, key_valid, static[0], valid),
+            score=None if valid is None else _scorer(evaluator or _default_evaluator, key, loop.static[0], valid),
             plateau=plateau,
             progress=progress or _ignore,
             pulse=pulse or _ignore,
@@ -169,12 +162,56 @@ def fit(
             first = training.resume(first)
         last, status = training.run(first, throw)
 
-    model, state = eqx.combine(last.arrays[0], static)
+    model, state = eqx.combine(last.arrays[0], loop.static)
     if keep == "best" and last.best_score > -math.inf:  # with no finite score there is no best model
-        model = eqx.combine(last.best, static[0])
+        model = eqx.combine(last.best, loop.static[0])
     elif average is not None:
-        model = eqx.combine(last.arrays[1], static[0])
+        model = eqx.combine(last.arrays[1], loop.static[0])
     return Fit(model, list(last.history), status, state, compile_seconds)
+
+
+def expected_memory(
+    key: PRNGKeyArray,
+    model: Any,
+    method: AbstractMethod,
+    data: Any,
+    *,
+    batch_size: int | None = None,
+    average: float | None = None,
+    keep: str = "last",
+) -> dict[str, int]:
+    """Bytes that `fit` will need, by what for: the compiler's own account of the step, which is not run."""
+    source = None if data is None else as_source(data, model.space, model_dtype(model))
+    with Feed(source, _key_order(key), batch_size) as feed:
+        loop, first = _prepare(key, model, method, feed, batch_size, average, keep)
+        rows = feed.rows(0)
+        lowered = eqx.filter_jit(run_steps).lower(loop, first.arrays, first.sums, rows, _int32(0), _int32(0))
+    plan = lowered.compile().compiled.memory_analysis()
+    num_blocks = 1 if source is None or source.is_resident else 3
+    state = sum(leaf.nbytes for leaf in jax.tree.leaves(first.tree))
+    return {
+        "data": 0 if rows is None else num_blocks * rows.nbytes,
+        "model and optimizer": state,
+        "copy to go back to": plan.output_size_in_bytes,
+        "one step": plan.temp_size_in_bytes,
+    }
+
+
+def _prepare(key, model, method, feed, batch_size, average, keep) -> tuple[Loop, Snapshot]:
+    """The loop, and all that it starts from."""
+    key_init, key_steps, _ = jr.split(key, 3)
+    dtype, rows = model_dtype(model), feed.rows(0)
+    model, state = method.init(key_init, model, None if rows is None else model.space.cast(rows, dtype))
+    dynamic, static = eqx.partition((model, state), eqx.is_array)
+    dynamic = jax.tree.map(jnp.asarray, dynamic)
+    loop = Loop(method, key_steps, model.space, static, dtype, batch_size, average)
+    arrays = (dynamic, None if average is None else dynamic[0])
+    return loop, Snapshot(arrays, zero_metrics(loop, arrays, rows), best=dynamic[0] if keep == "best" else None)
+
+
+def _key_order(key: PRNGKeyArray) -> PRNGKeyArray:
+    """Decides the order of blocks."""
+    return jr.split(jr.split(key, 3)[1])[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -285,6 +322,8 @@ def next_num_steps(num_steps: int, seconds: float) -> int:
 
 
 def _scorer(evaluator: Callable, key: PRNGKeyArray, static: Any, valid: Any) -> Callable[[int, Any], float]:
+    _, _, key = jr.split(key, 3)
+
     def score(step, arrays):
         return evaluator(jr.fold_in(key, step), eqx.combine(arrays, static), valid).value
 

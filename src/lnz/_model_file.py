@@ -19,6 +19,7 @@ from ._register import registered_name, registered_names, registered_object
 from ._safetensors import DTYPES, DamagedError, NotAModelError, StoredArray, is_shape, parse_json, read_header, short
 
 _FORMAT = "lnz model 1"
+_MAX_DEPTH = 100  # of nested modules and containers; not left to Python's limit, at which JAX raises SystemError
 
 
 def save(path: str | os.PathLike, model: Any) -> None:
@@ -46,8 +47,6 @@ def save(path: str | os.PathLike, model: Any) -> None:
     try:
         tree = json.dumps(_encode(model, type(model).__name__, arrays))
         content = to_safetensors(arrays, metadata={"format": _FORMAT, "tree": tree})
-    except RecursionError as error:
-        raise TypeError(f"`save`: {type(model).__name__} is nested too deeply, or contains itself.") from error
     except (SafetensorError, ValueError) as error:  # a header of 100 MB, or a number of thousands of digits
         raise TypeError(f"`save`: a model file cannot hold this {type(model).__name__}: {error}.") from error
     write_atomically(Path(path), content)
@@ -78,8 +77,6 @@ def load(path: str | os.PathLike) -> Any:
         raise ValueError(f"{where} is no model file of lnz: {_line(error)} `lnz.save` writes such files.") from error
     except DamagedError as error:
         raise ValueError(f"{where} is damaged: {_line(error)} Copy or save it again.") from error
-    except RecursionError as error:
-        raise ValueError(f"{where} is damaged: its structure is nested too deeply. Copy or save it again.") from error
     except ValueError as error:
         raise ValueError(f"{where} cannot be loaded. {_line(error)}") from error
 
@@ -90,6 +87,8 @@ def _line(error: Exception) -> str:
 
 
 def _load(path: Path) -> Any:
+    from . import _api  # noqa: F401 (every class of lnz is registered, whatever was imported so far)
+
     metadata, arrays = read_header(path)
     form = metadata.get("format")
     if form != _FORMAT:
@@ -104,7 +103,9 @@ def _load(path: Path) -> Any:
     return model
 
 
-def _encode(node: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
+def _encode(node: Any, where: str, arrays: dict[str, np.ndarray], depth: int = 0) -> Any:
+    if depth > _MAX_DEPTH:
+        raise TypeError(f"`save`: {where[:80]}... is nested more than {_MAX_DEPTH} deep, or contains itself.")
     # Exact types throughout: a subclass (a named tuple, say) would come back as something else.
     if isinstance(node, np.integer | np.bool_ | np.float64):
         node = node.item()
@@ -115,13 +116,15 @@ def _encode(node: Any, where: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(node, jax.Array | np.ndarray | np.generic):
         return _encode_array(node, where, arrays)
     if type(node) in (tuple, list):
-        return {type(node).__name__: [_encode(child, f"{where}[{i}]", arrays) for i, child in enumerate(node)]}
+        return {
+            type(node).__name__: [_encode(child, f"{where}[{i}]", arrays, depth + 1) for i, child in enumerate(node)]
+        }
     if type(node) is dict and all(type(name) is str for name in node):
-        return {"dict": {name: _encode(child, f"{where}[{name!r}]", arrays) for name, child in node.items()}}
+        return {"dict": {name: _encode(child, f"{where}[{name!r}]", arrays, depth + 1) for name, child in node.items()}}
     name = registered_name(type(node))
     if isinstance(node, eqx.Module) and name is not None:
         fields = {field: getattr(node, field) for field in field_names(type(node))}
-        encoded = {field: _encode(child, f"{where}.{field}", arrays) for field, child in fields.items()}
+        encoded = {field: _encode(child, f"{where}.{field}", arrays, depth + 1) for field, child in fields.items()}
         try:
             check_fields(type(node), fields)
         except (TypeError, ValueError) as error:
@@ -148,12 +151,14 @@ def _encode_array(array: Any, where: str, arrays: dict[str, np.ndarray]) -> dict
     return {"array": name, "shape": list(np.shape(array))}
 
 
-def _decode(node: Any, arrays: dict[str, StoredArray]) -> Any:
+def _decode(node: Any, arrays: dict[str, StoredArray], depth: int = 0) -> Any:
+    if depth > _MAX_DEPTH:
+        raise DamagedError(f"its structure is nested more than {_MAX_DEPTH} deep.")
     if node is None or isinstance(node, bool | int | str):
         return node
     kind = frozenset(node) if isinstance(node, dict) else None
     if kind == {"module", "fields"} and isinstance(node["fields"], dict):
-        return _decode_module(node["module"], node["fields"], arrays)
+        return _decode_module(node["module"], node["fields"], arrays, depth)
     if kind == {"function"}:
         return _constructor(node["function"])
     if kind == {"array", "shape"}:
@@ -161,11 +166,11 @@ def _decode(node: Any, arrays: dict[str, StoredArray]) -> Any:
     if kind == {"float"} and isinstance(node["float"], str):
         return _decode_float(node["float"])
     if kind == {"tuple"} and isinstance(node["tuple"], list):
-        return tuple([_decode(child, arrays) for child in node["tuple"]])
+        return tuple([_decode(child, arrays, depth + 1) for child in node["tuple"]])
     if kind == {"list"} and isinstance(node["list"], list):
-        return [_decode(child, arrays) for child in node["list"]]
+        return [_decode(child, arrays, depth + 1) for child in node["list"]]
     if kind == {"dict"} and isinstance(node["dict"], dict):
-        return {name: _decode(child, arrays) for name, child in node["dict"].items()}
+        return {name: _decode(child, arrays, depth + 1) for name, child in node["dict"].items()}
     raise DamagedError(f"a part of its structure has no known form: {short(node)}.")
 
 
@@ -187,7 +192,7 @@ def _constructor(name: Any) -> Any:
     return obj
 
 
-def _decode_module(name: Any, children: dict[str, Any], arrays: dict[str, StoredArray]) -> Any:
+def _decode_module(name: Any, children: dict[str, Any], arrays: dict[str, StoredArray], depth: int) -> Any:
     cls = _constructor(name)
     if not (isinstance(cls, type) and issubclass(cls, eqx.Module)):
         raise ValueError(f"The file uses {name!r} as a class, which it is not.")
@@ -196,7 +201,7 @@ def _decode_module(name: Any, children: dict[str, Any], arrays: dict[str, Stored
         raise ValueError(
             f"The file describes {name} with the fields {short(sorted(children))}, but this version has {expected}."
         )
-    fields = {field: _decode(child, arrays) for field, child in children.items()}
+    fields = {field: _decode(child, arrays, depth + 1) for field, child in children.items()}
     try:
         check_fields(cls, fields)
         return build(cls, fields)

@@ -59,8 +59,10 @@ def check_fields(cls: type[eqx.Module], fields: dict[str, Any]) -> None:
         found = _match(value, hint)
         if found is None:
             raise TypeError(f"{where} must be {_describe_type(hint)}; got {_describe(value)}.")
-        if found and field.metadata.get("static", False):
-            raise TypeError(f"{where} is static, so it cannot be an array; got {_describe(value)}.")
+        if field.metadata.get("static", False) and not _is_hashable(value):
+            raise TypeError(
+                f"{where} is static, so it cannot hold arrays, lists or dictionaries; got {_describe(value)}."
+            )
         shapes[field.name] = found
     if not _agree([shaped for found in shapes.values() for shaped in found]):
         declared = "; ".join(f"{name} {list(s)} for [{dims}]" for name, found in shapes.items() for s, dims in found)
@@ -79,7 +81,7 @@ def _match(value: Any, hint: Any) -> list[_Shaped] | None:
         matches = (_match(value, arg) for arg in args)
         return next((found for found in matches if found is not None), None)
     if origin is tuple and args:
-        if not isinstance(value, tuple):
+        if not isinstance(value, tuple | list):  # a list is as good, if the field is not static
             return None
         if args[-1] is Ellipsis:
             args = args[:1] * len(value)
@@ -122,6 +124,14 @@ def _is_instance(value: Any, cls: Any) -> bool:
         return not isinstance(cls, type) or isinstance(value, cls)
     except TypeError:  # a protocol that cannot be checked
         return True
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _agree(arrays: list[_Shaped]) -> bool:
@@ -168,7 +178,7 @@ def _describe_type(hint: Any) -> str:
 
 def _describe(value: Any) -> str:
     if isinstance(value, jax.Array | np.ndarray):
-        return f"a {value.dtype} array {list(value.shape)}"
+        return f"an array of {value.dtype} {list(value.shape)}"
     if value is None or isinstance(value, bool | int | float):
         return repr(value)
     return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__

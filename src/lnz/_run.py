@@ -7,25 +7,45 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ._atomic import write_atomically
-from ._estimate import LogLikelihood
+from ._estimate import Bracket, Estimate, LogLikelihood
 from ._model_file import load, save
 
-_FILES = ("config.json", "events.jsonl", "model.lnz", "report.json")
+_CONFIG = ("recipe", "title", "settings", "digest", "environment")
+_FILES = ("report.json", "report.html", "events.jsonl", "model.lnz", "config.json")
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Test rows for pictures: some of them, and those that the model finds least and most likely.
+
+    `rows` are numbers of rows of the test split, `values` the rows, `[n, d]`.
+    """
+
+    image_shape: tuple[int, int] | None
+    columns: tuple[str, ...] | None
+    rows: dict[str, list[int]]
+    values: dict[str, list[list[float]]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
     """One trained and evaluated recipe.
 
-    - `recipe`, `title`, `data`: name of the recipe, one line on it, name of its data set.
-    - `settings`: the resolved configuration.
+    - `recipe`, `title`: name of the recipe, one line on it.
+    - `settings`: the resolved ones, whose `data.source` names the data.
+    - `digest`: first digits of the SHA-256 of the data file, if they came from a file.
     - `environment`: versions and device, in words.
     - `model`: the trained model.
     - `history`: the records of `lnz.fit`.
+    - `status`: how training ended.
     - `rows`: test likelihoods, one for each way to compute the denominator.
+    - `bracket`: log Z from both sides, where the recipe has a way to both.
+    - `examples`: test rows to show.
     - `data_protocol`: how the data were made and split.
     - `num_parameters`: trainable numbers in the model.
     - `seconds`: of `train` (with validation, without compiling the step), `compile` and `evaluate`.
@@ -33,65 +53,126 @@ class Run:
 
     recipe: str
     title: str
-    data: str
     settings: dict[str, Any]
+    digest: str | None
     environment: dict[str, str]
     model: Any
     history: list[dict[str, int | float]]
+    status: str
     rows: dict[str, LogLikelihood]
+    bracket: Bracket | None
+    examples: Examples
     data_protocol: str
     num_parameters: int
     seconds: dict[str, float]
 
+    @property
+    def data(self) -> str:
+        """A name for the data: that of the set or of the file."""
+        return Path(self.settings["data"]["source"]).name
+
     def write(self, folder: Path) -> None:
         """Replace the run in `folder`. `report.json` goes first and comes last: a folder that has one is whole."""
         (folder / "report.json").unlink(missing_ok=True)
-        config = {name: getattr(self, name) for name in ("recipe", "title", "data", "settings", "environment")}
-        write_text(folder / "config.json", _to_json(config, indent=2) + "\n")
-        write_text(folder / "events.jsonl", "".join(_to_json(record) + "\n" for record in self.history))
+        write_config(folder, **{name: getattr(self, name) for name in _CONFIG})
+        write_text(folder / "events.jsonl", "".join(to_json(record) + "\n" for record in self.history))
         save(folder / "model.lnz", self.model)
         report = {
             "rows": {name: dataclasses.asdict(row) for name, row in self.rows.items()},
+            "bracket": None if self.bracket is None else _describe_bracket(self.bracket),
+            "examples": dataclasses.asdict(self.examples),
+            "status": self.status,
             "data_protocol": self.data_protocol,
             "num_parameters": self.num_parameters,
             "seconds": self.seconds,
         }
-        write_text(folder / "report.json", _to_json(report, indent=2) + "\n")
+        write_text(folder / "report.json", to_json(report, indent=2) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
         """**Raises:** `FileNotFoundError` or `ValueError`, naming the folder, if it is no complete run folder."""
-        if not folder.is_dir():
-            raise FileNotFoundError(f"There is no run folder {str(folder)!r}.")
-        missing = [name for name in _FILES if not (folder / name).is_file()]
-        if missing:
+        config = read_config(folder)
+        if not (folder / "report.json").is_file():
             raise FileNotFoundError(
-                f"{str(folder)!r} is no complete run folder: it has no {', '.join(missing)}. "
-                "`lnz train RECIPE --out FOLDER` writes one."
+                f"The run in {str(folder)!r} is not finished. `lnz train --resume --out {folder}` goes on with it."
             )
         try:
-            config = json.loads((folder / "config.json").read_text("utf-8"))
             report = json.loads((folder / "report.json").read_text("utf-8"))
-            lines = (folder / "events.jsonl").read_text("utf-8").splitlines()
-            history = [{name: _number(value) for name, value in json.loads(line).items()} for line in lines]
-            rows = {name: _read_row(row) for name, row in report.pop("rows").items()}
-            return cls(**config, **report, history=history, rows=rows, model=load(folder / "model.lnz"))
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"The run folder {str(folder)!r} is damaged: {error!r}.") from error
+            return cls(
+                **config,
+                model=load(folder / "model.lnz"),
+                history=read_events(folder),
+                rows={name: _read_row(row) for name, row in report.pop("rows").items()},
+                bracket=_read_bracket(report.pop("bracket")),
+                examples=_read_examples(report.pop("examples")),
+                **report,
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"The run folder {str(folder)!r} is damaged: {error}.") from error
+
+
+def write_config(folder: Path, **config: Any) -> None:
+    """What was asked for, written before training: `recipe`, `title`, `settings`, `digest`, `environment`."""
+    write_text(folder / "config.json", to_json(config, indent=2) + "\n")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """`config.json` of a run folder, or the file itself.
+
+    **Raises:** `FileNotFoundError` or `ValueError`, naming the file, if there is none or it is damaged.
+    """
+    if path.suffix != ".json":
+        if not path.is_dir():
+            raise FileNotFoundError(f"There is no run folder {str(path)!r}.")
+        path = path / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{str(path.parent)!r} is no run folder: it has no {path.name}. `lnz train RECIPE --out FOLDER` writes one."
+        )
+    try:
+        config = json.loads(path.read_text("utf-8"))
+        return {name: config[name] for name in _CONFIG}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{str(path)!r} is damaged: {error!r}.") from error
+
+
+class EventLog:
+    """`events.jsonl` while training: a line for each record, there at once."""
+
+    def __init__(self, folder: Path):
+        self._file = open(folder / "events.jsonl", "w", encoding="utf-8", buffering=1)  # noqa: SIM115
+
+    def write(self, record: dict[str, int | float]) -> None:
+        self._file.write(to_json(record) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_events(folder: Path) -> list[dict[str, int | float]]:
+    """The records of `events.jsonl`; a last line without its end, from a run that was killed, is left out."""
+    lines = (folder / "events.jsonl").read_text("utf-8").split("\n")[:-1]
+    return [{name: _number(value) for name, value in json.loads(line).items()} for line in lines]
 
 
 def start_folder(folder: Path, overwrite: bool) -> None:
-    """A folder to write a run into, made if there is none; what is in it stays until `Run.write`.
+    """A folder to write a run into, made if there is none; with `overwrite` without the run that is in it.
 
     **Raises:** `ValueError` if it is a file, or holds anything and `overwrite` is false.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`--out {folder}` is a file; a run needs a folder. Choose another name.")
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        advice = "add `--resume` to go on with an unfinished run" if (folder / "config.json").is_file() else ""
         raise ValueError(
-            f"The folder {str(folder)!r} already holds something. Choose another `--out`, or add `--overwrite`."
+            f"The folder {str(folder)!r} already holds something. Choose another `--out`, "
+            f"{advice + ', ' if advice else ''}or add `--overwrite`."
         )
     folder.mkdir(parents=True, exist_ok=True)
+    for name in _FILES:
+        (folder / name).unlink(missing_ok=True)
+    for checkpoint in (folder / "checkpoints").glob("step-*.ckpt"):
+        checkpoint.unlink()
 
 
 def read_runs(folders: Sequence[Path]) -> dict[str, Run]:
@@ -108,16 +189,38 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, text.encode())
 
 
-def _to_json(value: Any, indent: int | None = None) -> str:
+def to_json(value: Any, indent: int | None = None) -> str:
     return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _describe_bracket(bracket: Bracket) -> dict[str, Any]:
+    return {side: dict(vars(getattr(bracket, side))) for side in ("lower", "upper")}
+
+
+def _read_bracket(sides: dict[str, Any] | None) -> Bracket | None:
+    if sides is None:
+        return None
+    return Bracket(**{side: _read_estimate(**fields) for side, fields in sides.items()})
+
+
+def _read_estimate(value, standard_error, bound, assumes, stats) -> Estimate:
+    arrays = {name: np.asarray(value, float) for name, value in stats.items()}
+    return Estimate(jnp.asarray(float(value)), jnp.asarray(float(standard_error)), bound, tuple(assumes), arrays)
+
+
+def _read_examples(examples: dict[str, Any]) -> Examples:
+    for name in ("image_shape", "columns"):
+        if examples[name] is not None:
+            examples[name] = tuple(examples[name])
+    return Examples(**examples)
 
 
 def _plain(value: Any) -> Any:
     """`value` in JSON's types. Numbers that are not finite, which JSON lacks, become 'nan', 'inf' or '-inf'."""
     if isinstance(value, dict):
         return {name: _plain(child) for name, child in value.items()}
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        value = np.asarray(value).tolist()
     if isinstance(value, Iterable) and not isinstance(value, str):
         return [_plain(child) for child in value]
     if isinstance(value, float) and not math.isfinite(value):
@@ -135,6 +238,8 @@ def _read_row(row: dict[str, Any]) -> LogLikelihood:
     for side in ("hidden_weights", "partition_weights"):
         if side in stats:
             stats[side] = {name: float(value) for name, value in stats[side].items()}
+    if "partition_log_weights" in stats:
+        stats["partition_log_weights"] = np.asarray(stats["partition_log_weights"], float)
     return LogLikelihood(
         **numbers,
         bound=row["bound"],

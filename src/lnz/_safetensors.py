@@ -127,7 +127,7 @@ def _kind(start: bytes, length: int) -> str:
     for prefix, kind in _FOREIGN.items():
         if start.lstrip().startswith(prefix):
             return f"it looks like {kind}."
-    if length > _MAX_HEADER:
+    if start[8:9] == b"{":
         return f"its header claims {length} bytes; expected at most {_MAX_HEADER}."
     return f"expected a safetensors header after 8 bytes; got {short(start[8:40])}."
 

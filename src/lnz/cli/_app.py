@@ -8,7 +8,6 @@ import typer
 app = typer.Typer(
     help="Explicit generative models on one scale: train them, and compare them in nats per example.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
@@ -16,6 +15,11 @@ app = typer.Typer(
 _Changes = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as train.steps=2000.")
 ]
+_EvaluateChanges = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the evaluation.")
+]
+_Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+_Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")]
 
 
 @app.callback()
@@ -35,26 +39,92 @@ def _list() -> None:
 
 @app.command("train")
 def _train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="One of `lnz list`.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The run folder to write.")],
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="RECIPE", help="One of `lnz list`, or the config.json of a run.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="DATA", help="A file or folder of yours, or a name of `lnz list`.")
+    ] = None,
     changes: _Changes = [],  # noqa: B006 (Typer copies it)
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in FOLDER.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show settings, parameters and memory only.")] = False,
+    checkpoint_every: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How often the whole state of training is saved.")
+    ] = 10.0,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard's event files.")] = False,
 ) -> None:
     """Train a recipe, evaluate it on the test split and write a run folder."""
-    from ._train import train
+    from ._train import TrainOptions, train
 
-    train(recipe, out, changes, overwrite)
+    options = TrainOptions(resume, overwrite, checkpoint_every, tensorboard)
+    train(recipe, out, data, changes, options, dry_run)
+
+
+@app.command("evaluate")
+def _evaluate(
+    run: _Run,
+    data: Annotated[
+        str | None, typer.Option(metavar="DATA", help="Other data than the test split of the run; nothing is replaced.")
+    ] = None,
+    changes: _EvaluateChanges = [],  # noqa: B006
+    out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Also write the result here.")] = None,
+) -> None:
+    """Evaluate a run anew, with other settings or on other data."""
+    from ._use import evaluate
+
+    evaluate(run, data, changes, out)
+
+
+@app.command("sample")
+def _sample(
+    run: _Run,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A .npy, .csv, .parquet or .png file.")],
+    num: Annotated[int, typer.Option(metavar="N", help="How many.")] = 36,
+    num_steps: Annotated[int, typer.Option("--steps", metavar="N", help="Steps of each Markov chain.")] = 1000,
+    seed: Annotated[int, typer.Option(metavar="N", help="Another seed gives other samples.")] = 0,
+) -> None:
+    """Draw samples from a run's model."""
+    from ._use import sample
+
+    sample(run, num, out, num_steps, seed)
+
+
+@app.command("score")
+def _score(
+    run: _Run,
+    data: Annotated[str, typer.Option(metavar="DATA", help="The rows to score: a file or folder.")],
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="A .csv or .parquet file.")] = None,
+    anomalous_first: Annotated[bool, typer.Option("--anomalous-first", help="Least likely rows first.")] = False,
+    changes: _EvaluateChanges = [],  # noqa: B006
+) -> None:
+    """Write log p, in nats, of every row of a file."""
+    from ._use import score
+
+    score(run, data, out, anomalous_first, changes)
 
 
 @app.command("compare")
 def _compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    runs: _Runs,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a report.")] = None,
 ) -> None:
     """Print the test likelihoods of runs in one table, best first."""
     from ._compare import compare
 
     compare(runs, html)
+
+
+@app.command("report")
+def _report(
+    runs: _Runs,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="By default report.html in the run folder.")] = None,
+) -> None:
+    """Write the report of one run or several as one HTML file."""
+    from ._compare import report
+
+    report(runs, out)
 
 
 @app.command("demo")

@@ -13,6 +13,13 @@ def compare(folders: list[Path], html: Path | None) -> None:
         write_html(html, runs)
 
 
+def report(folders: list[Path], out: Path | None) -> None:
+    """The command `lnz report`: into the run's own folder, or where `out` says."""
+    if out is None and len(folders) > 1:
+        raise ValueError("`lnz report` of several runs needs `--out FILE`, such as `--out report.html`.")
+    write_html(folders[0] / "report.html" if out is None else out, read_runs(folders))
+
+
 def write_html(path: Path, runs: dict[str, Run]) -> None:
     from ..plots import write_report
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from ._compare import write_html
 from ._console import console, short_path
 from ._table import print_comparison
-from ._train import parse_changes, train_into
+from ._train import TrainOptions, find_recipe, parse_changes, train_into
 
 _RECIPES = ("independent_digits", "mixture_digits", "rbm_digits_exact", "rbm_digits")
 
@@ -14,7 +14,10 @@ def demo(out: Path, changes: list[str]) -> None:
     started = time.perf_counter()
     settings = parse_changes(changes)
     console().print(f"Four models of handwritten digits, one after another, into {short_path(out)}/", soft_wrap=True)
-    runs = {name: train_into(out / name, name, settings, overwrite=True) for name in _RECIPES}
+    recipes = [find_recipe(name) for name in _RECIPES]
+    resolved = {recipe.name: recipe.resolve(settings) for recipe in recipes}  # a mistake shows before the first run
+    options = TrainOptions(overwrite=True)
+    runs = {recipe.name: train_into(out / recipe.name, recipe, resolved[recipe.name], options) for recipe in recipes}
     print_comparison(console(), runs)
     write_html(out / "report.html", runs)
     console().print(f"Total {time.perf_counter() - started:.0f} s")

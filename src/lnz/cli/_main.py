@@ -1,7 +1,12 @@
 """The entry point: runs a command, and turns what a user did wrong into one sentence."""
 
+import os
 import sys
+import warnings
 from typing import NoReturn
+
+from .._cache import cache_folder
+from ._interrupt import Interrupted
 
 _MISTAKES = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
 
@@ -13,6 +18,8 @@ def main() -> NoReturn:
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         sys.exit(_run(arguments))
+    except Interrupted as interrupted:
+        sys.exit(_complain(str(interrupted), 130))
     except KeyboardInterrupt:
         sys.exit(_complain("stopped by Ctrl-C.", 130))
     except _MISTAKES as error:
@@ -21,12 +28,22 @@ def main() -> NoReturn:
         sys.exit(_complain(_in_words(error), 2))
 
 
+def _keep_compiled_programs() -> None:
+    """What XLA compiles is kept in the user's cache folder: the second start is quick. JAX reads these on import."""
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "compiled"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+    # An entry that another process is just writing is compiled afresh, with the same result.
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache entry")
+
+
 def _run(arguments: list[str]) -> int:
     try:
         import rich  # noqa: F401
         import typer
     except ImportError as error:
         return _complain(f'the command line needs `pip install "lnz[app]"` ({error}).', 2)
+    _keep_compiled_programs()
     from ._app import app
 
     usage_error: type[Exception] = typer.BadParameter.__bases__[0]  # click's, which newer Typers carry inside

@@ -1,5 +1,6 @@
 """How far training is: a live bar on a terminal, a few plain lines elsewhere."""
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
@@ -9,6 +10,8 @@ from rich.live import Live
 from rich.padding import Padding
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+_SECONDS_BETWEEN_LINES = 30.0  # at least one line, where there is no bar
 
 
 class Display(Protocol):
@@ -20,6 +23,10 @@ class Display(Protocol):
 
     def say(self, words: str) -> None:
         """Show what is being done."""
+        ...
+
+    def warn(self, words: str) -> None:
+        """Show a warning that stays."""
         ...
 
 
@@ -58,6 +65,9 @@ class _Bar:
     def say(self, words: str) -> None:
         self._words = words
 
+    def warn(self, words: str) -> None:
+        self._progress.console.print(f"Warning: {words}", style="yellow", soft_wrap=True)
+
     def render(self) -> Group:
         return Group(self._progress, Padding(Text(self._words, style="dim"), (0, 0, 0, 2)))
 
@@ -65,14 +75,21 @@ class _Bar:
 class _Lines:
     def __init__(self, console: Console, name: str, steps: int):
         self._console, self._name, self._steps = console, name, steps
+        self._last = time.monotonic()
         self.say("compiling")
 
     def update(self, record: dict[str, int | float]) -> None:
-        if "valid" in record or record["step"] == self._steps:  # `fit` validates ten times
+        now = time.monotonic()
+        is_told = "valid" in record or record["step"] == self._steps  # `fit` validates ten times
+        if is_told or now - self._last > _SECONDS_BETWEEN_LINES:
+            self._last = now
             self.say(f"step {record['step']:.0f} of {self._steps}, {_rate(record)}: {_in_nats(_metrics(record))}")
 
     def say(self, words: str) -> None:
         self._console.print(f"{self._name}: {words}", soft_wrap=True)
+
+    def warn(self, words: str) -> None:
+        self.say(f"warning: {words}")
 
 
 def describe_seconds(seconds: Mapping[str, float]) -> str:

@@ -1,22 +1,60 @@
-import os
-import platform
+import dataclasses
+import sys
 import time
 import warnings
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import equinox as eqx
 import jax
+import numpy as np
 
 import lnz
 import lnz.recipes
+from lnz.data import Splits
 from lnz.recipes import Recipe
 
 from .._check import unknown_name
-from .._run import Run, start_folder
+from .._environment import environment
+from .._fit import expected_memory
+from .._run import EventLog, Examples, Run, read_config, start_folder, to_json, write_config
+from ._compare import write_html
 from ._console import console, short_path
+from ._interrupt import Interrupted, exit_at_second_ctrl_c
 from ._progress import Display, describe_seconds, show_progress
+from ._tensorboard import open_tensorboard
+
+_NUM_EXAMPLES, _NUM_EXTREME = 36, 18
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """How a training is run, which does not change its result."""
+
+    resume: bool = False
+    overwrite: bool = False
+    checkpoint_every: float = 10.0
+    tensorboard: bool = False
+
+
+def train(
+    recipe: str | None, out: Path, data: str | None, changes: list[str], options: TrainOptions, dry_run: bool
+) -> None:
+    """The command `lnz train`."""
+    settings = parse_changes(changes, data)
+    if options.resume:
+        chosen, resolved = _resumed(recipe, out, settings, options.overwrite)
+    else:
+        chosen, resolved = _chosen(recipe, settings)
+    if dry_run:
+        _print_plan(chosen, resolved)
+        return
+    run = train_into(out, chosen, resolved, options)
+    for name, row in run.rows.items():
+        console().print(f"{name}: {row}")
+    if run.bracket is not None:
+        console().print(f"log Z: {run.bracket}")
+    write_html(out / "report.html", {out.resolve().name: run})
 
 
 def recipes() -> dict[str, Recipe]:
@@ -25,65 +63,150 @@ def recipes() -> dict[str, Recipe]:
     return {recipe.name: recipe for recipe in found}
 
 
-def train(recipe: str, out: Path, changes: list[str], overwrite: bool) -> None:
-    """The command `lnz train`."""
-    run = train_into(out, recipe, parse_changes(changes), overwrite)
-    for name, row in run.rows.items():
-        console().print(f"{name}: {row}")
-    console().print(f"Wrote {short_path(out)}", soft_wrap=True)
+def find_recipe(name: str) -> Recipe:
+    """**Raises:** `ValueError` for an unknown name, with the nearest."""
+    known = recipes()
+    if name not in known:
+        raise ValueError(unknown_name("recipe", name, known))
+    return known[name]
 
 
-def parse_changes(changes: list[str]) -> dict[str, str]:
-    """`["a.b=c"]` as `{"a.b": "c"}`."""
+def parse_changes(changes: list[str], data: str | None = None) -> dict[str, str]:
+    """`["a.b=c"]` as `{"a.b": "c"}`; `data` is short for `data.source`."""
     pairs = [change.partition("=") for change in changes]
     for change, (name, equals, _) in zip(changes, pairs, strict=True):
         if not (name and equals):
             raise ValueError(f"`--set` needs KEY=VALUE, such as `--set train.steps=2000`; got {change!r}.")
-    return {name: value for name, _, value in pairs}
+    settings = {name: value for name, _, value in pairs}
+    return settings if data is None else {**settings, "data.source": data}
 
 
-def train_into(folder: Path, name: str, changes: dict[str, str], overwrite: bool) -> Run:
+def _chosen(recipe: str | None, changes: dict[str, str]) -> tuple[Recipe, dict[str, Any]]:
+    """A recipe by name, or a run's `config.json`, with changes."""
+    if recipe is None:
+        raise ValueError("`lnz train` needs a RECIPE; `lnz list` shows them.")
+    if not recipe.endswith(".json"):
+        chosen = find_recipe(recipe)
+        return chosen, _with_whole_path(chosen.resolve(changes))
+    config = read_config(Path(recipe))
+    chosen = find_recipe(config["recipe"])
+    stored = dict(lnz.recipes.flatten(config["settings"]))
+    return chosen, _with_whole_path(chosen.resolve({**stored, **changes}))
+
+
+def _with_whole_path(settings: dict[str, Any]) -> dict[str, Any]:
+    """A file by its absolute path, so that the run can be repeated from any folder."""
+    source = settings["data"]["source"]
+    if source not in lnz.data.names() and Path(source).exists():
+        settings["data"]["source"] = str(Path(source).resolve())
+    return settings
+
+
+def _resumed(recipe: str | None, out: Path, changes: dict[str, str], overwrite: bool) -> tuple[Recipe, dict[str, Any]]:
+    """What the folder says it is; nothing may be changed half-way."""
+    if overwrite:
+        raise ValueError("`--resume` goes on with a run and `--overwrite` replaces it: choose one.")
+    config = read_config(out)
+    if recipe not in (None, config["recipe"]):
+        raise ValueError(f"`--resume`: {str(out)!r} holds a run of {config['recipe']}, not of {recipe}.")
+    if changes:
+        raise ValueError(
+            f"`--resume` takes all settings from {str(out / 'config.json')!r}: leave out --set and --data."
+        )
+    chosen = find_recipe(config["recipe"])
+    return chosen, chosen.resolve(dict(lnz.recipes.flatten(config["settings"])))
+
+
+def train_into(folder: Path, recipe: Recipe, settings: dict[str, Any], options: TrainOptions) -> Run:
     """Train and evaluate a recipe with a progress display, and write its run folder.
 
-    **Raises:** `ValueError` for an unknown recipe or setting, and for a folder that is in use, before anything is done.
+    **Raises:** `ValueError` for data that do not fit, and for a folder that is in use, before anything is done.
     """
-    known = recipes()
-    if name not in known:
-        raise ValueError(unknown_name("recipe", name, known))
-    recipe = known[name]
-    settings = recipe.resolve(changes)
-    start_folder(folder, overwrite)
+    splits = recipe.load(settings)
+    if options.resume:
+        _check_same_data(folder, splits)
+        (folder / "report.json").unlink(missing_ok=True)
+    else:
+        start_folder(folder, options.overwrite)
+    config: dict[str, Any] = {
+        "recipe": recipe.name,
+        "title": recipe.title,
+        "settings": settings,
+        "digest": splits.source_digest,
+        "environment": environment(),
+    }
+    write_config(folder, **config)
     steps = settings["train"]["steps"]
-    with show_progress(console(), name, steps) as display:
-        run = _run(recipe, settings, display)
+    with exit_at_second_ctrl_c(), show_progress(console(), recipe.name, steps) as display:
+        run = _train_and_judge(folder, recipe, config, splits, display, options)
     run.write(folder)
-    trained = f"after {steps} step{'s' if steps > 1 else ''} ({describe_seconds(run.seconds)})"
-    console().print(f"{name}: {run.rows[name].value:.3f} nats per test example {trained}", soft_wrap=True)
+    after = f"{run.status} after {run.history[-1]['step']} of {steps} steps ({describe_seconds(run.seconds)})"
+    console().print(f"{recipe.name}: {run.rows[recipe.name].value:.3f} nats per test example, {after}", soft_wrap=True)
     return run
 
 
-def _run(recipe: Recipe, settings: dict[str, Any], display: Display) -> Run:
-    splits = lnz.data.load(recipe.data)
+def _check_same_data(folder: Path, splits: Splits) -> None:
+    digest = read_config(folder)["digest"]
+    if digest != splits.source_digest:
+        raise ValueError(
+            f"`--resume`: the data of {str(folder)!r} have changed since ({digest} then, {splits.source_digest} now). "
+            "Put the file back, or train anew."
+        )
+
+
+def _train_and_judge(
+    folder: Path,
+    recipe: Recipe,
+    config: dict[str, Any],
+    splits: Splits,
+    display: Display,
+    options: TrainOptions,
+) -> Run:
+    settings, events = config["settings"], EventLog(folder)
+    boards = open_tensorboard(folder) if options.tensorboard else None
+
+    def progress(record):
+        events.write(record)
+        display.update(record)
+        if boards is not None:
+            boards.write(record)
+
     with warnings.catch_warnings():
         # The report says it once for each row; ten validations that say it would bury the rest.
         warnings.simplefilter("ignore", lnz.UnreliableEstimateWarning)
+        warnings.showwarning = lambda message, *_: display.warn(str(message))
         started = time.perf_counter()
-        fit = recipe.train(splits, settings, display.update)
+        try:
+            fit = recipe.fit(
+                splits,
+                settings,
+                progress=progress,
+                pulse=display.update,
+                checkpoints=lnz.Checkpoints(folder / "checkpoints", every=options.checkpoint_every),
+                resume=options.resume,
+            )
+        except KeyboardInterrupt:
+            advice = f"go on with `lnz train --resume --out {short_path(folder)}`"
+            raise Interrupted(f"stopped by Ctrl-C; what was trained is saved: {advice}.") from None
+        finally:
+            events.close()
+            if boards is not None:
+                boards.close()
         trained = time.perf_counter()
         display.say(f"evaluating on {len(splits.test)} test examples")
-        rows = recipe.evaluate(fit.model, splits, settings)
+        rows = recipe.judge(fit.model, splits.test, settings)
+        bracket = recipe.bracket_log_z(fit.model, settings)
         evaluated = time.perf_counter()
     return Run(
-        recipe=recipe.name,
-        title=recipe.title,
-        data=recipe.data,
-        settings=settings,
-        environment=_environment(),
+        **config,
         model=fit.model,
         history=fit.history,
+        status=fit.status,
         rows=rows,
+        bracket=bracket,
+        examples=_examples(splits, rows[recipe.name].per_example),
         data_protocol=splits.protocol,
-        num_parameters=_num_parameters(fit.model),
+        num_parameters=num_parameters(fit.model),
         seconds={
             "train": trained - started - fit.compile_seconds,
             "compile": fit.compile_seconds,
@@ -92,17 +215,41 @@ def _run(recipe: Recipe, settings: dict[str, Any], display: Display) -> Run:
     )
 
 
-def _num_parameters(model: Any) -> int:
+def _examples(splits: Splits, log_probs: np.ndarray) -> Examples:
+    order = np.argsort(log_probs)
+    rows = {
+        "some": np.arange(min(_NUM_EXAMPLES, len(order))),
+        "least": order[:_NUM_EXTREME],
+        "most": order[::-1][:_NUM_EXTREME],
+    }
+    return Examples(
+        image_shape=splits.image_shape if splits.image_shape and len(splits.image_shape) == 2 else None,
+        columns=splits.columns,
+        rows={name: index.tolist() for name, index in rows.items()},
+        values={name: np.asarray(splits.test[index], float).tolist() for name, index in rows.items()},
+    )
+
+
+def num_parameters(model: Any) -> int:
+    """How many numbers training may change."""
     return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, lnz.trainable(model))))
 
 
-def _environment() -> dict[str, str]:
-    device = jax.devices()[0]
-    cores = f", {os.cpu_count()} cores" if device.platform == "cpu" else ""
-    return {
-        "lnz": version("lnz"),
-        "jax": version("jax"),
-        "python": platform.python_version(),
-        "device": f"{device.device_kind}{cores}",
-        "precision": "float64" if jax.config.read("jax_enable_x64") else "float32",
-    }
+def _print_plan(recipe: Recipe, settings: dict[str, Any]) -> None:
+    """What would be trained: nothing is written."""
+    splits = recipe.load(settings)
+    key, model, method = recipe.start(splits, settings)
+    batch_size = settings["train"]["batch_size"] or None
+    memory = expected_memory(key, model, method, splits.train, batch_size=batch_size)
+    print_ = console().print
+    print_(f"{recipe.name}: {recipe.title}", soft_wrap=True)
+    print_(to_json(settings, indent=2), soft_wrap=True)
+    print_(f"data: {splits.protocol}", soft_wrap=True)
+    print_(f"parameters: {num_parameters(model):,}")
+    parts = ", ".join(f"{what} {size / 2**20:,.1f} MiB" for what, size in memory.items())
+    print_(
+        f"expected memory of training, JAX itself apart: {sum(memory.values()) / 2**20:,.1f} MiB ({parts})",
+        soft_wrap=True,
+    )
+    print_("Nothing was trained or written (--dry-run).")
+    sys.stdout.flush()

@@ -18,6 +18,7 @@ from .._density import (
     ReversedPath,
 )
 from .._estimate import Estimate, log_mean_exp
+from .._module import replace
 from .._register import register
 from ..samplers import default_sampler, run_chains
 
@@ -60,7 +61,7 @@ class AIS(AbstractNormalizer):
         self.sampler = _check_sampler(sampler, "AIS")
 
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
-        return log_mean_exp(self.log_weights(key, density))
+        return _with_weights(self.log_weights(key, density))
 
     def log_weights(self, key: PRNGKeyArray, density: AbstractDensity) -> Float[Array, " num_chains"]:
         """One log importance weight a chain, whose exponential has expectation Z."""
@@ -117,7 +118,7 @@ class ReverseAIS(AbstractNormalizer):
         self.num_warm_up = num_warm_up
 
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
-        estimate = -log_mean_exp(self.log_weights(key, density))
+        estimate = -_with_weights(self.log_weights(key, density))
         if self.num_warm_up is None:
             return estimate
         return Estimate(
@@ -150,6 +151,11 @@ class ReverseAIS(AbstractNormalizer):
             sampler = default_sampler(density) if self.sampler is None else self.sampler
             return run_chains(key_run, density, sampler, start, self.num_warm_up)[0]
         return exact_samples(key, density, self.num_chains)
+
+
+def _with_weights(log_w: Float[Array, " num_chains"]) -> Estimate:
+    estimate = log_mean_exp(log_w)
+    return replace(estimate, stats={**estimate.stats, "log_weights": log_w})
 
 
 def exact_samples(key: PRNGKeyArray, density: AbstractDensity, num: int, max_points: int = 2**25) -> Array:

@@ -11,25 +11,25 @@ from ..methods import EM, Gradient
 from ._recipe import Recipe
 
 
-def _build_independent(key, splits, config):
-    return Bernoulli(jnp.zeros(splits.space.shape)), EM(config["model"]["smoothing"])
+def _build_independent(key, splits, settings):
+    return Bernoulli(jnp.zeros(splits.space.shape)), EM(settings["model"]["smoothing"])
 
 
-def _build_mixture(key, splits, config):
-    num_components = config["model"]["num_components"]
+def _build_mixture(key, splits, settings):
+    num_components = settings["model"]["num_components"]
     components = Bernoulli(jnp.zeros((num_components, *splits.space.shape)))
-    return Mixture(jnp.zeros(num_components), components), EM(config["model"]["smoothing"])
+    return Mixture(jnp.zeros(num_components), components), EM(settings["model"]["smoothing"])
 
 
-def _build_rbm(key, splits, config):
-    settings, steps = config["model"], config["train"]["steps"]
+def _build_rbm(key, splits, settings):
+    chosen, steps = settings["model"], settings["train"]["steps"]
     base_rates = (splits.train.sum(axis=0) + 1) / (len(splits.train) + 2)
-    rbm = RBM(splits.space.num_dimensions, settings["num_hidden"], key=key, base_rates=base_rates)
-    objective = objectives.PCD(settings["sweeps"], settings["num_chains"])
+    rbm = RBM(splits.space.num_dimensions, chosen["num_hidden"], key=key, base_rates=base_rates)
+    objective = objectives.PCD(chosen["sweeps"], chosen["num_chains"])
     optimizer = optax.chain(
         # Decay the weights only: biases carry the base rates.
-        optax.add_decayed_weights(settings["weight_decay"], mask=_is_matrix),
-        optax.sgd(optax.linear_schedule(settings["learning_rate"], 0.0, steps)),
+        optax.add_decayed_weights(chosen["weight_decay"], mask=_is_matrix),
+        optax.sgd(optax.linear_schedule(chosen["learning_rate"], 0.0, steps)),
     )
     return rbm, Gradient(objective, optimizer)
 
@@ -38,78 +38,65 @@ def _is_matrix(params):
     return jax.tree.map(lambda leaf: leaf.ndim == 2, params)
 
 
-def _no_partition(config):
-    return None
+def _ais(settings):
+    chosen = settings["evaluate"]
+    return normalizers.AIS(chosen["num_chains"], chosen["num_betas"])
 
 
-def _ais(config):
-    settings = config["evaluate"]
-    return normalizers.AIS(settings["num_chains"], settings["num_betas"])
+def _bracket(settings):
+    """Forward AIS, and reverse AIS from long-run chains, which is an estimate that assumes them stationary."""
+    chosen = settings["evaluate"]
+    sizes = chosen["num_chains"], chosen["num_betas"]
+    return normalizers.AIS(*sizes), normalizers.ReverseAIS(*sizes, num_warm_up=chosen["num_warm_up"])
+
+
+def _exact_bracket(settings):
+    """Forward AIS, and reverse AIS from exact draws: the hidden layer is enumerated."""
+    chosen = settings["evaluate"]
+    sizes = chosen["num_chains"], chosen["num_betas"]
+    return normalizers.AIS(*sizes), normalizers.ReverseAIS(*sizes)
 
 
 independent_digits = Recipe(
     name="independent_digits",
     title="Independent pixels by maximum likelihood with Laplace's smoothing: the baseline",
     data="binary_digits",
-    config={"seed": 0, "model": {"smoothing": 2.0}, "train": {"steps": 1}, "evaluate": {}},
     build=_build_independent,
-    partitions=lambda config: {"": None},
-    evaluator=_no_partition,
+    model={"smoothing": 2.0},
+    train={"steps": 1},
 )
 
 mixture_digits = Recipe(
     name="mixture_digits",
     title="Mixture of Bernoullis by expectation maximisation",
     data="binary_digits",
-    config={
-        "seed": 0,
-        "model": {"num_components": 100, "smoothing": 0.3},
-        "train": {"steps": 80, "keep": "best"},
-        "evaluate": {},
-    },
     build=_build_mixture,
-    partitions=lambda config: {"": None},
-    evaluator=_no_partition,
+    model={"num_components": 100, "smoothing": 0.3},
+    train={"steps": 80, "keep": "best"},
 )
 
 rbm_digits_exact = Recipe(
     name="rbm_digits_exact",
     title="RBM with 16 hidden units: log Z by enumeration, and by AIS to compare",
     data="binary_digits",
-    config={
-        "seed": 0,
-        "model": {
-            "num_hidden": 16,
-            "sweeps": 1,
-            "num_chains": 100,
-            "learning_rate": 0.1,
-            "weight_decay": 0.0,
-        },
-        "train": {"steps": 40000, "batch_size": 100, "keep": "best"},
-        "evaluate": {"num_chains": 100, "num_betas": 4000},
-    },
     build=_build_rbm,
-    partitions=lambda config: {"": normalizers.Quadrature(), " (AIS)": _ais(config)},
-    evaluator=lambda config: normalizers.Quadrature(),
+    model={"num_hidden": 16, "sweeps": 1, "num_chains": 100, "learning_rate": 0.1, "weight_decay": 0.0},
+    train={"steps": 40000, "batch_size": 100, "keep": "best"},
+    evaluate={"num_chains": 100, "num_betas": 4000},
+    partitions=lambda settings: {"": normalizers.Quadrature(), " (AIS)": _ais(settings)},
+    validator=lambda settings: normalizers.Quadrature(),
+    bracket=_exact_bracket,
 )
 
 rbm_digits = Recipe(
     name="rbm_digits",
     title="RBM with 128 hidden units: log Z by AIS",
     data="binary_digits",
-    config={
-        "seed": 0,
-        "model": {
-            "num_hidden": 128,
-            "sweeps": 2,
-            "num_chains": 300,
-            "learning_rate": 0.1,
-            "weight_decay": 3e-4,
-        },
-        "train": {"steps": 25000, "batch_size": 100, "keep": "best"},
-        "evaluate": {"num_chains": 100, "num_betas": 2000},
-    },
     build=_build_rbm,
-    partitions=lambda config: {"": _ais(config)},
-    evaluator=lambda config: normalizers.AIS(100, 300),
+    model={"num_hidden": 128, "sweeps": 2, "num_chains": 300, "learning_rate": 0.1, "weight_decay": 3e-4},
+    train={"steps": 25000, "batch_size": 100, "keep": "best"},
+    evaluate={"num_chains": 100, "num_betas": 2000, "num_warm_up": 5000},
+    partitions=lambda settings: {"": _ais(settings)},
+    validator=lambda settings: normalizers.AIS(100, 300),
+    bracket=_bracket,
 )

@@ -5,16 +5,26 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Key, PRNGKeyArray
 
 from .._algorithm import AbstractMethod
 from .._check import unknown_name
-from .._density import AbstractModel, AbstractNormalizer
-from .._estimate import LogLikelihood
-from .._evaluate import evaluate
-from .._fit import Fit, fit
-from ..data import Splits
+from .._checkpoint import Checkpoints
+from .._density import AbstractDensity, AbstractModel, AbstractNormalizer
+from .._estimate import Bracket, LogLikelihood
+from .._evaluate import bracket, evaluate
+from .._fit import Fit, Plateau, fit
+from .._space import AbstractSpace, Binary, Euclidean
+from ..data import Splits, load, require_binary
+
+Settings = dict[str, Any]
+
+# How data are read, for every recipe: arguments of `lnz.data.load`.
+_DATA: Settings = {"binarize": "none", "threshold": 0.5, "valid_fraction": 0.1, "test_fraction": 0.2, "seed": 0}
+# How training is run, for every recipe: 0 means off.
+_TRAIN: Settings = {"steps": 1, "batch_size": 0, "keep": "last", "valid_every": 0, "patience": 0, "average": 0.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,85 +32,157 @@ class Recipe:
     """A complete, repeatable experiment.
 
     - `name`, `title`: what it is called, and one line on what it is.
-    - `data`: name of the data set, for `lnz.data.load`.
-    - `config`: every number that was chosen, with its default: `{"seed": 0, "model": {...}, "train": {...},
-      "evaluate": {...}}`. `train` holds arguments of `lnz.fit`.
-    - `build`: `(key, splits, config) -> (model, method)`.
-    - `partitions`: `config -> {row suffix: normaliser or None}`: one row of the comparison for each way to
+    - `data`: name of the data set it was made for; any other with examples of `space` will do.
+    - `model`, `train`, `evaluate`: every number that was chosen.
+    - `build`: `(key, splits, settings) -> (model, method)`.
+    - `space`: what examples must be, `Binary` or `Euclidean`.
+    - `partitions`: `settings -> {row suffix: normaliser or None}`: one row of the comparison for each way to
       compute the denominator; the suffix "" is the recipe's own row.
-    - `evaluator`: `config -> normaliser or None` for the denominator while training (validation).
+    - `validator`: `settings -> normaliser or None` for the denominator while training.
+    - `bracket`: `settings -> (lower, upper)` normalisers of a two-sided statement about log Z, or `None`.
     """
 
     name: str
     title: str
     data: str
-    config: dict[str, Any]
-    build: Callable[[PRNGKeyArray, Splits, dict[str, Any]], tuple[AbstractModel, AbstractMethod]]
-    partitions: Callable[[dict[str, Any]], dict[str, AbstractNormalizer | None]]
-    evaluator: Callable[[dict[str, Any]], AbstractNormalizer | None]
+    model: Settings
+    train: Settings
+    build: Callable[[PRNGKeyArray, Splits, Settings], tuple[AbstractModel, AbstractMethod]]
+    evaluate: Settings = dataclasses.field(default_factory=dict)
+    space: type[AbstractSpace] = Binary
+    partitions: Callable[[Settings], dict[str, AbstractNormalizer | None]] = lambda settings: {"": None}
+    validator: Callable[[Settings], AbstractNormalizer | None] = lambda settings: None
+    bracket: Callable[[Settings], tuple[AbstractNormalizer, AbstractNormalizer] | None] = lambda settings: None
 
-    def resolve(self, changes: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The configuration with `changes`, given as `{"train.steps": 100}`.
+    @property
+    def settings(self) -> Settings:
+        """Every setting with its default: `{"seed": 0, "data": {...}, "model": {...}, ...}`."""
+        groups = {
+            "data": {"source": self.data, **_DATA},
+            "model": self.model,
+            "train": {**_TRAIN, **self.train},
+            "evaluate": self.evaluate,
+        }
+        return copy.deepcopy({"seed": 0, **groups})
+
+    def resolve(self, changes: Settings | None = None) -> Settings:
+        """The settings with `changes`, given as `{"train.steps": 100}`.
 
         **Raises:** `ValueError` for a key that does not exist (naming the nearest) or a value of another type.
         """
-        config = copy.deepcopy(self.config)
-        known = dict(_flatten(config))
+        settings = self.settings
+        known = dict(flatten(settings))
         for name, value in (changes or {}).items():
             if name not in known:
                 raise ValueError(unknown_name(f"setting of {self.name}", name, known))
             *groups, last = name.split(".")
-            node = config
+            node = settings
             for group in groups:
                 node = node[group]
             node[last] = _convert(name, value, known[name])
-        return config
+        return settings
 
-    def train(
+    def load(self, settings: Settings) -> Splits:
+        """The data that `settings` name, as examples of the recipe's space.
+
+        **Raises:** `ValueError` or `OSError`, naming file, row and column, if they cannot be read or do not fit.
+        """
+        splits = load(**settings["data"])
+        if self.space is Binary:
+            return require_binary(splits)
+        if self.space is Euclidean and not isinstance(splits.space, Euclidean):
+            return dataclasses.replace(
+                splits,
+                space=Euclidean(splits.space.shape),
+                **{part: getattr(splits, part).astype("float32") for part in ("train", "valid", "test")},
+            )
+        return splits
+
+    def start(self, splits: Splits, settings: Settings) -> tuple[PRNGKeyArray, AbstractModel, AbstractMethod]:
+        """What `lnz.fit` needs: its key, the model to start from, and the method."""
+        key_build, key_fit, _ = _keys(settings)
+        return key_fit, *self.build(key_build, splits, settings)
+
+    def fit(
         self,
         splits: Splits,
-        config: dict[str, Any],
+        settings: Settings,
+        *,
         progress: Callable[[dict[str, float | int]], None] | None = None,
+        pulse: Callable[[dict[str, float | int]], None] | None = None,
+        checkpoints: Checkpoints | None = None,
+        resume: bool = False,
     ) -> Fit:
-        """Build and fit; `config` is what `resolve` returned."""
-        key_build, key_fit, _ = _keys(config)
-        model, method = self.build(key_build, splits, config)
-        partition = self.evaluator(config)
+        """Build and train; `settings` are what `resolve` returned."""
+        key, model, method = self.start(splits, settings)
+        partition = self.validator(settings)
 
         def evaluator(key, model, valid):
             return evaluate(key, model, valid, partition=partition)
 
         return fit(
-            key_fit,
+            key,
             model,
             method,
             splits.train,
             valid=splits.valid,
             evaluator=evaluator,
             progress=progress,
-            **config["train"],
+            pulse=pulse,
+            checkpoints=checkpoints,
+            resume=resume,
+            **_fit_options(settings),
         )
 
-    def evaluate(self, model: AbstractModel, splits: Splits, config: dict[str, Any]) -> dict[str, LogLikelihood]:
-        """Test likelihoods: `{recipe name and suffix: LogLikelihood}`."""
-        *_, key = _keys(config)
+    def judge(self, model: AbstractModel, rows: Any, settings: Settings) -> dict[str, LogLikelihood]:
+        """Likelihoods of `rows`: `{recipe name and suffix: LogLikelihood}`."""
+        *_, key = _keys(settings)
         return {
-            f"{self.name}{suffix}": evaluate(key, model, splits.test, partition=partition)
-            for suffix, partition in self.partitions(config).items()
+            f"{self.name}{suffix}": evaluate(key, model, rows, partition=partition)
+            for suffix, partition in self.partitions(settings).items()
         }
 
+    def score(self, model: AbstractModel, rows: Any, settings: Settings) -> LogLikelihood:
+        """The likelihood of `rows` in the recipe's first way, which is its best."""
+        *_, key = _keys(settings)
+        return evaluate(key, model, rows, partition=next(iter(self.partitions(settings).values())))
 
-def _keys(config: dict[str, Any]) -> Key[Array, "3"]:
-    """For building, training and evaluating."""
-    return jr.split(jr.key(config["seed"]), 3)
+    def bracket_log_z(self, model: AbstractModel, settings: Settings) -> Bracket | None:
+        """log Z between a lower and an upper estimate, where the recipe has a way to both."""
+        methods = self.bracket(settings)
+        if methods is None or not isinstance(model, AbstractDensity):
+            return None
+        *_, key = _keys(settings)
+        return bracket(jr.fold_in(key, 1), model, *methods)
 
 
-def _flatten(config: dict[str, Any], prefix: str = ""):
-    for name, value in config.items():
+def flatten(settings: Settings, prefix: str = ""):
+    """`("train.steps", 100)` and so on."""
+    for name, value in settings.items():
         if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{name}.")
+            yield from flatten(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
+
+
+def _fit_options(settings: Settings) -> dict[str, Any]:
+    train = settings["train"]
+    for name in ("batch_size", "valid_every", "patience", "average"):
+        if train[name] < 0:
+            raise ValueError(f"`train.{name}` must not be negative; got {train[name]}. 0 turns it off.")
+    return {
+        "steps": train["steps"],
+        "batch_size": train["batch_size"] or None,
+        "keep": train["keep"],
+        "valid_every": train["valid_every"] or None,
+        "plateau": Plateau(train["patience"]) if train["patience"] else None,
+        "average": train["average"] or None,
+    }
+
+
+def _keys(settings: Settings) -> Key[Array, "3"]:
+    """For building, training and evaluating."""
+    return jr.split(jr.key(settings["seed"]), 3)
 
 
 def _convert(name: str, value: Any, default: Any) -> Any:
@@ -114,3 +196,9 @@ def _convert(name: str, value: Any, default: Any) -> Any:
         return kind(float(value)) if kind is int else kind(value)
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"`{name}` must be of type {kind.__name__}, such as {default!r}; got {value!r}.") from error
+
+
+def standardise(splits: Splits) -> tuple[Array, Array]:
+    """Mean and standard deviation of every column of the training rows, computed in float64."""
+    rows = splits.train[: 2**20].astype("float64")
+    return jnp.asarray(rows.mean(axis=0), "float32"), jnp.asarray(rows.std(axis=0), "float32")

@@ -1,0 +1,87 @@
+"""All public names. `lnz/__init__.py` reads them from here when they are first used."""
+
+from . import (
+    bayes as bayes,
+    bijections as bijections,
+    data as data,
+    distributions as distributions,
+    energy as energy,
+    flows as flows,
+    latent as latent,
+    methods as methods,
+    nets as nets,
+    normalizers as normalizers,
+    objectives as objectives,
+    recipes as recipes,
+    samplers as samplers,
+    testing as testing,
+)
+from ._algorithm import (
+    AbstractMethod as AbstractMethod,
+    AbstractObjective as AbstractObjective,
+    AbstractSampler as AbstractSampler,
+)
+from ._bijection import AbstractBijection as AbstractBijection, Transformed as Transformed
+from ._checkpoint import Checkpoints as Checkpoints, ResumeWarning as ResumeWarning
+from ._cite import cite as cite
+from ._density import (
+    AbstractBlockDensity as AbstractBlockDensity,
+    AbstractCollapsibleDensity as AbstractCollapsibleDensity,
+    AbstractDensity as AbstractDensity,
+    AbstractDistribution as AbstractDistribution,
+    AbstractExponentialFamily as AbstractExponentialFamily,
+    AbstractModel as AbstractModel,
+    AbstractNormalizer as AbstractNormalizer,
+    AbstractPath as AbstractPath,
+    GeometricPath as GeometricPath,
+    Interpolated as Interpolated,
+    ReversedPath as ReversedPath,
+)
+from ._estimate import (
+    Bracket as Bracket,
+    Estimate as Estimate,
+    LogLikelihood as LogLikelihood,
+    UnreliableEstimateWarning as UnreliableEstimateWarning,
+    log_mean_exp as log_mean_exp,
+    pareto_k as pareto_k,
+)
+from ._evaluate import (
+    Comparison as Comparison,
+    UnreliableSampleWarning as UnreliableSampleWarning,
+    bracket as bracket,
+    compare as compare,
+    evaluate as evaluate,
+    log_normalizer as log_normalizer,
+    sample as sample,
+)
+from ._fit import Fit as Fit, Plateau as Plateau, fit as fit
+from ._model import (
+    AbstractBayesianModel as AbstractBayesianModel,
+    AbstractConditionable as AbstractConditionable,
+    AbstractDataDependent as AbstractDataDependent,
+    AbstractEnergyModel as AbstractEnergyModel,
+    AbstractLatentEnergyModel as AbstractLatentEnergyModel,
+    AbstractLatentModel as AbstractLatentModel,
+    Frozen as Frozen,
+    Posterior as Posterior,
+    condition as condition,
+    trainable as trainable,
+)
+from ._model_file import load as load, save as save
+from ._register import register as register
+from ._space import (
+    AbstractSpace as AbstractSpace,
+    Binary as Binary,
+    Euclidean as Euclidean,
+    Grid as Grid,
+    Interval as Interval,
+)
+from .distributions import (
+    Bernoulli as Bernoulli,
+    Categorical as Categorical,
+    Mixture as Mixture,
+    MultivariateNormal as MultivariateNormal,
+    Normal as Normal,
+    Uniform as Uniform,
+)
+from .methods import EM as EM, Gradient as Gradient

@@ -1,0 +1,20 @@
+"""The folder for downloads, converted files and compiled programs."""
+
+import os
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """The folder named by the environment variable `LNZ_CACHE`, otherwise the usual one of the system.
+
+    All in it can be removed at any time, and is made again when it is needed.
+    """
+    if folder := os.environ.get("LNZ_CACHE"):
+        return Path(folder).expanduser().absolute()
+    try:
+        from platformdirs import user_cache_path
+    except ImportError as error:
+        raise ImportError(
+            'A cache folder without the environment variable LNZ_CACHE needs `pip install "lnz[app]"`.'
+        ) from error
+    return user_cache_path("lnz", appauthor=False)

@@ -1,0 +1,35 @@
+"""TensorBoard's event files, for those who watch training there."""
+
+from pathlib import Path
+
+
+class _Board:
+    def __init__(self, folder: Path):
+        from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportMissingImports]
+        from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportMissingImports]
+        from tensorboard.summary.writer.event_file_writer import (  # pyright: ignore[reportMissingImports]
+            EventFileWriter,
+        )
+
+        self._event, self._summary = Event, Summary
+        self._writer = EventFileWriter(str(folder / "tensorboard"))
+
+    def write(self, record: dict[str, int | float]) -> None:
+        """A record of `lnz.fit` as scalars in nats per example."""
+        import time
+
+        scalars = [(name, value) for name, value in record.items() if name not in ("step", "seconds")]
+        values = [self._summary.Value(tag=name, simple_value=value) for name, value in scalars]
+        event = self._event(step=int(record["step"]), wall_time=time.time(), summary=self._summary(value=values))
+        self._writer.add_event(event)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def open_tensorboard(folder: Path) -> _Board:
+    """**Raises:** `ImportError` if the extra is missing, naming it."""
+    try:
+        return _Board(folder)
+    except ImportError as error:
+        raise ImportError(f'`--tensorboard` needs `pip install "lnz[tensorboard]"` ({error}).') from error

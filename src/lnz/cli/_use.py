@@ -1,0 +1,130 @@
+"""What can be done with a trained run: evaluate, sample, score."""
+
+import dataclasses
+import io
+from pathlib import Path
+from typing import Any
+
+import jax.random as jr
+import numpy as np
+
+import lnz
+import lnz.recipes
+
+from .._atomic import write_atomically
+from .._run import Run, to_json, write_text
+from .._space import Binary
+from ..recipes import Recipe
+from ._compare import write_html
+from ._console import console, short_path
+from ._files import TABLES, check_ending, write_table
+from ._train import find_recipe, parse_changes
+
+_NUM_SHOWN = 10
+
+
+def evaluate(folder: Path, data: str | None, changes: list[str], out: Path | None) -> None:
+    """The command `lnz evaluate`: on the run's test split, whose rows are then replaced, or on other data."""
+    if out is not None:
+        check_ending(out, {".json": write_text})
+    run = Run.read(folder)
+    recipe, settings = _settings(run, changes)
+    if data is not None:
+        results = recipe.judge(run.model, _examples_for(run, data), settings)
+    else:
+        results = recipe.judge(run.model, recipe.load(settings).test, settings)
+        bracket = recipe.bracket_log_z(run.model, settings)
+        run = dataclasses.replace(run, settings=settings, rows=results, bracket=bracket)
+        run.write(folder)
+        write_html(folder / "report.html", {folder.resolve().name: run})
+    for name, result in results.items():
+        console().print(f"{name}: {result}", soft_wrap=True)
+        console().print(f"  {result.stats['protocol']}", soft_wrap=True)
+    if data is None and run.bracket is not None:
+        console().print(f"log Z: {run.bracket}", soft_wrap=True)
+    if out is not None:
+        content = {name: dataclasses.asdict(result) for name, result in results.items()}
+        write_text(out, to_json(content, indent=2) + "\n")
+        console().print(f"Wrote {short_path(out)}", soft_wrap=True)
+
+
+def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, changes: list[str]) -> None:
+    """The command `lnz score`."""
+    if out is not None:
+        check_ending(out, TABLES)
+    run = Run.read(folder)
+    recipe, settings = _settings(run, changes)
+    rows = _examples_for(run, data)
+    result = recipe.score(run.model, rows, settings)
+    order = np.argsort(result.per_example, kind="stable") if anomalous_first else np.arange(len(rows))
+    columns = {"row": order, "log_prob": result.per_example[order]}
+    if out is None:
+        kind = "most anomalous" if anomalous_first else "first"
+        console().print(f"The {min(_NUM_SHOWN, len(rows))} {kind} of {len(rows)} rows, log p in nats:")
+        for row, value in zip(columns["row"][:_NUM_SHOWN], columns["log_prob"], strict=False):
+            console().print(f"{row:>8}  {value:.4f}")
+    else:
+        write_table(out, columns)
+        console().print(f"Wrote log p (nats) of {len(rows)} rows to {short_path(out)}", soft_wrap=True)
+    console().print(f"mean: {result}", soft_wrap=True)
+
+
+def sample(folder: Path, num: int, out: Path, num_steps: int, seed: int) -> None:
+    """The command `lnz sample`."""
+    writers = {".npy": _npy, ".png": _png, **TABLES}
+    check_ending(out, writers)
+    run = Run.read(folder)
+    if out.suffix == ".png" and run.examples.image_shape is None:
+        raise ValueError(f"`--out {out}`: the examples of {str(folder)!r} are no pictures; try .csv.")
+    draws = np.asarray(lnz.sample(jr.key(seed), run.model, num, num_steps=num_steps))
+    if isinstance(run.model.space, Binary):
+        draws = draws.astype(np.uint8)
+    if out.suffix in TABLES:
+        names = run.examples.columns or tuple(str(i) for i in range(draws.shape[1]))
+        write_table(out, {name: draws[:, i] for i, name in enumerate(names)})
+    else:
+        write_atomically(out, writers[out.suffix](run, draws))
+    console().print(f"Wrote {num} samples to {short_path(out)}", soft_wrap=True)
+
+
+def _settings(run: Run, changes: list[str]) -> tuple[Recipe, dict[str, Any]]:
+    """Settings of the run, of which only those of the evaluation may be changed now."""
+    recipe, wanted = find_recipe(run.recipe), parse_changes(changes)
+    for name in wanted:
+        if not name.startswith("evaluate."):
+            raise ValueError(f"`--set {name}`: the model is trained; only settings of `evaluate` can be changed now.")
+    return recipe, recipe.resolve({**dict(lnz.recipes.flatten(run.settings)), **wanted})
+
+
+def _examples_for(run: Run, data: str) -> np.ndarray:
+    """All rows of a file, or the test split of a named set, made as the run's training data were."""
+    chosen = run.settings["data"]
+    if data in lnz.data.names():
+        return find_recipe(run.recipe).load({**run.settings, "data": {**chosen, "source": data}}).test
+    rows = lnz.data.read_rows(
+        data,
+        columns=run.examples.columns,
+        binarize=chosen["binarize"],
+        threshold=chosen["threshold"],
+        seed=chosen["seed"],
+    )
+    return np.asarray(run.model.space.check_data(rows.array, str(data)))
+
+
+def _npy(run: Run, draws: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, draws)
+    return buffer.getvalue()
+
+
+def _png(run: Run, draws: np.ndarray) -> bytes:
+    from ..plots import image_grid
+
+    buffer = io.BytesIO()
+    assert run.examples.image_shape is not None
+    image_grid(draws, run.examples.image_shape, high=_full_scale(run)).savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _full_scale(run: Run) -> float:
+    return float(max(max(map(max, rows), default=1.0) for rows in run.examples.values.values()))

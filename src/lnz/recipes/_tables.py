@@ -1,0 +1,70 @@
+"""Two densities of continuous tables, fitted to standardised columns and stated in the units of the file."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+
+from .. import objectives
+from .._bijection import Transformed
+from .._model import trainable
+from .._space import Euclidean
+from ..bijections import Affine
+from ..distributions import Mixture, MultivariateNormal, Normal
+from ..methods import Gradient
+from ._recipe import Recipe, standardise
+
+
+def _build_normal(key, splits, settings):
+    (num,) = splits.space.shape
+    return _in_units_of(splits, MultivariateNormal(jnp.zeros(num), jnp.eye(num))), _climb(settings)
+
+
+def _build_mixture(key, splits, settings):
+    num_components, scale = settings["model"]["num_components"], settings["model"]["start_scale"]
+    loc, sd = standardise(splits)
+    rows = jr.choice(key, len(splits.train), (num_components,), replace=False)
+    starts = (jnp.asarray(splits.train[rows], "float32") - loc) / sd
+    components = Normal(starts, jnp.full_like(starts, scale))
+    return _in_units_of(splits, Mixture(jnp.zeros(num_components), components)), _climb(settings)
+
+
+def _in_units_of(splits, base):
+    """`x = sd z + mean` with z from `base`: a density of x in the file's units."""
+    return Transformed(base, Affine(*standardise(splits)))
+
+
+def _climb(settings):
+    """Maximum likelihood by Adam, with a learning rate that falls to zero; the standardisation stays as it is."""
+    rate = optax.cosine_decay_schedule(settings["model"]["learning_rate"], settings["train"]["steps"])
+    return Gradient(objectives.MaximumLikelihood(), optax.adam(rate), _all_but_standardisation)
+
+
+def _all_but_standardisation(model):
+    return eqx.tree_at(lambda m: m.bijection, trainable(model), replace_fn=_all_false)
+
+
+def _all_false(tree):
+    return jax.tree.map(lambda _: False, tree)
+
+
+normal = Recipe(
+    name="normal",
+    title="Normal distribution with a full covariance by maximum likelihood",
+    data="two_moons",
+    space=Euclidean,
+    build=_build_normal,
+    model={"learning_rate": 0.02},
+    train={"steps": 2000, "batch_size": 0},
+)
+
+mixture_of_normals = Recipe(
+    name="mixture_of_normals",
+    title="Mixture of diagonal normals by maximum likelihood",
+    data="two_moons",
+    space=Euclidean,
+    build=_build_mixture,
+    model={"num_components": 20, "start_scale": 0.5, "learning_rate": 0.02},
+    train={"steps": 3000, "batch_size": 0, "keep": "best"},
+)
