@@ -1,6 +1,7 @@
 """Named data sets: fixed splits, legal examples, and help with names."""
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ SIZES = {
     "shifter": (2000, 500, 500),
 }
 NAMES = sorted(SIZES)
+PUBLIC = ["binary_mnist", "caltech_silhouettes", "faces", "frey", "mnist", "omniglot_small"]
 
 
 def parts_of(splits):
@@ -106,4 +108,71 @@ def test_unknown_names(name, near):
         lnz.data.load(name)
     if near:
         assert f"Did you mean '{near}'?" in str(error.value)
-    assert str(error.value).endswith("Known: bars_and_stripes, binary_digits, digits, shifter.")
+    assert str(error.value).endswith(f"Known: {', '.join(lnz.data.names())}.")
+
+
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [("shiftr.csv", "shifter"), ("./digit", "digits"), (Path("mnst"), "mnist"), ("~/frey/x.npz", "bars_and_stripes")],
+)
+def test_files_that_do_not_exist(path, near):
+    with pytest.raises(FileNotFoundError, match=f"There is no file .*'{near}' is the nearest"):
+        lnz.data.load(path)
+    with pytest.raises(FileNotFoundError, match="There is no file"):
+        lnz.data.read_rows(Path(path))
+
+
+def test_names_have_no_rows_to_read():
+    with pytest.raises(ValueError, match=r"`read_rows` reads files: for 'digits' take a part of `lnz.data.load"):
+        lnz.data.read_rows("digits")
+
+
+def test_a_file_with_a_similar_name_is_named(tmp_path):
+    (tmp_path / "my digits.csv").touch()
+    with pytest.raises(FileNotFoundError, match=r"There is no file '.*mydigits.csv', but '.*my digits.csv'"):
+        lnz.data.load(tmp_path / "mydigits.csv")
+
+
+@pytest.mark.parametrize("source", [3, None, b"digits", ["digits"]])
+def test_what_is_neither_name_nor_path(untyped, source):
+    with pytest.raises(TypeError, match="needs the name of a data set, such as 'digits', or the path of a file; got"):
+        lnz.data.load(source)
+
+
+@pytest.mark.parametrize("source", ["", "a\0b", "a\0b.csv", "x" * 5000])
+def test_odd_names_are_unknown(source):
+    with pytest.raises((ValueError, FileNotFoundError), match=r"Unknown data set|There is no file"):
+        lnz.data.load(source)
+
+
+def test_every_name_is_described():
+    assert lnz.data.names() == sorted([*NAMES, *PUBLIC])
+    for name in lnz.data.names():
+        line = lnz.data.describe(name)
+        assert line
+        assert "\n" not in line
+        assert ("LNZ_DATA" in line) == (name in PUBLIC)
+    with pytest.raises(ValueError, match="Did you mean 'mnist'"):
+        lnz.data.describe("mnis")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"binarize": "treshold"}, r"`load\(binarize=...\)` must be one of 'none', 'sample', 'threshold'; got 'tresh"),
+        ({"missing": "drop"}, r"`load\(missing=...\)` must be one of 'error'; got 'drop'"),
+        ({"threshold": 0.0}, r"`load\(threshold=...\)` must be more than 0 and at most 1; got 0.0"),
+        ({"threshold": float("nan")}, r"`load\(threshold=...\)` must be more than 0"),
+        ({"valid_fraction": 0.0}, r"`load\(valid_fraction=...\)` must be more than 0 and less than 1; got 0.0"),
+        ({"test_fraction": 1.0}, r"`load\(test_fraction=...\)` must be more than 0 and less than 1; got 1.0"),
+        ({"test_fraction": "a"}, r"`load\(test_fraction=...\)` must be more than 0 and less than 1; got 'a'"),
+        ({"valid_fraction": 0.5, "test_fraction": 0.5}, r"must leave rows to train on; got 0.5 and 0.5"),
+        ({"seed": -1}, r"`load\(seed=...\)` must be a whole number from 0 to 4294967295; got -1"),
+        ({"seed": True}, r"`load\(seed=...\)` must be a whole number"),
+        ({"resident_limit": 1.5}, r"`load\(resident_limit=...\)` must be a whole number"),
+        ({"valid_fraction": 0.2}, r"`load\('digits'\)` has a split of its own: leave out `valid_fraction`"),
+    ],
+)
+def test_options_say_what_is_wrong(untyped, options, words):
+    with pytest.raises(ValueError, match=words):
+        lnz.data.load("digits", **options)

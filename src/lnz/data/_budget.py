@@ -1,0 +1,65 @@
+"""Decompression that stops at what no honest data file needs."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+from ._checks import Refusal
+
+MAX_DECODED = 4 * 2**30
+MAX_RATIO = 200
+FREE_BYTES = 64 * 2**20  # pictures of nothing compress better than any ratio: small files are never refused
+
+
+class Budget:
+    """How much a compressed file may still expand: counted while reading, since headers may lie."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.packed = path.stat().st_size
+        self.spent = 0
+
+    def spend(self, num_bytes: int) -> None:
+        """Count bytes that were, or are about to be, decoded.
+
+        **Raises:** `ValueError` beyond 4 GiB, or beyond 64 MiB at more than 200 times the size of the file.
+        """
+        self.spent += num_bytes
+        if self.spent > MAX_DECODED:
+            raise Refusal(
+                f"`{self.path}` expands to more than {MAX_DECODED >> 30} GiB: unpack it and load what is inside."
+            )
+        if self.spent > FREE_BYTES and self.spent > MAX_RATIO * self.packed:
+            raise Refusal(
+                f"`{self.path}` expands to more than {MAX_RATIO} times its size, as data do not: "
+                "unpack it yourself if you trust it."
+            )
+
+
+class Metered(io.RawIOBase):
+    """A stream whose bytes are counted against a budget as they are decoded."""
+
+    def __init__(self, stream: Any, budget: Budget):
+        self._stream, self._budget = stream, budget
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        view = memoryview(buffer).cast("B")
+        part = self._stream.read(min(len(view), 2**20))
+        self._budget.spend(len(part))
+        view[: len(part)] = part
+        return len(part)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+def read_up_to(stream: Any, num_bytes: int) -> bytearray:
+    """`num_bytes` bytes, or fewer where the stream ends before."""
+    content = bytearray()  # grows with what is really there, whatever a header promises
+    while len(content) < num_bytes and (part := stream.read(min(num_bytes - len(content), 2**20))):
+        content += part
+    return content

@@ -1,0 +1,29 @@
+"""What readers hand over: the arrays of a file, before anything is decided about them."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+PARTS = ("train", "valid", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """The arrays of a file by part, as they were stored, `[n, ...]`.
+
+    A file with a single array has it under `"train"`. `labels` has the same keys where there are labels.
+    `notes` are words for the protocol. Arrays that are mapped from disk were checked, and are stored as they stay.
+    """
+
+    path: Path
+    arrays: dict[str, np.ndarray]
+    labels: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    label_names: tuple[str, ...] | None = None
+    columns: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+    is_mapped: bool = False
+
+    def where(self, part: str) -> str:
+        """How messages call an array."""
+        return f"`{self.path}`" + (f" (part `{part}`)" if len(self.arrays) > 1 else "")

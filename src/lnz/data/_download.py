@@ -1,0 +1,47 @@
+"""Downloads with a checksum into the cache folder."""
+
+import logging
+from pathlib import Path
+
+from ._cache import cache_folder
+from ._checks import missing_extra
+
+_SECONDS = 30  # without an answer
+
+
+def fetch(name: str, file_name: str, url: str, sha256: str) -> Path:
+    """The path of a downloaded file, fetched on the first call.
+
+    **Raises:** `OSError` if it cannot be fetched, or is not the file that it should be; it says where to put a copy.
+    """
+    folder = cache_folder()
+    try:
+        import pooch
+    except ImportError as error:
+        raise ImportError(missing_extra(f"Downloading `{name}`")) from error
+    by_hand = f"put {file_name} into `{folder}` by hand, or set LNZ_DATA to a folder that has it"
+    logger = pooch.get_logger()
+    level = logger.level
+    logger.setLevel(logging.WARNING)  # pooch tells the address and the path of every download
+    try:
+        found = pooch.retrieve(
+            url,
+            f"sha256:{sha256}",
+            file_name,
+            folder,
+            downloader=pooch.HTTPDownloader(timeout=_SECONDS),  # pyright: ignore[reportArgumentType]
+        )
+    except ValueError as error:  # pooch's word for a wrong checksum
+        raise OSError(
+            f"What came from {url} for `{name}` is not the file that is meant (its SHA-256 is not {sha256[:16]}...): "
+            f"try again later, or {by_hand}."
+        ) from error
+    except OSError as error:  # among them all that requests raises
+        raise OSError(f"`{name}` cannot be downloaded from {url} ({_cause(error)}): {by_hand}.") from error
+    finally:
+        logger.setLevel(level)
+    return Path(found)
+
+
+def _cause(error: BaseException) -> str:
+    return " ".join(str(error).split())[:150] or type(error).__name__

@@ -1,0 +1,103 @@
+"""The user's own files: which reader, and what the run can record about them."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ._checks import Refusal, blocks
+from ._contents import Contents
+from ._csv import open_csv
+from ._idx import read_idx
+from ._images import read_folder, read_image_zip
+from ._large import map_table
+from ._npy import open_npy, read_npz
+from ._options import Options
+from ._parquet import open_parquet
+from ._prepare import split, typed_rows
+from ._splits import Rows, Splits
+from ._table import Table
+
+_TABLES: dict[str, Callable[[Path, tuple[str, ...] | None], Table]] = {
+    ".npy": lambda path, columns: _open_npy_table(path),
+    ".csv": open_csv,
+    ".csv.gz": open_csv,
+    ".tsv": open_csv,
+    ".tsv.gz": open_csv,
+    ".parquet": open_parquet,
+}
+_READERS: dict[str, Callable[[Path], Contents]] = {
+    ".npz": read_npz,
+    ".idx": read_idx,
+    ".idx.gz": read_idx,
+    "-ubyte": read_idx,
+    "-ubyte.gz": read_idx,
+    ".zip": read_image_zip,
+}
+ENDINGS = (*_TABLES, *_READERS)
+
+
+def ending_of(path: Path) -> str:
+    """The known ending of a name, or `""`."""
+    name = path.name.lower()
+    return next((ending for ending in sorted(ENDINGS, key=len, reverse=True) if name.endswith(ending)), "")
+
+
+def load_file(path: Path, options: Options) -> Splits:
+    """A file as three parts; `lnz.data.load` says how."""
+    return dataclasses.replace(split(read_file(path, options), options), source_digest=digest_of(path))
+
+
+def read_file(path: Path, options: Options, columns: tuple[str, ...] | None = None) -> Contents:
+    """The arrays of a file or folder."""
+    if path.is_dir():
+        return read_folder(path)
+    if not path.is_file():
+        raise Refusal(f"`{path}` is no regular file: give a file or a folder of images.")
+    ending = ending_of(path)
+    if ending in _READERS:
+        return _READERS[ending](path)
+    if ending not in _TABLES:
+        raise Refusal(f"`{path}` has an unknown ending: expected are {', '.join(ENDINGS)}, or a folder of images.")
+    table = _TABLES[ending](path, columns)
+    x = table.resident(options.resident_limit)
+    if x is not None:
+        return Contents(path, {"train": x}, columns=table.columns, notes=table.notes)
+    x, notes = map_table(table, options)
+    return Contents(path, {"train": x}, columns=table.columns, notes=table.notes + notes, is_mapped=True)
+
+
+def _open_npy_table(path: Path) -> Table:
+    whole = open_npy(path)
+
+    def read() -> Iterator[np.ndarray]:
+        for _, block in blocks(whole):
+            yield np.array(block)
+
+    return Table(path, read, whole.dtype, num_bytes=whole.nbytes, whole=whole)
+
+
+def rows_of(path: Path, columns: tuple[str, ...] | None, options: Options) -> Rows:
+    """All rows of a file, in the order train, valid, test where it has parts."""
+    contents = read_file(path, options, columns)
+    typed = typed_rows(contents)
+    arrays = list(typed.rows.values())
+    array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    if columns is not None and contents.columns is None and array.shape[1] != len(columns):
+        raise Refusal(f"`{path}` has {array.shape[1]} columns without names, but {len(columns)} were asked for.")
+    return Rows(array, contents.columns or columns, typed.image_shape)
+
+
+def digest_of(path: Path) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of a file, or of the names and contents of a folder."""
+    digest = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    for file in files:
+        if file != path:
+            digest.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0".encode())
+        with open(file, "rb") as stream:
+            while block := stream.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()[:16]

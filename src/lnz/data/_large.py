@@ -1,0 +1,109 @@
+"""Tables larger than memory: mapped from disk as they are, or converted once into a file that can be."""
+
+import dataclasses
+import hashlib
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from .._atomic import atomic_file
+from .._space import AbstractSpace, Binary, Categorical, Euclidean
+from ._binarize import full_scale, in_words, random_of, to_bits
+from ._cache import cache_folder
+from ._checks import Refusal, check_finite
+from ._npy import open_npy
+from ._options import Options
+from ._rows import are_bits, store, stored_dtype, within
+from ._table import Table
+
+
+def map_table(table: Table, options: Options) -> tuple[np.ndarray, tuple[str, ...]]:
+    """A read-only memory map of all rows, checked and stored as the table would be in memory, `[n, *row_shape]`.
+
+    A converted file is keyed by path, size and time of the table, and by what was asked for. Words say what was done.
+    """
+    plain = dataclasses.replace(options, binarize="none")
+    target, plain_target = _target(table, options), _target(table, plain)
+    to_words = (in_words(255 if table.dtype == np.uint8 else 1, options),) if target != plain_target else ()
+    if target.exists():
+        return open_npy(target), to_words
+    if plain_target.exists() and within([x := open_npy(plain_target)], are_bits):
+        return x, ()
+    space, shape = _survey(table)
+    if isinstance(space, Binary):
+        target, options, to_words = plain_target, plain, ()
+    dtype = np.dtype(np.uint8) if to_words else stored_dtype(space, table.dtype)
+    whole = table.whole
+    if whole is not None and whole.dtype == dtype and whole.flags.c_contiguous and not to_words:
+        return whole, ()
+    _write(target, table, space, shape, dtype, options)
+    return open_npy(target), to_words
+
+
+def _target(table: Table, options: Options) -> Path:
+    path, state = table.path, table.path.stat()
+    wanted = (options.binarize, options.threshold, options.seed) if options.binarize != "none" else ()
+    key = (
+        1,
+        str(path.absolute()),
+        state.st_size,
+        state.st_mtime_ns,
+        table.columns,
+        wanted,
+        str(jnp.result_type(float)),
+    )
+    digest = hashlib.sha256(repr(key).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    stem = re.sub(r"[^A-Za-z0-9_-]", "_", path.name)[:40]
+    return cache_folder() / "tables" / f"{stem}-{digest}.npy"
+
+
+def _survey(table: Table) -> tuple[AbstractSpace, tuple[int, ...]]:
+    """Go through all rows once, check them, and find the space of their values and the shape of the whole."""
+    num_rows, all_bits, row_shape = 0, True, (0,)
+    for rows, block in _flat(table):
+        check_finite(rows, f"`{table.path}`", table.columns, num_rows)
+        all_bits = all_bits and bool(are_bits(rows).all())
+        num_rows, row_shape = num_rows + len(rows), block.shape[1:]
+    if num_rows == 0:
+        raise Refusal(f"`{table.path}` has no rows of data: at least one is needed.")
+    num_columns = int(np.prod(row_shape))
+    if all_bits:
+        space = Binary(num_columns)
+    else:
+        space = Categorical(num_columns, 256) if table.dtype == np.uint8 else Euclidean(num_columns)
+    return space, (num_rows, *row_shape)
+
+
+def _flat(table: Table) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for block in table.read():
+        yield block.reshape(len(block), -1), block
+
+
+def _write(
+    target: Path, table: Table, space: AbstractSpace, shape: tuple[int, ...], dtype: np.dtype, options: Options
+) -> None:
+    where, first_row = f"`{table.path}`", 0
+    target.parent.mkdir(parents=True, exist_ok=True)
+    needed = int(np.prod(shape)) * dtype.itemsize
+    free = shutil.disk_usage(target.parent).free
+    if needed > free:
+        raise OSError(
+            f"{where} needs {needed / 2**30:.1f} GiB in `{target.parent}`, where {free / 2**30:.1f} GiB are free: "
+            "set LNZ_CACHE to a folder on a larger disk."
+        )
+    random = random_of(options)
+    with atomic_file(target) as file:
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for rows, _ in _flat(table):
+            stored = store(rows, stored_dtype(space, rows.dtype), where, table.columns, first_row)
+            if options.binarize != "none":
+                stored = to_bits(stored, full_scale(space), options, random, where, table.columns, first_row)
+            file.write(np.ascontiguousarray(stored).data)
+            first_row += len(rows)
+        if first_row != shape[0]:
+            raise Refusal(f"{where} changed while it was read: load it again.")

@@ -1,0 +1,120 @@
+"""From the arrays of a file to three parts of a space."""
+
+import dataclasses
+
+import numpy as np
+
+from .._space import AbstractSpace, Binary, Euclidean
+from ._binarize import full_scale, in_words, random_of, to_bits
+from ._checks import Refusal, check_finite, check_kind, check_varies
+from ._contents import PARTS, Contents
+from ._options import Options
+from ._rows import are_unit, infer_space, layout, store, stored_dtype, within
+from ._splits import Splits, shuffled
+
+MAX_HELD_OUT = 10_000  # rows of a mapped file for each of valid and test, which are copied to memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Typed:
+    """Rows of all parts in their space."""
+
+    space: AbstractSpace
+    rows: dict[str, np.ndarray]
+    image_shape: tuple[int, int] | None
+    notes: tuple[str, ...]
+
+
+def typed_rows(contents: Contents) -> Typed:
+    """Check, flatten and store the arrays of a file."""
+    path, columns = f"`{contents.path}`", contents.columns
+    first = contents.arrays["train"]
+    rows: dict[str, np.ndarray] = {}
+    for part, x in contents.arrays.items():
+        where = contents.where(part)
+        check_kind(x.shape, x.dtype, where)
+        if x.shape[1:] != first.shape[1:]:
+            raise Refusal(f"{where} has examples of shape {x.shape[1:]}, but those of `train` have {first.shape[1:]}.")
+        rows[part] = x.reshape(len(x), -1)
+        if not contents.is_mapped:
+            check_finite(rows[part], where, columns)
+    arrays = list(rows.values())
+    image_shape, notes = layout(first.shape, first.dtype, lambda: within(arrays, are_unit), path)
+    space = infer_space(arrays, path)
+    if not contents.is_mapped:
+        dtype = stored_dtype(space, np.result_type(*arrays))
+        rows = {part: store(x, dtype, contents.where(part), columns) for part, x in rows.items()}
+    return Typed(space, rows, image_shape, contents.notes + notes)
+
+
+def split(contents: Contents, options: Options) -> Splits:
+    """Rows of a file in three parts, as bits if that was asked for, with words on all that was done."""
+    typed = typed_rows(contents)
+    if options.binarize != "none" and not isinstance(typed.space, Binary):
+        typed = _as_bits(typed, contents, options)
+    name, num, shape = contents.path.name, sum(map(len, typed.rows.values())), typed.image_shape
+    parts, labels, how = (_contiguous if contents.is_mapped else _completed)(typed.rows, contents, options)
+    train, valid, test = (parts[part] for part in PARTS)
+    if isinstance(typed.space, Euclidean):
+        check_varies(train, contents.where("train"), contents.columns)
+    what = f"images of {shape[0]} x {shape[1]}" if shape else f"rows of {typed.space.num_dimensions} columns"
+    sizes = f"{len(train)} train / {len(valid)} valid / {len(test)} test"
+    protocol = ", ".join([f"{name}: {num} {what}", f"{how}: {sizes}", *typed.notes])
+    triple = (labels["train"], labels["valid"], labels["test"]) if labels else None
+    splits = Splits(name, typed.space, train, valid, test, shape, protocol, triple)
+    return dataclasses.replace(splits, label_names=contents.label_names, columns=contents.columns)
+
+
+def _as_bits(typed: Typed, contents: Contents, options: Options) -> Typed:
+    scale, random = full_scale(typed.space), random_of(options)
+    rows = {
+        part: to_bits(x, scale, options, random, contents.where(part), contents.columns)
+        for part, x in typed.rows.items()
+    }
+    return Typed(Binary(typed.space.shape), rows, typed.image_shape, (*typed.notes, in_words(scale, options)))
+
+
+_Parts = tuple[dict[str, np.ndarray], dict[str, np.ndarray], str]
+
+
+def _completed(rows: dict[str, np.ndarray], contents: Contents, options: Options) -> _Parts:
+    """Split the parts that a file lacks off its training part."""
+    missing = [part for part in PARTS if part not in rows]
+    labels = dict(contents.labels)
+    if not missing:
+        return rows, labels, "split as in the file"
+    num_valid, num_test = _sizes(len(rows["train"]), missing, contents, options)
+    order: dict[str, np.ndarray] = dict(
+        zip(PARTS, shuffled(len(rows["train"]), num_valid, num_test, options.seed), strict=True)
+    )
+    result = dict(rows) | {part: rows["train"][order[part]] for part in ("train", *missing)}
+    if labels:
+        labels |= {part: contents.labels["train"][order[part]] for part in ("train", *missing)}
+    if len(missing) == 2:
+        return result, labels, f"shuffled and split with seed {options.seed}"
+    return result, labels, f"{missing[0]} split off train with seed {options.seed}, the rest as in the file"
+
+
+def _contiguous(rows: dict[str, np.ndarray], contents: Contents, options: Options) -> _Parts:
+    """Views and copies of blocks of a mapped file, which is not shuffled."""
+    x = rows["train"]
+    num_valid, num_test = (min(n, MAX_HELD_OUT) for n in _sizes(len(x), ["valid", "test"], contents, options))
+    first_test = len(x) - num_test
+    first_valid = first_test - num_valid
+    parts = {
+        "train": x[:first_valid],
+        "valid": np.array(x[first_valid:first_test]),
+        "test": np.array(x[first_test:]),
+    }
+    return parts, {}, "mapped from disk, rows not shuffled before the split, valid and test are its last rows"
+
+
+def _sizes(num: int, missing: list[str], contents: Contents, options: Options) -> tuple[int, int]:
+    fractions = {"valid": options.valid_fraction, "test": options.test_fraction}
+    num_valid, num_test = (max(1, round(num * fractions[p])) if p in missing else 0 for p in ("valid", "test"))
+    if num_valid + num_test >= num:
+        raise Refusal(
+            f"{contents.where('train')} has {num} {'row' if num == 1 else 'rows'}, too few to train on "
+            f"beside {num_valid} for valid and {num_test} for test: use more rows or smaller fractions."
+        )
+    return num_valid, num_test

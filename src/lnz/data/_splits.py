@@ -1,0 +1,61 @@
+"""Examples in rows, whole or in three parts."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Shaped
+
+from .._space import AbstractSpace
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """A data set in three parts, `[n, *space.shape]` each, as they are stored (bits as bytes).
+
+    `image_shape` says how to show one example as a picture; `labels` holds class labels of the
+    three parts where there are any, and `label_names` what the labels 0, 1, ... are called; `columns` has
+    the names of the columns of a table; `protocol` says how the numbers were made, and `source_digest`
+    (the first 16 hexadecimal digits of the SHA-256 of the file) of what.
+
+    `train` of a file too large for memory is an `np.memmap` of rows in the order of the file.
+    """
+
+    name: str
+    space: AbstractSpace
+    train: Shaped[np.ndarray, "train ..."]
+    valid: Shaped[np.ndarray, "valid ..."]
+    test: Shaped[np.ndarray, "test ..."]
+    image_shape: tuple[int, ...] | None
+    protocol: str
+    labels: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    label_names: tuple[str, ...] | None = None
+    columns: tuple[str, ...] | None = None
+    source_digest: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """All examples of a file, in its order: `array` is `[n, d]`, stored as `Splits` stores them.
+
+    `columns` has the names of the columns of a table, `image_shape` the shape of pictures.
+    """
+
+    array: Shaped[np.ndarray, "n d"]
+    columns: tuple[str, ...] | None
+    image_shape: tuple[int, ...] | None
+
+
+def shuffled(num: int, num_valid: int, num_test: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row numbers of train, valid and test, the same on every machine."""
+    # RandomState, whose stream is frozen for all versions of NumPy; Generator's is not.
+    order = np.random.RandomState(seed).permutation(num)
+    test, valid, train = np.split(order, [num_test, num_test + num_valid])
+    return train, valid, test
+
+
+def split_shuffled(splits: Splits, num_valid: int, num_test: int, labels: np.ndarray | None = None) -> Splits:
+    """A set whose examples are all in `train`, shuffled with seed 0 and cut into three parts."""
+    order = shuffled(len(splits.train), num_valid, num_test, 0)
+    train, valid, test = (splits.train[rows] for rows in order)
+    parts = None if labels is None else (labels[order[0]], labels[order[1]], labels[order[2]])
+    return dataclasses.replace(splits, train=train, valid=valid, test=test, labels=parts)

@@ -1,0 +1,131 @@
+"""Grey values to bits: exact thresholds, honest draws, and the demand for bits."""
+
+import re
+
+import numpy as np
+import pytest
+from writers import csv_text, parts_of, pictures, sorted_rows, table, together, write, write_npy, write_npz
+
+import lnz
+
+
+def test_threshold_of_bytes(tmp_path):
+    x = np.array([[0, 127, 128, 255], [1, 126, 129, 254]] * 5, np.uint8)
+    path = write_npy(tmp_path / "x.npy", x)
+    splits = lnz.data.load(path, binarize="threshold")
+    assert splits.space == lnz.Binary(4)
+    assert splits.train.dtype == np.uint8
+    np.testing.assert_array_equal(together(splits), np.tile([0, 0, 1, 1], (10, 1)))
+    assert splits.protocol.endswith("7 train / 1 valid / 2 test, binary where the value is at least 127.5 (0.5 of 255)")
+    np.testing.assert_array_equal(
+        together(lnz.data.load(path, binarize="threshold", threshold=1.0)),
+        sorted_rows((x == 255).astype(np.uint8)),
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_threshold_of_floats(tmp_path, dtype):
+    x = np.array([[0, 0.69, 0.7, 1], [0.1, 0.5, 0.7000001, 0.9]] * 5, dtype)
+    splits = lnz.data.load(write_npy(tmp_path / "x.npy", x), binarize="threshold", threshold=0.7)
+    # A value of exactly 0.7 counts, although neither precision holds 0.7 exactly.
+    np.testing.assert_array_equal(together(splits), np.tile([0, 0, 1, 1], (10, 1)))
+    assert "binary where the value is at least 0.7" in splits.protocol
+
+
+def test_image_shape_and_labels_stay(tmp_path):
+    path = write_npz(tmp_path / "x.npz", x=pictures(), y=np.arange(20))
+    grey, binary = lnz.data.load(path), lnz.data.load(path, binarize="threshold")
+    assert binary.image_shape == grey.image_shape == (5, 4)
+    for before, after, y, same in zip(parts_of(grey), parts_of(binary), grey.labels, binary.labels, strict=True):
+        np.testing.assert_array_equal(after, before >= 128)
+        np.testing.assert_array_equal(y, same)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float32"])
+def test_draws_have_the_right_mean(tmp_path, kind):
+    values = np.array([0, 1, 64, 128, 200, 255], np.uint8)
+    x = np.tile(values, (20_000, 1))
+    x = x if kind == "uint8" else (x / np.float32(255)).astype(np.float32)
+    path = write_npy(tmp_path / "x.npy", x)
+    splits = lnz.data.load(path, binarize="sample", seed=5)
+    bits = np.concatenate(parts_of(splits))
+    p = values / 255
+    assert set(np.unique(bits)) == {0, 1}
+    # Five standard errors for four columns and two kinds; the seed is fixed: a change of the stream would fail
+    # with chance 5e-6. The first and last columns are never and always set.
+    bound = 5 * np.sqrt(p * (1 - p) / len(x))
+    assert (np.abs(bits.mean(axis=0) - p) <= bound).all()
+    # Columns are drawn apart from each other: their correlation is zero within five standard errors, 1e-6 by chance.
+    assert abs(np.corrcoef(bits[:, 3], bits[:, 4])[0, 1]) < 5 / np.sqrt(len(x))
+    scale = "value / 255" if kind == "uint8" else "the value"
+    assert f"bits drawn once with probability {scale} (seed 5)" in splits.protocol
+
+
+def test_draws_are_those_of_the_seed(tmp_path):
+    x = pictures(30, 4, 4).reshape(30, 16)
+    path = write_npy(tmp_path / "x.npy", x)
+    splits = lnz.data.load(path, binarize="sample", seed=7)
+    bits = np.random.RandomState([7, 1]).random_sample(x.shape) < x / 255
+    order = np.random.RandomState(7).permutation(30)
+    np.testing.assert_array_equal(splits.test, bits[order[:6]])
+    np.testing.assert_array_equal(splits.train, bits[order[9:]])
+    other = lnz.data.load(path, binarize="sample", seed=8)
+    assert not np.array_equal(together(splits), together(other))
+
+
+def test_bits_stay_as_they_are(tmp_path):
+    x = np.random.RandomState(0).randint(0, 2, (20, 5))
+    path = write_npy(tmp_path / "x.npy", x)
+    plain = lnz.data.load(path)
+    for how in ("threshold", "sample"):
+        splits = lnz.data.load(path, binarize=how)
+        np.testing.assert_array_equal(splits.train, plain.train)
+        assert splits.protocol == plain.protocol
+    assert lnz.data.load("shifter", binarize="sample") is lnz.data.load("shifter")
+
+
+@pytest.mark.parametrize("how", ["threshold", "sample"])
+@pytest.mark.parametrize("value", [1.5, -0.25, 255.0])
+def test_floats_outside_of_the_scale(tmp_path, how, value):
+    x = np.random.RandomState(0).rand(20, 3)
+    x[11, 2] = value
+    path = write(tmp_path / "x.csv", csv_text(x, "abc"))
+    words = rf'x.csv` has the value {value} at row 11, column 2 \("c"\), but floats must lie between 0 and 1'
+    with pytest.raises(ValueError, match=words):
+        lnz.data.load(path, binarize=how)
+
+
+def test_named_sets_can_be_binarized():
+    grey, binary = lnz.data.load("digits"), lnz.data.load("digits", binarize="threshold")
+    for part, bits in zip(parts_of(binary), parts_of(lnz.data.load("binary_digits")), strict=True):
+        np.testing.assert_array_equal(part, bits)
+    assert binary.space == lnz.Binary(64)
+    assert "binary where the value is at least 8 (0.5 of 16)" in binary.protocol
+    drawn = lnz.data.load("digits", binarize="sample")
+    assert drawn.labels is grey.labels
+    # Five standard errors at the fixed seed, 6e-7 by chance.
+    p = np.concatenate(parts_of(grey)) / 16
+    bits = np.concatenate(parts_of(drawn))
+    assert abs(bits.mean() - p.mean()) < 5 * np.sqrt((p * (1 - p)).sum()) / p.size
+
+
+def test_require_binary_returns_bits():
+    splits = lnz.data.load("shifter")
+    assert lnz.data.require_binary(splits) is splits
+
+
+def test_require_binary_names_the_first_other_value(tmp_path):
+    x = np.zeros((10, 3), np.uint8)
+    x[6, 1] = 9
+    path = write_npz(tmp_path / "x.npz", train=x[:5], valid=x[5:7], test=x[7:])
+    with pytest.raises(ValueError, match=r"has the value 9 at row 1, column 1 of `valid`: try data.binarize=threshold"):
+        lnz.data.require_binary(lnz.data.load(path))
+
+
+def test_require_binary_names_the_column(tmp_path):
+    splits = lnz.data.load(write(tmp_path / "x.csv", csv_text(table(), ["a", "b c", "d"])))
+    words = re.escape(f'`x.csv` has the value {splits.train[0, 0]} at row 0, column 0 ("a") of `train`: try data.bina')
+    with pytest.raises(ValueError, match=words) as error:
+        lnz.data.require_binary(splits)
+    for spelling in ("data.binarize=sample", "--set data.binarize=threshold", 'load(..., binarize="threshold")'):
+        assert spelling in str(error.value)

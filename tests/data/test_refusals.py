@@ -1,0 +1,564 @@
+"""Every file that is refused, and the words that say why and where."""
+
+import builtins
+import gzip
+import io
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import textwrap
+import zipfile
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+from writers import (
+    columns_of,
+    csv_text,
+    idx_bytes,
+    image_bytes,
+    pictures,
+    table,
+    write,
+    write_folder,
+    write_gzip,
+    write_npy,
+    write_npz,
+    write_parquet,
+    write_zip,
+)
+
+import lnz
+
+
+def with_value(value, row=3, column=2):
+    x = table().astype(np.float64)
+    x[row, column] = value
+    return x
+
+
+def csv_with(row, text, names="abc"):
+    lines = csv_text(table(), names).splitlines()
+    lines[row + 1] = text
+    return "\n".join(lines) + "\n"
+
+
+def npy_bytes(x, **options):
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, np.asarray(x), **options)
+    return stream.getvalue()
+
+
+def npy_header(shape, descr="<f4"):
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": descr, "fortran_order": False, "shape": shape})
+    return stream.getvalue()
+
+
+def files(num=6, **changed):
+    """Pictures by name, some of them changed."""
+    return {f"{i}.png": image_bytes(picture) for i, picture in enumerate(pictures(num))} | changed
+
+
+def png_header(width, height):
+    """A PNG that claims a size and has nothing behind it."""
+    body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    head = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
+    return head + struct.pack(">I", 100) + b"IDAT"
+
+
+def cut(content, part=0.6):
+    return content[: int(len(content) * part)]
+
+
+def grey16():
+    return image_bytes(Image.fromarray(np.full((4, 4), 1000, np.uint16)))
+
+
+def clear():
+    return image_bytes(Image.fromarray(np.zeros((5, 4, 4), np.uint8), "RGBA"))
+
+
+def encrypted(folder):
+    path = write_zip(folder / "x.zip", files())
+    content = bytearray(path.read_bytes())
+    at = content.index(b"PK\x01\x02")
+    content[at + 8] |= 1
+    return write(path, bytes(content))
+
+
+def parquet_of(folder, **columns):
+    return write_parquet(folder / "x.parquet", **columns)
+
+
+def bytes_of(make):
+    """The content of a file that a writer makes."""
+
+    def content(folder):
+        return make(folder).read_bytes()
+
+    return content
+
+
+ANY = r"x\.\S+`"
+REFUSED = {
+    # Values.
+    "nan": (lambda d: write_npy(d / "x.npy", with_value(np.nan)), r"a missing value \(nan\) at row 3, column 2, but"),
+    "inf": (lambda d: write_npy(d / "x.npy", with_value(-np.inf)), r"an infinite value \(-inf\) at row 3, column 2"),
+    "nan in a part": (
+        lambda d: write_npz(d / "x.npz", train=table(), test=with_value(np.nan)),
+        r"x.npz` \(part `test`\) has a missing value \(nan\) at row 3, column 2",
+    ),
+    "csv empty cell": (
+        lambda d: write(d / "x.csv", csv_with(5, "1,,3")),
+        r'missing value .* at row 5, column 1 \("b"\)',
+    ),
+    "csv NaN": (lambda d: write(d / "x.csv", csv_with(5, "1,2,NaN")), r'missing value .* at row 5, column 2 \("c"\)'),
+    "csv NA": (lambda d: write(d / "x.csv", csv_with(0, "NA,2,3")), r'missing value .* at row 0, column 0 \("a"\)'),
+    "csv inf": (lambda d: write(d / "x.csv", csv_with(5, "1,inf,3")), r'infinite value .* at row 5, column 1 \("b"\)'),
+    "csv first row with an empty cell": (
+        lambda d: write(d / "x.csv", "1,,3\n" + csv_text(table())),
+        r'missing value .* at row 0, column 1 \("1"\)',
+    ),
+    "csv empty line": (
+        lambda d: write(d / "x.csv", "a\n1\n2\n\n3\n4\n"),
+        r"missing value .* at row 2",
+    ),
+    "parquet null": (
+        lambda d: parquet_of(d, a=[1.0, None, 3.0], b=[1, 2, 3]),
+        r'missing value .* at row 1, column 0 \("a"\)',
+    ),
+    "parquet null integer": (
+        lambda d: parquet_of(d, a=[1.0, 2.0, 3.0], b=[1, 2, None]),
+        r'missing value .* at row 2, column 1 \("b"\)',
+    ),
+    "parquet nan": (lambda d: parquet_of(d, a=[1.0, 2.0, np.nan]), r'missing value .* at row 2, column 0 \("a"\)'),
+    "overflow": (
+        lambda d: write_npy(d / "x.npy", with_value(1e300)),
+        r"the value 1e\+300 at row 3, column 2, too large for float32: rescale the column, or turn on `jax_enable_x64`",
+    ),
+    "constant": (
+        lambda d: write(d / "x.csv", csv_text(table() * [1, 0, 1], "abc")),
+        r'the same value -?0.0 in all 28 training rows of column 1 \("b"\), .* remove the column, add noise',
+    ),
+    "constant in train": (
+        lambda d: write_npz(d / "x.npz", train=table() * [1, 0, 1], valid=table(), test=table()),
+        r"\(part `train`\) has the same value 0.0 in all 40 training rows of column 1",
+    ),
+    "too small to tell apart": (lambda d: write_npy(d / "x.npy", table().astype("f8") * 1e-60), r"the same value"),
+    # Text and other kinds.
+    "csv text": (
+        lambda d: write(d / "x.csv", csv_with(5, "1,blue,3")),
+        r"the text 'blue' at row 5, column 1 \(\"b\"\), but numbers are needed: encode the column as numbers",
+    ),
+    "csv quoted text": (lambda d: write(d / "x.csv", csv_with(5, '1,"a ""b""",3')), r"the text 'a \"b\"' at row 5"),
+    "csv labels without a header": (
+        lambda d: write(d / "x.csv", "1,2,iris\n3,4,rose\n5,6,rose\n"),
+        r"the text 'rose' at row 0, column 2 \(\"iris\"\)",
+    ),
+    "csv text in gz": (lambda d: write_gzip(d / "x.csv.gz", csv_with(5, "1,blue,3")), r"the text 'blue' at row 5, col"),
+    "csv semicolons": (
+        lambda d: write(d / "x.csv", csv_text(table(), "abc", ";")),
+        r"separate its cells by ',' instead of ';'",
+    ),
+    "csv with tabs": (lambda d: write(d / "x.csv", csv_text(table(), "abc", "\t")), r"instead of '\\t'"),
+    "csv ragged, short": (
+        lambda d: write(d / "x.csv", csv_with(5, "1,2")),
+        r"has 2 cells in row 5, but 3 in its first line: make all rows equally long",
+    ),
+    "csv ragged, long": (lambda d: write(d / "x.csv", csv_with(7, "1,2,3,4")), r"has 4 cells in row 7, but 3"),
+    "csv with a comment": (
+        lambda d: write(d / "x.csv", "# of today\n" + csv_text(table(), "abc")),
+        r"has 3 cells in row 0, but 1 in its first line: remove that comment",
+    ),
+    "csv duplicate names": (lambda d: write(d / "x.csv", csv_text(table(), "aba")), r"two columns called 'a'"),
+    "csv empty": (lambda d: write(d / "x.csv", ""), r"x.csv` is empty: a table with at least one row is needed"),
+    "csv empty lines": (lambda d: write(d / "x.csv", "\n\r\n\n"), r"x.csv` is empty"),
+    "csv header alone": (lambda d: write(d / "x.csv", "a,b\n"), r"x.csv` has no rows of data"),
+    "csv header alone, no end": (lambda d: write(d / "x.csv", "a,b"), r"x.csv` has no rows of data"),
+    "csv not text": (lambda d: write(d / "x.csv", bytes(range(128, 256)) * 4), r"is not text in UTF-8"),
+    "csv utf-16": (lambda d: write(d / "x.csv", csv_text(table(), "abc").encode("utf-16")), r"is not text in UTF-8"),
+    "csv nul": (lambda d: write(d / "x.csv", "a,b\n1,2\n\0\0,3\n"), r"the text '\?\?' at row 1|line contains NUL"),
+    "csv one line": (lambda d: write(d / "x.csv", "1," * 2**21 + "1"), r"a first line of more than"),
+    "parquet text": (
+        lambda d: parquet_of(d, a=[1.0, 2.0], b=["blue", "red"]),
+        r"the value 'blue' of type string at row 0, column 1 \(\"b\"\), but numbers are needed",
+    ),
+    "parquet lists": (lambda d: parquet_of(d, a=[[1.0], [2.0]]), r"the value .* of type list"),
+    "parquet times": (lambda d: parquet_of(d, a=np.array(["2020-01-01"], "M8[ns]")), r"of type timestamp"),
+    "parquet no rows": (lambda d: parquet_of(d, a=np.zeros(0)), r"is empty: it has 0 rows and 1 columns"),
+    "parquet no columns": (lambda d: parquet_of(d), r"is empty: it has 0 rows and 0 columns"),
+    "complex": (lambda d: write_npy(d / "x.npy", table() + 1j), r"real numbers; got dtype complex64: convert it"),
+    "text": (lambda d: write_npy(d / "x.npy", [["a", "b"]]), r"real numbers; got dtype <U1"),
+    "bytes": (lambda d: write_npy(d / "x.npy", [[b"a", b"b"]]), r"real numbers; got dtype \|S1"),
+    "times": (lambda d: write_npy(d / "x.npy", np.zeros((2, 2), "M8[s]")), r"real numbers; got dtype datetime64"),
+    "fields": (lambda d: write_npy(d / "x.npy", np.zeros((2, 2), "f4,f4")), r"real numbers; got dtype"),
+    "objects": (
+        lambda d: write_npy(d / "x.npy", np.array([[1, "a"]], object)),
+        r"holds pickled Python objects, which are never loaded here",
+    ),
+    "objects in npz": (
+        lambda d: write_npz(d / "x.npz", x=np.array([[1, "a"]], object)),
+        r"x.npz` \(array 'x'\) holds pickled Python objects",
+    ),
+    "pickle": (lambda d: write(d / "x.npy", pickle.dumps(table())), r"cannot be read as a NumPy array"),
+    "mixed kinds": (
+        lambda d: write_npz(d / "x.npz", train=pictures(), test=pictures().astype(np.float32)),
+        r"has parts of different kinds \(uint8, float32\): save all as uint8 or all as floats",
+    ),
+    # Shapes.
+    "one dimension": (lambda d: write_npy(d / "x.npy", np.arange(5.0)), r"got shape \(5,\): try `reshape\(-1, 1\)`"),
+    "a single number": (lambda d: write_npy(d / "x.npy", 5.0), r"got shape \(\): try"),
+    "one dimension in npz": (lambda d: write_npz(d / "x.npz", x=np.arange(5.0)), r"got shape \(5,\): try `reshape"),
+    "no rows": (lambda d: write_npy(d / "x.npy", np.zeros((0, 3))), r"is empty: it has shape \(0, 3\)"),
+    "no columns": (lambda d: write_npy(d / "x.npy", np.zeros((3, 0))), r"is empty: it has shape \(3, 0\)"),
+    "no rows in npz": (lambda d: write_npz(d / "x.npz", train=table(), test=table(0)), r"`test`\) is empty"),
+    "colours": (
+        lambda d: write_npy(d / "x.npy", np.zeros((5, 8, 8, 3), np.uint8)),
+        r"colour images, shape \(5, 8, 8, 3\): convert them to grey first",
+    ),
+    "colours first": (lambda d: write_npy(d / "x.npy", np.zeros((5, 3, 8, 8), np.uint8)), r"colour images"),
+    "parts of other shapes": (
+        lambda d: write_npz(d / "x.npz", train=table(), test=table(num_columns=4)),
+        r"\(part `test`\) has examples of shape \(4,\), but those of `train` have \(3,\)",
+    ),
+    "too few rows": (
+        lambda d: write_npy(d / "x.npy", table(2)),
+        r"has 2 rows, too few to train on beside 1 for valid and 1 for test: use more rows",
+    ),
+    "one row": (
+        lambda d: write_npz(d / "x.npz", train=table(1), test=table()),
+        r"has 1 row, too few to train on",
+    ),
+    # Keys of .npz.
+    "keys": (
+        lambda d: write_npz(d / "x.npz", a=table(), b=table()),
+        r"has the arrays 'a', 'b', but expected are `train` with `valid` and `test`, or `x_train`",
+    ),
+    "mixed keys": (
+        lambda d: write_npz(d / "x.npz", train=table(), x_test=table()),
+        r"arrays 'train', 'x_test'",
+    ),
+    "no train": (lambda d: write_npz(d / "x.npz", valid=table(), test=table()), r"has the arrays 'test', 'valid'"),
+    "labels alone": (lambda d: write_npz(d / "x.npz", y=np.arange(3)), r"has the arrays 'y', but expected"),
+    "labels of what": (
+        lambda d: write_npz(d / "x.npz", train=table(), test=table(), y=np.arange(80)),
+        r"has the arrays 'test', 'train', 'y', but",
+    ),
+    "no arrays": (lambda d: write_npz(d / "x.npz"), r"has the arrays none, but expected"),
+    "labels missing": (
+        lambda d: write_npz(d / "x.npz", x_train=table(), x_test=table(), y_train=np.arange(40)),
+        r"has labels, but none for `test`",
+    ),
+    "labels short": (
+        lambda d: write_npz(d / "x.npz", x=table(), y=np.arange(39)),
+        r"one label for each of the 40 rows of `train`; got shape \(39,\)",
+    ),
+    "not an array in npz": (
+        lambda d: write_zip(d / "x.npz", {"a.txt": b"hello"}),
+        r"member 'a.txt', which is no",
+    ),
+    # Damage.
+    "npy cut off": (
+        lambda d: write(d / "x.npy", cut(npy_bytes(table()))),
+        r"states shape \(40, 3\) of float32, 480 bytes, but has \d+: it may be cut off",
+    ),
+    "npy too long": (lambda d: write(d / "x.npy", npy_bytes(table()) + b"abc"), r"480 bytes, but has 483"),
+    "npy empty": (lambda d: write(d / "x.npy", b""), r"cannot be read as a NumPy array"),
+    "npy header cut off": (lambda d: write(d / "x.npy", npy_bytes(table())[:40]), r"cannot be read as a NumPy array"),
+    "npy absurd": (lambda d: write(d / "x.npy", npy_header((2**20, 2**20)) + b"abc"), r"states shape .* but has 3"),
+    "npy more than there is": (
+        lambda d: write(d / "x.npy", npy_header((2**62,) * 20) + b"abc"),
+        r"claims the impossible shape \(4611",
+    ),
+    "npy negative": (lambda d: write(d / "x.npy", npy_header((-4, -4)) + b"a" * 64), r"claims the impossible shape"),
+    "npy header of code": (
+        lambda d: write(d / "x.npy", npy_header((1, 1)).replace(b"'<f4'", b"abs() ")),
+        r"cannot be read as a NumPy array",
+    ),
+    "npy version": (
+        lambda d: write(d / "x.npy", b"\x93NUMPY\x03\x00" + npy_bytes(table())[8:]),
+        r"version \(3, 0\)",
+    ),
+    "npz absurd": (lambda d: write_zip(d / "x.npz", {"x.npy": npy_header((2**40, 2**10)) + b"abc"}), r"but has 3"),
+    "npz cut off": (
+        lambda d: write(d / "x.npz", cut(bytes_of(lambda d: write_npz(d / "y.npz", x=table()))(d))),
+        r"cannot be read as NumPy arrays \(.npz\)",
+    ),
+    "npz is text": (lambda d: write(d / "x.npz", "hello"), r"cannot be read as NumPy arrays"),
+    "npz wrong sum": (
+        lambda d: write(
+            d / "x.npz",
+            bytes_of(lambda d: write_zip(d / "y.npz", {"x.npy": npy_bytes(table())}, 0))(d).replace(
+                table().tobytes()[-8:], b"\0\0\0\0\0\0\0\1"
+            ),
+        ),
+        r"cannot be read as NumPy arrays .*CRC",
+    ),
+    "parquet cut off": (
+        lambda d: write(d / "x.parquet", cut(bytes_of(lambda d: parquet_of(d, **columns_of(table(), "abc")))(d))),
+        r"cannot be read as a Parquet table",
+    ),
+    "parquet is text": (lambda d: write(d / "x.parquet", "a,b\n1,2\n"), r"cannot be read as a Parquet table"),
+    "parquet empty": (lambda d: write(d / "x.parquet", ""), r"cannot be read as a Parquet table"),
+    "idx cut off": (
+        lambda d: write(d / "x.idx", idx_bytes(pictures())[:-3]),
+        r"states shape \(20, 5, 4\) of uint8, 400 bytes, but has only 397",
+    ),
+    "idx too long": (lambda d: write(d / "x.idx", idx_bytes(pictures()) + b"a"), r"400 bytes, but has more"),
+    "idx absurd": (lambda d: write(d / "x.idx", b"\0\0\x0e\4" + b"\xff" * 16), r"states shape .* but has only 0"),
+    "idx of many axes": (lambda d: write(d / "x.idx", b"\0\0\x0e\xff" * 300), r"does not start as an IDX file does"),
+    "idx head": (lambda d: write(d / "x.idx", b"\0\0"), r"cannot be read as an IDX file"),
+    "idx is text": (lambda d: write(d / "x.idx", "hello, world"), r"does not start as an IDX file does"),
+    "idx labels": (
+        lambda d: write_gzip(d / "train-labels-idx1-ubyte.gz", idx_bytes(np.arange(9, dtype=np.uint8))),
+        r"a list of 9 numbers, perhaps labels: load the file of images instead",
+    ),
+    "gzip cut off": (
+        lambda d: write(d / "x.idx.gz", cut(gzip.compress(idx_bytes(pictures())))),
+        r"cannot be read as an IDX file",
+    ),
+    "gzip cut off in csv": (
+        lambda d: write(d / "x.csv.gz", cut(gzip.compress(csv_text(table()).encode()))),
+        r"cannot be read as a text table",
+    ),
+    "gzip is not": (
+        lambda d: write(d / "x.csv.gz", csv_text(table())),
+        r"cannot be read as .*Not a gzipped",
+    ),
+    "gzip wrong sum": (
+        lambda d: write(d / "x.csv.gz", gzip.compress(csv_text(table()).encode())[:-8] + b"\0" * 8),
+        r"cannot be read as a text table \(CRC",
+    ),
+    "zip is not": (lambda d: write(d / "x.zip", "hello"), r"cannot be read as a zip of images"),
+    "zip encrypted": (encrypted, r"is encrypted, see member '0.png'"),
+    "zip method": (
+        lambda d: write_zip(d / "x.zip", files(), zipfile.ZIP_LZMA),
+        r"packs '0.png' by another method than deflate",
+    ),
+    "zip twice": (lambda d: write_twice(d / "x.zip"), r"two members called '0.png'"),
+    # Zip slip.
+    "zip up": (
+        lambda d: write_zip(d / "x.zip", {"../../a.png": b""}),
+        r"member '../../a.png' outside",
+    ),
+    "zip inside up": (lambda d: write_zip(d / "x.zip", {"a/../../b.png": b""}), r"outside of the archive"),
+    "zip absolute": (lambda d: write_zip(d / "x.zip", {"/etc/a.png": b""}), r"a member '/etc/a.png' outside"),
+    "zip windows": (lambda d: write_zip(d / "x.zip", {"C:\\a.png": b""}), r"outside of the archive"),
+    "npz up": (lambda d: write_zip(d / "x.npz", {"../a.npy": npy_bytes(table())}), r"outside of the archive"),
+    # Images.
+    "sizes": (
+        lambda d: write_folder(d / "x", files(**{"3.png": image_bytes(pictures(1, 7, 6)[0])})),
+        r"'0.png' has 4 x 5 pixels and '3.png' has 6 x 7: crop or resize",
+    ),
+    "other file": (
+        lambda d: write_folder(d / "x", files(**{"readme.txt": b"hello"})),
+        r"x/readme.txt` is no PNG, JPEG, BMP or PGM image: remove or convert it",
+    ),
+    "image cut off": (
+        lambda d: write_folder(d / "x", files(**{"3.png": cut(image_bytes(pictures(1)[0]))})),
+        r"x/3.png` cannot be read as",
+    ),
+    "image cut off in a zip": (
+        lambda d: write_zip(d / "x.zip", files(**{"3.png": cut(image_bytes(pictures(1)[0]))})),
+        r"x.zip/3.png` cannot be read as",
+    ),
+    "image huge": (
+        lambda d: write_folder(d / "x", files(**{"3.png": png_header(5000, 4000)})),
+        r"has '3.png' of 5000 x 4000 pixels: resize it to 4096 x 4096 or less",
+    ),
+    "image very huge": (
+        lambda d: write_folder(d / "x", files(**{"3.png": png_header(10_000, 10_000)})),
+        r"has '3.png' of 10000 x 10000 pixels",
+    ),
+    "image absurd": (
+        lambda d: write_folder(d / "x", files(**{"3.png": png_header(10**9, 10**9)})),
+        r"has '3.png' of far more than 4096 x 4096 pixels",
+    ),
+    "image of a program": (
+        lambda d: write_folder(d / "x", files(**{"3.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"})),
+        r"x/3.eps` is no PNG, JPEG",
+    ),
+    "image of 16 bits": (
+        lambda d: write_folder(d / "x", files(**{"3.png": grey16()})),
+        r"more than 8 bits a pixel",
+    ),
+    "image with holes": (lambda d: write_folder(d / "x", files(**{"3.png": clear()})), r"with transparent pixels"),
+    "folder empty": (lambda d: write_folder(d / "x", {".hidden": b""}), r"x` has no images"),
+    "zip without files": (lambda d: write_zip(d / "x.zip", {"a/": b""}), r"x.zip` has no images"),
+    "folders in folders": (
+        lambda d: write_folder(d / "x", files() | {"a/b/c.png": image_bytes(pictures(1)[0])}),
+        r"folders in folders, see 'a/b/c.png'",
+    ),
+    "images beside folders": (
+        lambda d: write_folder(d / "x", files() | {"a/c.png": image_bytes(pictures(1)[0])}),
+        r"images in class folders and beside them, see '0.png'",
+    ),
+    # Names.
+    "ending": (
+        lambda d: write(d / "x.xlsx", "hello"),
+        r"an unknown ending: expected are \.npy, .*folder of images",
+    ),
+    "no ending": (lambda d: write(d / "x", "hello"), r"an unknown ending"),
+}
+
+
+def write_twice(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("0.png", b"a")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("0.png", b"b")
+    return path
+
+
+@pytest.mark.parametrize(("make", "words"), REFUSED.values(), ids=REFUSED)
+def test_refused_in_one_sentence(tmp_path, make, words):
+    path = make(tmp_path)
+    with pytest.raises(ValueError, match=words) as error:
+        lnz.data.load(path)
+    message = str(error.value)
+    assert "\n" not in message
+    assert message.startswith(f"`{path}")
+    assert len(message.replace(str(tmp_path), "")) < 420
+
+
+CONSTANT = ["constant", "constant in train", "too small to tell apart", "too few rows", "one row"]
+
+
+@pytest.mark.parametrize("name", [name for name in REFUSED if name not in CONSTANT])
+def test_refused_for_scoring_too(tmp_path, name):
+    make, words = REFUSED[name]
+    with pytest.raises(ValueError, match=words):
+        lnz.data.read_rows(make(tmp_path))
+
+
+def zeros(num_bytes):
+    """A gzip of zeros, made in pieces of a mebibyte."""
+    stream = io.BytesIO()
+    with gzip.GzipFile(fileobj=stream, mode="wb", compresslevel=9) as file:
+        for _ in range(num_bytes >> 20):
+            file.write(b"\0" * 2**20)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["idx.gz", "csv.gz", "npz", "zip"])
+def test_bombs_are_stopped_while_they_are_read(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr("lnz.data._budget.FREE_BYTES", 2**20)
+    size = 8 * 2**20
+    path = tmp_path / f"x.{kind}"
+    if kind == "idx.gz":
+        head = struct.pack(">HBB", 0, 8, 2) + struct.pack(">II", size, 1)
+        write(path, gzip.compress(head) + zeros(size))
+    elif kind == "csv.gz":
+        write(path, gzip.compress(b"a,b\n" + b"0,1\n" * (size // 4)))
+    elif kind == "npz":
+        write_zip(path, {"x.npy": npy_header((size // 4, 1)) + bytes(size)})
+    else:
+        write_zip(path, files(**{"9.png": bytes(size)}))
+    assert path.stat().st_size < 40_000
+    with pytest.raises(ValueError, match=r"expands to more than 200 times its size") as error:
+        lnz.data.load(path)
+    assert str(error.value).startswith(f"`{path}")
+
+
+@pytest.mark.parametrize("kind", ["idx.gz", "csv.gz"])
+def test_too_much_in_all(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr("lnz.data._budget.MAX_DECODED", 2**15)
+    content = np.random.RandomState(0).bytes(2**15)
+    path = tmp_path / f"x.{kind}"
+    if kind == "idx.gz":
+        write_gzip(path, struct.pack(">HBB", 0, 8, 2) + struct.pack(">II", 2**15, 1) + content)
+    else:
+        write_gzip(path, csv_text(np.frombuffer(content, np.uint8).reshape(-1, 4)))
+    with pytest.raises(ValueError, match=r"expands to more than 0 GiB: unpack it"):
+        lnz.data.load(path)
+
+
+def test_too_many_pixels_in_all(tmp_path, monkeypatch):
+    monkeypatch.setattr("lnz.data._images.MAX_DECODED", 100)
+    with pytest.raises(ValueError, match=r"6 images of 4 x 5 pixels, more than 0 GiB: make an .npy"):
+        lnz.data.load(write_folder(tmp_path / "x", files()))
+
+
+def test_a_header_that_lies_about_a_member(tmp_path):
+    """The archive states less than the member has: nothing beyond it is read, and the sum does not fit."""
+    path = write_zip(tmp_path / "x.npz", {"x.npy": npy_bytes(table())})
+    content = bytearray(path.read_bytes())
+    at = content.index(b"PK\x01\x02")
+    size = struct.unpack("<I", content[at + 24 : at + 28])[0]
+    for lie in (size - 4, size + 4, 2**31):
+        content[at + 24 : at + 28] = struct.pack("<I", lie)
+        with pytest.raises(ValueError, match=r"x.npz`"):
+            lnz.data.load(write(path, bytes(content)))
+
+
+def test_what_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "x.csv")
+    with pytest.raises(ValueError, match="is no regular file: give a file or a folder of images"):
+        lnz.data.load(tmp_path / "x.csv")
+    write_folder(tmp_path / "x", files())
+    os.mkfifo(tmp_path / "x" / "9.png")
+    with pytest.raises(ValueError, match=r"has '9\.png', which is no regular file"):
+        lnz.data.load(tmp_path / "x")
+
+
+class _Bomb:
+    def __reduce__(self):
+        return (print, ("this must never be printed",))
+
+
+def test_nothing_in_a_file_is_run(tmp_path, capsys):
+    bomb = np.array([[_Bomb()]], object)
+    for path in (
+        write_npy(tmp_path / "x.npy", bomb),
+        write_npz(tmp_path / "x.npz", x=bomb),
+        write(tmp_path / "y.npy", pickle.dumps(_Bomb())),
+        write_zip(tmp_path / "y.npz", {"x.npy": pickle.dumps(_Bomb())}),
+    ):
+        with pytest.raises(ValueError, match=path.name):
+            lnz.data.load(path)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("x.csv", "pyarrow"), ("x.parquet", "pyarrow"), ("x.zip", "PIL"), ("mnist", "pooch")]
+)
+def test_missing_extras_are_named(tmp_path, monkeypatch, name, package):
+    path = {
+        "x.csv": lambda: write(tmp_path / name, csv_text(table())),
+        "x.parquet": lambda: parquet_of(tmp_path, a=[1.0, 2.0, 3.0]),
+        "x.zip": lambda: write_zip(tmp_path / name, files()),
+        "mnist": lambda: name,
+    }[name]()
+    monkeypatch.delenv("LNZ_DATA", raising=False)
+    real = builtins.__import__
+
+    def without(module, *rest):
+        if module.split(".")[0] == package:
+            raise ImportError(f"No module named {module!r}")
+        return real(module, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ImportError, match=r'needs `pip install "lnz\[app\]"`'):
+        lnz.data.load(path)
+
+
+def test_the_core_reads_arrays_without_extras(tmp_path):
+    write_npy(tmp_path / "x.npy", table())
+    write_npz(tmp_path / "x.npz", x=table())
+    write(tmp_path / "x.idx", idx_bytes(pictures()))
+    code = """
+    import sys
+    import lnz.data
+    for name in ("x.npy", "x.npz", "x.idx"):
+        lnz.data.load(name)
+    lnz.data.names()
+    lnz.data.describe("mnist")
+    print({"pyarrow", "PIL", "pooch", "sklearn", "pandas"} & set(sys.modules))
+    """
+    code = textwrap.dedent(code)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "set()", done.stderr
