@@ -21,7 +21,8 @@ ALGORITHMS = {"samplers", "normalizers", "objectives", "methods"}
 TOP = {"recipes", "cli", "plots", "studio"}  # nothing imports them
 VERBS = {"_evaluate", "_fit"}  # join models and algorithms
 SUPPORT = {"_run", "_table", "_report"}  # of the command line: run folders and their tables
-CORE = {file.stem for file in ROOT.glob("_*.py")} - VERBS - SUPPORT - {"__init__"}
+INDEX = {"__init__", "_api"}  # everything public, in one place
+CORE = {file.stem for file in ROOT.glob("_*.py")} - VERBS - SUPPORT - INDEX
 
 
 def part_of(file):
@@ -78,19 +79,31 @@ def test_models_and_algorithms_import_no_verbs():
 
 def test_nothing_imports_what_sits_on_top():
     # `_table` and `_run` belong to the command line.
-    below = [file for file in FILES if part_of(file) not in TOP | SUPPORT and file != ROOT / "__init__.py"]
+    below = [file for file in FILES if part_of(file) not in TOP | SUPPORT | INDEX]
     assert offences(below, TOP) == {}
 
 
 @pytest.mark.parametrize(
-    "file", [file for file in FILES if file.name == "__init__.py"], ids=lambda f: str(f.relative_to(ROOT))
+    "file",
+    [file for file in FILES if file.name in ("__init__.py", "_api.py") and file != ROOT / "__init__.py"],
+    ids=lambda f: str(f.relative_to(ROOT)),
 )
 def test_init_files_only_re_export(file):
-    for node in ast.parse(file.read_text("utf-8")).body:
+    module = ast.parse(file.read_text("utf-8"))
+    for node in module.body[ast.get_docstring(module) is not None :]:
         assert isinstance(node, ast.ImportFrom), ast.unparse(node)
         assert node.level in (1, 2), ast.unparse(node)
         for alias in node.names:
             assert alias.asname == alias.name, f"spell it `{alias.name} as {alias.name}`"
+
+
+def test_lnz_itself_reads_its_names_from_api_when_first_used():
+    assert {name for name in vars(lnz._api) if not name.startswith("_")} == set(dir(lnz))
+    assert all(getattr(lnz, name) is getattr(lnz._api, name) for name in dir(lnz))
+    with pytest.raises(AttributeError, match="'nonsense'"):
+        lnz.nonsense  # noqa: B018
+    code = "import sys, lnz; assert 'jax' not in sys.modules; lnz.RBM if hasattr(lnz, 'RBM') else lnz.energy.RBM"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def modules_of_lnz():
@@ -101,7 +114,7 @@ def modules_of_lnz():
 
 def classes_of_lnz():
     found = {}
-    for module in (lnz, *modules_of_lnz()):
+    for module in (lnz._api, *modules_of_lnz()):
         for cls in vars(module).values():
             if inspect.isclass(cls) and cls.__module__.startswith("lnz.") and issubclass(cls, eqx.Module):
                 found[f"{cls.__module__}.{cls.__qualname__}"] = cls
@@ -199,7 +212,7 @@ def test_the_core_runs_without_any_extra():
 
 PUBLIC = [
     lnz,
-    *(value for name, value in vars(lnz).items() if inspect.ismodule(value) and not name.startswith("_")),
+    *(value for name, value in vars(lnz._api).items() if inspect.ismodule(value) and not name.startswith("_")),
     importlib.import_module("lnz.testing"),
 ]
 

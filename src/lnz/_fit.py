@@ -185,7 +185,8 @@ def expected_memory(
     with Feed(source, _key_order(key), batch_size) as feed:
         loop, first = _prepare(key, model, method, feed, batch_size, average, keep)
         rows = feed.rows(0)
-        lowered = eqx.filter_jit(run_steps).lower(loop, first.arrays, first.sums, rows, _int32(0), _int32(0))
+        compiled: Any = run_steps
+        lowered = compiled.lower(loop, first.arrays, first.sums, rows, _int32(0), _int32(0))
     plan = lowered.compile().compiled.memory_analysis()
     num_blocks = 1 if source is None or source.is_resident else 3
     state = sum(leaf.nbytes for leaf in jax.tree.leaves(first.tree))

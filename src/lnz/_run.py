@@ -169,6 +169,11 @@ def start_folder(folder: Path, overwrite: bool) -> None:
             f"{advice + ', ' if advice else ''}or add `--overwrite`."
         )
     folder.mkdir(parents=True, exist_ok=True)
+    remove_run(folder)
+
+
+def remove_run(folder: Path) -> None:
+    """Delete the files of a run, and nothing else."""
     for name in _FILES:
         (folder / name).unlink(missing_ok=True)
     for checkpoint in (folder / "checkpoints").glob("step-*.ckpt"):

@@ -88,7 +88,8 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(runs):
 def test_run_folder_is_complete(runs):
     folder, _ = runs
     run = folder / "rbm_digits_exact"
-    assert sorted(path.name for path in run.iterdir()) == ["config.json", "events.jsonl", "model.lnz", "report.json"]
+    files = ["checkpoints", "config.json", "events.jsonl", "model.lnz", "report.html", "report.json"]
+    assert sorted(path.name for path in run.iterdir()) == files
     config = json.loads((run / "config.json").read_text())
     assert config["recipe"] == "rbm_digits_exact"
     assert config["settings"]["model"]["num_hidden"] == 4
@@ -192,6 +193,21 @@ def test_demo_trains_compares_and_reports(tmp_path, monkeypatch, capsys):
         (["train", "rbm_digits", "--out", "full"], "--overwrite"),
         (["train", "rbm_digits", "--out", "full/file"], "is a file"),
         (["train", "rbm_digits"], "--out"),
+        (["train", "--out", "new"], "needs a RECIPE"),
+        (["train", "rbm_digits", "--out", "new", "--resume"], "no run folder 'new'"),
+        (["train", "rbm_digits", "--out", "full", "--resume"], "it has no config.json"),
+        (["train", "rbm_digits", "--out", "new", "--data", "nowhere.csv"], "There is no file 'nowhere.csv'"),
+        (["train", "rbm_digits", "--out", "new", "--data", "digits"], "data.binarize=threshold"),
+        (["train", "rbm_digits", "--out", "new", "--set", "data.binarize=often"], "'none', 'sample', 'threshold'"),
+        (["train", "rbm_digits", "--out", "new", "--set", "train.average=2"], "decay between 0 and 1"),
+        (["train", "rbm_digits", "--out", "new", "--set", "train.patience=-1"], "must not be negative; got -1"),
+        (["train", "normal", "--out", "new", "--data", "table.csv"], "has the text 'Ada' at row 0, column 1"),
+        (["train", "full/config.json", "--out", "new"], "it has no config.json"),
+        (["sample", "nowhere", "--out", "s.csv"], "no run folder 'nowhere'"),
+        (["sample", "nowhere", "--out", "s.gif"], "must end in one of .npy, .png, .csv, .parquet"),
+        (["score", "nowhere", "--data", "table.csv", "--out", "s.txt"], "must end in one of .csv, .parquet"),
+        (["evaluate", "nowhere"], "no run folder 'nowhere'"),
+        (["report", "a", "b"], "needs `--out FILE`"),
         (["trian"], "Did you mean 'train'?"),
         (["compare", "nowhere"], "no run folder 'nowhere'"),
         (["compare", "full"], "it has no config.json"),
@@ -202,12 +218,14 @@ def test_mistake_is_one_sentence(arguments, words, tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("something")
+    (tmp_path / "table.csv").write_text("height,name\n1.5,Ada\n1.7,Ben\n")
     assert call(monkeypatch, *arguments) == 2
     err = capsys.readouterr().err
     assert err.startswith("lnz: ")
     assert words in err
     assert len(err.splitlines()) == 1
     assert (tmp_path / "full" / "file").read_text() == "something"
+    assert sorted(path.name for path in tmp_path.iterdir()) in (["full", "table.csv"], ["full", "new", "table.csv"])
 
 
 def test_debug_shows_the_traceback(monkeypatch):
@@ -223,3 +241,131 @@ def test_ctrl_c_is_no_traceback(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("lnz.cli._train.start_folder", interrupted)
     assert call(monkeypatch, "train", "rbm_digits", "--out", tmp_path / "new") == 130
     assert capsys.readouterr().err == "lnz: stopped by Ctrl-C.\n"
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """Two correlated columns far from zero, one row of which is out of the ordinary."""
+    random = np.random.RandomState(0)
+    x = random.normal(size=(400, 2)) @ np.array([[3.0, 1.0], [0.0, 0.2]]) + [1000.0, -5.0]
+    path = tmp_path_factory.mktemp("data") / "table.csv"
+    np.savetxt(path, x, delimiter=",", header="height,weight", comments="")
+    return path, x
+
+
+@pytest.fixture(scope="module")
+def normal_run(table, tmp_path_factory):
+    path, _ = table
+    folder = tmp_path_factory.mktemp("runs") / "normal"
+    changes = ["--set", "train.steps=1500"]
+    commands = [["train", "normal", "--data", str(path), *changes, "--out", str(folder)]]
+    done = subprocess.run(
+        [sys.executable, "-c", _CALL_ALL, json.dumps(commands)], capture_output=True, text=True, check=False
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+    return folder
+
+
+def test_a_table_of_ones_own_is_scored_as_the_closed_form_says(table, normal_run, tmp_path, monkeypatch, capsys):
+    from pyarrow import csv, parquet
+    from scipy.stats import multivariate_normal
+
+    path, x = table
+    outlier = tmp_path / "new.csv"
+    rows = np.concatenate([x[:20], [[1000.0, 5.0]]])
+    np.savetxt(outlier, rows[:, ::-1], delimiter=",", header="weight,height", comments="")  # another order of columns
+    out = tmp_path / "scores.csv"
+    assert call(monkeypatch, "score", normal_run, "--data", outlier, "--out", out, "--anomalous-first") == 0
+    scores = csv.read_csv(out).to_pydict()
+    assert scores["row"][0] == 20
+    assert scores["log_prob"] == sorted(scores["log_prob"])
+    out = tmp_path / "scores.parquet"
+    assert call(monkeypatch, "score", normal_run, "--data", outlier, "--out", out) == 0
+    scores = parquet.read_table(out).to_pydict()
+    assert scores["row"] == list(range(21))
+    split = lnz.data.load(path)
+    train = split.train.astype(float)
+    exact = multivariate_normal(train.mean(axis=0), np.cov(train.T, bias=True)).logpdf(rows)
+    # Adam stops a little off the optimum, and rows of 1000 have seven digits in float32.
+    np.testing.assert_allclose(scores["log_prob"], exact, rtol=0.02, atol=0.02)
+    assert "nats per example (exact, n = 21" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_score_names_a_bad_cell_of_the_table(normal_run, tmp_path, monkeypatch, capsys):
+    (tmp_path / "bad.csv").write_text("height,weight\n1.0,2.0\n1.0,\n")
+    assert call(monkeypatch, "score", normal_run, "--data", tmp_path / "bad.csv", "--out", tmp_path / "s.csv") == 2
+    err = capsys.readouterr().err
+    assert "row 1" in err
+    assert "weight" in err
+    assert not (tmp_path / "s.csv").exists()
+
+
+def test_evaluate_on_other_data_replaces_nothing(table, normal_run, tmp_path, monkeypatch, capsys):
+    path, _ = table
+    before = {file.name: file.read_bytes() for file in normal_run.iterdir() if file.is_file()}
+    out = tmp_path / "result.json"
+    assert call(monkeypatch, "evaluate", normal_run, "--data", path, "--out", out) == 0
+    assert "n = 400" in capsys.readouterr().out
+    assert len(json.loads(out.read_text())["normal"]["per_example"]) == 400
+    assert {file.name: file.read_bytes() for file in normal_run.iterdir() if file.is_file()} == before
+
+
+def test_evaluate_anew_replaces_the_rows(runs, tmp_path, monkeypatch, capsys):
+    folder, _ = runs
+    shutil.copytree(folder / "rbm_digits_exact", tmp_path / "run")
+    assert call(monkeypatch, "evaluate", tmp_path / "run", "--set", "evaluate.num_betas=7") == 0
+    run = Run.read(tmp_path / "run")
+    assert run.settings["evaluate"]["num_betas"] == 7
+    assert "betas=7" in run.rows["rbm_digits_exact (AIS)"].stats["protocol"]
+    exact = Run.read(folder / "rbm_digits_exact").rows["rbm_digits_exact"]
+    np.testing.assert_allclose(run.rows["rbm_digits_exact"].per_example, exact.per_example, rtol=1e-5)
+    assert call(monkeypatch, "evaluate", tmp_path / "run", "--set", "train.steps=7") == 2
+    assert "only settings of `evaluate` can be changed now" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ending", ["npy", "csv", "parquet", "png"])
+def test_sample_writes_files(runs, ending, tmp_path, monkeypatch):
+    folder, _ = runs
+    out = tmp_path / f"samples.{ending}"
+    run = folder / "rbm_digits_exact"
+    assert call(monkeypatch, "sample", run, "--num", "5", "--steps", "3", "--out", out) == 0
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+    if ending == "npy":
+        draws = np.load(out)
+        assert draws.shape == (5, 64)
+        assert set(np.unique(draws)) <= {0, 1}
+        assert call(monkeypatch, "sample", run, "--num", "5", "--steps", "3", "--out", out) == 0
+        np.testing.assert_array_equal(np.load(out), draws)
+        assert call(monkeypatch, "sample", run, "--num", "5", "--steps", "3", "--seed", "1", "--out", out) == 0
+        assert np.load(out).tolist() != draws.tolist()
+    if ending == "png":
+        assert out.read_bytes().startswith(b"\x89PNG")
+    if ending == "csv":
+        assert len(out.read_text().splitlines()) == 6
+
+
+def test_config_of_a_run_repeats_it(runs, tmp_path, monkeypatch):
+    folder, _ = runs
+    source = folder / "rbm_digits_exact"
+    assert call(monkeypatch, "train", source / "config.json", "--out", tmp_path / "again") == 0
+    again, first = Run.read(tmp_path / "again"), Run.read(source)
+    assert again.settings == first.settings
+    assert [record["step"] for record in again.history] == [record["step"] for record in first.history]
+    # The first was compiled with other options, so the last bits of the weights may differ, but little else.
+    np.testing.assert_allclose(again.model.b, first.model.b, atol=0.1)
+
+
+def test_dry_run_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+    out = tmp_path / "new"
+    assert call(monkeypatch, "train", "rbm_digits", "--out", out, "--dry-run", "--set", "model.num_hidden=10") == 0
+    text = capsys.readouterr().out
+    assert f"parameters: {64 * 10 + 64 + 10}" in text
+    assert '"num_hidden": 10' in text
+    assert "expected memory of training" in text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_does_not_wait_for_jax():
+    code = "import sys; import lnz.cli._app; assert 'jax' not in sys.modules and 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

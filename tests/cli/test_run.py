@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import lnz
-from lnz._run import Run, read_runs, start_folder
+from lnz._run import EventLog, Examples, Run, read_events, read_runs, start_folder
+
+BOTH_SIDES = lnz.normalizers.AIS(20, 10), lnz.normalizers.ReverseAIS(20, 10, num_warm_up=5)
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +23,15 @@ def run():
     return Run(
         recipe="fair_coins",
         title="Fair coins",
-        data="bars_and_stripes",
-        settings={"seed": 0, "train": {"steps": 2}},
+        settings={"seed": 0, "data": {"source": "bars_and_stripes"}, "train": {"steps": 2}},
+        digest=None,
         environment={"lnz": "0"},
         model=model,
         history=[{"step": 1.0, "seconds": 0.1, "valid": -11.5}, {"step": 2.0, "seconds": 0.2, "valid": -11.0}],
+        status="completed",
         rows={"fair_coins": row},
+        bracket=lnz.bracket(jr.key(0), lnz.energy.RBM(3, 2, key=jr.key(1)), *BOTH_SIDES),
+        examples=Examples((4, 4), None, {"some": [0, 1]}, {"some": [[0.0] * 16, [1.0] * 16]}),
         data_protocol="made here",
         num_parameters=16,
         seconds={"train": 1.0, "compile": 2.0, "evaluate": 3.0},
@@ -36,7 +41,7 @@ def run():
 def test_read_gives_what_was_written(run, tmp_path):
     run.write(tmp_path)
     again = Run.read(tmp_path)
-    for name in ("recipe", "title", "data", "settings", "environment", "history", "data_protocol", "seconds"):
+    for name in ("recipe", "title", "data", "settings", "environment", "history", "seconds", "status", "examples"):
         assert getattr(again, name) == getattr(run, name)
     assert jnp.array_equal(again.model.logits, run.model.logits)
     row, row_again = run.rows["fair_coins"], again.rows["fair_coins"]
@@ -45,6 +50,9 @@ def test_read_gives_what_was_written(run, tmp_path):
     weights = row_again.stats["partition_weights"]
     assert math.isnan(weights["pareto_k"])
     assert weights["other"] == -math.inf
+    assert str(again.bracket) == str(run.bracket)
+    assert again.bracket.assumes == ("stationary start",)
+    np.testing.assert_array_equal(again.bracket.lower.stats["log_weights"], run.bracket.lower.stats["log_weights"])
 
 
 def test_failure_in_the_middle_leaves_no_partial_file(run, tmp_path, monkeypatch):
@@ -60,7 +68,7 @@ def test_failure_in_the_middle_leaves_no_partial_file(run, tmp_path, monkeypatch
     assert (tmp_path / "config.json").read_bytes() == before
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
     # An old report beside new files would be a lie, so the folder is no run any more.
-    with pytest.raises(FileNotFoundError, match=r"it has no report\.json"):
+    with pytest.raises(FileNotFoundError, match=r"is not finished. `lnz train --resume --out "):
         Run.read(tmp_path)
 
 
@@ -87,3 +95,24 @@ def test_used_folder_needs_permission(tmp_path):
         start_folder(tmp_path / "new", overwrite=False)
     start_folder(tmp_path / "new", overwrite=True)
     assert (tmp_path / "new" / "notes.txt").read_text() == "mine"
+
+
+def test_events_are_there_at_once_and_a_torn_last_line_is_left_out(tmp_path):
+    log = EventLog(tmp_path)
+    records = [{"step": 1, "loss": math.inf}, {"step": 2, "loss": 0.5}]
+    for record in records:
+        log.write(record)
+    assert read_events(tmp_path) == records  # before it is closed
+    log.close()
+    with open(tmp_path / "events.jsonl", "a") as file:
+        file.write('{"step": 3, "lo')  # killed while writing
+    assert read_events(tmp_path) == records
+
+
+def test_overwriting_removes_the_old_run_only(run, tmp_path):
+    run.write(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "step-000000005.ckpt").write_text("old")
+    (tmp_path / "notes.txt").write_text("mine")
+    start_folder(tmp_path, overwrite=True)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["checkpoints", "notes.txt"]

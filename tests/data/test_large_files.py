@@ -165,7 +165,7 @@ def test_held_out_rows_are_capped(tmp_path, monkeypatch):
 def test_rows_to_score_can_be_mapped(tmp_path, monkeypatch):
     x = table(50)
     path = write(tmp_path / "x.csv", csv_text(x, "abc"))
-    monkeypatch.setattr("lnz.data._load.Options", lambda: large.Options(resident_limit=10))
+    monkeypatch.setattr("lnz.data._load.Options", lambda *_, **__: large.Options(resident_limit=10))
     rows = lnz.data.read_rows(path, columns=["c", "a"])
     assert isinstance(rows.array, np.memmap)
     np.testing.assert_array_equal(rows.array, x[:, [2, 0]])

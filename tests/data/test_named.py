@@ -146,7 +146,7 @@ def test_odd_names_are_unknown(source):
 
 
 def test_every_name_is_described():
-    assert lnz.data.names() == sorted([*NAMES, *PUBLIC])
+    assert lnz.data.names() == sorted([*NAMES, "two_moons", *PUBLIC])
     for name in lnz.data.names():
         line = lnz.data.describe(name)
         assert line
@@ -176,3 +176,14 @@ def test_every_name_is_described():
 def test_options_say_what_is_wrong(untyped, options, words):
     with pytest.raises(ValueError, match=words):
         lnz.data.load("digits", **options)
+
+
+def test_two_moons_are_two_half_circles():
+    splits = lnz.data.load("two_moons")
+    assert [len(part) for part in parts_of(splits)] == [2000, 500, 500]
+    assert splits.space.check_data(splits.train).dtype == np.float32
+    centres = np.array([[1.0, 0.5], [0.0, 0.0]])[splits.labels[0]]
+    radius = np.linalg.norm(splits.train - centres, axis=1)
+    # E r = 1 + 0.1**2 / 2 to second order, s.e. 0.1 / sqrt(2000): five standard errors, a false alarm in 2 million.
+    assert radius.mean() == pytest.approx(1.005, abs=0.011)
+    assert radius.std() == pytest.approx(0.1, abs=0.01)

@@ -17,7 +17,7 @@ from lnz.recipes import Recipe
 from .._check import unknown_name
 from .._environment import environment
 from .._fit import expected_memory
-from .._run import EventLog, Examples, Run, read_config, start_folder, to_json, write_config
+from .._run import EventLog, Examples, Run, read_config, remove_run, start_folder, to_json, write_config
 from ._compare import write_html
 from ._console import console, short_path
 from ._interrupt import Interrupted, exit_at_second_ctrl_c
@@ -138,7 +138,12 @@ def train_into(folder: Path, recipe: Recipe, settings: dict[str, Any], options: 
     write_config(folder, **config)
     steps = settings["train"]["steps"]
     with exit_at_second_ctrl_c(), show_progress(console(), recipe.name, steps) as display:
-        run = _train_and_judge(folder, recipe, config, splits, display, options)
+        try:
+            run = _train_and_judge(folder, recipe, config, splits, display, options)
+        except (ValueError, TypeError):
+            if not (folder / "checkpoints").is_dir():  # a setting that cannot be: the folder is free for another try
+                remove_run(folder)
+            raise
     run.write(folder)
     after = f"{run.status} after {run.history[-1]['step']} of {steps} steps ({describe_seconds(run.seconds)})"
     console().print(f"{recipe.name}: {run.rows[recipe.name].value:.3f} nats per test example, {after}", soft_wrap=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .._space import Binary
 from ._checks import Refusal, blocks
 from ._contents import Contents
 from ._csv import open_csv
@@ -16,7 +17,7 @@ from ._large import map_table
 from ._npy import open_npy, read_npz
 from ._options import Options
 from ._parquet import open_parquet
-from ._prepare import split, typed_rows
+from ._prepare import as_bits, split, typed_rows
 from ._splits import Rows, Splits
 from ._table import Table
 
@@ -83,6 +84,8 @@ def rows_of(path: Path, columns: tuple[str, ...] | None, options: Options) -> Ro
     """All rows of a file, in the order train, valid, test where it has parts."""
     contents = read_file(path, options, columns)
     typed = typed_rows(contents)
+    if options.binarize != "none" and not isinstance(typed.space, Binary):
+        typed = as_bits(typed, contents, options)
     arrays = list(typed.rows.values())
     array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
     if columns is not None and contents.columns is None and array.shape[1] != len(columns):

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._atomic import atomic_file
+from .._cache import cache_folder
 from .._space import AbstractSpace, Binary, Categorical, Euclidean
 from ._binarize import full_scale, in_words, random_of, to_bits
-from ._cache import cache_folder
 from ._checks import Refusal, check_finite
 from ._npy import open_npy
 from ._options import Options

@@ -25,6 +25,7 @@ _SETS: dict[str, tuple[Callable[[], Splits], str]] = {
     "frey": (_public.frey, "28 x 20 grey frames of a video of one face (needs LNZ_DATA)"),
     "mnist": (_public.mnist, "28 x 28 grey digits with labels (LNZ_DATA, or downloaded)"),
     "omniglot_small": (_public.omniglot_small, "28 x 28 grey characters of 8 alphabets (needs LNZ_DATA)"),
+    "two_moons": (_named.two_moons, "2 columns: two half circles with noise, continuous, generated"),
     "shifter": (_named.shifter, "8 random bits, the same shifted around a ring, and the shift, binary, generated"),
 }
 
@@ -101,11 +102,19 @@ def describe(name: str) -> str:
     return _SETS[name][1]
 
 
-def read_rows(path: str | os.PathLike, *, columns: Sequence[str] | None = None) -> Rows:
+def read_rows(
+    path: str | os.PathLike,
+    *,
+    columns: Sequence[str] | None = None,
+    binarize: str = "none",
+    threshold: float = 0.5,
+    seed: int = 0,
+) -> Rows:
     """All examples of a file of your own, `[n, d]`, in its order and without a split: what a model is to score.
 
     - `columns`: names of the columns of a table to take, in this order; others may hold anything. A file without
       names, such as an `.npy`, must have as many columns. All for `None`.
+    - `binarize`, `threshold`, `seed`: as in `load`.
 
     Parts of an `.npz` follow each other: train, valid, test. More than 1 GiB of a table is a memory map, as in `load`.
 
@@ -114,7 +123,7 @@ def read_rows(path: str | os.PathLike, *, columns: Sequence[str] | None = None) 
     if isinstance(path, str) and path in _SETS and not os.path.exists(path):
         raise ValueError(f"`read_rows` reads files: for {path!r} take a part of `lnz.data.load({path!r})`.")
     wanted = None if columns is None else tuple(columns)
-    return rows_of(_existing(path), wanted, Options())
+    return rows_of(_existing(path), wanted, Options(binarize, threshold, seed=seed))
 
 
 def _named_set(name: str, options: Options) -> Splits:

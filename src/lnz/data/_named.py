@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from .._space import Binary, Categorical
+from .._space import Binary, Categorical, Euclidean
 from ._checks import missing_extra
 from ._splits import Splits, split_shuffled
 
@@ -40,6 +40,17 @@ def bars_and_stripes() -> Splits:
     x = np.where(is_row[:, None, None], rows, rows.transpose(0, 2, 1)).reshape(-1, 16)
     protocol = "3000 draws of 4 x 4 bars and stripes, 2000 train / 500 valid / 500 test"
     return split_shuffled(Splits("bars_and_stripes", Binary(16), x, x, x, (4, 4), protocol), 500, 500)
+
+
+@functools.cache
+def two_moons() -> Splits:
+    random = np.random.RandomState(3)
+    angle, upper = np.pi * random.uniform(size=3000), random.randint(0, 2, 3000)
+    x = np.stack([np.cos(angle), np.sin(angle)], axis=1) * np.where(upper, 1, -1)[:, None]
+    x = x + np.where(upper[:, None], [0, 0], [1, 0.5]) + 0.1 * random.normal(size=x.shape)
+    x = x.astype(np.float32)
+    protocol = "3000 draws of two half circles with noise of 0.1, 2000 train / 500 valid / 500 test"
+    return split_shuffled(Splits("two_moons", Euclidean(2), x, x, x, None, protocol), 500, 500, upper)
 
 
 @functools.cache

@@ -51,7 +51,7 @@ def split(contents: Contents, options: Options) -> Splits:
     """Rows of a file in three parts, as bits if that was asked for, with words on all that was done."""
     typed = typed_rows(contents)
     if options.binarize != "none" and not isinstance(typed.space, Binary):
-        typed = _as_bits(typed, contents, options)
+        typed = as_bits(typed, contents, options)
     name, num, shape = contents.path.name, sum(map(len, typed.rows.values())), typed.image_shape
     parts, labels, how = (_contiguous if contents.is_mapped else _completed)(typed.rows, contents, options)
     train, valid, test = (parts[part] for part in PARTS)
@@ -65,7 +65,7 @@ def split(contents: Contents, options: Options) -> Splits:
     return dataclasses.replace(splits, label_names=contents.label_names, columns=contents.columns)
 
 
-def _as_bits(typed: Typed, contents: Contents, options: Options) -> Typed:
+def as_bits(typed: Typed, contents: Contents, options: Options) -> Typed:
     scale, random = full_scale(typed.space), random_of(options)
     rows = {
         part: to_bits(x, scale, options, random, contents.where(part), contents.columns)

@@ -23,7 +23,7 @@ def _build_mixture(key, splits, settings):
 
 def _build_rbm(key, splits, settings):
     chosen, steps = settings["model"], settings["train"]["steps"]
-    base_rates = (splits.train.sum(axis=0) + 1) / (len(splits.train) + 2)
+    base_rates = jnp.asarray((splits.train.sum(axis=0) + 1) / (len(splits.train) + 2), "float32")
     rbm = RBM(splits.space.num_dimensions, chosen["num_hidden"], key=key, base_rates=base_rates)
     objective = objectives.PCD(chosen["sweeps"], chosen["num_chains"])
     optimizer = optax.chain(
