@@ -31,7 +31,7 @@ def main() -> NoReturn:
 def _keep_compiled_programs() -> None:
     """What XLA compiles is kept in the user's cache folder: the second start is quick. JAX reads these on import."""
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "compiled"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
     # An entry that another process is just writing is compiled afresh, with the same result.
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache entry")

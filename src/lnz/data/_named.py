@@ -1,6 +1,8 @@
 """Small named sets that install with the package or are generated."""
 
 import functools
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 
@@ -11,15 +13,16 @@ from ._splits import Splits, split_shuffled
 
 @functools.cache
 def digits() -> Splits:
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(missing_extra("The digits come with scikit-learn, which")) from error
-    x, labels = load_digits(return_X_y=True)
-    x = np.asarray(x, np.uint8)
+    # The file that `sklearn.datasets.load_digits` reads, without the second that importing scikit-learn takes.
+    package = importlib.util.find_spec("sklearn")
+    if package is None or not package.submodule_search_locations:
+        raise ImportError(missing_extra("The digits come with scikit-learn, which"))
+    file = Path(package.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
+    table = np.loadtxt(file, delimiter=",")
+    x, labels = table[:, :-1].astype(np.uint8), table[:, -1].astype(int)
     protocol = "scikit-learn digits, intensities 0 to 16, 1257 train / 180 valid / 360 test"
     return split_shuffled(
-        Splits("digits", Categorical(64, 17), x, x, x, (8, 8), protocol), 180, 360, np.asarray(labels)
+        Splits("digits", Categorical(64, 17), x, x, x, (8, 8), protocol), 180, 360, labels
     )
 
 
