@@ -182,8 +182,8 @@ def test_the_core_runs_without_any_extra():
     code = """
     import sys
 
-    EXTRAS = {"typer", "rich", "matplotlib", "sklearn", "PIL", "pyarrow", "pooch", "platformdirs", "blackjax", "diffrax", "numpyro",
-              "arviz", "tensorboard", "orbax", "beartype", "pytest"}
+    EXTRAS = {"typer", "rich", "matplotlib", "sklearn", "PIL", "pyarrow", "pooch", "platformdirs",
+              "blackjax", "diffrax", "numpyro", "arviz", "tensorboard", "orbax", "beartype", "pytest"}
 
     class Block:
         # Finds no extra, as if none were installed.
@@ -194,6 +194,9 @@ def test_the_core_runs_without_any_extra():
         def find_spec(self, name, path=None, target=None):
             if name.split(".")[0] not in EXTRAS:
                 return self.finder.find_spec(name, path, target)
+
+        def __getattr__(self, name):
+            return getattr(self.finder, name)
 
     sys.meta_path = [Block(finder) for finder in sys.meta_path]
 
