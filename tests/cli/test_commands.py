@@ -369,3 +369,22 @@ def test_dry_run_writes_nothing(tmp_path, monkeypatch, capsys):
 def test_help_does_not_wait_for_jax():
     code = "import sys; import lnz.cli._app; assert 'jax' not in sys.modules and 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_tensorboard_shows_the_records(tmp_path, monkeypatch):
+    reason = "needs lnz[tensorboard]"
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason=reason)
+    out = tmp_path / "run"
+    assert call(monkeypatch, "train", "independent_digits", "--tensorboard", "--out", out) == 0
+    events = accumulator.EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    (record,) = Run.read(out).history
+    assert [(e.step, e.value) for e in events.Scalars("valid")] == [(1, pytest.approx(record["valid"]))]
+
+
+def test_missing_tensorboard_is_named_and_leaves_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    out = tmp_path / "run"
+    assert call(monkeypatch, "train", "independent_digits", "--tensorboard", "--out", out) == 2
+    assert 'pip install "lnz[tensorboard]"' in capsys.readouterr().err
+    assert list(out.iterdir()) == []

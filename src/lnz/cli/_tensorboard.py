@@ -1,5 +1,6 @@
 """TensorBoard's event files, for those who watch training there."""
 
+import time
 from pathlib import Path
 
 
@@ -11,13 +12,13 @@ class _Board:
             EventFileWriter,
         )
 
+        for old in (folder / "tensorboard").glob("events.out.tfevents.*"):
+            old.unlink()  # a resumed training tells of its first steps again
         self._event, self._summary = Event, Summary
         self._writer = EventFileWriter(str(folder / "tensorboard"))
 
     def write(self, record: dict[str, int | float]) -> None:
         """A record of `lnz.fit` as scalars in nats per example."""
-        import time
-
         scalars = [(name, value) for name, value in record.items() if name not in ("step", "seconds")]
         values = [self._summary.Value(tag=name, simple_value=value) for name, value in scalars]
         event = self._event(step=int(record["step"]), wall_time=time.time(), summary=self._summary(value=values))

@@ -140,7 +140,7 @@ def train_into(folder: Path, recipe: Recipe, settings: dict[str, Any], options: 
     with exit_at_second_ctrl_c(), show_progress(console(), recipe.name, steps) as display:
         try:
             run = _train_and_judge(folder, recipe, config, splits, display, options)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, ImportError):
             if not (folder / "checkpoints").is_dir():  # a setting that cannot be: the folder is free for another try
                 remove_run(folder)
             raise
