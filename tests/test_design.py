@@ -13,6 +13,7 @@ import equinox as eqx
 import pytest
 
 import lnz
+import lnz._api
 
 ROOT = Path(lnz.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -273,3 +274,21 @@ def test_arguments_that_others_pass():
     for verb in (lnz.log_normalizer, lnz.bracket, lnz.sample):
         assert next(iter(inspect.signature(verb).parameters)) == "key"
     assert list(inspect.signature(lnz.normalizers.AIS.__init__).parameters)[1:4] == ["num_chains", "betas", "path"]
+
+
+FIRST = [
+    "lnz._run",
+    "lnz._evaluate",
+    "lnz._fit",
+    "lnz.cli._compare",
+    "lnz.cli._use",
+    "lnz.data",
+    "lnz.plots",
+    "lnz.energy",
+]
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_any_module_can_be_imported_first(name):
+    """No circle of imports, whatever a command or a user asks for first."""
+    subprocess.run([sys.executable, "-c", f"import {name}"], check=True)

@@ -1,3 +1,4 @@
+from importlib import import_module, util
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -8,6 +9,9 @@ def __getattr__(name: str):
     """Public names are imported when first used: `lnz --help` need not wait for JAX."""
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # A part of lnz comes alone: lnz itself says `from . import samplers` while the other parts are being imported.
+    if util.find_spec(f"{__name__}.{name}") is not None:
+        return import_module(f"{__name__}.{name}")
     from . import _api
 
     value = getattr(_api, name)

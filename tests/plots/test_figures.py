@@ -1,9 +1,13 @@
+import io
 import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lnz.plots import filters, image_grid, training_curves
+from lnz.plots._figures import marginals
+from lnz.plots._pixels import encode, grey_scale
 
 
 def picture(figure):
@@ -68,6 +72,52 @@ def test_training_curves_have_units_and_one_direction():
 def test_training_curves_of_nothing_is_an_error():
     with pytest.raises(ValueError, match="at least one record"):
         training_curves([])
+
+
+def test_training_curves_of_a_fit_that_diverged():
+    history = [{"step": step, "seconds": 0.1, "loss": np.nan, "$odd": -np.inf} for step in (1, 2)]
+    figure = training_curves(history)
+    figure.canvas.draw()
+    assert figure.axes[0].get_ylabel() == "nats per example"
+
+
+def test_marginals_show_every_test_row_and_nearly_all_samples():
+    rng = np.random.default_rng(0)
+    samples = np.stack([rng.standard_cauchy(2000), np.full(2000, 7.0), np.full(2000, np.nan)], axis=1)
+    rows = np.stack([np.linspace(-1000, 0, 5), np.full(5, 7.0), np.arange(5.0)], axis=1)
+    figure = marginals(samples, rows, ["$cauchy", "constant", "lost"])
+    figure.canvas.draw()
+    for axes, column in zip(figure.axes, rows.T, strict=False):
+        low, high = axes.get_xlim()
+        assert low < column.min()
+        assert column.max() < high
+        assert list(axes.lines[0].get_xdata()) == list(column)
+    assert [axes.get_xlabel() for axes in figure.axes] == ["$cauchy", "constant", "lost", ""]
+    assert figure.axes[0].get_xlim()[1] < 1000  # the furthest of 2000 draws are thousands away
+
+
+def test_encoded_pictures_have_whole_pixels_and_clear_gaps():
+    image = Image.open(io.BytesIO(encode(np.array([[0.0, np.nan, 1.0]]), 0, 1, size=30))).convert("RGBA")
+    assert image.size == (30, 10)
+    left, gap, right = (np.asarray(image)[0, i] for i in (9, 10, 20))
+    assert gap[3] == 0
+    assert left[3] == right[3] == 255
+    assert left[0] > right[0]  # more ink is darker
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([[0, 1], [1, 0]], (0, 1)),
+        ([[0, 0]], (0, 1)),
+        ([[0, 16], [3, 2]], (0, 16)),
+        ([[0.2, 0.5]], (0, 0.5)),
+        ([[-2.0, 1.5]], (-2, 1.5)),
+        ([[np.nan]], (0, 1)),
+    ],
+)
+def test_scale_of_greys_comes_from_the_values(values, expected):
+    assert grey_scale(values) == expected
 
 
 def test_pyplot_is_not_touched():

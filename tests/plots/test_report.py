@@ -1,118 +1,258 @@
-"""The report: safe to open, needs nothing from outside, and says what the table says."""
+"""The report: safe to open, needs nothing from outside, and says what the runs say."""
 
-import functools
+import dataclasses
 import os
 import re
 from html.parser import HTMLParser
 
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import pytest
+from made_runs import EVIL, bars, make_run, small_rbm
 
 import lnz
-from lnz._run import Run
 from lnz.plots import write_report
 
-_EVIL = '<script>alert("x")</script>&\'"'
 
-
-@functools.cache
-def fair_coins(data):
-    splits = lnz.data.load(data)
-    return lnz.evaluate(jr.key(0), lnz.Bernoulli(jnp.zeros(splits.space.shape)), splits.test)
-
-
-def make_run(model, data="bars_and_stripes", title="A model"):
-    """A run of `model` with the likelihoods of fair coins: the report does not compute them."""
-    return Run(
-        recipe="made",
-        title=title,
-        data=data,
-        settings={"seed": 0, "model": {"note": _EVIL}},
-        environment={"lnz": "0.1", "device": _EVIL},
-        model=model,
-        history=[{"step": step, "seconds": 1.0, "free_energy_data": 2.0, "valid": -1.0 / step} for step in (1, 2)],
-        rows={"made": fair_coins(data)},
-        data_protocol=lnz.data.load(data).protocol,
-        num_parameters=16,
-        seconds={"train": 1.0, "compile": 2.0, "evaluate": 3.0},
-    )
+def write(folder, runs):
+    write_report(folder / "report.html", runs)
+    return (folder / "report.html").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    path = tmp_path_factory.mktemp("report") / "report.html"
     runs = {
-        _EVIL: make_run(lnz.Bernoulli(jnp.zeros(16)), title=_EVIL),
+        EVIL: make_run(lnz.Bernoulli(jnp.zeros(16)), title=EVIL, status=f"stopped early at step 1: {EVIL}"),
         "mixture": make_run(lnz.Mixture(jnp.zeros(3), lnz.Bernoulli(jr.normal(jr.key(0), (3, 16))))),
-        "rbm": make_run(lnz.energy.RBM(16, 4, key=jr.key(0))),
+        "rbm": make_run(small_rbm()),
     }
-    write_report(path, runs)
-    return path.read_text("utf-8")
+    return write(tmp_path_factory.mktemp("report"), runs)
 
 
-class Tags(HTMLParser):
-    def __init__(self):
+class Page(HTMLParser):
+    """Tags, addresses, and the words of every section by its heading."""
+
+    def __init__(self, text):
         super().__init__()
-        self.opened, self.open, self.addresses = [], [], []
+        self.opened, self.open, self.addresses, self.sections, self.cells = [], [], [], [], []
+        self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         self.opened.append(tag)
-        if tag not in ("meta", "img", "source"):
+        if tag not in ("meta", "img", "source", "br"):
             self.open.append(tag)
+        if tag == "section":
+            self.sections.append("")
+        if tag in ("td", "th"):
+            self.cells.append("")
         self.addresses += [value for name, value in attributes if name in ("src", "srcset", "href")]
-        assert not [name for name, _ in attributes if name.startswith("on")]
+        assert not [name for name, _ in attributes if name.startswith("on") or name == "style"]
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
+    def handle_data(self, data):
+        if "section" in self.open:
+            self.sections[-1] += f"{data} "
+        if "td" in self.open or "th" in self.open:
+            self.cells[-1] += data
+
+    def section(self, heading):
+        (found,) = [text for text in self.sections if text.startswith(heading)]
+        return found
+
+
+def without_pictures(text):
+    return re.sub(r"base64,[A-Za-z0-9+/=]+", "", text)
+
+
+def assert_harmless(text):
+    parsed = Page(text)
+    assert parsed.open == []
+    assert "script" not in parsed.opened
+    assert "<script" not in text
+    return parsed
+
 
 def test_page_is_well_formed(page):
-    tags = Tags()
-    tags.feed(page)
-    assert tags.open == []
-    assert tags.opened.count("section") == 5  # likelihood, samples, three models
+    assert assert_harmless(page).opened.count("section") == 5  # likelihood, samples, three models
 
 
 def test_user_strings_are_escaped(page):
-    tags = Tags()
-    tags.feed(page)
-    assert "script" not in tags.opened
-    assert "<script" not in page
-    assert page.count("&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;&amp;&#x27;&quot;") >= 4
+    # Name (title, table, protocol, tile with alternative text, section), title, status, three notes, device.
+    assert page.count("&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;&amp;&#x27;&quot;") >= 10
+    assert EVIL in Page(page).section(EVIL)
+
+
+def test_strings_of_a_table_are_escaped(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    model = lnz.Normal(jnp.zeros(3), jnp.ones(3))
+    results = {"made": lnz.evaluate(jr.key(0), model, rows)}
+    settings = {"data": {"source": f"/somewhere/{EVIL}.csv"}, EVIL: {EVIL: EVIL}, "train": {"steps": 2}}
+    run = make_run(
+        model,
+        rows,
+        image_shape=None,
+        columns=(EVIL[:13], "$x$ <b>", "café ± 数"),
+        results=results,
+        settings=settings,
+        data_protocol=EVIL,
+        digest=EVIL,
+        recipe="made",
+        history=[{"step": step, "seconds": 1.0, EVIL: 1.0, "$broken": 2.0} for step in (1, 2)],
+    )
+    text = write(tmp_path, {EVIL: run, "again": run})
+    parsed = assert_harmless(text)
+    assert {EVIL[:13], "$x$ <b>", "café ± 数"} <= set(parsed.cells)
+    # No markup but the report's own: the only bold words are titles of figures.
+    assert without_pictures(text).count("<b>") == text.count("<figcaption><b>")
 
 
 def test_page_needs_nothing_from_outside(page):
-    tags = Tags()
-    tags.feed(page)
-    assert tags.addresses
-    assert all(address.startswith("data:image/png;base64,") for address in tags.addresses)
-    text = re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
-    assert not re.search(r"https?:|//|url\(|@import", text)
+    parsed = Page(page)
+    assert parsed.addresses
+    assert all(address.startswith("data:image/png;base64,") for address in parsed.addresses)
+    assert not re.search(r"https?:|//|url\(|@import", without_pictures(page))
 
 
 def test_page_shows_what_it_should(page):
-    for words in ("higher (less negative) is better", "one standard error", "Test examples", "Filters", "Components"):
+    for words in ("higher (less negative) is better", "one standard error", "Test examples", "made by hand"):
         assert words in page
-    assert "Mean image" in page
     assert f"−{16 * 0.6931:.2f}" in page  # fair coins: 16 log 2 nats
     assert "prefers-color-scheme: dark" in page
     assert 'name="viewport"' in page
 
 
+def test_sections_stand_where_they_belong(page):
+    parsed = Page(page)
+    belongings = {
+        "Mean image": [EVIL],
+        "Components": ["mixture"],
+        "Filters": ["rbm"],
+        "Gibbs chains": ["rbm"],
+        "Training": [EVIL, "mixture", "rbm"],
+        "Least likely test rows": [EVIL, "mixture", "rbm"],
+    }
+    for what, owners in belongings.items():
+        for name in (EVIL, "mixture", "rbm"):
+            assert (what in parsed.section(name)) == (name in owners), (what, name)
+    assert "Bracket" not in page
+    assert "by AIS" not in Page(page).section("rbm")
+
+
+def test_status_is_told_in_words(page):
+    parsed = Page(page)
+    assert "Training: stopped early at step 1" in parsed.section(EVIL)
+    assert "Training: completed. 2 of 2 steps in 1.0 s" in parsed.section("rbm")
+
+
+def test_status_of_training_that_diverged(tmp_path):
+    history = [{"step": step, "seconds": 1.0, "loss": float("nan")} for step in (1, 2)]
+    run = make_run(small_rbm(), status="Training diverged at step 2: loss = nan.", history=history)
+    assert "Training: diverged at step 2: loss = nan. 2 of 2 steps" in write(tmp_path, {"rbm": run})
+
+
+def test_extreme_rows_are_those_of_the_run(tmp_path):
+    log_probs = -100 * np.random.default_rng(0).random(60)
+    results = {"made": dataclasses.replace(make_run(small_rbm()).rows["made"], per_example=log_probs)}
+    parsed = Page(write(tmp_path, {"rbm": make_run(small_rbm(), results=results)}))
+    words = parsed.section("rbm")
+    least, most = words.split("Least likely test rows")[1].split("Most likely test rows")
+    order = np.argsort(log_probs)
+    for part, expected in ((least, order[:6]), (most, order[::-1][:6])):
+        found = re.findall(r"−(\d+\.\d\d)\s+row (\d+)", part)
+        assert [int(row) for _, row in found] == expected.tolist()
+        assert [float(value) for value, _ in found] == pytest.approx(-log_probs[expected], abs=0.005)
+
+
+def test_extreme_rows_of_a_table_have_their_values(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(40, 10)).astype(np.float32)
+    model = lnz.Normal(jnp.zeros(10), jnp.ones(10))
+    results = {"made": lnz.evaluate(jr.key(0), model, rows)}
+    columns = tuple(f"name {i}" for i in range(10))
+    run = make_run(model, rows, image_shape=None, columns=columns, results=results)
+    parsed = Page(write(tmp_path, {"normal": run}))
+    assert "the first 8 of 10 columns" in parsed.section("normal")
+    assert "name 7" in parsed.cells
+    assert "name 8" not in parsed.cells
+    first = parsed.cells.index("name 7") + 1
+    row = run.examples.rows["least"][0]
+    expected = [row, results["made"].per_example[row], *rows[row, :8]]
+    found = [float(cell.replace("−", "-")) for cell in parsed.cells[first : first + 10]]
+    assert found == pytest.approx(expected, rel=1e-3)
+    assert "Test examples" not in "".join(parsed.sections)
+    assert "2,000 independent draws, column by column (the first 6 of 10)" in parsed.section("Samples")
+
+
+def test_columns_without_names_are_numbered(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+    model = lnz.Normal(jnp.zeros(2), jnp.ones(2))
+    run = make_run(model, rows, image_shape=None, results={"made": lnz.evaluate(jr.key(0), model, rows)})
+    assert {"column 0", "column 1"} <= set(Page(write(tmp_path, {"normal": run})).cells)
+
+
+def test_bits_without_pictures_are_lines_of_cells(tmp_path):
+    text = write(tmp_path, {"rbm": make_run(small_rbm(), image_shape=None)})
+    words = Page(text).section("Samples")
+    assert "a line is a row, a cell a column" in words
+    assert "one chain each, 1000 steps" in words
+    assert "Gibbs chains" not in text
+
+
+def test_deep_machines_have_chains_too(tmp_path):
+    words = Page(write(tmp_path, {"dbm": make_run(lnz.energy.DBM(16, 3, 2, key=jr.key(0)))})).section("dbm")
+    assert "started at a draw from the start of annealing" in words
+    assert "Filters" in words
+
+
+def test_categories_are_shown_on_their_scale(tmp_path):
+    rows = np.random.default_rng(0).integers(0, 5, size=(30, 16)).astype(np.int32)
+    rbm = lnz.energy.RBM(lnz.energy.CategoricalUnits(16, 5), 3, key=jr.key(0))
+    results = {"made": lnz.evaluate(jr.key(0), rbm, rows)}
+    words = Page(write(tmp_path, {"potts": make_run(rbm, rows, results=results)})).section("potts")
+    assert "Gibbs chains" in words
+    assert "Filters" not in words  # weights of one-hot vectors are no pictures
+
+
+def test_models_that_cannot_be_sampled_have_a_report(tmp_path):
+    class Stuck(lnz.AbstractEnergyModel):  # has no blocks
+        space: lnz.Binary = lnz.Binary(16)
+
+        def log_density(self, x):
+            return -jnp.sum(x)
+
+        def path(self):
+            return lnz.GeometricPath(lnz.Bernoulli(jnp.zeros(16)), self)
+
+    words = Page(write(tmp_path, {"stuck": make_run(Stuck())}))
+    assert "No sampler fits Stuck" in words.section("Samples")
+    assert "No sampler fits Stuck" in words.section("stuck")
+
+
+def test_missing_data_file_does_not_matter(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a report loads no data")
+
+    monkeypatch.setattr(lnz.data, "load", refuse)
+    run = make_run(small_rbm())
+    assert not os.path.exists(run.settings["data"]["source"])
+    assert "2 models of rows.csv" in write(tmp_path, {"one": run, "two": run})
+
+
 def test_pictures_are_reproducible(page, tmp_path):
-    write_report(tmp_path / "report.html", {"rbm": make_run(lnz.energy.RBM(16, 4, key=jr.key(0)))})
-    tags = Tags()
-    tags.feed((tmp_path / "report.html").read_text("utf-8"))
-    assert len(tags.addresses) == 6  # test examples, samples, and twice two with text
-    assert all(address in page for address in tags.addresses)
+    addresses = Page(write(tmp_path, {"rbm": make_run(small_rbm())})).addresses
+    # Test examples, samples, training in light and dark, filters, chains, and six and six extreme rows.
+    assert len(addresses) == 2 + 2 + 2 + 12
+    assert all(address in page for address in addresses)
 
 
-def test_data_without_pictures_have_a_report_too(tmp_path):
-    write_report(tmp_path / "report.html", {"coins": make_run(lnz.Bernoulli(jnp.zeros(19)), "shifter")})
-    page = (tmp_path / "report.html").read_text("utf-8")
-    assert "coins" in page
-    assert "Test examples" not in page
+def test_a_run_with_one_record_and_few_rows(tmp_path):
+    history = [{"step": 1, "seconds": 0.1, "valid": -3.0}]
+    run = make_run(small_rbm(), bars()[:3], history=history)
+    words = Page(write(tmp_path, {"few": run})).section("few")
+    assert "valid is the mean" not in words
+    assert len(re.findall(r"row \d", words)) == 6
 
 
 def test_failure_in_the_middle_leaves_the_old_file(tmp_path, monkeypatch):
@@ -123,6 +263,6 @@ def test_failure_in_the_middle_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
-        write_report(tmp_path / "report.html", {"coins": make_run(lnz.Bernoulli(jnp.zeros(19)), "shifter")})
+        write_report(tmp_path / "report.html", {"coins": make_run(lnz.Bernoulli(jnp.zeros(16)))})
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     assert (tmp_path / "report.html").read_text() == "old"

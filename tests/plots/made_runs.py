@@ -25,7 +25,11 @@ def fair_coins(num):
 
 def examples(rows, log_probs, image_shape=None, columns=None, num_some=12, num_extreme=6):
     order = np.argsort(log_probs)
-    index = {"some": np.arange(num_some), "least": order[:num_extreme], "most": order[::-1][:num_extreme]}
+    index = {
+        "some": np.arange(min(num_some, len(rows))),
+        "least": order[:num_extreme],
+        "most": order[::-1][:num_extreme],
+    }
     index = {name: numbers.tolist() for name, numbers in index.items()}
     return Examples(image_shape, columns, index, {name: rows[numbers].tolist() for name, numbers in index.items()})
 
