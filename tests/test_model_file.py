@@ -678,3 +678,27 @@ def test_a_name_is_given_once():
     define()
     newest = define()  # a notebook cell that is run again
     assert lnz._register.registered_object(lnz._register.public_name(newest)) is newest
+
+
+@pytest.mark.parametrize(
+    ("module", "field", "value", "words"),
+    [
+        (lnz.energy.RBM(3, 2, key=jr.key(0)), ("visible", "num"), 5, "does not join 5 visible and 2 hidden units"),
+        (lnz.energy.RBM(3, 2, key=jr.key(0)), ("hidden", "num"), -2, "must not be negative; got -2"),
+        (lnz.normalizers.AIS(10, 10), ("num_chains",), -1, "at least 2 for an error bar; got -1"),
+        (lnz.normalizers.AIS(10, 10), ("betas",), -1, "at least 1"),
+        (lnz.Interval(2), ("high",), {"float": (-1.0).hex()}, "needs low < high; got 0.0 and -1.0"),
+    ],
+)
+def test_what_a_constructor_refuses_a_file_cannot_smuggle_in(module, field, value, words, tmp_path):
+    lnz.save(tmp_path / "m.lnz", module)
+    with safe_open(tmp_path / "m.lnz", framework="numpy") as file:
+        tree = json.loads(file.metadata()["tree"])
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+    node = tree["fields"]
+    for name in field[:-1]:
+        node = node[name]["fields"]
+    node[field[-1]] = value
+    write(tmp_path / "m.lnz", tree, arrays)
+    with pytest.raises(ValueError, match=re.escape(words)):
+        lnz.load(tmp_path / "m.lnz")

@@ -325,9 +325,11 @@ class Interval(AbstractSpace):
 
     def __init__(self, shape: int | tuple[int, ...], low: float = 0.0, high: float = 1.0):
         self.shape = _as_shape(shape, "Interval")
-        if not low < high:
-            raise ValueError(f"`Interval(low=..., high=...)` needs low < high; got {low} and {high}.")
         self.low, self.high = float(low), float(high)
+
+    def __check_init__(self):
+        if not self.low < self.high:
+            raise ValueError(f"`Interval(low=..., high=...)` needs low < high; got {self.low} and {self.high}.")
 
     @property
     def num_points(self) -> None:

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from lnz.plots import filters, image_grid, training_curves
-from lnz.plots._figures import marginals
+from lnz.plots._figures import marginals, scatter
 from lnz.plots._pixels import encode, grey_scale
 
 
@@ -94,6 +94,18 @@ def test_marginals_show_every_test_row_and_nearly_all_samples():
         assert list(axes.lines[0].get_xdata()) == list(column)
     assert [axes.get_xlabel() for axes in figure.axes] == ["$cauchy", "constant", "lost", ""]
     assert figure.axes[0].get_xlim()[1] < 1000  # the furthest of 2000 draws are thousands away
+
+
+def test_scatter_shows_every_test_row():
+    samples = np.array([[0.0, 0.0], [np.nan, 1.0], [1.0, 1.0]])
+    rows = np.array([[-3.0, 7.0], [2.0, 7.0]])
+    axes = scatter(samples, rows, ["$a", "b"]).axes[0]
+    (low, high), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    assert low < -3
+    assert high > 2
+    assert bottom < 0
+    assert top > 7
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("$a", "b")
 
 
 def test_encoded_pictures_have_whole_pixels_and_clear_gaps():

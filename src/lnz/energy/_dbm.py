@@ -41,6 +41,12 @@ class DBM(AbstractLatentEnergyModel):
         )
         self.biases = tuple(jnp.zeros(size) for size in sizes)
 
+    def __check_init__(self):
+        sizes = [bias.shape[-1] for bias in self.biases]
+        shapes = [W.shape[-2:] for W in self.weights]
+        if len(sizes) < 2 or shapes != list(itertools.pairwise(sizes)):
+            raise ValueError(f"`DBM`: weights of shapes {shapes} do not join layers of {sizes} units.")
+
     @property
     def space(self) -> Binary:
         return Binary(self.biases[0].shape)

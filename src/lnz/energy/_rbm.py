@@ -70,6 +70,17 @@ class RBM(
             self.b = _natural_of_rates(self.visible, base_rates)
             self.base_rates = Frozen(jnp.asarray(base_rates, self.b.dtype))
 
+    def __check_init__(self):
+        if self.W.shape[-2:] != (self.visible.size, self.hidden.size):
+            raise ValueError(
+                f"`RBM`: W of shape {self.W.shape} does not join {self.visible.size} visible and {self.hidden.size} "
+                "hidden units."
+            )
+        if self.base_rates is not None and self.base_rates.value.shape[-1:] != (self.visible.size,):
+            raise ValueError(
+                f"`RBM`: {self.base_rates.value.shape} base rates are not those of {self.visible.size} visible units."
+            )
+
     @classmethod
     def from_parameters(cls, W, b, c) -> "RBM":
         """A machine of Bernoulli units with given `W [visible, hidden]`, `b [visible]`, `c [hidden]`.

@@ -11,6 +11,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
 from .. import _space
+from .._check import check_positive
 from .._density import AbstractExponentialFamily
 from .._register import register
 from .._space import AbstractSpace
@@ -56,6 +57,9 @@ class BernoulliUnits(AbstractUnits):
 
     num: int = eqx.field(static=True)
 
+    def __check_init__(self):
+        _check_not_negative(self.num, "BernoulliUnits(num=...)")
+
     @property
     def space(self) -> _space.Binary:
         return _space.Binary(self.num)
@@ -90,6 +94,10 @@ class CategoricalUnits(AbstractUnits):
 
     num: int = eqx.field(static=True)
     num_categories: int = eqx.field(static=True)
+
+    def __check_init__(self):
+        _check_not_negative(self.num, "CategoricalUnits(num=...)")
+        check_positive(self.num_categories, "CategoricalUnits(num_categories=...)")
 
     @property
     def space(self) -> _space.Categorical:
@@ -130,3 +138,8 @@ def as_units(units: int | AbstractUnits, argument: str) -> AbstractUnits:
         f"`{argument}` must be a positive number of Bernoulli units, or units such as "
         f"`lnz.energy.CategoricalUnits(5, 3)`; got {units!r}."
     )
+
+
+def _check_not_negative(num: int, argument: str) -> None:
+    if num < 0:  # none at all is what remains of a layer that is held fixed
+        raise ValueError(f"`{argument}` must not be negative; got {num}.")

@@ -35,7 +35,7 @@ class EM(AbstractMethod):
     smoothing: float = 0.0
 
     def __check_init__(self):
-        if self.smoothing < 0:
+        if not self.smoothing >= 0:
             raise ValueError(f"`EM(smoothing=...)` must not be negative; got {self.smoothing}.")
 
     def init(self, key: PRNGKeyArray, model: Any, data: Array | None) -> tuple[Any, int]:

@@ -60,6 +60,10 @@ class AIS(AbstractNormalizer):
         self.path = _check_path(path, "AIS")
         self.sampler = _check_sampler(sampler, "AIS")
 
+    def __check_init__(self):  # of what a file says, too
+        _check_num_chains(self.num_chains, "AIS")
+        _check_betas(self.betas, "AIS")
+
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
         return _with_weights(self.log_weights(key, density))
 
@@ -116,6 +120,10 @@ class ReverseAIS(AbstractNormalizer):
         self.sampler = _check_sampler(sampler, "ReverseAIS")
         self.positions = positions
         self.num_warm_up = num_warm_up
+
+    def __check_init__(self):
+        _check_num_chains(self.num_chains, "ReverseAIS")
+        _check_betas(self.betas, "ReverseAIS")
 
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
         estimate = -_with_weights(self.log_weights(key, density))
