@@ -21,9 +21,7 @@ def digits() -> Splits:
     table = np.loadtxt(file, delimiter=",")
     x, labels = table[:, :-1].astype(np.uint8), table[:, -1].astype(int)
     protocol = "scikit-learn digits, intensities 0 to 16, 1257 train / 180 valid / 360 test"
-    return split_shuffled(
-        Splits("digits", Categorical(64, 17), x, x, x, (8, 8), protocol), 180, 360, labels
-    )
+    return split_shuffled(Splits("digits", Categorical(64, 17), x, x, x, (8, 8), protocol), 180, 360, labels)
 
 
 @functools.cache

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ._html import shortened
+from ._pixels import GREYS, SIGNED, montage, signed_limit
+
 _DPI = 100
 _PICTURE_PIXELS = 800  # at least, of the longer side of a grid
-# The lightest is not white: tiles stand out on a white page, and the gaps between them show it.
-_GREYS = LinearSegmentedColormap.from_list("ink on paper", ["#e9edf2", "#10151c"])
 # Told apart on white and on black, and by colour-blind readers.
 _LINES = {"train": "#2f7fd1", "valid": "#e07b39"}
 _OTHER_LINES = ("#3f9e6b", "#b04a9d", "#9a7b1f", "#6b7f95")
@@ -40,12 +40,12 @@ def image_grid(
 
     **Raises:** `ValueError` if there is no image or they do not have that shape.
     """
-    montage = _montage(images, image_shape, num_columns)
-    scale = math.ceil(_PICTURE_PIXELS / max(montage.shape))
-    height, width = (size * scale / _DPI for size in montage.shape)
+    picture = montage(images, image_shape, num_columns)
+    scale = math.ceil(_PICTURE_PIXELS / max(picture.shape))
+    height, width = (size * scale / _DPI for size in picture.shape)
     figure = Figure(figsize=(width, height), dpi=_DPI)
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.imshow(montage, cmap=_GREYS, vmin=low, vmax=high, interpolation="nearest")
+    axes.imshow(picture, cmap=GREYS, vmin=low, vmax=high, interpolation="nearest")
     axes.set_axis_off()
     return figure
 
@@ -69,12 +69,12 @@ def filters(
     - `num_columns`: filters in a row; by default the grid is about square.
     - `ink`: colour of the text.
     """
-    montage = _montage(np.asarray(W).T, image_shape, num_columns)
-    limit = float(np.quantile(np.abs(np.asarray(W)), 0.995)) or 1.0
-    height, width = montage.shape
+    picture = montage(np.asarray(W).T, image_shape, num_columns)
+    limit = signed_limit(W)
+    height, width = picture.shape
     figure = Figure(figsize=(4.4, 4.4 * height / width + 0.6), dpi=2 * _DPI, layout="constrained")
     axes = figure.add_subplot()
-    image = axes.imshow(montage, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+    image = axes.imshow(picture, cmap=SIGNED, vmin=-limit, vmax=limit, interpolation="nearest")
     axes.set_axis_off()
     bar = figure.colorbar(image, ax=axes, location="bottom", extend="both", aspect=40, pad=0.02)
     bar.set_label("weight", color=ink)
@@ -111,9 +111,81 @@ def training_curves(history: Sequence[dict[str, int | float]], *, ink: str = "bl
         axes.set_title(title, loc="left", fontsize=10, color=ink)
         axes.set_ylabel("nats per example", color=ink)
         _fit_to_later_part(axes, list(lines.values()))
-        _style(axes, ink)
+        style(axes, ink)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.legend(frameon=False, labelcolor=ink, fontsize=9)
     all_axes[-1].set_xlabel("step", color=ink)
     return figure
+
+
+def marginals(
+    samples: Float[np.ndarray, "n columns"],
+    rows: Float[np.ndarray, "m columns"],
+    names: Sequence[str],
+    *,
+    ink: str = "black",
+) -> Figure:
+    """A histogram of the samples of each column, with rows of data as ticks at its foot.
+
+    The outermost half percent of the samples on each side is left out, unless the data reach as far.
+    """
+    num_rows = math.ceil(len(names) / 2)
+    figure = Figure(figsize=(4.4, 0.5 + 1.5 * num_rows), dpi=2 * _DPI, layout="constrained")
+    all_axes = figure.subplots(num_rows, 2, squeeze=False).flatten()
+    for axes, name, drawn, row_values in zip(all_axes, names, samples.T, rows.T, strict=False):
+        edges = np.linspace(*_reach(drawn, row_values), 31)
+        axes.hist(
+            drawn[np.isfinite(drawn)], edges.tolist(), color=_LINES["train"], alpha=0.6, label="samples of the model"
+        )
+        axes.plot(
+            row_values,
+            np.full(len(row_values), 0.04),
+            "|",
+            transform=axes.get_xaxis_transform(),
+            color=_LINES["valid"],
+            markersize=7,
+            label="test rows",
+        )
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_xlabel(shortened(name, 24), color=ink, fontsize=9, parse_math=False)
+        style(axes, ink)
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.yaxis.set_visible(False)
+        axes.spines["left"].set_visible(False)
+    for axes in all_axes[len(names) :]:
+        axes.set_axis_off()
+    handles, labels = all_axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=2, frameon=False, labelcolor=ink, fontsize=9)
+    return figure
+
+
+def scatter(
+    samples: Float[np.ndarray, "n 2"], rows: Float[np.ndarray, "m 2"], names: Sequence[str], *, ink: str = "black"
+) -> Figure:
+    """Samples and rows of data in the plane; a half percent of samples on each side may lie outside."""
+    figure = Figure(figsize=(4.4, 4.0), dpi=2 * _DPI, layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(*samples.T, ".", color=_LINES["train"], alpha=0.4, markersize=3, label="samples of the model")
+    axes.plot(*rows.T, "x", color=_LINES["valid"], markersize=5, markeredgewidth=1.5, label="test rows")
+    axes.set_xlim(*_reach(samples[:, 0], rows[:, 0]))
+    axes.set_ylim(*_reach(samples[:, 1], rows[:, 1]))
+    axes.set_xlabel(shortened(names[0], 40), color=ink, parse_math=False)
+    axes.set_ylabel(shortened(names[1], 40), color=ink, parse_math=False)
+    style(axes, ink)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    figure.legend(loc="outside upper left", ncols=2, frameon=False, labelcolor=ink, fontsize=9)
+    return figure
+
+
+def _reach(drawn: Float[np.ndarray, " n"], rows: Float[np.ndarray, " m"]) -> tuple[float, float]:
+    """The ends of an axis: all rows, and all samples but the outermost half percent on each side."""
+    drawn, rows = drawn[np.isfinite(drawn)], rows[np.isfinite(rows)]
+    points = np.concatenate([np.quantile(drawn, (0.005, 0.995)) if len(drawn) else drawn, rows])
+    low, high = (float(points.min()), float(points.max())) if len(points) else (0.0, 1.0)
+    margin = 0.04 * (high - low) or 0.5
+    return low - margin, high + margin
 
 
 def _series(history: Sequence[dict[str, int | float]]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -130,43 +202,26 @@ def _series(history: Sequence[dict[str, int | float]]) -> tuple[dict[str, Any], 
         elif name == "valid":
             likelihoods["valid"] = steps, values
         else:
-            others[name.replace("_", " ")] = steps, values
+            others[name.replace("_", " ").strip().replace("$", r"\$")] = steps, values
     return likelihoods, others
 
 
 def _fit_to_later_part(axes: Axes, lines: Sequence[tuple[list[float], np.ndarray]]) -> None:
     last = max(steps[-1] for steps, _ in lines)
     later = np.concatenate([values[np.asarray(steps) >= 0.05 * last] for steps, values in lines])
+    later = later[np.isfinite(later)]
+    if len(later) == 0:  # training that diverged
+        return
     low, high = float(later.min()), float(later.max())
     margin = 0.08 * (high - low) or 0.5
     axes.set_ylim(low - margin, high + margin)
 
 
-def _style(axes: Axes, ink: str) -> None:
+def style(axes: Axes, ink: str) -> None:
+    """Light axes in one colour of ink, for white pages and for black ones."""
     axes.tick_params(colors=ink, labelsize=9)
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.grid(color=ink, alpha=0.15, linewidth=0.6)
     axes.patch.set_alpha(0)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(ink)
-    axes.legend(frameon=False, labelcolor=ink, fontsize=9)
-
-
-def _montage(images: Any, image_shape: tuple[int, int], num_columns: int | None) -> Float[np.ndarray, "rows columns"]:
-    """One picture of all, with a pixel of NaN (drawn as nothing) between neighbours."""
-    images = np.asarray(images)
-    if len(image_shape) != 2 or images.size != len(images) * math.prod(image_shape) or len(images) == 0:
-        raise ValueError(
-            f"`images` must be [n, ...] with at least one image of shape `image_shape={image_shape}` "
-            f"(rows, columns); got an array of shape {images.shape}."
-        )
-    height, width = image_shape
-    num_columns = min(num_columns or math.ceil(math.sqrt(len(images))), len(images))
-    num_rows = math.ceil(len(images) / num_columns)
-    montage = np.full((num_rows * (height + 1) - 1, num_columns * (width + 1) - 1), np.nan)
-    for i, image in enumerate(images.reshape(-1, height, width)):
-        top, left = (i // num_columns) * (height + 1), (i % num_columns) * (width + 1)
-        montage[top : top + height, left : left + width] = image
-    return montage

@@ -1,0 +1,204 @@
+"""Log weights of annealing, and the statements about log Z that rest on them."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .._estimate import Bracket, Estimate, LogLikelihood, unreliable_reasons
+from .._run import Run
+from ._figures import style
+from ._html import captioned, drawing, escape, number
+
+_FORWARD, _REVERSE = "#2f7fd1", "#e07b39"
+_NUM_BINS = 31  # odd: equal weights, in the middle, are within a bin and not on an edge
+_FENCE = 8  # interquartile ranges
+
+
+@dataclasses.dataclass(frozen=True)
+class LogZ:
+    """What annealing says about one log Z, in nats.
+
+    - `weights`: by their names, each on the scale of log Z: for the weights of reverse annealing, whose average
+      is 1/Z, minus their logarithms.
+    - `lines`: estimates by their names.
+    - `interval`: what is claimed.
+    """
+
+    weights: dict[str, Float[np.ndarray, " chains"]]
+    lines: dict[str, float]
+    interval: tuple[float, float]
+
+
+def annealing(run: Run) -> str:
+    """Histograms of log weights with what is concluded from them; nothing for a run without AIS or bracket."""
+    parts = []
+    exact = exact_log_z(run)
+    if run.bracket is not None:
+        parts.append(_bracket(run.bracket, exact))
+        if describe_bracket(run.bracket, exact).weights:
+            return "".join(parts)
+    parts += [_row(name, row, exact) for name, row in run.rows.items() if "partition_log_weights" in row.stats]
+    return "".join(parts)
+
+
+def exact_log_z(run: Run) -> float | None:
+    """The log Z of a row that did not have to estimate it, in a run that has AIS to compare."""
+    for row in run.rows.values():
+        if "log_partition" in row.stats and "partition_weights" not in row.stats and not row.stats["partition_error"]:
+            return float(row.stats["log_partition"])
+    return None
+
+
+def describe_bracket(bracket: Bracket, exact: float | None) -> LogZ:
+    """The picture of a bracket."""
+    weights, lines = {}, {}
+    for side, sign, direction in ((bracket.lower, 1, "forward"), (bracket.upper, -1, "reverse")):
+        if "log_weights" in side.stats:
+            weights[direction] = sign * np.asarray(side.stats["log_weights"], float)
+        lines[direction] = float(side.value)
+    return LogZ(weights, _with_exact(lines, exact), bracket.interval)
+
+
+def describe_row(row: LogLikelihood, exact: float | None) -> LogZ:
+    """The picture of the denominator of one row."""
+    value, error = float(row.stats["log_partition"]), float(row.stats["partition_error"])
+    weights = {"forward": np.asarray(row.stats["partition_log_weights"], float)}
+    return LogZ(weights, _with_exact({"forward": value}, exact), (value - 2 * error, value + 2 * error))
+
+
+def log_weights(log_z: LogZ, *, ink: str = "black") -> Figure:
+    """Histograms of log weights; what lies far out on the side that adds nothing to the average is left out."""
+    figure = Figure(figsize=(4.4, 3.3), dpi=200, layout="constrained")
+    axes = figure.add_subplot()
+    low, high = _limits(log_z)
+    edges = np.linspace(low, high, _NUM_BINS + 1)
+    colours = {"forward": _FORWARD, "reverse": _REVERSE}
+    for name, values in log_z.weights.items():
+        shown = values[(values >= low) & (values <= high)]
+        axes.hist(shown, edges.tolist(), color=colours[name], alpha=0.55, label=f"{name} weights")
+    if all(map(math.isfinite, log_z.interval)):
+        axes.axvspan(*sorted(log_z.interval), color=ink, alpha=0.13, linewidth=0, label="claimed interval")
+    for name, value in log_z.lines.items():
+        if math.isfinite(value):
+            dashes = {"forward": "-", "reverse": "--"}.get(name, ":")
+            label = f"{name} estimate" if name in colours else name
+            axes.axvline(value, color=colours.get(name, ink), linestyle=dashes, linewidth=1.8, label=label)
+    axes.set_xlim(low, high)
+    axes.set_xlabel("log weight (nats)", color=ink)
+    axes.set_ylabel("chains", color=ink)
+    style(axes, ink)
+    _label_few_numbers(axes)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, labelcolor=ink, fontsize=9)
+    return figure
+
+
+def _limits(log_z: LogZ) -> tuple[float, float]:
+    """Everything, except weights far below the others (above them, on the reverse side): those count as nothing."""
+    points = [value for value in (*log_z.lines.values(), *log_z.interval) if math.isfinite(value)]
+    for name, values in log_z.weights.items():
+        values = values[np.isfinite(values)]
+        if len(values):
+            lower, upper = np.quantile(values, (0.25, 0.75))
+            fence = _FENCE * (upper - lower)
+            is_cut = fence > 0
+            points += [
+                max(values.min(), lower - fence) if is_cut and name == "forward" else values.min(),
+                min(values.max(), upper + fence) if is_cut and name == "reverse" else values.max(),
+            ]
+    low, high = (float(min(points)), float(max(points))) if points else (0.0, 0.0)
+    # Weights that differ by rounding alone would fill the picture with noise.
+    margin = 0.05 * (high - low) if high - low > 1e-6 * max(1.0, abs(low)) else 0.5
+    return low - margin, high + margin
+
+
+def _label_few_numbers(axes: Axes) -> None:
+    """Ticks as the numbers they are: Matplotlib would rather write 129.01 as 0.01 with 1.29e2 in a corner."""
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.ticklabel_format(axis="x", useOffset=False, style="plain")
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+
+
+def _with_exact(lines: dict[str, float], exact: float | None) -> dict[str, float]:
+    return lines if exact is None else {**lines, "exact log Z": exact}
+
+
+def _bracket(bracket: Bracket, exact: float | None) -> str:
+    low, high = bracket.interval
+    sides = (("forward", bracket.lower), ("reverse", bracket.upper))
+    described = " and ".join(_side(name, side) for name, side in sides)
+    assumes = " and ".join(f"a {what}" for what in bracket.assumes) or "nothing but enough chains"
+    words = (
+        f"log Z between {number(low, '.4f')} and {number(high, '.4f')} nats (width {number(bracket.width, '.2g')}): "
+        f"two standard errors beyond {described}. This assumes {assumes}."
+    )
+    problems = [
+        f"{name}: {reason}. Its error bar is too small"
+        for name, side in sides
+        for reason in unreliable_reasons(side.stats)
+    ]
+    if high < low:
+        problems.append("the upper end lies below the lower one, so that one of the two is wrong")
+    log_z = describe_bracket(bracket, exact)
+    return _section("Bracket of log Z", words + _exact_words(exact), log_z, problems)
+
+
+def _row(name: str, row: LogLikelihood, exact: float | None) -> str:
+    log_z = describe_row(row, exact)
+    low, high = log_z.interval
+    weights = row.stats.get("partition_weights", {})
+    words = (
+        f"log Z = {number(log_z.lines['forward'], '.4f')} nats, two standard errors to each side from "
+        f"{number(low, '.4f')} to {number(high, '.4f')}{_diagnostics(weights)}; in expectation not above the truth."
+    )
+    problems = [f"{reason}. Its error bar is too small" for reason in unreliable_reasons(weights)]
+    return _section(f"log Z of {name}, by AIS", words + _exact_words(exact), log_z, problems)
+
+
+def _section(title: str, words: str, log_z: LogZ, problems: list[str]) -> str:
+    notes = "".join(f'<p class="warning">Warning: {escape(problem)}.</p>' for problem in problems)
+    words += "".join(_counts(name, values, *_limits(log_z)) for name, values in log_z.weights.items())
+    if not log_z.weights:
+        return captioned(title, words, notes)
+    return f"<div>{drawing(title, words, lambda ink: log_weights(log_z, ink=ink))}{notes}</div>"
+
+
+def _counts(name: str, values: np.ndarray, low: float, high: float) -> str:
+    """What the picture cannot show."""
+    finite = values[np.isfinite(values)]
+    outside, lost = int(np.sum((finite < low) | (finite > high))), len(values) - len(finite)
+    words = ""
+    if len(finite) > 1 and np.ptp(finite) <= 1e-6 * max(1.0, abs(finite[0])):
+        words += f" All {name} weights are equal."
+    if outside:
+        words += f" {outside} {name} weights lie outside the picture: too small to count."
+    if lost:
+        words += f" {lost} of {len(values)} {name} weights are not finite and not shown."
+    return words
+
+
+def _side(name: str, estimate: Estimate) -> str:
+    value = f"{name}{' AIS' if 'log_weights' in estimate.stats else ''} {number(float(estimate.value), '.4f')}"
+    if estimate.bound == "exact":
+        return f"{value} (exact)"
+    return f"{value} (s.e. {number(float(estimate.standard_error), '.2g')}{_diagnostics(estimate.stats)})"
+
+
+def _diagnostics(stats: Mapping[str, Any]) -> str:
+    words = ""
+    if "ess" in stats:
+        words += f", ESS {number(float(stats['ess']), '.1f')} of {int(stats['num'])}"
+    if "pareto_k" in stats:
+        k = float(stats["pareto_k"])
+        words += f", Pareto k {number(k, '.2f')}" if math.isfinite(k) else ", Pareto k not available"
+    return words
+
+
+def _exact_words(exact: float | None) -> str:
+    return "" if exact is None else f" The exact value is {number(exact, '.4f')}."

@@ -1,0 +1,203 @@
+"""Draws from trained models, and what they look like beside test examples."""
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from .._algorithm import AbstractSampler
+from .._check import model_dtype
+from .._density import AbstractDensity, AbstractDistribution
+from .._evaluate import UnreliableSampleWarning, sample
+from .._model import AbstractEnergyModel, AbstractLatentEnergyModel, AbstractLatentModel
+from .._run import Examples, Run
+from ..samplers import default_sampler
+from ._figures import marginals, scatter
+from ._html import captioned, drawing, image, number
+from ._pixels import encode, grey_scale, montage
+
+_NUM_IMAGES = 36
+_NUM_STEPS = 1000
+_NUM_CHAINS = 8
+_CHAIN_STEPS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+_NUM_EXACT_ROWS, _NUM_CHAIN_ROWS = 2000, 200
+_NUM_MARGINALS = 6
+_NUM_CELLS = 120
+
+
+def samples(runs: Mapping[str, Run]) -> str:
+    """Test examples, then samples of every model, all drawn alike."""
+    examples = next(iter(runs.values())).examples
+    if examples.image_shape is not None:
+        tiles = _pictures(runs, examples, examples.image_shape)
+    elif _are_continuous(runs):
+        tiles = [_marginals(name, run) for name, run in runs.items()]
+        return f'<section><h2>Samples</h2><div class="panels">{"".join(tiles)}</div></section>'
+    else:
+        tiles = _matrices(runs, examples)
+    return f'<section><h2>Samples</h2><div class="tiles">{"".join(tiles)}</div></section>'
+
+
+def chains(run: Run) -> str:
+    """The pictures that Markov chains pass through; nothing for models that need no chains, or without pictures."""
+    shape = run.examples.image_shape
+    if shape is None or not isinstance(run.model, AbstractEnergyModel | AbstractLatentEnergyModel):
+        return ""
+    title = "Markov chains"
+    try:
+        path = _walk(run.model, as_rows(run.examples.values["some"])[:_NUM_CHAINS])
+    except (TypeError, ValueError) as error:
+        return captioned(title, f"none: {error}", "")
+    if path.positions[0][0].size != shape[0] * shape[1]:
+        return ""
+    columns = len(_CHAIN_STEPS)
+    flat = path.positions.reshape(len(path.positions) * columns, -1)
+    low, high = grey_scale(*run.examples.values.values())
+    words = (
+        f"Each line is a chain of {path.sampler} steps, started at {path.start}; above it the number of steps. "
+        "Chains that mix well soon forget where they started: lines change from column to column, "
+        "look different from each other, and stay like the data. A line that keeps one picture for hundreds of steps "
+        "means that samples, and training by such chains, see little of the model."
+    )
+    heads = "".join(f"<span>{step}</span>" for step in _CHAIN_STEPS)
+    alt = f"{len(path.positions)} chains at steps {', '.join(map(str, _CHAIN_STEPS))}"
+    picture = image(encode(montage(flat, shape, columns), low, high, size=800), alt)
+    return captioned(f"{path.sampler} chains", words, f'<div class="steps" aria-hidden="true">{heads}</div>{picture}')
+
+
+def as_rows(values: Any) -> np.ndarray:
+    """`[n, d]`, whatever the shape of one example."""
+    array = np.asarray(values, float)
+    return array.reshape(len(array), -1)
+
+
+def column_names(examples: Examples, num: int) -> list[str]:
+    """Names of the columns, or their numbers where they have no names."""
+    if examples.columns is not None and len(examples.columns) == num:
+        return list(examples.columns)
+    return [f"column {i}" for i in range(num)]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Walk:
+    positions: np.ndarray  # [chains, steps, ...]
+    sampler: str
+    start: str
+
+
+def _walk(model: Any, rows: np.ndarray) -> _Walk:
+    """Where chains are after `_CHAIN_STEPS`."""
+    key_start, key_steps = jr.split(jr.key(1))
+    density, observed, start = model, lambda x: x, "a test example"
+    if isinstance(model, AbstractLatentEnergyModel):
+        # The hidden layers of a test example are unknown: these chains start without one.
+        density, observed, start = model.joint(), model.observed, "a draw from the start of annealing"
+        positions = density.path().start.sample(key_start, (len(rows),))
+    else:
+        positions = model.space.cast(rows.reshape(-1, *model.space.shape), model_dtype(model))
+    sampler = default_sampler(density)
+    states = _start_chains(key_start, density, sampler, positions)
+    visited, last = [], 0
+    for step in _CHAIN_STEPS:
+        states = _advance(key_steps, density, sampler, states, jnp.asarray(last), jnp.asarray(step))
+        visited.append(np.asarray(jax.vmap(observed)(states.position)))
+        last = step
+    return _Walk(np.stack(visited, axis=1), type(sampler).__name__, start)
+
+
+@eqx.filter_jit
+def _start_chains(key: PRNGKeyArray, density: AbstractDensity, sampler: AbstractSampler, positions: Array):
+    keys = jr.split(key, len(positions))
+    return jax.vmap(lambda k, x: sampler.init(k, density, x))(keys, positions)
+
+
+@eqx.filter_jit
+def _advance(key: PRNGKeyArray, density: AbstractDensity, sampler: AbstractSampler, states, first: Array, last: Array):
+    """From step `first` to step `last`, compiled once for all of them."""
+
+    def step(i, states):
+        keys = jr.split(jr.fold_in(key, i), len(states.position))
+        return jax.vmap(lambda k, s: sampler.step(k, density, s)[0])(keys, states)
+
+    return jax.lax.fori_loop(first, last, step, states)
+
+
+def _draw(model: Any, num: int) -> tuple[np.ndarray | None, str]:
+    """Samples `[num, d]`, or `None`, and how they came about in words."""
+    is_exact = isinstance(model, AbstractDistribution | AbstractLatentModel)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UnreliableSampleWarning)
+        try:
+            drawn = sample(jr.key(0), model, num, num_steps=_NUM_STEPS)
+        except (TypeError, ValueError) as error:
+            return None, f"none: {error}"
+    words = "independent draws" if is_exact else f"one chain each, {_NUM_STEPS} steps"
+    for warning in caught:
+        if issubclass(warning.category, UnreliableSampleWarning):
+            words += f". {warning.message}"
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    rows = as_rows(drawn)
+    num_bad = int(np.sum(~np.isfinite(rows).all(axis=1)))
+    return rows, words + (f"; {num_bad} of {num} are not finite" if num_bad else "")
+
+
+def _pictures(runs: Mapping[str, Run], examples: Examples, shape: tuple[int, int]) -> list[str]:
+    low, high = grey_scale(*examples.values.values())
+    some = as_rows(examples.values["some"])[:_NUM_IMAGES]
+    drawn = {name: _draw(run.model, _NUM_IMAGES) for name, run in runs.items()}
+    tiles = {"Test examples": (some, "what samples should be like"), **drawn}
+    return [
+        _tile(name, words, None if rows is None or rows[0].size != some[0].size else montage(rows, shape), low, high)
+        for name, (rows, words) in tiles.items()
+    ]
+
+
+def _matrices(runs: Mapping[str, Run], examples: Examples) -> list[str]:
+    """Rows of bits or categories as lines of cells."""
+    some = as_rows(examples.values["some"])[:_NUM_IMAGES]
+    low, high = grey_scale(*examples.values.values())
+    words = "a line is a row, a cell a column" + (f", the first {_NUM_CELLS}" if some.shape[1] > _NUM_CELLS else "")
+    drawn = {name: _draw(run.model, _NUM_IMAGES) for name, run in runs.items()}
+    tiles = {"Test rows": (some, words), **drawn}
+    return [
+        _tile(name, words, None if rows is None else _as_cells(rows[:, :_NUM_CELLS]), low, high)
+        for name, (rows, words) in tiles.items()
+    ]
+
+
+def _as_cells(rows: np.ndarray) -> np.ndarray:
+    return montage(np.repeat(rows.reshape(-1, 1), 16, axis=1), (4, 4), rows.shape[1])
+
+
+def _tile(title: str, words: str, pixels: np.ndarray | None, low: float, high: float) -> str:
+    content = "" if pixels is None else image(encode(pixels, low, high), f"{title}: {words}")
+    return captioned(title, words, content)
+
+
+def _are_continuous(runs: Mapping[str, Run]) -> bool:
+    space = next(iter(runs.values())).model.space
+    return space.base_measure != "counting"
+
+
+def _marginals(name: str, run: Run) -> str:
+    is_exact = isinstance(run.model, AbstractDistribution | AbstractLatentModel)
+    drawn, words = _draw(run.model, _NUM_EXACT_ROWS if is_exact else _NUM_CHAIN_ROWS)
+    if drawn is None:
+        return captioned(name, words, "")
+    some = as_rows(run.examples.values["some"])
+    num = min(_NUM_MARGINALS, some.shape[1])
+    names = column_names(run.examples, some.shape[1])[:num]
+    words = f"{number(len(drawn), ',d')} {words}"
+    if some.shape[1] == drawn.shape[1] == 2:
+        return drawing(name, words, lambda ink: scatter(drawn, some, names, ink=ink))
+    words += ", column by column"
+    words += f" (the first {num} of {some.shape[1]})" if num < some.shape[1] else ""
+    return drawing(name, words, lambda ink: marginals(drawn[:, :num], some[:, :num], names, ink=ink))

@@ -1,0 +1,143 @@
+"""The section of one run: training, log Z, what was learned, chains, extreme test rows, and every setting."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .._run import Examples, Run
+from ..distributions import Bernoulli, Mixture
+from ..energy import DBM, RBM, BernoulliUnits
+from ._annealing import annealing
+from ._draws import as_rows, chains, column_names
+from ._figures import training_curves
+from ._html import captioned, definitions, drawing, escape, image, number, table
+from ._pixels import SIGNED, encode, grey_scale, montage, signed_limit
+
+_NUM_FILTERS = 100
+_NUM_TABLE_ROWS, _NUM_TABLE_COLUMNS = 8, 8
+_KINDS = {"least": "Least likely test rows", "most": "Most likely test rows"}
+
+
+def model_section(name: str, run: Run) -> str:
+    panels = []
+    if len(run.history) > 1:
+        words = "valid is the mean of held-out examples" if any("valid" in record for record in run.history) else ""
+        panels.append(drawing("Training", words, lambda ink: training_curves(run.history, ink=ink)))
+    panels += [annealing(run), _parameters(run.model, run.examples.image_shape)]
+    return (
+        f'<section class="model"><h2>{escape(name)}</h2><p>{escape(run.title)}<br>{escape(_training(run))}</p>\n'
+        f"{_arranged(''.join(panels), chains(run), _extremes(run), run.examples)}\n{_settings(run)}</section>"
+    )
+
+
+def _arranged(panels: str, walks: str, extremes: str, examples: Examples) -> str:
+    """Pictures in two lines; tables, which are wide, beside the few figures that such data have."""
+    if examples.image_shape is None:
+        return f'<div class="beside"><div>{panels}</div><div>{extremes}</div></div>'
+    wide = f"{walks}<div>{extremes}</div>" if walks else extremes
+    return f'<div class="panels">{panels}</div>\n<div class="wide">{wide}</div>'
+
+
+def _training(run: Run) -> str:
+    """How training ended, in words."""
+    last = run.history[-1]["step"] if run.history else 0
+    planned = run.settings.get("train", {}).get("steps", last)
+    seconds = f"{run.seconds['train']:.1f} s, compiling apart"
+    # What says that training diverged starts and ends as a sentence.
+    status = run.status.removeprefix("Training ").removesuffix(".")
+    return f"Training: {status}. {last:,} of {planned:,} steps in {seconds}."
+
+
+def _settings(run: Run) -> str:
+    settings = [("recipe", run.recipe), *_flatten(run.settings), ("parameters", f"{run.num_parameters:,}")]
+    settings += [(f"{what} seconds", f"{duration:.1f}") for what, duration in run.seconds.items()]
+    if run.digest is not None:
+        settings.append(("data digest", run.digest))
+    return f'<div class="settings"><h3>Settings</h3>{definitions(settings)}</div>'
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    pairs = []
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            pairs += _flatten(value, f"{prefix}{name}.")
+        else:
+            pairs.append((prefix + name, value if isinstance(value, str) else json.dumps(value)))
+    return pairs
+
+
+def _parameters(model: Any, shape: tuple[int, int] | None) -> str:
+    """What the model has learned, where it can be seen."""
+    if shape is None or model.space.num_dimensions != shape[0] * shape[1]:
+        return ""
+    if isinstance(model, RBM) and isinstance(model.visible, BernoulliUnits):
+        return _filters(np.asarray(model.W), shape)
+    if isinstance(model, DBM):
+        return _filters(np.asarray(model.weights[0]), shape)
+    if isinstance(model, Mixture) and isinstance(model.components, Bernoulli):
+        means = np.asarray(model.components.probs)[np.argsort(-np.asarray(model.weights))][:_NUM_FILTERS]
+        words = f"the mean of each of the {len(means)} heaviest components, heaviest first"
+        return captioned("Components", words, image(encode(montage(means, shape), 0, 1), f"Components: {words}"))
+    if isinstance(model, Bernoulli):
+        pixels = montage(np.asarray(model.probs)[None], shape)
+        words = "the probability of each pixel"
+        return captioned("Mean image", words, image(encode(pixels, 0, 1), f"Mean image: {words}", "small"))
+    return ""
+
+
+def _filters(W: np.ndarray, shape: tuple[int, int]) -> str:
+    num = W.shape[1]
+    words = f"the weights of each of the {num} hidden units"
+    if num > _NUM_FILTERS:
+        words = f"the weights of {_NUM_FILTERS} of {num} hidden units, those with the largest"
+        W = W[:, np.argsort(-np.linalg.norm(W, axis=0))[:_NUM_FILTERS]]
+    limit = signed_limit(W)
+    pixels = encode(montage(W.T, shape), -limit, limit, colours=SIGNED)
+    ends = [number(value, ".2g") for value in (-limit, limit)]
+    bar = f'<div class="scale"><span>{ends[0]}</span><i></i><span>{ends[1]}</span></div>'
+    return captioned("Filters", words, image(pixels, f"Filters: {words}") + bar)
+
+
+def _extremes(run: Run) -> str:
+    log_probs = run.rows[run.recipe].per_example
+    return "".join(
+        _extreme(title, run.examples, kind, np.asarray(log_probs)[run.examples.rows[kind]])
+        for kind, title in _KINDS.items()
+        if run.examples.rows.get(kind)
+    )
+
+
+def _extreme(title: str, examples: Examples, kind: str, log_probs: np.ndarray) -> str:
+    rows, values = examples.rows[kind], as_rows(examples.values[kind])
+    if examples.image_shape is None:
+        return _extreme_table(title, examples, rows, values, log_probs)
+    low, high = grey_scale(*examples.values.values())
+    tiles = "".join(
+        captioned(_short(log_prob), f"row {row}", image(_tile(pixels, examples, low, high), f"test row {row}"))
+        for row, pixels, log_prob in zip(rows, values, log_probs, strict=True)
+    )
+    return captioned(title, "log p in nats, and the row of the test split, from 0", f'<div class="rows">{tiles}</div>')
+
+
+def _short(log_prob: float) -> str:
+    return number(log_prob, ".2f" if abs(log_prob) < 100 else ".1f")
+
+
+def _tile(pixels: np.ndarray, examples: Examples, low: float, high: float) -> bytes:
+    assert examples.image_shape is not None
+    return encode(pixels.reshape(examples.image_shape), low, high, size=100)
+
+
+def _extreme_table(title: str, examples: Examples, rows: list[int], values: np.ndarray, log_probs: np.ndarray) -> str:
+    names = column_names(examples, values.shape[1])
+    words = "log p in nats, and rows of the test split, from 0"
+    if len(names) > _NUM_TABLE_COLUMNS:
+        words += f"; the first {_NUM_TABLE_COLUMNS} of {len(names)} columns"
+    heads = ("row", "log p", *names[:_NUM_TABLE_COLUMNS])
+    cells = [
+        (str(row), number(log_prob, ".2f"), *(number(value, ".4g") for value in example[:_NUM_TABLE_COLUMNS]))
+        for row, example, log_prob in zip(rows, values, log_probs, strict=True)
+    ]
+    return captioned(title, words, table(title, heads, cells[:_NUM_TABLE_ROWS]))

@@ -1,0 +1,71 @@
+"""Arrays as pictures: many images in one, and PNG files of few colours."""
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib import colormaps
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+from PIL import Image
+
+# The lightest is not white: tiles stand out on a white page, and the gaps between them show it.
+GREYS = LinearSegmentedColormap.from_list("ink on paper", ["#e9edf2", "#10151c"])
+SIGNED = colormaps["RdBu_r"]
+
+_CLEAR = 255  # the index of the colour that is no colour
+
+
+def montage(
+    images: Any, image_shape: tuple[int, int], num_columns: int | None = None
+) -> Float[np.ndarray, "rows columns"]:
+    """One picture of all, with a pixel of NaN (drawn as nothing) between neighbours."""
+    images = np.asarray(images)
+    if len(image_shape) != 2 or images.size != len(images) * math.prod(image_shape) or len(images) == 0:
+        raise ValueError(
+            f"`images` must be [n, ...] with at least one image of shape `image_shape={image_shape}` "
+            f"(rows, columns); got an array of shape {images.shape}."
+        )
+    height, width = image_shape
+    num_columns = min(num_columns or math.ceil(math.sqrt(len(images))), len(images))
+    num_rows = math.ceil(len(images) / num_columns)
+    picture = np.full((num_rows * (height + 1) - 1, num_columns * (width + 1) - 1), np.nan)
+    for i, image in enumerate(images.reshape(-1, height, width)):
+        top, left = (i // num_columns) * (height + 1), (i % num_columns) * (width + 1)
+        picture[top : top + height, left : left + width] = image
+    return picture
+
+
+def encode(pixels: np.ndarray, low: float, high: float, *, colours: Colormap = GREYS, size: int = 400) -> bytes:
+    """A PNG of 255 colours from `low` to `high`; what is not finite is clear.
+
+    Every number becomes a square of whole pixels, so that the longer side has at least `size` of them. One byte
+    each instead of Matplotlib's four makes a page of noisy pictures several times smaller.
+    """
+    span = high - low if high > low else 1.0
+    finite = np.isfinite(pixels)
+    levels = np.clip((np.where(finite, pixels, low) - low) / span, 0, 1)
+    index = np.where(finite, np.rint(levels * (_CLEAR - 1)), _CLEAR).astype(np.uint8)
+    scale = max(1, math.ceil(size / max(index.shape)))
+    image = Image.fromarray(np.kron(index, np.ones((scale, scale), np.uint8)))
+    palette = np.rint(255 * colours(np.linspace(0, 1, _CLEAR))[:, :3]).astype(np.uint8)
+    image.putpalette([*palette.flatten().tolist(), 0, 0, 0])
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True, transparency=_CLEAR)
+    return buffer.getvalue()
+
+
+def grey_scale(*values: Any) -> tuple[float, float]:
+    """The lightest and darkest value of pictures such as these: 0 and 1 for bits, 0 and the largest intensity."""
+    numbers = np.concatenate([np.ravel(np.asarray(value, float)) for value in values])
+    numbers = numbers[np.isfinite(numbers)]
+    if numbers.size == 0 or np.isin(numbers, (0, 1)).all():
+        return 0.0, 1.0
+    low, high = min(0.0, float(numbers.min())), float(numbers.max())
+    return (low, high) if low < high else (low, low + 1.0)
+
+
+def signed_limit(W: Any) -> float:
+    """Where a scale of weights ends: the 99.5th percentile, so that one large weight does not bleach the rest."""
+    return float(np.quantile(np.abs(np.asarray(W)), 0.995)) or 1.0
