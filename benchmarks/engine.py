@@ -60,10 +60,10 @@ def main():
         """One stretch from the first step to the last, as if Python never looked in."""
         import time
 
-        from lnz import _fit
+        from lnz import _training
 
-        pace = _fit.next_num_steps
-        _fit.next_num_steps = lambda num_steps, seconds: arguments.steps
+        pace = _training.next_num_steps
+        _training.next_num_steps = lambda num_steps, seconds: arguments.steps
         try:
             started = time.perf_counter()
             result = lnz.fit(
@@ -71,7 +71,7 @@ def main():
             )
             return result.model, time.perf_counter() - started - result.compile_seconds
         finally:
-            _fit.next_num_steps = pace
+            _training.next_num_steps = pace
 
     watched(), bare()
     ratios = []

@@ -241,7 +241,7 @@ def test_replay_finds_the_one_bad_step_of_a_long_stretch(at):
 
 def test_pulses_and_stretches_do_not_change_the_bits(monkeypatch):
     expected = fit_noisy(steps=50, log_every=50)
-    monkeypatch.setattr(lnz._fit, "next_num_steps", lambda num_steps, seconds: 1)
+    monkeypatch.setattr(lnz._training, "next_num_steps", lambda num_steps, seconds: 1)
     pulses, records = [], []
     result = fit_noisy(steps=50, log_every=50, pulse=pulses.append, progress=records.append)
     assert bytes_of(result.model) == bytes_of(expected.model)
@@ -250,9 +250,9 @@ def test_pulses_and_stretches_do_not_change_the_bits(monkeypatch):
 
 
 def test_pace_is_half_a_second():
-    assert lnz._fit.next_num_steps(1, 0.001) == 4
-    assert lnz._fit.next_num_steps(1000, 1.0) == 500
-    assert lnz._fit.next_num_steps(1, 60.0) == 1
+    assert lnz._training.next_num_steps(1, 0.001) == 4
+    assert lnz._training.next_num_steps(1000, 1.0) == 500
+    assert lnz._training.next_num_steps(1, 60.0) == 1
 
 
 def test_plateau_stops_early_and_resumes_to_the_same_end(tmp_path):

@@ -103,7 +103,7 @@ def test_lnz_itself_reads_its_names_from_api_when_first_used():
     assert all(getattr(lnz, name) is getattr(lnz._api, name) for name in dir(lnz))
     with pytest.raises(AttributeError, match="'nonsense'"):
         lnz.nonsense  # noqa: B018
-    code = "import sys, lnz; assert 'jax' not in sys.modules; lnz.RBM if hasattr(lnz, 'RBM') else lnz.energy.RBM"
+    code = "import sys, lnz; assert 'jax' not in sys.modules; lnz.energy.RBM"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -88,7 +88,7 @@ def test_float32_increments_add_up_to_the_float64_difference():
         )
 
     x = (table.normal(203, 8, 100) > 0).astype(jnp.float32)
-    total = testing._sum_ratios(machine().path(), x, 100_000)
+    total = testing._maps._sum_ratios(machine().path(), x, 100_000)
     assert total.dtype == jnp.float32
     with jax.enable_x64(True):
         path = machine().path()
@@ -155,7 +155,7 @@ def test_gibbs_follows_its_transition_matrix(make):
     num = 4000
     sampler = lnz.samplers.Gibbs()
     starts = jnp.repeat(states, num, axis=0)
-    ends = testing._advance(jr.key(3), sampler, density, starts, 1).reshape(16, num, -1)
+    ends = testing._algorithms._advance(jr.key(3), sampler, density, starts, 1).reshape(16, num, -1)
     for row, end in zip(kernel, ends, strict=True):
         seen = np.array([np.mean(np.all(np.asarray(end) == np.asarray(s).reshape(-1), axis=1)) for s in states])
         # Total variation: its mean plus a margin that 1 of a million runs exceeds (McDiarmid), over 16 rows.

@@ -54,7 +54,7 @@ from ._evaluate import (
     log_normalizer as log_normalizer,
     sample as sample,
 )
-from ._fit import Fit as Fit, Plateau as Plateau, fit as fit
+from ._fit import Fit as Fit, fit as fit
 from ._model import (
     AbstractBayesianModel as AbstractBayesianModel,
     AbstractConditionable as AbstractConditionable,
@@ -76,6 +76,7 @@ from ._space import (
     Grid as Grid,
     Interval as Interval,
 )
+from ._training import Plateau as Plateau
 from .distributions import (
     Bernoulli as Bernoulli,
     Categorical as Categorical,

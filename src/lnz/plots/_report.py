@@ -107,5 +107,6 @@ def _bound_class(row: dict[str, Any], head: str) -> str:
 
 
 def _environments(runs: Mapping[str, Run]) -> str:
-    described = [", ".join(f"{name} {value}" for name, value in run.environment.items()) for run in runs.values()]
+    environments = [{name: value for name, value in run.environment.items() if value} for run in runs.values()]
+    described = [", ".join(f"{name} {value}" for name, value in one.items()) for one in environments]
     return "".join(f"<p>Trained with {escape(words)}</p>" for words in dict.fromkeys(described))

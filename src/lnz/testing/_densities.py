@@ -1,0 +1,159 @@
+"""Laws of densities and distributions, by enumeration and quadrature."""
+
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jax.scipy.special import logsumexp
+from jaxtyping import Array, PRNGKeyArray
+
+from .._density import AbstractCollapsibleDensity, AbstractDensity, AbstractDistribution, AbstractExponentialFamily
+from .._model_file import load, save
+from .._space import AbstractSpace
+from ._require import eps, require, require_close
+
+
+def enumerate_states(space: AbstractSpace) -> Array:
+    """All points of a finite space, `[num_points, *shape]`."""
+    if space.num_points is None:
+        raise ValueError(f"{space} is not finite, so it cannot be enumerated.")
+    points, _ = space.quadrature()
+    return points
+
+
+def exact_log_normalizer(density: AbstractDensity, **grid: Any) -> float:
+    """`log int p~` on the density's own space, in nats: no smaller layer, no shortcut."""
+
+    @eqx.filter_jit
+    def integrate(density):
+        return density.space.quadrature(**grid).log_integral(density.log_density)
+
+    return float(integrate(density))
+
+
+def check_density(
+    density: AbstractDensity, key: PRNGKeyArray, *, log_normalizer: float | None = None, **grid: Any
+) -> None:
+    """The laws of densities that need no algorithm.
+
+    - A distribution sums or integrates to one; another density to `log_normalizer`, if given.
+    - Draws of a distribution follow `log_prob`, with a false alarm in fewer than one of a million keys.
+    - `sample_and_log_prob` agrees with `log_prob`; draws under `vmap` with split keys differ.
+    - A collapsed density has the same normaliser; exponential families obey their defining equation.
+
+    `grid` goes to `space.quadrature`; its error must be below 1e-4 nats in float32 and 1e-6 in float64.
+    """
+    tolerance = max(1e-6, 800 * eps())
+    if isinstance(density, AbstractDistribution):
+        log_normalizer = 0.0
+    if log_normalizer is not None:
+        total = exact_log_normalizer(density, **grid)
+        scale = max(1.0, abs(log_normalizer))
+        require_close(
+            total, log_normalizer, tolerance * scale, f"{type(density).__name__} integrates to its normaliser"
+        )
+    if isinstance(density, AbstractCollapsibleDensity):
+        small = exact_log_normalizer(density.collapsed(), **grid)
+        own = exact_log_normalizer(density, **grid)
+        require_close(small, own, tolerance * max(1.0, abs(own)), "both summation orders give one Z")
+    if isinstance(density, AbstractDistribution):
+        _check_draws(density, key, **grid)
+    if isinstance(density, AbstractExponentialFamily):
+        _check_exponential_family(density, key)
+
+
+def _check_draws(distribution: AbstractDistribution, key: PRNGKeyArray, **grid: Any) -> None:
+    num = 20_000
+    x, log_p = eqx.filter_jit(distribution.sample_and_log_prob)(key, (num,))
+    require(x.shape == (num, *distribution.space.shape), f"draws have shape {x.shape}")
+    require(bool(jnp.all(jax.vmap(distribution.space.contains)(x))), "draws lie in the space")
+    again = jax.vmap(distribution.log_prob)(x)
+    scale = float(jnp.max(jnp.abs(again))) + 1
+    require_close(log_p, again, 200 * eps() * scale, "`sample_and_log_prob` agrees with `log_prob`")
+    if distribution.space.num_points is not None:
+        check_follows(x, distribution)
+    else:
+        _check_moments(x, distribution, **grid)
+    two = jax.vmap(distribution.sample)(jr.split(key, 64))
+    require(len(np.unique(np.asarray(two).reshape(64, -1), axis=0)) > 1, "vmapped draws differ between examples")
+
+
+def check_follows(x: Array, density: AbstractDensity, false_alarm: float = 1e-6) -> None:
+    """Independent draws `x [num, ...]` of a finite space follow `exp(log_density)`, normalised.
+
+    The total variation between counts and probabilities has mean at most `sum_i sqrt(p_i (1 - p_i) / num) / 2` and, by
+    McDiarmid's inequality, exceeds it by t with probability at most `exp(-2 num t^2)`.
+    """
+    num = len(x)
+    points = enumerate_states(density.space)
+    log_p = jax.vmap(density.log_density)(points)
+    p = np.asarray(jnp.exp(log_p - logsumexp(log_p)), np.float64)
+    index = {np.asarray(point).tobytes(): i for i, point in enumerate(points)}
+    rows = np.asarray(x.astype(points.dtype))
+    counts = np.zeros(len(p))
+    for row in rows:
+        counts[index[np.ascontiguousarray(row).tobytes()]] += 1
+    distance = 0.5 * np.sum(np.abs(counts / num - p))
+    allowed = 0.5 * np.sum(np.sqrt(p * (1 - p) / num)) + math.sqrt(math.log(1 / false_alarm) / (2 * num))
+    require(
+        distance <= allowed,
+        f"draws follow the density: total variation {distance:.4f}, more than {allowed:.4f} for {num} draws.",
+    )
+
+
+def _check_moments(x: Array, density: AbstractDensity, **grid: Any) -> None:
+    """First and second moments of draws agree with quadrature within 6 standard errors (1 alarm in 10 million)."""
+    points, log_w = density.space.quadrature(**grid)
+    log_p = jax.vmap(density.log_density)(points) + log_w
+    p = np.asarray(jnp.exp(log_p - logsumexp(log_p)), np.float64)
+
+    def features(x):
+        flat = np.asarray(x, np.float64).reshape(len(x), -1)
+        centre = flat - (p @ np.asarray(points, np.float64).reshape(len(points), -1))[None]
+        products = centre[:, :, None] * centre[:, None, :]
+        return np.concatenate([centre, products.reshape(len(x), -1)], axis=1)
+
+    at_points, at_draws = features(points), features(x)
+    mean = p @ at_points
+    spread = np.sqrt(p @ at_points**2 - mean**2)
+    pulls = np.abs(at_draws.mean(axis=0) - mean) / (spread / math.sqrt(len(x)) + 1e-9)
+    require(
+        np.all(pulls < 6),
+        f"moments of draws agree with quadrature: off by {pulls.max():.1f} standard errors.",
+    )
+
+
+def _check_exponential_family(family: AbstractExponentialFamily, key: PRNGKeyArray) -> None:
+    name = type(family).__name__
+    x = family.sample(key)
+    inner = jnp.dot(family.natural, family.statistics(x))
+    rebuilt = inner - family.log_partition() + family.log_base(x)
+    tolerance = 200 * eps() * (float(jnp.abs(inner)) + float(jnp.abs(family.log_partition())) + 1)
+    require_close(rebuilt, family.log_prob(x), tolerance, f"{name}: natural . statistics - log_partition + log_base")
+    same = family.with_mean(family.mean())
+    require_close(same.log_prob(x), family.log_prob(x), 2000 * eps() * 10, f"{name}: with_mean inverts mean")
+    draws = jax.vmap(family.statistics)(family.sample(key, (20_000,)))
+    error = jnp.std(draws, axis=0) / math.sqrt(20_000) + 1e-6
+    pulls = float(jnp.max(jnp.abs(jnp.mean(draws, axis=0) - family.mean()) / error))
+    require(pulls < 6, f"{name}: mean() is the mean of statistics: off by {pulls:.1f} standard errors.")
+
+
+def check_save(model: Any) -> None:
+    """`load(save(model))` has the same structure and bit-equal arrays."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.lnz"
+        save(path, model)
+        loaded = load(path)
+    require(
+        jax.tree.structure(loaded) == jax.tree.structure(model),
+        "a loaded model has the structure of the saved one",
+    )
+    for new, old in zip(jax.tree.leaves(loaded), jax.tree.leaves(model), strict=True):
+        same = type(new) is type(old) and np.asarray(new).dtype == np.asarray(old).dtype
+        require(same and np.asarray(new).tobytes() == np.asarray(old).tobytes(), "loaded arrays are bit-equal")
