@@ -1,6 +1,5 @@
 """Rows from disk in shuffled blocks: each seen once an epoch, in an order that is a function of key and step."""
 
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -65,7 +64,7 @@ class Collect(lnz.AbstractMethod):
 
     def step(self, key, model, state, batch):
         state = state.at[batch[:, 0].astype(jnp.int32)].add(1)
-        return lnz.Normal(model.loc + 0.1 * batch.mean(axis=0), model.log_scale), state, {"mean": batch[:, 0].mean()}
+        return lnz.Normal(0.9 * model.loc + batch.mean(axis=0), model.scale), state, {"mean": batch[:, 0].mean()}
 
 
 def collect(data, steps, batch_size=10, **options):
@@ -94,7 +93,7 @@ def test_fit_streams_a_memory_map_unasked_and_resumes_bit_for_bit(on_disk, tmp_p
 
 
 def test_a_small_stream_holds_what_the_file_holds(on_disk):
-    """One block of all rows: the same batches as resident rows in the order of the block."""
+    """One block of all rows, in another order."""
     data = on_disk(numbered(320))
     stream = Stream(data)
     block = np.asarray(stream.block(jr.key(0), 0))
@@ -136,4 +135,36 @@ def test_reading_ends_with_the_training(on_disk):
 
     collect(on_disk(numbered(500)), 3)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("lnz-feed")]
-    assert jax.devices()
+
+
+def test_reading_a_copy_on_write_map_does_not_undo_its_changes(on_disk, tmp_path):
+    on_disk(numbered(64))
+    rows = np.load(tmp_path / "rows.npy", mmap_mode="c")
+    rows[:] = 7
+    assert float(Stream(rows).block(jr.key(0), 0).mean()) == 7
+    assert float(rows.mean()) == 7
+
+
+def test_resuming_with_blocks_of_another_size_is_an_error(on_disk, tmp_path):
+    rows = on_disk(numbered(500))
+    checkpoints = lnz.Checkpoints(tmp_path / "checkpoints")
+    collect(Stream(rows, 8 * 100), 5, checkpoints=checkpoints)
+    for other in (Stream(rows, 8 * 200), np.array(rows)):
+        with pytest.raises(ValueError, match="another `data`"):
+            collect(other, 5, checkpoints=checkpoints, resume=True)
+
+
+def test_divergence_while_streaming_is_found_in_its_block(on_disk):
+    rows = numbered(500)
+    model = lnz.Normal.standard(2)
+
+    class Explodes(lnz.AbstractMethod):
+        def init(self, key, model, data):
+            return model, jnp.zeros((), jnp.int32)
+
+        def step(self, key, model, state, batch):
+            return model, state + 1, {"loss": jnp.where(state == 77, jnp.inf, batch.mean())}
+
+    stream = Stream(on_disk(rows), 8 * 100)
+    result = lnz.fit(jr.key(0), model, Explodes(), stream, steps=200, batch_size=10, throw=False)
+    assert "diverged at step 78: loss = inf" in result.status

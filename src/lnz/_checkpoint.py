@@ -19,6 +19,7 @@ from safetensors.numpy import save as to_safetensors
 from ._atomic import write_atomically
 from ._check import check_positive
 from ._environment import environment
+from ._loop import Sums
 
 _FORMAT = "lnz checkpoint 1"
 
@@ -36,22 +37,34 @@ class Checkpoints:
     - `folder`: made when first needed; holds `step-000001000.ckpt` and the like.
     - `every`: seconds between two of them; there is one more at the end, at Ctrl-C and before a divergence.
     - `keep`: how many of the newest stay. More than one guards against a damaged disk.
+    - `label`: what must be equal at `resume` beside what `fit` sees for itself (key, data, batch size, ...): a digest
+      of your own settings, say, since a learning rate inside an optimizer cannot be seen.
     """
 
     folder: Path
     every: float = 30.0
     keep: int = 3
+    label: str = ""
 
-    def __init__(self, folder: str | os.PathLike, every: float = 30.0, keep: int = 3):
+    def __init__(self, folder: str | os.PathLike, every: float = 30.0, keep: int = 3, label: str = ""):
         if not every >= 0:
             raise ValueError(f"`Checkpoints(every=...)` is a number of seconds, at least 0; got {every}.")
         object.__setattr__(self, "folder", Path(folder))
         object.__setattr__(self, "every", float(every))
         object.__setattr__(self, "keep", check_positive(keep, "Checkpoints(keep=...)"))
+        object.__setattr__(self, "label", str(label))
 
     def files(self) -> list[Path]:
         """The checkpoints there are, newest first."""
         return sorted(self.folder.glob("step-*.ckpt"), reverse=True)
+
+    def check_unused(self) -> None:
+        """**Raises:** `ValueError` if the folder has checkpoints, which a new training would be mixed up with."""
+        if self.files():
+            raise ValueError(
+                f"`checkpoints`: {str(self.folder)!r} holds those of another training. Use another folder, delete "
+                "them, or go on with that training by `resume=True`."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +77,7 @@ class Snapshot:
     """
 
     arrays: Any
-    sums: dict[str, Array]
+    sums: Sums
     best: Any
     step: int = 0
     since: int = 0
@@ -83,6 +96,8 @@ class Snapshot:
 
 def save_checkpoint(checkpoints: Checkpoints, snapshot: Snapshot, settings: dict[str, str]) -> Path:
     """Write `snapshot` and delete what is older than the newest `keep`; `settings` must be equal at `resume`."""
+    for unfinished in checkpoints.folder.glob(".step-*.ckpt.*"):  # of a process that was killed while writing
+        unfinished.unlink(missing_ok=True)
     leaves = [_to_bytes(leaf) for leaf in jax.tree.leaves(snapshot.tree)]
     state = {
         "step": snapshot.step,
@@ -118,6 +133,8 @@ def newest_checkpoint(checkpoints: Checkpoints, like: Snapshot, settings: dict[s
             warnings.warn(message, ResumeWarning, stacklevel=3)
             continue
         _check_same(path, state, like, settings)
+        for later in files[: files.index(path)]:  # the damaged ones, which would pass for the newest for ever
+            later.unlink()
         return _restore(state, leaves, like)
     if files:
         raise ValueError(

@@ -17,8 +17,8 @@ from ._check import check_key, check_positive, model_dtype
 from ._checkpoint import Checkpoints, Record, Snapshot
 from ._estimate import LogLikelihood
 from ._feed import Feed
-from ._loop import Loop, run_steps, zero_metrics
-from ._source import AbstractSource, as_source
+from ._loop import Loop, program_of, run_steps, zero_sums
+from ._source import AbstractSource, Resident, as_source
 from ._space import AbstractSpace
 from ._training import Plateau, Training, int32
 
@@ -90,7 +90,8 @@ def fit(
     - `pulse`: called about twice a second in between, with the record under way.
     - `checkpoints`: where to save the whole state now and then, such as `lnz.Checkpoints("run/checkpoints")`.
     - `resume`: go on from the newest readable checkpoint, if there is one; the result is that of a run which was never
-      stopped, bit for bit on the same versions, device and number of threads.
+      stopped, bit for bit on the same versions, device and number of threads. With more `steps` (and the same
+      `log_every` and `valid_every`) it goes on to them.
     - `throw`: raise if a metric or the model is not finite, or at Ctrl-C; otherwise return the model of the last good
       step, with what happened in `status`.
 
@@ -129,13 +130,20 @@ def fit(
             settings={
                 "key": str(jr.key_data(key).tolist()),
                 "batch_size": str(batch_size),
+                "average": str(average),
+                "keep": keep,
+                "plateau": str(plateau),
+                "valid": "none" if valid is None else Resident(valid).fingerprint,
+                "label": "" if checkpoints is None else checkpoints.label,
                 "log_every": str(log_every),
                 "valid_every": str(valid_every),
                 "data": "none" if source is None else source.fingerprint,
             },
         )
         compile_seconds = time.perf_counter() - started
-        if resume and checkpoints is not None:
+        if checkpoints is not None and not resume:
+            checkpoints.check_unused()
+        if resume:
             first = training.resume(first)
         last, status = training.run(first, throw)
 
@@ -162,8 +170,7 @@ def expected_memory(
     with Feed(source, _key_order(key), batch_size) as feed:
         loop, first = _prepare(key, model, method, feed, batch_size, average, keep)
         rows = feed.rows(0)
-        compiled: Any = run_steps
-        lowered = compiled.lower(loop, first.arrays, first.sums, rows, int32(0), int32(0))
+        lowered = program_of(loop).lower(loop, first.arrays, first.sums, rows, int32(0), int32(0))
     plan = lowered.compile().compiled.memory_analysis()
     num_blocks = 1 if source is None or source.is_resident else 3
     state = sum(leaf.nbytes for leaf in jax.tree.leaves(first.tree))
@@ -184,7 +191,7 @@ def _prepare(key, model, method, feed, batch_size, average, keep) -> tuple[Loop,
     dynamic = jax.tree.map(jnp.asarray, dynamic)
     loop = Loop(method, key_steps, model.space, static, dtype, batch_size, average)
     arrays = (dynamic, None if average is None else dynamic[0])
-    return loop, Snapshot(arrays, zero_metrics(loop, arrays, rows), best=dynamic[0] if keep == "best" else None)
+    return loop, Snapshot(arrays, zero_sums(loop, arrays, rows), best=dynamic[0] if keep == "best" else None)
 
 
 def _key_order(key: PRNGKeyArray) -> PRNGKeyArray:

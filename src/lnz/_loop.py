@@ -1,5 +1,6 @@
 """Many steps of a method inside one compiled loop."""
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -9,7 +10,11 @@ import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray
 
 from ._algorithm import AbstractMethod
+from ._compensated import add_compensated
 from ._space import AbstractSpace
+
+# Metrics added up, and what rounding lost of them.
+Sums = tuple[dict[str, Array], dict[str, Array]]
 
 
 class Loop(eqx.Module):
@@ -54,22 +59,44 @@ class Loop(eqx.Module):
         return (eqx.filter((model, state), eqx.is_array), average), metrics
 
 
-@eqx.filter_jit
-def zero_metrics(loop: Loop, arrays: Any, rows: Array | None) -> dict[str, Array]:
+def zero_sums(loop: Loop, arrays: Any, rows: Array | None) -> Sums:
+    """Sums of no metrics."""
     step = jnp.zeros((), jnp.int32)
-    order = loop.order(rows, step)
-    shapes = eqx.filter_eval_shape(loop.one_step, arrays, rows, order, step)[1]
-    return jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+
+    def metrics(arrays, rows):
+        return loop.one_step(arrays, rows, loop.order(rows, step), step)[1]
+
+    shapes = eqx.filter_eval_shape(metrics, arrays, rows)
+    zeros = {name: jnp.zeros(shape.shape, shape.dtype) for name, shape in shapes.items()}
+    return zeros, zeros
 
 
-@eqx.filter_jit
 def run_steps(
-    loop: Loop, arrays: Any, sums: dict[str, Array], rows: Array | None, start: Array, stop: Array
-) -> tuple[Any, dict[str, Array], Array]:
+    loop: Loop, arrays: Any, sums: Sums, rows: Array | None, start: Array, stop: Array
+) -> tuple[Any, Sums, Array]:
     """Steps `start` to `stop`: the new arrays, metrics added to `sums`, and whether all numbers stayed finite.
 
     Adding on to `sums` in the loop makes the result independent of how the steps are cut into stretches.
     """
+    return program_of(loop)(loop, arrays, sums, rows, start, stop)
+
+
+def program_of(loop: Loop) -> Any:
+    """`_run_steps`, compiled: one program for equal loops, of which the last few are kept.
+
+    A cache of its own, because that of `jax.jit` would hold thousands: a search over learning rates makes a new
+    optimizer, and so a new program, each time.
+    """
+    leaves, structure = jax.tree.flatten(eqx.filter(loop, eqx.is_array, inverse=True))
+    return _program((tuple(leaves), structure))
+
+
+@functools.lru_cache(maxsize=8)
+def _program(static: Any) -> Any:
+    return eqx.filter_jit(_run_steps)
+
+
+def _run_steps(loop, arrays, sums, rows, start, stop):
     per_block = loop.steps_per_block(rows)
 
     def body(step, carry):
@@ -77,13 +104,15 @@ def run_steps(
         new_order = step % per_block == 0
         order = jax.lax.cond(new_order, lambda: loop.order(rows, step), lambda: order)
         arrays, metrics = loop.one_step(arrays, rows, order, step)
-        return arrays, jax.tree.map(jnp.add, sums, metrics), order
+        pairs = {name: add_compensated(sums[0][name], sums[1][name], value) for name, value in metrics.items()}
+        sums = tuple({name: pair[i] for name, pair in pairs.items()} for i in range(2))
+        return arrays, sums, order
 
     carry = arrays, sums, loop.order(rows, start)
     after, sums, _ = jax.lax.fori_loop(start, stop, body, carry)
     # Metrics are those before an update, so a last update that breaks the model shows only in its arrays.
     finite = _stays_finite(arrays[0][0], after[0][0])
-    for value in sums.values():
+    for value in sums[0].values():
         finite &= jnp.all(jnp.isfinite(value))
     return after, sums, finite
 
@@ -95,7 +124,8 @@ def _towards(average: Any, model: Any, decay: float, step: Array) -> Any:
         if not eqx.is_inexact_array(new):
             return new
         weight = jnp.minimum(jnp.asarray(decay, new.dtype), ((1 + step) / (10 + step)).astype(new.dtype))
-        return jnp.where(jnp.isfinite(old), weight * old + (1 - weight) * new, new)
+        # In this form what does not change stays as it is, bit for bit.
+        return jnp.where(jnp.isfinite(old), old + (1 - weight) * (new - old), new)
 
     return jax.tree.map(one, average, model)
 
@@ -114,10 +144,10 @@ def _stays_finite(before: Any, after: Any) -> Array:
 
 
 def _is_broken(before: Array, after: Array) -> Array:
-    """Whether a number became infinite or not a number; infinite ones that a model started with may stay.
+    """Whether a number became plus infinity or not a number; those that a model started with may stay.
 
     Minus infinity is allowed: it is the exact logarithm of a probability that maximum likelihood sets to zero.
     """
     if not eqx.is_inexact_array(after):
         return jnp.asarray(False)
-    return jnp.any(~(jnp.isfinite(after) | jnp.isneginf(after)) & jnp.isfinite(before))
+    return jnp.any((jnp.isnan(after) & ~jnp.isnan(before)) | (jnp.isposinf(after) & jnp.isfinite(before)))

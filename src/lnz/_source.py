@@ -1,7 +1,6 @@
 """Where training data come from: an array on the device, or a file that is larger than memory."""
 
 import abc
-import mmap
 import zlib
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray, Shaped
 
 from ._check import check_positive
+from ._mapped import forget_pages
 from ._space import AbstractSpace
 
 
@@ -40,7 +40,7 @@ class AbstractSource(abc.ABC):
     @property
     @abc.abstractmethod
     def fingerprint(self) -> str:
-        """Tells this source from others; cheap, so it looks at few of many rows."""
+        """Tells this source, and the order of its blocks, from others."""
 
 
 class Resident(AbstractSource):
@@ -106,13 +106,13 @@ class Stream(AbstractSource):
         chosen = pieces[place * self._num_pieces : (place + 1) * self._num_pieces]
         starts = offset + self._piece_rows * np.sort(chosen)  # in the order of the disk
         rows = np.concatenate([self._array[start : start + self._piece_rows] for start in starts])
-        self._forget()
+        forget_pages(self._array)
         return jnp.asarray(rows)
 
     def check(self, space: AbstractSpace, argument: str) -> None:
         for start in range(0, self.num_rows, self.block_rows):
             space.check_data(self._array[start : start + self.block_rows], argument, first_row=start)
-            self._forget()
+            forget_pages(self._array)
 
     @property
     def is_resident(self) -> bool:
@@ -120,15 +120,9 @@ class Stream(AbstractSource):
 
     @property
     def fingerprint(self) -> str:
-        return _fingerprint(self._array)
-
-    def _forget(self) -> None:
-        """Hand the pages that were read back to the system, which would otherwise count them as ours."""
-        base = self._array
-        while isinstance(base, np.ndarray):
-            base = base.base
-        if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-            base.madvise(mmap.MADV_DONTNEED)
+        """Of a few hundred rows: reading all of them would take too long."""
+        some = self._array[:: max(1, self.num_rows // 256)]
+        return f"{_fingerprint(some)} of {self.num_rows} rows in blocks of {self.block_rows}"
 
 
 def as_source(data: Any, space: AbstractSpace, dtype: Any) -> AbstractSource:
@@ -153,6 +147,4 @@ def _key_words(key: PRNGKeyArray) -> list[int]:
 
 
 def _fingerprint(rows: Any) -> str:
-    step = max(1, len(rows) // 256)
-    some = np.ascontiguousarray(rows[::step])
-    return f"{rows.shape} {rows.dtype} {zlib.crc32(some.tobytes()):08x}"
+    return f"{rows.shape} {rows.dtype} {zlib.crc32(np.ascontiguousarray(rows).tobytes()):08x}"

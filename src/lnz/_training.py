@@ -59,42 +59,55 @@ class Training:
         """The newest checkpoint, whose records are told again; `first` if there is none."""
         assert self.checkpoints is not None
         found = newest_checkpoint(self.checkpoints, first, self.settings)
-        for record in () if found is None else found.history:
+        if found is None:
+            return first
+        if found.step > self.steps:
+            raise ValueError(
+                f"`resume`: the newest checkpoint in {str(self.checkpoints.folder)!r} is of step {found.step}, beyond "
+                f"`steps={self.steps}`."
+            )
+        for record in found.history:
             self.progress(record)
-        return first if found is None else found
+        # A shorter training stops without closing the record that a longer one closes here.
+        return self._record(found) if found.since < found.step < self.steps else found
 
     def run(self, now: Snapshot, throw: bool) -> tuple[Snapshot, str]:
         """To the end, or to what stops it: the last snapshot, and the status in words."""
+        status = "completed"
         num_steps, saved = 1, time.monotonic()
         try:
             while now.step < self.steps:
                 if self.plateau is not None and self.plateau.reached(now.history):
-                    return self._end(now), f"stopped early at step {now.step}: the validation score no longer rises"
+                    status = f"stopped early at step {now.step}: the validation score no longer rises"
+                    break
                 started = time.perf_counter()
                 stop = self._stop(now, num_steps)
-                arrays, sums, finite = run_steps(
-                    self.loop, now.arrays, now.sums, self.feed.rows(now.step), int32(now.step), int32(stop)
-                )
-                if not bool(finite):
+                after, finite = self._advance(now, stop)
+                if not finite:
                     now, record, broken = self._locate(now, stop)
-                    self._end(now)
-                    status = _describe_divergence(now.step + 1, record, broken)
-                    if throw:
-                        raise FloatingPointError(status)
-                    return now, status
+                    raise FloatingPointError(_describe_divergence(now.step, record, broken))
                 elapsed = time.perf_counter() - started
                 num_steps = next_num_steps(stop - now.step, elapsed)
-                after = dataclasses.replace(now, arrays=arrays, sums=sums, step=stop, seconds=now.seconds + elapsed)
-                now = self._record(after)
+                now = self._record(dataclasses.replace(after, seconds=now.seconds + elapsed))
                 if self.checkpoints is not None and time.monotonic() - saved > self.checkpoints.every:
-                    self._end(now)
+                    self._save(now)
                     saved = time.monotonic()
-        except KeyboardInterrupt:
-            self._end(now)
-            if throw:
+            self._save(now)
+            # After saving: a longer training that goes on from here has no record and no validation at this step.
+            return self._close(now, has_ended=True), status
+        except BaseException as error:
+            self._save(now)
+            if throw or not isinstance(error, FloatingPointError | KeyboardInterrupt):
                 raise
-            return now, f"interrupted at step {now.step}"
-        return self._end(now), "completed"
+            interrupted = f"interrupted at step {now.step}"
+            return now, interrupted if isinstance(error, KeyboardInterrupt) else str(error)
+
+    def _advance(self, now: Snapshot, stop: int) -> tuple[Snapshot, bool]:
+        """Steps up to `stop`, and whether all numbers stayed finite."""
+        rows = self.feed.rows(now.step)
+        arrays, sums, finite = run_steps(self.loop, now.arrays, now.sums, rows, int32(now.step), int32(stop))
+        finite = bool(finite)  # waits for the device
+        return dataclasses.replace(now, arrays=arrays, sums=sums, step=stop), finite
 
     def _stop(self, now: Snapshot, num_steps: int) -> int:
         """Where the next stretch ends."""
@@ -102,16 +115,19 @@ class Training:
         return int(min(*multiples, self.steps, now.step + num_steps, self.feed.end_of_block(now.step)))
 
     def _record(self, now: Snapshot) -> Snapshot:
-        """Tell of the record under way, and close it where one ends."""
-        means = {name: float(total) / (now.step - now.since) for name, total in now.sums.items()}
-        record: Record = {"step": now.step, "seconds": now.seconds, **means}
-        at_end = now.step == self.steps
-        is_validation = at_end or now.step % self.valid_every == 0
-        if not (is_validation or now.step % self.log_every == 0):
-            self.pulse(record)
+        """Close the record under way if one ends at this step, else tell how it stands."""
+        if now.step % self.valid_every == 0 or (now.step % self.log_every == 0 and now.step < self.steps):
+            return self._close(now)
+        if now.step < self.steps:
+            self.pulse(self._means(now))
+        return now
+
+    def _close(self, now: Snapshot, has_ended: bool = False) -> Snapshot:
+        """End the record under way, with validation where it is due."""
+        if now.since == now.step:
             return now
-        best = now.best
-        if self.score is not None and is_validation:
+        record, best = self._means(now), now.best
+        if self.score is not None and (has_ended or now.step % self.valid_every == 0):
             model = now.arrays[0][0] if self.loop.average is None else now.arrays[1]
             record["valid"] = self.score(now.step, model)
             if best is not None and record["valid"] > now.best_score:
@@ -120,25 +136,29 @@ class Training:
         self.progress(record)
         return dataclasses.replace(now, sums=zeros, since=now.step, best=best, history=(*now.history, record))
 
+    def _means(self, now: Snapshot) -> Record:
+        totals = {name: float(total) / (now.step - now.since) for name, total in now.sums[0].items()}
+        return {"step": now.step, "seconds": now.seconds, **totals}
+
     def _locate(self, now: Snapshot, stop: int) -> tuple[Snapshot, Record, list[str]]:
         """Replay by halves: the snapshot before the first bad step, that step's metrics, and what it broke."""
-        rows, zeros = self.feed.rows(now.step), jax.tree.map(jnp.zeros_like, now.sums)
-        while True:
+        while now.step < stop:
             middle = max((now.step + stop) // 2, now.step + 1)
-            arrays, sums, finite = run_steps(self.loop, now.arrays, now.sums, rows, int32(now.step), int32(middle))
-            if bool(finite):
-                now = dataclasses.replace(now, arrays=arrays, sums=sums, step=middle)
+            after, finite = self._advance(now, middle)
+            if finite:
+                now = after
             elif middle > now.step + 1:
                 stop = middle
             else:
-                arrays, sums, _ = run_steps(self.loop, now.arrays, zeros, rows, int32(now.step), int32(middle))
-                record = {name: float(value) for name, value in sums.items()}
-                return now, record, broken_parts(now.arrays[0][0], arrays[0][0])
+                zeros = jax.tree.map(jnp.zeros_like, now.sums)
+                alone, _ = self._advance(dataclasses.replace(now, sums=zeros), middle)
+                record = {name: float(value) for name, value in alone.sums[0].items()}
+                return now, record, broken_parts(now.arrays[0][0], alone.arrays[0][0])
+        return now, {}, []
 
-    def _end(self, now: Snapshot) -> Snapshot:
+    def _save(self, now: Snapshot) -> None:
         if self.checkpoints is not None:
             save_checkpoint(self.checkpoints, now, self.settings)
-        return now
 
 
 def next_num_steps(num_steps: int, seconds: float) -> int:
@@ -152,9 +172,14 @@ def int32(step: int) -> jax.Array:
 
 def _describe_divergence(step: int, record: Record, broken: list[str]) -> str:
     values = ", ".join(f"{name} = {value:g}" for name, value in record.items())
+    if not record:
+        return (
+            f"Training had infinite numbers or worse before step {step}, but not when the steps were repeated: this "
+            "device does not compute the same twice. Resume to go on from that step."
+        )
     where = f" The update made {', '.join(broken)} of the model infinite or not a number." if broken else ""
     return (
-        f"Training diverged at step {step}: {values}.{where} Try a smaller learning rate, "
+        f"Training diverged at step {step + 1}: {values}.{where} Try a smaller learning rate, "
         "`optax.clip_by_global_norm(1.0)` before the optimizer (for `EM`, `smoothing=1.0`), or look for extreme values "
         "in the data."
     )

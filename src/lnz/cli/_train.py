@@ -181,13 +181,16 @@ def _train_and_judge(
         warnings.simplefilter("ignore", lnz.UnreliableEstimateWarning)
         warnings.showwarning = lambda message, *_: display.warn(str(message))
         started = time.perf_counter()
+        checkpoints = lnz.Checkpoints(folder / "checkpoints", every=options.checkpoint_every)
+        if options.resume:
+            display.say(f"going on from {checkpoints.files()[0].stem}" if checkpoints.files() else "no checkpoint yet")
         try:
             fit = recipe.fit(
                 splits,
                 settings,
                 progress=progress,
                 pulse=display.update,
-                checkpoints=lnz.Checkpoints(folder / "checkpoints", every=options.checkpoint_every),
+                checkpoints=checkpoints,
                 resume=options.resume,
             )
         except KeyboardInterrupt:

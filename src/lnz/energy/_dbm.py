@@ -1,6 +1,7 @@
 import itertools
 import numbers
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -42,6 +43,8 @@ class DBM(AbstractLatentEnergyModel):
         self.biases = tuple(jnp.zeros(size) for size in sizes)
 
     def __check_init__(self):
+        if not all(isinstance(array, jax.Array) for array in (*self.weights, *self.biases)):
+            return  # a tree of the same form, such as a filter
         sizes = [bias.shape[-1] for bias in self.biases]
         shapes = [W.shape[-2:] for W in self.weights]
         if len(sizes) < 2 or shapes != list(itertools.pairwise(sizes)):

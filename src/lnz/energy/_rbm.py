@@ -71,6 +71,8 @@ class RBM(
             self.base_rates = Frozen(jnp.asarray(base_rates, self.b.dtype))
 
     def __check_init__(self):
+        if not isinstance(self.W, jax.Array):
+            return  # a tree of the same form, such as a filter
         if self.W.shape[-2:] != (self.visible.size, self.hidden.size):
             raise ValueError(
                 f"`RBM`: W of shape {self.W.shape} does not join {self.visible.size} visible and {self.hidden.size} "

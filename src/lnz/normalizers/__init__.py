@@ -1,7 +1,6 @@
 from ._ais import (
     AIS as AIS,
     ReverseAIS as ReverseAIS,
-    add_compensated as add_compensated,
     annealed_log_weights as annealed_log_weights,
     exact_samples as exact_samples,
 )

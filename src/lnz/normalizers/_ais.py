@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._algorithm import AbstractSampler
 from .._check import is_false, model_dtype
+from .._compensated import add_compensated
 from .._density import (
     AbstractCollapsibleDensity,
     AbstractDensity,
@@ -217,13 +218,6 @@ def annealed_log_weights(
     (states, log_w, lost), _ = jax.lax.scan(step, (states, zeros, zeros), inputs)
     log_w, lost = add_compensated(log_w, lost, log_ratio(betas[-2], betas[-1], states.position))
     return log_w
-
-
-def add_compensated(total: Array, lost: Array, term: Array) -> tuple[Array, Array]:
-    """Kahan summation: 100,000 small increments to a total of hundreds lose nothing in float32."""
-    term = term - lost
-    new = total + term
-    return new, (new - total) - term
 
 
 def resolve_path(path: PathChoice, density: AbstractDensity) -> AbstractPath:

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._bijection import AbstractBijection
+from .._compensated import add_compensated
 from .._density import AbstractDensity, AbstractPath
-from ..normalizers import add_compensated
 from ._require import eps, require_close
 
 
