@@ -7,6 +7,10 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str):
     """Public names are imported when first used: `lnz --help` need not wait for JAX."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("lnz")
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     # A part of lnz comes alone: lnz itself says `from . import samplers` while the other parts are being imported.
@@ -14,6 +18,8 @@ def __getattr__(name: str):
         return import_module(f"{__name__}.{name}")
     from . import _api
 
+    if not hasattr(_api, name):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(_api, name)
     globals()[name] = value
     return value

@@ -10,7 +10,7 @@ def cache_folder() -> Path:
     All in it can be removed at any time, and is made again when it is needed.
     """
     if folder := os.environ.get("LNZ_CACHE"):
-        return Path(folder).expanduser().absolute()
+        return Path(os.path.expanduser(folder)).absolute()
     try:
         from platformdirs import user_cache_path
     except ImportError as error:

@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import jax
 import jax.numpy as jnp
@@ -131,22 +133,50 @@ def read_config(path: Path) -> dict[str, Any]:
         )
     try:
         config = json.loads(path.read_text("utf-8"))
+        if not isinstance(config["settings"], dict) or not isinstance(config["settings"]["data"], dict):
+            raise TypeError("its settings are no object")
         return {name: config[name] for name in _CONFIG}
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{str(path)!r} is damaged: {error!r}.") from error
 
 
 class EventLog:
-    """`events.jsonl` while training: a line for each record, there at once."""
+    """`events.jsonl` while training: a line for each record, there at once. The first replaces an earlier file."""
 
     def __init__(self, folder: Path):
-        self._file = open(folder / "events.jsonl", "w", encoding="utf-8", buffering=1)  # noqa: SIM115
+        self._path = folder / "events.jsonl"
+        self._file: TextIO | None = None
 
     def write(self, record: dict[str, int | float]) -> None:
+        if self._file is None:
+            self._file = open(self._path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115
         self._file.write(to_json(record) + "\n")
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps a second training out of a run folder, where the system has such locks.
+
+    **Raises:** `ValueError` if another process is in it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(f"Another `lnz train` is at work in {str(folder)!r}. Choose another `--out`.") from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_events(folder: Path) -> list[dict[str, int | float]]:
@@ -176,8 +206,11 @@ def remove_run(folder: Path) -> None:
     """Delete the files of a run, and nothing else."""
     for name in _FILES:
         (folder / name).unlink(missing_ok=True)
-    for checkpoint in (folder / "checkpoints").glob("step-*.ckpt"):
-        checkpoint.unlink()
+    for pattern in ("checkpoints/step-*.ckpt", "checkpoints/.step-*.ckpt.*", *(f".{name}.*" for name in _FILES)):
+        for file in folder.glob(pattern):  # the hidden ones are left over from a kill while they were written
+            file.unlink()
+    if (folder / "checkpoints").is_dir() and not any((folder / "checkpoints").iterdir()):
+        (folder / "checkpoints").rmdir()
 
 
 def read_runs(folders: Sequence[Path]) -> dict[str, Run]:

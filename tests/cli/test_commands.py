@@ -189,7 +189,10 @@ def test_demo_trains_compares_and_reports(tmp_path, monkeypatch, capsys):
         (["train", "rbm_digits", "--out", "new", "--set", "train.step=5"], "Did you mean 'train.steps'?"),
         (["train", "rbm_digits", "--out", "new", "--set", "train.steps"], "KEY=VALUE"),
         (["train", "rbm_digits", "--out", "new", "--set", "train.steps=many"], "must be of type int"),
-        (["train", "independent_digits", "--out", "new", "--set", "train.steps=0"], "at least 1; got 0"),
+        (
+            ["train", "independent_digits", "--out", "new", "--set", "train.steps=0"],
+            "at least 1 and less than 2**31; got 0",
+        ),
         (["train", "rbm_digits", "--out", "full"], "--overwrite"),
         (["train", "rbm_digits", "--out", "full/file"], "is a file"),
         (["train", "rbm_digits"], "--out"),
@@ -203,6 +206,15 @@ def test_demo_trains_compares_and_reports(tmp_path, monkeypatch, capsys):
         (["train", "rbm_digits", "--out", "new", "--set", "train.patience=-1"], "must not be negative; got -1"),
         (["train", "normal", "--out", "new", "--data", "table.csv"], "has the text 'Ada' at row 0, column 1"),
         (["train", "full/config.json", "--out", "new"], "it has no config.json"),
+        (["train", "rbm_digits", "--out", "new", "--set", "train.batch_size=99999"], "0 means all of them"),
+        (["train", "rbm_digits", "--out", "new", "--set", "train.keep=frog"], "'last' or 'best'; got 'frog'"),
+        (
+            ["train", "rbm_digits", "--out", "new", "--set", "evaluate.num_chains=0"],
+            "at least 2 for an error bar; got 0",
+        ),
+        (["train", "rbm_digits", "--out", "new", "--set", "seed=1e30"], "`seed` must be a whole number from 0"),
+        (["train", "mixture_digits", "--out", "new", "--set", "model.num_components=0"], "must be at least 1"),
+        (["train", "mixture_of_normals", "--out", "new", "--set", "model.num_components=99999"], "than there are rows"),
         (["sample", "nowhere", "--out", "s.csv"], "no run folder 'nowhere'"),
         (["sample", "nowhere", "--out", "s.gif"], "must end in one of .npy, .png, .csv, .parquet"),
         (["score", "nowhere", "--data", "table.csv", "--out", "s.txt"], "must end in one of .csv, .parquet"),
@@ -344,15 +356,13 @@ def test_sample_writes_files(runs, ending, tmp_path, monkeypatch):
         assert len(out.read_text().splitlines()) == 6
 
 
-def test_config_of_a_run_repeats_it(runs, tmp_path, monkeypatch):
+def test_config_of_a_run_repeats_it_bit_for_bit(runs, tmp_path, monkeypatch):
     folder, _ = runs
-    source = folder / "rbm_digits_exact"
-    assert call(monkeypatch, "train", source / "config.json", "--out", tmp_path / "again") == 0
-    again, first = Run.read(tmp_path / "again"), Run.read(source)
-    assert again.settings == first.settings
-    assert [record["step"] for record in again.history] == [record["step"] for record in first.history]
-    # The first was compiled with other options, so the last bits of the weights may differ, but little else.
-    np.testing.assert_allclose(again.model.b, first.model.b, atol=0.1)
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert call(monkeypatch, "train", folder / "rbm_digits_exact" / "config.json", "--out", first) == 0
+    assert call(monkeypatch, "train", first / "config.json", "--out", second) == 0
+    assert (first / "model.lnz").read_bytes() == (second / "model.lnz").read_bytes()
+    assert Run.read(first).settings == Run.read(folder / "rbm_digits_exact").settings
 
 
 def test_dry_run_writes_nothing(tmp_path, monkeypatch, capsys):
@@ -387,4 +397,73 @@ def test_missing_tensorboard_is_named_and_leaves_nothing(tmp_path, monkeypatch, 
     out = tmp_path / "run"
     assert call(monkeypatch, "train", "independent_digits", "--tensorboard", "--out", out) == 2
     assert 'pip install "lnz[tensorboard]"' in capsys.readouterr().err
-    assert list(out.iterdir()) == []
+    assert not out.exists()
+
+
+@pytest.fixture
+def finished(runs, tmp_path):
+    """A copy of a finished run."""
+    folder, _ = runs
+    copy = tmp_path / "finished"
+    shutil.copytree(folder / "rbm_digits_exact", copy)
+    return copy
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_refused_resume_leaves_a_finished_run_as_it_is(finished, monkeypatch, capsys):
+    for checkpoint in (finished / "checkpoints").iterdir():
+        checkpoint.write_bytes(b"damaged")
+    before = contents(finished)
+    monkeypatch.setattr("warnings.simplefilter", lambda *_, **__: None)
+    assert call(monkeypatch, "train", "--resume", "--out", finished) == 2
+    assert "damaged" in capsys.readouterr().err  # the warning, which the tests turn into an error
+    after = contents(finished)
+    assert after.pop("config.json")  # which tells of the environment of now
+    assert after == {name: content for name, content in before.items() if name != "config.json"}
+    assert Run.read(finished).rows
+
+
+def test_a_setting_edited_by_hand_is_not_resumed(finished, monkeypatch, capsys):
+    config = json.loads((finished / "config.json").read_text())
+    config["settings"]["model"]["learning_rate"] = 9.0
+    (finished / "config.json").write_text(json.dumps(config))
+    assert call(monkeypatch, "train", "--resume", "--out", finished) == 2
+    assert "another `label`" in capsys.readouterr().err
+    assert Run.read(finished).rows
+
+
+def test_data_that_changed_are_not_evaluated_as_if_they_had_not(tmp_path, monkeypatch, capsys):
+    random, path, out = np.random.RandomState(0), tmp_path / "bits.csv", tmp_path / "run"
+    np.savetxt(path, random.randint(0, 2, (100, 3)), delimiter=",", fmt="%d", header="a,b,c", comments="")
+    assert call(monkeypatch, "train", "independent_digits", "--data", path, "--out", out) == 0
+    np.savetxt(path, random.randint(0, 2, (120, 3)), delimiter=",", fmt="%d", header="a,b,c", comments="")
+    for arguments in (["evaluate", out], ["train", "--resume", "--out", out]):
+        assert call(monkeypatch, *arguments) == 2
+        assert "have changed since" in capsys.readouterr().err
+    assert call(monkeypatch, "train", out / "config.json", "--out", tmp_path / "again") == 0
+    assert "Warning: the data are not those of" in capsys.readouterr().out
+
+
+def test_two_trainings_do_not_share_a_folder(finished, monkeypatch, capsys):
+    from lnz._run import locked
+
+    with locked(finished):
+        assert call(monkeypatch, "train", "--resume", "--out", finished) == 2
+    assert "Another `lnz train` is at work" in capsys.readouterr().err
+
+
+def test_an_unexpected_error_is_one_line_too(monkeypatch, capsys):
+    def broken():
+        raise LookupError("two\nlines")
+
+    monkeypatch.setattr("lnz.cli._list.print_lists", broken)
+    assert call(monkeypatch, "list") == 2
+    assert capsys.readouterr().err == "lnz: unexpected LookupError: two lines (`lnz ... --debug` shows where).\n"
+
+
+def test_version(monkeypatch, capsys):
+    assert call(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"lnz {lnz.__version__}\n"

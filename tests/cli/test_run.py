@@ -115,4 +115,4 @@ def test_overwriting_removes_the_old_run_only(run, tmp_path):
     (tmp_path / "checkpoints" / "step-000000005.ckpt").write_text("old")
     (tmp_path / "notes.txt").write_text("mine")
     start_folder(tmp_path, overwrite=True)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["checkpoints", "notes.txt"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["notes.txt"]

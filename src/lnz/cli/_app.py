@@ -22,9 +22,20 @@ _Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 _Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import lnz
+
+        typer.echo(f"lnz {lnz.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _common(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Explicit generative models on one scale: train them, and compare them in nats per example."""
 

@@ -1,7 +1,7 @@
 """Tables and pictures that the commands write, each file whole or not at all."""
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,9 @@ import numpy as np
 from .._atomic import write_atomically
 
 
-def check_ending(path: Path, endings: Mapping[str, Callable]) -> None:
+def check_ending(path: Path, endings: Iterable[str]) -> None:
     """**Raises:** `ValueError` for a file of another kind, before anything is computed."""
-    if path.suffix not in endings:
+    if path.suffix not in tuple(endings):
         raise ValueError(f"`--out {path}` must end in one of {', '.join(endings)}; got {path.suffix or 'no ending'}.")
     if path.is_dir():
         raise ValueError(f"`--out {path}` is a folder; add the name of a file.")

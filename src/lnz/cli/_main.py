@@ -26,6 +26,11 @@ def main() -> NoReturn:
         if debug:
             raise
         sys.exit(_complain(_in_words(error), 2))
+    except Exception as error:
+        if debug:
+            raise
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        sys.exit(_complain(f"unexpected {what} (`lnz ... --debug` shows where).", 2))
 
 
 def _keep_compiled_programs() -> None:

@@ -4,7 +4,9 @@ import time
 from pathlib import Path
 
 
-class _Board:
+class TensorBoard:
+    """`tensorboard/` in a run folder, while training."""
+
     def __init__(self, folder: Path):
         from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportMissingImports]
         from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportMissingImports]
@@ -28,9 +30,9 @@ class _Board:
         self._writer.close()
 
 
-def open_tensorboard(folder: Path) -> _Board:
+def check_tensorboard() -> None:
     """**Raises:** `ImportError` if the extra is missing, naming it."""
     try:
-        return _Board(folder)
+        import tensorboard.summary.writer  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ImportError(f'`--tensorboard` needs `pip install "lnz[tensorboard]"` ({error}).') from error

@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import sys
 import time
 import warnings
@@ -12,17 +13,17 @@ import numpy as np
 import lnz
 import lnz.recipes
 from lnz.data import Splits
-from lnz.recipes import Recipe
+from lnz.recipes import Recipe, fit_options
 
 from .._check import unknown_name
 from .._environment import environment
 from .._fit import expected_memory
-from .._run import EventLog, Examples, Run, read_config, remove_run, start_folder, to_json, write_config
+from .._run import EventLog, Examples, Run, locked, read_config, remove_run, start_folder, to_json, write_config
 from ._compare import write_html
 from ._console import console, short_path
-from ._interrupt import Interrupted, exit_at_second_ctrl_c
+from ._interrupt import Interrupted, Presses, watch_ctrl_c
 from ._progress import Display, describe_seconds, show_progress
-from ._tensorboard import open_tensorboard
+from ._tensorboard import TensorBoard, check_tensorboard
 
 _NUM_EXAMPLES, _NUM_EXTREME = 36, 18
 
@@ -91,7 +92,12 @@ def _chosen(recipe: str | None, changes: dict[str, str]) -> tuple[Recipe, dict[s
     config = read_config(Path(recipe))
     chosen = find_recipe(config["recipe"])
     stored = dict(lnz.recipes.flatten(config["settings"]))
-    return chosen, _with_whole_path(chosen.resolve({**stored, **changes}))
+    resolved = _with_whole_path(chosen.resolve({**stored, **changes}))
+    if resolved["data"] == config["settings"]["data"]:
+        digest = chosen.load(resolved).source_digest
+        if digest != config["digest"]:
+            console().print(f"Warning: the data are not those of {recipe} ({config['digest']} then, {digest} now).")
+    return chosen, resolved
 
 
 def _with_whole_path(settings: dict[str, Any]) -> dict[str, Any]:
@@ -120,42 +126,53 @@ def _resumed(recipe: str | None, out: Path, changes: dict[str, str], overwrite: 
 def train_into(folder: Path, recipe: Recipe, settings: dict[str, Any], options: TrainOptions) -> Run:
     """Train and evaluate a recipe with a progress display, and write its run folder.
 
-    **Raises:** `ValueError` for data that do not fit, and for a folder that is in use, before anything is done.
+    **Raises:** `ValueError` for data or settings that do not fit, and for a folder that is in use, before anything is
+    done.
     """
     splits = recipe.load(settings)
+    recipe.check(settings, splits)
+    if options.tensorboard:
+        check_tensorboard()
     if options.resume:
-        _check_same_data(folder, splits)
-        (folder / "report.json").unlink(missing_ok=True)
+        check_same_data(folder, splits)
     else:
         start_folder(folder, options.overwrite)
-    config: dict[str, Any] = {
-        "recipe": recipe.name,
-        "title": recipe.title,
-        "settings": settings,
-        "digest": splits.source_digest,
-        "environment": environment(),
-    }
-    write_config(folder, **config)
-    steps = settings["train"]["steps"]
-    with exit_at_second_ctrl_c(), show_progress(console(), recipe.name, steps) as display:
-        try:
-            run = _train_and_judge(folder, recipe, config, splits, display, options)
-        except (ValueError, TypeError, ImportError):
-            if not (folder / "checkpoints").is_dir():  # a setting that cannot be: the folder is free for another try
-                remove_run(folder)
-            raise
-    run.write(folder)
-    after = f"{run.status} after {run.history[-1]['step']} of {steps} steps ({describe_seconds(run.seconds)})"
-    console().print(f"{recipe.name}: {run.rows[recipe.name].value:.3f} nats per test example, {after}", soft_wrap=True)
+    with locked(folder), watch_ctrl_c() as presses:
+        config: dict[str, Any] = {
+            "recipe": recipe.name,
+            "title": recipe.title,
+            "settings": settings,
+            "digest": splits.source_digest,
+            "environment": environment(),
+        }
+        write_config(folder, **config)
+        with show_progress(console(), recipe.name, settings["train"]["steps"]) as display:
+            try:
+                run = _train_and_judge(folder, recipe, config, splits, display, options, presses)
+            except KeyboardInterrupt:
+                advice = f"go on with `lnz train --resume --out {short_path(folder)}`"
+                raise Interrupted(f"stopped by Ctrl-C; what was trained is saved: {advice}.") from None
+            except Exception:
+                if not (options.resume or (folder / "checkpoints").is_dir()):
+                    remove_run(folder)  # nothing was trained: the folder is free for another try
+                raise
+        run.write(folder)
+    after = f"{run.status} after {run.history[-1]['step']} of {settings['train']['steps']} steps"
+    console().print(
+        f"{recipe.name}: {run.rows[recipe.name].value:.3f} nats per test example, {after} "
+        f"({describe_seconds(run.seconds)})",
+        soft_wrap=True,
+    )
     return run
 
 
-def _check_same_data(folder: Path, splits: Splits) -> None:
+def check_same_data(folder: Path, splits: Splits) -> None:
+    """**Raises:** `ValueError` if the data file of a run is not what it was: its splits would be others."""
     digest = read_config(folder)["digest"]
     if digest != splits.source_digest:
         raise ValueError(
-            f"`--resume`: the data of {str(folder)!r} have changed since ({digest} then, {splits.source_digest} now). "
-            "Put the file back, or train anew."
+            f"The data of the run {str(folder)!r}, {splits.name!r}, have changed since ({digest} then, "
+            f"{splits.source_digest} now). Put the file back, or train anew."
         )
 
 
@@ -166,40 +183,36 @@ def _train_and_judge(
     splits: Splits,
     display: Display,
     options: TrainOptions,
+    presses: Presses,
 ) -> Run:
-    settings, events = config["settings"], EventLog(folder)
-    boards = open_tensorboard(folder) if options.tensorboard else None
+    settings = config["settings"]
+    logs = [EventLog(folder), *([TensorBoard(folder)] if options.tensorboard else [])]
 
     def progress(record):
-        events.write(record)
-        display.update(record)
-        if boards is not None:
-            boards.write(record)
+        for log in logs:
+            log.write(record)
+        pulse(record)
 
+    def pulse(record):
+        display.update(record)
+        presses.check()
+
+    label = hashlib.sha256(to_json(settings).encode()).hexdigest()[:16]
+    checkpoints = lnz.Checkpoints(folder / "checkpoints", every=options.checkpoint_every, label=label)
+    if options.resume:
+        display.say(f"going on from {checkpoints.files()[0].stem}" if checkpoints.files() else "no checkpoint yet")
     with warnings.catch_warnings():
         # The report says it once for each row; ten validations that say it would bury the rest.
         warnings.simplefilter("ignore", lnz.UnreliableEstimateWarning)
         warnings.showwarning = lambda message, *_: display.warn(str(message))
         started = time.perf_counter()
-        checkpoints = lnz.Checkpoints(folder / "checkpoints", every=options.checkpoint_every)
-        if options.resume:
-            display.say(f"going on from {checkpoints.files()[0].stem}" if checkpoints.files() else "no checkpoint yet")
         try:
             fit = recipe.fit(
-                splits,
-                settings,
-                progress=progress,
-                pulse=display.update,
-                checkpoints=checkpoints,
-                resume=options.resume,
+                splits, settings, progress=progress, pulse=pulse, checkpoints=checkpoints, resume=options.resume
             )
-        except KeyboardInterrupt:
-            advice = f"go on with `lnz train --resume --out {short_path(folder)}`"
-            raise Interrupted(f"stopped by Ctrl-C; what was trained is saved: {advice}.") from None
         finally:
-            events.close()
-            if boards is not None:
-                boards.close()
+            for log in logs:
+                log.close()
         trained = time.perf_counter()
         display.say(f"evaluating on {len(splits.test)} test examples")
         rows = recipe.judge(fit.model, splits.test, settings)
@@ -247,8 +260,10 @@ def _print_plan(recipe: Recipe, settings: dict[str, Any]) -> None:
     """What would be trained: nothing is written."""
     splits = recipe.load(settings)
     key, model, method = recipe.start(splits, settings)
-    batch_size = settings["train"]["batch_size"] or None
-    memory = expected_memory(key, model, method, splits.train, batch_size=batch_size)
+    recipe.check(settings, splits)
+    options = fit_options(settings)
+    wanted = {name: options[name] for name in ("batch_size", "average", "keep")}
+    memory = expected_memory(key, model, method, splits.train, **wanted)
     print_ = console().print
     print_(f"{recipe.name}: {recipe.title}", soft_wrap=True)
     print_(to_json(settings, indent=2), soft_wrap=True)

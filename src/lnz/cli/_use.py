@@ -18,7 +18,7 @@ from ..recipes import Recipe
 from ._compare import write_html
 from ._console import console, short_path
 from ._files import TABLES, check_ending, write_table
-from ._train import find_recipe, parse_changes
+from ._train import check_same_data, find_recipe, parse_changes
 
 _NUM_SHOWN = 10
 
@@ -26,13 +26,15 @@ _NUM_SHOWN = 10
 def evaluate(folder: Path, data: str | None, changes: list[str], out: Path | None) -> None:
     """The command `lnz evaluate`: on the run's test split, whose rows are then replaced, or on other data."""
     if out is not None:
-        check_ending(out, {".json": write_text})
+        check_ending(out, (".json",))
     run = Run.read(folder)
     recipe, settings = _settings(run, changes)
     if data is not None:
         results = recipe.judge(run.model, _examples_for(run, data), settings)
     else:
-        results = recipe.judge(run.model, recipe.load(settings).test, settings)
+        splits = recipe.load(settings)
+        check_same_data(folder, splits)
+        results = recipe.judge(run.model, splits.test, settings)
         bracket = recipe.bracket_log_z(run.model, settings)
         run = dataclasses.replace(run, settings=settings, rows=results, bracket=bracket)
         run.write(folder)
@@ -76,6 +78,8 @@ def sample(folder: Path, num: int, out: Path, num_steps: int, seed: int) -> None
     run = Run.read(folder)
     if out.suffix == ".png" and run.examples.image_shape is None:
         raise ValueError(f"`--out {out}`: the examples of {str(folder)!r} are no pictures; try .csv.")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"`--seed` must be a whole number from 0 to 2**63 - 1; got {seed}.")
     draws = np.asarray(lnz.sample(jr.key(seed), run.model, num, num_steps=num_steps))
     if isinstance(run.model.space, Binary):
         draws = draws.astype(np.uint8)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .._mapped import forget_pages
+
 _BLOCK_BYTES = 2**23
 
 
@@ -40,6 +42,7 @@ def blocks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     num_rows = max(1, _BLOCK_BYTES // max(1, array[:1].nbytes))
     for start in range(0, len(array), num_rows):
         yield start, array[start : start + num_rows]
+        forget_pages(array)
 
 
 def place(row: int, column: int, columns: Sequence[str] | None = None) -> str:

@@ -22,7 +22,7 @@ MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1
 def _find(name: str, file_name: str, source: str) -> Path:
     """The file in the folder of `LNZ_DATA`."""
     folder = os.environ.get("LNZ_DATA")
-    path = Path(folder or ".").expanduser() / file_name
+    path = Path(os.path.expanduser(folder or ".")) / file_name
     if folder and path.is_file():
         return path
     tried = f"the folder `{folder}` of LNZ_DATA has none" if folder else "LNZ_DATA is not set"

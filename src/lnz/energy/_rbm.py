@@ -71,17 +71,15 @@ class RBM(
             self.base_rates = Frozen(jnp.asarray(base_rates, self.b.dtype))
 
     def __check_init__(self):
-        if not isinstance(self.W, jax.Array):
-            return  # a tree of the same form, such as a filter
-        if self.W.shape[-2:] != (self.visible.size, self.hidden.size):
+        if isinstance(self.W, jax.Array) and self.W.shape[-2:] != (self.visible.size, self.hidden.size):
             raise ValueError(
                 f"`RBM`: W of shape {self.W.shape} does not join {self.visible.size} visible and {self.hidden.size} "
                 "hidden units."
             )
-        if self.base_rates is not None and self.base_rates.value.shape[-1:] != (self.visible.size,):
-            raise ValueError(
-                f"`RBM`: {self.base_rates.value.shape} base rates are not those of {self.visible.size} visible units."
-            )
+        # A tree of the same form, such as a filter or a gradient, has other things in place of arrays.
+        rates = None if self.base_rates is None else self.base_rates.value
+        if isinstance(rates, jax.Array) and rates.shape[-1:] != (self.visible.size,):
+            raise ValueError(f"`RBM`: {rates.shape} base rates are not those of {self.visible.size} visible units.")
 
     @classmethod
     def from_parameters(cls, W, b, c) -> "RBM":

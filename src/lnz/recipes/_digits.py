@@ -8,7 +8,7 @@ from .. import normalizers, objectives
 from ..distributions import Bernoulli, Mixture
 from ..energy import RBM
 from ..methods import EM, Gradient
-from ._recipe import Recipe
+from ._recipe import Recipe, column_moments
 
 
 def _build_independent(key, splits, settings):
@@ -23,7 +23,8 @@ def _build_mixture(key, splits, settings):
 
 def _build_rbm(key, splits, settings):
     chosen, steps = settings["model"], settings["train"]["steps"]
-    base_rates = jnp.asarray((splits.train.sum(axis=0) + 1) / (len(splits.train) + 2), "float32")
+    means, _ = column_moments(splits.train)
+    base_rates = jnp.asarray((len(splits.train) * means + 1) / (len(splits.train) + 2), "float32")
     rbm = RBM(splits.space.num_dimensions, chosen["num_hidden"], key=key, base_rates=base_rates)
     objective = objectives.PCD(chosen["sweeps"], chosen["num_chains"])
     optimizer = optax.chain(

@@ -5,8 +5,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Key, PRNGKeyArray
 
 from .._algorithm import AbstractMethod
@@ -15,8 +15,10 @@ from .._checkpoint import Checkpoints
 from .._density import AbstractDensity, AbstractModel, AbstractNormalizer
 from .._estimate import Bracket, LogLikelihood
 from .._evaluate import bracket, evaluate
-from .._fit import Fit, Plateau, fit
+from .._fit import Fit, fit
+from .._mapped import forget_pages
 from .._space import AbstractSpace, Binary, Euclidean
+from .._training import Plateau
 from ..data import Splits, load, require_binary
 
 Settings = dict[str, Any]
@@ -90,13 +92,24 @@ class Recipe:
         splits = load(**settings["data"])
         if self.space is Binary:
             return require_binary(splits)
-        if self.space is Euclidean and not isinstance(splits.space, Euclidean):
-            return dataclasses.replace(
-                splits,
-                space=Euclidean(splits.space.shape),
-                **{part: getattr(splits, part).astype("float32") for part in ("train", "valid", "test")},
+        return dataclasses.replace(splits, space=Euclidean(splits.space.shape))
+
+    def check(self, settings: Settings, splits: Splits) -> None:
+        """**Raises:** `ValueError` for settings that would fail only after the training, or not say why."""
+        batch_size = fit_options(settings)["batch_size"]
+        if batch_size is not None and batch_size > len(splits.train):
+            raise ValueError(
+                f"`train.batch_size={batch_size}` is larger than the training data ({len(splits.train)} rows). 0 means "
+                "all of them."
             )
-        return splits
+        if not 0 <= settings["seed"] < 2**63:
+            raise ValueError(f"`seed` must be a whole number from 0 to 2**63 - 1; got {settings['seed']}.")
+        for name, value in self.model.items():
+            if name.startswith("num_") and settings["model"][name] < 1:
+                raise ValueError(f"`model.{name}` must be at least 1, such as {value}; got {settings['model'][name]}.")
+        self.partitions(settings)
+        self.validator(settings)
+        self.bracket(settings)
 
     def start(self, splits: Splits, settings: Settings) -> tuple[PRNGKeyArray, AbstractModel, AbstractMethod]:
         """What `lnz.fit` needs: its key, the model to start from, and the method."""
@@ -131,7 +144,7 @@ class Recipe:
             pulse=pulse,
             checkpoints=checkpoints,
             resume=resume,
-            **_fit_options(settings),
+            **fit_options(settings),
         )
 
     def judge(self, model: AbstractModel, rows: Any, settings: Settings) -> dict[str, LogLikelihood]:
@@ -165,11 +178,21 @@ def flatten(settings: Settings, prefix: str = ""):
             yield prefix + name, value
 
 
-def _fit_options(settings: Settings) -> dict[str, Any]:
+def fit_options(settings: Settings) -> dict[str, Any]:
+    """What `lnz.fit` is given.
+
+    **Raises:** `ValueError` for a setting that cannot be, by its name on the command line.
+    """
     train = settings["train"]
     for name in ("batch_size", "valid_every", "patience", "average"):
         if train[name] < 0:
             raise ValueError(f"`train.{name}` must not be negative; got {train[name]}. 0 turns it off.")
+    if not 1 <= train["steps"] < 2**31:
+        raise ValueError(f"`train.steps` must be a whole number, at least 1 and less than 2**31; got {train['steps']}.")
+    if train["keep"] not in ("last", "best"):
+        raise ValueError(f"`train.keep` must be 'last' or 'best'; got {train['keep']!r}.")
+    if not train["average"] < 1:
+        raise ValueError(f"`train.average` is a decay between 0 and 1, such as 0.999; got {train['average']}.")
     return {
         "steps": train["steps"],
         "batch_size": train["batch_size"] or None,
@@ -191,14 +214,24 @@ def _convert(name: str, value: Any, default: Any) -> Any:
     try:
         if kind is bool:
             return {"true": True, "false": False}[str(value).lower()]
-        if kind is int and float(value) != int(float(value)):
+        if kind is int and isinstance(value, str) and not value.strip().lstrip("+-").isdigit():
+            value = float(value)  # such as 1e5
+        if kind is int and int(value) != value and not isinstance(value, str):
             raise ValueError
-        return kind(float(value)) if kind is int else kind(value)
+        return kind(value)
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"`{name}` must be of type {kind.__name__}, such as {default!r}; got {value!r}.") from error
 
 
-def standardise(splits: Splits) -> tuple[Array, Array]:
-    """Mean and standard deviation of every column of the training rows, computed in float64."""
-    rows = splits.train[: 2**20].astype("float64")
-    return jnp.asarray(rows.mean(axis=0), "float32"), jnp.asarray(rows.std(axis=0), "float32")
+def column_moments(rows: np.ndarray, num_rows: int = 2**14) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of every column in float64, in the memory of a few rows."""
+    mean, squares = np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
+    for start in range(0, len(rows), num_rows):
+        part = rows[start : start + num_rows].astype(np.float64)
+        # Chan, Golub and LeVeque (1983): joins the moments of two sets without cancelling digits.
+        shift = part.mean(axis=0) - mean
+        weight = len(part) / (start + len(part))
+        mean = mean + weight * shift
+        squares = squares + ((part - part.mean(axis=0)) ** 2).sum(axis=0) + start * weight * shift**2
+        forget_pages(rows)
+    return mean, np.sqrt(squares / len(rows))

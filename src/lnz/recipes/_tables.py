@@ -13,7 +13,7 @@ from .._space import Euclidean
 from ..bijections import Affine
 from ..distributions import Mixture, MultivariateNormal, Normal
 from ..methods import Gradient
-from ._recipe import Recipe, standardise
+from ._recipe import Recipe, column_moments
 
 
 def _build_normal(key, splits, settings):
@@ -23,7 +23,11 @@ def _build_normal(key, splits, settings):
 
 def _build_mixture(key, splits, settings):
     num_components, scale = settings["model"]["num_components"], settings["model"]["start_scale"]
-    loc, sd = standardise(splits)
+    loc, sd = _moments(splits)
+    if num_components > len(splits.train):
+        raise ValueError(
+            f"`model.num_components={num_components}` is more than there are rows to train on ({len(splits.train)})."
+        )
     rows = jr.choice(key, len(splits.train), (num_components,), replace=False)
     starts = (jnp.asarray(splits.train[rows], "float32") - loc) / sd
     components = Normal(starts, jnp.full_like(starts, scale))
@@ -32,7 +36,12 @@ def _build_mixture(key, splits, settings):
 
 def _in_units_of(splits, base):
     """`x = sd z + mean` with z from `base`: a density of x in the file's units."""
-    return Transformed(base, Affine(*standardise(splits)))
+    return Transformed(base, Affine(*_moments(splits)))
+
+
+def _moments(splits):
+    mean, sd = column_moments(splits.train)
+    return jnp.asarray(mean, "float32"), jnp.asarray(sd, "float32")
 
 
 def _climb(settings):
