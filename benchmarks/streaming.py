@@ -1,27 +1,30 @@
 """Training from a file larger than the memory one wants to spend, against the same rows on the device.
 
-    python benchmarks/streaming.py FOLDER [--gib 4] [--pairs 7] [--steps 400] [--parquet]
+    python benchmarks/streaming.py FOLDER [--gib 4] [--rounds 7] [--steps 10000]
 
-Writes rows.npy (and rows.parquet) of the given size into FOLDER once. Each pair trains an RBM with 784 visible and 500
-hidden units for the same number of steps from both, each in a process of its own; prints the ratio of their times, the
-median of interleaved pairs and their range, and how much memory each needed beyond a training on 1000 rows.
+Writes rows.npy and rows.parquet of the given size into FOLDER once (784 columns of bits in bytes). Each round trains an
+RBM with 784 visible and 64 hidden units for the same number of steps, in processes of their own, from rows on the
+device, from the mapped .npy, and from the Parquet file through `lnz.data.load`, which converts it once. Prints
+the ratio of the times of training to that of rows on the device, the median of the rounds and their range, and how
+much memory each needed beyond a training on 1000 rows: the peak resident set, which counts pages of the file, and the
+anonymous part.
 """
 
 import argparse
 import json
-import resource
+import os
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+KINDS = ("resident", "npy", "parquet")
+
 
 def write_rows(path, gib):
     import numpy as np
 
-    if path.exists():
-        return
     num = int(gib * 2**30) // 784
     rows = np.lib.format.open_memmap(path, "w+", np.uint8, (num, 784))
     random = np.random.RandomState(0)
@@ -36,8 +39,6 @@ def write_parquet(path, source):
     import pyarrow as pa
     from pyarrow import parquet
 
-    if path.exists():
-        return
     rows = np.load(source, mmap_mode="r")
     names = [f"x{i}" for i in range(784)]
     schema = pa.schema([(name, pa.uint8()) for name in names])
@@ -47,32 +48,48 @@ def write_parquet(path, source):
             writer.write_table(pa.table({name: column for name, column in zip(names, part, strict=True)}))
 
 
-def one(kind, path, steps):
+def train(kind, folder, steps):
     """Runs in a process of its own; prints seconds and peak memory."""
+    import threading
+
     import jax.random as jr
     import numpy as np
     import optax
 
     import lnz
 
+    anonymous, done = [0], threading.Event()
+
+    def watch():
+        while not done.wait(0.02):
+            lines = Path("/proc/self/status").read_text().splitlines()
+            anonymous.append(next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")))
+
+    threading.Thread(target=watch, daemon=True).start()
+    started = time.perf_counter()
     if kind == "parquet":
-        started = time.perf_counter()
-        rows = lnz.data.load(path, valid_fraction=0.001, test_fraction=0.001).train
-        opening = time.perf_counter() - started
+        rows = lnz.data.load(folder / "rows.parquet", valid_fraction=0.001, test_fraction=0.001).train
     else:
-        rows, opening = np.load(path, mmap_mode="r"), 0.0
-        rows = {"stream": lambda: rows, "resident": lambda: np.array(rows), "few": lambda: np.array(rows[:1000])}[
-            kind
-        ]()
-    model = lnz.energy.RBM(784, 500, key=jr.key(0))
+        rows = np.load(folder / "rows.npy", mmap_mode="r")
+        rows = {"npy": rows, "resident": None, "few": rows[:1000].copy()}[kind]
+        if rows is None:
+            rows = np.load(folder / "rows.npy")
+    opening = time.perf_counter() - started
+    model = lnz.energy.RBM(784, 64, key=jr.key(0))
     method = lnz.Gradient(lnz.objectives.PCD(1, num_chains=100), optax.adam(1e-3))
     fit = lnz.fit(jr.key(1), model, method, rows, steps=steps, batch_size=100)
-    status = Path("/proc/self/status").read_text()
-    anonymous = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
+    done.set()
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(
         json.dumps(
-            {"seconds": fit.history[-1]["seconds"], "peak_kib": peak, "anonymous_kib": anonymous, "opening": opening}
+            {
+                "seconds": fit.history[-1]["seconds"],
+                "opening": opening,
+                "peak": peak / 2**20,
+                "anonymous": max(anonymous) / 2**20,
+            }
         )
     )
 
@@ -81,44 +98,44 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--gib", type=float, default=4.0)
-    parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--parquet", action="store_true")
-    parser.add_argument("--one", nargs=2)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--one")
     arguments = parser.parse_args()
+    folder = arguments.folder
     if arguments.one:
-        one(arguments.one[0], arguments.one[1], arguments.steps)
+        train(arguments.one, folder, arguments.steps)
         return
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    npy = arguments.folder / "rows.npy"
-    write_rows(npy, arguments.gib)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "rows.npy").exists():
+        write_rows(folder / "rows.npy", arguments.gib)
+    if not (folder / "rows.parquet").exists():
+        write_parquet(folder / "rows.parquet", folder / "rows.npy")
 
-    def run(kind, path=npy):
-        command = [sys.executable, __file__, str(arguments.folder), "--steps", str(arguments.steps)]
-        done = subprocess.run([*command, "--one", kind, str(path)], capture_output=True, text=True, check=True)
+    def run(kind):
+        command = [sys.executable, __file__, str(folder), "--steps", str(arguments.steps), "--one", kind]
+        environment = {**os.environ, "LNZ_CACHE": str(folder / "cache")}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
         return json.loads(done.stdout.splitlines()[-1])
 
     few = run("few")
-    print(f"1000 rows: peak {few['peak_kib'] / 2**20:.2f} GiB")
-    ratios = []
-    for pair in range(arguments.pairs):
-        order = ("stream", "resident") if pair % 2 == 0 else ("resident", "stream")
+    print(f"1000 rows: peak {few['peak']:.2f} GiB, anonymous {few['anonymous']:.2f} GiB", flush=True)
+    print(f"Parquet, converted: opening {run('parquet')['opening']:.1f} s", flush=True)
+    ratios = {kind: [] for kind in KINDS[1:]}
+    for number in range(arguments.rounds):
+        order = KINDS if number % 2 == 0 else KINDS[::-1]
         results = {kind: run(kind) for kind in order}
-        ratios.append(results["stream"]["seconds"] / results["resident"]["seconds"])
-        extra = {kind: (result["peak_kib"] - few["peak_kib"]) / 2**20 for kind, result in results.items()}
-        print(
-            f"pair {pair + 1}: stream {results['stream']['seconds']:.2f} s (+{extra['stream']:.2f} GiB), "
-            f"resident {results['resident']['seconds']:.2f} s (+{extra['resident']:.2f} GiB), ratio {ratios[-1]:.4f}"
-        )
-    print(f"ratio: median {statistics.median(ratios):.4f}, range {min(ratios):.4f} to {max(ratios):.4f}")
-    if arguments.parquet:
-        path = arguments.folder / "rows.parquet"
-        write_parquet(path, npy)
-        for time_ in ("first", "second"):
-            result = run("parquet", path)
-            extra = (result["peak_kib"] - few["peak_kib"]) / 2**20
-            seconds = f"opening {result['opening']:.1f} s, training {result['seconds']:.2f} s"
-            print(f"parquet, {time_} time: {seconds}, +{extra:.2f} GiB")
+        for kind, values in ratios.items():
+            values.append(results[kind]["seconds"] / results["resident"]["seconds"])
+        words = []
+        for kind, result in results.items():
+            more = {what: result[what] - few[what] for what in ("peak", "anonymous")}
+            memory = f"peak +{more['peak']:.2f} GiB, anonymous +{more['anonymous']:.2f} GiB"
+            words.append(f"{kind} {result['seconds']:.2f} s (opening {result['opening']:.1f} s, {memory})")
+        print(f"round {number + 1}: {', '.join(words)}", flush=True)
+    for kind, values in ratios.items():
+        middle, low, high = statistics.median(values), min(values), max(values)
+        print(f"{kind} / resident: median {middle:.4f}, range {low:.4f} to {high:.4f}")
 
 
 if __name__ == "__main__":

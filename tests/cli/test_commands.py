@@ -206,6 +206,7 @@ def test_demo_trains_compares_and_reports(tmp_path, monkeypatch, capsys):
         (["train", "rbm_digits", "--out", "new", "--set", "train.patience=-1"], "must not be negative; got -1"),
         (["train", "normal", "--out", "new", "--data", "table.csv"], "has the text 'Ada' at row 0, column 1"),
         (["train", "full/config.json", "--out", "new"], "it has no config.json"),
+        (["train", "normal", "--out", "new", "--data", "digits"], "`digits`: column 0 hardly varies"),
         (["train", "rbm_digits", "--out", "new", "--set", "train.batch_size=99999"], "0 means all of them"),
         (["train", "rbm_digits", "--out", "new", "--set", "train.keep=frog"], "'last' or 'best'; got 'frog'"),
         (

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import optax
 
 from .. import objectives
@@ -41,6 +42,13 @@ def _in_units_of(splits, base):
 
 def _moments(splits):
     mean, sd = column_moments(splits.train)
+    flat = np.flatnonzero(sd < np.finfo(np.float32).tiny)
+    if len(flat):
+        name = f" ({splits.columns[flat[0]]!r})" if splits.columns else ""
+        raise ValueError(
+            f"`{splits.name}`: column {flat[0]}{name} hardly varies in the training rows (standard deviation "
+            f"{sd[flat[0]]:g}), so that a density has no bound. Remove it, or use a recipe for binary data."
+        )
     return jnp.asarray(mean, "float32"), jnp.asarray(sd, "float32")
 
 
