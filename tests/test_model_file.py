@@ -702,3 +702,11 @@ def test_what_a_constructor_refuses_a_file_cannot_smuggle_in(module, field, valu
     write(tmp_path / "m.lnz", tree, arrays)
     with pytest.raises(ValueError, match=re.escape(words)):
         lnz.load(tmp_path / "m.lnz")
+
+
+def test_equal_models_make_equal_files(tmp_path):
+    for i in range(8):  # the safetensors library alone orders its metadata anew each time
+        lnz.save(tmp_path / f"{i}.lnz", RBM(3, 2, key=jr.key(0)))
+    assert len({(tmp_path / f"{i}.lnz").read_bytes() for i in range(8)}) == 1
+    with safe_open(tmp_path / "0.lnz", framework="numpy") as file:  # the library reads what we wrote
+        assert file.metadata()["format"] == "lnz model 1"

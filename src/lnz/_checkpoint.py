@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as to_safetensors
 
 from ._atomic import write_atomically
 from ._check import check_positive
 from ._environment import environment
 from ._loop import Sums
+from ._safetensors import to_bytes
 
 _FORMAT = "lnz checkpoint 1"
 
@@ -111,7 +111,7 @@ def save_checkpoint(checkpoints: Checkpoints, snapshot: Snapshot, settings: dict
     }
     header = {"format": _FORMAT, "state": json.dumps(state)}
     path = checkpoints.folder / f"step-{snapshot.step:09d}.ckpt"
-    write_atomically(path, to_safetensors({str(i): leaf for i, leaf in enumerate(leaves)}, metadata=header))
+    write_atomically(path, to_bytes({str(i): leaf for i, leaf in enumerate(leaves)}, header))
     for old in checkpoints.files()[checkpoints.keep :]:
         old.unlink(missing_ok=True)
     return path

@@ -10,13 +10,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import save as to_safetensors
 
 from ._atomic import write_atomically
 from ._check import unknown_name
 from ._module import build, check_fields, field_names
 from ._register import registered_name, registered_names, registered_object
-from ._safetensors import DTYPES, DamagedError, NotAModelError, StoredArray, is_shape, parse_json, read_header, short
+from ._safetensors import (
+    DTYPES,
+    DamagedError,
+    NotAModelError,
+    StoredArray,
+    is_shape,
+    parse_json,
+    read_header,
+    short,
+    to_bytes,
+)
 
 _FORMAT = "lnz model 1"
 _MAX_DEPTH = 100  # of nested modules and containers; not left to Python's limit, at which JAX raises SystemError
@@ -46,7 +55,7 @@ def save(path: str | os.PathLike, model: Any) -> None:
     arrays: dict[str, np.ndarray] = {}
     try:
         tree = json.dumps(_encode(model, type(model).__name__, arrays))
-        content = to_safetensors(arrays, metadata={"format": _FORMAT, "tree": tree})
+        content = to_bytes(arrays, {"format": _FORMAT, "tree": tree})
     except (SafetensorError, ValueError) as error:  # a header of 100 MB, or a number of thousands of digits
         raise TypeError(f"`save`: a model file cannot hold this {type(model).__name__}: {error}.") from error
     write_atomically(Path(path), content)

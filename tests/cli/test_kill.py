@@ -10,7 +10,9 @@ import time
 
 import pytest
 
-_MAIN = "from lnz.cli import main; main()"
+# A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
+_HEAR_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+_MAIN = f"{_HEAR_CTRL_C}; from lnz.cli import main; main()"
 _NUM_KILLS = int(os.environ.get("LNZ_KILLS", "4"))
 _STEPS = 2000 * _NUM_KILLS
 _SETTINGS = [
@@ -113,7 +115,8 @@ with watch_ctrl_c():
     print("busy", flush=True)
     np.linalg.svd(x)  # half a minute in LAPACK
 """
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", _HEAR_CTRL_C + code]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "busy\n"
     time.sleep(0.3)

@@ -77,7 +77,7 @@ class RBM(
                 "hidden units."
             )
         # A tree of the same form, such as a filter or a gradient, has other things in place of arrays.
-        rates = None if self.base_rates is None else self.base_rates.value
+        rates = getattr(self.base_rates, "value", None)
         if isinstance(rates, jax.Array) and rates.shape[-1:] != (self.visible.size,):
             raise ValueError(f"`RBM`: {rates.shape} base rates are not those of {self.visible.size} visible units.")
 
