@@ -1,6 +1,7 @@
 """Laws of block conditionals, exactly."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,10 +25,10 @@ def check_conditionals(density: AbstractBlockDensity) -> None:
     tolerance = max(1e-10, 200 * eps()) * (1 + float(np.max(np.abs(joint))))
     for block in range(density.num_blocks):
         enumerated = joint - logsumexp(joint, axis=block, keepdims=True)
-        given = _over_blocks(
-            tables, lambda *blocks, block=block: density.conditional(block, blocks).log_prob(blocks[block])
-        )
-        require_close(given, enumerated, tolerance, f"conditional of block {block} equals the enumerated one")
+        law = f"conditional of block {block} equals the enumerated one"
+        for present in (None, 0, -1):  # its own value: the one that is scored, and two others
+            given = _log_conditional(density, tables, block, present)
+            require_close(given, enumerated, tolerance, law if present is None else f"{law}, whatever its own value")
     states, kernel = gibbs_transition_matrix(density)
     log_p = jax.vmap(density.log_density)(states)
     p = np.asarray(jnp.exp(log_p - logsumexp(log_p)), np.float64)
@@ -45,11 +46,24 @@ def _enumerate_blocks(density: AbstractBlockDensity) -> tuple[list[Array], Float
     ]
     joint = _over_blocks(tables, lambda *blocks: density.log_density(density.join(blocks)))
     if joint.size > (density.space.num_points or 0):  # the first block is auxiliary
-        joint = joint + _over_blocks(tables, lambda *blocks: density.conditional(0, blocks).log_prob(blocks[0]))
+        joint = joint + _log_conditional(density, tables, 0, None)
     return tables, joint
 
 
-def _over_blocks(tables: list[Array], function: Callable) -> Float[Array, "..."]:
+def _log_conditional(
+    density: AbstractBlockDensity, tables: list[Array], block: int, present: int | None
+) -> Float[Array, "..."]:
+    """log p(block | others) of every combination of values, told the row `present` of its table as its own value."""
+
+    def log_conditional(*blocks):
+        own = blocks[block] if present is None else tables[block][present]
+        told = (*blocks[:block], own, *blocks[block + 1 :])
+        return density.conditional(block, told).log_prob(blocks[block])
+
+    return _over_blocks(tables, log_conditional)
+
+
+def _over_blocks(tables: list[Array], function: Callable) -> Any:
     """`function` of every combination of block values, with one axis for each block."""
     for axis in reversed(range(len(tables))):
         function = jax.vmap(function, in_axes=[0 if i == axis else None for i in range(len(tables))])
@@ -59,26 +73,22 @@ def _over_blocks(tables: list[Array], function: Callable) -> Float[Array, "..."]
 def gibbs_transition_matrix(density: AbstractBlockDensity) -> tuple[Array, np.ndarray]:
     """`(states [n, ...], P [n, n])` of one sweep over all blocks, exactly, from the conditionals' probabilities."""
     states = enumerate_states(density.space)
-    index = {np.asarray(state).tobytes(): i for i, state in enumerate(states)}
+    tables, _ = _enumerate_blocks(density)
+    shape = tuple(len(table) for table in tables)
+    start = jax.vmap(density.split)(states)
+    # [n, *values of each block]: the distribution of all blocks after a part of the sweep, from each state.
+    p = np.zeros((len(states), *shape))
+    p[(np.arange(len(states)), *(_rows_of(x, table) for x, table in zip(start, tables, strict=True)))] = 1
+    for block in range(density.num_blocks):
+        conditional = np.exp(np.asarray(_log_conditional(density, tables, block, None), np.float64))
+        p = p.sum(axis=1 + block, keepdims=True) * conditional
+    ends = np.asarray(_over_blocks(tables, lambda *blocks: density.join(blocks))).reshape(-1, *states.shape[1:])
     kernel = np.zeros((len(states), len(states)))
-    for row, state in enumerate(states):
-        branches: dict[bytes, tuple[tuple[Array, ...], float]] = {b"": (density.split(state), 1.0)}
-        for block in range(density.num_blocks):
-            branches = _branch(density, block, branches)
-        for blocks, probability in branches.values():
-            kernel[row, index[np.asarray(density.join(blocks)).tobytes()]] += probability
+    np.add.at(kernel.T, _rows_of(ends, states), p.reshape(len(states), -1).T)
     return states, kernel
 
 
-def _branch(density: AbstractBlockDensity, block: int, branches: dict) -> dict:
-    """Each partial sweep goes on to every value of the next block."""
-    result: dict[bytes, tuple[tuple[Array, ...], float]] = {}
-    for blocks, probability in branches.values():
-        conditional = density.conditional(block, blocks)
-        values = enumerate_states(conditional.space)
-        weights = np.exp(np.asarray(jax.vmap(conditional.log_prob)(values), np.float64))
-        for value, weight in zip(values, weights, strict=True):
-            new = (*blocks[:block], value.astype(blocks[block].dtype), *blocks[block + 1 :])
-            name = b"".join(np.asarray(part).tobytes() for part in new)
-            result[name] = (new, result.get(name, (new, 0.0))[1] + probability * weight)
-    return result
+def _rows_of(x: Any, table: Array) -> np.ndarray:
+    """Which row of a table each example is."""
+    index = {np.asarray(row).tobytes(): i for i, row in enumerate(np.asarray(table))}
+    return np.array([index[row.tobytes()] for row in np.asarray(x).astype(table.dtype)])
