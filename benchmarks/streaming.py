@@ -42,7 +42,7 @@ def write_parquet(path, source):
     rows = np.load(source, mmap_mode="r")
     names = [f"x{i}" for i in range(784)]
     schema = pa.schema([(name, pa.uint8()) for name in names])
-    with parquet.ParquetWriter(path, schema, compression="none", use_dictionary=False) as writer:
+    with parquet.ParquetWriter(path, schema) as writer:
         for start in range(0, len(rows), 100_000):
             part = np.ascontiguousarray(rows[start : start + 100_000].T)
             writer.write_table(pa.table({name: column for name, column in zip(names, part, strict=True)}))
@@ -79,9 +79,9 @@ def train(kind, folder, steps):
     method = lnz.Gradient(lnz.objectives.PCD(1, num_chains=100), optax.adam(1e-3))
     fit = lnz.fit(jr.key(1), model, method, rows, steps=steps, batch_size=100)
     done.set()
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not `ru_maxrss`, which counts what the process that started this one had in memory.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     print(
         json.dumps(
             {

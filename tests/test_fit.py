@@ -129,6 +129,22 @@ def test_epoch_visits_each_example_once():
     assert not np.array_equal(rows_seen(12, 3, 12, seed=1), seen)
 
 
+def test_rows_are_shuffled_once_an_epoch_and_not_again_for_each_stretch(monkeypatch):
+    shuffles = []
+    permutation = jr.permutation
+
+    def counted(key, num):
+        jax.debug.callback(lambda: shuffles.append(num))
+        return permutation(key, num)
+
+    monkeypatch.setattr(jr, "permutation", counted)
+    # A learning rate of its own, so that no compiled program of another test is taken.
+    method = lnz.Gradient(Shrink(), optax.sgd(0.0371))
+    lnz.fit(jr.key(0), machine(), method, BITS, steps=30, batch_size=5, log_every=1)
+    jax.effects_barrier()
+    assert shuffles == [32] * 5  # six whole batches an epoch
+
+
 def test_what_an_epoch_leaves_over_waits_for_another():
     epochs = rows_seen(10, 3, 15).reshape(5, 9)  # three whole batches and one row over
     left = [set(range(10)) - set(epoch) for epoch in epochs]

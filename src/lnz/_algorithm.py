@@ -35,7 +35,10 @@ class AbstractObjective(eqx.Module):
 
     @abstractmethod
     def init(self, key: PRNGKeyArray, model: AbstractModel, data: Any) -> Any:
-        """The state at the start (persistent chains, say); `()` if there is none."""
+        """The state at the start (persistent chains, say); `()` if there is none.
+
+        `data [n, ...]` is as it is stored (bits as bytes, say): cast what you use of it by `model.space.cast`.
+        """
 
     @abstractmethod
     def loss(
@@ -53,7 +56,10 @@ class AbstractMethod(eqx.Module):
 
     @abstractmethod
     def init(self, key: PRNGKeyArray, model: Any, data: Any) -> tuple[Any, Any]:
-        """The model with what it must know of the data, and the state of the method."""
+        """The model with what it must know of the data, and the state of the method.
+
+        `data [n, ...]` is as it is stored (bits as bytes, say): cast what you use of it by `model.space.cast`.
+        """
 
     @abstractmethod
     def step(

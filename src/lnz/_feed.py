@@ -5,14 +5,19 @@ from typing import Any
 
 from jaxtyping import Array, PRNGKeyArray
 
+from ._loop import Order
 from ._source import AbstractSource
 
 
 class Feed:
-    """The blocks of a source in the order of steps. Use it in a `with` block, which ends the reading thread."""
+    """The blocks of a source in the order of steps. Use it in a `with` block, which ends the reading thread.
+
+    `order` is where the training loop keeps the permutation of the present block's rows.
+    """
 
     def __init__(self, source: AbstractSource | None, key: PRNGKeyArray, batch_size: int | None):
         self._source, self._key = source, key
+        self.order: Order | None = None
         rows = 1 if source is None or batch_size is None else source.block_rows // batch_size
         self._steps_per_block = rows
         self._reader = None if source is None or source.is_resident else ThreadPoolExecutor(1, "lnz-feed")

@@ -115,7 +115,8 @@ def fit(
     started = time.perf_counter()
     with Feed(source, _key_order(key), batch_size) as feed:
         loop, first = _prepare(key, model, method, feed, batch_size, average, keep)
-        run_steps(loop, first.arrays, first.sums, feed.rows(0), int32(0), int32(0))  # no steps, but compiled
+        rows = feed.rows(0)
+        run_steps(loop, first.arrays, first.sums, loop.no_order(rows), rows, int32(0), int32(0))  # no steps: compiles
         training = Training(
             loop=loop,
             feed=feed,
@@ -170,7 +171,8 @@ def expected_memory(
     with Feed(source, _key_order(key), batch_size) as feed:
         loop, first = _prepare(key, model, method, feed, batch_size, average, keep)
         rows = feed.rows(0)
-        lowered = program_of(loop).lower(loop, first.arrays, first.sums, rows, int32(0), int32(0))
+        order = loop.no_order(rows)
+        lowered = program_of(loop).lower(loop, first.arrays, first.sums, order, rows, int32(0), int32(0))
     plan = lowered.compile().compiled.memory_analysis()
     num_blocks = 1 if source is None or source.is_resident else 3
     state = sum(leaf.nbytes for leaf in jax.tree.leaves(first.tree))
@@ -186,7 +188,7 @@ def _prepare(key, model, method, feed, batch_size, average, keep) -> tuple[Loop,
     """The loop, and all that it starts from."""
     key_init, key_steps, _ = jr.split(key, 3)
     dtype, rows = model_dtype(model), feed.rows(0)
-    model, state = method.init(key_init, model, None if rows is None else model.space.cast(rows, dtype))
+    model, state = method.init(key_init, model, rows)
     dynamic, static = eqx.partition((model, state), eqx.is_array)
     dynamic = jax.tree.map(jnp.asarray, dynamic)
     loop = Loop(method, key_steps, model.space, static, dtype, batch_size, average)

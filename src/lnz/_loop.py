@@ -15,6 +15,8 @@ from ._space import AbstractSpace
 
 # Metrics added up, and what rounding lost of them.
 Sums = tuple[dict[str, Array], dict[str, Array]]
+# The number of a block (-1: none yet) and the permutation of its rows, which takes seconds for millions of rows.
+Order = tuple[Array, Array]
 
 
 class Loop(eqx.Module):
@@ -35,12 +37,28 @@ class Loop(eqx.Module):
     def steps_per_block(self, rows: Array | None) -> int:
         return 1 if rows is None or self.batch_size is None else len(rows) // self.batch_size
 
-    def order(self, rows: Array | None, step: Array) -> Array:
-        """The permutation of a block's rows at this step."""
-        if rows is None or self.batch_size is None:
-            return jnp.zeros(0, jnp.int32)
-        key = jr.fold_in(jr.split(self.key)[1], step // self.steps_per_block(rows))
-        return jr.permutation(key, len(rows)).astype(jnp.int32)
+    def end_of_block(self, rows: Array | None, step: Array) -> Array:
+        per_block = self.steps_per_block(rows)
+        return (step // per_block + 1) * per_block
+
+    def has_order(self, rows: Array | None) -> bool:
+        return rows is not None and self.batch_size is not None
+
+    def no_order(self, rows: Array | None) -> Order:
+        num_rows = len(rows) if rows is not None and self.has_order(rows) else 0
+        return jnp.asarray(-1, jnp.int32), jnp.zeros(num_rows, jnp.int32)
+
+    def order(self, rows: Array | None, step: Array, known: Order) -> Order:
+        """The block that a step falls into, and the permutation of its rows, unless that is the known one."""
+        if rows is None or not self.has_order(rows):
+            return known
+        block = step // self.steps_per_block(rows)
+
+        def permute():
+            key = jr.fold_in(jr.split(self.key)[1], block)
+            return block, jr.permutation(key, len(rows)).astype(jnp.int32)
+
+        return jax.lax.cond(block == known[0], lambda: known, permute)
 
     def batch(self, rows: Array | None, order: Array, step: Array) -> Array | None:
         if rows is None:
@@ -64,7 +82,7 @@ def zero_sums(loop: Loop, arrays: Any, rows: Array | None) -> Sums:
     step = jnp.zeros((), jnp.int32)
 
     def metrics(arrays, rows):
-        return loop.one_step(arrays, rows, loop.order(rows, step), step)[1]
+        return loop.one_step(arrays, rows, loop.no_order(rows)[1], step)[1]
 
     shapes = eqx.filter_eval_shape(metrics, arrays, rows)
     zeros = {name: jnp.zeros(shape.shape, shape.dtype) for name, shape in shapes.items()}
@@ -72,13 +90,14 @@ def zero_sums(loop: Loop, arrays: Any, rows: Array | None) -> Sums:
 
 
 def run_steps(
-    loop: Loop, arrays: Any, sums: Sums, rows: Array | None, start: Array, stop: Array
-) -> tuple[Any, Sums, Array]:
+    loop: Loop, arrays: Any, sums: Sums, order: Order, rows: Array | None, start: Array, stop: Array
+) -> tuple[Any, Sums, Order, Array]:
     """Steps `start` to `stop`: the new arrays, metrics added to `sums`, and whether all numbers stayed finite.
 
-    Adding on to `sums` in the loop makes the result independent of how the steps are cut into stretches.
+    Adding on to `sums` in the loop makes the result independent of how the steps are cut into stretches. `order` only
+    saves time: what the last call returned, or `loop.no_order(rows)`.
     """
-    return program_of(loop)(loop, arrays, sums, rows, start, stop)
+    return program_of(loop)(loop, arrays, sums, order, rows, start, stop)
 
 
 def program_of(loop: Loop) -> Any:
@@ -96,25 +115,27 @@ def _program(static: Any) -> Any:
     return eqx.filter_jit(_run_steps)
 
 
-def _run_steps(loop, arrays, sums, rows, start, stop):
-    per_block = loop.steps_per_block(rows)
-
-    def body(step, carry):
-        arrays, sums, order = carry
-        new_order = step % per_block == 0
-        order = jax.lax.cond(new_order, lambda: loop.order(rows, step), lambda: order)
-        arrays, metrics = loop.one_step(arrays, rows, order, step)
+def _run_steps(loop, arrays, sums, order, rows, start, stop):
+    def one_step(order, step, carry):
+        arrays, sums = carry
+        arrays, metrics = loop.one_step(arrays, rows, order[1], step)
         pairs = {name: add_compensated(sums[0][name], sums[1][name], value) for name, value in metrics.items()}
-        sums = tuple({name: pair[i] for name, pair in pairs.items()} for i in range(2))
-        return arrays, sums, order
+        return arrays, tuple({name: pair[i] for name, pair in pairs.items()} for i in range(2))
 
-    carry = arrays, sums, loop.order(rows, start)
-    after, sums, _ = jax.lax.fori_loop(start, stop, body, carry)
+    def one_block(carry):
+        # A loop of its own: what a loop carries, and a condition may replace, is copied in every step.
+        step, order, after = carry
+        order = loop.order(rows, step, order)
+        end = jnp.minimum(stop, loop.end_of_block(rows, step)) if loop.has_order(rows) else stop
+        return end, order, jax.lax.fori_loop(step, end, functools.partial(one_step, order), after)
+
+    carry = start, order, (arrays, sums)
+    _, order, (after, sums) = jax.lax.while_loop(lambda carry: carry[0] < stop, one_block, carry)
     # Metrics are those before an update, so a last update that breaks the model shows only in its arrays.
     finite = _stays_finite(arrays[0][0], after[0][0])
     for value in sums[0].values():
         finite &= jnp.all(jnp.isfinite(value))
-    return after, sums, finite
+    return after, sums, order, finite
 
 
 def _towards(average: Any, model: Any, decay: float, step: Array) -> Any:

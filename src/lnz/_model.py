@@ -56,7 +56,7 @@ class AbstractDataDependent(eqx.Module):
 
     @abstractmethod
     def initialise(self, key: PRNGKeyArray, data: Array) -> "AbstractDataDependent":
-        """The model with what it needs to know of `data [n, ...]`; a second call changes nothing."""
+        """The model with what it needs to know of `data [n, ...]`, bits as bytes; a second call changes nothing."""
 
 
 class AbstractEnergyModel(AbstractDensity, AbstractModel):

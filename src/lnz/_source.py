@@ -47,7 +47,7 @@ class Resident(AbstractSource):
     """All rows on the device as they are stored: bits as bytes, `[n, ...]`."""
 
     def __init__(self, rows: Shaped[Any, "n ..."]):
-        self._rows = jnp.asarray(rows)
+        self._rows = _to_device(rows)
         self.num_rows = self.block_rows = len(self._rows)
 
     def block(self, key: PRNGKeyArray, index: int) -> Array:
@@ -107,7 +107,7 @@ class Stream(AbstractSource):
         starts = offset + self._piece_rows * np.sort(chosen)  # in the order of the disk
         rows = np.concatenate([self._array[start : start + self._piece_rows] for start in starts])
         forget_pages(self._array)
-        return jnp.asarray(rows)
+        return _to_device(rows)
 
     def check(self, space: AbstractSpace, argument: str) -> None:
         for start in range(0, self.num_rows, self.block_rows):
@@ -141,10 +141,16 @@ def as_source(data: Any, space: AbstractSpace, dtype: Any) -> AbstractSource:
     return Resident(array)
 
 
+def _to_device(rows: Any) -> Array:
+    """Not `jnp.asarray`, which copies twice, nor an alias of memory that its owner may change."""
+    return rows if isinstance(rows, jax.Array) else jax.device_put(np.asarray(rows), may_alias=False)
+
+
 def _key_words(key: PRNGKeyArray) -> list[int]:
     words = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
     return np.asarray(words).tolist()
 
 
 def _fingerprint(rows: Any) -> str:
-    return f"{rows.shape} {rows.dtype} {zlib.crc32(np.ascontiguousarray(rows).tobytes()):08x}"
+    as_bytes = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)  # not `tobytes`, which copies all of them
+    return f"{rows.shape} {rows.dtype} {zlib.crc32(as_bytes):08x}"

@@ -30,7 +30,9 @@ class Plateau:
             raise ValueError(f"`Plateau(min_gain=...)` must not be negative; got {self.min_gain}.")
 
     def reached(self, history: Sequence[Record]) -> bool:
-        """Whether the scores of these records have stopped rising."""
+        """Whether the scores of these records, the last of which must be one, have stopped rising."""
+        if not history or "valid" not in history[-1]:
+            return False
         best, waited = -math.inf, 0
         for record in history:
             if "valid" in record:
@@ -105,7 +107,9 @@ class Training:
     def _advance(self, now: Snapshot, stop: int) -> tuple[Snapshot, bool]:
         """Steps up to `stop`, and whether all numbers stayed finite."""
         rows = self.feed.rows(now.step)
-        arrays, sums, finite = run_steps(self.loop, now.arrays, now.sums, rows, int32(now.step), int32(stop))
+        order = self.feed.order or self.loop.no_order(rows)
+        start_stop = int32(now.step), int32(stop)
+        arrays, sums, self.feed.order, finite = run_steps(self.loop, now.arrays, now.sums, order, rows, *start_stop)
         finite = bool(finite)  # waits for the device
         return dataclasses.replace(now, arrays=arrays, sums=sums, step=stop), finite
 

@@ -22,6 +22,13 @@ _Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 _Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")]
 
 
+def _complete_recipe(incomplete: str) -> list[str]:
+    """Names for the shell's Tab key."""
+    from ._train import recipes
+
+    return [name for name in recipes() if name.startswith(incomplete)]
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         import lnz
@@ -52,7 +59,10 @@ def _list() -> None:
 def _train(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The run folder to write.")],
     recipe: Annotated[
-        str | None, typer.Argument(metavar="RECIPE", help="One of `lnz list`, or the config.json of a run.")
+        str | None,
+        typer.Argument(
+            metavar="RECIPE", help="One of `lnz list`, or the config.json of a run.", autocompletion=_complete_recipe
+        ),
     ] = None,
     data: Annotated[
         str | None, typer.Option(metavar="DATA", help="A file or folder of yours, or a name of `lnz list`.")

@@ -19,6 +19,7 @@ from .._check import unknown_name
 from .._environment import environment
 from .._fit import expected_memory
 from .._run import EventLog, Examples, Run, locked, read_config, remove_run, start_folder, to_json, write_config
+from .._settings import flatten
 from ._compare import write_html
 from ._console import console, short_path
 from ._interrupt import Interrupted, Presses, watch_ctrl_c
@@ -91,7 +92,7 @@ def _chosen(recipe: str | None, changes: dict[str, str]) -> tuple[Recipe, dict[s
         return chosen, _with_whole_path(chosen.resolve(changes))
     config = read_config(Path(recipe))
     chosen = find_recipe(config["recipe"])
-    stored = dict(lnz.recipes.flatten(config["settings"]))
+    stored = dict(flatten(config["settings"]))
     resolved = _with_whole_path(chosen.resolve({**stored, **changes}))
     if resolved["data"] == config["settings"]["data"]:
         digest = chosen.load(resolved).source_digest
@@ -120,7 +121,7 @@ def _resumed(recipe: str | None, out: Path, changes: dict[str, str], overwrite: 
             f"`--resume` takes all settings from {str(out / 'config.json')!r}: leave out --set and --data."
         )
     chosen = find_recipe(config["recipe"])
-    return chosen, chosen.resolve(dict(lnz.recipes.flatten(config["settings"])))
+    return chosen, chosen.resolve(dict(flatten(config["settings"])))
 
 
 def train_into(folder: Path, recipe: Recipe, settings: dict[str, Any], options: TrainOptions) -> Run:
@@ -248,6 +249,7 @@ def _examples(splits: Splits, log_probs: np.ndarray) -> Examples:
         columns=splits.columns,
         rows={name: index.tolist() for name, index in rows.items()},
         values={name: np.asarray(splits.test[index], float).tolist() for name, index in rows.items()},
+        full_scale=splits.full_scale,
     )
 
 

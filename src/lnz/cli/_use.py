@@ -13,6 +13,7 @@ import lnz.recipes
 
 from .._atomic import write_atomically
 from .._run import Run, to_json, write_text
+from .._settings import flatten
 from .._space import Binary
 from ..recipes import Recipe
 from ._compare import write_html
@@ -30,7 +31,7 @@ def evaluate(folder: Path, data: str | None, changes: list[str], out: Path | Non
     run = Run.read(folder)
     recipe, settings = _settings(run, changes)
     if data is not None:
-        results = recipe.judge(run.model, _examples_for(run, data), settings)
+        results = recipe.judge(run.model, _examples_for(run, data, settings), settings)
     else:
         splits = recipe.load(settings)
         check_same_data(folder, splits)
@@ -56,7 +57,7 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
         check_ending(out, TABLES)
     run = Run.read(folder)
     recipe, settings = _settings(run, changes)
-    rows = _examples_for(run, data)
+    rows = _examples_for(run, data, settings)
     result = recipe.score(run.model, rows, settings)
     order = np.argsort(result.per_example, kind="stable") if anomalous_first else np.arange(len(rows))
     columns = {"row": order, "log_prob": result.per_example[order]}
@@ -97,20 +98,22 @@ def _settings(run: Run, changes: list[str]) -> tuple[Recipe, dict[str, Any]]:
     for name in wanted:
         if not name.startswith("evaluate."):
             raise ValueError(f"`--set {name}`: the model is trained; only settings of `evaluate` can be changed now.")
-    return recipe, recipe.resolve({**dict(lnz.recipes.flatten(run.settings)), **wanted})
+    return recipe, recipe.resolve({**dict(flatten(run.settings)), **wanted})
 
 
-def _examples_for(run: Run, data: str) -> np.ndarray:
+def _examples_for(run: Run, data: str, settings: dict[str, Any]) -> np.ndarray:
     """All rows of a file, or the test split of a named set, made as the run's training data were."""
-    chosen = run.settings["data"]
+    chosen = settings["data"]
     if data in lnz.data.names():
-        return find_recipe(run.recipe).load({**run.settings, "data": {**chosen, "source": data}}).test
+        return find_recipe(run.recipe).load({**settings, "data": {**chosen, "source": data}}).test
     rows = lnz.data.read_rows(
         data,
         columns=run.examples.columns,
         binarize=chosen["binarize"],
         threshold=chosen["threshold"],
         seed=chosen["seed"],
+        full_scale=run.examples.full_scale,
+        header=chosen["header"],
     )
     return np.asarray(run.model.space.check_data(rows.array, str(data)))
 

@@ -21,13 +21,12 @@ _LINE_BYTES = 2**21  # Arrow needs lines that are shorter than its blocks
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|inf(inity)?)", re.IGNORECASE)
 
 
-def open_csv(path: Path, columns: tuple[str, ...] | None = None) -> Table:
-    """A text table whose first row may or may not be a header."""
+def open_csv(path: Path, columns: tuple[str, ...] | None = None, header: str = "auto") -> Table:
+    """A text table whose first row is a header (`"yes"`), is none (`"no"`), or is looked at (`"auto"`)."""
     with reading(path, "a text table"), _open(path) as stream:
         first, num_lines = _first_row(stream, path)
-    names = _header(first)
-    notes = ()
-    if names == tuple(map(str, range(len(first)))) == tuple(first):
+    names, notes = _header(first) if header == "auto" else (tuple(first) if header == "yes" else None), ()
+    if header == "auto" and names == tuple(map(str, range(len(first)))) == tuple(first):
         notes = ("its first row 0, 1, 2, ... taken for column names",)
     found = tuple(map(str, range(len(first)))) if names is None else names
     chosen = choose_columns(path, found, columns)

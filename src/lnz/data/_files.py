@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from .._space import Binary
 from ._checks import Refusal, blocks
 from ._contents import Contents
 from ._csv import open_csv
@@ -62,7 +61,7 @@ def read_file(path: Path, options: Options, columns: tuple[str, ...] | None = No
         return _READERS[ending](path)
     if ending not in _TABLES:
         raise Refusal(f"`{path}` has an unknown ending: expected are {', '.join(ENDINGS)}, or a folder of images.")
-    table = _TABLES[ending](path, columns)
+    table = open_csv(path, columns, options.header) if "sv" in ending else _TABLES[ending](path, columns)
     x = table.resident(options.resident_limit)
     if x is not None:
         return Contents(path, {"train": x}, columns=table.columns, notes=table.notes)
@@ -80,12 +79,10 @@ def _open_npy_table(path: Path) -> Table:
     return Table(path, read, whole.dtype, num_bytes=whole.nbytes, whole=whole)
 
 
-def rows_of(path: Path, columns: tuple[str, ...] | None, options: Options) -> Rows:
+def rows_of(path: Path, columns: tuple[str, ...] | None, options: Options, full_scale: int | None = None) -> Rows:
     """All rows of a file, in the order train, valid, test where it has parts."""
     contents = read_file(path, options, columns)
-    typed = typed_rows(contents)
-    if options.binarize != "none" and not isinstance(typed.space, Binary):
-        typed = as_bits(typed, contents, options)
+    typed = as_bits(typed_rows(contents), contents, options, full_scale)
     arrays = list(typed.rows.values())
     array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
     if columns is not None and contents.columns is None and array.shape[1] != len(columns):

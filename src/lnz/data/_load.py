@@ -10,7 +10,7 @@ from typing import Any
 from .._check import unknown_name
 from .._space import Binary
 from . import _named, _public
-from ._binarize import binarize_splits
+from ._binarize import binarize_splits, full_scale as full_scale_of
 from ._files import ending_of, load_file, rows_of
 from ._options import Options
 from ._splits import Rows, Splits
@@ -40,6 +40,7 @@ def load(
     seed: int = 0,
     missing: str = "error",
     resident_limit: int = 2**30,
+    header: str = "auto",
 ) -> Splits:
     """A named data set, or a file or folder of your own, as rows in three parts, the same on every machine.
 
@@ -52,7 +53,8 @@ def load(
     - `.npz`: arrays `train`, `valid`, `test`; or `x_train`, `x_valid`, `x_test`; or exactly one array. Labels are
       `y_train`, `y_valid`, `y_test`, or `y` beside one array.
     - `.npy`: one array `[n, d]`, or pictures `[n, height, width]`.
-    - `.csv`, `.csv.gz`, `.tsv`, `.tsv.gz`: numbers, with or without a first row of names; empty cells are missing.
+    - `.csv`, `.csv.gz`, `.tsv`, `.tsv.gz`: numbers, with or without a first row of names, see `header`; empty cells
+      are missing.
     - `.parquet`: columns of numbers.
     - `.idx`, `-ubyte`, plain or with `.gz`: the format of MNIST.
     - `.zip`, or a folder: PNG, JPEG, BMP or PGM images of one size, made grey, sorted by name; sub-folders, one
@@ -72,6 +74,8 @@ def load(
     - `resident_limit`: a `.npy`, CSV or Parquet file of more bytes, decoded, is not read into memory: `train` is then a
       memory map, made once in the cache folder (`LNZ_CACHE`, or the usual one) unless the file can be mapped
       itself. Its rows are not shuffled: valid and test are its last rows, at most 10000 each.
+    - `header`: whether the first row of a CSV file has the names of its columns: `"yes"`, `"no"`, or `"auto"`, if
+      it is not all numbers, or counts 0, 1, 2, ...
 
     **Returns:** `Splits(train, valid, test, ...)`, whose `protocol` says in words what was done.
 
@@ -81,7 +85,7 @@ def load(
 
     Source: Hinton and Sejnowski (1986), section 4 (shifter); MacKay (2003), section 43.3 (bars and stripes).
     """
-    options = Options(binarize, threshold, valid_fraction, test_fraction, seed, missing, resident_limit)
+    options = Options(binarize, threshold, valid_fraction, test_fraction, seed, missing, resident_limit, header)
     if isinstance(source, str) and source in _SETS:
         return _named_set(source, options)
     return load_file(_existing(source), options)
@@ -109,12 +113,15 @@ def read_rows(
     binarize: str = "none",
     threshold: float = 0.5,
     seed: int = 0,
+    full_scale: int | None = None,
+    header: str = "auto",
 ) -> Rows:
     """All examples of a file of your own, `[n, d]`, in its order and without a split: what a model is to score.
 
     - `columns`: names of the columns of a table to take, in this order; others may hold anything. A file without
       names, such as an `.npy`, must have as many columns. All for `None`.
-    - `binarize`, `threshold`, `seed`: as in `load`.
+    - `binarize`, `threshold`, `seed`, `header`: as in `load`.
+    - `full_scale`: that of the `Splits` a model was trained on: tells dark pictures, of bytes 0 and 1 alone, from bits.
 
     Parts of an `.npz` follow each other: train, valid, test. More than 1 GiB of a table is a memory map, as in `load`.
 
@@ -123,7 +130,7 @@ def read_rows(
     if isinstance(path, str) and path in _SETS and not os.path.exists(path):
         raise ValueError(f"`read_rows` reads files: for {path!r} take a part of `lnz.data.load({path!r})`.")
     wanted = None if columns is None else tuple(columns)
-    return rows_of(_existing(path), wanted, Options(binarize, threshold, seed=seed))
+    return rows_of(_existing(path), wanted, Options(binarize, threshold, seed=seed, header=header), full_scale)
 
 
 def _named_set(name: str, options: Options) -> Splits:
@@ -136,7 +143,15 @@ def _named_set(name: str, options: Options) -> Splits:
         return splits
     (train, valid, test), done = binarize_splits(splits, options)
     space, protocol = Binary(splits.space.shape), f"{splits.protocol}, {done}"
-    return dataclasses.replace(splits, space=space, train=train, valid=valid, test=test, protocol=protocol)
+    return dataclasses.replace(
+        splits,
+        space=space,
+        train=train,
+        valid=valid,
+        test=test,
+        protocol=protocol,
+        full_scale=full_scale_of(splits.space),
+    )
 
 
 def _existing(source: Any) -> Path:

@@ -7,6 +7,7 @@ import numpy as np
 
 BINARIZE = ("none", "sample", "threshold")
 MISSING = ("error",)
+HEADER = ("auto", "yes", "no")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,10 +21,12 @@ class Options:
     seed: int = 0
     missing: str = "error"
     resident_limit: int = 2**30
+    header: str = "auto"
 
     def __post_init__(self):
         _check_choice("binarize", self.binarize, BINARIZE)
         _check_choice("missing", self.missing, MISSING)
+        _check_choice("header", self.header, HEADER)
         _check_fraction("threshold", self.threshold, one_is_fine=True)
         _check_fraction("valid_fraction", self.valid_fraction)
         _check_fraction("test_fraction", self.test_fraction)

@@ -23,6 +23,7 @@ class Typed:
     rows: dict[str, np.ndarray]
     image_shape: tuple[int, int] | None
     notes: tuple[str, ...]
+    full_scale: int | None = None
 
 
 def typed_rows(contents: Contents) -> Typed:
@@ -50,8 +51,7 @@ def typed_rows(contents: Contents) -> Typed:
 def split(contents: Contents, options: Options) -> Splits:
     """Rows of a file in three parts, as bits if that was asked for, with words on all that was done."""
     typed = typed_rows(contents)
-    if options.binarize != "none" and not isinstance(typed.space, Binary):
-        typed = as_bits(typed, contents, options)
+    typed = as_bits(typed, contents, options)
     name, num, shape = contents.path.name, sum(map(len, typed.rows.values())), typed.image_shape
     parts, labels, how = (_contiguous if contents.is_mapped else _completed)(typed.rows, contents, options)
     train, valid, test = (parts[part] for part in PARTS)
@@ -62,16 +62,30 @@ def split(contents: Contents, options: Options) -> Splits:
     protocol = ", ".join([f"{name}: {num} {what}", f"{how}: {sizes}", *typed.notes])
     triple = (labels["train"], labels["valid"], labels["test"]) if labels else None
     splits = Splits(name, typed.space, train, valid, test, shape, protocol, triple)
-    return dataclasses.replace(splits, label_names=contents.label_names, columns=contents.columns)
+    return dataclasses.replace(
+        splits, label_names=contents.label_names, columns=contents.columns, full_scale=typed.full_scale
+    )
 
 
-def as_bits(typed: Typed, contents: Contents, options: Options) -> Typed:
+def as_bits(typed: Typed, contents: Contents, options: Options, wanted_scale: int | None = None) -> Typed:
+    """Rows as bits, if that was asked for and they are none.
+
+    Bytes that happen to be 0 and 1 are grey values all the same when the full scale `wanted_scale` is 255.
+    """
+    if options.binarize == "none":
+        return typed
     scale, random = full_scale(typed.space), random_of(options)
+    if isinstance(typed.space, Binary):
+        are_bytes = all(x.dtype == np.uint8 for x in contents.arrays.values())
+        if wanted_scale in (None, 1) or not are_bytes:
+            return typed
+        scale = wanted_scale
     rows = {
         part: to_bits(x, scale, options, random, contents.where(part), contents.columns)
         for part, x in typed.rows.items()
     }
-    return Typed(Binary(typed.space.shape), rows, typed.image_shape, (*typed.notes, in_words(scale, options)))
+    notes = (*typed.notes, in_words(scale, options))
+    return Typed(Binary(typed.space.shape), rows, typed.image_shape, notes, scale)
 
 
 _Parts = tuple[dict[str, np.ndarray], dict[str, np.ndarray], str]

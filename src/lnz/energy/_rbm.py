@@ -1,3 +1,6 @@
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -16,6 +19,8 @@ from .._register import register
 from .._space import AbstractSpace
 from ._bipartite import BipartiteDensity, BipartitePath
 from ._units import AbstractUnits, BernoulliUnits, as_units
+
+_CHUNK_ROWS = 8192
 
 
 @register
@@ -183,12 +188,25 @@ class RBM(
         """Store the base rates of `data`, smoothed by two pseudo-observations of a uniform distribution."""
         if self.base_rates is not None:
             return self
-        total = jnp.zeros_like(self.b)
-        for start in range(0, len(data), 8192):
-            batch = jnp.asarray(data[start : start + 8192])
-            total = total + jnp.sum(jax.vmap(lambda v: self.visible.statistics(v, self.W.dtype))(batch), axis=0)
+        total = _total_statistics(self.visible, jnp.asarray(data), self.W.dtype)
         uniform = self.visible.distribution(jnp.zeros_like(self.b)).mean()
         return replace(self, base_rates=Frozen((total + 2 * uniform) / (len(data) + 2)))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _total_statistics(units: AbstractUnits, data: Array, dtype: Any) -> Float[Array, " size"]:
+    """Sum over `data [n, ...]`, of which only some rows at a time are made floats."""
+
+    def total(rows):
+        return jnp.sum(jax.vmap(lambda v: units.statistics(v, dtype))(rows), axis=0)
+
+    num_chunks = len(data) // _CHUNK_ROWS
+
+    def add(i, so_far):
+        return so_far + total(jax.lax.dynamic_slice_in_dim(data, i * _CHUNK_ROWS, _CHUNK_ROWS))
+
+    rest = total(data[num_chunks * _CHUNK_ROWS :])
+    return rest if num_chunks == 0 else jax.lax.fori_loop(0, num_chunks, add, rest)
 
 
 def _natural_of_rates(units: AbstractUnits, base_rates: Array) -> Float[Array, " size"]:

@@ -8,7 +8,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._algorithm import AbstractMethod
-from .._check import check_has_data
+from .._check import check_has_data, model_dtype
 from .._density import AbstractExponentialFamily
 from .._module import replace
 from .._register import register
@@ -47,6 +47,7 @@ class EM(AbstractMethod):
             raise TypeError(
                 f"`EM` trains exponential families and mixtures of them; got {type(model).__name__}. Try `Gradient`."
             )
+        data = model.space.cast(data, model_dtype(model))
         rows = jr.choice(key, len(data), (model.num_components,), replace=len(data) < model.num_components)
         family = _family(model)
         means = jnp.mean(jax.vmap(family.statistics)(data), axis=0)

@@ -8,7 +8,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._algorithm import AbstractObjective
-from .._check import check_has_data
+from .._check import check_has_data, model_dtype
 from .._density import AbstractBlockDensity, AbstractModel, gibbs_sweep
 from .._model import trainable
 from .._register import register
@@ -88,7 +88,7 @@ class PCD(AbstractObjective):
         data = check_has_data(data, "PCD")
         key_rows, key_blocks = jr.split(key)
         rows = jr.randint(key_rows, (self.num_chains,), 0, len(data))
-        blocks = jax.vmap(block_model.split)(data[rows])
+        blocks = jax.vmap(block_model.split)(model.space.cast(data[rows], model_dtype(model)))
         return _draw(key_blocks, block_model, blocks, (0,))
 
     def loss(

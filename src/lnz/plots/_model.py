@@ -1,12 +1,12 @@
 """The section of one run: training, log Z, what was learned, chains, extreme test rows, and every setting."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from .._run import Examples, Run
+from .._settings import flatten
 from ..distributions import Bernoulli, Mixture
 from ..energy import DBM, RBM, BernoulliUnits
 from ._annealing import annealing
@@ -51,21 +51,12 @@ def _training(run: Run) -> str:
 
 
 def _settings(run: Run) -> str:
-    settings = [("recipe", run.recipe), *_flatten(run.settings), ("parameters", f"{run.num_parameters:,}")]
+    words = ((name, value if isinstance(value, str) else json.dumps(value)) for name, value in flatten(run.settings))
+    settings = [("recipe", run.recipe), *words, ("parameters", f"{run.num_parameters:,}")]
     settings += [(f"{what} seconds", f"{duration:.1f}") for what, duration in run.seconds.items()]
     if run.digest is not None:
         settings.append(("data digest", run.digest))
     return f'<div class="settings"><h3>Settings</h3>{definitions(settings)}</div>'
-
-
-def _flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    pairs = []
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            pairs += _flatten(value, f"{prefix}{name}.")
-        else:
-            pairs.append((prefix + name, value if isinstance(value, str) else json.dumps(value)))
-    return pairs
 
 
 def _parameters(model: Any, shape: tuple[int, int] | None) -> str:

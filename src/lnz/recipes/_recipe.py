@@ -17,14 +17,20 @@ from .._estimate import Bracket, LogLikelihood
 from .._evaluate import bracket, evaluate
 from .._fit import Fit, fit
 from .._mapped import forget_pages
+from .._settings import Settings, flatten
 from .._space import AbstractSpace, Binary, Euclidean
 from .._training import Plateau
 from ..data import Splits, load, require_binary
 
-Settings = dict[str, Any]
-
 # How data are read, for every recipe: arguments of `lnz.data.load`.
-_DATA: Settings = {"binarize": "none", "threshold": 0.5, "valid_fraction": 0.1, "test_fraction": 0.2, "seed": 0}
+_DATA: Settings = {
+    "binarize": "none",
+    "threshold": 0.5,
+    "valid_fraction": 0.1,
+    "test_fraction": 0.2,
+    "seed": 0,
+    "header": "auto",
+}
 # How training is run, for every recipe: 0 means off.
 _TRAIN: Settings = {"steps": 1, "batch_size": 0, "keep": "last", "valid_every": 0, "patience": 0, "average": 0.0}
 
@@ -167,15 +173,6 @@ class Recipe:
             return None
         *_, key = _keys(settings)
         return bracket(jr.fold_in(key, 1), model, *methods)
-
-
-def flatten(settings: Settings, prefix: str = ""):
-    """`("train.steps", 100)` and so on."""
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            yield from flatten(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 def fit_options(settings: Settings) -> dict[str, Any]:
