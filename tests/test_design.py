@@ -248,7 +248,7 @@ data.load data.Splits energy.RBM energy.RBM.from_parameters energy.RBM.path ener
 energy.MarkovField latent.VAE bayes.NormalMean flows.affine Transformed Euclidean Binary Interval Normal Normal.standard
 Bernoulli Uniform MultivariateNormal Mixture Categorical Gradient EM objectives.CD objectives.PCD
 objectives.MaximumLikelihood objectives.ELBO objectives.IWAE objectives.ReverseKL samplers.Gibbs samplers.HMC
-normalizers.Quadrature normalizers.Importance normalizers.AIS normalizers.ReverseAIS bijections nets
+normalizers.Quadrature normalizers.Importance normalizers.AIS normalizers.ReverseAIS normalizers.BAR bijections nets
 AbstractSpace AbstractDensity AbstractPath AbstractDistribution AbstractBlockDensity AbstractLatentModel
 AbstractBayesianModel AbstractExponentialFamily AbstractModel AbstractBijection AbstractSampler AbstractNormalizer
 AbstractObjective AbstractMethod AbstractEnergyModel

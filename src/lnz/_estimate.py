@@ -60,8 +60,8 @@ class Estimate(eqx.Module):
 
     `bound` says which way the *expected value* errs: one draw of a lower bound may exceed the truth.
     `assumes` lists what must hold beyond that, for instance `"stationary start"`.
-    `stats` holds diagnostics: `ess`, `pareto_k`, `num` (the number of weights) where they apply, and the
-    `log_weights` of annealing.
+    `stats` holds diagnostics: `ess`, `pareto_k`, `num` (the number of weights) and `overlap` where they apply, and
+    the `log_weights` of annealing.
     """
 
     value: Inexact[Array, "*batch"]
@@ -133,6 +133,8 @@ def _describe_weights(stats: Mapping[str, Any]) -> list[str]:
         words.append(f"ESS {float(stats['ess']):.1f} of {int(stats['num'])}")
     if "pareto_k" in stats:
         words.append(f"Pareto k {float(stats['pareto_k']):.2f}")
+    if "overlap" in stats:
+        words.append(f"overlap {float(stats['overlap']):.2f}")
     return words + [f"UNRELIABLE: {reason}" for reason in unreliable_reasons(stats)]
 
 
@@ -147,12 +149,17 @@ def pareto_k_threshold(num: int) -> float:
 def unreliable_reasons(stats: Mapping[str, Any], min_ess: float = 10) -> list[str]:
     """Why an average of importance weights cannot carry its error bar; empty when it can.
 
-    The rules: effective sample size below 10, or Pareto k above `pareto_k_threshold`. A Pareto k
-    that could not be fitted (20 weights or fewer, or ties) counts as no evidence either way.
+    The rules: effective sample size below 10, Pareto k above `pareto_k_threshold`, or, for two directions of
+    annealing, an overlap below 0.03. A Pareto k that could not be fitted (20 weights or fewer, or ties) counts as no
+    evidence either way.
+
+    Source: for the overlap, Klimovich, Shirts and Mobley (2015).
     """
     reasons = []
     if "ess" in stats and float(stats["ess"]) < min_ess:
         reasons.append(f"effective sample size {float(stats['ess']):.1f} is below {min_ess:g}")
+    if "overlap" in stats and float(stats["overlap"]) < 0.03:
+        reasons.append(f"the two directions of annealing overlap by only {float(stats['overlap']):.2g}")
     if "edge_mass" in stats and float(stats["edge_mass"]) > 1e-6:
         reasons.append(
             f"a fraction {float(stats['edge_mass']):.1g} of the mass lies on the edge of the grid: widen `bounds`"

@@ -153,4 +153,4 @@ def _key_words(key: PRNGKeyArray) -> list[int]:
 
 def _fingerprint(rows: Any) -> str:
     as_bytes = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)  # not `tobytes`, which copies all of them
-    return f"{rows.shape} {rows.dtype} {zlib.crc32(as_bytes):08x}"
+    return f"{rows.shape} {rows.dtype} {zlib.crc32(as_bytes.data):08x}"

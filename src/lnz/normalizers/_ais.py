@@ -193,6 +193,18 @@ def annealed_log_weights(
     positions: Array,
 ) -> Float[Array, " num_chains"]:
     """Log weights of chains annealed along `path`, started at draws of `path.at(betas[0])`."""
+    return anneal(key, path, betas, sampler, positions, lambda ratios: None)[0]
+
+
+def anneal(
+    key: PRNGKeyArray,
+    path: AbstractPath,
+    betas: Float[Array, " temperatures"],
+    sampler: AbstractSampler | None,
+    positions: Array,
+    record: Callable[[Float[Array, " num_chains"]], Any],
+) -> tuple[Float[Array, " num_chains"], Any]:
+    """`annealed_log_weights`, and what `record` makes of each step's log ratios, stacked along the first axis."""
     num_chains = positions.shape[0]
     sampler = default_sampler(path.at(1.0)) if sampler is None else sampler
     key_init, key_steps = jr.split(key)
@@ -203,21 +215,24 @@ def annealed_log_weights(
     def step(carry, inputs):
         states, log_w, lost = carry
         index, beta0, beta1 = inputs
-        log_w, lost = add_compensated(log_w, lost, log_ratio(beta0, beta1, states.position))
+        ratios = log_ratio(beta0, beta1, states.position)
+        log_w, lost = add_compensated(log_w, lost, ratios)
         density = path.at(beta1)
         keys = jr.split(jr.fold_in(key_steps, index), num_chains)
 
         def move(key, state):
             return sampler.step(key, density, sampler.refresh(density, state))[0]
 
-        return (jax.vmap(move)(keys, states), log_w, lost), None
+        return (jax.vmap(move)(keys, states), log_w, lost), record(ratios)
 
     zeros = jnp.zeros(num_chains, jnp.result_type(log_ratio(betas[0], betas[0], positions)))
     # The last ratio needs no transition after it.
     inputs = (jnp.arange(len(betas) - 2), betas[:-2], betas[1:-1])
-    (states, log_w, lost), _ = jax.lax.scan(step, (states, zeros, zeros), inputs)
-    log_w, lost = add_compensated(log_w, lost, log_ratio(betas[-2], betas[-1], states.position))
-    return log_w
+    (states, log_w, lost), records = jax.lax.scan(step, (states, zeros, zeros), inputs)
+    ratios = log_ratio(betas[-2], betas[-1], states.position)
+    log_w, lost = add_compensated(log_w, lost, ratios)
+    last = jax.tree.map(lambda values, value: jnp.append(values, value[None], axis=0), records, record(ratios))
+    return log_w, last
 
 
 def resolve_path(path: PathChoice, density: AbstractDensity) -> AbstractPath:

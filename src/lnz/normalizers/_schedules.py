@@ -1,0 +1,64 @@
+"""Which temperatures to anneal through."""
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._algorithm import AbstractSampler
+from .._check import check_key, check_positive, model_dtype
+from .._density import AbstractDensity
+from ._ais import PathChoice, anneal, resolve_path
+
+
+def salakhutdinov_murray_betas() -> Float[Array, " 14501"]:
+    """14,500 intervals: 0 to 0.5 by 1e-3, to 0.9 by 1e-4, to 1 by 1e-5, for `AIS(betas=...)`.
+
+    Source: Salakhutdinov and Murray (2008), section 4.1.
+    """
+    parts = np.arange(500) / 1e3, np.arange(5000, 9000) / 1e4, np.arange(90_000, 100_001) / 1e5
+    return jnp.asarray(np.concatenate(parts), jnp.result_type(float))
+
+
+def adapted_betas(
+    key: PRNGKeyArray,
+    density: AbstractDensity,
+    num: int,
+    *,
+    path: PathChoice = None,
+    sampler: AbstractSampler | None = None,
+    num_chains: int = 100,
+    num_pilot: int = 500,
+) -> Float[Array, "{num}+1"]:
+    """`num` intervals over each of which log weights gain the same variance, for `AIS(betas=...)`.
+
+    A pilot run through `num_pilot` even steps measures the variance of each step's log ratio over chains. Its square
+    root, as a function of beta, is the density of temperatures for which the total variance is least. Use another
+    key for the run itself: weights stay unbiased because the temperatures do not depend on them.
+
+    **Arguments:**
+
+    - `key`: a JAX random key.
+    - `density`: what is to be normalised.
+    - `num`: intervals.
+    - `path`, `sampler`: as for `AIS`.
+    - `num_chains`, `num_pilot`: chains and steps of the pilot run.
+
+    Source: Gelman and Meng (1998), section 4.2. For annealing, Grosse, Maddison and Salakhutdinov (2013), section 3.
+    """
+    key = check_key(key)
+    check_positive(num, "num")
+    check_positive(num_pilot, "num_pilot")
+    if check_positive(num_chains, "num_chains") < 2:
+        raise ValueError("`num_chains` must be at least 2, to measure a variance; got 1.")
+    path = resolve_path(path, density)
+    grid = jnp.linspace(0.0, 1.0, num_pilot + 1, dtype=model_dtype(density))
+    key_start, key_steps = jr.split(key)
+    positions = path.start.sample(key_start, (num_chains,))
+    _, spread = anneal(key_steps, path, grid, sampler, positions, lambda ratios: jnp.std(ratios, ddof=1))
+    # A part where no chain differs (a density that does not change) still gets some temperatures.
+    spread = jnp.where(jnp.isfinite(spread), spread, 0)
+    spread = spread + 0.01 * jnp.mean(spread) + jnp.finfo(spread.dtype).tiny
+    length = jnp.concatenate([jnp.zeros(1, spread.dtype), jnp.cumsum(spread)])
+    betas = jnp.interp(jnp.linspace(0.0, 1.0, num + 1, dtype=length.dtype), length / length[-1], grid)
+    return betas.at[0].set(0.0).at[-1].set(1.0)
