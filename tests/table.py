@@ -189,7 +189,7 @@ NORMALIZERS = {
     "bar": (
         lambda: lnz.normalizers.BAR(lnz.normalizers.AIS(100, 60), lnz.normalizers.ReverseAIS(60, 60)),
         "estimate",
-        {name: FINITE[name] for name in ("rbm", "potts_rbm")},
+        {"potts_rbm": potts_rbm},
     ),
     "importance": (lambda: lnz.normalizers.Importance(400), "lower", EASY),
     "quadrature": (lambda: lnz.normalizers.Quadrature(), "exact", FINITE),

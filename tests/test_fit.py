@@ -249,6 +249,12 @@ def diverge(**options):
     return lnz.fit(jr.key(0), lnz.Normal.standard(2), method, data, **options)
 
 
+def test_base_rates_of_many_rows_are_their_smoothed_mean():
+    rows = np.random.RandomState(0).randint(0, 2, (20_000, 6)).astype(np.uint8)  # two whole chunks and a rest
+    machine = RBM(6, 2, key=jr.key(0)).initialise(jr.key(0), jnp.asarray(rows))
+    np.testing.assert_allclose(machine.base_rates.value, (rows.sum(axis=0) + 1) / 20_002, rtol=1e-6)
+
+
 def test_divergence_raises_with_the_steps_and_advice():
     with pytest.raises(FloatingPointError, match=r"diverged at step 2: .*smaller learning rate") as error:
         diverge(steps=20, log_every=10)

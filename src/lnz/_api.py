@@ -57,6 +57,7 @@ from ._evaluate import (
 from ._fit import Fit as Fit, fit as fit
 from ._model import (
     AbstractBayesianModel as AbstractBayesianModel,
+    AbstractClampable as AbstractClampable,
     AbstractConditionable as AbstractConditionable,
     AbstractDataDependent as AbstractDataDependent,
     AbstractEnergyModel as AbstractEnergyModel,

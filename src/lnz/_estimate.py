@@ -18,6 +18,9 @@ from ._register import register
 
 Bound = Literal["exact", "lower", "upper", "estimate"]
 
+_MIN_ESS = 10
+_MIN_OVERLAP = 0.06
+
 _FLIPPED: dict[Bound, Bound] = {
     "exact": "exact",
     "lower": "upper",
@@ -114,17 +117,28 @@ class Estimate(eqx.Module):
 def _join_stats(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     """Diagnostics of a sum: those of the side that is to be trusted less; the weights of two sides are not joined."""
     first, second = ({name: value for name, value in side.items() if name != "log_weights"} for side in (first, second))
-    if not {"ess", "pareto_k", "num"} <= first.keys() & second.keys():
+    if not {"ess", "num"} <= first.keys() & second.keys():
         return {**first, **second}
+    nothing = jnp.full_like(first["ess"] + second["ess"], jnp.nan)  # what was not measured says nothing
+    names = {**first, **second}
+    first, second = ({name: side.get(name, nothing) for name in names} for side in (first, second))
     first_is_worse = _doubt(first) >= _doubt(second)
-    return {name: jnp.where(first_is_worse, first.get(name, value), value) for name, value in second.items()}
+    return {name: jnp.where(first_is_worse, first[name], second[name]) for name in names}
 
 
 def _doubt(stats: Mapping[str, Any]) -> Float[Array, "*batch"]:
     """The rules of `unreliable_reasons` as one number, above one where they are broken."""
     num = jnp.asarray(stats["num"], stats["ess"].dtype)
     threshold = jnp.minimum(1 - 1 / jnp.log10(num), 0.7)
-    return jnp.fmax(10 / stats["ess"], 1 + stats["pareto_k"] - threshold)  # fmax: a k that was not fitted is silent
+    doubts = [_MIN_ESS / stats["ess"]]
+    if "pareto_k" in stats:
+        doubts.append(1 + stats["pareto_k"] - threshold)
+    if "overlap" in stats:
+        doubts.append(_MIN_OVERLAP / stats["overlap"])
+    doubt = doubts[0]
+    for other in doubts[1:]:
+        doubt = jnp.fmax(doubt, other)  # fmax: what was not measured is silent
+    return doubt
 
 
 def _describe_weights(stats: Mapping[str, Any]) -> list[str]:
@@ -133,7 +147,7 @@ def _describe_weights(stats: Mapping[str, Any]) -> list[str]:
         words.append(f"ESS {float(stats['ess']):.1f} of {int(stats['num'])}")
     if "pareto_k" in stats:
         words.append(f"Pareto k {float(stats['pareto_k']):.2f}")
-    if "overlap" in stats:
+    if "overlap" in stats and not np.isnan(float(stats["overlap"])):
         words.append(f"overlap {float(stats['overlap']):.2f}")
     return words + [f"UNRELIABLE: {reason}" for reason in unreliable_reasons(stats)]
 
@@ -146,19 +160,19 @@ def pareto_k_threshold(num: int) -> float:
     return min(1 - 1 / math.log10(num), 0.7) if num > 1 else -math.inf
 
 
-def unreliable_reasons(stats: Mapping[str, Any], min_ess: float = 10) -> list[str]:
+def unreliable_reasons(stats: Mapping[str, Any], min_ess: float = _MIN_ESS) -> list[str]:
     """Why an average of importance weights cannot carry its error bar; empty when it can.
 
     The rules: effective sample size below 10, Pareto k above `pareto_k_threshold`, or, for two directions of
-    annealing, an overlap below 0.03. A Pareto k that could not be fitted (20 weights or fewer, or ties) counts as no
+    annealing, an overlap below 0.06. A Pareto k that could not be fitted (20 weights or fewer, or ties) counts as no
     evidence either way.
 
-    Source: for the overlap, Klimovich, Shirts and Mobley (2015).
+    Source: for the overlap, Klimovich, Shirts and Mobley (2015), whose 0.03 is of a number that is 0.5 at best.
     """
     reasons = []
     if "ess" in stats and float(stats["ess"]) < min_ess:
         reasons.append(f"effective sample size {float(stats['ess']):.1f} is below {min_ess:g}")
-    if "overlap" in stats and float(stats["overlap"]) < 0.03:
+    if "overlap" in stats and float(stats["overlap"]) < _MIN_OVERLAP:
         reasons.append(f"the two directions of annealing overlap by only {float(stats['overlap']):.2g}")
     if "edge_mass" in stats and float(stats["edge_mass"]) > 1e-6:
         reasons.append(

@@ -37,6 +37,7 @@ from ._estimate import (
 from ._fit import Fit
 from ._model import (
     AbstractBayesianModel,
+    AbstractClampable,
     AbstractEnergyModel,
     AbstractLatentEnergyModel,
     AbstractLatentModel,
@@ -126,6 +127,7 @@ def evaluate(
     hidden: AbstractNormalizer | None = None,
     partition: AbstractNormalizer | None = None,
     batch_size: int | None = None,
+    observed: Any = None,
 ) -> LogLikelihood:
     """Mean log-likelihood of `data` in nats per example, with both errors and the direction of the bound.
 
@@ -140,6 +142,8 @@ def evaluate(
     - `partition`: normaliser for a denominator that has none (energy models). By default
       enumeration of at most 2**20 states, else `AIS()`.
     - `batch_size`: examples held in memory at a time; by default 512, or 16 where each needs an estimate of its own.
+    - `observed`: which entries of `data` are known, `[n, ...]` of true and false, such as `~np.isnan(data)`; the
+      likelihood is then that of these entries alone, with the others summed out by `hidden`. For Boltzmann machines.
 
     A method for an integral that has a closed form is not used, and the protocol says "exact".
 
@@ -151,18 +155,51 @@ def evaluate(
         if isinstance(model, AbstractBayesianModel):
             hint = " A Bayesian model is evaluated by its predictive distribution, `model.predictive(data)`."
         raise TypeError(f"`model` must be a model with a likelihood of examples; got {type(model).__name__}.{hint}")
-    array = model.space.check_data(data, "data")
+    if observed is None:
+        array = model.space.check_data(data, "data")
+    else:
+        array, observed = _known_entries(model, data, observed)
     dtype = model_dtype(model)
-    hidden, partition = _default_methods(model, model.space.cast(array[0], dtype), hidden, partition)
+    example = model.space.cast(array[0], dtype)
+    if observed is None:
+        hidden, partition = _default_methods(model, example, hidden, partition)
+    else:
+        clamped = model.clamp(example, jnp.asarray(observed[0]))  # pyright: ignore[reportAttributeAccessIssue]
+        _, partition = _default_methods(model, example, normalizers.AIS(), partition)
+        few = _default_normalizer(clamped, _VERY_FEW_STATES, normalizers.AIS())
+        hidden = few if hidden is None else _check_normalizer(hidden, "hidden")
     if batch_size is None:
         batch_size = 512 if hidden is None or isinstance(hidden, normalizers.Quadrature) else 16
     check_positive(batch_size, "batch_size")
 
     rows = jnp.asarray(array.astype(dtype) if array.dtype.kind == "f" else array)
-    numerators = _numerators(model, key_hidden, rows, hidden, dtype, min(batch_size, len(rows)))
+    numerators = _numerators(model, key_hidden, rows, observed, hidden, dtype, min(batch_size, len(rows)))
     denominator = _denominator(model, key_partition, partition)
     per_example = np.asarray(numerators.value, np.float64) - float(denominator.value)
-    return _summarise(model, array, per_example, numerators, denominator, hidden, partition)
+    if observed is not None:  # a value that is not known has no part in what was evaluated
+        array = np.where(observed, array, np.nan)
+    result = _summarise(model, array, per_example, numerators, denominator, hidden, partition)
+    if observed is None:
+        return result
+    mean_known = float(np.mean(observed)) * model.space.num_dimensions
+    protocol = f"{result.stats['protocol']}; on average {mean_known:.1f} known entries of an example, others summed out"
+    return dataclasses.replace(result, stats={**result.stats, "num_dimensions": mean_known, "protocol": protocol})
+
+
+def _known_entries(model: AbstractModel, data: Any, observed: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Examples with zeros where nothing is known, and where something is."""
+    if not isinstance(model, AbstractClampable):
+        raise TypeError(
+            f"`observed` needs a model whose variables can be held fixed, such as an RBM; got {type(model).__name__}."
+        )
+    data, observed = np.asarray(data), np.asarray(observed)
+    if observed.dtype != bool or observed.shape != data.shape:
+        raise ValueError(
+            f"`observed` must be true and false in the shape of the data, {data.shape}; got {observed.dtype} of shape "
+            f"{observed.shape}. Try `~np.isnan(data)`."
+        )
+    array = np.asarray(model.space.check_data(np.where(observed, data, np.zeros((), data.dtype)), "data"))
+    return array, observed
 
 
 def _default_methods(model, example, hidden, partition):
@@ -183,12 +220,13 @@ def _default_methods(model, example, hidden, partition):
 
 
 @eqx.filter_jit
-def _numerators(model, key, rows, hidden, dtype, batch_size) -> Estimate:
+def _numerators(model, key, rows, observed, hidden, dtype, batch_size) -> Estimate:
     def one(inputs):
-        key, x = inputs
-        return model.log_numerator(key, model.space.cast(x, dtype), hidden)
+        key, x, known = inputs
+        x = model.space.cast(x, dtype)
+        return model.log_numerator(key, x, hidden) if known is None else hidden(key, model.clamp(x, known))
 
-    return jax.lax.map(one, (jr.split(key, len(rows)), rows), batch_size=batch_size)
+    return jax.lax.map(one, (jr.split(key, len(rows)), rows, observed), batch_size=batch_size)
 
 
 @eqx.filter_jit
@@ -257,6 +295,8 @@ def _method_name(method: AbstractNormalizer | None, estimate: Estimate) -> str:
         for name, value in vars(method).items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     ]
+    inner = [(name, value) for name, value in vars(method).items() if isinstance(value, AbstractNormalizer)]
+    fields += [f"{name}={_method_name(value, estimate)}" for name, value in inner]
     betas = getattr(method, "betas", None)
     if betas is not None and not isinstance(betas, int):
         fields.append(f"betas=array of {len(betas)}")
@@ -352,6 +392,7 @@ def sample(
     num_steps: int = 1000,
     sampler: AbstractSampler | None = None,
     start: Any = None,
+    clamp: tuple[Any, Any] | None = None,
 ) -> Array:
     """`num` draws from `model`, `[num, *model.space.shape]`.
 
@@ -364,10 +405,14 @@ def sample(
     - `num_steps`: sampler steps a chain; not used by exact samplers.
     - `sampler`: by default `Gibbs()` where blocks can be drawn, else `HMC()`.
     - `start`: positions to start from `[num, ...]`.
+    - `clamp`: `(values, mask)`: entries where `mask` is true are held at `values`, each of the shape of one example or
+      `[num, ...]`, and the others drawn given them. For Boltzmann machines.
     """
     key = check_key(key)
     num = check_positive(num, "num")
     check_positive(num_steps, "num_steps")
+    if clamp is not None:
+        return _sample_clamped(key, model, num, num_steps, sampler, start, clamp)
     if isinstance(model, AbstractDistribution):
         return _sample_exactly(key, model, num)
     if isinstance(model, AbstractLatentModel):
@@ -404,6 +449,42 @@ def sample(
             stacklevel=2,
         )
     return positions
+
+
+def _sample_clamped(key, model, num, num_steps, sampler, start, clamp) -> Array:
+    if not isinstance(model, AbstractClampable):
+        raise TypeError(
+            f"`clamp` needs a model whose variables can be held fixed, such as an RBM; got {type(model).__name__}."
+        )
+    if start is not None:
+        raise ValueError("`sample(clamp=..., start=...)`: clamped chains start from the path; leave out `start`.")
+    if not (isinstance(clamp, tuple) and len(clamp) == 2):
+        raise ValueError(f"`clamp` must be `(values, mask)`; got {clamp!r}.")
+    shape = model.space.shape
+    parts = []
+    for name, part in zip(("values", "mask"), clamp, strict=True):
+        array = np.asarray(part)
+        if array.shape not in (shape, (num, *shape)):
+            raise ValueError(f"`clamp`: {name} must have shape {shape} or {(num, *shape)}; got {array.shape}.")
+        parts.append(np.broadcast_to(array, (num, *shape)))
+    values, mask = parts
+    if mask.dtype != bool:
+        raise TypeError(f"`clamp`: mask must be true and false; got {mask.dtype}. Try `mask.astype(bool)`.")
+    known = model.space.check_data(np.where(mask, values, np.zeros((), values.dtype)), "clamp")
+    return _run_clamped(key, model, sampler, model.space.cast(known, model_dtype(model)), jnp.asarray(mask), num_steps)
+
+
+@eqx.filter_jit
+def _run_clamped(key, model, sampler, values, mask, num_steps):
+    def one(key, values, mask):
+        density = model.clamp(values, mask)
+        key_start, key_run = jr.split(key)
+        start = density.path().start.sample(key_start, (1,))
+        chosen = samplers.default_sampler(density) if sampler is None else sampler
+        positions, _ = samplers.run_chains(key_run, density, chosen, start, num_steps)
+        return model.observed(positions[0]) if isinstance(model, AbstractLatentEnergyModel) else positions[0]
+
+    return jax.vmap(one)(jr.split(key, len(values)), values, mask)
 
 
 @eqx.filter_jit

@@ -37,10 +37,6 @@ class Loop(eqx.Module):
     def steps_per_block(self, rows: Array | None) -> int:
         return 1 if rows is None or self.batch_size is None else len(rows) // self.batch_size
 
-    def end_of_block(self, rows: Array | None, step: Array) -> Array:
-        per_block = self.steps_per_block(rows)
-        return (step // per_block + 1) * per_block
-
     def has_order(self, rows: Array | None) -> bool:
         return rows is not None and self.batch_size is not None
 
@@ -126,7 +122,11 @@ def _run_steps(loop, arrays, sums, order, rows, start, stop):
         # A loop of its own: what a loop carries, and a condition may replace, is copied in every step.
         step, order, after = carry
         order = loop.order(rows, step, order)
-        end = jnp.minimum(stop, loop.end_of_block(rows, step)) if loop.has_order(rows) else stop
+        left = stop - step  # not the number of the block's last step, which may be beyond int32
+        if loop.has_order(rows):
+            per_block = loop.steps_per_block(rows)
+            left = jnp.minimum(left, per_block - step % per_block)
+        end = step + left
         return end, order, jax.lax.fori_loop(step, end, functools.partial(one_step, order), after)
 
     carry = start, order, (arrays, sums)

@@ -51,6 +51,14 @@ class AbstractConditionable(eqx.Module):
         """`z -> log p~(x, z)`: the posterior over everything unobserved, up to its log normaliser `log p~(x)`."""
 
 
+class AbstractClampable(AbstractModel):
+    """A model of which some observed variables can be held fixed while the others stay free."""
+
+    @abstractmethod
+    def clamp(self, values: Array, mask: Array) -> AbstractDensity:
+        """The density of all that is free, given `x[mask] == values[mask]`; its log normaliser is `log p~(x[mask])`."""
+
+
 class AbstractDataDependent(eqx.Module):
     """A model that stores something of its training data before the first step."""
 

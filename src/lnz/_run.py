@@ -25,15 +25,13 @@ _FILES = ("report.json", "report.html", "events.jsonl", "model.lnz", "config.jso
 class Examples:
     """Test rows for pictures: some of them, and those that the model finds least and most likely.
 
-    `rows` are numbers of rows of the test split, `values` the rows, `[n, d]`; `full_scale` is the value that counted
-    as 1 if the data were made bits.
+    `rows` are numbers of rows of the test split, `values` the rows, `[n, d]`.
     """
 
     image_shape: tuple[int, int] | None
     columns: tuple[str, ...] | None
     rows: dict[str, list[int]]
     values: dict[str, list[list[float]]]
-    full_scale: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -143,7 +143,9 @@ def as_source(data: Any, space: AbstractSpace, dtype: Any) -> AbstractSource:
 
 def _to_device(rows: Any) -> Array:
     """Not `jnp.asarray`, which copies twice, nor an alias of memory that its owner may change."""
-    return rows if isinstance(rows, jax.Array) else jax.device_put(np.asarray(rows), may_alias=False)
+    return (
+        rows if isinstance(rows, jax.Array) else jax.device_put(np.asarray(rows), may_alias=False).block_until_ready()
+    )
 
 
 def _key_words(key: PRNGKeyArray) -> list[int]:

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
@@ -303,21 +302,6 @@ def test_a_table_of_ones_own_is_scored_as_the_closed_form_says(table, normal_run
     # Adam stops a little off the optimum, and rows of 1000 have seven digits in float32.
     np.testing.assert_allclose(scores["log_prob"], exact, rtol=0.02, atol=0.02)
     assert "nats per example (exact, n = 21" in capsys.readouterr().out.replace("\n", " ")
-
-
-def test_dark_pictures_are_scored_on_the_scale_of_the_training_data(tmp_path, monkeypatch, capsys):
-    random = np.random.RandomState(0)
-    np.save(tmp_path / "grey.npy", random.randint(0, 256, (60, 3, 2), np.uint8))
-    np.save(tmp_path / "dark.npy", random.randint(0, 2, (4, 3, 2), np.uint8))
-    changes = ["data.binarize=threshold", "train.steps=2"]
-    options = [word for change in changes for word in ("--set", change)]
-    folder, out = tmp_path / "run", tmp_path / "scores.csv"
-    data = ["--data", tmp_path / "grey.npy"]
-    assert call(monkeypatch, "train", "mixture_digits", "--out", folder, *data, *options) == 0
-    assert call(monkeypatch, "score", folder, "--data", tmp_path / "dark.npy", "--out", out) == 0
-    scores = np.loadtxt(out, delimiter=",", skiprows=1)[:, 1]
-    black = float(lnz.load(folder / "model.lnz").log_prob(jnp.zeros(6)))
-    np.testing.assert_allclose(scores, black, rtol=1e-5)
 
 
 def test_score_names_a_bad_cell_of_the_table(normal_run, tmp_path, monkeypatch, capsys):

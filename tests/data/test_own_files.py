@@ -288,7 +288,8 @@ def test_names_of_columns(tmp_path):
     assert lnz.data.load(write_npy(tmp_path / "x.npy", x)).columns is None
 
 
-def test_header_of_numbers(tmp_path):
+def test_header_of_numbers(tmp_path, monkeypatch):
+    monkeypatch.setenv("LNZ_CACHE", str(tmp_path / "cache"))
     x = table(6)
     path = write(tmp_path / "x.csv", csv_text(x, ["2019", "2020", "2021"]))
     assert len(lnz.data.read_rows(path).array) == 7  # which nothing in the file tells from data
@@ -298,23 +299,12 @@ def test_header_of_numbers(tmp_path):
     path = write(tmp_path / "y.csv", csv_text(x, "012"))
     assert len(lnz.data.read_rows(path, header="no").array) == 7
     assert "taken for column names" not in lnz.data.load(path, header="no").protocol
+    # The converted tables of large files are told apart, too.
+    for header, num in (("auto", 6), ("no", 7), ("auto", 6)):
+        splits = lnz.data.load(path, header=header, resident_limit=10, valid_fraction=0.2)
+        assert len(splits.train) + len(splits.valid) + len(splits.test) == num
     with pytest.raises(ValueError, match=r"`load\(header=...\)` must be one of 'auto', 'yes', 'no'; got 'maybe'"):
         lnz.data.load(path, header="maybe")
-
-
-def test_dark_pictures_are_no_bits(tmp_path):
-    x = pictures()
-    splits = lnz.data.load(write_npy(tmp_path / "x.npy", x), binarize="threshold", threshold=0.25)
-    assert splits.full_scale == 255
-    dark = write_npy(tmp_path / "dark.npy", (x > 100).astype(np.uint8))
-    as_bits = lnz.data.read_rows(dark, binarize="threshold", threshold=0.25).array
-    np.testing.assert_array_equal(as_bits, (x > 100).reshape(20, 20))
-    options = {"binarize": "threshold", "threshold": 0.25, "full_scale": splits.full_scale}
-    assert lnz.data.read_rows(dark, **options).array.sum() == 0
-    # Floats have a scale of their own.
-    floats = write_npy(tmp_path / "floats.npy", (x > 100).astype(float))
-    np.testing.assert_array_equal(lnz.data.read_rows(floats, **options).array, as_bits)
-    assert lnz.data.load(dark, binarize="threshold").full_scale is None
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])

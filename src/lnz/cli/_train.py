@@ -249,7 +249,6 @@ def _examples(splits: Splits, log_probs: np.ndarray) -> Examples:
         columns=splits.columns,
         rows={name: index.tolist() for name, index in rows.items()},
         values={name: np.asarray(splits.test[index], float).tolist() for name, index in rows.items()},
-        full_scale=splits.full_scale,
     )
 
 

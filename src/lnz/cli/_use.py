@@ -112,7 +112,6 @@ def _examples_for(run: Run, data: str, settings: dict[str, Any]) -> np.ndarray:
         binarize=chosen["binarize"],
         threshold=chosen["threshold"],
         seed=chosen["seed"],
-        full_scale=run.examples.full_scale,
         header=chosen["header"],
     )
     return np.asarray(run.model.space.check_data(rows.array, str(data)))

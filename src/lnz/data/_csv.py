@@ -115,6 +115,8 @@ def _explain(table: Table, found: tuple[str, ...], skip: int, error: Exception) 
                     advice = "encode the column as numbers or remove it"
                     if other:
                         advice = f"separate its cells by {delimiter!r} instead of {other!r}"
+                    elif number == 0 and skip == 0:
+                        advice = 'if these are names, leave out `header="no"`'
                     raise Refusal(
                         f"`{path}` has the text {tidy(cell)} at {place(number, column, table.columns)}, "
                         f"but numbers are needed: {advice}."

@@ -79,10 +79,10 @@ def _open_npy_table(path: Path) -> Table:
     return Table(path, read, whole.dtype, num_bytes=whole.nbytes, whole=whole)
 
 
-def rows_of(path: Path, columns: tuple[str, ...] | None, options: Options, full_scale: int | None = None) -> Rows:
+def rows_of(path: Path, columns: tuple[str, ...] | None, options: Options) -> Rows:
     """All rows of a file, in the order train, valid, test where it has parts."""
     contents = read_file(path, options, columns)
-    typed = as_bits(typed_rows(contents), contents, options, full_scale)
+    typed = as_bits(typed_rows(contents), contents, options)
     arrays = list(typed.rows.values())
     array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
     if columns is not None and contents.columns is None and array.shape[1] != len(columns):

@@ -48,11 +48,12 @@ def _target(table: Table, options: Options) -> Path:
     path, state = table.path, table.path.stat()
     wanted = (options.binarize, options.threshold, options.seed) if options.binarize != "none" else ()
     key = (
-        1,
+        2,
         str(path.absolute()),
         state.st_size,
         state.st_mtime_ns,
         table.columns,
+        options.header,
         wanted,
         str(jnp.result_type(float)),
     )

@@ -10,7 +10,7 @@ from typing import Any
 from .._check import unknown_name
 from .._space import Binary
 from . import _named, _public
-from ._binarize import binarize_splits, full_scale as full_scale_of
+from ._binarize import binarize_splits
 from ._files import ending_of, load_file, rows_of
 from ._options import Options
 from ._splits import Rows, Splits
@@ -113,7 +113,6 @@ def read_rows(
     binarize: str = "none",
     threshold: float = 0.5,
     seed: int = 0,
-    full_scale: int | None = None,
     header: str = "auto",
 ) -> Rows:
     """All examples of a file of your own, `[n, d]`, in its order and without a split: what a model is to score.
@@ -121,7 +120,6 @@ def read_rows(
     - `columns`: names of the columns of a table to take, in this order; others may hold anything. A file without
       names, such as an `.npy`, must have as many columns. All for `None`.
     - `binarize`, `threshold`, `seed`, `header`: as in `load`.
-    - `full_scale`: that of the `Splits` a model was trained on: tells dark pictures, of bytes 0 and 1 alone, from bits.
 
     Parts of an `.npz` follow each other: train, valid, test. More than 1 GiB of a table is a memory map, as in `load`.
 
@@ -130,7 +128,7 @@ def read_rows(
     if isinstance(path, str) and path in _SETS and not os.path.exists(path):
         raise ValueError(f"`read_rows` reads files: for {path!r} take a part of `lnz.data.load({path!r})`.")
     wanted = None if columns is None else tuple(columns)
-    return rows_of(_existing(path), wanted, Options(binarize, threshold, seed=seed, header=header), full_scale)
+    return rows_of(_existing(path), wanted, Options(binarize, threshold, seed=seed, header=header))
 
 
 def _named_set(name: str, options: Options) -> Splits:
@@ -143,15 +141,7 @@ def _named_set(name: str, options: Options) -> Splits:
         return splits
     (train, valid, test), done = binarize_splits(splits, options)
     space, protocol = Binary(splits.space.shape), f"{splits.protocol}, {done}"
-    return dataclasses.replace(
-        splits,
-        space=space,
-        train=train,
-        valid=valid,
-        test=test,
-        protocol=protocol,
-        full_scale=full_scale_of(splits.space),
-    )
+    return dataclasses.replace(splits, space=space, train=train, valid=valid, test=test, protocol=protocol)
 
 
 def _existing(source: Any) -> Path:

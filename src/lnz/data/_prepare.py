@@ -23,7 +23,6 @@ class Typed:
     rows: dict[str, np.ndarray]
     image_shape: tuple[int, int] | None
     notes: tuple[str, ...]
-    full_scale: int | None = None
 
 
 def typed_rows(contents: Contents) -> Typed:
@@ -62,30 +61,20 @@ def split(contents: Contents, options: Options) -> Splits:
     protocol = ", ".join([f"{name}: {num} {what}", f"{how}: {sizes}", *typed.notes])
     triple = (labels["train"], labels["valid"], labels["test"]) if labels else None
     splits = Splits(name, typed.space, train, valid, test, shape, protocol, triple)
-    return dataclasses.replace(
-        splits, label_names=contents.label_names, columns=contents.columns, full_scale=typed.full_scale
-    )
+    return dataclasses.replace(splits, label_names=contents.label_names, columns=contents.columns)
 
 
-def as_bits(typed: Typed, contents: Contents, options: Options, wanted_scale: int | None = None) -> Typed:
-    """Rows as bits, if that was asked for and they are none.
-
-    Bytes that happen to be 0 and 1 are grey values all the same when the full scale `wanted_scale` is 255.
-    """
-    if options.binarize == "none":
+def as_bits(typed: Typed, contents: Contents, options: Options) -> Typed:
+    """Rows as bits, if that was asked for and they are none."""
+    if options.binarize == "none" or isinstance(typed.space, Binary):
         return typed
     scale, random = full_scale(typed.space), random_of(options)
-    if isinstance(typed.space, Binary):
-        are_bytes = all(x.dtype == np.uint8 for x in contents.arrays.values())
-        if wanted_scale in (None, 1) or not are_bytes:
-            return typed
-        scale = wanted_scale
     rows = {
         part: to_bits(x, scale, options, random, contents.where(part), contents.columns)
         for part, x in typed.rows.items()
     }
     notes = (*typed.notes, in_words(scale, options))
-    return Typed(Binary(typed.space.shape), rows, typed.image_shape, notes, scale)
+    return Typed(Binary(typed.space.shape), rows, typed.image_shape, notes)
 
 
 _Parts = tuple[dict[str, np.ndarray], dict[str, np.ndarray], str]

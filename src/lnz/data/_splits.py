@@ -15,8 +15,7 @@ class Splits:
     `image_shape` says how to show one example as a picture; `labels` holds class labels of the
     three parts where there are any, and `label_names` what the labels 0, 1, ... are called; `columns` has
     the names of the columns of a table; `protocol` says how the numbers were made, and `source_digest`
-    (the first 16 hexadecimal digits of the SHA-256 of the file) of what; `full_scale` is the value that counted
-    as 1 if they were made bits.
+    (the first 16 hexadecimal digits of the SHA-256 of the file) of what.
 
     `train` of a file too large for memory is an `np.memmap` of rows in the order of the file.
     """
@@ -32,7 +31,6 @@ class Splits:
     label_names: tuple[str, ...] | None = None
     columns: tuple[str, ...] | None = None
     source_digest: str | None = None
-    full_scale: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

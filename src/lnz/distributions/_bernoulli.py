@@ -1,11 +1,11 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._check import as_floats, is_false
 from .._density import AbstractExponentialFamily, draw_then_score
+from .._random import uniform
 from .._register import register
 from .._space import Binary
 
@@ -80,8 +80,8 @@ class Bernoulli(AbstractExponentialFamily):
         return jnp.where(num_contradictions > 0, -jnp.inf, log_prob)
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        uniform = jr.uniform(key, (*shape, *self.logits.shape), self.logits.dtype)
-        return (uniform < jnp.broadcast_to(self.probs, uniform.shape)).astype(self.logits.dtype)
+        number = uniform(key, (*shape, *self.logits.shape), self.logits.dtype)
+        return (number < jnp.broadcast_to(self.probs, number.shape)).astype(self.logits.dtype)
 
     def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
         return draw_then_score(self, key, shape)

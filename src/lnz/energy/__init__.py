@@ -6,4 +6,5 @@ from ._units import (
     AbstractUnits as AbstractUnits,
     BernoulliUnits as BernoulliUnits,
     CategoricalUnits as CategoricalUnits,
+    ClampedUnits as ClampedUnits,
 )

@@ -58,7 +58,8 @@ class BipartiteDensity(AbstractBlockDensity, AbstractCollapsibleDensity):
         bias = self.beta * self.b + (1 - self.beta) * self.start_b
         constant = self.beta * self.offset + (1 - self.beta) * self.start_offset
         linear = jnp.dot(self.visible.statistics(x, self.W.dtype), bias)
-        return constant + linear + self.hidden.log_partition(self.hidden_natural(x))
+        base = self.visible.log_base(x)
+        return constant + linear + base + self.hidden.log_partition(self.hidden_natural(x))
 
     def split(self, x: Array) -> tuple[Array, ...]:
         hidden = self.hidden.space

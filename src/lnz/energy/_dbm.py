@@ -7,15 +7,16 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._check import check_key
-from .._model import AbstractLatentEnergyModel
+from .._model import AbstractClampable, AbstractLatentEnergyModel
+from .._module import replace
 from .._register import register
 from .._space import Binary
 from ._bipartite import BipartiteDensity
-from ._units import BernoulliUnits
+from ._units import BernoulliUnits, clamp_units
 
 
 @register
-class DBM(AbstractLatentEnergyModel):
+class DBM(AbstractLatentEnergyModel, AbstractClampable):
     """Deep Boltzmann machine, `E(x_0, ..., x_L) = -sum_l x_l'W_l x_(l+1) - sum_l b_l'x_l`, x_0 visible.
 
     Even layers given odd ones are independent, and the other way round; so the joint is a bipartite
@@ -63,6 +64,23 @@ class DBM(AbstractLatentEnergyModel):
         v = self.space.check_example(x).astype(self.biases[0].dtype)
         first = self.biases[1] + v @ self.weights[0]
         return _bipartite(self.weights[1:], (first, *self.biases[2:]), jnp.dot(v, self.biases[0]))
+
+    def clamp(self, values: Array, mask: Array) -> BipartiteDensity:
+        """`joint()` with the visible units where `mask` is true held fixed at `values`, and all else summed over.
+
+        **Raises:** `ValueError` or `TypeError` for wrong shapes, a mask that is not of truth values, or values outside
+        the space.
+        """
+        clamped = clamp_units(BernoulliUnits(len(self.biases[0])), values, mask, self.space)
+        joint = self.joint()
+        num_others = joint.visible.size - clamped.size
+        units = clamp_units(
+            joint.visible,
+            jnp.concatenate([clamped.values, jnp.zeros(num_others, clamped.values.dtype)]),
+            jnp.concatenate([clamped.mask, jnp.zeros(num_others, bool)]),
+            joint.visible.space,
+        )
+        return replace(joint, visible=units)
 
     def observed(self, state: Array) -> Array:
         return state[: len(self.biases[0])]

@@ -13,12 +13,12 @@ from .._density import (
     AbstractDistribution,
     AbstractExponentialFamily,
 )
-from .._model import AbstractConditionable, AbstractDataDependent, AbstractEnergyModel, Frozen
+from .._model import AbstractClampable, AbstractConditionable, AbstractDataDependent, AbstractEnergyModel, Frozen
 from .._module import replace
 from .._register import register
 from .._space import AbstractSpace
 from ._bipartite import BipartiteDensity, BipartitePath
-from ._units import AbstractUnits, BernoulliUnits, as_units
+from ._units import AbstractUnits, BernoulliUnits, as_units, clamp_units
 
 _CHUNK_ROWS = 8192
 
@@ -30,6 +30,7 @@ class RBM(
     AbstractCollapsibleDensity,
     AbstractConditionable,
     AbstractDataDependent,
+    AbstractClampable,
 ):
     """Restricted Boltzmann machine, `p(v, h) = exp(-E(v, h)) / Z`, `E(v, h) = -v'Wh - b'v - c'h`.
 
@@ -183,6 +184,17 @@ class RBM(
             c=jnp.zeros(0, self.W.dtype),
             offset=jnp.dot(v, self.b),
         )
+
+    def clamp(self, values: Array, mask: Array) -> "RBM":
+        """This machine with the visible units where `mask` is true held fixed at `values`.
+
+        Its log normaliser is `log p~` of those units alone, all others summed out; its samples are draws of the others
+        given them.
+
+        **Raises:** `ValueError` or `TypeError` for wrong shapes, a mask that is not of truth values, or values outside
+        the space.
+        """
+        return replace(self, visible=clamp_units(self.visible, values, mask, self.space))
 
     def initialise(self, key: PRNGKeyArray, data: Array) -> "RBM":
         """Store the base rates of `data`, smoothed by two pseudo-observations of a uniform distribution."""

@@ -2,16 +2,16 @@
 
 import numbers
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from .. import _space
-from .._check import check_positive
+from .._check import check_positive, is_false
 from .._density import AbstractExponentialFamily
 from .._register import register
 from .._space import AbstractSpace
@@ -50,6 +50,14 @@ class AbstractUnits(eqx.Module):
     ) -> Float[Array, ""]:
         """`A(natural + delta) - A(natural)` without cancelling digits when `delta` is small."""
 
+    @abstractmethod
+    def log_base(self, x: Array) -> Float[Array, ""] | float:
+        """`log h(x)` of the base measure: 0, but minus infinity where units are held fixed at other values."""
+
+    @abstractmethod
+    def pinned(self, natural: Float[Array, " size"], values: Array, mask: Bool[Array, "..."]) -> Float[Array, " size"]:
+        """`natural` with infinities that leave the units of `mask` no choice but `values`."""
+
 
 @register
 class BernoulliUnits(AbstractUnits):
@@ -86,6 +94,13 @@ class BernoulliUnits(AbstractUnits):
         stable = jnp.log1p(jax.nn.sigmoid(natural) * jnp.expm1(jnp.where(small, delta, 0)))
         plain = jax.nn.softplus(natural + delta) - jax.nn.softplus(natural)
         return jnp.sum(jnp.where(small, stable, plain))
+
+    def log_base(self, x: Array) -> Float[Array, ""] | float:
+        return 0.0
+
+    def pinned(self, natural: Float[Array, " size"], values: Array, mask: Bool[Array, "..."]) -> Float[Array, " size"]:
+        certain = jnp.where(values > 0, jnp.inf, -jnp.inf).astype(natural.dtype)
+        return jnp.where(mask, certain, natural)
 
 
 @register
@@ -125,8 +140,89 @@ class CategoricalUnits(AbstractUnits):
         plain = logsumexp(table + change, axis=-1) - logsumexp(table, axis=-1)
         return jnp.sum(jnp.where(small, jnp.log1p(growth), plain))
 
+    def log_base(self, x: Array) -> Float[Array, ""] | float:
+        return 0.0
+
+    def pinned(self, natural: Float[Array, " size"], values: Array, mask: Bool[Array, "..."]) -> Float[Array, " size"]:
+        is_value = self.statistics(values, natural.dtype).reshape(self.num, -1) > 0
+        certain = jnp.where(is_value, 0, -jnp.inf).astype(natural.dtype)
+        return jnp.where(mask[:, None], certain, self._table(natural)).reshape(-1)
+
     def _table(self, natural: Float[Array, " size"]) -> Float[Array, "num num_categories"]:
         return natural.reshape(self.num, self.num_categories)
+
+
+@register
+class ClampedUnits(AbstractUnits):
+    """Units of which some are held fixed: those where `mask` is true, at `values`.
+
+    They live on the same space with the base measure 1 where `x[mask] == values[mask]` and 0 elsewhere, so sums over
+    states are sums over the free units alone.
+    """
+
+    units: AbstractUnits
+    values: Array
+    mask: Bool[Array, "..."]
+
+    @property
+    def space(self) -> AbstractSpace:
+        return self.units.space
+
+    @property
+    def size(self) -> int:
+        return self.units.size
+
+    def statistics(self, x: Array, dtype) -> Float[Array, " size"]:
+        return self.units.statistics(x, dtype)
+
+    def distribution(self, natural: Float[Array, " size"]) -> AbstractExponentialFamily:
+        return self.units.distribution(self.units.pinned(natural, self.values, self.mask))
+
+    def log_partition(self, natural: Float[Array, " size"]) -> Float[Array, ""]:
+        fixed, t = self._fixed(natural)
+        free = self.units.log_partition(jnp.where(fixed, 0, natural))
+        # The free formula counts all states of a fixed unit, which has one.
+        each = self.units.log_partition(jnp.zeros_like(natural)) / self.mask.size
+        return free - each * jnp.sum(self.mask.astype(natural.dtype)) + jnp.sum(jnp.where(fixed, natural * t, 0))
+
+    def log_partition_difference(
+        self, natural: Float[Array, " size"], delta: Float[Array, " size"]
+    ) -> Float[Array, ""]:
+        fixed, t = self._fixed(natural)
+        free = self.units.log_partition_difference(jnp.where(fixed, 0, natural), jnp.where(fixed, 0, delta))
+        return free + jnp.sum(jnp.where(fixed, delta * t, 0))
+
+    def log_base(self, x: Array) -> Float[Array, ""]:
+        agrees = jnp.all(~self.mask | (x == self.values.astype(x.dtype)))
+        return self.units.log_base(x) + jnp.where(agrees, 0.0, -jnp.inf)
+
+    def pinned(self, natural: Float[Array, " size"], values: Array, mask: Bool[Array, "..."]) -> Float[Array, " size"]:
+        return self.units.pinned(self.units.pinned(natural, values, mask), self.values, self.mask)
+
+    def _fixed(self, natural: Float[Array, " size"]) -> tuple[Bool[Array, " size"], Float[Array, " size"]]:
+        """Which statistics are those of fixed units, and all statistics of the values."""
+        fixed = jnp.repeat(self.mask, natural.size // self.mask.size)
+        return fixed, self.units.statistics(self.values, natural.dtype)
+
+
+def clamp_units(units: AbstractUnits, values: Any, mask: Any, space: AbstractSpace) -> ClampedUnits:
+    """Units of `space` held fixed where `mask` is true; what `values` are elsewhere does not matter.
+
+    **Raises:** `ValueError` or `TypeError` for shapes other than that of the space, a mask that is not of truth values,
+    and values outside the space.
+    """
+    values, mask = jnp.asarray(values), jnp.asarray(mask)
+    for name, array in (("values", values), ("mask", mask)):
+        if array.shape != space.shape:
+            raise ValueError(
+                f"`clamp({name}=...)` must have shape {space.shape}, one a visible unit; got {array.shape}."
+            )
+    if mask.dtype != bool:
+        raise TypeError(f"`clamp(mask=...)` must be true and false; got {mask.dtype}. Try `mask.astype(bool)`.")
+    values = jnp.where(mask, values, 0)
+    if is_false(jnp.all(space.elements_within(values))):
+        raise ValueError(f"`clamp(values=...)` has a value outside {space} where the mask is true.")
+    return ClampedUnits(units, values, mask)
 
 
 def as_units(units: int | AbstractUnits, argument: str) -> AbstractUnits:

@@ -58,8 +58,8 @@ class AIS(AbstractNormalizer):
     ):
         self.num_chains = _check_num_chains(num_chains, "AIS")
         self.betas = _check_betas(betas, "AIS")
-        self.path = _check_path(path, "AIS")
-        self.sampler = _check_sampler(sampler, "AIS")
+        self.path = check_path(path, "AIS")
+        self.sampler = check_sampler(sampler, "AIS")
 
     def __check_init__(self):  # of what a file says, too
         _check_num_chains(self.num_chains, "AIS")
@@ -117,8 +117,8 @@ class ReverseAIS(AbstractNormalizer):
             raise ValueError("`ReverseAIS(positions=..., num_warm_up=...)`: give one of the two, not both.")
         self.num_chains = _check_num_chains(num_chains if positions is None else positions.shape[0], "ReverseAIS")
         self.betas = _check_betas(betas, "ReverseAIS")
-        self.path = _check_path(path, "ReverseAIS")
-        self.sampler = _check_sampler(sampler, "ReverseAIS")
+        self.path = check_path(path, "ReverseAIS")
+        self.sampler = check_sampler(sampler, "ReverseAIS")
         self.positions = positions
         self.num_warm_up = num_warm_up
 
@@ -284,7 +284,7 @@ def _check_betas(betas: Any, name: str) -> int | Array:
     return array
 
 
-def _check_sampler(sampler: Any, name: str) -> AbstractSampler | None:
+def check_sampler(sampler: Any, name: str) -> AbstractSampler | None:
     if sampler is None or isinstance(sampler, AbstractSampler):
         return sampler
     raise TypeError(
@@ -292,7 +292,7 @@ def _check_sampler(sampler: Any, name: str) -> AbstractSampler | None:
     )
 
 
-def _check_path(path: Any, name: str) -> Any:
+def check_path(path: Any, name: str) -> Any:
     if path is None or isinstance(path, AbstractPath) or callable(path):
         return path
     raise TypeError(

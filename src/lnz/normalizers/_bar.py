@@ -1,34 +1,41 @@
 import math
+from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._algorithm import AbstractSampler
 from .._check import is_false
-from .._density import AbstractDensity, AbstractNormalizer
+from .._density import AbstractCollapsibleDensity, AbstractDensity, AbstractNormalizer
 from .._estimate import Estimate
 from .._register import register
+from ..samplers import HMC, Gibbs, default_sampler
 from ._ais import AIS, ReverseAIS
 
 
 @register
 class BAR(AbstractNormalizer):
-    """Bennett's acceptance ratio: `log Z` from annealing in both directions, more precise than either.
+    """Bennett's acceptance ratio: `log Z` from annealing in both directions.
 
     With forward log weights `w` and reverse log weights `r` (of mean `Z` and `1 / Z` after `exp`) and
     `m = log(num_forward / num_reverse)`, it is the L that solves
 
         sum_i sigmoid(w_i - L - m) = sum_j sigmoid(m + r_j + L),
 
-    the maximum-likelihood estimate given both sets. It errs in neither direction alone, so its bound is `estimate`;
-    it is consistent if the reverse chains start from exact draws, and else says what it assumes.
+    the maximum-likelihood estimate given both sets. It errs in neither direction alone, so its bound is `estimate`.
+    It is consistent if the reverse chains start from exact draws and each step is reversible, so that one direction is
+    the other in reverse; otherwise it says what it assumes. Steps of `HMC`, and of `Gibbs` on two layers of which one
+    is summed out (an RBM, the even layers of a DBM), are reversible; a sweep through more blocks is not.
 
     **Arguments:**
 
-    - `forward`, `reverse`: `AIS(...)` and `ReverseAIS(...)` along the same path with the same temperatures.
+    - `forward`: `AIS(...)`, whose path, temperatures and sampler both directions take.
+    - `reverse`: `ReverseAIS(...)` with the same ones, or how its chains start.
 
-    **Raises:** `TypeError` for other normalisers; `ValueError` if their temperatures, paths or samplers differ.
+    **Raises:** `TypeError` for other normalisers; `ValueError` if temperatures, paths or samplers differ.
 
     Source: Bennett (1976), equations 12 and 10a; for maximum likelihood, Shirts, Bair, Hooker and Pande (2003).
     """
@@ -46,11 +53,12 @@ class BAR(AbstractNormalizer):
                 raise TypeError(
                     f"`BAR({name}=...)` must be `lnz.normalizers.{kind.__name__}(...)`; got {getattr(self, name)!r}."
                 )
-        if not _are_same(self.forward.betas, self.reverse.betas):
-            raise ValueError(
-                "`BAR(forward=..., reverse=...)` must anneal through the same temperatures in both directions: give "
-                "both the same `betas`."
-            )
+        for name in ("betas", "path", "sampler"):
+            if not _are_same(getattr(self.forward, name), getattr(self.reverse, name)):
+                raise ValueError(
+                    f"`BAR(forward=..., reverse=...)` must go the same way in both directions: give both the same "
+                    f"`{name}`."
+                )
 
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
         key_forward, key_reverse = jr.split(key)
@@ -58,18 +66,25 @@ class BAR(AbstractNormalizer):
         reverse = self.reverse.log_weights(key_reverse, density)
         estimate = acceptance_ratio(forward, reverse)
         assumes = () if self.reverse.num_warm_up is None else ("stationary start",)
+        if not _is_reversible(self.forward.sampler, density):
+            assumes = (*assumes, "reversible steps")
         return Estimate(estimate.value, estimate.standard_error, "estimate", assumes, estimate.stats)
 
 
 def acceptance_ratio(forward: Float[Array, " n"], reverse: Float[Array, " m"]) -> Estimate:
     """`log Z` from forward log weights `[n]` and reverse ones `[m]`; `BAR` has the equation.
 
-    The standard error is that of large samples. `stats["overlap"]` is the fraction of draws that the
-    two directions share: near 0 they do not meet, and the error bar means little; it is 1 where all weights are equal.
+    The standard error is that of large samples. `stats["overlap"]` says how much of their way the two directions
+    share: near 0 they do not meet, and the error bar means little; it is 1 where all weights are equal. `stats["ess"]`
+    is the effective number of draws of the side that has fewer.
+
+    **Raises:** `ValueError` for fewer than two weights a side.
 
     Source: Bennett (1976), equations 12 and 10a.
     """
     n, m = len(forward), len(reverse)
+    if min(n, m) < 2:
+        raise ValueError(f"`acceptance_ratio` needs at least 2 weights a side for an error bar; got {n} and {m}.")
     shift = math.log(n / m)
     # Relative to a value between the two sides: in float32, log Z may be too large to resolve its error.
     centre = 0.5 * (jnp.median(forward) - jnp.median(reverse))
@@ -79,6 +94,7 @@ def acceptance_ratio(forward: Float[Array, " n"], reverse: Float[Array, " m"]) -
         return jnp.sum(jax.nn.sigmoid(forward - L - shift)) - jnp.sum(jax.nn.sigmoid(shift + reverse + L))
 
     edges = jnp.concatenate([forward, -reverse])
+    edges = jnp.where(jnp.isinf(edges), 0, edges)  # a draw of weight zero bounds nothing
     # At a solution neither side can be all above or all below.
     low, high = jnp.min(edges) - abs(shift) - 1.0, jnp.max(edges) + abs(shift) + 1.0
 
@@ -98,11 +114,21 @@ def acceptance_ratio(forward: Float[Array, " n"], reverse: Float[Array, " m"]) -
         value=L + centre,
         standard_error=jnp.sqrt(jnp.maximum(variance, 0)),
         bound="estimate",
-        stats={"overlap": overlap, "num": jnp.asarray(n + m)},
+        stats={
+            "overlap": overlap,
+            "ess": jnp.minimum(*(jnp.sum(side) ** 2 / jnp.sum(side**2) for side in (f, r))),
+            "num": jnp.asarray(min(n, m)),
+        },
     )
 
 
-def _are_same(first: int | Array, second: int | Array) -> bool:
-    if isinstance(first, int) or isinstance(second, int):
-        return isinstance(first, int) and isinstance(second, int) and first == second
-    return first.shape == second.shape and not is_false(jnp.all(first == second))
+def _are_same(first: Any, second: Any) -> bool:
+    return not is_false(jnp.asarray(eqx.tree_equal(first, second)))
+
+
+def _is_reversible(sampler: AbstractSampler | None, density: AbstractDensity) -> bool:
+    sampler = default_sampler(density) if sampler is None else sampler
+    if isinstance(sampler, Gibbs):
+        # A collapsible density with two blocks sums one of them out: its position is one block.
+        return isinstance(density, AbstractCollapsibleDensity) and getattr(density, "num_blocks", None) == 2
+    return isinstance(sampler, HMC)

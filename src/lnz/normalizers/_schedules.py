@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._algorithm import AbstractSampler
 from .._check import check_key, check_positive, model_dtype
 from .._density import AbstractDensity
-from ._ais import PathChoice, anneal, resolve_path
+from ._ais import PathChoice, anneal, check_path, check_sampler, resolve_path
 
 
 def salakhutdinov_murray_betas() -> Float[Array, " 14501"]:
@@ -51,7 +51,8 @@ def adapted_betas(
     check_positive(num_pilot, "num_pilot")
     if check_positive(num_chains, "num_chains") < 2:
         raise ValueError("`num_chains` must be at least 2, to measure a variance; got 1.")
-    path = resolve_path(path, density)
+    path = resolve_path(check_path(path, "adapted_betas"), density)
+    sampler = check_sampler(sampler, "adapted_betas")
     grid = jnp.linspace(0.0, 1.0, num_pilot + 1, dtype=model_dtype(density))
     key_start, key_steps = jr.split(key)
     positions = path.start.sample(key_start, (num_chains,))

@@ -59,16 +59,45 @@ def test_directions_that_do_not_meet_are_unreliable():
     assert acceptance_ratio(*map(jnp.asarray, gaussian_work(0, 0.0, 1.0, 100, 100))).reliable
 
 
-def test_bar_is_closer_than_either_direction():
-    machine = table.rbm(6, 5)
+def test_bar_is_closer_than_either_direction_and_than_their_average():
+    machine = table.rbm(6, 5, scale=2)
     exact = testing.exact_log_normalizer(machine)
-    forward, reverse = AIS(50, 10), ReverseAIS(50, 10)
 
-    def error(normalizer):
-        values = testing.repeat_normalizer(jr.key(0), normalizer, machine).value
-        return float(np.sqrt(np.mean((np.asarray(values) - exact) ** 2)))
+    def values(normalizer):
+        return np.asarray(testing.repeat_normalizer(jr.key(0), normalizer, machine, num=200).value)
 
-    assert error(BAR(forward, reverse)) < 0.9 * min(error(forward), error(reverse))
+    def error(values):
+        return float(np.sqrt(np.mean((values - exact) ** 2)))
+
+    forward, reverse = values(AIS(50, 4)), values(ReverseAIS(50, 4))
+    bar = error(values(BAR(AIS(50, 4), ReverseAIS(50, 4))))
+    assert bar < 0.8 * min(error(forward), error(reverse))
+    assert bar < 0.8 * error((forward + reverse) / 2)
+
+
+def test_bar_over_a_sweep_that_is_not_reversible_says_so():
+    estimate = lnz.log_normalizer(jr.key(0), table.markov_field(), BAR(AIS(30, 20), ReverseAIS(30, 20)))
+    assert estimate.assumes == ("reversible steps",)
+    assert lnz.log_normalizer(jr.key(0), table.rbm(), BAR(AIS(30, 20), ReverseAIS(30, 20))).assumes == ()
+
+
+def test_draws_of_weight_zero_count():
+    forward, reverse = (jnp.asarray(side) for side in gaussian_work(0, 1.0, 1.0, 50, 50))
+    forward = jnp.append(forward, -jnp.inf)
+    without = float(acceptance_ratio(forward[:-1], reverse).value)
+    estimate = acceptance_ratio(forward, reverse)
+    assert np.isfinite(float(estimate.standard_error))
+    assert without - 0.2 < float(estimate.value) < without
+
+
+def test_doubts_survive_arithmetic():
+    bad = acceptance_ratio(*map(jnp.asarray, gaussian_work(0, 0.0, 6.0, 100, 100)))
+    good = acceptance_ratio(*map(jnp.asarray, gaussian_work(0, 0.0, 1.0, 100, 100)))
+    weights = lnz.log_mean_exp(jnp.asarray(gaussian_work(0, 0.0, 0.5, 400, 2)[0]))
+    for total in (bad - good, good - bad, bad - weights, weights - bad, bad - weights - weights):
+        assert not total.reliable
+    assert (good - weights).reliable
+    assert "of 100" in str(good - weights) or "of 400" in str(good - weights)
 
 
 def test_bar_says_what_it_assumes():
@@ -77,11 +106,19 @@ def test_bar_says_what_it_assumes():
     assert estimate.assumes == ("stationary start",)
 
 
+P, Q = table.rbm().path(jnp.full(4, 0.5)), table.rbm().path(jnp.full(4, 0.1))
+
+
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
         (lambda: BAR(AIS(10, 20), ReverseAIS(10, 21)), ValueError, "the same `betas`"),
         (lambda: BAR(AIS(10, jnp.linspace(0, 1, 21)), ReverseAIS(10, 20)), ValueError, "the same `betas`"),
+        (lambda: BAR(AIS(10, 20, path=P), ReverseAIS(10, 20)), ValueError, "the same `path`"),
+        (lambda: BAR(AIS(10, 20, path=P), ReverseAIS(10, 20, path=Q)), ValueError, "the same `path`"),
+        (lambda: BAR(AIS(10, 20, sampler=lnz.samplers.Gibbs(2)), ReverseAIS(10, 20)), ValueError, "same `sampler`"),
+        (lambda: acceptance_ratio(jnp.zeros(1), jnp.zeros(5)), ValueError, "at least 2 weights a side"),
+        (lambda: adapted_betas(jr.key(0), table.rbm(), 5, path="x"), TypeError, r"`adapted_betas\(path=...\)`"),
         (lambda: BAR(ReverseAIS(10, 20), ReverseAIS(10, 20)), TypeError, r"must be `lnz.normalizers.AIS\(...\)`"),
         (lambda: adapted_betas(jr.key(0), table.rbm(), 0), ValueError, "`num`"),
         (lambda: adapted_betas(jr.key(0), table.rbm(), 5, num_chains=1), ValueError, "at least 2"),
