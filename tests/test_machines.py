@@ -1,0 +1,123 @@
+"""Fast weights, and what is watched while a Boltzmann machine trains."""
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+import table
+
+import lnz
+from lnz import testing
+from lnz.energy import RBM, free_energy_gap, pseudo_log_likelihood, reconstruction_error
+from lnz.objectives import FPCD, PCD
+
+BITS = np.random.RandomState(0).randint(0, 2, (20, 4)).astype(np.float32)
+
+
+def gradient_of(objective, model, state, batch):
+    """The gradient of an objective, and its next state."""
+
+    def loss(model):
+        return objective.loss(jr.key(5), model, state, batch)
+
+    gradient, (state, _) = jax.grad(loss, has_aux=True)(model)
+    return gradient, state
+
+
+def test_fast_weights_without_learning_are_pcd(float64):
+    model, batch = table.rbm(), jnp.asarray(BITS, float)
+    fast = FPCD(2, num_chains=6, fast_learning_rate=0.0)
+    slow = PCD(2, num_chains=6)
+    state, plain = fast.init(jr.key(1), model, batch), slow.init(jr.key(1), model, batch)
+    for _ in range(3):
+        gradient, state = gradient_of(fast, model, state, batch)
+        expected, plain = gradient_of(slow, model, plain, batch)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), gradient, expected)
+        jax.tree.map(np.testing.assert_array_equal, state[0], plain)
+
+
+def test_fast_weights_follow_their_equation(float64):
+    """Against NumPy: the chains' half of the gradient is taken at theta + fast."""
+    model, batch = table.rbm(), jnp.asarray(BITS, float)
+    objective = FPCD(1, num_chains=6, fast_learning_rate=0.3, decay=0.9)
+    chains, fast = objective.init(jr.key(1), model, batch)
+    fast = jax.tree.map(lambda p: p + 0.1, fast)
+    gradient, ((_, v), new_fast) = gradient_of(objective, model, (chains, fast), batch)
+
+    def statistics(W, c, v):
+        h = 1 / (1 + np.exp(-(v @ W + c)))
+        return v.T @ h / len(v), v.mean(axis=0), h.mean(axis=0)
+
+    W, c = np.asarray(model.W), np.asarray(model.c)
+    up = statistics(W, c, np.asarray(batch))
+    down = statistics(W + 0.1, c + 0.1, np.asarray(v))
+    for name, positive, negative in zip("Wbc", up, down, strict=True):
+        np.testing.assert_allclose(getattr(gradient, name), negative - positive, atol=1e-12)
+        np.testing.assert_allclose(getattr(new_fast, name), 0.09 - 0.3 * (negative - positive), atol=1e-12)
+
+
+def test_fast_weights_train_to_the_maximum_of_the_likelihood():
+    data = np.random.RandomState(1).rand(400, 4) < [0.2, 0.5, 0.8, 0.6]
+    data[:, 3] = data[:, 0]
+    method = lnz.Gradient(FPCD(1, num_chains=200), optax.adam(optax.linear_schedule(0.05, 0.0, 1500)))
+    start = RBM(4, 4, key=jr.key(0))
+    fit = lnz.fit(jr.key(1), start, method, data.astype(np.uint8), steps=1500)
+    # The best there is: the entropy of the empirical distribution.
+    counts = np.unique(data, axis=0, return_counts=True)[1] / 400
+    best = (counts * np.log(counts)).sum()
+    value = lnz.evaluate(jr.key(2), fit.model, data.astype(np.uint8)).value
+    assert lnz.evaluate(jr.key(2), start, data.astype(np.uint8)).value < best - 0.4
+    assert best - 0.05 < value < best
+
+
+@pytest.mark.parametrize("make", [table.rbm, lambda: table.rbm(4, 6)])
+def test_pseudo_likelihood_is_the_sum_of_conditionals(make, float64):
+    model = make()
+    states = np.asarray(testing.enumerate_states(model.space))
+    log_p = np.array([float(model.log_density(jnp.asarray(x))) for x in states])
+    x = states[5]
+    exact = 0.0
+    for i in range(len(x)):
+        others = np.delete(states, i, axis=1) == np.delete(x, i)
+        exact += log_p[5] - np.logaddexp.reduce(log_p[others.all(axis=1)])
+    assert float(pseudo_log_likelihood(model, jnp.asarray(x))) == pytest.approx(exact, abs=1e-10)
+
+
+def test_pseudo_likelihood_of_independent_bits_is_the_likelihood(float64):
+    model = lnz.Bernoulli(jnp.asarray([0.3, -2.0, 1.0]))
+    x = jnp.asarray([1.0, 0.0, 0.0])
+    assert float(pseudo_log_likelihood(model, x)) == pytest.approx(float(model.log_prob(x)), abs=1e-12)
+
+
+def test_reconstruction_error_in_closed_form(float64):
+    model = table.rbm()
+    v = np.array([1.0, 0, 1, 1])
+    h = 1 / (1 + np.exp(-(v @ model.W + model.c)))
+    p = 1 / (1 + np.exp(-(model.b + model.W @ h)))
+    exact = -(v * np.log(p) + (1 - v) * np.log(1 - p)).sum()
+    assert float(reconstruction_error(model, jnp.asarray(v))) == pytest.approx(exact, abs=1e-12)
+
+
+def test_free_energy_gap_is_the_difference_of_likelihoods(float64):
+    model = table.rbm()
+    gap = free_energy_gap(model, BITS[:12], BITS[12:])
+    train, valid = (lnz.evaluate(jr.key(0), model, rows) for rows in (BITS[:12], BITS[12:]))
+    assert float(gap.value) == pytest.approx(train.value - valid.value, abs=1e-5)
+    assert float(gap.standard_error) == pytest.approx(np.hypot(train.data_error, valid.data_error), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: FPCD(0), ValueError, r"FPCD\(k=...\)"),
+        (lambda: FPCD(decay=1.0), ValueError, "less than 1; got 1.0"),
+        (lambda: FPCD(fast_learning_rate=-1), ValueError, "must not be negative; got -1"),
+        (lambda: pseudo_log_likelihood(table.potts_rbm(), jnp.zeros(2)), TypeError, "needs bits"),
+        (lambda: free_energy_gap(table.rbm(), BITS[:1], BITS), ValueError, r"free_energy_gap\(train=...\)"),
+    ],
+)
+def test_bad_arguments(untyped, call, error, words):
+    with pytest.raises(error, match=words):
+        call()
