@@ -259,10 +259,10 @@ def test_chains_may_start_from_stored_bits():
 
 def test_reverse_ais_from_long_chains_is_only_an_estimate():
     machine = table.rbm()
-    estimate = lnz.log_normalizer(jr.key(0), machine, ReverseAIS(50, 50, num_warm_up=20))
+    estimate = lnz.log_normalizer(jr.key(0), machine, ReverseAIS(100, 100, num_warm_up=20))
     assert estimate.bound == "estimate"
     assert estimate.assumes == ("stationary start",)
-    both = lnz.bracket(jr.key(0), machine, AIS(50, 50), ReverseAIS(50, 50, num_warm_up=20))
+    both = lnz.bracket(jr.key(0), machine, AIS(100, 100), ReverseAIS(100, 100, num_warm_up=20))
     assert both.assumes == ("stationary start",)
     assert "assumes stationary start" in str(both)
 
