@@ -1,8 +1,11 @@
 from ._digits import (
     independent_digits as independent_digits,
     mixture_digits as mixture_digits,
+    mixture_mnist as mixture_mnist,
     rbm_digits as rbm_digits,
     rbm_digits_exact as rbm_digits_exact,
+    rbm_mnist as rbm_mnist,
+    rbm_mnist_pcd25 as rbm_mnist_pcd25,
 )
 from ._recipe import Recipe as Recipe, fit_options as fit_options
 from ._tables import mixture_of_normals as mixture_of_normals, normal as normal

@@ -1,4 +1,4 @@
-"""Four models of the same 64 binary pixels: a baseline, a mixture, and two Boltzmann machines."""
+"""Models of binary pictures: a baseline, mixtures and Boltzmann machines, of 64 pixels and of 784."""
 
 import jax
 import jax.numpy as jnp
@@ -99,5 +99,40 @@ rbm_digits = Recipe(
     evaluate={"num_chains": 100, "num_betas": 2000, "num_warm_up": 5000},
     partitions=lambda settings: {"": _ais(settings)},
     validator=lambda settings: normalizers.AIS(100, 300),
+    bracket=_bracket,
+)
+
+mixture_mnist = Recipe(
+    name="mixture_mnist",
+    title="Mixture of 500 Bernoullis by expectation maximisation on binarized MNIST",
+    data="binary_mnist",
+    build=_build_mixture,
+    model={"num_components": 500, "smoothing": 0.3},
+    train={"steps": 40, "keep": "best"},
+)
+
+rbm_mnist = Recipe(
+    name="rbm_mnist",
+    title="RBM with 500 hidden units on binarized MNIST by PCD-1, minutes on two cores",
+    data="binary_mnist",
+    build=_build_rbm,
+    model={"num_hidden": 500, "sweeps": 1, "num_chains": 100, "learning_rate": 0.05, "weight_decay": 0.0},
+    train={"steps": 150_000, "batch_size": 100, "valid_every": 15_000},
+    evaluate={"num_chains": 100, "num_betas": 10_000, "num_warm_up": 10_000},
+    partitions=lambda settings: {"": _ais(settings)},
+    validator=lambda settings: normalizers.AIS(100, 1000),
+    bracket=_bracket,
+)
+
+rbm_mnist_pcd25 = Recipe(
+    name="rbm_mnist_pcd25",
+    title="RBM with 500 hidden units on binarized MNIST by PCD-25, the long way: for a GPU",
+    data="binary_mnist",
+    build=_build_rbm,
+    model={"num_hidden": 500, "sweeps": 25, "num_chains": 500, "learning_rate": 0.05, "weight_decay": 0.0},
+    train={"steps": 500_000, "batch_size": 100, "valid_every": 25_000},
+    evaluate={"num_chains": 500, "num_betas": 20_000, "num_warm_up": 20_000},
+    partitions=lambda settings: {"": _ais(settings)},
+    validator=lambda settings: normalizers.AIS(100, 1000),
     bracket=_bracket,
 )
