@@ -9,7 +9,8 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._algorithm import AbstractSampler
-from .._check import is_false, model_dtype
+from .._annealing import PathChoice, as_betas, check_betas, check_path, check_sampler, resolve_path
+from .._check import model_dtype
 from .._compensated import add_compensated
 from .._density import (
     AbstractCollapsibleDensity,
@@ -22,8 +23,6 @@ from .._estimate import Estimate, log_mean_exp
 from .._module import replace
 from .._register import register
 from ..samplers import default_sampler, run_chains
-
-PathChoice = AbstractPath | Callable[[AbstractDensity], AbstractPath] | None
 
 
 @register
@@ -57,13 +56,13 @@ class AIS(AbstractNormalizer):
         sampler: AbstractSampler | None = None,
     ):
         self.num_chains = _check_num_chains(num_chains, "AIS")
-        self.betas = _check_betas(betas, "AIS")
+        self.betas = check_betas(betas, "AIS")
         self.path = check_path(path, "AIS")
         self.sampler = check_sampler(sampler, "AIS")
 
     def __check_init__(self):  # of what a file says, too
         _check_num_chains(self.num_chains, "AIS")
-        _check_betas(self.betas, "AIS")
+        check_betas(self.betas, "AIS")
 
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
         return _with_weights(self.log_weights(key, density))
@@ -73,7 +72,7 @@ class AIS(AbstractNormalizer):
         path = resolve_path(self.path, density)
         key_start, key_chains = jr.split(key)
         positions = path.start.sample(key_start, (self.num_chains,))
-        return annealed_log_weights(key_chains, path, _as_betas(self.betas, density), self.sampler, positions)
+        return annealed_log_weights(key_chains, path, as_betas(self.betas, density), self.sampler, positions)
 
 
 @register
@@ -116,7 +115,7 @@ class ReverseAIS(AbstractNormalizer):
         if positions is not None and num_warm_up is not None:
             raise ValueError("`ReverseAIS(positions=..., num_warm_up=...)`: give one of the two, not both.")
         self.num_chains = _check_num_chains(num_chains if positions is None else positions.shape[0], "ReverseAIS")
-        self.betas = _check_betas(betas, "ReverseAIS")
+        self.betas = check_betas(betas, "ReverseAIS")
         self.path = check_path(path, "ReverseAIS")
         self.sampler = check_sampler(sampler, "ReverseAIS")
         self.positions = positions
@@ -124,7 +123,7 @@ class ReverseAIS(AbstractNormalizer):
 
     def __check_init__(self):
         _check_num_chains(self.num_chains, "ReverseAIS")
-        _check_betas(self.betas, "ReverseAIS")
+        check_betas(self.betas, "ReverseAIS")
 
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
         estimate = -_with_weights(self.log_weights(key, density))
@@ -143,7 +142,7 @@ class ReverseAIS(AbstractNormalizer):
         path = ReversedPath(resolve_path(self.path, density))
         key_start, key_chains = jr.split(key)
         positions = self._start(key_start, density, path)
-        betas = 1 - _as_betas(self.betas, density)[::-1]
+        betas = 1 - as_betas(self.betas, density)[::-1]
         return annealed_log_weights(key_chains, path, betas, self.sampler, positions)
 
     def _start(self, key: PRNGKeyArray, density: AbstractDensity, path: ReversedPath) -> Array:
@@ -235,30 +234,6 @@ def anneal(
     return log_w, last
 
 
-def resolve_path(path: PathChoice, density: AbstractDensity) -> AbstractPath:
-    """The path of `density`, checked to end there: one made from a model before training ends elsewhere."""
-    if path is None:
-        return density.path()
-    if not isinstance(path, AbstractPath):
-        return path(density)
-    if path.start.space.shape != density.space.shape:
-        raise ValueError(f"`path=` starts on {path.start.space}, but the density lives on {density.space}.")
-    x = path.start.sample(jr.key(0))
-    end, target = path.at(1.0).log_density(x), density.log_density(x)
-    close = jnp.abs(end - target) <= 1e-3 * (1 + jnp.abs(target))
-    return eqx.error_if(
-        path,
-        ~(close | (end == target)),
-        "`path=` ends at another density than the one to normalise: it was made from another model, or from this one "
-        "before training. Make it anew, or pass a function: `path=lambda rbm: rbm.path(base_rates)`.",
-    )
-
-
-def _as_betas(betas: int | Array, density: AbstractDensity) -> Float[Array, " temperatures"]:
-    dtype = model_dtype(density)
-    return jnp.linspace(0.0, 1.0, betas + 1, dtype=dtype) if isinstance(betas, int) else betas.astype(dtype)
-
-
 def _check_num_chains(num_chains: Any, name: str) -> int:
     if isinstance(num_chains, bool) or not isinstance(num_chains, numbers.Integral) or num_chains < 2:
         raise ValueError(
@@ -266,36 +241,3 @@ def _check_num_chains(num_chains: Any, name: str) -> int:
             "100 is usual."
         )
     return int(num_chains)
-
-
-def _check_betas(betas: Any, name: str) -> int | Array:
-    if isinstance(betas, numbers.Integral) and not isinstance(betas, bool) and int(betas) >= 1:
-        return int(betas)
-    array = jnp.asarray(betas)
-    if array.ndim != 1 or len(array) < 2:
-        raise ValueError(
-            f"`{name}(betas=...)` must be a whole number of temperatures, at least 1, or an increasing array from 0 to "
-            f"1; got {betas!r}."
-        )
-    if is_false((array[0] == 0) & (array[-1] == 1) & jnp.all(jnp.diff(array) >= 0)):
-        raise ValueError(
-            f"`{name}(betas=...)` must increase from 0 to 1; got {len(array)} numbers from {array[0]} to {array[-1]}."
-        )
-    return array
-
-
-def check_sampler(sampler: Any, name: str) -> AbstractSampler | None:
-    if sampler is None or isinstance(sampler, AbstractSampler):
-        return sampler
-    raise TypeError(
-        f"`{name}(sampler=...)` must be a sampler such as `lnz.samplers.Gibbs()`, with its brackets; got {sampler!r}."
-    )
-
-
-def check_path(path: Any, name: str) -> Any:
-    if path is None or isinstance(path, AbstractPath) or callable(path):
-        return path
-    raise TypeError(
-        f"`{name}(path=...)` must be a path such as `rbm.path(base_rates)`, or a function from the density to one; got "
-        f"{type(path).__name__}."
-    )

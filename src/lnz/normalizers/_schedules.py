@@ -6,9 +6,10 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._algorithm import AbstractSampler
+from .._annealing import PathChoice, check_path, check_sampler, resolve_path
 from .._check import check_key, check_positive, model_dtype
 from .._density import AbstractDensity
-from ._ais import PathChoice, anneal, check_path, check_sampler, resolve_path
+from ._ais import anneal
 
 
 def salakhutdinov_murray_betas() -> Float[Array, " 14501"]:

@@ -1,4 +1,4 @@
-from ._contrastive import CD as CD, FPCD as FPCD, PCD as PCD
+from ._contrastive import CD as CD, FPCD as FPCD, PCD as PCD, SML as SML
 from ._likelihood import (
     ELBO as ELBO,
     IWAE as IWAE,

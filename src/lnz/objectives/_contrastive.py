@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._algorithm import AbstractObjective
-from .._check import check_has_data, model_dtype
+from .._algorithm import AbstractObjective, AbstractSampler
+from .._check import check_has_data, check_positive, model_dtype
 from .._density import AbstractBlockDensity, AbstractModel, gibbs_sweep
-from .._model import trainable
+from .._model import AbstractEnergyModel, trainable
 from .._register import register
 
 Precondition = Callable[[Any, Any, Array, Array], Any] | None
@@ -156,6 +156,64 @@ class FPCD(AbstractObjective):
         return _linear(params, gradient), ((chains, fast), parts)
 
 
+@register
+class SML(AbstractObjective):
+    """Stochastic maximum likelihood with chains of any sampler, such as `lnz.samplers.ParallelTempering`.
+
+    `loss = mean log p~(chains) - mean log p~(batch)`, of which only the gradient means something: that of the negative
+    log-likelihood, with the model's average replaced by one over `num_chains` chains that go on from update to update.
+    Where Gibbs sampling mixes well, `PCD` is the same thing with fewer products.
+
+    **Arguments:**
+
+    - `sampler`: what moves the chains; it is told of the new parameters before every step.
+    - `num_chains`: independent chains; for tempered ones, independent sets of chains at all temperatures.
+    - `num_steps`: steps of the sampler an update.
+    - `precondition`: changes the gradient, such as `lnz.energy.centred_gradient`.
+
+    Source: Younes (1989); with tempered chains, Desjardins, Courville, Bengio, Vincent and Delalleau (2010), section 3.
+    """
+
+    sampler: AbstractSampler
+    num_chains: int = eqx.field(static=True, default=100)
+    num_steps: int = eqx.field(static=True, default=1)
+    precondition: Precondition = None
+
+    def __check_init__(self):
+        if not isinstance(self.sampler, AbstractSampler):
+            raise TypeError(
+                "`SML(sampler=...)` must be a sampler such as `lnz.samplers.ParallelTempering(10)`, with its brackets; "
+                f"got {self.sampler!r}."
+            )
+        check_positive(self.num_chains, "SML(num_chains=...)")
+        check_positive(self.num_steps, "SML(num_steps=...)")
+
+    def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> Any:
+        """Chains at examples of `data`."""
+        if not isinstance(model, AbstractEnergyModel):
+            raise TypeError(f"`SML` needs an energy model, such as `lnz.energy.RBM`; got {type(model).__name__}.")
+        data = check_has_data(data, "SML")
+        key_rows, key_init = jr.split(key)
+        rows = jr.randint(key_rows, (self.num_chains,), 0, len(data))
+        positions = model.space.cast(data[rows], model_dtype(model))
+        keys = jr.split(key_init, self.num_chains)
+        return jax.vmap(lambda key, x: self.sampler.init(key, model, x))(keys, positions)
+
+    def loss(
+        self, key: PRNGKeyArray, model: Any, state: Any, batch: Array
+    ) -> tuple[Float[Array, ""], tuple[Any, dict[str, Float[Array, ""]]]]:
+        chain = _constant(model)
+
+        def advance(key, state):
+            def step(state, key):
+                return self.sampler.step(key, chain, state)[0], None
+
+            return jax.lax.scan(step, self.sampler.refresh(chain, state), jr.split(key, self.num_steps))[0]
+
+        state = jax.lax.stop_gradient(jax.vmap(advance)(jr.split(key, self.num_chains), state))
+        return _contrast(model, batch, state.position, state, self.precondition)
+
+
 def _start_chains(key: PRNGKeyArray, model: Any, data: Array | None, num_chains: int, name: str) -> tuple[Array, ...]:
     block_model = _check_model(model, name)
     data = check_has_data(data, name)
@@ -180,7 +238,7 @@ def _linear(params: Any, direction: Any) -> Float[Array, ""]:
     return functools.reduce(jnp.add, jax.tree.leaves(terms))
 
 
-def _constant(model: AbstractBlockDensity) -> AbstractBlockDensity:
+def _constant(model: Any) -> Any:
     arrays, rest = eqx.partition(model, eqx.is_array)
     return eqx.combine(jax.lax.stop_gradient(arrays), rest)
 

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -28,13 +29,37 @@ def default_sampler(density: AbstractDensity) -> AbstractSampler:
 def run_chains(
     key: PRNGKeyArray, density: AbstractDensity, sampler: AbstractSampler, positions: Array, num_steps: int
 ) -> tuple[Array, dict[str, Any]]:
-    """Advance independent chains from `positions [num, ...]`; returns the last positions and mean diagnostics."""
+    """Advance independent chains from `positions [num, ...]`; returns the last positions and mean diagnostics.
+
+    Diagnostics are averaged over chains and steps; one that is an array for each chain stays an array.
+    """
+    states, info = _scan(key, density, sampler, positions, num_steps, lambda states: ())
+    return states.position, jax.tree.map(lambda a: a.mean(axis=(0, 1)), info[1])
+
+
+def trace_chains(
+    key: PRNGKeyArray,
+    density: AbstractDensity,
+    sampler: AbstractSampler,
+    positions: Array,
+    num_steps: int,
+    record: Callable[[Array], Any],
+) -> tuple[Any, dict[str, Any]]:
+    """`record(position)` of every chain after every step, `[num_steps, num, ...]`, and all diagnostics.
+
+    Record what is to be watched, such as `density.log_density`, rather than every position: see
+    `autocorrelation_time`.
+    """
+    return _scan(key, density, sampler, positions, num_steps, lambda states: jax.vmap(record)(states.position))[1]
+
+
+def _scan(key, density, sampler, positions, num_steps, record):
     num = positions.shape[0]
     key_init, key_steps = jr.split(key)
     states = jax.vmap(lambda k, x: sampler.init(k, density, x))(jr.split(key_init, num), positions)
 
     def step(states, key):
-        return jax.vmap(lambda k, s: sampler.step(k, density, s))(jr.split(key, num), states)
+        states, info = jax.vmap(lambda k, s: sampler.step(k, density, s))(jr.split(key, num), states)
+        return states, (record(states), info)
 
-    states, info = jax.lax.scan(step, states, jr.split(key_steps, num_steps))
-    return states.position, jax.tree.map(lambda a: a.mean(), info)
+    return jax.lax.scan(step, states, jr.split(key_steps, num_steps))

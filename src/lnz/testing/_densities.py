@@ -91,6 +91,7 @@ def check_follows(x: Array, density: AbstractDensity, false_alarm: float = 1e-6)
     McDiarmid's inequality, exceeds it by t with probability at most `exp(-2 num t^2)`.
     """
     num = len(x)
+    require(num >= 100, f"there are enough draws to say anything; got {num}.")
     points = enumerate_states(density.space)
     log_p = jax.vmap(density.log_density)(points)
     p = np.asarray(jnp.exp(log_p - logsumexp(log_p)), np.float64)

@@ -1,0 +1,137 @@
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .._algorithm import AbstractSampler
+from .._annealing import PathChoice, as_betas, check_betas, check_path, check_sampler, resolve_path
+from .._check import is_false
+from .._density import AbstractDensity, AbstractPath
+from .._register import register
+from ._run import default_sampler
+
+
+class TemperedState(eqx.Module):
+    """Chains at all temperatures, the start (beta = 0) first.
+
+    `came_from` says of the walker that now stands at a temperature which end of the path it saw last: 1 the start, -1
+    the target after the start, 0 neither yet; `num_round_trips` counts walkers that were back at the start.
+    """
+
+    chains: Any
+    num_steps: Int[Array, ""]
+    came_from: Int[Array, " temperatures"]
+    num_round_trips: Int[Array, ""]
+    position: Array  # that of the last chain; no property, which would take the last of a batch of states
+
+
+@register
+class ParallelTempering(AbstractSampler):
+    """Chains at all temperatures of a path at once, which exchange places: for targets whose modes lie far apart.
+
+    Each step draws the chain at `beta = 0` anew, exactly, moves every other one by `sampler` at its own temperature,
+    and then exchanges neighbours at `beta_i` and `beta_{i+1}` with probability
+
+        min(1, exp(r(x_i) - r(x_{i+1}))),  r(x) = log p~_{beta_{i+1}}(x) - log p~_{beta_i}(x),
+
+    all pairs with even i in one step and all with odd i in the next. It leaves the product of all tempered densities
+    invariant; `position` is the chain at the target. Fresh draws reach it once walkers have gone all the way: let it
+    run for several round trips, which `info["round_trips"]` counts, before you trust it.
+
+    `info["swap_acceptance"]` is the probability of exchange of each neighbouring pair. Space the temperatures so that
+    all are alike, for instance by `lnz.normalizers.adapted_betas`.
+
+    **Arguments:**
+
+    - `betas`: a number of intervals, spaced evenly, or an increasing array from 0 to 1.
+    - `sampler`: what moves a chain at one temperature; by default `Gibbs()` where blocks can be drawn, else `HMC()`.
+    - `path`: a path to the density, or a function from the density to one; by default the density's own.
+
+    **Raises:** `ValueError` for temperatures that do not increase from 0 to 1; `TypeError` for another sampler or path.
+
+    Source: Swendsen and Wang (1986), equation 4; even and odd exchanges in turn, Okabe, Kawata, Okamoto and Mikami
+    (2001); round trips, Katzgraber, Trebst, Huse and Troyer (2006), section 2.
+    """
+
+    betas: Float[Array, " temperatures"] | int
+    sampler: AbstractSampler | None
+    path: PathChoice
+
+    def __init__(self, betas: int | Array = 10, sampler: AbstractSampler | None = None, path: PathChoice = None):
+        self.betas = check_betas(betas, "ParallelTempering")
+        self.sampler = check_sampler(sampler, "ParallelTempering")
+        self.path = check_path(path, "ParallelTempering")
+
+    def __check_init__(self):  # of what a file says, too
+        betas = check_betas(self.betas, "ParallelTempering")
+        if not isinstance(betas, int) and is_false(jnp.all(jnp.diff(betas) > 0)):
+            raise ValueError("`ParallelTempering(betas=...)` must not have the same temperature twice.")
+        if isinstance(self.sampler, ParallelTempering):
+            raise TypeError("`ParallelTempering(sampler=...)` moves one chain: give it a sampler such as `Gibbs()`.")
+
+    def init(self, key: PRNGKeyArray, density: AbstractDensity, position: Array) -> TemperedState:
+        """The target's chain at `position`, and all others at draws of the path's start."""
+        path, betas, sampler = self._resolve(density)
+        num = len(betas)
+        key_start, key_init = jr.split(key)
+        others = path.start.sample(key_start, (num - 1,))
+        positions = jnp.concatenate([others, position[None].astype(others.dtype)])
+        chains = jax.vmap(lambda k, beta, x: sampler.init(k, path.at(beta), x))(
+            jr.split(key_init, num), betas, positions
+        )
+        came_from = jnp.zeros(num, jnp.int32).at[0].set(1)
+        zero = jnp.zeros((), jnp.int32)
+        return TemperedState(chains, zero, came_from, zero, positions[-1])
+
+    def refresh(self, density: AbstractDensity, state: TemperedState) -> TemperedState:
+        return state  # `step` refreshes every chain, which an exchange has made stale anyway
+
+    def step(
+        self, key: PRNGKeyArray, density: AbstractDensity, state: TemperedState
+    ) -> tuple[TemperedState, dict[str, Array]]:
+        path, betas, sampler = self._resolve(density)
+        key_start, key_init, key_move, key_swap = jr.split(key, 4)
+        fresh = sampler.init(key_init, path.at(betas[0]), path.start.sample(key_start))
+
+        def move(key, beta, chain):
+            density = path.at(beta)
+            return sampler.step(key, density, sampler.refresh(density, chain))[0]
+
+        rest = jax.tree.map(lambda a: a[1:], state.chains)
+        moved = jax.vmap(move)(jr.split(key_move, len(betas) - 1), betas[1:], rest)
+        chains = jax.tree.map(lambda one, others: jnp.concatenate([one[None], others]), fresh, moved)
+        source, acceptance = _exchange(key_swap, path, betas, chains.position, state.num_steps % 2)
+        chains, came_from = jax.tree.map(lambda a: a[source], (chains, state.came_from))
+        has_returned = came_from[0] == -1
+        # Only a walker that has been at the start can be on its way back.
+        came_from = came_from.at[0].set(1).at[-1].set(jnp.where(came_from[-1] == 1, -1, came_from[-1]))
+        trips = has_returned.astype(jnp.int32)
+        num_round_trips = state.num_round_trips + trips
+        state = TemperedState(chains, state.num_steps + 1, came_from, num_round_trips, chains.position[-1])
+        return state, {"swap_acceptance": acceptance, "round_trips": trips}
+
+    def _resolve(self, density: AbstractDensity) -> tuple[AbstractPath, Float[Array, " temperatures"], AbstractSampler]:
+        path = resolve_path(self.path, density)
+        sampler = default_sampler(path.at(1.0)) if self.sampler is None else self.sampler
+        return path, as_betas(self.betas, density), sampler
+
+
+def _exchange(
+    key: PRNGKeyArray, path: AbstractPath, betas: Float[Array, " temperatures"], x: Array, parity: Int[Array, ""]
+) -> tuple[Int[Array, " temperatures"], Float[Array, " temperatures-1"]]:
+    """Where the walker of each temperature comes from, and the probability of exchange of each neighbouring pair."""
+    ratio = jax.vmap(path.log_ratio)
+    low = ratio(betas[:-1], betas[1:], x[:-1])
+    high = ratio(betas[:-1], betas[1:], x[1:])
+    log_accept = low - high
+    log_accept = jnp.where(jnp.isnan(log_accept), -jnp.inf, log_accept)
+    acceptance = jnp.exp(jnp.minimum(log_accept, 0))
+    pairs = jnp.arange(len(betas) - 1, dtype=jnp.int32)
+    uniform = jr.uniform(key, acceptance.shape, acceptance.dtype)
+    swapped = ((pairs % 2 == parity) & (uniform < acceptance)).astype(jnp.int32)
+    zero = jnp.zeros(1, jnp.int32)
+    here = jnp.arange(len(betas), dtype=jnp.int32)
+    return here + jnp.concatenate([swapped, zero]) - jnp.concatenate([zero, swapped]), acceptance
