@@ -35,6 +35,7 @@ from ._estimate import (
     warn_if_unreliable,
 )
 from ._fit import Fit
+from ._missing import known_entries
 from ._model import (
     AbstractBayesianModel,
     AbstractClampable,
@@ -158,7 +159,12 @@ def evaluate(
     if observed is None:
         array = model.space.check_data(data, "data")
     else:
-        array, observed = _known_entries(model, data, observed)
+        if not isinstance(model, AbstractClampable):
+            raise TypeError(
+                "`observed` needs a model whose variables can be held fixed, such as an RBM; got "
+                f"{type(model).__name__}."
+            )
+        array, observed = known_entries(model.space, data, observed)
     dtype = model_dtype(model)
     example = model.space.cast(array[0], dtype)
     if observed is None:
@@ -184,22 +190,6 @@ def evaluate(
     mean_known = float(np.mean(observed)) * model.space.num_dimensions
     protocol = f"{result.stats['protocol']}; on average {mean_known:.1f} known entries of an example, others summed out"
     return dataclasses.replace(result, stats={**result.stats, "num_dimensions": mean_known, "protocol": protocol})
-
-
-def _known_entries(model: AbstractModel, data: Any, observed: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Examples with zeros where nothing is known, and where something is."""
-    if not isinstance(model, AbstractClampable):
-        raise TypeError(
-            f"`observed` needs a model whose variables can be held fixed, such as an RBM; got {type(model).__name__}."
-        )
-    data, observed = np.asarray(data), np.asarray(observed)
-    if observed.dtype != bool or observed.shape != data.shape:
-        raise ValueError(
-            f"`observed` must be true and false in the shape of the data, {data.shape}; got {observed.dtype} of shape "
-            f"{observed.shape}. Try `~np.isnan(data)`."
-        )
-    array = np.asarray(model.space.check_data(np.where(observed, data, np.zeros((), data.dtype)), "data"))
-    return array, observed
 
 
 def _default_methods(model, example, hidden, partition):

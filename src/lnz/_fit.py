@@ -50,6 +50,7 @@ def fit(
     *,
     steps: int,
     batch_size: int | None = None,
+    observed: Any = None,
     valid: Any = None,
     evaluator: Callable[[PRNGKeyArray, Any, Any], LogLikelihood] | None = None,
     valid_every: int | None = None,
@@ -79,6 +80,8 @@ def fit(
       objectives that need no data.
     - `steps`: number of updates.
     - `batch_size`: examples an update; all of them if `None`.
+    - `observed`: which entries of `data` are known, `[n, ...]` of true and false, such as `~np.isnan(data)`; the others
+      are summed out. The objective must be made for it: `lnz.objectives.Imputed(lnz.objectives.PCD(1))`.
     - `valid`: held-out examples, scored by `evaluator(key, model, valid)` (by default `lnz.evaluate`) every
       `valid_every` steps (by default ten times) and at the end.
     - `keep`: `"last"`, or `"best"` for the model with the highest validation score.
@@ -104,7 +107,12 @@ def fit(
     check_positive(steps, "steps")
     _check_arguments(model, method, keep, plateau, valid, average, checkpoints, resume)
     dtype = model_dtype(model)
-    source = None if data is None else as_source(data, model.space, dtype)
+    if observed is not None and not getattr(method, "takes_missing", False):
+        raise TypeError(
+            "`fit(observed=...)` needs an objective for examples with missing entries: wrap it, as in "
+            "`lnz.Gradient(lnz.objectives.Imputed(lnz.objectives.PCD(1)), optimizer)`."
+        )
+    source = None if data is None else as_source(data, model.space, dtype, observed)
     if source is not None:
         _check_batch_size(source, batch_size)
     if valid is not None:
@@ -163,11 +171,12 @@ def expected_memory(
     data: Any,
     *,
     batch_size: int | None = None,
+    observed: Any = None,
     average: float | None = None,
     keep: str = "last",
 ) -> dict[str, int]:
     """Bytes that `fit` will need, by what for: the compiler's own account of the step, which is not run."""
-    source = None if data is None else as_source(data, model.space, model_dtype(model))
+    source = None if data is None else as_source(data, model.space, model_dtype(model), observed)
     with Feed(source, _key_order(key), batch_size) as feed:
         loop, first = _prepare(key, model, method, feed, batch_size, average, keep)
         rows = feed.rows(0)

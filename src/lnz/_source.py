@@ -11,6 +11,7 @@ from jaxtyping import Array, PRNGKeyArray, Shaped
 
 from ._check import check_positive
 from ._mapped import forget_pages
+from ._missing import known_entries, mark_missing
 from ._space import AbstractSpace
 
 
@@ -125,11 +126,18 @@ class Stream(AbstractSource):
         return f"{_fingerprint(some)} of {self.num_rows} rows in blocks of {self.block_rows}"
 
 
-def as_source(data: Any, space: AbstractSpace, dtype: Any) -> AbstractSource:
+def as_source(data: Any, space: AbstractSpace, dtype: Any, observed: Any = None) -> AbstractSource:
     """`data` as a source of examples of `space`: arrays on disk (`np.memmap`) are streamed, others kept on the device.
+
+    Entries that are not `observed` are marked as missing.
 
     **Raises:** `TypeError` or `ValueError` if they are no examples of `space`.
     """
+    if observed is not None:
+        if isinstance(data, AbstractSource | np.memmap):
+            raise ValueError("`fit(observed=...)` needs data in memory: missing entries cannot be streamed from disk.")
+        array = mark_missing(space, *known_entries(space, data, observed))
+        return Resident(array.astype(dtype) if array.dtype.kind == "f" else array)
     if isinstance(data, np.memmap):
         data = Stream(data)
     if isinstance(data, AbstractSource):

@@ -13,6 +13,7 @@ from .._density import (
     AbstractDistribution,
     AbstractExponentialFamily,
 )
+from .._missing import is_missing
 from .._model import AbstractClampable, AbstractConditionable, AbstractDataDependent, AbstractEnergyModel, Frozen
 from .._module import replace
 from .._register import register
@@ -197,25 +198,35 @@ class RBM(
         return replace(self, visible=clamp_units(self.visible, values, mask, self.space))
 
     def initialise(self, key: PRNGKeyArray, data: Array) -> "RBM":
-        """Store the base rates of `data`, smoothed by two pseudo-observations of a uniform distribution."""
+        """Store the base rates of `data`, smoothed by two pseudo-observations of a uniform distribution.
+
+        Missing entries do not count."""
         if self.base_rates is not None:
             return self
-        total = _total_statistics(self.visible, jnp.asarray(data), self.W.dtype)
+        total, num = _total_statistics(self.visible, jnp.asarray(data), self.W.dtype)
         uniform = self.visible.distribution(jnp.zeros_like(self.b)).mean()
-        return replace(self, base_rates=Frozen((total + 2 * uniform) / (len(data) + 2)))
+        return replace(self, base_rates=Frozen((total + 2 * uniform) / (num + 2)))
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def _total_statistics(units: AbstractUnits, data: Array, dtype: Any) -> Float[Array, " size"]:
-    """Sum over `data [n, ...]`, of which only some rows at a time are made floats."""
+def _total_statistics(
+    units: AbstractUnits, data: Array, dtype: Any
+) -> tuple[Float[Array, " size"], Float[Array, " size"]]:
+    """Sum over the known entries of `data [n, ...]`, and their number; only some rows at a time are made floats."""
+
+    def one(v):
+        missing = is_missing(units.space, v)
+        known = jnp.repeat((~missing).astype(dtype).reshape(-1), units.size // max(1, v.size))
+        return known * units.statistics(jnp.where(missing, jnp.zeros_like(v), v), dtype), known
 
     def total(rows):
-        return jnp.sum(jax.vmap(lambda v: units.statistics(v, dtype))(rows), axis=0)
+        return jax.tree.map(lambda values: jnp.sum(values, axis=0), jax.vmap(one)(rows))
 
     num_chunks = len(data) // _CHUNK_ROWS
 
     def add(i, so_far):
-        return so_far + total(jax.lax.dynamic_slice_in_dim(data, i * _CHUNK_ROWS, _CHUNK_ROWS))
+        rows = jax.lax.dynamic_slice_in_dim(data, i * _CHUNK_ROWS, _CHUNK_ROWS)
+        return jax.tree.map(jnp.add, so_far, total(rows))
 
     rest = total(data[num_chunks * _CHUNK_ROWS :])
     return rest if num_chunks == 0 else jax.lax.fori_loop(0, num_chunks, add, rest)

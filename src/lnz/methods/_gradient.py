@@ -44,6 +44,11 @@ class Gradient(AbstractMethod):
                 f"`Gradient(optimizer=...)` must come from Optax, such as `optax.adam(1e-3)`; got {self.optimizer!r}."
             )
 
+    @property
+    def takes_missing(self) -> bool:
+        """Whether examples may have missing entries."""
+        return getattr(self.objective, "takes_missing", False)
+
     def init(self, key: PRNGKeyArray, model: Any, data: Array | None) -> tuple[Any, Any]:
         key_model, key_objective = jr.split(key)
         model = _initialise(key_model, model, data)
