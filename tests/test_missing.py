@@ -1,5 +1,7 @@
 """Training on examples of which some entries are missing, against the exact likelihood of the known ones."""
 
+import sys
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -83,17 +85,16 @@ def test_learning_from_what_is_known_beats_filling_in_zeros():
     zeros = np.where(observed, splits.train, 0).astype(np.uint8)
 
     def train(objective, data, **options):
-        method = lnz.Gradient(objective, optax.sgd(optax.linear_schedule(0.2, 0.0, 3000)))
+        method = lnz.Gradient(objective, optax.sgd(optax.linear_schedule(0.2, 0.0, 10_000)))
         rbm = RBM(16, 12, key=jr.key(1))
-        model = lnz.fit(jr.key(0), rbm, method, data, steps=3000, batch_size=50, **options).model
+        model = lnz.fit(jr.key(0), rbm, method, data, steps=10_000, batch_size=50, **options).model
         return lnz.evaluate(jr.key(2), model, splits.test)
 
-    complete = train(PCD(1), splits.train)
-    known = train(Imputed(PCD(1)), splits.train, observed=observed)
+    known = train(Imputed(PCD(1), num_sweeps=3), splits.train, observed=observed)
     filled = train(PCD(1), zeros)
-    assert known.value > filled.value + 1  # ten standard errors
-    assert complete.value > known.value - 0.2
-    assert known.value > complete.value - 2.5
+    # The data's own entropy is at least log 30 = 3.4 nats; independent pixels have 16 log 2 = 11.1.
+    assert known.value > -6
+    assert known.value > filled.value + 2  # twenty standard errors
 
 
 def test_what_stands_in_a_hole_does_not_matter():
@@ -136,3 +137,96 @@ def test_wrong_arguments_are_named(tmp_path):
     missing = np.where(np.eye(4, dtype=bool), np.nan, 0.0)
     with pytest.raises(ValueError, match="missing"):  # unless it was said that some are
         lnz.fit(jr.key(0), table.rbm(), imputed, missing, steps=1)
+
+
+@pytest.fixture
+def table_with_holes(tmp_path):
+    """Bits of 64 columns, a tenth of the cells empty, in three formats."""
+    x = np.asarray(lnz.data.load("binary_digits").train[:400])
+    known = holes(x, 0.1)
+    cells = np.where(known, x.astype(str), "")
+    path = tmp_path / "holes.csv"
+    path.write_text("\n".join([",".join(f"p{i}" for i in range(64)), *(",".join(row) for row in cells)]) + "\n")
+    return path, x, known
+
+
+def test_empty_cells_are_missing_only_when_asked_for(table_with_holes, tmp_path):
+    path, x, known = table_with_holes
+    with pytest.raises(ValueError, match=r'missing value .* \("p\d+"\)'):
+        lnz.data.load(path)
+    splits = lnz.data.load(path, missing="mask", seed=3)
+    assert splits.space == lnz.Binary(64)
+    assert splits.observed is not None
+    assert f"{1 - known.mean():.2%} of entries missing" in splits.protocol
+    order = lnz.data._splits.shuffled(400, 40, 80, 3)
+    parts = zip((splits.train, splits.valid, splits.test), splits.observed, order, strict=True)
+    for rows, observed, index in parts:
+        np.testing.assert_array_equal(observed, known[index])
+        np.testing.assert_array_equal(rows, np.where(known, x, 0)[index])
+    # Other formats say the same.
+    floats = np.where(known, x, np.nan).astype(np.float32)
+    np.save(tmp_path / "holes.npy", floats)
+    np.savez(tmp_path / "holes.npz", floats)
+    pyarrow = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    columns = {f"p{i}": pyarrow.array(np.where(known[:, i], x[:, i], 0), mask=~known[:, i]) for i in range(64)}
+    pq.write_table(pyarrow.table(columns), tmp_path / "holes.parquet")
+    for name in ("holes.npy", "holes.npz", "holes.parquet"):
+        other = lnz.data.load(tmp_path / name, missing="mask", seed=3)
+        np.testing.assert_array_equal(other.train, splits.train)
+        np.testing.assert_array_equal(other.observed[0], splits.observed[0])
+
+
+def test_a_table_without_holes_has_no_mask(tmp_path):
+    np.save(tmp_path / "x.npy", np.random.RandomState(0).normal(size=(40, 3)))
+    splits = lnz.data.load(tmp_path / "x.npy", missing="mask")
+    assert splits.observed is None
+    assert "missing" not in splits.protocol
+
+
+def test_infinite_values_and_empty_columns_are_still_refused(tmp_path):
+    x = np.random.RandomState(0).normal(size=(40, 3))
+    x[2, 1] = np.inf
+    np.save(tmp_path / "inf.npy", x)
+    with pytest.raises(ValueError, match="infinite value"):
+        lnz.data.load(tmp_path / "inf.npy", missing="mask")
+    x[:, 1] = np.nan
+    np.save(tmp_path / "column.npy", x)
+    with pytest.raises(ValueError, match="no known value at all in column 1"):
+        lnz.data.load(tmp_path / "column.npy", missing="mask")
+    with pytest.raises(ValueError, match="resident_limit"):
+        lnz.data.load(tmp_path / "inf.npy", missing="mask", resident_limit=10)
+
+
+def test_a_recipe_trains_and_scores_with_holes(table_with_holes, tmp_path, monkeypatch, capsys):
+    from lnz.cli import main
+
+    path, x, known = table_with_holes
+    monkeypatch.chdir(tmp_path)
+
+    def lnz_command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lnz", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return stop.value.code, capsys.readouterr()
+
+    small = ["--set", "model.num_hidden=6", "--set", "train.steps=50", "--set", "evaluate.num_betas=50"]
+    small += ["--set", "train.valid_every=50", "--set", "evaluate.num_chains=10", "--set", "data.missing=mask"]
+    code, said = lnz_command("train", "rbm_digits_exact", "--data", str(path), "--out", "run", *small)
+    assert not code, said.err
+    code, said = lnz_command("score", "run", "--data", str(path), "--out", "scores.csv")
+    assert not code, said.err
+    scores = np.loadtxt("scores.csv", delimiter=",", skiprows=1)
+    # Against the exact likelihood of the known entries of a few rows.
+    model = lnz.load("run/model.lnz")
+    log_z = float(Quadrature()(jr.key(0), model).value)
+    for row in (0, 7):
+        clamped = model.clamp(jnp.asarray(x[row], jnp.float32), jnp.asarray(known[row]))
+        exact = float(Quadrature()(jr.key(0), clamped).value) - log_z
+        assert scores[row, 1] == pytest.approx(exact, abs=2e-3)  # float32 sums of numbers near 40
+    code, said = lnz_command(
+        "train", "mixture_digits", "--data", str(path), "--out", "other", "--set", "data.missing=mask"
+    )
+    assert code == 2
+    assert "missing entries" in said.err

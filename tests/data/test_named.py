@@ -160,7 +160,7 @@ def test_every_name_is_described():
     ("options", "words"),
     [
         ({"binarize": "treshold"}, r"`load\(binarize=...\)` must be one of 'none', 'sample', 'threshold'; got 'tresh"),
-        ({"missing": "drop"}, r"`load\(missing=...\)` must be one of 'error'; got 'drop'"),
+        ({"missing": "drop"}, r"`load\(missing=...\)` must be one of 'error', 'mask'; got 'drop'"),
         ({"threshold": 0.0}, r"`load\(threshold=...\)` must be more than 0 and at most 1; got 0.0"),
         ({"threshold": float("nan")}, r"`load\(threshold=...\)` must be more than 0"),
         ({"valid_fraction": 0.0}, r"`load\(valid_fraction=...\)` must be more than 0 and less than 1; got 0.0"),

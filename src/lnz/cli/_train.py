@@ -216,7 +216,7 @@ def _train_and_judge(
                 log.close()
         trained = time.perf_counter()
         display.say(f"evaluating on {len(splits.test)} test examples")
-        rows = recipe.judge(fit.model, splits.test, settings)
+        rows = recipe.judge(fit.model, splits.test, settings, splits.observed and splits.observed[2])
         bracket = recipe.bracket_log_z(fit.model, settings)
         evaluated = time.perf_counter()
     return Run(
@@ -264,7 +264,8 @@ def _print_plan(recipe: Recipe, settings: dict[str, Any]) -> None:
     recipe.check(settings, splits)
     options = fit_options(settings)
     wanted = {name: options[name] for name in ("batch_size", "average", "keep")}
-    memory = expected_memory(key, model, method, splits.train, **wanted)
+    known = splits.observed and splits.observed[0]
+    memory = expected_memory(key, model, method, splits.train, observed=known, **wanted)
     print_ = console().print
     print_(f"{recipe.name}: {recipe.title}", soft_wrap=True)
     print_(to_json(settings, indent=2), soft_wrap=True)

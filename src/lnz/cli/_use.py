@@ -31,11 +31,12 @@ def evaluate(folder: Path, data: str | None, changes: list[str], out: Path | Non
     run = Run.read(folder)
     recipe, settings = _settings(run, changes)
     if data is not None:
-        results = recipe.judge(run.model, _examples_for(run, data, settings), settings)
+        rows, observed = _examples_for(run, data, settings)
+        results = recipe.judge(run.model, rows, settings, observed)
     else:
         splits = recipe.load(settings)
         check_same_data(folder, splits)
-        results = recipe.judge(run.model, splits.test, settings)
+        results = recipe.judge(run.model, splits.test, settings, splits.observed and splits.observed[2])
         bracket = recipe.bracket_log_z(run.model, settings)
         run = dataclasses.replace(run, settings=settings, rows=results, bracket=bracket)
         run.write(folder)
@@ -57,8 +58,8 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
         check_ending(out, TABLES)
     run = Run.read(folder)
     recipe, settings = _settings(run, changes)
-    rows = _examples_for(run, data, settings)
-    result = recipe.score(run.model, rows, settings)
+    rows, observed = _examples_for(run, data, settings)
+    result = recipe.score(run.model, rows, settings, observed)
     order = np.argsort(result.per_example, kind="stable") if anomalous_first else np.arange(len(rows))
     columns = {"row": order, "log_prob": result.per_example[order]}
     if out is None:
@@ -101,20 +102,21 @@ def _settings(run: Run, changes: list[str]) -> tuple[Recipe, dict[str, Any]]:
     return recipe, recipe.resolve({**dict(flatten(run.settings)), **wanted})
 
 
-def _examples_for(run: Run, data: str, settings: dict[str, Any]) -> np.ndarray:
-    """All rows of a file, or the test split of a named set, made as the run's training data were."""
+def _examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:
+    """All rows of a file, or the test split of a named set, made as the run's training data were; what is known."""
     chosen = settings["data"]
     if data in lnz.data.names():
-        return find_recipe(run.recipe).load({**settings, "data": {**chosen, "source": data}}).test
+        return find_recipe(run.recipe).load({**settings, "data": {**chosen, "source": data}}).test, None
     rows = lnz.data.read_rows(
         data,
         columns=run.examples.columns,
         binarize=chosen["binarize"],
         threshold=chosen["threshold"],
         seed=chosen["seed"],
+        missing=chosen["missing"],
         header=chosen["header"],
     )
-    return np.asarray(run.model.space.check_data(rows.array, str(data)))
+    return np.asarray(run.model.space.check_data(rows.array, str(data))), rows.observed
 
 
 def _npy(run: Run, draws: np.ndarray) -> bytes:

@@ -1,6 +1,7 @@
 """Text tables: `.csv`, `.csv.gz`, `.tsv`, parsed by Arrow in blocks; Python's slower parser explains what is wrong."""
 
 import csv
+import functools
 import gzip
 import io
 import itertools
@@ -21,7 +22,9 @@ _LINE_BYTES = 2**21  # Arrow needs lines that are shorter than its blocks
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|inf(inity)?)", re.IGNORECASE)
 
 
-def open_csv(path: Path, columns: tuple[str, ...] | None = None, header: str = "auto") -> Table:
+def open_csv(
+    path: Path, columns: tuple[str, ...] | None = None, header: str = "auto", allows_missing: bool = False
+) -> Table:
     """A text table whose first row is a header (`"yes"`), is none (`"no"`), or is looked at (`"auto"`)."""
     with reading(path, "a text table"), _open(path) as stream:
         first, num_lines = _first_row(stream, path)
@@ -31,7 +34,8 @@ def open_csv(path: Path, columns: tuple[str, ...] | None = None, header: str = "
     found = tuple(map(str, range(len(first)))) if names is None else names
     chosen = choose_columns(path, found, columns)
     skip = num_lines - (names is None)
-    table = Table(path, lambda: _blocks(table, found, skip), np.dtype(np.float64), chosen, notes=notes)
+    read = functools.partial(_blocks, found=found, skip=skip)
+    table = Table(path, lambda: read(table), np.dtype(np.float64), chosen, notes=notes, allows_missing=allows_missing)
     return table
 
 

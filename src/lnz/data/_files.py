@@ -20,14 +20,7 @@ from ._prepare import as_bits, split, typed_rows
 from ._splits import Rows, Splits
 from ._table import Table
 
-_TABLES: dict[str, Callable[[Path, tuple[str, ...] | None], Table]] = {
-    ".npy": lambda path, columns: _open_npy_table(path),
-    ".csv": open_csv,
-    ".csv.gz": open_csv,
-    ".tsv": open_csv,
-    ".tsv.gz": open_csv,
-    ".parquet": open_parquet,
-}
+_TABLES = (".npy", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 _READERS: dict[str, Callable[[Path], Contents]] = {
     ".npz": read_npz,
     ".idx": read_idx,
@@ -61,12 +54,26 @@ def read_file(path: Path, options: Options, columns: tuple[str, ...] | None = No
         return _READERS[ending](path)
     if ending not in _TABLES:
         raise Refusal(f"`{path}` has an unknown ending: expected are {', '.join(ENDINGS)}, or a folder of images.")
-    table = open_csv(path, columns, options.header) if "sv" in ending else _TABLES[ending](path, columns)
+    table = _open_table(path, ending, columns, options)
     x = table.resident(options.resident_limit)
     if x is not None:
         return Contents(path, {"train": x}, columns=table.columns, notes=table.notes)
+    if options.missing == "mask":
+        raise Refusal(
+            f'`{path}` is larger than `resident_limit`, and `missing="mask"` needs data in memory: raise the limit, or '
+            "remove or fill in the missing values."
+        )
     x, notes = map_table(table, options)
     return Contents(path, {"train": x}, columns=table.columns, notes=table.notes + notes, is_mapped=True)
+
+
+def _open_table(path: Path, ending: str, columns: tuple[str, ...] | None, options: Options) -> Table:
+    allows_missing = options.missing == "mask"
+    if ending == ".npy":
+        return _open_npy_table(path)
+    if ending == ".parquet":
+        return open_parquet(path, columns, allows_missing)
+    return open_csv(path, columns, options.header, allows_missing)
 
 
 def _open_npy_table(path: Path) -> Table:
@@ -82,12 +89,17 @@ def _open_npy_table(path: Path) -> Table:
 def rows_of(path: Path, columns: tuple[str, ...] | None, options: Options) -> Rows:
     """All rows of a file, in the order train, valid, test where it has parts."""
     contents = read_file(path, options, columns)
-    typed = as_bits(typed_rows(contents), contents, options)
-    arrays = list(typed.rows.values())
-    array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    typed = as_bits(typed_rows(contents, options), contents, options)
+    array = _joined(typed.rows)
     if columns is not None and contents.columns is None and array.shape[1] != len(columns):
         raise Refusal(f"`{path}` has {array.shape[1]} columns without names, but {len(columns)} were asked for.")
-    return Rows(array, contents.columns or columns, typed.image_shape)
+    observed = None if typed.observed is None else _joined(typed.observed)
+    return Rows(array, contents.columns or columns, typed.image_shape, observed)
+
+
+def _joined(parts: dict[str, np.ndarray]) -> np.ndarray:
+    arrays = list(parts.values())
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def digest_of(path: Path) -> str:

@@ -70,7 +70,9 @@ def load(
       255 for bytes and 1 for floats; or `"sample"`, a one with probability value / full scale, drawn once with `seed`.
     - `valid_fraction`, `test_fraction`: of the training rows, for parts that a file does not have.
     - `seed`: of the split of a file, and of `binarize="sample"`. Splits of named sets never change.
-    - `missing`: `"error"`, the only choice today.
+    - `missing`: `"error"`, or `"mask"`: empty cells of a table and nan in any file are missing entries, marked in
+      `Splits.observed` and stored as zeros, for `lnz.fit(observed=...)` and `lnz.evaluate(observed=...)`. The file must
+      fit into memory.
     - `resident_limit`: a `.npy`, CSV or Parquet file of more bytes, decoded, is not read into memory: `train` is then a
       memory map, made once in the cache folder (`LNZ_CACHE`, or the usual one) unless the file can be mapped
       itself. Its rows are not shuffled: valid and test are its last rows, at most 10000 each.
@@ -113,13 +115,14 @@ def read_rows(
     binarize: str = "none",
     threshold: float = 0.5,
     seed: int = 0,
+    missing: str = "error",
     header: str = "auto",
 ) -> Rows:
     """All examples of a file of your own, `[n, d]`, in its order and without a split: what a model is to score.
 
     - `columns`: names of the columns of a table to take, in this order; others may hold anything. A file without
       names, such as an `.npy`, must have as many columns. All for `None`.
-    - `binarize`, `threshold`, `seed`, `header`: as in `load`.
+    - `binarize`, `threshold`, `seed`, `missing`, `header`: as in `load`.
 
     Parts of an `.npz` follow each other: train, valid, test. More than 1 GiB of a table is a memory map, as in `load`.
 
@@ -128,7 +131,7 @@ def read_rows(
     if isinstance(path, str) and path in _SETS and not os.path.exists(path):
         raise ValueError(f"`read_rows` reads files: for {path!r} take a part of `lnz.data.load({path!r})`.")
     wanted = None if columns is None else tuple(columns)
-    return rows_of(_existing(path), wanted, Options(binarize, threshold, seed=seed, header=header))
+    return rows_of(_existing(path), wanted, Options(binarize, threshold, seed=seed, missing=missing, header=header))
 
 
 def _named_set(name: str, options: Options) -> Splits:

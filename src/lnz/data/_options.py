@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 BINARIZE = ("none", "sample", "threshold")
-MISSING = ("error",)
+MISSING = ("error", "mask")
 HEADER = ("auto", "yes", "no")
 
 

@@ -13,7 +13,7 @@ _BLOCK_BYTES = 2**23
 _BUFFER_BYTES = 2**16  # for each column
 
 
-def open_parquet(path: Path, columns: tuple[str, ...] | None = None) -> Table:
+def open_parquet(path: Path, columns: tuple[str, ...] | None = None, allows_missing: bool = False) -> Table:
     """A table of numbers: `uint8` where all columns are, otherwise `float32` or `float64`."""
     with reading(path, "a Parquet table"), _open(path) as file:
         schema, num_rows = file.schema_arrow, file.metadata.num_rows
@@ -22,8 +22,10 @@ def open_parquet(path: Path, columns: tuple[str, ...] | None = None) -> Table:
             raise Refusal(f"`{path}` is empty: it has {num_rows} rows and {len(chosen)} columns.")
         dtypes = {_dtype(file, schema, name, number, chosen, path) for number, name in enumerate(chosen)}
     dtype = dtypes.pop() if len(dtypes) == 1 else np.dtype(np.float64)
+    if allows_missing:
+        dtype = np.result_type(dtype, np.float32)  # which has a nan
     num_bytes = num_rows * len(chosen) * dtype.itemsize
-    table = Table(path, lambda: _blocks(table, dtype), dtype, chosen, num_bytes)
+    table = Table(path, lambda: _blocks(table, dtype), dtype, chosen, num_bytes, allows_missing=allows_missing)
     return table
 
 

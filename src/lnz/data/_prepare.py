@@ -23,19 +23,23 @@ class Typed:
     rows: dict[str, np.ndarray]
     image_shape: tuple[int, int] | None
     notes: tuple[str, ...]
+    observed: dict[str, np.ndarray] | None = None
 
 
-def typed_rows(contents: Contents) -> Typed:
-    """Check, flatten and store the arrays of a file."""
+def typed_rows(contents: Contents, options: Options) -> Typed:
+    """Check, flatten and store the arrays of a file, with zeros for missing entries."""
     path, columns = f"`{contents.path}`", contents.columns
     first = contents.arrays["train"]
     rows: dict[str, np.ndarray] = {}
+    observed: dict[str, np.ndarray] = {}
     for part, x in contents.arrays.items():
         where = contents.where(part)
         check_kind(x.shape, x.dtype, where)
         if x.shape[1:] != first.shape[1:]:
             raise Refusal(f"{where} has examples of shape {x.shape[1:]}, but those of `train` have {first.shape[1:]}.")
         rows[part] = x.reshape(len(x), -1)
+        if options.missing == "mask":
+            rows[part], observed[part] = _without_missing(rows[part])
         if not contents.is_mapped:
             check_finite(rows[part], where, columns)
     arrays = list(rows.values())
@@ -44,12 +48,35 @@ def typed_rows(contents: Contents) -> Typed:
     if not contents.is_mapped:
         dtype = stored_dtype(space, np.result_type(*arrays))
         rows = {part: store(x, dtype, contents.where(part), columns) for part, x in rows.items()}
-    return Typed(space, rows, image_shape, contents.notes + notes)
+    typed = Typed(space, rows, image_shape, contents.notes + notes)
+    if all(known.all() for known in observed.values()):
+        return typed
+    known = np.mean(np.concatenate([known.reshape(-1) for known in observed.values()]))
+    note = f"{1 - known:.2%} of entries missing"
+    _check_some_known(observed["train"], contents)
+    return dataclasses.replace(typed, observed=observed, notes=(*typed.notes, note))
+
+
+def _without_missing(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows with zeros where they are nan, and where they are not."""
+    if x.dtype.kind != "f":
+        return x, np.ones(x.shape, bool)
+    known = ~np.isnan(x)
+    return (x if known.all() else np.where(known, x, np.zeros((), x.dtype))), known
+
+
+def _check_some_known(observed: np.ndarray, contents: Contents) -> None:
+    unknown = np.flatnonzero(~observed.any(axis=0))
+    if len(unknown):
+        name = f' ("{contents.columns[unknown[0]]}")' if contents.columns else ""
+        raise Refusal(
+            f"{contents.where('train')} has no known value at all in column {unknown[0]}{name}: remove the column."
+        )
 
 
 def split(contents: Contents, options: Options) -> Splits:
     """Rows of a file in three parts, as bits if that was asked for, with words on all that was done."""
-    typed = typed_rows(contents)
+    typed = typed_rows(contents, options)
     typed = as_bits(typed, contents, options)
     name, num, shape = contents.path.name, sum(map(len, typed.rows.values())), typed.image_shape
     parts, labels, how = (_contiguous if contents.is_mapped else _completed)(typed.rows, contents, options)
@@ -61,6 +88,9 @@ def split(contents: Contents, options: Options) -> Splits:
     protocol = ", ".join([f"{name}: {num} {what}", f"{how}: {sizes}", *typed.notes])
     triple = (labels["train"], labels["valid"], labels["test"]) if labels else None
     splits = Splits(name, typed.space, train, valid, test, shape, protocol, triple)
+    if typed.observed is not None:
+        known, _, _ = _completed(typed.observed, contents, options)
+        splits = dataclasses.replace(splits, observed=(known["train"], known["valid"], known["test"]))
     return dataclasses.replace(splits, label_names=contents.label_names, columns=contents.columns)
 
 
@@ -74,7 +104,7 @@ def as_bits(typed: Typed, contents: Contents, options: Options) -> Typed:
         for part, x in typed.rows.items()
     }
     notes = (*typed.notes, in_words(scale, options))
-    return Typed(Binary(typed.space.shape), rows, typed.image_shape, notes)
+    return Typed(Binary(typed.space.shape), rows, typed.image_shape, notes, typed.observed)
 
 
 _Parts = tuple[dict[str, np.ndarray], dict[str, np.ndarray], str]

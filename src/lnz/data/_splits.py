@@ -17,6 +17,9 @@ class Splits:
     the names of the columns of a table; `protocol` says how the numbers were made, and `source_digest`
     (the first 16 hexadecimal digits of the SHA-256 of the file) of what.
 
+    `observed` says, in the shapes of the three parts, which entries are known, if some are missing (`missing="mask"`):
+    the others are stored as zeros.
+
     `train` of a file too large for memory is an `np.memmap` of rows in the order of the file.
     """
 
@@ -31,18 +34,21 @@ class Splits:
     label_names: tuple[str, ...] | None = None
     columns: tuple[str, ...] | None = None
     source_digest: str | None = None
+    observed: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
     """All examples of a file, in its order: `array` is `[n, d]`, stored as `Splits` stores them.
 
-    `columns` has the names of the columns of a table, `image_shape` the shape of pictures.
+    `columns` has the names of the columns of a table, `image_shape` the shape of pictures; `observed` says
+    which entries are known, if some are missing.
     """
 
     array: Shaped[np.ndarray, "n d"]
     columns: tuple[str, ...] | None
     image_shape: tuple[int, ...] | None
+    observed: np.ndarray | None = None
 
 
 def shuffled(num: int, num_valid: int, num_test: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

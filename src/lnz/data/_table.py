@@ -25,6 +25,7 @@ class Table:
     num_bytes: int | None = None
     whole: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    allows_missing: bool = False
 
     def resident(self, limit: int) -> np.ndarray | None:
         """All of the rows as one array in memory, or `None` as soon as they are more than `limit` bytes."""
@@ -42,15 +43,15 @@ class Table:
 
 
 def batch_to_array(batch: Any, dtype: np.dtype, first_row: int, table: Table) -> np.ndarray:
-    """Columns of Arrow as one array `[k, d]`, without missing values."""
+    """Columns of Arrow as one array `[k, d]`; a missing value is nan, if there may be any."""
     import pyarrow as pa
 
     x = np.empty((batch.num_rows, batch.num_columns), dtype)
     for column, values in enumerate(batch.columns):
-        if values.null_count:
+        if values.null_count and not table.allows_missing:
             row = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
             missing_value("empty or NaN", f"`{table.path}`", place(first_row + row, column, table.columns))
-        x[:, column] = values.cast(pa.from_numpy_dtype(dtype), safe=False).to_numpy(zero_copy_only=False)
+        x[:, column] = values.cast(pa.from_numpy_dtype(dtype), safe=False).to_numpy(zero_copy_only=False)  # null: nan
     return x
 
 

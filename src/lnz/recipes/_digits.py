@@ -23,10 +23,13 @@ def _build_mixture(key, splits, settings):
 
 def _build_rbm(key, splits, settings):
     chosen, steps = settings["model"], settings["train"]["steps"]
-    means, _ = column_moments(splits.train)
-    base_rates = jnp.asarray((len(splits.train) * means + 1) / (len(splits.train) + 2), "float32")
+    means, _ = column_moments(splits.train)  # with zeros for what is missing, so that the sums are right
+    num = len(splits.train) if splits.observed is None else splits.observed[0].sum(axis=0)
+    base_rates = jnp.asarray((len(splits.train) * means + 1) / (num + 2), "float32")
     rbm = RBM(splits.space.num_dimensions, chosen["num_hidden"], key=key, base_rates=base_rates)
     objective = objectives.PCD(chosen["sweeps"], chosen["num_chains"])
+    if splits.observed is not None:
+        objective = objectives.Imputed(objective)
     optimizer = optax.chain(
         # Decay the weights only: biases carry the base rates.
         optax.add_decayed_weights(chosen["weight_decay"], mask=_is_matrix),
@@ -81,6 +84,7 @@ rbm_digits_exact = Recipe(
     title="RBM with 16 hidden units: log Z by enumeration, and by AIS to compare",
     data="binary_digits",
     build=_build_rbm,
+    takes_missing=True,
     model={"num_hidden": 16, "sweeps": 1, "num_chains": 100, "learning_rate": 0.1, "weight_decay": 0.0},
     train={"steps": 40000, "batch_size": 100, "keep": "best"},
     evaluate={"num_chains": 100, "num_betas": 4000},
@@ -94,6 +98,7 @@ rbm_digits = Recipe(
     title="RBM with 128 hidden units: log Z by AIS",
     data="binary_digits",
     build=_build_rbm,
+    takes_missing=True,
     model={"num_hidden": 128, "sweeps": 2, "num_chains": 300, "learning_rate": 0.1, "weight_decay": 3e-4},
     train={"steps": 25000, "batch_size": 100, "keep": "best"},
     evaluate={"num_chains": 100, "num_betas": 2000, "num_warm_up": 5000},
@@ -116,6 +121,7 @@ rbm_mnist = Recipe(
     title="RBM with 500 hidden units on binarized MNIST by PCD-1, minutes on two cores",
     data="binary_mnist",
     build=_build_rbm,
+    takes_missing=True,
     model={"num_hidden": 500, "sweeps": 1, "num_chains": 100, "learning_rate": 0.05, "weight_decay": 0.0},
     train={"steps": 150_000, "batch_size": 100, "valid_every": 15_000},
     evaluate={"num_chains": 100, "num_betas": 30_000, "num_warm_up": 30_000},
@@ -129,6 +135,7 @@ rbm_mnist_pcd25 = Recipe(
     title="RBM with 500 hidden units on binarized MNIST by PCD-25, the long way: for a GPU",
     data="binary_mnist",
     build=_build_rbm,
+    takes_missing=True,
     model={"num_hidden": 500, "sweeps": 25, "num_chains": 500, "learning_rate": 0.05, "weight_decay": 0.0},
     train={"steps": 500_000, "batch_size": 100, "valid_every": 25_000},
     evaluate={"num_chains": 500, "num_betas": 20_000, "num_warm_up": 20_000},

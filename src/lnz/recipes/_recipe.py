@@ -21,6 +21,7 @@ from .._settings import Settings, flatten
 from .._space import AbstractSpace, Binary, Euclidean
 from .._training import Plateau
 from ..data import Splits, load, require_binary
+from ..normalizers import AIS
 
 # How data are read, for every recipe: arguments of `lnz.data.load`.
 _DATA: Settings = {
@@ -29,6 +30,7 @@ _DATA: Settings = {
     "valid_fraction": 0.1,
     "test_fraction": 0.2,
     "seed": 0,
+    "missing": "error",
     "header": "auto",
 }
 # How training is run, for every recipe: 0 means off.
@@ -44,6 +46,7 @@ class Recipe:
     - `model`, `train`, `evaluate`: every number that was chosen.
     - `build`: `(key, splits, settings) -> (model, method)`.
     - `space`: what examples must be, `Binary` or `Euclidean`.
+    - `takes_missing`: whether rows may have missing entries.
     - `partitions`: `settings -> {row suffix: normaliser or None}`: one row of the comparison for each way to
       compute the denominator; the suffix "" is the recipe's own row.
     - `validator`: `settings -> normaliser or None` for the denominator while training.
@@ -58,6 +61,7 @@ class Recipe:
     build: Callable[[PRNGKeyArray, Splits, Settings], tuple[AbstractModel, AbstractMethod]]
     evaluate: Settings = dataclasses.field(default_factory=dict)
     space: type[AbstractSpace] = Binary
+    takes_missing: bool = False
     partitions: Callable[[Settings], dict[str, AbstractNormalizer | None]] = lambda settings: {"": None}
     validator: Callable[[Settings], AbstractNormalizer | None] = lambda settings: None
     bracket: Callable[[Settings], tuple[AbstractNormalizer, AbstractNormalizer] | None] = lambda settings: None
@@ -96,6 +100,11 @@ class Recipe:
         **Raises:** `ValueError` or `OSError`, naming file, row and column, if they cannot be read or do not fit.
         """
         splits = load(**settings["data"])
+        if splits.observed is not None and not self.takes_missing:
+            raise ValueError(
+                f"{self.name} cannot learn from rows with missing entries: use a recipe of a Boltzmann machine, such "
+                "as rbm_digits, or remove or fill in the missing values."
+            )
         if self.space is Binary:
             return require_binary(splits)
         return dataclasses.replace(splits, space=Euclidean(splits.space.shape))
@@ -136,14 +145,19 @@ class Recipe:
         key, model, method = self.start(splits, settings)
         partition = self.validator(settings)
 
+        known_train, known_valid, _ = splits.observed or (None, None, None)
+        # What is missing is summed out example by example: a rough estimate of each will do while training.
+        hidden = None if known_valid is None else AIS(20, 100)
+
         def evaluator(key, model, valid):
-            return evaluate(key, model, valid, partition=partition)
+            return evaluate(key, model, valid, hidden=hidden, partition=partition, observed=known_valid)
 
         return fit(
             key,
             model,
             method,
             splits.train,
+            observed=known_train,
             valid=splits.valid,
             evaluator=evaluator,
             progress=progress,
@@ -153,18 +167,21 @@ class Recipe:
             **fit_options(settings),
         )
 
-    def judge(self, model: AbstractModel, rows: Any, settings: Settings) -> dict[str, LogLikelihood]:
-        """Likelihoods of `rows`: `{recipe name and suffix: LogLikelihood}`."""
+    def judge(
+        self, model: AbstractModel, rows: Any, settings: Settings, observed: Any = None
+    ) -> dict[str, LogLikelihood]:
+        """Likelihoods of `rows`, or of their `observed` entries: `{recipe name and suffix: LogLikelihood}`."""
         *_, key = _keys(settings)
         return {
-            f"{self.name}{suffix}": evaluate(key, model, rows, partition=partition)
+            f"{self.name}{suffix}": evaluate(key, model, rows, partition=partition, observed=observed)
             for suffix, partition in self.partitions(settings).items()
         }
 
-    def score(self, model: AbstractModel, rows: Any, settings: Settings) -> LogLikelihood:
-        """The likelihood of `rows` in the recipe's first way, which is its best."""
+    def score(self, model: AbstractModel, rows: Any, settings: Settings, observed: Any = None) -> LogLikelihood:
+        """The likelihood of `rows`, or of their `observed` entries, in the recipe's first way, which is its best."""
         *_, key = _keys(settings)
-        return evaluate(key, model, rows, partition=next(iter(self.partitions(settings).values())))
+        partition = next(iter(self.partitions(settings).values()))
+        return evaluate(key, model, rows, partition=partition, observed=observed)
 
     def bracket_log_z(self, model: AbstractModel, settings: Settings) -> Bracket | None:
         """log Z between a lower and an upper estimate, where the recipe has a way to both."""

@@ -17,7 +17,7 @@ def autocorrelation(values: Any) -> Float[np.ndarray, " steps"]:
 
     **Raises:** `ValueError` for values of another shape, fewer than 4 steps, not finite, or all equal.
 
-    Source: Vehtari, Gelman, Simpson, Carpenter and Buerkner (2021), equation 10.
+    Source: Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), equation 10.
     """
     x = np.asarray(values, np.float64)
     if x.ndim != 2 or len(x) < 4 or x.shape[1] < 1:
@@ -52,7 +52,7 @@ def autocorrelation_time(values: Any) -> float:
 
     **Raises:** as `autocorrelation`.
 
-    Source: Geyer (1992), section 3.3; Vehtari, Gelman, Simpson, Carpenter and Buerkner (2021), equation 11.
+    Source: Geyer (1992), section 3.3; Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), equation 11.
     """
     rho = autocorrelation(values)
     pairs = rho[: len(rho) // 2 * 2].reshape(-1, 2).sum(axis=1)
