@@ -29,8 +29,8 @@ def main():
 
     def train(flip, with_rates, rate, precondition, seed):
         rows, test = (1 - part if flip else part for part in (digits.train, digits.test))
-        rates = (rows.sum(axis=0) + 1) / (len(rows) + 2) if with_rates else None
-        rbm = RBM(64, 16, key=jr.key(seed), base_rates=None if rates is None else np.asarray(rates, np.float32))
+        rates = (rows.sum(axis=0) + 1) / (len(rows) + 2) if with_rates else np.full(64, 0.5)  # whose log-odds are zero
+        rbm = RBM(64, 16, key=jr.key(seed), base_rates=np.asarray(rates, np.float32))
         method = lnz.Gradient(PCD(1, 100, precondition), optax.sgd(optax.linear_schedule(rate, 0.0, arguments.steps)))
         fit = lnz.fit(jr.key(100 + seed), rbm, method, rows, steps=arguments.steps, batch_size=100)
         nats = lnz.evaluate(jr.key(0), fit.model, test, partition=Quadrature()).value

@@ -61,7 +61,7 @@ def test_fast_weights_follow_their_equation(float64):
 def test_fast_weights_train_to_the_maximum_of_the_likelihood():
     data = np.random.RandomState(1).rand(400, 4) < [0.2, 0.5, 0.8, 0.6]
     data[:, 3] = data[:, 0]
-    method = lnz.Gradient(FPCD(1, num_chains=200), optax.adam(optax.linear_schedule(0.05, 0.0, 1500)))
+    method = lnz.Gradient(FPCD(1, 200, 0.003), optax.adam(optax.linear_schedule(0.05, 0.0, 1500)))
     start = RBM(4, 4, key=jr.key(0))
     fit = lnz.fit(jr.key(1), start, method, data.astype(np.uint8), steps=1500)
     # The best there is: the entropy of the empirical distribution.
@@ -121,3 +121,17 @@ def test_free_energy_gap_is_the_difference_of_likelihoods(float64):
 def test_bad_arguments(untyped, call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+def test_training_starts_at_the_base_rates_unless_biases_were_set():
+    """Zero biases are no choice: with zeros and ones exchanged, persistent chains would learn nothing from there."""
+    data = np.array([[1, 0, 1], [1, 1, 0], [1, 1, 1]], np.uint8)
+    method = lnz.Gradient(lnz.objectives.PCD(1, num_chains=2), optax.sgd(0.0))
+    start = RBM(3, 2, key=jr.key(0))
+    rates = np.array([4, 3, 3]) / 5  # one of two pseudo-observations is a one
+    b = lnz.fit(jr.key(1), start, method, data, steps=1).model.b
+    np.testing.assert_allclose(b, np.log(rates / (1 - rates)), rtol=1e-5)
+    chosen = RBM.from_parameters(start.W, np.array([0.0, 0.5, 0.0]), start.c)
+    np.testing.assert_array_equal(lnz.fit(jr.key(1), chosen, method, data, steps=1).model.b, chosen.b)
+    even = RBM(3, 2, key=jr.key(0), base_rates=jnp.full(3, 0.5))
+    np.testing.assert_array_equal(lnz.fit(jr.key(1), even, method, data, steps=1).model.b, np.zeros(3))

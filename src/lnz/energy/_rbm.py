@@ -200,12 +200,17 @@ class RBM(
     def initialise(self, key: PRNGKeyArray, data: Array) -> "RBM":
         """Store the base rates of `data`, smoothed by two pseudo-observations of a uniform distribution.
 
-        Missing entries do not count."""
+        Missing entries do not count. Visible biases that are all zero start at the log-odds of the base rates, as with
+        `RBM(base_rates=...)`: from zero, PCD learned nothing at all where most units are on.
+        """
         if self.base_rates is not None:
             return self
         total, num = _total_statistics(self.visible, jnp.asarray(data), self.W.dtype)
         uniform = self.visible.distribution(jnp.zeros_like(self.b)).mean()
-        return replace(self, base_rates=Frozen((total + 2 * uniform) / (num + 2)))
+        rates = (total + 2 * uniform) / (num + 2)
+        # Without a branch, so that the memory of training can be estimated without any data.
+        b = jnp.where(jnp.all(self.b == 0), _natural_of_rates(self.visible, rates).astype(self.b.dtype), self.b)
+        return replace(self, b=b, base_rates=Frozen(rates))
 
 
 @functools.partial(jax.jit, static_argnums=2)
