@@ -101,6 +101,14 @@ def tempered_rbm():
     return rbm().path(jnp.array([0.2, 0.4, 0.6, 0.7])).at(0.37)
 
 
+def clamped_rbm():
+    return rbm(5, 3, seed=12).clamp(jnp.array([1.0, 0.0, 0.0, 0.0, 1.0]), jnp.array([True, False, True, False, False]))
+
+
+def clamped_dbm():
+    return dbm(3, 2, 2).clamp(jnp.array([0.0, 1.0, 0.0]), jnp.array([False, True, False]))
+
+
 def mixture_of_bernoullis():
     return lnz.Mixture(normal(70, 3), lnz.Bernoulli(normal(71, 3, 4)))
 
@@ -133,6 +141,9 @@ ENERGIES = {
     "rbm_tempered": tempered_rbm,
     "rbm_temperature": lambda: rbm().density(temperature=1.7),
     "rbm_conditioned": lambda: lnz.condition(rbm(), jnp.array([1.0, 0.0, 1.0, 1.0])),
+    "rbm_clamped": clamped_rbm,
+    "rbm_clamped_tempered": lambda: clamped_rbm().path().at(0.6),
+    "dbm_clamped": clamped_dbm,
     "potts_rbm": potts_rbm,
     "potts_hidden_rbm": potts_hidden_rbm,
     "dbm_joint": lambda: dbm(3, 2, 2).joint(),
@@ -162,6 +173,10 @@ BIJECTIONS = {
 SAMPLERS = {
     "gibbs": (lambda: lnz.samplers.Gibbs(), ENERGIES),
     "gibbs_3": (lambda: lnz.samplers.Gibbs(num_sweeps=3), {"rbm": rbm, "markov_field": markov_field}),
+    "parallel_tempering": (
+        lambda: lnz.samplers.ParallelTempering(3),
+        {name: ENERGIES[name] for name in ("rbm_strong", "rbm_clamped", "dbm_joint", "markov_field_16")},
+    ),
     "hmc": (
         lambda: lnz.samplers.HMC(step_size=0.4, num_steps=5),
         {
@@ -174,6 +189,8 @@ SAMPLERS = {
 # Densities for which a hundred draws are enough: where Pareto k is good.
 FINITE = {
     "rbm": rbm,
+    "rbm_clamped": clamped_rbm,
+    "rbm_tempered": tempered_rbm,
     "potts_rbm": potts_rbm,
     "dbm_joint": ENERGIES["dbm_joint"],
     "markov_field": markov_field,

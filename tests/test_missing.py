@@ -121,7 +121,7 @@ def test_wrong_arguments_are_named(tmp_path):
         fit(plain)
     with pytest.raises(TypeError, match=r"lnz\.objectives\.Imputed"):
         fit(lnz.EM(), model=lnz.Bernoulli(jnp.zeros(4)))
-    with pytest.raises(ValueError, match="true and false in the shape of the data"):
+    with pytest.raises(TypeError, match="`observed` must be true and false"):
         fit(imputed, observed=observed.astype(int))
     with pytest.raises(ValueError, match=r"value 2.0 at row 1, column \(?2"):
         fit(imputed, data=np.where(np.arange(16).reshape(4, 4) == 6, 2.0, data))

@@ -24,6 +24,7 @@ from ._algorithm import (
 from ._bijection import AbstractBijection as AbstractBijection, Transformed as Transformed
 from ._checkpoint import Checkpoints as Checkpoints, ResumeWarning as ResumeWarning
 from ._cite import cite as cite
+from ._compare import Comparison as Comparison, compare as compare
 from ._density import (
     AbstractBlockDensity as AbstractBlockDensity,
     AbstractCollapsibleDensity as AbstractCollapsibleDensity,
@@ -45,15 +46,7 @@ from ._estimate import (
     log_mean_exp as log_mean_exp,
     pareto_k as pareto_k,
 )
-from ._evaluate import (
-    Comparison as Comparison,
-    UnreliableSampleWarning as UnreliableSampleWarning,
-    bracket as bracket,
-    compare as compare,
-    evaluate as evaluate,
-    log_normalizer as log_normalizer,
-    sample as sample,
-)
+from ._evaluate import evaluate as evaluate
 from ._fit import Fit as Fit, fit as fit
 from ._model import (
     AbstractBayesianModel as AbstractBayesianModel,
@@ -69,7 +62,9 @@ from ._model import (
     trainable as trainable,
 )
 from ._model_file import load as load, save as save
+from ._normalize import bracket as bracket, log_normalizer as log_normalizer
 from ._register import register as register
+from ._sample import UnreliableSampleWarning as UnreliableSampleWarning, sample as sample
 from ._space import (
     AbstractSpace as AbstractSpace,
     Binary as Binary,

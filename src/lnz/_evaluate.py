@@ -1,10 +1,9 @@
-"""The verbs that answer: log normalisers, brackets, likelihoods, samples and comparisons."""
+"""The verb of likelihoods: what a model says of examples, in nats, with its errors and its bound."""
 
 import dataclasses
 import hashlib
 import math
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -12,27 +11,22 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
-from . import normalizers, samplers
-from ._algorithm import AbstractSampler
+from . import normalizers
 from ._check import check_key, check_positive, model_dtype
 from ._density import (
-    AbstractCollapsibleDensity,
-    AbstractDensity,
     AbstractDistribution,
     AbstractModel,
     AbstractNormalizer,
 )
 from ._estimate import (
-    Bracket,
     Estimate,
     LogLikelihood,
     UnreliableEstimateWarning,
     flip_bound,
     join_bounds,
     unreliable_reasons,
-    warn_if_unreliable,
 )
 from ._fit import Fit
 from ._missing import known_entries
@@ -43,81 +37,10 @@ from ._model import (
     AbstractLatentEnergyModel,
     AbstractLatentModel,
 )
+from ._normalize import FEW_STATES, check_normalizer, default_normalizer
 
-# Enumerated without being asked: about a second's work for a denominator, and little for each example.
-_FEW_STATES = 2**20
+# Enumerated without being asked, for each example.
 _VERY_FEW_STATES = 2**10
-
-_LOW_ACCEPTANCE = 0.1
-
-
-class UnreliableSampleWarning(UserWarning):
-    """The chains behind a sample hardly moved."""
-
-
-def log_normalizer(key: PRNGKeyArray, density: AbstractDensity, method: AbstractNormalizer | None = None) -> Estimate:
-    """`log int exp(density.log_density(x)) dx` in nats: log Z, log p(x) or the evidence, depending on the density.
-
-    **Arguments:**
-
-    - `density`: an energy model, or `lnz.condition(model, x)`.
-    - `method`: such as `lnz.normalizers.AIS(num_chains=100, betas=1000)`. By default exact
-      enumeration where the density (or its smaller layer) has at most 2**20 states, else `AIS()`.
-
-    **Returns:** an `Estimate` that says which way it errs; it warns if its error bar cannot be trusted.
-    """
-    key = check_key(key)
-    if not isinstance(density, AbstractDensity):
-        raise TypeError(
-            f"`log_normalizer(density=...)` needs a density; got {type(density).__name__}. For a model with latent "
-            "variables use `lnz.condition(model, x)`; to evaluate a model on data use `lnz.evaluate`."
-        )
-    if method is None and isinstance(density, AbstractDistribution):
-        return Estimate.exact(jnp.zeros((), model_dtype(density)))  # normalised by definition
-    if method is None:
-        method = _default_normalizer(density, _FEW_STATES, normalizers.AIS())
-    estimate = _normalize(_check_normalizer(method, "method"), key, density)
-    warn_if_unreliable(estimate, f"{type(method).__name__} of {type(density).__name__}")
-    return estimate
-
-
-@eqx.filter_jit
-def _normalize(method: AbstractNormalizer, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
-    return method(key, density)
-
-
-def _default_normalizer(density: AbstractDensity, few: int, otherwise: AbstractNormalizer) -> AbstractNormalizer:
-    small = density.collapsed() if isinstance(density, AbstractCollapsibleDensity) else density
-    num_points = small.space.num_points
-    return normalizers.Quadrature() if num_points is not None and num_points <= few else otherwise
-
-
-def _check_normalizer(method: Any, argument: str) -> AbstractNormalizer:
-    if not isinstance(method, AbstractNormalizer):
-        raise TypeError(
-            f"`{argument}` must be a normaliser such as `lnz.normalizers.AIS()`, with its brackets; got {method!r}."
-        )
-    return method
-
-
-def bracket(
-    key: PRNGKeyArray,
-    density: AbstractDensity,
-    lower: AbstractNormalizer | None = None,
-    upper: AbstractNormalizer | None = None,
-) -> Bracket:
-    """A two-sided interval for the log normaliser: forward AIS from below, reverse AIS from above.
-
-    The upper side needs exact draws of the density. Where it cannot be enumerated, pass
-    `upper=lnz.normalizers.ReverseAIS(positions=...)` with exact draws, or `ReverseAIS(num_warm_up=...)` for
-    long-run chains; the bracket then says that it assumes a stationary start.
-
-    **Returns:** a `Bracket`, `[lower - 2 s.e., upper + 2 s.e.]` in nats.
-    """
-    key_lower, key_upper = jr.split(check_key(key))
-    lower = normalizers.AIS() if lower is None else _check_normalizer(lower, "lower")
-    upper = normalizers.ReverseAIS() if upper is None else _check_normalizer(upper, "upper")
-    return Bracket(log_normalizer(key_lower, density, lower), log_normalizer(key_upper, density, upper))
 
 
 def evaluate(
@@ -172,8 +95,8 @@ def evaluate(
     else:
         clamped = model.clamp(example, jnp.asarray(observed[0]))  # pyright: ignore[reportAttributeAccessIssue]
         _, partition = _default_methods(model, example, normalizers.AIS(), partition)
-        few = _default_normalizer(clamped, _VERY_FEW_STATES, normalizers.AIS())
-        hidden = few if hidden is None else _check_normalizer(hidden, "hidden")
+        few = default_normalizer(clamped, _VERY_FEW_STATES, normalizers.AIS())
+        hidden = few if hidden is None else check_normalizer(hidden, "hidden")
     if batch_size is None:
         batch_size = 512 if hidden is None or isinstance(hidden, normalizers.Quadrature) else 16
     check_positive(batch_size, "batch_size")
@@ -194,16 +117,16 @@ def evaluate(
 
 def _default_methods(model, example, hidden, partition):
     if hidden is not None:
-        _check_normalizer(hidden, "hidden")
+        check_normalizer(hidden, "hidden")
     elif isinstance(model, AbstractLatentModel):
-        hidden = _default_normalizer(model.condition(example), _VERY_FEW_STATES, normalizers.Importance(1000))
+        hidden = default_normalizer(model.condition(example), _VERY_FEW_STATES, normalizers.Importance(1000))
     elif isinstance(model, AbstractLatentEnergyModel):
-        hidden = _default_normalizer(model.condition(example), _VERY_FEW_STATES, normalizers.AIS())
+        hidden = default_normalizer(model.condition(example), _VERY_FEW_STATES, normalizers.AIS())
     if partition is not None:
-        _check_normalizer(partition, "partition")
+        check_normalizer(partition, "partition")
     elif isinstance(model, AbstractEnergyModel | AbstractLatentEnergyModel):
         joint = model if isinstance(model, AbstractEnergyModel) else model.joint()
-        partition = _default_normalizer(joint, _FEW_STATES, normalizers.AIS())
+        partition = default_normalizer(joint, FEW_STATES, normalizers.AIS())
     has_exact_numerator = isinstance(model, AbstractDistribution | AbstractEnergyModel)
     has_exact_denominator = isinstance(model, AbstractDistribution | AbstractLatentModel)
     return None if has_exact_numerator else hidden, None if has_exact_denominator else partition
@@ -298,197 +221,3 @@ def _fingerprint(space, array) -> dict[str, str]:
     canonical = np.ascontiguousarray(np.asarray(array), dtype=np.float32)
     digest = hashlib.sha256(repr(canonical.shape).encode() + canonical.tobytes()).hexdigest()
     return {"data": digest[:16], "space": str(space), "base_measure": space.base_measure}
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """Rows of one table, best first; differences are paired, example by example."""
-
-    rows: tuple[dict[str, Any], ...]
-
-    def __str__(self) -> str:
-        width = max(len(row["name"]) for row in self.rows)
-        lines = [f"{'model':<{width}}  nats/example      bound  data s.e.  MC s.e.  bits/dim  to best (paired s.e.)"]
-        for row in self.rows:
-            difference = (
-                "best" if row["difference"] is None else f"{row['difference']:.3f} ({row['difference_error']:.3f})"
-            )
-            lines.append(
-                f"{row['name']:<{width}}  {row['value']:>12.3f}  {row['bound']:>9}  {row['data_error']:>9.3f}  "
-                f"{row['monte_carlo_error']:>7.3f}  {row['bits_per_dimension']:>8.4f}  {difference}"
-            )
-        return "\n".join(lines)
-
-
-def compare(results: Mapping[str, LogLikelihood]) -> Comparison:
-    """Several models' likelihoods of the same examples, best first, with paired differences to the best.
-
-    The error of a difference is that of the mean of per-example differences, which is often far smaller than
-    either row's own data error and holds the noise of estimated numerators already, joined in quadrature with
-    the errors of both log partition functions (none for rows that share one estimate).
-
-    **Raises:** `ValueError` if the rows are not log-probabilities of the same examples under the same base measure.
-    """
-    if not isinstance(results, Mapping) or not all(isinstance(r, LogLikelihood) for r in results.values()):
-        raise TypeError("`compare(results)` needs names and results of `evaluate`: `{'a': lnz.evaluate(...), ...}`.")
-    if not results:
-        raise ValueError("`compare(results)` needs at least one row.")
-    first_name, first = next(iter(results.items()))
-    for name, result in results.items():
-        for what, value in first.stats["fingerprint"].items():
-            other = result.stats["fingerprint"][what]
-            if other != value:
-                raise ValueError(
-                    f"`compare`: {first_name!r} and {name!r} are not likelihoods of the same thing: their {what} "
-                    f"differ ({value} and {other}). Evaluate both on the same examples in the same space."
-                )
-    ranked = sorted(results.items(), key=lambda item: -item[1].value)
-    best_name, best = ranked[0]
-    rows = []
-    for name, result in ranked:
-        paired = result.per_example - best.per_example
-        spread = np.std(paired, ddof=1) / math.sqrt(len(paired)) if len(paired) > 1 else math.nan
-        error = math.hypot(spread, _partition_error(result, best))
-        rows.append(
-            {
-                "name": name,
-                "value": result.value,
-                "bound": result.bound,
-                "data_error": result.data_error,
-                "monte_carlo_error": result.monte_carlo_error,
-                "bits_per_dimension": result.bits_per_dimension,
-                "difference": None if name == best_name else float(np.mean(paired)),
-                "difference_error": None if name == best_name else error,
-                "warnings": result.warnings,
-                "protocol": result.stats["protocol"],
-            }
-        )
-    return Comparison(tuple(rows))
-
-
-def _partition_error(first: LogLikelihood, second: LogLikelihood) -> float:
-    """The error of the difference of two log partition functions."""
-    shared = first.stats.get("log_partition")
-    if shared is not None and shared == second.stats.get("log_partition"):
-        return 0.0  # the same estimate: it cancels
-    return math.hypot(first.stats.get("partition_error", 0.0), second.stats.get("partition_error", 0.0))
-
-
-def sample(
-    key: PRNGKeyArray,
-    model: Any,
-    num: int,
-    *,
-    num_steps: int = 1000,
-    sampler: AbstractSampler | None = None,
-    start: Any = None,
-    clamp: tuple[Any, Any] | None = None,
-) -> Array:
-    """`num` draws from `model`, `[num, *model.space.shape]`.
-
-    Distributions and latent-variable models are sampled exactly, ancestrally. For other densities each draw is the end
-    of a chain of its own: `num_steps` steps of `sampler` from `start`, or from the start of the density's
-    path. Such draws are only as good as the chain's mixing.
-
-    **Arguments:**
-
-    - `num_steps`: sampler steps a chain; not used by exact samplers.
-    - `sampler`: by default `Gibbs()` where blocks can be drawn, else `HMC()`.
-    - `start`: positions to start from `[num, ...]`.
-    - `clamp`: `(values, mask)`: entries where `mask` is true are held at `values`, each of the shape of one example or
-      `[num, ...]`, and the others drawn given them. For Boltzmann machines.
-    """
-    key = check_key(key)
-    num = check_positive(num, "num")
-    check_positive(num_steps, "num_steps")
-    if clamp is not None:
-        return _sample_clamped(key, model, num, num_steps, sampler, start, clamp)
-    if isinstance(model, AbstractDistribution):
-        return _sample_exactly(key, model, num)
-    if isinstance(model, AbstractLatentModel):
-        return _sample_ancestrally(key, model, num)
-    if isinstance(model, AbstractLatentEnergyModel):
-        states = sample(key, model.joint(), num, num_steps=num_steps, sampler=sampler, start=start)
-        return jax.vmap(model.observed)(states)
-    if isinstance(model, AbstractBayesianModel):
-        raise TypeError(
-            f"`sample`: {type(model).__name__} defines no distribution of data before it has seen any. Sample its "
-            "posterior, `lnz.condition(model, data)`."
-        )
-    if not isinstance(model, AbstractDensity):
-        raise TypeError(f"`sample(model=...)` needs a model or a density; got {type(model).__name__}.")
-    if sampler is None:
-        sampler = samplers.default_sampler(model)
-    elif not isinstance(sampler, AbstractSampler):
-        raise TypeError(
-            f"`sampler` must be a sampler such as `lnz.samplers.Gibbs()`, with its brackets; got {sampler!r}."
-        )
-    key_start, key_run = jr.split(key)
-    if start is None:
-        start = model.path().start.sample(key_start, (num,))
-    else:
-        start = model.space.cast(model.space.check_data(start, "start"), model_dtype(model))
-        if len(start) != num:
-            raise ValueError(f"`start` must have one row for each of the {num} draws; got {len(start)}.")
-    positions, info = _run(key_run, model, sampler, start, num_steps)
-    if "acceptance" in info and float(info["acceptance"]) < _LOW_ACCEPTANCE:
-        warnings.warn(
-            f"sample: {type(sampler).__name__} accepted only {float(info['acceptance']):.1%} of its proposals, so the "
-            "draws are still near where the chains started. Use a smaller `step_size`.",
-            UnreliableSampleWarning,
-            stacklevel=2,
-        )
-    return positions
-
-
-def _sample_clamped(key, model, num, num_steps, sampler, start, clamp) -> Array:
-    if not isinstance(model, AbstractClampable):
-        raise TypeError(
-            f"`clamp` needs a model whose variables can be held fixed, such as an RBM; got {type(model).__name__}."
-        )
-    if start is not None:
-        raise ValueError("`sample(clamp=..., start=...)`: clamped chains start from the path; leave out `start`.")
-    if not (isinstance(clamp, tuple) and len(clamp) == 2):
-        raise ValueError(f"`clamp` must be `(values, mask)`; got {clamp!r}.")
-    shape = model.space.shape
-    parts = []
-    for name, part in zip(("values", "mask"), clamp, strict=True):
-        array = np.asarray(part)
-        if array.shape not in (shape, (num, *shape)):
-            raise ValueError(f"`clamp`: {name} must have shape {shape} or {(num, *shape)}; got {array.shape}.")
-        parts.append(np.broadcast_to(array, (num, *shape)))
-    values, mask = parts
-    if mask.dtype != bool:
-        raise TypeError(f"`clamp`: mask must be true and false; got {mask.dtype}. Try `mask.astype(bool)`.")
-    known = model.space.check_data(np.where(mask, values, np.zeros((), values.dtype)), "clamp")
-    return _run_clamped(key, model, sampler, model.space.cast(known, model_dtype(model)), jnp.asarray(mask), num_steps)
-
-
-@eqx.filter_jit
-def _run_clamped(key, model, sampler, values, mask, num_steps):
-    def one(key, values, mask):
-        density = model.clamp(values, mask)
-        key_start, key_run = jr.split(key)
-        start = density.path().start.sample(key_start, (1,))
-        chosen = samplers.default_sampler(density) if sampler is None else sampler
-        positions, _ = samplers.run_chains(key_run, density, chosen, start, num_steps)
-        return model.observed(positions[0]) if isinstance(model, AbstractLatentEnergyModel) else positions[0]
-
-    return jax.vmap(one)(jr.split(key, len(values)), values, mask)
-
-
-@eqx.filter_jit
-def _run(key, density, sampler, start, num_steps):
-    return samplers.run_chains(key, density, sampler, start, num_steps)
-
-
-@eqx.filter_jit
-def _sample_exactly(key, model, num):
-    return model.sample(key, (num,))
-
-
-@eqx.filter_jit
-def _sample_ancestrally(key, model, num):
-    key_z, key_x = jr.split(key)
-    z = model.prior.sample(key_z, (num,))
-    return jax.vmap(lambda key, z: model.likelihood(z).sample(key))(jr.split(key_x, num), z)

@@ -10,18 +10,20 @@ from ._space import AbstractSpace
 
 
 def known_entries(
-    space: AbstractSpace, data: Any, observed: Any, argument: str = "data"
+    space: AbstractSpace, data: Any, observed: Any, argument: str = "data", mask: str = "observed"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Examples with zeros where nothing is known, and where something is, both `[n, *space.shape]`.
 
-    **Raises:** `ValueError` if `observed` is not true and false in the shape of the data, or a known value is outside
-    `space`.
+    **Raises:** `TypeError` if `observed` is not true and false, `ValueError` if it has not the shape of the data or a
+    known value is outside `space`.
     """
     data, observed = np.asarray(data), np.asarray(observed)
-    if observed.dtype != bool or observed.shape != data.shape:
+    if observed.dtype != bool:
+        raise TypeError(f"`{mask}` must be true and false; got {observed.dtype}. Try `{mask}.astype(bool)`.")
+    if observed.shape != data.shape:
         raise ValueError(
-            f"`observed` must be true and false in the shape of the {argument}, {data.shape}; got {observed.dtype} of "
-            f"shape {observed.shape}. Try `~np.isnan({argument})`."
+            f"`{mask}` must have the shape of the {argument}, {data.shape}; got {observed.shape}. Try "
+            f"`~np.isnan({argument})`."
         )
     array = np.asarray(space.check_data(np.where(observed, data, np.zeros((), data.dtype)), argument))
     return array, observed

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from ._compare import compare
 from ._estimate import Bound, LogLikelihood
-from ._evaluate import compare
 from ._run import Run
 
 _BOUNDS_IN_WORDS: dict[Bound, str] = {

@@ -15,9 +15,9 @@ from jaxtyping import Array, PRNGKeyArray
 from .._algorithm import AbstractSampler
 from .._check import model_dtype
 from .._density import AbstractDensity, AbstractDistribution
-from .._evaluate import UnreliableSampleWarning, sample
 from .._model import AbstractEnergyModel, AbstractLatentEnergyModel, AbstractLatentModel
 from .._run import Examples, Run
+from .._sample import UnreliableSampleWarning, sample
 from ..samplers import default_sampler
 from ._figures import marginals, scatter
 from ._html import captioned, drawing, image, number

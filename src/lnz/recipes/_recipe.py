@@ -14,9 +14,10 @@ from .._check import unknown_name
 from .._checkpoint import Checkpoints
 from .._density import AbstractDensity, AbstractModel, AbstractNormalizer
 from .._estimate import Bracket, LogLikelihood
-from .._evaluate import bracket, evaluate
+from .._evaluate import evaluate
 from .._fit import Fit, fit
 from .._mapped import forget_pages
+from .._normalize import bracket
 from .._settings import Settings, flatten
 from .._space import AbstractSpace, Binary, Euclidean
 from .._training import Plateau

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from .._density import AbstractBlockDensity
 from ._densities import enumerate_states
-from ._require import eps, require_close
+from ._require import eps, require, require_close
 
 
 def check_conditionals(density: AbstractBlockDensity) -> None:
@@ -19,16 +19,22 @@ def check_conditionals(density: AbstractBlockDensity) -> None:
 
     Where no block is auxiliary the joint is the density itself. An auxiliary first block is summed out of the density,
     so the joint is the density times that block's conditional, and the conditionals of all others are held to it.
-    A conditional must not depend on the present value of its own block.
+    A conditional must not depend on the present value of its own block. Given what cannot be, as of units held at other
+    values, nothing is asked of it.
     """
     tables, joint = _enumerate_blocks(density)
-    tolerance = max(1e-10, 200 * eps()) * (1 + float(np.max(np.abs(joint))))
+    tolerance = max(1e-10, 200 * eps()) * (1 + float(np.max(np.abs(joint), where=np.isfinite(joint), initial=0)))
     for block in range(density.num_blocks):
-        enumerated = joint - logsumexp(joint, axis=block, keepdims=True)
+        total = logsumexp(joint, axis=block, keepdims=True)
+        enumerated = joint - total
+        is_possible = np.broadcast_to(np.isfinite(total), joint.shape)
         law = f"conditional of block {block} equals the enumerated one"
         for present in (None, 0, -1):  # its own value: the one that is scored, and two others
             given = _log_conditional(density, tables, block, present)
-            require_close(given, enumerated, tolerance, law if present is None else f"{law}, whatever its own value")
+            law_of_value = law if present is None else f"{law}, whatever its own value"
+            never = np.isneginf(enumerated)
+            require(np.all((np.isneginf(given) == never)[is_possible]), f"{law_of_value}: other values are impossible.")
+            require_close(given[is_possible & ~never], enumerated[is_possible & ~never], tolerance, law_of_value)
     states, kernel = gibbs_transition_matrix(density)
     log_p = jax.vmap(density.log_density)(states)
     p = np.asarray(jnp.exp(log_p - logsumexp(log_p)), np.float64)

@@ -1,0 +1,86 @@
+"""Likelihoods of the same examples, side by side."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ._estimate import (
+    LogLikelihood,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Rows of one table, best first; differences are paired, example by example."""
+
+    rows: tuple[dict[str, Any], ...]
+
+    def __str__(self) -> str:
+        width = max(len(row["name"]) for row in self.rows)
+        lines = [f"{'model':<{width}}  nats/example      bound  data s.e.  MC s.e.  bits/dim  to best (paired s.e.)"]
+        for row in self.rows:
+            difference = (
+                "best" if row["difference"] is None else f"{row['difference']:.3f} ({row['difference_error']:.3f})"
+            )
+            lines.append(
+                f"{row['name']:<{width}}  {row['value']:>12.3f}  {row['bound']:>9}  {row['data_error']:>9.3f}  "
+                f"{row['monte_carlo_error']:>7.3f}  {row['bits_per_dimension']:>8.4f}  {difference}"
+            )
+        return "\n".join(lines)
+
+
+def compare(results: Mapping[str, LogLikelihood]) -> Comparison:
+    """Several models' likelihoods of the same examples, best first, with paired differences to the best.
+
+    The error of a difference is that of the mean of per-example differences, which is often far smaller than
+    either row's own data error and holds the noise of estimated numerators already, joined in quadrature with
+    the errors of both log partition functions (none for rows that share one estimate).
+
+    **Raises:** `ValueError` if the rows are not log-probabilities of the same examples under the same base measure.
+    """
+    if not isinstance(results, Mapping) or not all(isinstance(r, LogLikelihood) for r in results.values()):
+        raise TypeError("`compare(results)` needs names and results of `evaluate`: `{'a': lnz.evaluate(...), ...}`.")
+    if not results:
+        raise ValueError("`compare(results)` needs at least one row.")
+    first_name, first = next(iter(results.items()))
+    for name, result in results.items():
+        for what, value in first.stats["fingerprint"].items():
+            other = result.stats["fingerprint"][what]
+            if other != value:
+                raise ValueError(
+                    f"`compare`: {first_name!r} and {name!r} are not likelihoods of the same thing: their {what} "
+                    f"differ ({value} and {other}). Evaluate both on the same examples in the same space."
+                )
+    ranked = sorted(results.items(), key=lambda item: -item[1].value)
+    best_name, best = ranked[0]
+    rows = []
+    for name, result in ranked:
+        paired = result.per_example - best.per_example
+        spread = np.std(paired, ddof=1) / math.sqrt(len(paired)) if len(paired) > 1 else math.nan
+        error = math.hypot(spread, _partition_error(result, best))
+        rows.append(
+            {
+                "name": name,
+                "value": result.value,
+                "bound": result.bound,
+                "data_error": result.data_error,
+                "monte_carlo_error": result.monte_carlo_error,
+                "bits_per_dimension": result.bits_per_dimension,
+                "difference": None if name == best_name else float(np.mean(paired)),
+                "difference_error": None if name == best_name else error,
+                "warnings": result.warnings,
+                "protocol": result.stats["protocol"],
+            }
+        )
+    return Comparison(tuple(rows))
+
+
+def _partition_error(first: LogLikelihood, second: LogLikelihood) -> float:
+    """The error of the difference of two log partition functions."""
+    shared = first.stats.get("log_partition")
+    if shared is not None and shared == second.stats.get("log_partition"):
+        return 0.0  # the same estimate: it cancels
+    return math.hypot(first.stats.get("partition_error", 0.0), second.stats.get("partition_error", 0.0))

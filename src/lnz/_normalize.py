@@ -1,0 +1,90 @@
+"""The verbs of log normalisers: one estimate, or a bracket of two."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import PRNGKeyArray
+
+from . import normalizers
+from ._check import check_key, model_dtype
+from ._density import (
+    AbstractCollapsibleDensity,
+    AbstractDensity,
+    AbstractDistribution,
+    AbstractNormalizer,
+)
+from ._estimate import (
+    Bracket,
+    Estimate,
+    warn_if_unreliable,
+)
+
+# Enumerated without being asked: about a second's work.
+FEW_STATES = 2**20
+
+
+def log_normalizer(key: PRNGKeyArray, density: AbstractDensity, method: AbstractNormalizer | None = None) -> Estimate:
+    """`log int exp(density.log_density(x)) dx` in nats: log Z, log p(x) or the evidence, depending on the density.
+
+    **Arguments:**
+
+    - `density`: an energy model, or `lnz.condition(model, x)`.
+    - `method`: such as `lnz.normalizers.AIS(num_chains=100, betas=1000)`. By default exact
+      enumeration where the density (or its smaller layer) has at most 2**20 states, else `AIS()`.
+
+    **Returns:** an `Estimate` that says which way it errs; it warns if its error bar cannot be trusted.
+    """
+    key = check_key(key)
+    if not isinstance(density, AbstractDensity):
+        raise TypeError(
+            f"`log_normalizer(density=...)` needs a density; got {type(density).__name__}. For a model with latent "
+            "variables use `lnz.condition(model, x)`; to evaluate a model on data use `lnz.evaluate`."
+        )
+    if method is None and isinstance(density, AbstractDistribution):
+        return Estimate.exact(jnp.zeros((), model_dtype(density)))  # normalised by definition
+    if method is None:
+        method = default_normalizer(density, FEW_STATES, normalizers.AIS())
+    estimate = _normalize(check_normalizer(method, "method"), key, density)
+    warn_if_unreliable(estimate, f"{type(method).__name__} of {type(density).__name__}")
+    return estimate
+
+
+@eqx.filter_jit
+def _normalize(method: AbstractNormalizer, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
+    return method(key, density)
+
+
+def default_normalizer(density: AbstractDensity, few: int, otherwise: AbstractNormalizer) -> AbstractNormalizer:
+    small = density.collapsed() if isinstance(density, AbstractCollapsibleDensity) else density
+    num_points = small.space.num_points
+    return normalizers.Quadrature() if num_points is not None and num_points <= few else otherwise
+
+
+def check_normalizer(method: Any, argument: str) -> AbstractNormalizer:
+    if not isinstance(method, AbstractNormalizer):
+        raise TypeError(
+            f"`{argument}` must be a normaliser such as `lnz.normalizers.AIS()`, with its brackets; got {method!r}."
+        )
+    return method
+
+
+def bracket(
+    key: PRNGKeyArray,
+    density: AbstractDensity,
+    lower: AbstractNormalizer | None = None,
+    upper: AbstractNormalizer | None = None,
+) -> Bracket:
+    """A two-sided interval for the log normaliser: forward AIS from below, reverse AIS from above.
+
+    The upper side needs exact draws of the density. Where it cannot be enumerated, pass
+    `upper=lnz.normalizers.ReverseAIS(positions=...)` with exact draws, or `ReverseAIS(num_warm_up=...)` for
+    long-run chains; the bracket then says that it assumes a stationary start.
+
+    **Returns:** a `Bracket`, `[lower - 2 s.e., upper + 2 s.e.]` in nats.
+    """
+    key_lower, key_upper = jr.split(check_key(key))
+    lower = normalizers.AIS() if lower is None else check_normalizer(lower, "lower")
+    upper = normalizers.ReverseAIS() if upper is None else check_normalizer(upper, "upper")
+    return Bracket(log_normalizer(key_lower, density, lower), log_normalizer(key_upper, density, upper))

@@ -1,0 +1,149 @@
+"""The verb of draws."""
+
+import warnings
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from . import samplers
+from ._algorithm import AbstractSampler
+from ._check import check_key, check_positive, model_dtype
+from ._density import (
+    AbstractDensity,
+    AbstractDistribution,
+)
+from ._missing import known_entries
+from ._model import (
+    AbstractBayesianModel,
+    AbstractClampable,
+    AbstractLatentEnergyModel,
+    AbstractLatentModel,
+)
+
+_LOW_ACCEPTANCE = 0.1
+
+
+class UnreliableSampleWarning(UserWarning):
+    """The chains behind a sample hardly moved."""
+
+
+def sample(
+    key: PRNGKeyArray,
+    model: Any,
+    num: int,
+    *,
+    num_steps: int = 1000,
+    sampler: AbstractSampler | None = None,
+    start: Any = None,
+    clamp: tuple[Any, Any] | None = None,
+) -> Array:
+    """`num` draws from `model`, `[num, *model.space.shape]`.
+
+    Distributions and latent-variable models are sampled exactly, ancestrally. For other densities each draw is the end
+    of a chain of its own: `num_steps` steps of `sampler` from `start`, or from the start of the density's
+    path. Such draws are only as good as the chain's mixing.
+
+    **Arguments:**
+
+    - `num_steps`: sampler steps a chain; not used by exact samplers.
+    - `sampler`: by default `Gibbs()` where blocks can be drawn, else `HMC()`.
+    - `start`: positions to start from `[num, ...]`.
+    - `clamp`: `(values, mask)`: entries where `mask` is true are held at `values`, each of the shape of one example or
+      `[num, ...]`, and the others drawn given them. For Boltzmann machines.
+    """
+    key = check_key(key)
+    num = check_positive(num, "num")
+    check_positive(num_steps, "num_steps")
+    if clamp is not None:
+        return _sample_clamped(key, model, num, num_steps, sampler, start, clamp)
+    if isinstance(model, AbstractDistribution):
+        return _sample_exactly(key, model, num)
+    if isinstance(model, AbstractLatentModel):
+        return _sample_ancestrally(key, model, num)
+    if isinstance(model, AbstractLatentEnergyModel):
+        states = sample(key, model.joint(), num, num_steps=num_steps, sampler=sampler, start=start)
+        return jax.vmap(model.observed)(states)
+    if isinstance(model, AbstractBayesianModel):
+        raise TypeError(
+            f"`sample`: {type(model).__name__} defines no distribution of data before it has seen any. Sample its "
+            "posterior, `lnz.condition(model, data)`."
+        )
+    if not isinstance(model, AbstractDensity):
+        raise TypeError(f"`sample(model=...)` needs a model or a density; got {type(model).__name__}.")
+    if sampler is None:
+        sampler = samplers.default_sampler(model)
+    elif not isinstance(sampler, AbstractSampler):
+        raise TypeError(
+            f"`sampler` must be a sampler such as `lnz.samplers.Gibbs()`, with its brackets; got {sampler!r}."
+        )
+    key_start, key_run = jr.split(key)
+    if start is None:
+        start = model.path().start.sample(key_start, (num,))
+    else:
+        start = model.space.cast(model.space.check_data(start, "start"), model_dtype(model))
+        if len(start) != num:
+            raise ValueError(f"`start` must have one row for each of the {num} draws; got {len(start)}.")
+    positions, info = _run(key_run, model, sampler, start, num_steps)
+    if "acceptance" in info and float(info["acceptance"]) < _LOW_ACCEPTANCE:
+        warnings.warn(
+            f"sample: {type(sampler).__name__} accepted only {float(info['acceptance']):.1%} of its proposals, so the "
+            "draws are still near where the chains started. Use a smaller `step_size`.",
+            UnreliableSampleWarning,
+            stacklevel=2,
+        )
+    return positions
+
+
+def _sample_clamped(key, model, num, num_steps, sampler, start, clamp) -> Array:
+    if not isinstance(model, AbstractClampable):
+        raise TypeError(
+            f"`clamp` needs a model whose variables can be held fixed, such as an RBM; got {type(model).__name__}."
+        )
+    if start is not None:
+        raise ValueError("`sample(clamp=..., start=...)`: clamped chains start from the path; leave out `start`.")
+    if not (isinstance(clamp, tuple) and len(clamp) == 2):
+        raise ValueError(f"`clamp` must be `(values, mask)`; got {clamp!r}.")
+    shape = model.space.shape
+    pair = []
+    for name, part in zip(("values", "mask"), clamp, strict=True):
+        array = np.asarray(part)
+        if array.shape not in (shape, (num, *shape)):
+            raise ValueError(f"`clamp`: {name} must have shape {shape} or {(num, *shape)}; got {array.shape}.")
+        pair.append(np.broadcast_to(array, (num, *shape)))
+    known, mask = known_entries(model.space, pair[0], pair[1], "clamp", "mask")
+    return _run_clamped(key, model, sampler, model.space.cast(known, model_dtype(model)), jnp.asarray(mask), num_steps)
+
+
+@eqx.filter_jit
+def _run_clamped(key, model, sampler, values, mask, num_steps):
+    def one(key, values, mask):
+        density = model.clamp(values, mask)
+        key_start, key_run = jr.split(key)
+        start = density.path().start.sample(key_start, (1,))
+        chosen = samplers.default_sampler(density) if sampler is None else sampler
+        positions, _ = samplers.run_chains(key_run, density, chosen, start, num_steps)
+        return model.observed(positions[0]) if isinstance(model, AbstractLatentEnergyModel) else positions[0]
+
+    return jax.vmap(one)(jr.split(key, len(values)), values, mask)
+
+
+@eqx.filter_jit
+def _run(key, density, sampler, start, num_steps):
+    return samplers.run_chains(key, density, sampler, start, num_steps)
+
+
+@eqx.filter_jit
+def _sample_exactly(key, model, num):
+    return model.sample(key, (num,))
+
+
+@eqx.filter_jit
+def _sample_ancestrally(key, model, num):
+    key_z, key_x = jr.split(key)
+    z = model.prior.sample(key_z, (num,))
+    return jax.vmap(lambda key, z: model.likelihood(z).sample(key))(jr.split(key_x, num), z)
