@@ -202,6 +202,11 @@ EASY = {
 }
 NORMALIZERS = {
     "ais": (lambda: lnz.normalizers.AIS(100, 60), "lower", FINITE),
+    "ais_in_batches": (
+        lambda: lnz.normalizers.AIS(100, 60, batch_size=20),
+        "lower",
+        {name: FINITE[name] for name in ("rbm", "rbm_clamped")},
+    ),
     "reverse_ais": (lambda: lnz.normalizers.ReverseAIS(100, 60), "upper", FINITE),
     "bar": (
         lambda: lnz.normalizers.BAR(lnz.normalizers.AIS(100, 60), lnz.normalizers.ReverseAIS(60, 60)),

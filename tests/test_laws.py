@@ -430,3 +430,20 @@ def test_temperature_divides_the_energy(precision):
     hidden, _ = lnz.Binary(3).quadrature()
     by_hand = logsumexp(jnp.stack([-machine.energy(v, h) / 1.7 for h in hidden]))
     assert float(machine.density(temperature=1.7).log_density(v)) == pytest.approx(float(by_hand), abs=1e-5)
+
+
+def test_batches_of_chains_need_less_memory():
+    rbm = lnz.energy.RBM(40, 30, key=jr.key(0))
+
+    def temporary(batch_size):
+        ais = lnz.normalizers.AIS(2000, 5, batch_size=batch_size)
+        return jax.jit(ais.log_weights).lower(jr.key(1), rbm).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary(20) < 0.6 * temporary(None)  # the start of all chains stays: 2000 x 40 numbers
+
+
+@pytest.mark.parametrize("normalizer", [lnz.normalizers.AIS, lnz.normalizers.ReverseAIS])
+@pytest.mark.parametrize(("batch_size", "message"), [(30, "must divide"), (200, "must divide"), (0, "at least 1")])
+def test_wrong_batch_of_chains(normalizer, batch_size, message):
+    with pytest.raises(ValueError, match=message):
+        normalizer(100, 10, batch_size=batch_size)

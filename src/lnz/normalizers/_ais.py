@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._algorithm import AbstractSampler
 from .._annealing import PathChoice, as_betas, check_betas, check_path, check_sampler, resolve_path
-from .._check import model_dtype
+from .._check import check_positive, model_dtype
 from .._compensated import add_compensated
 from .._density import (
     AbstractCollapsibleDensity,
@@ -39,6 +39,8 @@ class AIS(AbstractNormalizer):
     - `betas`: a number of temperatures, spaced evenly, or an increasing array from 0 to 1.
     - `path`: a path to the density, or a function from the density to one; by default the density's own.
     - `sampler`: by default `Gibbs()` where blocks can be drawn, else `HMC()`.
+    - `batch_size`: chains that go at the same time, a divisor of `num_chains`, where all of them would not fit into
+      memory; by default all. What is estimated is the same, with other random numbers.
 
     Source: Neal (2001); arXiv:physics/9803008. For Boltzmann machines, Salakhutdinov and Murray (2008).
     """
@@ -47,6 +49,7 @@ class AIS(AbstractNormalizer):
     betas: Float[Array, " temperatures"] | int
     path: PathChoice
     sampler: AbstractSampler | None
+    batch_size: int | None = eqx.field(static=True)
 
     def __init__(
         self,
@@ -54,14 +57,17 @@ class AIS(AbstractNormalizer):
         betas: int | Array = 1000,
         path: PathChoice = None,
         sampler: AbstractSampler | None = None,
+        batch_size: int | None = None,
     ):
         self.num_chains = _check_num_chains(num_chains, "AIS")
         self.betas = check_betas(betas, "AIS")
         self.path = check_path(path, "AIS")
         self.sampler = check_sampler(sampler, "AIS")
+        self.batch_size = batch_size
 
     def __check_init__(self):  # of what a file says, too
         _check_num_chains(self.num_chains, "AIS")
+        _check_batch_size(self.batch_size, self.num_chains, "AIS")
         check_betas(self.betas, "AIS")
 
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
@@ -72,7 +78,8 @@ class AIS(AbstractNormalizer):
         path = resolve_path(self.path, density)
         key_start, key_chains = jr.split(key)
         positions = path.start.sample(key_start, (self.num_chains,))
-        return annealed_log_weights(key_chains, path, as_betas(self.betas, density), self.sampler, positions)
+        betas = as_betas(self.betas, density)
+        return annealed_log_weights(key_chains, path, betas, self.sampler, positions, self.batch_size)
 
 
 @register
@@ -85,7 +92,7 @@ class ReverseAIS(AbstractNormalizer):
 
     **Arguments:**
 
-    - `num_chains`, `betas`, `path`, `sampler`: as for `AIS`.
+    - `num_chains`, `betas`, `path`, `sampler`, `batch_size`: as for `AIS`.
     - `positions`: exact draws of the density `[num_chains, ...]`, for instance the latents with which the
       data were simulated.
     - `num_warm_up`: instead of exact draws, start chains at the path's start and run this many sampler steps.
@@ -102,6 +109,7 @@ class ReverseAIS(AbstractNormalizer):
     sampler: AbstractSampler | None
     positions: Array | None
     num_warm_up: int | None = eqx.field(static=True)
+    batch_size: int | None = eqx.field(static=True)
 
     def __init__(
         self,
@@ -111,6 +119,7 @@ class ReverseAIS(AbstractNormalizer):
         sampler: AbstractSampler | None = None,
         positions: Array | None = None,
         num_warm_up: int | None = None,
+        batch_size: int | None = None,
     ):
         if positions is not None and num_warm_up is not None:
             raise ValueError("`ReverseAIS(positions=..., num_warm_up=...)`: give one of the two, not both.")
@@ -120,9 +129,11 @@ class ReverseAIS(AbstractNormalizer):
         self.sampler = check_sampler(sampler, "ReverseAIS")
         self.positions = positions
         self.num_warm_up = num_warm_up
+        self.batch_size = batch_size
 
     def __check_init__(self):
         _check_num_chains(self.num_chains, "ReverseAIS")
+        _check_batch_size(self.batch_size, self.num_chains, "ReverseAIS")
         check_betas(self.betas, "ReverseAIS")
 
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
@@ -143,7 +154,7 @@ class ReverseAIS(AbstractNormalizer):
         key_start, key_chains = jr.split(key)
         positions = self._start(key_start, density, path)
         betas = 1 - as_betas(self.betas, density)[::-1]
-        return annealed_log_weights(key_chains, path, betas, self.sampler, positions)
+        return annealed_log_weights(key_chains, path, betas, self.sampler, positions, self.batch_size)
 
     def _start(self, key: PRNGKeyArray, density: AbstractDensity, path: ReversedPath) -> Array:
         if self.positions is not None:
@@ -190,9 +201,17 @@ def annealed_log_weights(
     betas: Float[Array, " temperatures"],
     sampler: AbstractSampler | None,
     positions: Array,
+    batch_size: int | None = None,
 ) -> Float[Array, " num_chains"]:
-    """Log weights of chains annealed along `path`, started at draws of `path.at(betas[0])`."""
-    return anneal(key, path, betas, sampler, positions, lambda ratios: None)[0]
+    """Log weights of chains annealed along `path`, started at draws of `path.at(betas[0])`, `batch_size` at a time."""
+
+    def log_weights(inputs):
+        return anneal(inputs[0], path, betas, sampler, inputs[1], lambda ratios: None)[0]
+
+    if batch_size is None:
+        return log_weights((key, positions))
+    batches = positions.reshape(-1, batch_size, *positions.shape[1:])
+    return jax.lax.map(log_weights, (jr.split(key, len(batches)), batches)).reshape(-1)
 
 
 def anneal(
@@ -241,3 +260,10 @@ def _check_num_chains(num_chains: Any, name: str) -> int:
             "100 is usual."
         )
     return int(num_chains)
+
+
+def _check_batch_size(batch_size: Any, num_chains: int, name: str) -> None:
+    if batch_size is None:
+        return
+    if check_positive(batch_size, "batch_size") > num_chains or num_chains % batch_size:
+        raise ValueError(f"`{name}(batch_size=...)` must divide the number of chains, {num_chains}; got {batch_size}.")
