@@ -1,4 +1,4 @@
-"""What a result depends on beside its inputs: versions, device, number of threads."""
+"""What a result depends on beside its inputs: versions, device, number of threads, precision."""
 
 import os
 import platform
@@ -10,6 +10,7 @@ import jax
 def environment() -> dict[str, str]:
     """Versions and device, in words."""
     device = jax.devices()[0]
+    products = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in ("lnz", "jax", "jaxlib", "equinox", "optax", "numpy")},
@@ -17,6 +18,7 @@ def environment() -> dict[str, str]:
         "cores": str(num_cores()),
         "flags": os.environ.get("XLA_FLAGS", ""),
         "precision": "float64" if jax.config.read("jax_enable_x64") else "float32",
+        "products": str(products or "default"),
     }
 
 

@@ -39,6 +39,10 @@ class RBM(
     all states: exact by `lnz.normalizers.Quadrature` up to 25 units in the smaller layer, else
     estimated by `lnz.normalizers.AIS`.
 
+    On a GPU, `with jax.default_matmul_precision("BF16_BF16_F32_X3"):` around `fit`, `evaluate` and the other verbs
+    takes three bfloat16 products for one in float32. For bits it is the machine with each weight changed by at most
+    2**-15 of itself; `docs/precision.md` has what that costs. JAX's own default there is TensorFloat-32, of 2**-10.
+
     **Arguments:**
 
     - `visible`, `hidden`: numbers of Bernoulli units, or units such as `lnz.energy.CategoricalUnits(5, 3)`
