@@ -4,10 +4,16 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import optax
 import pytest
 from scipy import stats
 
+import lnz
+import lnz.distributions._bernoulli
 from lnz._random import threefry, uniform
+from lnz.normalizers import AIS
+from lnz.objectives import PCD
+from lnz.samplers import Gibbs, ParallelTempering, run_chains
 
 PI = (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344)  # digits of pi: key and counter
 
@@ -77,3 +83,52 @@ def test_statistics(name, x):
     # Pairs fill a square evenly.
     counts = np.histogram2d(x[:, 0::2].reshape(-1), x[:, 1::2].reshape(-1), bins=32)[0]
     assert stats.chisquare(counts.reshape(-1)).pvalue > 1e-4
+
+
+@pytest.fixture
+def keys(monkeypatch):
+    """The key of every draw of bits that a compiled program makes, as it makes it."""
+    seen = []
+
+    def spied(key, shape, dtype=None):
+        jax.debug.callback(lambda words: seen.append(tuple(int(word) for word in words)), jr.key_data(key))
+        return uniform(key, shape, dtype)
+
+    monkeypatch.setattr(lnz.distributions._bernoulli, "uniform", spied)
+    yield seen
+
+
+def train(rbm):
+    data = (np.random.RandomState(0).uniform(size=(20, 9)) < 0.5).astype(np.uint8)
+    lnz.fit(jr.key(3), rbm, lnz.Gradient(PCD(3, 5), optax.sgd(0.1)), data, steps=8, batch_size=10)
+
+
+# Layers of 9 and 7 units, as in no other test: what was compiled without the spy cannot be met here.
+@pytest.mark.parametrize(
+    ("run", "num"),
+    [
+        # 6 chains, 10 steps, 2 layers.
+        (lambda rbm: run_chains(jr.key(0), rbm, Gibbs(), jnp.zeros((6, 9)), 10), 6 * 10 * 2),
+        (lambda rbm: run_chains(jr.key(0), rbm, Gibbs(4), jnp.zeros((6, 9)), 10), 6 * 10 * 4 * 2),
+        # 3 temperatures above the start, which is one draw a step and a few at first: one for each chain.
+        (lambda rbm: run_chains(jr.key(0), rbm, ParallelTempering(3), jnp.zeros((6, 9)), 10), 6 * 10 * (3 * 2 + 1) + 6),
+        # One draw of all starts, then one step less than there are intervals.
+        (lambda rbm: AIS(6, 11).log_weights(jr.key(1), rbm), 1 + 6 * 10 * 2),
+        (lambda rbm: AIS(6, 11, batch_size=3).log_weights(jr.key(1), rbm), 1 + 6 * 10 * 2),
+        # One draw a chain at first, then 8 updates of 3 sweeps of 5 chains.
+        (train, 5 + 8 * 3 * 5 * 2),
+    ],
+    ids=["gibbs", "gibbs_4", "tempering", "annealing", "annealing_in_batches", "pcd"],
+)
+def test_streams_of_steps_chains_and_layers_are_disjoint(keys, run, num):
+    """No two draws share a key, so no two share a key and counter: a false alarm once in 10**13 runs."""
+    run(lnz.energy.RBM(9, 7, key=jr.key(2)))
+    jax.effects_barrier()
+    assert len(keys) == num
+    assert len(set(keys)) == num
+
+
+def test_an_unsplit_key_is_noticed(keys):
+    jax.vmap(lambda logits: lnz.Bernoulli(logits).sample(jr.key(0)))(jnp.zeros((4, 9)))
+    jax.effects_barrier()
+    assert len(set(keys)) < 4
