@@ -95,7 +95,7 @@ def keys(monkeypatch):
         return uniform(key, shape, dtype)
 
     monkeypatch.setattr(lnz.distributions._bernoulli, "uniform", spied)
-    yield seen
+    return seen
 
 
 def train(rbm):

@@ -178,6 +178,39 @@ def test_tempered_chains_train_and_resume(tmp_path):
     assert int(whole.state[1].num_steps[0]) == 20
 
 
+def test_records_tell_how_the_chains_move():
+    """Round trips of all records add up to those that the chains counted; the least exchange is a probability."""
+    data = (table.normal(100, 40, 4) > 0).astype(jnp.uint8)
+    objective = SML(ParallelTempering(3), num_chains=8, num_steps=2)
+    fit = lnz.fit(
+        jr.key(0), table.rbm(), lnz.Gradient(objective, optax.sgd(0.1)), data, steps=30, batch_size=10, log_every=10
+    )
+    counted = int(fit.state[1].num_round_trips.sum())
+    assert counted > 20
+    assert [record["step"] for record in fit.history] == [10, 20, 30]
+    # A record is a mean over 10 updates, 8 chains and 2 steps.
+    assert sum(record["round_trips"] for record in fit.history) * 10 * 8 * 2 == pytest.approx(counted, rel=1e-5)
+    assert all(0 < record["swap_acceptance"] < 1 for record in fit.history)
+    plain = lnz.fit(
+        jr.key(0), table.rbm(), lnz.Gradient(SML(Gibbs()), optax.sgd(0.1)), data, steps=2, batch_size=10, log_every=1
+    )
+    assert {"free_energy_data", "free_energy_chains"} <= plain.history[0].keys()
+    assert "round_trips" not in plain.history[0]
+
+
+def test_the_least_exchange_is_told(float64):
+    """Of two pairs of temperatures far apart and near, by the sampler itself."""
+    rbm, sampler = table.rbm(), ParallelTempering(jnp.array([0.0, 0.9, 1.0]))
+    objective = SML(sampler, num_chains=50)
+    state = objective.init(jr.key(0), rbm, jnp.zeros((3, 4)))
+    _, (_, parts) = objective.loss(jr.key(1), rbm, state, jnp.zeros((3, 4)))
+    keys = jr.split(jr.key(1), 50)
+    info = jax.vmap(lambda key, state: sampler.step(jr.split(key, 1)[0], rbm, state)[1])(keys, state)
+    each = np.asarray(info["swap_acceptance"]).mean(axis=0)
+    assert each[0] < each[1]
+    assert float(parts["swap_acceptance"]) == pytest.approx(each[0], rel=1e-12)
+
+
 def test_sample_and_files_take_it(tmp_path):
     rbm, sampler = table.rbm(), ParallelTempering(3)
     draws = lnz.sample(jr.key(0), rbm, 4000, num_steps=20, sampler=sampler)

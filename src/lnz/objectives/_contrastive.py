@@ -164,6 +164,10 @@ class SML(AbstractObjective):
     log-likelihood, with the model's average replaced by one over `num_chains` chains that go on from update to update.
     Where Gibbs sampling mixes well, `PCD` is the same thing with fewer products.
 
+    What the sampler says of itself stands in the records of `fit`, averaged over chains and steps: of tempered chains
+    `round_trips`, a chain and step, and `swap_acceptance`, that of the neighbouring temperatures which exchange
+    least; of `HMC` its `acceptance`.
+
     **Arguments:**
 
     - `sampler`: what moves the chains; it is told of the new parameters before every step.
@@ -206,12 +210,15 @@ class SML(AbstractObjective):
 
         def advance(key, state):
             def step(state, key):
-                return self.sampler.step(key, chain, state)[0], None
+                return self.sampler.step(key, chain, state)
 
-            return jax.lax.scan(step, self.sampler.refresh(chain, state), jr.split(key, self.num_steps))[0]
+            return jax.lax.scan(step, self.sampler.refresh(chain, state), jr.split(key, self.num_steps))
 
-        state = jax.lax.stop_gradient(jax.vmap(advance)(jr.split(key, self.num_chains), state))
-        return _contrast(model, batch, state.position, state, self.precondition)
+        state, info = jax.lax.stop_gradient(jax.vmap(advance)(jr.split(key, self.num_chains), state))
+        loss, (state, parts) = _contrast(model, batch, state.position, state, self.precondition)
+        # Chains and steps come first; of one number for each pair of temperatures the least tells.
+        lowest = {name: jnp.min(jnp.mean(values, axis=(0, 1), dtype=loss.dtype)) for name, values in info.items()}
+        return loss, (state, {**parts, **lowest})
 
 
 def _start_chains(key: PRNGKeyArray, model: Any, data: Array | None, num_chains: int, name: str) -> tuple[Array, ...]:
