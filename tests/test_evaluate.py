@@ -12,7 +12,7 @@ from jax.scipy.special import logsumexp
 
 import lnz
 from lnz import testing
-from lnz.normalizers import AIS, Importance, Quadrature, ReverseAIS
+from lnz.normalizers import AIS, BAR, Importance, Quadrature, ReverseAIS
 
 KEY = jr.key(0)
 PRIOR = Importance(1000, lnz.Normal.standard(2))  # bounded weights: their k is negative
@@ -136,6 +136,48 @@ def test_dbm_by_two_estimates_is_an_estimate():
     assert (
         "numerator AIS(num_chains=20, betas=10); denominator AIS(num_chains=20, betas=10)" in result.stats["protocol"]
     )
+
+
+def test_much_work_is_said_before_it_is_done(monkeypatch):
+    """By annealing for each example: of 3 rows, 10 chains, 5 intervals, over the 23 numbers of this machine."""
+    machine, rows = table.dbm(3, 3, 2), np.zeros((3, 3))
+    work = 3 * 10 * 5 * 23
+    assert sum(leaf.size for leaf in jax.tree.leaves(machine)) == 23
+    done = []
+    monkeypatch.setattr(lnz._evaluate, "_numerators", lambda *arguments: done.append(arguments))
+    monkeypatch.setattr(lnz._evaluate, "_denominator", lambda *arguments: None)
+
+    def evaluate(hidden, observed=None):
+        with pytest.raises(AttributeError):  # of the estimates that were not made
+            lnz.evaluate(KEY, machine, rows, hidden=hidden, partition=Quadrature(), observed=observed)
+
+    def words(num):
+        return rf"each of 3 examples makes {num} sweeps over a model of 23 numbers"
+
+    forward, reverse = AIS(10, jnp.linspace(0, 1, 6)), ReverseAIS(10, 5)
+    monkeypatch.setattr(lnz._evaluate, "_MUCH_WORK", work)
+    for hidden in (AIS(10, 5), forward, Importance(10), Quadrature()):
+        evaluate(hidden)  # a warning would be an error
+    monkeypatch.setattr(lnz._evaluate, "_MUCH_WORK", work - 1)
+    for hidden in (AIS(10, 5), forward, reverse):
+        with pytest.warns(UserWarning, match=words(150)):
+            evaluate(hidden)
+    with pytest.warns(UserWarning, match=words(300)):
+        evaluate(BAR(AIS(10, 5), reverse))
+    with pytest.warns(UserWarning, match=words(150)):
+        evaluate(AIS(10, 5), observed=np.ones((3, 3), bool))
+    for hidden in (Importance(10), Quadrature()):
+        evaluate(hidden)
+    assert len(done) == 11
+
+
+def test_usual_work_is_done_without_a_word():
+    """A row of the digits by the default, over 8384 numbers, takes about 0.15 s."""
+    lnz._evaluate._warn_of_much_work(AIS(), lnz.energy.RBM(64, 128, key=KEY), 100)
+    with pytest.warns(UserWarning, match=r"each of 2000 examples makes 200,000,000 sweeps"):
+        lnz._evaluate._warn_of_much_work(AIS(), lnz.energy.RBM(64, 128, key=KEY), 2000)
+    with pytest.warns(UserWarning, match="minutes"):
+        lnz._evaluate._warn_of_much_work(AIS(), lnz.energy.RBM(784, 500, key=KEY), 100)
 
 
 def test_reverse_ais_turns_the_bound(machine):

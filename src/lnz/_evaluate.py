@@ -42,6 +42,9 @@ from ._normalize import FEW_STATES, check_normalizer, default_normalizer
 # Enumerated without being asked, for each example.
 _VERY_FEW_STATES = 2**10
 
+# Multiplications, roughly: one to a few minutes on two cores.
+_MUCH_WORK = 10**12
+
 
 def evaluate(
     key: PRNGKeyArray,
@@ -70,6 +73,9 @@ def evaluate(
       likelihood is then that of these entries alone, with the others summed out by `hidden`. For Boltzmann machines.
 
     A method for an integral that has a closed form is not used, and the protocol says "exact".
+
+    Annealing as `hidden` is a run of its own for each example: of a `DBM`, or with `observed`, 100 rows by `AIS()` are
+    10 million sweeps. A `UserWarning` says so before work that will take minutes.
 
     **Returns:** a `LogLikelihood`; its `stats["protocol"]` states what was done.
     """
@@ -100,6 +106,7 @@ def evaluate(
     if batch_size is None:
         batch_size = 512 if hidden is None or isinstance(hidden, normalizers.Quadrature) else 16
     check_positive(batch_size, "batch_size")
+    _warn_of_much_work(hidden, model, len(array))
 
     rows = jnp.asarray(array.astype(dtype) if array.dtype.kind == "f" else array)
     numerators = _numerators(model, key_hidden, rows, observed, hidden, dtype, min(batch_size, len(rows)))
@@ -130,6 +137,26 @@ def _default_methods(model, example, hidden, partition):
     has_exact_numerator = isinstance(model, AbstractDistribution | AbstractEnergyModel)
     has_exact_denominator = isinstance(model, AbstractDistribution | AbstractLatentModel)
     return None if has_exact_numerator else hidden, None if has_exact_denominator else partition
+
+
+def _warn_of_much_work(hidden: AbstractNormalizer | None, model: AbstractModel, num: int) -> None:
+    num_sweeps = num * _num_sweeps(hidden)
+    size = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_array)))
+    if num_sweeps * size > _MUCH_WORK:
+        warnings.warn(
+            f"evaluate: {type(hidden).__name__} for each of {num} examples makes {num_sweeps:,} sweeps over a model of "
+            f"{size:,} numbers, which takes minutes on a few cores, or hours. Take fewer rows, or fewer chains and "
+            "temperatures, such as `hidden=lnz.normalizers.AIS(20, 200)`.",
+            stacklevel=3,
+        )
+
+
+def _num_sweeps(method: AbstractNormalizer | None) -> int:
+    """Of one run: chains times intervals of temperature."""
+    if isinstance(method, normalizers.BAR):
+        return _num_sweeps(method.forward) + _num_sweeps(method.reverse)
+    betas = getattr(method, "betas", 0)  # neither enumeration nor importance sampling has any
+    return getattr(method, "num_chains", 0) * (betas if isinstance(betas, int) else len(betas) - 1)
 
 
 @eqx.filter_jit

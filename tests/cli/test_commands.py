@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 
 import jax.random as jr
 import numpy as np
@@ -434,6 +435,18 @@ def test_a_setting_edited_by_hand_is_not_resumed(finished, monkeypatch, capsys):
     assert call(monkeypatch, "train", "--resume", "--out", finished) == 2
     assert "another `label`" in capsys.readouterr().err
     assert Run.read(finished).rows
+
+
+def test_a_warning_is_one_line(runs, tmp_path, monkeypatch, capsys):
+    folder, _ = runs
+    shutil.copytree(folder / "rbm_digits_exact", tmp_path / "run")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")  # elsewhere in the tests they are errors
+        assert call(monkeypatch, "evaluate", tmp_path / "run", "--set", "evaluate.num_chains=3") == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines
+    assert all(line.startswith("lnz: warning: ") for line in lines)
+    assert any("effective sample size" in line for line in lines)
 
 
 def test_data_that_changed_are_not_evaluated_as_if_they_had_not(tmp_path, monkeypatch, capsys):

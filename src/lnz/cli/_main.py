@@ -17,7 +17,9 @@ def main() -> NoReturn:
     debug = "--debug" in arguments  # anywhere on the line: it is added after something went wrong
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        sys.exit(_run(arguments))
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            sys.exit(_run(arguments))
     except Interrupted as interrupted:
         sys.exit(_complain(str(interrupted), 130))
     except KeyboardInterrupt:
@@ -68,6 +70,11 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{str(error.filename)!r}: {error.strerror}."
     return str(error) or type(error).__name__
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    """One line, without the file and line of the library that would stand before it."""
+    print(f"lnz: warning: {message}", file=sys.stderr, flush=True)
 
 
 def _complain(sentence: str, code: int) -> int:
