@@ -175,7 +175,10 @@ SAMPLERS = {
     "gibbs_3": (lambda: lnz.samplers.Gibbs(num_sweeps=3), {"rbm": rbm, "markov_field": markov_field}),
     "parallel_tempering": (
         lambda: lnz.samplers.ParallelTempering(3),
-        {name: ENERGIES[name] for name in ("rbm_strong", "rbm_clamped", "dbm_joint", "markov_field_16")},
+        {
+            name: ENERGIES[name]
+            for name in ("rbm_strong", "rbm_clamped", "rbm_tempered", "dbm_joint", "markov_field_16")
+        },
     ),
     "hmc": (
         lambda: lnz.samplers.HMC(step_size=0.4, num_steps=5),
@@ -211,7 +214,7 @@ NORMALIZERS = {
     "bar": (
         lambda: lnz.normalizers.BAR(lnz.normalizers.AIS(100, 60), lnz.normalizers.ReverseAIS(60, 60)),
         "estimate",
-        {"potts_rbm": potts_rbm},
+        {name: FINITE[name] for name in ("potts_rbm", "rbm_clamped", "rbm_tempered")},
     ),
     "importance": (lambda: lnz.normalizers.Importance(400), "lower", EASY),
     "quadrature": (lambda: lnz.normalizers.Quadrature(), "exact", FINITE),

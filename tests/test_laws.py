@@ -1,5 +1,7 @@
 """Every law of `lnz.testing` over every instance of the table, in both precisions."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -430,6 +432,18 @@ def test_temperature_divides_the_energy(precision):
     hidden, _ = lnz.Binary(3).quadrature()
     by_hand = logsumexp(jnp.stack([-machine.energy(v, h) / 1.7 for h in hidden]))
     assert float(machine.density(temperature=1.7).log_density(v)) == pytest.approx(float(by_hand), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "ais", [AIS(20, 50), ReverseAIS(20, 50, positions=jnp.zeros((20, 24)))], ids=["ais", "reverse"]
+)
+def test_annealing_needs_two_products_a_temperature(ais):
+    """Counted in the compiled program: the ratio shares its product with the hidden units drawn next."""
+    rbm = lnz.energy.RBM(24, 16, key=jr.key(0))
+    text = jax.jit(lambda key, rbm: ais.log_weights(key, rbm)).lower(jr.key(0), rbm).compile().as_text()
+    products = [line for line in text.splitlines() if re.search(r"\[\d\d+,\d\d+\]\{[\d,]+\} dot\(", line)]
+    assert sum("/while/body/" in line for line in products) == 2
+    assert len(products) == 3  # and one for the last ratio
 
 
 def test_batches_of_chains_need_less_memory():
