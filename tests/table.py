@@ -3,6 +3,8 @@
 Each entry is a function without arguments, because an instance has the precision in force where it is built.
 """
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 
@@ -64,6 +66,21 @@ def composed_bijection():
 
 def composed_flow():
     return lnz.Transformed(lnz.Normal.standard(2), composed_bijection())
+
+
+def away_from_identity(module, scale=0.05, seed=300):
+    """Every parameter moved by a random number: a law at the identity would hold for much that is wrong."""
+    leaves, structure = jax.tree.flatten(module)
+    moved = [
+        leaf + scale * normal(seed + i, *leaf.shape).astype(leaf.dtype) if eqx.is_inexact_array(leaf) else leaf
+        for i, leaf in enumerate(leaves)
+    ]
+    return jax.tree.unflatten(structure, moved)
+
+
+def flow(architecture, num, **options):
+    make = getattr(lnz.flows, architecture)
+    return away_from_identity(make(lnz.Euclidean(num), key=jr.key(1), num_layers=2, width=12, **options))
 
 
 def linear_vae(encoder="exact"):
@@ -168,6 +185,16 @@ BIJECTIONS = {
     "triangular": lambda: lnz.flows.affine(lnz.Euclidean(3), key=jr.key(92)),
     "chain": composed_bijection,
     "inverse": lambda: lnz.bijections.Inverse(composed_bijection()),
+    "spline": lambda: lnz.bijections.Elementwise(lnz.bijections.SplineTransformer(5), normal(94, 14, 3)),
+    "realnvp": lambda: flow("realnvp", 3),
+    "coupling_spline": lambda: flow("coupling_spline", 4, bound=3.0),
+    "coupling_nice": lambda: flow("coupling", 3, transformer=lnz.bijections.ShiftTransformer()),
+    "maf": lambda: flow("masked_autoregressive", 3),
+    "maf_one": lambda: flow("masked_autoregressive", 1),
+    "maf_residual": lambda: flow("masked_autoregressive", 6, residual=True, order="random"),
+    "maf_fixed_point": lambda: flow("masked_autoregressive", 6, inversion="fixed_point"),
+    "iaf": lambda: flow("inverse_autoregressive", 9),
+    "autoregressive_spline": lambda: flow("autoregressive_spline", 5, bound=3.0),
 }
 
 SAMPLERS = {

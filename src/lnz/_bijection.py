@@ -1,12 +1,14 @@
 """Invertible maps and the distributions that they push forward."""
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ._batch_last import batch_last, over_batch, understands_batches
 from ._density import AbstractDistribution
 from ._register import register
 from ._space import AbstractSpace
@@ -33,6 +35,62 @@ class AbstractBijection(eqx.Module):
     @abstractmethod
     def inverse_and_log_det(self, y: Array, *, key: PRNGKeyArray | None = None) -> tuple[Array, Float[Array, ""]]:
         """`x = f^-1(y)` of ONE example and `log |det df^-1/dy|`."""
+
+
+class AbstractBatchLastBijection(AbstractBijection):
+    """A bijection written for arrays `[*shape, *batch]`, which is how it is fast under `jax.vmap` on a CPU.
+
+    Its own arrays may have batch axes last too, when `jax.vmap` made them: a flow with parameters for each example.
+    """
+
+    batch_last: ClassVar[bool] = True
+
+    @abstractmethod
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        """`y [*shape, *batch]` and `log |det df/dx| [*batch]` of `x [*shape, *batch]`, with keys `[*batch]` or none."""
+
+    @abstractmethod
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        """`x [*shape, *batch]` and `log |det df^-1/dy| [*batch]` of `y [*shape, *batch]`."""
+
+    def forward_and_log_det(self, x: Array, *, key: PRNGKeyArray | None = None) -> tuple[Array, Float[Array, ""]]:
+        x = self.domain.check_example(x)
+        return batch_last(_forward, self, _typed(key), x, takes_batched_parameters=understands_batches(self))
+
+    def inverse_and_log_det(self, y: Array, *, key: PRNGKeyArray | None = None) -> tuple[Array, Float[Array, ""]]:
+        y = self.codomain.check_example(y, "y")
+        return batch_last(_inverse, self, _typed(key), y, takes_batched_parameters=understands_batches(self))
+
+
+def _typed(key: PRNGKeyArray | None) -> PRNGKeyArray | None:
+    """An old-style key has an axis of its own, which would be taken for one of the batch."""
+    if key is None or jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return key
+    return jax.random.wrap_key_data(key)
+
+
+def _forward(bijection, key, x):
+    return bijection.forward_batch_last(x, key)
+
+
+def _inverse(bijection, key, y):
+    return bijection.inverse_batch_last(y, key)
+
+
+def forward_batch_last(bijection: AbstractBijection, x: Array, key: Array | None = None):
+    """`forward_and_log_det` of any bijection on `[*shape, *batch]`."""
+    if isinstance(bijection, AbstractBatchLastBijection):
+        return bijection.forward_batch_last(x, key)
+    num_batch = x.ndim - len(bijection.domain.shape)
+    return over_batch(lambda x, key: bijection.forward_and_log_det(x, key=key), num_batch)(x, key)
+
+
+def inverse_batch_last(bijection: AbstractBijection, y: Array, key: Array | None = None):
+    """`inverse_and_log_det` of any bijection on `[*shape, *batch]`."""
+    if isinstance(bijection, AbstractBatchLastBijection):
+        return bijection.inverse_batch_last(y, key)
+    num_batch = y.ndim - len(bijection.codomain.shape)
+    return over_batch(lambda y, key: bijection.inverse_and_log_det(y, key=key), num_batch)(y, key)
 
 
 @register

@@ -1,7 +1,21 @@
-from .._bijection import AbstractBijection as AbstractBijection
-from ._affine import (
-    Affine as Affine,
+from .._bijection import (
+    AbstractBatchLastBijection as AbstractBatchLastBijection,
+    AbstractBijection as AbstractBijection,
+)
+from ._affine import Affine as Affine, TriangularAffine as TriangularAffine
+from ._autoregressive import MaskedAutoregressive as MaskedAutoregressive
+from ._compose import (
     Chain as Chain,
+    Flip as Flip,
     Inverse as Inverse,
-    TriangularAffine as TriangularAffine,
+    Permutation as Permutation,
+    Scan as Scan,
+)
+from ._coupling import Coupling as Coupling
+from ._elementwise import Elementwise as Elementwise
+from ._spline import SplineTransformer as SplineTransformer
+from ._transformers import (
+    AbstractTransformer as AbstractTransformer,
+    AffineTransformer as AffineTransformer,
+    ShiftTransformer as ShiftTransformer,
 )

@@ -1,15 +1,17 @@
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
-from .._bijection import AbstractBijection
+from .._batch_last import aligned
+from .._bijection import AbstractBatchLastBijection
 from .._positive import loc_and_log_scale, loc_and_raw_tril, positive_tril
 from .._register import register
-from .._space import AbstractSpace, Euclidean
+from .._space import Euclidean
 
 
 @register
-class Affine(AbstractBijection):
+class Affine(AbstractBatchLastBijection):
     """`y = scale * x + loc`, element by element; `Affine(1.0, 2.0)` is `y = 2 x + 1`.
 
     **Arguments:**
@@ -20,9 +22,11 @@ class Affine(AbstractBijection):
 
     loc: Float[Array, "*shape"]
     log_scale: Float[Array, "*shape"]
+    num_axes: int = eqx.field(static=True)
 
     def __init__(self, loc, scale):
         self.loc, self.log_scale = loc_and_log_scale(loc, scale, "Affine")
+        self.num_axes = self.loc.ndim
 
     @property
     def scale(self) -> Float[Array, "*shape"]:
@@ -36,15 +40,22 @@ class Affine(AbstractBijection):
     def codomain(self) -> Euclidean:
         return Euclidean(self.loc.shape)
 
-    def forward_and_log_det(self, x: Array, *, key: PRNGKeyArray | None = None) -> tuple[Array, Float[Array, ""]]:
-        return self.scale * self.domain.check_example(x) + self.loc, jnp.sum(self.log_scale)
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        loc, log_scale, log_det = self._aligned(x)
+        return jnp.exp(log_scale) * x + loc, log_det
 
-    def inverse_and_log_det(self, y: Array, *, key: PRNGKeyArray | None = None) -> tuple[Array, Float[Array, ""]]:
-        return (self.codomain.check_example(y, "y") - self.loc) / self.scale, -jnp.sum(self.log_scale)
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        loc, log_scale, log_det = self._aligned(y)
+        return (y - loc) * jnp.exp(-log_scale), -log_det
+
+    def _aligned(self, x):
+        loc, log_scale = (aligned(leaf, self.num_axes, x.ndim - self.num_axes) for leaf in (self.loc, self.log_scale))
+        axes = tuple(range(self.num_axes))
+        return loc, log_scale, jnp.sum(jnp.broadcast_to(log_scale, x.shape), axis=axes)
 
 
 @register
-class TriangularAffine(AbstractBijection):
+class TriangularAffine(AbstractBatchLastBijection):
     """`y = L x + loc` with L lower triangular and its diagonal positive: mixes the dimensions.
 
     **Arguments:**
@@ -72,80 +83,16 @@ class TriangularAffine(AbstractBijection):
     def codomain(self) -> Euclidean:
         return Euclidean(self.loc.shape)
 
-    def forward_and_log_det(self, x: Array, *, key: PRNGKeyArray | None = None) -> tuple[Array, Float[Array, ""]]:
-        return self.tril @ self.domain.check_example(x) + self.loc, jnp.sum(jnp.diagonal(self.raw_tril))
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        num_batch = x.ndim - 1
+        y = jnp.tensordot(self.tril, x, 1) + aligned(self.loc, 1, num_batch)
+        return y, jnp.broadcast_to(self._log_det, x.shape[1:])
 
-    def inverse_and_log_det(self, y: Array, *, key: PRNGKeyArray | None = None) -> tuple[Array, Float[Array, ""]]:
-        y = self.codomain.check_example(y, "y")
-        x = jax.scipy.linalg.solve_triangular(self.tril, y - self.loc, lower=True)
-        return x, -jnp.sum(jnp.diagonal(self.raw_tril))
-
-
-@register
-class Inverse(AbstractBijection):
-    """`f^-1`: forward and inverse change places."""
-
-    bijection: AbstractBijection
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        flat = (y - aligned(self.loc, 1, y.ndim - 1)).reshape(y.shape[0], -1)
+        x = jax.scipy.linalg.solve_triangular(self.tril, flat, lower=True)
+        return x.reshape(y.shape), jnp.broadcast_to(-self._log_det, y.shape[1:])
 
     @property
-    def domain(self) -> AbstractSpace:
-        return self.bijection.codomain
-
-    @property
-    def codomain(self) -> AbstractSpace:
-        return self.bijection.domain
-
-    def forward_and_log_det(self, x: Array, *, key: PRNGKeyArray | None = None) -> tuple[Array, Float[Array, ""]]:
-        return self.bijection.inverse_and_log_det(x, key=key)
-
-    def inverse_and_log_det(self, y: Array, *, key: PRNGKeyArray | None = None) -> tuple[Array, Float[Array, ""]]:
-        return self.bijection.forward_and_log_det(y, key=key)
-
-
-@register
-class Chain(AbstractBijection):
-    """`f_k o ... o f_1`: the first bijection listed is applied first; log-determinants add.
-
-    Source: Rezende and Mohamed (2015), equations 6 and 7; arXiv:1505.05770.
-    """
-
-    bijections: tuple[AbstractBijection, ...]
-
-    def __init__(self, *bijections: AbstractBijection):
-        self.bijections = bijections
-
-    def __check_init__(self):
-        if not self.bijections:
-            raise ValueError("`Chain(...)` needs at least one bijection.")
-        for i, (first, second) in enumerate(zip(self.bijections[:-1], self.bijections[1:], strict=True)):
-            if first.codomain != second.domain:
-                raise ValueError(
-                    f"`Chain(...)`: bijection {i} ends in {first.codomain} but bijection {i + 1} starts in "
-                    f"{second.domain}."
-                )
-
-    @property
-    def domain(self) -> AbstractSpace:
-        return self.bijections[0].domain
-
-    @property
-    def codomain(self) -> AbstractSpace:
-        return self.bijections[-1].codomain
-
-    def forward_and_log_det(self, x: Array, *, key: PRNGKeyArray | None = None) -> tuple[Array, Float[Array, ""]]:
-        log_det = jnp.zeros((), jnp.result_type(float))
-        for key_layer, bijection in zip(self._split(key), self.bijections, strict=True):
-            x, layer_log_det = bijection.forward_and_log_det(x, key=key_layer)
-            log_det = log_det + layer_log_det
-        return x, log_det
-
-    def inverse_and_log_det(self, y: Array, *, key: PRNGKeyArray | None = None) -> tuple[Array, Float[Array, ""]]:
-        log_det = jnp.zeros((), jnp.result_type(float))
-        for key_layer, bijection in zip(self._split(key), reversed(self.bijections), strict=True):
-            y, layer_log_det = bijection.inverse_and_log_det(y, key=key_layer)
-            log_det = log_det + layer_log_det
-        return y, log_det
-
-    def _split(self, key: PRNGKeyArray | None):
-        num = len(self.bijections)
-        return [None] * num if key is None else jax.random.split(key, num)
+    def _log_det(self) -> Float[Array, ""]:
+        return jnp.sum(jnp.diagonal(self.raw_tril))

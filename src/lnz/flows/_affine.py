@@ -1,11 +1,10 @@
-"""Flow architectures: functions that return a bijection. `lnz.Transformed(base, bijection)` is the flow."""
-
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
-from ._space import Euclidean
-from .bijections import TriangularAffine
+from .._space import Euclidean
+from ..bijections import TriangularAffine
+from ._layers import num_variables
 
 
 def affine(space: Euclidean, *, key: PRNGKeyArray) -> TriangularAffine:
@@ -18,8 +17,6 @@ def affine(space: Euclidean, *, key: PRNGKeyArray) -> TriangularAffine:
 
     **Raises:** `TypeError` if `space` is not a Euclidean space of vectors.
     """
-    if not isinstance(space, Euclidean) or len(space.shape) != 1:
-        raise TypeError(f"`affine(space)` needs `lnz.Euclidean(n)`; got {space}.")
-    (num,) = space.shape
+    num = num_variables(space, "affine")
     noise = jr.normal(key, (num, num))
     return TriangularAffine(jnp.zeros(num), jnp.eye(num) + 0.1 * jnp.tril(noise, -1))

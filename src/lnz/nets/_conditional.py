@@ -10,9 +10,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ._density import AbstractDistribution
-from ._register import register
-from .distributions import Bernoulli, MultivariateNormal, Normal
+from .._density import AbstractDistribution
+from .._register import register
+from ..distributions import Bernoulli, MultivariateNormal, Normal
 
 
 @register

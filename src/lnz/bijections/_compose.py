@@ -1,0 +1,213 @@
+"""Bijections made of bijections."""
+
+from collections.abc import Callable, Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .._batch_last import over_batch
+from .._bijection import AbstractBatchLastBijection, AbstractBijection, forward_batch_last, inverse_batch_last
+from .._register import register
+from .._space import AbstractSpace
+
+
+@register
+class Inverse(AbstractBatchLastBijection):
+    """`f^-1`: forward and inverse change places."""
+
+    bijection: AbstractBijection
+
+    @property
+    def domain(self) -> AbstractSpace:
+        return self.bijection.codomain
+
+    @property
+    def codomain(self) -> AbstractSpace:
+        return self.bijection.domain
+
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return inverse_batch_last(self.bijection, x, key)
+
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return forward_batch_last(self.bijection, y, key)
+
+
+@register
+class Chain(AbstractBatchLastBijection):
+    """`f_k o ... o f_1`: the first bijection listed is applied first; log-determinants add.
+
+    Source: Rezende and Mohamed (2015), equations 6 and 7; arXiv:1505.05770.
+    """
+
+    bijections: tuple[AbstractBijection, ...]
+
+    def __init__(self, *bijections: AbstractBijection):
+        self.bijections = bijections
+
+    def __check_init__(self):
+        if not self.bijections:
+            raise ValueError("`Chain(...)` needs at least one bijection.")
+        for i, (first, second) in enumerate(zip(self.bijections[:-1], self.bijections[1:], strict=True)):
+            if first.codomain != second.domain:
+                raise ValueError(
+                    f"`Chain(...)`: bijection {i} ends in {first.codomain} but bijection {i + 1} starts in "
+                    f"{second.domain}."
+                )
+
+    @property
+    def domain(self) -> AbstractSpace:
+        return self.bijections[0].domain
+
+    @property
+    def codomain(self) -> AbstractSpace:
+        return self.bijections[-1].codomain
+
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return self._apply(forward_batch_last, self.bijections, x, key)
+
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return self._apply(inverse_batch_last, self.bijections[::-1], y, key)
+
+    def _apply(self, function, bijections, x, key):
+        first_key, *keys = _split(key, len(bijections))
+        x, total = function(bijections[0], x, first_key)
+        for layer_key, bijection in zip(keys, bijections[1:], strict=True):
+            x, log_det = function(bijection, x, layer_key)
+            total = total + log_det
+        return x, total
+
+
+@register
+class Scan(AbstractBatchLastBijection):
+    """Equal layers, one after the other, compiled once: `Chain` for bijections that differ in their arrays only.
+
+    **Arguments:**
+
+    - `layers`: one bijection whose arrays are stacked along a new first axis `[num_layers, ...]`; the first is applied
+      first. `Scan.of(make, keys)` builds it.
+
+    Compiling takes the time of one layer, however many there are.
+    """
+
+    layers: AbstractBijection
+
+    @classmethod
+    def of(cls, make: Callable[[PRNGKeyArray], AbstractBijection], keys: Array) -> "Scan":
+        """The layers `make(keys[0]), make(keys[1]), ...`."""
+        return cls(eqx.filter_vmap(make)(keys))
+
+    @classmethod
+    def stack(cls, layers: Sequence[AbstractBijection]) -> "Scan":
+        """The same layers as in `Chain(*layers)`, which must be alike but for their arrays."""
+        parts = [eqx.partition(layer, eqx.is_array) for layer in layers]
+        if len({str(jax.tree.structure(dynamic)) for dynamic, _ in parts}) != 1:
+            raise ValueError(
+                "`Scan.stack(layers)` needs layers that differ in their arrays only; try `Chain(*layers)`."
+            )
+        stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *(dynamic for dynamic, _ in parts))
+        return cls(eqx.combine(stacked, parts[0][1]))
+
+    def __check_init__(self):
+        if self.domain != self.codomain:
+            raise ValueError(f"`Scan` repeats maps of a space to itself; got {self.domain} to {self.codomain}.")
+
+    @property
+    def num_layers(self) -> int:
+        return jax.tree.leaves(eqx.filter(self.layers, eqx.is_array))[0].shape[0]
+
+    @property
+    def _first(self) -> AbstractBijection:
+        """A layer's shapes, without its numbers."""
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) if eqx.is_array(leaf) else leaf, self.layers
+        )
+
+    @property
+    def domain(self) -> AbstractSpace:
+        return self._first.domain
+
+    @property
+    def codomain(self) -> AbstractSpace:
+        return self._first.codomain
+
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return self._apply(forward_batch_last, x, key, reverse=False)
+
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return self._apply(inverse_batch_last, y, key, reverse=True)
+
+    def _apply(self, function, x, key, reverse):
+        dynamic, static = eqx.partition(self.layers, eqx.is_array)
+        keys = None if key is None else jnp.stack(_split(key, self.num_layers))
+
+        def step(carry, layer):
+            x, total = carry
+            arrays, layer_key = layer
+            x, log_det = function(eqx.combine(arrays, static), x, layer_key)
+            return (x, total + log_det), None
+
+        one = jax.tree.map(lambda leaf: leaf[0], (dynamic, keys))
+        shape = jax.eval_shape(lambda x: function(eqx.combine(one[0], static), x, one[1])[1], x)
+        start = jnp.zeros(shape.shape, shape.dtype)
+        (x, total), _ = jax.lax.scan(step, (x, start), (dynamic, keys), reverse=reverse)
+        return x, total
+
+
+def _split(keys: Array | None, num: int) -> list:
+    """`num` keys from each key of `[*batch]`."""
+    if keys is None:
+        return [None] * num
+    split = over_batch(lambda key: jr.split(key, num), keys.ndim)(keys)
+    return list(split)
+
+
+@register
+class Permutation(AbstractBatchLastBijection):
+    """`y_i = x[order_i]`: exchanges variables of a vector.
+
+    **Arguments:**
+
+    - `order`: the numbers 0 to n - 1 in any order. They are no parameters: training leaves them alone.
+    - `space`: of vectors, by default `lnz.Euclidean(n)`.
+    """
+
+    order: Int[Array, " n"]
+    space: AbstractSpace = eqx.field(static=True)
+
+    @property
+    def domain(self) -> AbstractSpace:
+        return self.space
+
+    @property
+    def codomain(self) -> AbstractSpace:
+        return self.space
+
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return x[self.order], jnp.zeros(x.shape[1:], x.dtype)
+
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return y[jnp.argsort(self.order)], jnp.zeros(y.shape[1:], y.dtype)
+
+
+@register
+class Flip(AbstractBatchLastBijection):
+    """`y_i = x[n - 1 - i]`: variables in reverse order."""
+
+    space: AbstractSpace = eqx.field(static=True)
+
+    @property
+    def domain(self) -> AbstractSpace:
+        return self.space
+
+    @property
+    def codomain(self) -> AbstractSpace:
+        return self.space
+
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return x[::-1], jnp.zeros(x.shape[1:], x.dtype)
+
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return y[::-1], jnp.zeros(y.shape[1:], y.dtype)

@@ -1,0 +1,47 @@
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .._batch_last import aligned
+from .._bijection import AbstractBatchLastBijection
+from .._register import register
+from .._space import AbstractSpace, Euclidean
+from ._transformers import AbstractTransformer
+
+
+@register
+class Elementwise(AbstractBatchLastBijection):
+    """`y_i = f(x_i; raw_i)`: each variable by a member of its own of one family, such as a spline.
+
+    **Arguments:**
+
+    - `transformer`: the family, such as `lnz.bijections.SplineTransformer()`.
+    - `raw`: `[num_params, *shape]`, zeros for the identity.
+    """
+
+    transformer: AbstractTransformer
+    raw: Float[Array, "params *shape"]
+    space: AbstractSpace = eqx.field(static=True)
+
+    def __init__(self, transformer: AbstractTransformer, raw, space: AbstractSpace | None = None):
+        self.transformer, self.raw = transformer, jnp.asarray(raw)
+        self.space = Euclidean(self.raw.shape[1:]) if space is None else space
+
+    @property
+    def domain(self) -> AbstractSpace:
+        return self.space
+
+    @property
+    def codomain(self) -> AbstractSpace:
+        return self.space
+
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return self._apply(self.transformer.forward, x)
+
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return self._apply(self.transformer.inverse, y)
+
+    def _apply(self, function, x):
+        num = len(self.space.shape)
+        y, log_derivative = function(aligned(self.raw, 1 + num, x.ndim - num), x)
+        return y, jnp.sum(log_derivative, axis=tuple(range(num)))

@@ -1,0 +1,81 @@
+"""Families of increasing functions of one variable: what couplings and autoregressive maps apply to each variable.
+
+A member of a family is named by raw numbers, which may be anything; a network makes them from other variables.
+"""
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .._register import register
+
+
+class AbstractTransformer(eqx.Module):
+    """A family of increasing bijections of `[low, high]` (or the whole line), with `num_params` raw numbers each.
+
+    `raw = 0` is the identity. `raw [num_params, *shape]` and `x [*shape]` may have any shape; nothing is mixed.
+    """
+
+    batch_last: ClassVar[bool] = True
+
+    @property
+    @abstractmethod
+    def num_params(self) -> int: ...
+
+    @abstractmethod
+    def forward(self, raw: Float[Array, "..."], x: Float[Array, "..."]) -> tuple[Array, Array]:
+        """`y [*shape]` and `log dy/dx [*shape]` in nats."""
+
+    @abstractmethod
+    def inverse(self, raw: Float[Array, "..."], y: Float[Array, "..."]) -> tuple[Array, Array]:
+        """`x [*shape]` and `log dx/dy [*shape]` in nats."""
+
+
+@register
+class AffineTransformer(AbstractTransformer):
+    """`y = exp(s) x + t` with `(t, raw s) = raw` and `s = raw s / (1 + |raw s| / max_log_scale)`.
+
+    The soft bound keeps factors between `exp(-max_log_scale)` and `exp(max_log_scale)`, so that no input of the
+    network makes a density overflow.
+
+    Source: Dinh, Sohl-Dickstein and Bengio (2017), equation 4 (arXiv:1605.08803), whose s is bounded by a tanh instead.
+    """
+
+    max_log_scale: float = eqx.field(static=True, default=7.0)
+
+    @property
+    def num_params(self) -> int:
+        return 2
+
+    def _shift_and_log_scale(self, raw):
+        shift, log_scale = raw[0], raw[1]
+        return shift, log_scale / (1 + jnp.abs(log_scale) / self.max_log_scale)
+
+    def forward(self, raw: Float[Array, "..."], x: Float[Array, "..."]) -> tuple[Array, Array]:
+        shift, log_scale = self._shift_and_log_scale(raw)
+        return shift + jnp.exp(log_scale) * x, log_scale
+
+    def inverse(self, raw: Float[Array, "..."], y: Float[Array, "..."]) -> tuple[Array, Array]:
+        shift, log_scale = self._shift_and_log_scale(raw)
+        return (y - shift) * jnp.exp(-log_scale), -log_scale
+
+
+@register
+class ShiftTransformer(AbstractTransformer):
+    """`y = x + t`: volume is kept.
+
+    Source: Dinh, Krueger and Bengio (2015), equation 10 (NICE); arXiv:1410.8516.
+    """
+
+    @property
+    def num_params(self) -> int:
+        return 1
+
+    def forward(self, raw: Float[Array, "..."], x: Float[Array, "..."]) -> tuple[Array, Array]:
+        return x + raw[0], jnp.zeros_like(x)
+
+    def inverse(self, raw: Float[Array, "..."], y: Float[Array, "..."]) -> tuple[Array, Array]:
+        return y - raw[0], jnp.zeros_like(y)

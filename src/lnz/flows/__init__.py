@@ -1,0 +1,10 @@
+"""Flow architectures: functions that return a bijection. `lnz.Transformed(base, bijection)` is the flow."""
+
+from ._affine import affine as affine
+from ._autoregressive import (
+    autoregressive as autoregressive,
+    autoregressive_spline as autoregressive_spline,
+    inverse_autoregressive as inverse_autoregressive,
+    masked_autoregressive as masked_autoregressive,
+)
+from ._coupling import coupling as coupling, coupling_spline as coupling_spline, realnvp as realnvp

@@ -1,0 +1,190 @@
+"""Networks of dense layers, plain and masked, that understand batch axes last."""
+
+import functools
+import itertools
+from collections.abc import Callable
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .._batch_last import aligned
+from .._check import check_positive
+from .._register import register
+
+# Activations that a model file may name.
+for _function in (jax.nn.relu, jax.nn.silu, jax.nn.gelu, jax.nn.elu, jax.nn.softplus, jax.nn.sigmoid, jnp.tanh):
+    register(_function, f"jax.nn.{_function.__name__}")
+
+Shape = int | tuple[int, ...]
+
+
+def dense(W: Float[Array, "..."], h: Float[Array, "..."], b: Float[Array, "..."], ndim: int) -> Float[Array, "..."]:
+    """`W h + b` of `W [*out, in]` (`ndim` axes), `h [in, *batch]`, `b [*out]`; W and b may have batch axes last."""
+    num_batch = h.ndim - 1
+    if W.ndim == ndim:
+        y = jnp.tensordot(W, h, 1)
+    else:  # weights of their own for each example
+        y = jnp.sum(aligned(W, ndim, num_batch) * h.reshape((*(1,) * (ndim - 1), *h.shape)), axis=ndim - 1)
+    return y + aligned(b, ndim - 1, num_batch)
+
+
+def _check_sizes(num_in: int, width: int, depth: int, owner: str) -> None:
+    check_positive(num_in, f"{owner}(num_in=...)")
+    check_positive(width, f"{owner}(width=...)")
+    check_positive(depth, f"{owner}(depth=...)")
+
+
+@register
+class MLP(eqx.Module):
+    """`x -> W_D a(... a(W_1 x + b_1) ...) + b_D`: a multilayer perceptron from `[num_in]` to `[*out]`.
+
+    **Arguments:**
+
+    - `num_in`: length of the input.
+    - `out`: shape of the output, or its length.
+    - `width`, `depth`: units of each hidden layer, and how many hidden layers.
+    - `activation`: such as `jax.nn.relu`; a model file holds those of `jax.nn` that are registered.
+    - `residual`: add each hidden layer after the first to the one before it.
+    - `last_scale`: factor on the weights of the last layer at the start; with 0 the output is zero.
+    - `key`: for normal weights of variance `2 / (units before)` (He et al. 2015, equation 10; arXiv:1502.01852).
+    """
+
+    batch_last: ClassVar[bool] = True
+    weights: tuple[Float[Array, "..."], ...]
+    biases: tuple[Float[Array, "..."], ...]
+    out: tuple[int, ...] = eqx.field(static=True)
+    activation: Callable = eqx.field(static=True)
+    residual: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        num_in: int,
+        out: Shape,
+        *,
+        key: PRNGKeyArray,
+        width: int = 128,
+        depth: int = 2,
+        activation: Callable = jax.nn.relu,
+        residual: bool = False,
+        last_scale: float = 1.0,
+    ):
+        _check_sizes(num_in, width, depth, "MLP")
+        sizes = [num_in, *[width] * depth]
+        keys = jr.split(key, depth + 1)
+        hidden = [_start(k, (m, n)) for k, n, m in zip(keys, sizes[:-1], sizes[1:], strict=False)]
+        self.out = (out,) if isinstance(out, int) else tuple(out)
+        last = last_scale * _start(keys[-1], (*self.out, width))
+        self.weights = (*hidden, last)
+        self.biases = tuple(jnp.zeros(W.shape[:-1]) for W in self.weights)
+        self.activation, self.residual = activation, residual
+
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        h = hidden = x
+        for i, (W, b) in enumerate(zip(self.weights[:-1], self.biases[:-1], strict=True)):
+            h = self.activation(dense(W, hidden, b, 2))
+            hidden = hidden + h if self.residual and i else h
+        return dense(self.weights[-1], hidden, self.biases[-1], 1 + len(self.out))
+
+
+def _start(key: PRNGKeyArray, shape: tuple[int, ...], num_in: np.ndarray | int | None = None) -> Array:
+    num_in = shape[-1] if num_in is None else num_in
+    return jr.normal(key, shape) * jnp.asarray(np.sqrt(2 / np.maximum(num_in, 1)), jnp.result_type(float))
+
+
+@register
+class MaskedMLP(eqx.Module):
+    """A multilayer perceptron of which output `[:, i]` sees only the inputs before i: MADE.
+
+    Input j has the degree j + 1; a hidden unit of degree m sees units of degree at most m, an output of number i
+    sees hidden units of degree at most i. Hidden units are in the order of their degrees, which are spread evenly over
+    1 to `num - 1`, so that each degree's units are neighbours.
+
+    **Arguments:**
+
+    - `num`: number of inputs, and of outputs.
+    - `num_each`: numbers for each output; the result is `[num_each, num]`.
+    - `width`, `depth`, `activation`, `residual`, `last_scale`, `key`: as for `MLP`; with `residual` a ResMADE of
+      one-layer blocks.
+
+    Source: Germain, Gregor, Murray and Larochelle (2015), equations 12 and 13; arXiv:1502.03509. Residual connections:
+    Nash and Durkan (2019), section 3; arXiv:1904.05626.
+    """
+
+    batch_last: ClassVar[bool] = True
+    weights: tuple[Float[Array, "..."], ...]
+    biases: tuple[Float[Array, "..."], ...]
+    num: int = eqx.field(static=True)
+    activation: Callable = eqx.field(static=True)
+    residual: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        num: int,
+        num_each: int,
+        *,
+        key: PRNGKeyArray,
+        width: int = 128,
+        depth: int = 2,
+        activation: Callable = jax.nn.relu,
+        residual: bool = False,
+        last_scale: float = 1.0,
+    ):
+        _check_sizes(num, width, depth, "MaskedMLP")
+        check_positive(num_each, "MaskedMLP(num_each=...)")
+        self.num, self.activation, self.residual = num, activation, residual
+        keys = jr.split(key, depth + 1)
+        masks = _masks(num, (width,) * depth)
+        fan_in = [mask.sum(axis=1, keepdims=True) for mask in masks]
+        hidden = [_start(k, mask.shape, n) for k, mask, n in zip(keys, masks[:-1], fan_in[:-1], strict=False)]
+        last = last_scale * _start(keys[-1], (num_each, num, width), fan_in[-1][None])
+        self.weights = (*hidden, last)
+        self.biases = tuple(jnp.zeros(W.shape[:-1]) for W in self.weights)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Units of each hidden layer."""
+        # Shapes of the arrays, which may be stacked along axes before these: `Scan` holds many layers in one.
+        return tuple(W.shape[-2] for W in self.weights[:-1])
+
+    def degrees(self, width: int) -> Int[np.ndarray, " width"]:
+        """The degree of each unit of a hidden layer, ascending."""
+        return hidden_degrees(self.num, width)
+
+    def masked(self) -> tuple[Float[Array, "..."], ...]:
+        """The weights that are used."""
+        widths = tuple(W.shape[0] for W in self.weights[:-1])
+        return tuple(
+            W * aligned(jnp.asarray(mask.reshape((*(1,) * (ndim - 2), *mask.shape)), W.dtype), ndim, W.ndim - ndim)
+            for W, mask, ndim in zip(self.weights, _masks(self.num, widths), self._ndims, strict=True)
+        )
+
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        h = hidden = x
+        *inner, last = self.masked()
+        for i, (W, b) in enumerate(zip(inner, self.biases[:-1], strict=True)):
+            h = self.activation(dense(W, hidden, b, 2))
+            hidden = hidden + h if self.residual and i else h
+        return dense(last, hidden, self.biases[-1], 3)
+
+    @property
+    def _ndims(self) -> list[int]:
+        return [2] * (len(self.weights) - 1) + [3]
+
+
+@functools.cache
+def hidden_degrees(num: int, width: int) -> Int[np.ndarray, " width"]:
+    # One variable depends on none: its outputs see no hidden unit, whatever degree these have.
+    return 1 + (np.arange(width) * max(num - 1, 1)) // width
+
+
+@functools.cache
+def _masks(num: int, widths: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    degrees = [np.arange(1, num + 1), *(hidden_degrees(num, width) for width in widths)]
+    hidden = [after[:, None] >= before[None] for before, after in itertools.pairwise(degrees)]
+    last = np.arange(1, num + 1)[:, None] > degrees[-1][None]
+    return tuple(mask.astype(np.float32) for mask in (*hidden, last))

@@ -1,0 +1,107 @@
+"""Functions with batch axes last are functions of one example to `vmap`, `grad` and `jvp`, in any order."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+import table
+
+import lnz
+from lnz._batch_last import aligned, batch_last
+
+NUM_CALLS = []
+
+
+def _columns(parameters, x):
+    W, b = parameters
+    NUM_CALLS.append(x.shape)
+    y = jnp.tensordot(W, x, 1) + aligned(b, 1, x.ndim - 1)
+    return jnp.tanh(y), jnp.sum(y * y, axis=0)
+
+
+def fast(W, b, x):
+    return batch_last(_columns, (W, b), x, takes_batched_parameters=True)
+
+
+def slow(W, b, x):
+    return batch_last(_columns, (W, b), x)
+
+
+def plain(W, b, x):
+    y = W @ x + b
+    return jnp.tanh(y), jnp.sum(y * y)
+
+
+def scalar(f, W, b, x):
+    y, total = f(W, b, x)
+    return jnp.sum(y) + total
+
+
+def scanned(f, W, b, x):
+    return jax.lax.scan(lambda x, _: (f(W.T @ W, jnp.zeros_like(x), x)[0], None), x, None, length=3)[0]
+
+
+USES = {
+    "one": lambda f, W, b, xs, bs: f(W, b, xs[0, 0]),
+    "vmap": lambda f, W, b, xs, bs: jax.vmap(lambda x: f(W, b, x))(xs[0]),
+    "vmap_vmap": lambda f, W, b, xs, bs: jax.vmap(jax.vmap(lambda x: f(W, b, x)))(xs),
+    "vmap_last": lambda f, W, b, xs, bs: jax.vmap(lambda x: f(W, b, x), -1, -1)(xs[0].T),
+    "jit": lambda f, W, b, xs, bs: jax.jit(jax.vmap(lambda x: f(W, b, x)))(xs[0]),
+    "grad_vmap": lambda f, W, b, xs, bs: jax.grad(
+        lambda p: jnp.sum(jax.vmap(lambda x: scalar(f, *p, x))(xs[0])),
+    )((W, b)),
+    "vmap_grad": lambda f, W, b, xs, bs: jax.vmap(jax.grad(lambda x: scalar(f, W, b, x)))(xs[0]),
+    "vmap_grad_parameters": lambda f, W, b, xs, bs: jax.vmap(jax.grad(lambda b, x: scalar(f, W, b, x)))(bs, xs[0]),
+    "jacfwd": lambda f, W, b, xs, bs: jax.vmap(jax.jacfwd(lambda x: f(W, b, x)[0]))(xs[0]),
+    "jacrev": lambda f, W, b, xs, bs: jax.vmap(jax.jacrev(lambda x: f(W, b, x)[0]))(xs[0]),
+    "hessian": lambda f, W, b, xs, bs: jax.hessian(lambda x: scalar(f, W, b, x))(xs[0, 0]),
+    "own_bias": lambda f, W, b, xs, bs: jax.vmap(lambda b, x: f(W, b, x))(bs, xs[0]),
+    "own_bias_outside": lambda f, W, b, xs, bs: jax.vmap(lambda b, x: jax.vmap(lambda x: f(W, b, x))(x))(
+        bs, jnp.swapaxes(xs, 0, 1)
+    ),
+    "own_bias_inside": lambda f, W, b, xs, bs: jax.vmap(lambda x: jax.vmap(lambda b, x: f(W, b, x))(bs, x))(xs),
+    "own_bias_only": lambda f, W, b, xs, bs: jax.vmap(lambda b: f(W, b, xs[0, 0]))(bs),
+    "scan": lambda f, W, b, xs, bs: jax.vmap(lambda x: scanned(f, W, b, x))(xs[0]),
+    "grad_scan": lambda f, W, b, xs, bs: jax.grad(
+        lambda W: jnp.sum(jax.vmap(lambda x: scanned(f, W, b, x))(xs[0])),
+    )(W),
+    "checkpoint": lambda f, W, b, xs, bs: jax.grad(
+        jax.checkpoint(lambda W: jnp.sum(jax.vmap(lambda x: scalar(f, W, b, x))(xs[0]))),
+    )(W),
+}
+
+
+@pytest.mark.parametrize("f", [fast, slow])
+@pytest.mark.parametrize("use", USES.values(), ids=USES.keys())
+def test_it_is_the_plain_function(use, f, float64):
+    W, b = table.normal(1, 3, 4), table.normal(2, 3)
+    xs, bs = table.normal(3, 2, 5, 4), table.normal(4, 5, 3)
+    ours, theirs = use(f, W, b, xs, bs), use(plain, W, b, xs, bs)
+    jax.tree.map(lambda a, c: np.testing.assert_allclose(a, c, rtol=1e-12, atol=1e-12), ours, theirs)
+
+
+def test_the_batch_comes_last():
+    NUM_CALLS.clear()
+    W, b, x = table.normal(1, 3, 4), table.normal(2, 3), table.normal(3, 5, 4)
+    jax.vmap(lambda x: fast(W, b, x))(x)
+    assert NUM_CALLS[-1] == (4, 5)
+
+
+@pytest.mark.parametrize("name", ["coupling_spline", "masked_autoregressive", "inverse_autoregressive"])
+def test_a_flow_with_biases_for_each_example(name, float64):
+    """Parameters with batch axes give what a loop over examples gives."""
+    flow = table.away_from_identity(getattr(lnz.flows, name)(lnz.Euclidean(5), key=jr.key(0), num_layers=2, width=8))
+    biases, rest = eqx.partition(flow, lambda leaf: eqx.is_inexact_array(leaf) and leaf.ndim == 2)
+    shifts = jax.tree.map(lambda leaf: 0.1 * table.normal(5, 4, *leaf.shape), biases)
+    x = table.normal(6, 4, 3, 5)
+
+    def both(shift, x):
+        mine = eqx.combine(jax.tree.map(jnp.add, biases, shift), rest)
+        return jax.vmap(mine.forward_and_log_det)(x), jax.vmap(mine.inverse_and_log_det)(x)
+
+    together = jax.vmap(both)(shifts, x)
+    for i in range(4):
+        alone = both(jax.tree.map(lambda leaf, i=i: leaf[i], shifts), x[i])
+        jax.tree.map(lambda a, c, i=i: np.testing.assert_allclose(a[i], c, rtol=1e-9, atol=1e-9), together, alone)
