@@ -145,6 +145,12 @@ DISTRIBUTIONS = {
     "mixture_of_normals": mixture_of_normals,
     "affine_flow": affine_flow,
     "composed_flow": composed_flow,
+    "spline_flow": lambda: lnz.Transformed(
+        lnz.Normal.standard(1),
+        lnz.bijections.Elementwise(lnz.bijections.SplineTransformer(5), normal(94, 14, 1)),
+    ),
+    "coupling_flow": lambda: lnz.Transformed(lnz.Normal.standard(2), flow("coupling_spline", 2, bound=3.0)),
+    "autoregressive_flow": lambda: lnz.Transformed(lnz.Normal.standard(2), flow("masked_autoregressive", 2)),
     "linear_vae_marginal_2d": lambda: lnz.MultivariateNormal.from_covariance(
         jnp.zeros(2), jnp.array([[1.0, 0.6], [0.6, 0.8]])
     ),
@@ -255,6 +261,8 @@ MODELS = {
     "markov_field": markov_field,
     "dbm": lambda: dbm(3, 2, 2),
     "flow": composed_flow,
+    "coupling_flow": lambda: lnz.Transformed(lnz.Normal.standard(3), flow("coupling_spline", 3)),
+    "autoregressive_flow": lambda: lnz.Transformed(lnz.Normal.standard(3), flow("masked_autoregressive", 3)),
     "linear_vae": linear_vae,
     "conjugate": conjugate,
     "posterior": lambda: lnz.condition(linear_vae(), normal(90, 3)),

@@ -1,7 +1,7 @@
 """Invertible maps and the distributions that they push forward."""
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -93,6 +93,17 @@ def inverse_batch_last(bijection: AbstractBijection, y: Array, key: Array | None
     return over_batch(lambda y, key: bijection.inverse_and_log_det(y, key=key), num_batch)(y, key)
 
 
+def needs_key(tree: Any) -> bool:
+    """Whether any module in `tree` says of itself `stochastic = True`: its log-determinants are random estimates."""
+    modules = [tree] if isinstance(tree, eqx.Module) else _modules_in(tree)
+    return any(getattr(m, "stochastic", False) or any(map(needs_key, vars(m).values())) for m in modules)
+
+
+def _modules_in(tree: Any) -> list[eqx.Module]:
+    leaves = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, eqx.Module))
+    return [leaf for leaf in leaves if isinstance(leaf, eqx.Module)]
+
+
 @register
 class Transformed(AbstractDistribution):
     """The distribution of `f(z)`, `z ~ base`: a normalizing flow.
@@ -141,5 +152,8 @@ class Transformed(AbstractDistribution):
 
         for _ in shape:
             push = jax.vmap(push)
-        keys = jax.random.split(key_map, shape) if shape else key_map
+        # A key for each draw and layer may take longer than the map itself, so none are made where none are used.
+        keys = None
+        if needs_key(self.bijection):
+            keys = jax.random.split(key_map, shape) if shape else key_map
         return push(keys, *self.base.sample_and_log_prob(key_base, shape))
