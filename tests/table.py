@@ -134,6 +134,16 @@ def mixture_of_normals():
     return lnz.Mixture(normal(72, 2), lnz.Normal(normal(73, 2, 1), jnp.array([[0.5], [1.0]])))
 
 
+def product():
+    return lnz.ProductDistribution(lnz.Normal(normal(100, 1), 0.8), lnz.Uniform(lnz.Torus(1)))
+
+
+def joint():
+    """Regression with noise: y = W x + b + noise."""
+    line = lnz.nets.Linear(normal(102, 1, 1), normal(103, 1))
+    return lnz.Joint(lnz.Normal(normal(101, 1), 0.8), lnz.nets.ConditionalNormal(line, 0.7))
+
+
 DISTRIBUTIONS = {
     "bernoulli": lambda: lnz.Bernoulli(normal(80, 4)),
     "bernoulli_image": lambda: lnz.Bernoulli(normal(81, 2, 2)),
@@ -141,6 +151,9 @@ DISTRIBUTIONS = {
     "normal": lambda: lnz.Normal(normal(83, 2), jnp.array([0.6, 1.3])),
     "multivariate_normal": lambda: lnz.MultivariateNormal(normal(84, 2), jnp.array([[0.9, 0.0], [0.5, 0.7]])),
     "uniform": lambda: lnz.Uniform(2, -1.0, 2.0),
+    "uniform_torus": lambda: lnz.Uniform(lnz.Torus(2)),
+    "product": product,
+    "joint": joint,
     "mixture_of_bernoullis": mixture_of_bernoullis,
     "mixture_of_normals": mixture_of_normals,
     "affine_flow": affine_flow,

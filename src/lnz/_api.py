@@ -73,13 +73,16 @@ from ._space import (
     Interval as Interval,
     Positive as Positive,
 )
+from ._supports import Product as Product, Torus as Torus
 from ._training import Plateau as Plateau
 from .distributions import (
     Bernoulli as Bernoulli,
     Categorical as Categorical,
+    Joint as Joint,
     Mixture as Mixture,
     MultivariateNormal as MultivariateNormal,
     Normal as Normal,
+    ProductDistribution as ProductDistribution,
     Uniform as Uniform,
 )
 from .methods import EM as EM, Gradient as Gradient
