@@ -83,6 +83,24 @@ def flow(architecture, num, **options):
     return away_from_identity(make(lnz.Euclidean(num), key=jr.key(1), num_layers=2, width=12, **options))
 
 
+def bijection_onto(space, architecture="coupling_spline", scale=0.05, **options):
+    make = getattr(lnz.flows, architecture)
+    return away_from_identity(make(space, key=jr.key(1), num_layers=2, width=12, **options), scale)
+
+
+def flow_onto(space, architecture="coupling_spline", **options):
+    return lnz.Transformed(lnz.flows.base_for(space), bijection_onto(space, architecture, **options))
+
+
+def circular_real_positive():
+    return lnz.Product(lnz.Torus(1), lnz.Euclidean(1), lnz.Positive(1))
+
+
+def flow_of_mixture():
+    base = lnz.Mixture(normal(72, 2), lnz.Normal(normal(73, 2, 2), jnp.array([[0.5, 0.7], [1.0, 0.6]])))
+    return lnz.Transformed(base, flow("masked_autoregressive", 2))
+
+
 def linear_vae(encoder="exact"):
     """Probabilistic PCA: x = W z + b + noise, z in R^2, x in R^3. Its posterior is a known normal."""
     W, b, noise = normal(40, 3, 2), normal(41, 3), jnp.asarray(0.7)
@@ -158,6 +176,9 @@ DISTRIBUTIONS = {
     "mixture_of_normals": mixture_of_normals,
     "affine_flow": affine_flow,
     "composed_flow": composed_flow,
+    "flow_of_mixture": flow_of_mixture,
+    "flow_interval": lambda: flow_onto(lnz.Interval(1, -1.0, 2.0), "masked_autoregressive"),
+    "flow_positive": lambda: flow_onto(lnz.Positive(1), "masked_autoregressive"),
     "linear_vae_marginal_2d": lambda: lnz.MultivariateNormal.from_covariance(
         jnp.zeros(2), jnp.array([[1.0, 0.6], [0.6, 0.8]])
     ),
@@ -208,6 +229,10 @@ BIJECTIONS = {
     "maf_fixed_point": lambda: flow("masked_autoregressive", 6, inversion="fixed_point"),
     "iaf": lambda: flow("inverse_autoregressive", 9),
     "autoregressive_spline": lambda: flow("autoregressive_spline", 5, bound=3.0),
+    "to_interval": lambda: lnz.bijections.ToSupport(lnz.Interval((2, 2), -1.0, 3.0)),
+    "coupling_mixed": lambda: bijection_onto(circular_real_positive(), bound=3.0),
+    "maf_mixed": lambda: bijection_onto(circular_real_positive(), "masked_autoregressive", order="random"),
+    "iaf_torus": lambda: bijection_onto(lnz.Torus(3), "inverse_autoregressive"),
 }
 
 SAMPLERS = {

@@ -1,3 +1,4 @@
+import functools
 from collections.abc import Callable
 
 import equinox as eqx
@@ -56,7 +57,7 @@ class ProductDistribution(AbstractDistribution):
         keys = jr.split(key, len(self.parts))
         drawn = [part.sample_and_log_prob(k, shape) for part, k in zip(self.parts, keys, strict=True)]
         xs, log_probs = zip(*drawn, strict=True)
-        return jnp.concatenate(xs, axis=-1), sum(log_probs[1:], log_probs[0])
+        return jnp.concatenate(xs, axis=-1), functools.reduce(jnp.add, log_probs)
 
 
 @register
