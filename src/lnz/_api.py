@@ -25,6 +25,7 @@ from ._bijection import AbstractBijection as AbstractBijection, Transformed as T
 from ._checkpoint import Checkpoints as Checkpoints, ResumeWarning as ResumeWarning
 from ._cite import cite as cite
 from ._compare import Comparison as Comparison, compare as compare
+from ._conditional import Conditional as Conditional
 from ._density import (
     AbstractBlockDensity as AbstractBlockDensity,
     AbstractCollapsibleDensity as AbstractCollapsibleDensity,

@@ -19,6 +19,11 @@ def wrap(angle: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.where(turned < -math.pi, turned + 2 * math.pi, turned)
 
 
+def _turn(x, by):
+    # Both are wrapped first: of small numbers the sum is in [-pi, pi) exactly, not but for rounding.
+    return wrap(wrap(x) + wrap(by))
+
+
 @register
 class RotationTransformer(AbstractTransformer):
     """`y = x + t` on the circle: what comes out is in [-pi, pi).
@@ -31,23 +36,25 @@ class RotationTransformer(AbstractTransformer):
         return 1
 
     def forward(self, raw: Float[Array, "..."], x: Float[Array, "..."]) -> tuple[Array, Array]:
-        return wrap(wrap(x) + wrap(raw[0])), jnp.zeros_like(x)
+        return _turn(x, raw[0]), jnp.zeros_like(x)
 
     def inverse(self, raw: Float[Array, "..."], y: Float[Array, "..."]) -> tuple[Array, Array]:
-        return wrap(wrap(y) - wrap(raw[0])), jnp.zeros_like(y)
+        return _turn(y, -raw[0]), jnp.zeros_like(y)
 
 
 @register
 class CircularSplineTransformer(AbstractTransformer):
-    """`y = s(x) + t` on the circle: a circular spline and then a rotation, so that no point of the circle stays fixed.
+    """`y = s(x + t_1) + t_2` on the circle: a circular spline between two rotations.
 
-    The derivative of the spline is the same at both ends, so that densities are continuous around the circle.
+    The derivative of the spline is the same at both ends, so that densities are continuous around the circle. The
+    rotations choose the point at which the spline begins, and where it goes: without them -pi would stay where it is.
 
     **Arguments:**
 
-    - `num_bins`: bins K of the spline; `1 + 3 K` raw numbers, of which the first is t.
+    - `num_bins`: bins K of the spline; `2 + 3 K` raw numbers, of which the first are the rotations.
 
-    Source: Rezende et al. (2020), section 3.1.2; arXiv:2002.02428.
+    Source: Rezende et al. (2020), section 3.1.2; arXiv:2002.02428. Two rotations here, so that in both directions no
+    point is special.
     """
 
     num_bins: int = eqx.field(static=True, default=8)
@@ -58,19 +65,19 @@ class CircularSplineTransformer(AbstractTransformer):
 
     @property
     def num_params(self) -> int:
-        return 1 + self._spline.num_params
+        return 2 + self._spline.num_params
 
     @property
     def _spline(self) -> SplineTransformer:
         return SplineTransformer(self.num_bins, -math.pi, math.pi, circular=True)
 
     def forward(self, raw: Float[Array, "..."], x: Float[Array, "..."]) -> tuple[Array, Array]:
-        y, log_derivative = self._spline.forward(raw[1:], wrap(x))
-        return RotationTransformer().forward(raw[:1], y)[0], log_derivative
+        y, log_derivative = self._spline.forward(raw[2:], _turn(x, raw[0]))
+        return _turn(y, raw[1]), log_derivative
 
     def inverse(self, raw: Float[Array, "..."], y: Float[Array, "..."]) -> tuple[Array, Array]:
-        turned, _ = RotationTransformer().inverse(raw[:1], y)
-        return self._spline.inverse(raw[1:], turned)
+        x, log_derivative = self._spline.inverse(raw[2:], _turn(y, -raw[1]))
+        return _turn(x, -raw[0]), log_derivative
 
 
 @register
