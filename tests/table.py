@@ -83,6 +83,24 @@ def flow(architecture, num, **options):
     return away_from_identity(make(lnz.Euclidean(num), key=jr.key(1), num_layers=2, width=12, **options))
 
 
+def bijection_onto(space, architecture="coupling_spline", scale=0.05, **options):
+    make = getattr(lnz.flows, architecture)
+    return away_from_identity(make(space, key=jr.key(1), num_layers=2, width=12, **options), scale)
+
+
+def flow_onto(space, architecture="coupling_spline", **options):
+    return lnz.Transformed(lnz.flows.base_for(space), bijection_onto(space, architecture, **options))
+
+
+def circular_real_positive():
+    return lnz.Product(lnz.Torus(1), lnz.Euclidean(1), lnz.Positive(1))
+
+
+def flow_of_mixture():
+    base = lnz.Mixture(normal(72, 2), lnz.Normal(normal(73, 2, 2), jnp.array([[0.5, 0.7], [1.0, 0.6]])))
+    return lnz.Transformed(base, flow("masked_autoregressive", 2))
+
+
 def linear_vae(encoder="exact"):
     """Probabilistic PCA: x = W z + b + noise, z in R^2, x in R^3. Its posterior is a known normal."""
     W, b, noise = normal(40, 3, 2), normal(41, 3), jnp.asarray(0.7)
@@ -134,6 +152,16 @@ def mixture_of_normals():
     return lnz.Mixture(normal(72, 2), lnz.Normal(normal(73, 2, 1), jnp.array([[0.5], [1.0]])))
 
 
+def product():
+    return lnz.ProductDistribution(lnz.Normal(normal(100, 1), 0.8), lnz.Uniform(lnz.Torus(1)))
+
+
+def joint():
+    """Regression with noise: y = W x + b + noise."""
+    line = lnz.nets.Linear(normal(102, 1, 1), normal(103, 1))
+    return lnz.Joint(lnz.Normal(normal(101, 1), 0.8), lnz.nets.ConditionalNormal(line, 0.7))
+
+
 DISTRIBUTIONS = {
     "bernoulli": lambda: lnz.Bernoulli(normal(80, 4)),
     "bernoulli_image": lambda: lnz.Bernoulli(normal(81, 2, 2)),
@@ -141,6 +169,9 @@ DISTRIBUTIONS = {
     "normal": lambda: lnz.Normal(normal(83, 2), jnp.array([0.6, 1.3])),
     "multivariate_normal": lambda: lnz.MultivariateNormal(normal(84, 2), jnp.array([[0.9, 0.0], [0.5, 0.7]])),
     "uniform": lambda: lnz.Uniform(2, -1.0, 2.0),
+    "uniform_torus": lambda: lnz.Uniform(lnz.Torus(2)),
+    "product": product,
+    "joint": joint,
     "mixture_of_bernoullis": mixture_of_bernoullis,
     "mixture_of_normals": mixture_of_normals,
     "affine_flow": affine_flow,
@@ -151,6 +182,9 @@ DISTRIBUTIONS = {
     ),
     "coupling_flow": lambda: lnz.Transformed(lnz.Normal.standard(2), flow("coupling_spline", 2, bound=3.0)),
     "autoregressive_flow": lambda: lnz.Transformed(lnz.Normal.standard(2), flow("masked_autoregressive", 2)),
+    "flow_of_mixture": flow_of_mixture,
+    "flow_interval": lambda: flow_onto(lnz.Interval(1, -1.0, 2.0), "masked_autoregressive"),
+    "flow_positive": lambda: flow_onto(lnz.Positive(1), "masked_autoregressive"),
     "linear_vae_marginal_2d": lambda: lnz.MultivariateNormal.from_covariance(
         jnp.zeros(2), jnp.array([[1.0, 0.6], [0.6, 0.8]])
     ),
@@ -201,6 +235,10 @@ BIJECTIONS = {
     "maf_fixed_point": lambda: flow("masked_autoregressive", 6, inversion="fixed_point"),
     "iaf": lambda: flow("inverse_autoregressive", 9),
     "autoregressive_spline": lambda: flow("autoregressive_spline", 5, bound=3.0),
+    "to_interval": lambda: lnz.bijections.ToSupport(lnz.Interval((2, 2), -1.0, 3.0)),
+    "coupling_mixed": lambda: bijection_onto(circular_real_positive(), bound=3.0),
+    "maf_mixed": lambda: bijection_onto(circular_real_positive(), "masked_autoregressive", order="random"),
+    "iaf_torus": lambda: bijection_onto(lnz.Torus(3), "inverse_autoregressive"),
 }
 
 SAMPLERS = {

@@ -25,6 +25,7 @@ from ._bijection import AbstractBijection as AbstractBijection, Transformed as T
 from ._checkpoint import Checkpoints as Checkpoints, ResumeWarning as ResumeWarning
 from ._cite import cite as cite
 from ._compare import Comparison as Comparison, compare as compare
+from ._conditional import Conditional as Conditional
 from ._density import (
     AbstractBlockDensity as AbstractBlockDensity,
     AbstractCollapsibleDensity as AbstractCollapsibleDensity,
@@ -71,14 +72,18 @@ from ._space import (
     Euclidean as Euclidean,
     Grid as Grid,
     Interval as Interval,
+    Positive as Positive,
 )
+from ._supports import Product as Product, Torus as Torus
 from ._training import Plateau as Plateau
 from .distributions import (
     Bernoulli as Bernoulli,
     Categorical as Categorical,
+    Joint as Joint,
     Mixture as Mixture,
     MultivariateNormal as MultivariateNormal,
     Normal as Normal,
+    ProductDistribution as ProductDistribution,
     Uniform as Uniform,
 )
 from .methods import EM as EM, Gradient as Gradient

@@ -4,6 +4,11 @@ from .._bijection import (
 )
 from ._affine import Affine as Affine, TriangularAffine as TriangularAffine
 from ._autoregressive import MaskedAutoregressive as MaskedAutoregressive
+from ._circular import (
+    CircularSplineTransformer as CircularSplineTransformer,
+    MixedTransformer as MixedTransformer,
+    RotationTransformer as RotationTransformer,
+)
 from ._compose import (
     Chain as Chain,
     Flip as Flip,
@@ -14,6 +19,7 @@ from ._compose import (
 from ._coupling import Coupling as Coupling
 from ._elementwise import Elementwise as Elementwise
 from ._spline import SplineTransformer as SplineTransformer
+from ._support import ToSupport as ToSupport, unbounded as unbounded
 from ._transformers import (
     AbstractTransformer as AbstractTransformer,
     AffineTransformer as AffineTransformer,

@@ -7,4 +7,5 @@ from ._autoregressive import (
     inverse_autoregressive as inverse_autoregressive,
     masked_autoregressive as masked_autoregressive,
 )
+from ._base import base_for as base_for
 from ._coupling import coupling as coupling, coupling_spline as coupling_spline, realnvp as realnvp

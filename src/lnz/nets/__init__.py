@@ -5,3 +5,4 @@ from ._conditional import (
     Linear as Linear,
 )
 from ._layers import MLP as MLP, MaskedMLP as MaskedMLP
+from ._periodic import PeriodicMaskedMLP as PeriodicMaskedMLP, PeriodicMLP as PeriodicMLP
