@@ -3,6 +3,7 @@
 import math
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -11,7 +12,7 @@ from .._bijection import AbstractBatchLastBijection
 from .._register import register
 from .._space import Euclidean
 from ..nets._layers import dense
-from ._root import bend_slope, slope_of, unbend
+from ._root import bend_slope, excess_of, slope_of, unbend
 
 
 @register
@@ -74,7 +75,7 @@ class Planar(AbstractBatchLastBijection):
         slope = slope_of(product, self.min_slope)
         # Where w vanishes so does the change, of the order |w| |u|^2.
         visible = square > jnp.finfo(u.dtype).tiny
-        change = jnp.where(visible, (slope - 1 - product) / jnp.where(visible, square, 1), 0)
+        change = jnp.where(visible, excess_of(product, self.min_slope) / jnp.where(visible, square, 1), 0)
         return u + change[None] * w, jnp.where(visible, slope, 1)
 
 
@@ -115,7 +116,7 @@ class Radial(AbstractBatchLastBijection):
 
     @property
     def alpha(self) -> Float[Array, ""]:
-        return 1e-3 + jnp.logaddexp(self.raw_alpha, 0.0)
+        return 1e-3 + jax.nn.softplus(self.raw_alpha)
 
     @property
     def beta(self) -> Float[Array, ""]:

@@ -59,6 +59,12 @@ def slope_of(raw: Float[Array, "..."], least: float) -> Float[Array, "..."]:
     return jnp.where(raw >= 0, 1 + raw, least + room * jnp.exp(jnp.minimum(raw, 0) / room))
 
 
+def excess_of(raw: Float[Array, "..."], least: float) -> Float[Array, "..."]:
+    """`slope_of(raw, least) - 1 - raw`, exactly zero where nothing needs to change."""
+    room, below = 1 - least, jnp.minimum(raw, 0)
+    return jnp.where(raw >= 0, 0, room * jnp.expm1(below / room) - below)
+
+
 def bend_slope(slope: Float[Array, "..."], s: Float[Array, "..."]) -> Float[Array, "..."]:
     """`1 + (slope - 1) / cosh(s)^2`, the derivative of `s + (slope - 1) tanh(s)`, as a sum of positive numbers."""
     return 4 * slope * jax.nn.sigmoid(2 * s) * jax.nn.sigmoid(-2 * s) + jnp.tanh(s) ** 2

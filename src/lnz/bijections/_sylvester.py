@@ -10,7 +10,7 @@ from .._space import Euclidean
 from ..nets._layers import dense
 from ._linear import reflect
 from ._planar import _check_least
-from ._root import bend_slope, slope_of, unbend
+from ._root import bend_slope, excess_of, slope_of, unbend
 
 
 @register
@@ -83,7 +83,7 @@ class Sylvester(AbstractBatchLastBijection):
         product = r * s
         slope = slope_of(product, self.min_slope)
         visible = s * s > jnp.finfo(s.dtype).tiny
-        r = r + jnp.where(visible, (slope - 1 - product) / jnp.where(visible, s, 1), 0)
+        r = r + jnp.where(visible, excess_of(product, self.min_slope) / jnp.where(visible, s, 1), 0)
         return R * above + eye * r[None], S * above + eye * s[None], jnp.where(visible, slope, 1)
 
     def _to_plane(self, x):
