@@ -185,6 +185,7 @@ BIJECTIONS = {
     "triangular": lambda: lnz.flows.affine(lnz.Euclidean(3), key=jr.key(92)),
     "chain": composed_bijection,
     "inverse": lambda: lnz.bijections.Inverse(composed_bijection()),
+    "residual": lambda: flow("residual", 3),
     "spline": lambda: lnz.bijections.Elementwise(lnz.bijections.SplineTransformer(5), normal(94, 14, 3)),
     "realnvp": lambda: flow("realnvp", 3),
     "coupling_spline": lambda: flow("coupling_spline", 4, bound=3.0),

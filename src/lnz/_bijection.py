@@ -62,6 +62,14 @@ class AbstractBatchLastBijection(AbstractBijection):
         return batch_last(_inverse, self, _typed(key), y, takes_batched_parameters=understands_batches(self))
 
 
+class AbstractVelocityBijection(AbstractBijection):
+    """A bijection that carries x from time 0 (domain) to time 1 (codomain) along `dx/dt = velocity(t, x)`."""
+
+    @abstractmethod
+    def velocity(self, t: Float[Array, ""], x: Array) -> Array:
+        """`dx/dt` of ONE example at time t."""
+
+
 def _typed(key: PRNGKeyArray | None) -> PRNGKeyArray | None:
     """An old-style key has an axis of its own, which would be taken for one of the batch."""
     if key is None or jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -126,8 +134,9 @@ class Transformed(AbstractDistribution):
         return self.base.reparameterised
 
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
-        z, log_det = self.bijection.inverse_and_log_det(self.space.check_example(x), key=key)
-        return self.base.log_prob(z) + log_det
+        key_base, key_map = (None, None) if key is None else jax.random.split(key)
+        z, log_det = self.bijection.inverse_and_log_det(self.space.check_example(x), key=key_map)
+        return self.base.log_prob(z, key=key_base) + log_det
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Array:
         return self.sample_and_log_prob(key, shape)[0]

@@ -1,7 +1,9 @@
 from .._bijection import (
     AbstractBatchLastBijection as AbstractBatchLastBijection,
     AbstractBijection as AbstractBijection,
+    AbstractVelocityBijection as AbstractVelocityBijection,
 )
+from .._stochastic import exact_log_det as exact_log_det
 from ._affine import Affine as Affine, TriangularAffine as TriangularAffine
 from ._autoregressive import MaskedAutoregressive as MaskedAutoregressive
 from ._compose import (
@@ -11,8 +13,10 @@ from ._compose import (
     Permutation as Permutation,
     Scan as Scan,
 )
+from ._continuous import Continuous as Continuous
 from ._coupling import Coupling as Coupling
 from ._elementwise import Elementwise as Elementwise
+from ._residual import Residual as Residual
 from ._spline import SplineTransformer as SplineTransformer
 from ._transformers import (
     AbstractTransformer as AbstractTransformer,

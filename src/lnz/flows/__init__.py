@@ -7,4 +7,6 @@ from ._autoregressive import (
     inverse_autoregressive as inverse_autoregressive,
     masked_autoregressive as masked_autoregressive,
 )
+from ._continuous import continuous as continuous
 from ._coupling import coupling as coupling, coupling_spline as coupling_spline, realnvp as realnvp
+from ._residual import residual as residual

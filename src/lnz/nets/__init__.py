@@ -5,3 +5,5 @@ from ._conditional import (
     Linear as Linear,
 )
 from ._layers import MLP as MLP, MaskedMLP as MaskedMLP
+from ._lipschitz import LipschitzMLP as LipschitzMLP, spectral_bound as spectral_bound
+from ._time import TimeMLP as TimeMLP
