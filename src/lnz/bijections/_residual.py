@@ -66,9 +66,7 @@ class Residual(AbstractBatchLastBijection, AbstractStochastic):
         if self.num_terms < 1:
             raise ValueError(f"`Residual(num_terms=...)` must be at least 1; got {self.num_terms}.")
         if self.continuation is not None and not 0 < self.continuation < 1:
-            raise ValueError(
-                f"`Residual(continuation=...)` is a probability between 0 and 1; got {self.continuation}."
-            )
+            raise ValueError(f"`Residual(continuation=...)` is a probability between 0 and 1; got {self.continuation}.")
         if not self.tolerance > 0:
             raise ValueError(f"`Residual(tolerance=...)` must be positive; got {self.tolerance}.")
 
