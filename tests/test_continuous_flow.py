@@ -1,4 +1,4 @@
-"""Continuous flows: closed forms, errors that fall with the tolerance, traces without bias, training by flow matching."""
+"""Continuous flows: closed forms, errors that fall with the tolerance, unbiased traces, flow matching."""
 
 import subprocess
 import sys

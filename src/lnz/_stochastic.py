@@ -18,7 +18,7 @@ class AbstractStochastic(eqx.Module):
 
     @abstractmethod
     def exact(self) -> "AbstractStochastic":
-        """The same map with its log-determinant computed exactly: no key, and the work of d products for d variables."""
+        """The same map with its log-determinant computed exactly: no key, and the work of d products."""
 
 
 def _is_stochastic(node: Any) -> bool:

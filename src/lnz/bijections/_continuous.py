@@ -20,10 +20,10 @@ Adjoint = Literal["checkpoint", "backsolve", "forward"]
 class Continuous(AbstractVelocityBijection, AbstractStochastic):
     """`x(0) -> x(1)` along `dx/dt = v(t, x)`: the base at time 0, data at time 1.
 
-    `log |det dx(1)/dx(0)| = int_0^1 tr(dv/dx) dt`, solved together with x by diffrax; the inverse runs from time 1 to 0.
-    Both directions cost the same: tens to hundreds of evaluations of v, as many as the tolerances ask for. Round trips
-    and log-determinants are as accurate as `rtol` and `atol`, not more; errors of whole solves are usually some ten times
-    those of their steps, at which the tolerances aim. It needs `pip install "lnz[ode]"`.
+    `log |det dx(1)/dx(0)| = int_0^1 tr(dv/dx) dt`, solved together with x by diffrax; the inverse runs from time 1 to
+    0. Both directions cost the same: as many evaluations of v as the tolerances ask for. Round trips and
+    log-determinants are only as accurate as these, which hold for each step: errors of whole solves add up to more. It
+    needs `pip install "lnz[ode]"`.
 
     **Arguments:**
 
@@ -36,12 +36,12 @@ class Continuous(AbstractVelocityBijection, AbstractStochastic):
     - `adjoint`: how derivatives are taken. `"checkpoint"`, the exact gradient of the computed solution in reverse mode;
       `"backsolve"`, the adjoint equation solved backwards, in constant memory but with an error of its own (Chen et al.
       2018); `"forward"`, forward mode only (`jax.jvp`, `jax.jacfwd`).
-    - `max_steps`: more are a run-time error: the vector field is too stiff, or the tolerance too tight for its precision.
+    - `max_steps`: more are a run-time error: the field is too stiff, or the tolerance too tight for its precision.
 
     **Raises:** `ImportError` without diffrax; `ValueError` without a key where `divergence="hutchinson"`.
 
     Source: Chen, Rubanova, Bettencourt and Duvenaud (2018), theorem 1 (arXiv:1806.07366); Grathwohl, Chen, Bettencourt,
-    Sutskever and Duvenaud (2019), equations 4, 7 and 8; arXiv:1810.01367.
+    Sutskever and Duvenaud (2019), equations 2 to 8; arXiv:1810.01367.
     """
 
     space: AbstractSpace = eqx.field(static=True)

@@ -29,10 +29,11 @@ class Residual(AbstractBatchLastBijection, AbstractStochastic):
     **Arguments:**
 
     - `space`: of vectors `[n]`.
-    - `net`: g, from `[n]` to `[n]`, with a property `lipschitz` below one that it guarantees: `lnz.nets.LipschitzMLP`.
-    - `log_det`: `"exact"`, the determinant of the Jacobian, n passes and n^3; or `"unbiased"`, an estimate of the series
-      `sum_k (-1)^(k+1) tr(J^k) / k` by one Gaussian probe, cut at a random place. It needs a key; its value and its first
-      derivatives are unbiased (second derivatives are not), and it is right on average only as a logarithm:
+    - `net`: g, from `[n]` to `[n]`, with a property `lipschitz` below one that it guarantees, such as
+      `lnz.nets.LipschitzMLP`.
+    - `log_det`: `"exact"`, the determinant of the Jacobian, n passes and n^3; or `"unbiased"`, an estimate of the
+      series `sum_k (-1)^(k+1) tr(J^k) / k` by one Gaussian probe, cut at a random place. It needs a key; its value and
+      its first derivatives are unbiased (second derivatives are not), and it is right on average only as a logarithm:
       `exp(log_prob)` is biased.
     - `num_terms`: terms of the series that are always computed, by `"unbiased"`.
     - `continuation`: the probability of each further term. By default L, with which the variance is finite; the paper's
@@ -79,6 +80,11 @@ class Residual(AbstractBatchLastBijection, AbstractStochastic):
         return self.space
 
     @property
+    def lipschitz(self) -> float:
+        """The bound on the slope of g, below one."""
+        return getattr(self.net, "lipschitz")  # noqa: B009 (of any callable)
+
+    @property
     def stochastic(self) -> bool:
         return self.log_det == "unbiased"
 
@@ -109,7 +115,7 @@ class Residual(AbstractBatchLastBijection, AbstractStochastic):
     def _iterate(self, residual, start, scale):
         """`x <- x - residual(x)`, a contraction by L, until the residual certifies the tolerance."""
         eps = float(jnp.finfo(start.dtype).eps)
-        lipschitz = self.net.lipschitz
+        lipschitz = self.lipschitz
         allowed = max(self.tolerance * (1 - lipschitz), 8 * eps) * scale
         # Where rounding keeps the residual above that, the contraction itself has reached rounding after so many.
         most = math.ceil(math.log(eps * (1 - lipschitz)) / math.log(lipschitz))
@@ -129,7 +135,7 @@ class Residual(AbstractBatchLastBijection, AbstractStochastic):
         if self.log_det == "exact":
             return _exact_log_det(_prepared(self.net), x)
         key = need_key(key, "Residual(log_det='unbiased')")
-        continuation = self.net.lipschitz if self.continuation is None else self.continuation
+        continuation = self.lipschitz if self.continuation is None else self.continuation
         probe, num = _draw(key, x, self.num_terms, continuation)
         return _estimated_log_det(self.net, x, probe, num, self.num_terms, continuation)
 
@@ -158,7 +164,7 @@ def _exact_log_det(g: Callable, x: Array) -> Array:
 
 
 def _draw(key: Array, x: Array, num_terms: int, continuation: float) -> tuple[Array, Array]:
-    """A Gaussian probe `[n, *batch]` and numbers of terms `[*batch]` with `P(N >= k) = continuation^(k - num_terms)`."""
+    """A Gaussian probe `[n, *batch]` and numbers of terms `[*batch]`, `P(N >= k) = continuation^(k - num_terms)`."""
 
     def one(key):
         key_probe, key_num = jr.split(key)

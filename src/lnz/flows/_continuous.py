@@ -25,8 +25,8 @@ def continuous(
     """`dx/dt = MLP([x, t])` from the base at t = 0 to data at t = 1. It starts as the identity.
 
     Train it without solving anything by `lnz.objectives.FlowMatching()`, or by `lnz.objectives.MaximumLikelihood()`,
-    which is some hundred times slower a step; evaluate it exactly, to the tolerance, either way. It needs
-    `pip install "lnz[ode]"`.
+    which solves the equation, there and back, at each step; evaluate it exactly, to the tolerance, either way. It
+    needs `pip install "lnz[ode]"`.
 
     **Arguments:**
 

@@ -22,10 +22,10 @@ def residual(
     activation: Literal["lipswish", "elu", "tanh"] = "lipswish",
     log_det: Literal["exact", "unbiased"] = "exact",
 ) -> Chain:
-    """Layers whose inverse is `x + g(x)` with a contraction g, and at the end a scale and a shift: no variable is left aside.
+    """Layers whose inverse is `x + g(x)` with a contraction g, and at the end a scale and a shift.
 
-    Densities cost one pass and a log-determinant for each layer; draws iterate to a fixed point (`Residual`, which
-    states the tolerance), so they take tens of passes.
+    No variable is left aside in any layer. Densities cost one pass and a log-determinant for each; draws iterate to a
+    fixed point, many passes for each layer (`Residual` states the tolerance).
 
     **Arguments:**
 

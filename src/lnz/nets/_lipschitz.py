@@ -20,9 +20,10 @@ def spectral_bound(W: Float[Array, "m n"]) -> Float[Array, ""]:
 
     `(sum_i s_i^p)^(1/p)` over the singular values with p = 128, by repeated squaring of the Gram matrix: at most
     `min(m, n)^(1/128)` times too large (4% at 128, when all singular values are equal). Power iteration would bound
-    it from below, which guarantees nothing; this needs products only and has a gradient where singular values are equal.
+    it from below, which guarantees nothing; this needs products only, and has a gradient also where singular values are
+    equal.
 
-    Source: Delattre, Barthélemy, Araujo and Allauzen (2023), theorem 1 and algorithm 1; arXiv:2305.16173.
+    Source: Delattre, Barthélemy, Araujo and Allauzen (2023), algorithm 1; arXiv:2305.16173.
     """
     size = jax.lax.stop_gradient(jnp.maximum(jnp.max(jnp.abs(W)), jnp.finfo(W.dtype).tiny))
     gram = W / size
@@ -57,7 +58,7 @@ class LipschitzMLP(eqx.Module):
     - `activation`: `"lipswish"`, `x sigmoid(b x) / 1.1` with b > 0 learned for each layer; `"elu"`; or `"tanh"`.
     - `key`: for normal weights.
 
-    Source: Behrmann, Grathwohl, Chen, Duvenaud and Jacobsen (2019), equation 2 (arXiv:1811.00995); LipSwish: Chen,
+    Source: Behrmann, Grathwohl, Chen, Duvenaud and Jacobsen (2019), section 2.1 (arXiv:1811.00995); LipSwish: Chen,
     Behrmann, Duvenaud and Jacobsen (2019), section 3.3; arXiv:1906.02735.
     """
 

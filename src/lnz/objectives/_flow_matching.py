@@ -7,9 +7,9 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._algorithm import AbstractObjective
-from .._bijection import AbstractVelocityBijection, Transformed
+from .._bijection import AbstractBijection, AbstractVelocityBijection, Transformed
 from .._check import check_has_data
-from .._density import AbstractModel
+from .._density import AbstractDistribution, AbstractModel
 from .._register import register
 
 
@@ -18,8 +18,8 @@ class FlowMatching(AbstractObjective):
     """`E |v(t, x_t) - (x_1 - (1 - s) x_0)|^2` with `x_t = (1 - (1 - s) t) x_0 + t x_1`: no equation is solved.
 
     Trains the velocity of `lnz.Transformed(base, lnz.flows.continuous(...))` along straight lines from draws x_0 of the
-    base (t = 0) to examples x_1 (t = 1). The loss is no likelihood and has no nats: its least value is the spread of the
-    lines through a point, not zero. The likelihood afterwards is exact, by `lnz.evaluate`.
+    base (t = 0) to examples x_1 (t = 1). The loss is no likelihood and is not in nats: its least value is the spread of
+    the lines through a point, not zero. The likelihood afterwards is exact, by `lnz.evaluate`.
 
     Only the velocity learns. A flow over a flow, `Transformed(Transformed(base, continuous), preprocessing)`, is
     trained on examples pulled back through the preprocessing, which stays as it is, as does the base.
@@ -47,38 +47,38 @@ class FlowMatching(AbstractObjective):
     def loss(
         self, key: PRNGKeyArray, model: Any, state: tuple[()], batch: Array
     ) -> tuple[Float[Array, ""], tuple[tuple[()], dict[str, Float[Array, ""]]]]:
-        flow, preprocessing = _innermost(model)
+        base, field, preprocessing = _innermost(model)
         num, dtype = len(batch), batch.dtype
         key_base, key_time, key_map = jr.split(key, 3)
         x1 = batch
         for bijection in preprocessing:
             pull = jax.vmap(lambda x, key, f=bijection: f.inverse_and_log_det(x, key=key)[0])
             x1 = pull(x1, jr.split(key_map, num))
-        x0 = flow.base.sample(key_base, (num,)).astype(dtype)
+        x0 = base.sample(key_base, (num,)).astype(dtype)
         x0, x1 = jax.lax.stop_gradient((x0, x1))
         # Times spread evenly from a random start: uniform each, with less noise in their average.
         t = (jr.uniform(key_time, (), dtype) + jnp.arange(num, dtype=dtype) / num) % 1
         rest = 1 - self.sigma_min
 
         def error(t, x0, x1):
-            v = flow.bijection.velocity(t, (1 - rest * t) * x0 + t * x1)
+            v = field.velocity(t, (1 - rest * t) * x0 + t * x1)
             return jnp.sum((v - (x1 - rest * x0)) ** 2)
 
         loss = jnp.mean(jax.vmap(error)(t, x0, x1))
         return loss, (state, {"flow_matching": loss})
 
 
-def _innermost(model: Any) -> tuple[Transformed, list]:
-    """The flow with a velocity, and the maps after it, the last first."""
-    outer, preprocessing = model, []
-    while isinstance(model, Transformed) and not isinstance(model.bijection, AbstractVelocityBijection):
-        preprocessing.append(model.bijection)
-        model = model.base
-    if not isinstance(model, Transformed):
-        what = f"over {type(outer.bijection).__name__}" if isinstance(outer, Transformed) else ""
-        raise TypeError(
-            "`FlowMatching` trains the velocity of a continuous flow, `lnz.Transformed(base, lnz.flows.continuous(space, "
-            f"key=key))`; got {type(outer).__name__} {what}".rstrip()
-            + ". Use `lnz.objectives.MaximumLikelihood()` for other flows."
-        )
-    return model, preprocessing
+def _innermost(model: Any) -> tuple[AbstractDistribution, AbstractVelocityBijection, list[AbstractBijection]]:
+    """The base and the velocity, and the maps after them, the last first."""
+    preprocessing, flow = [], model
+    while isinstance(flow, Transformed):
+        if isinstance(flow.bijection, AbstractVelocityBijection):
+            return flow.base, flow.bijection, preprocessing
+        preprocessing.append(flow.bijection)
+        flow = flow.base
+    over = f" over {type(model.bijection).__name__}" if isinstance(model, Transformed) else ""
+    raise TypeError(
+        "`FlowMatching` trains the velocity of a continuous flow, such as `lnz.Transformed(base, "
+        f"lnz.flows.continuous(space, key=key))`; got {type(model).__name__}{over}. Other flows learn by "
+        "`lnz.objectives.MaximumLikelihood()`."
+    )
