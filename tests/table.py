@@ -124,6 +124,14 @@ def inside(space, num=7):
     return x
 
 
+def continuous_flow():
+    """As exact as the precision allows: the law's tolerance is wider than the solver's by a hundred, or forty."""
+    tolerance = 1e-12 if jnp.result_type(float) == jnp.float64 else 1e-6
+    options = {"rtol": tolerance, "atol": tolerance, "solver": "dopri8", "adjoint": "forward"}
+    make = lnz.flows.continuous(lnz.Euclidean(3), key=jr.key(1), width=6, depth=1, **options)
+    return away_from_identity(make, 0.3)
+
+
 def linear_vae(encoder="exact"):
     """Probabilistic PCA: x = W z + b + noise, z in R^2, x in R^3. Its posterior is a known normal."""
     W, b, noise = normal(40, 3, 2), normal(41, 3), jnp.asarray(0.7)
@@ -248,7 +256,9 @@ BIJECTIONS = {
     "triangular": lambda: lnz.flows.affine(lnz.Euclidean(3), key=jr.key(92)),
     "chain": composed_bijection,
     "inverse": lambda: lnz.bijections.Inverse(composed_bijection()),
+    "residual": lambda: flow("residual", 3, depth=1),
     "spline": lambda: lnz.bijections.Elementwise(lnz.bijections.SplineTransformer(5), normal(94, 14, 3)),
+    "continuous": continuous_flow,
     "realnvp": lambda: flow("realnvp", 3),
     "coupling_spline": lambda: flow("coupling_spline", 4, bound=3.0),
     "coupling_nice": lambda: flow("coupling", 3, transformer=lnz.bijections.ShiftTransformer()),

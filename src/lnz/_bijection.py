@@ -15,6 +15,7 @@ from ._model import AbstractDataDependent
 from ._module import replace
 from ._register import register
 from ._space import AbstractSpace
+from ._stochastic import is_stochastic
 
 if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
     from typing import ClassVar as AbstractVar
@@ -128,6 +129,14 @@ def _started(bijection, key, rows):
     return start(bijection, key, rows, inverse=True)[0]
 
 
+class AbstractVelocityBijection(AbstractBijection):
+    """A bijection that carries x from time 0 (domain) to time 1 (codomain) along `dx/dt = velocity(t, x)`."""
+
+    @abstractmethod
+    def velocity(self, t: Float[Array, ""], x: Array) -> Array:
+        """`dx/dt` of ONE example at time t."""
+
+
 def _typed(key: PRNGKeyArray | None) -> PRNGKeyArray | None:
     """An old-style key has an axis of its own, which would be taken for one of the batch."""
     if key is None or jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -157,17 +166,6 @@ def inverse_batch_last(bijection: AbstractBijection, y: Array, key: Array | None
         return bijection.inverse_batch_last(y, key)
     num_batch = y.ndim - len(bijection.codomain.shape)
     return over_batch(lambda y, key: bijection.inverse_and_log_det(y, key=key), num_batch)(y, key)
-
-
-def needs_key(tree: Any) -> bool:
-    """Whether any module in `tree` says of itself `stochastic = True`: its log-determinants are random estimates."""
-    modules = [tree] if isinstance(tree, eqx.Module) else _modules_in(tree)
-    return any(getattr(m, "stochastic", False) or any(map(needs_key, vars(m).values())) for m in modules)
-
-
-def _modules_in(tree: Any) -> list[eqx.Module]:
-    leaves = jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, eqx.Module))
-    return [leaf for leaf in leaves if isinstance(leaf, eqx.Module)]
 
 
 @register
@@ -225,8 +223,9 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
         return replace(self, bijection=_started(self.bijection, key_layers, rows))
 
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
-        z, log_det = self.bijection.inverse_and_log_det(self.space.check_example(x), key=key)
-        return self.base.log_prob(z) + log_det
+        key_base, key_map = (None, None) if key is None else jax.random.split(key)
+        z, log_det = self.bijection.inverse_and_log_det(self.space.check_example(x), key=key_map)
+        return self.base.log_prob(z, key=key_base) + log_det
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Array:
         return self.sample_and_log_prob(key, shape)[0]
@@ -242,6 +241,6 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
             push = jax.vmap(push)
         # A key for each draw and layer may take longer than the map itself, so none are made where none are used.
         keys = None
-        if needs_key(self.bijection):
+        if is_stochastic(self.bijection):
             keys = jax.random.split(key_map, shape) if shape else key_map
         return push(keys, *self.base.sample_and_log_prob(key_base, shape))

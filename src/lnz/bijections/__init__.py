@@ -1,7 +1,9 @@
 from .._bijection import (
     AbstractBatchLastBijection as AbstractBatchLastBijection,
     AbstractBijection as AbstractBijection,
+    AbstractVelocityBijection as AbstractVelocityBijection,
 )
+from .._stochastic import exact_log_det as exact_log_det
 from ._actnorm import ActNorm as ActNorm
 from ._affine import Affine as Affine, TriangularAffine as TriangularAffine
 from ._autoregressive import MaskedAutoregressive as MaskedAutoregressive
@@ -17,10 +19,12 @@ from ._compose import (
     Permutation as Permutation,
     Scan as Scan,
 )
+from ._continuous import Continuous as Continuous
 from ._coupling import Coupling as Coupling
 from ._elementwise import Elementwise as Elementwise
 from ._linear import Householder as Householder, InvertibleConv as InvertibleConv, LULinear as LULinear
 from ._planar import Planar as Planar, Radial as Radial
+from ._residual import Residual as Residual
 from ._scalar import (
     AbstractScalarBijection as AbstractScalarBijection,
     Exp as Exp,

@@ -5,4 +5,6 @@ from ._conditional import (
     Linear as Linear,
 )
 from ._layers import MLP as MLP, MaskedMLP as MaskedMLP
+from ._lipschitz import LipschitzMLP as LipschitzMLP, spectral_bound as spectral_bound
 from ._periodic import PeriodicMaskedMLP as PeriodicMaskedMLP, PeriodicMLP as PeriodicMLP
+from ._time import TimeMLP as TimeMLP

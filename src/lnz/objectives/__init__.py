@@ -1,4 +1,5 @@
 from ._contrastive import CD as CD, FPCD as FPCD, PCD as PCD, SML as SML
+from ._flow_matching import FlowMatching as FlowMatching
 from ._imputed import Imputed as Imputed
 from ._likelihood import (
     ELBO as ELBO,
