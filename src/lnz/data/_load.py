@@ -27,9 +27,13 @@ _SETS: dict[str, tuple[Callable[[], Splits], str]] = {
     "energy_4": (_named.energy_4, "2 columns: exact draws of the fourth energy, a wave that forks for good"),
     "faces": (_public.faces, "64 x 64 grey faces, smiling or neutral (needs LNZ_DATA)"),
     "frey": (_public.frey, "28 x 20 grey frames of a video of one face (needs LNZ_DATA)"),
+    "miniboone_sample": (_public.miniboone_sample, "43 columns of MINIBOONE, its first 1523 rows (needs LNZ_DATA)"),
     "mnist": (_public.mnist, "28 x 28 grey digits with labels (LNZ_DATA, or downloaded)"),
     "omniglot_small": (_public.omniglot_small, "28 x 28 grey characters of 8 alphabets (needs LNZ_DATA)"),
     "two_moons": (_named.two_moons, "2 columns: two half circles with noise, continuous, generated"),
+    "uci_kin40k": (_public.uci_kin40k, "9 columns: a simulated robot arm (needs LNZ_DATA)"),
+    "uci_parkinsons": (_public.uci_parkinsons, "18 columns: measurements of voices (needs LNZ_DATA)"),
+    "uci_protein": (_public.uci_protein, "9 columns: properties of protein structures (needs LNZ_DATA)"),
     "shifter": (_named.shifter, "8 random bits, the same shifted around a ring, and the shift, binary, generated"),
 }
 

@@ -109,9 +109,6 @@ def _wave(random: np.random.RandomState, number: int, num: int) -> np.ndarray:
     widths = {2: (0.4, 0.4), 3: (0.35, 0.35), 4: (0.4, 0.35)}[number]
     fork = [0 * z1, 3 * np.exp(-0.5 * ((z1 - 1) / 0.6) ** 2), 3 / (1 + np.exp(-(z1 - 1) / 0.3))][number - 2]
     is_second = random.uniform(size=num) * sum(widths) < widths[1]
-    z2 = (
-        np.sin(0.5 * np.pi * z1)
-        - is_second * fork
-        + np.where(is_second, widths[1], widths[0]) * random.normal(size=num)
-    )
+    width = np.where(is_second, widths[1], widths[0])
+    z2 = np.sin(0.5 * np.pi * z1) - is_second * fork + width * random.normal(size=num)
     return np.stack([z1, z2], axis=1)

@@ -15,7 +15,7 @@ _WIDTHS = {2: (0.4,), 3: (0.35, 0.35), 4: (0.4, 0.35)}
 
 @register
 class PlanarEnergy(AbstractDensity):
-    """`p~(z) = exp(-U(z))`: the four test energies of Rezende and Mohamed in the plane, shapes that a normal cannot have.
+    """`p~(z) = exp(-U(z))`: the test energies of Rezende and Mohamed in the plane, shapes that no normal has.
 
     With `w1 = sin(pi z1 / 2)`, `w2 = 3 exp(-((z1 - 1) / 0.6)^2 / 2)` and `w3 = 3 sigmoid((z1 - 1) / 0.3)`:
 
@@ -24,9 +24,8 @@ class PlanarEnergy(AbstractDensity):
     - 3: a wave that forks for a while, `-log(exp(-((z2 - w1) / 0.35)^2 / 2) + exp(-((z2 - w1 + w2) / 0.35)^2 / 2))`;
     - 4: a wave that forks for good, `-log(exp(-((z2 - w1) / 0.4)^2 / 2) + exp(-((z2 - w1 + w3) / 0.35)^2 / 2))`.
 
-    The energies 2 to 4 go on for ever along z1, so that `exp(-U)` has no normaliser, and the paper does not say where it
-    stops. Here they are the paper's for `|z1| <= half_width`, and beyond it `max(|z1| - half_width, 0)^2 / (2 wall^2)`
-    is added. (A hard box would give an infinite divergence to every flow on the plane.) Their normaliser
+    The energies 2 to 4 go on for ever along z1, so that `exp(-U)` has no normaliser, and the paper does not say where
+    it stops. Here they are the paper's for `|z1| <= half_width`; beyond, `(|z1| - half_width)^2 / (2 wall^2)` is added. (A hard box would give an infinite divergence to every flow on the plane.) Their normaliser
     then has a closed form, `log_normalizer()`. Energy 1 has one of its own and is the paper's everywhere.
 
     **Arguments:**
@@ -65,10 +64,7 @@ class PlanarEnergy(AbstractDensity):
         beyond = _log_normal(jnp.maximum(jnp.abs(z1) - self.half_width, 0), self.wall)
         if self.number == 2:
             return _log_normal(across, 0.4) + beyond
-        if self.number == 3:
-            fork = 3 * jnp.exp(_log_normal(z1 - 1, 0.6))
-        else:
-            fork = 3 * jax.nn.sigmoid((z1 - 1) / 0.3)
+        fork = 3 * (jnp.exp(_log_normal(z1 - 1, 0.6)) if self.number == 3 else jax.nn.sigmoid((z1 - 1) / 0.3))
         first, second = _WIDTHS[self.number]
         return jnp.logaddexp(_log_normal(across, first), _log_normal(across + fork, second)) + beyond
 

@@ -69,8 +69,8 @@ class ForwardKL(AbstractObjective):
 
     The loss is a surrogate of which only the gradient means something. The parts:
 
-    - `forward_kl`: `sum_i w_i log w_i + log num_samples`, the estimate of `KL(p || q)`; at most `log num_samples`, so too
-      small where few weights dominate.
+    - `forward_kl`: `sum_i w_i log w_i + log num_samples`, the estimate of `KL(p || q)`; at most `log num_samples`, so
+      too small where few weights dominate.
     - `log_normalizer`: `log (1/n) sum_i p~(z_i) / q(z_i)`, a lower bound in expectation on the target's.
     - `ess_fraction`: the effective sample size `1 / sum_i w_i^2` over `num_samples`, between 0 and 1, no nats. Near
       `1 / num_samples` a single draw rules, and the step says little.
