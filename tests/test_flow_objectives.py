@@ -183,3 +183,19 @@ def test_a_draw_of_weight_zero_is_no_trouble():
 def test_bad_arguments_are_explained(call, message):
     with pytest.raises((TypeError, ValueError), match=message):
         call()
+
+
+def test_annealing_ends_in_the_plain_objective(float64):
+    model, target = table.composed_flow(), lnz.Normal.standard(2)
+    objective = ReverseKL(target, 8, num_annealed=4)
+    state = objective.init(jr.key(0), model, None)
+    plain, (_, parts) = ReverseKL(target, 8).loss(jr.key(1), model, (), None)
+    z, log_q = model.sample_and_log_prob(jr.key(1), (8,))
+    log_p = jax.vmap(target.log_prob)(z)
+    for beta in (0.01, 0.2575, 0.505, 0.7525, 1.0, 1.0):
+        loss, (state, annealed) = objective.loss(jr.key(1), model, state, None)
+        assert float(loss) == pytest.approx(float(jnp.mean(log_q - beta * log_p)))
+        assert float(annealed["elbo"]) == pytest.approx(float(parts["elbo"]))
+    assert float(loss) == pytest.approx(float(plain))
+    with pytest.raises(ValueError, match="num_annealed"):
+        ReverseKL(target, num_annealed=-1)

@@ -25,8 +25,9 @@ class PlanarEnergy(AbstractDensity):
     - 4: a wave that forks for good, `-log(exp(-((z2 - w1) / 0.4)^2 / 2) + exp(-((z2 - w1 + w3) / 0.35)^2 / 2))`.
 
     The energies 2 to 4 go on for ever along z1, so that `exp(-U)` has no normaliser, and the paper does not say where
-    it stops. Here they are the paper's for `|z1| <= half_width`; beyond, `(|z1| - half_width)^2 / (2 wall^2)` is added. (A hard box would give an infinite divergence to every flow on the plane.) Their normaliser
-    then has a closed form, `log_normalizer()`. Energy 1 has one of its own and is the paper's everywhere.
+    it stops. Here they are the paper's for `|z1| <= half_width`; beyond, `(|z1| - half_width)^2 / (2 wall^2)` is
+    added. (A hard box would give an infinite divergence to every flow on the plane.) Their normaliser then has a
+    closed form, `log_normalizer()`. Energy 1 has one of its own, by quadrature, and is the paper's everywhere.
 
     **Arguments:**
 

@@ -30,31 +30,40 @@ class ReverseKL(AbstractObjective):
       fixed z, whose expectation is zero. The gradient stays unbiased, and its variance vanishes where q equals the
       target up to its constant; far from there it may be larger. The loss is the same number. It needs log q
       of given points beside the draws: for a flow, an inverse, which is sequential for `inverse_autoregressive`.
+    - `num_annealed`: for so many steps the target is tempered, `p~^beta` with beta rising from 0.01 to 1 in equal steps,
+      so that q finds modes that it would miss from the start. The part `elbo` is of the whole target all the while.
 
-    Source: Rezende and Mohamed (2015), equation 15; arXiv:1505.05770. The option: Roeder, Wu and Duvenaud (2017), the
+    Source: Rezende and Mohamed (2015), equations 15 and 20; arXiv:1505.05770. The option: Roeder, Wu and Duvenaud (2017), the
     path derivative; arXiv:1703.09194.
     """
 
     target: AbstractDensity
     num_samples: int = eqx.field(static=True, default=32)
     sticking_the_landing: bool = eqx.field(static=True, default=False)
+    num_annealed: int = eqx.field(static=True, default=0)
 
     def __check_init__(self):
         check_positive(self.num_samples, "ReverseKL(num_samples=...)")
+        if self.num_annealed:
+            check_positive(self.num_annealed, "ReverseKL(num_annealed=...)")
 
-    def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> tuple[()]:
+    def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> Any:
         _check_spaces(model, self.target, "ReverseKL")
-        return ()
+        return jnp.zeros((), jnp.int32) if self.num_annealed else ()  # steps taken
 
     def loss(
-        self, key: PRNGKeyArray, model: Any, state: tuple[()], batch: Array | None
-    ) -> tuple[Float[Array, ""], tuple[tuple[()], dict[str, Float[Array, ""]]]]:
+        self, key: PRNGKeyArray, model: Any, state: Any, batch: Array | None
+    ) -> tuple[Float[Array, ""], tuple[Any, dict[str, Float[Array, ""]]]]:
         check_reparameterised(model)
         z, log_q = model.sample_and_log_prob(key, (self.num_samples,))
         if self.sticking_the_landing:
             log_q = jax.vmap(_without_gradient(model).log_prob)(z)
-        elbo = jnp.mean(jax.vmap(self.target.log_density)(z) - log_q)
-        return -elbo, (state, {"elbo": elbo})
+        log_p = jax.vmap(self.target.log_density)(z)
+        elbo = jnp.mean(log_p - log_q)
+        if not self.num_annealed:
+            return -elbo, (state, {"elbo": elbo})
+        beta = jnp.minimum(0.01 + 0.99 * state.astype(log_p.dtype) / self.num_annealed, 1)
+        return jnp.mean(log_q - beta * log_p), (state + 1, {"elbo": elbo})
 
 
 @register

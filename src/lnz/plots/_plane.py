@@ -22,7 +22,6 @@ from ._html import drawing, shortened
 
 _NUM_PIXELS = 240
 _NATS_SHOWN = 8.0  # below the largest
-_NUM_LEVELS = 16
 _RADII = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 _NUM_SPOKES = 24
 _NUM_ON_LINE = 400
@@ -68,8 +67,17 @@ def density(
     if len(finite):
         top = finite.max()
         shown = np.where(np.isfinite(log_p), np.maximum(log_p, top - _NATS_SHOWN), top - _NATS_SHOWN)
-        levels = np.linspace(top - _NATS_SHOWN, top, _NUM_LEVELS + 1)
-        image = axes.contourf(x, y, shown, levels=levels, cmap=_DENSITY, antialiased=False)
+        extent = (*limits[0], *limits[1])
+        image = axes.imshow(
+            shown,
+            cmap=_DENSITY,
+            vmin=top - _NATS_SHOWN,
+            vmax=top,
+            extent=extent,
+            origin="lower",
+            aspect="auto",
+            interpolation="bilinear",
+        )
         bar = figure.colorbar(image, ax=axes, location="bottom", aspect=40, pad=0.02, ticks=MaxNLocator(5))
         bar.set_label("log p (nats)", color=ink)
         bar.ax.tick_params(colors=ink, labelsize=9)
@@ -99,7 +107,8 @@ def warp(model: Transformed, names: list[str], *, ink: str = "black") -> Figure:
 def _pushed(model: Transformed, lines: Float[np.ndarray, "lines n 2"]) -> Float[np.ndarray, "lines n 2"]:
     """Points at these places of a standard normal, moved as the base and then the flow move them."""
     base = model.base
-    scale = base.scale_tril if isinstance(base, MultivariateNormal) else jnp.diag(base.scale)
+    assert isinstance(base, Normal | MultivariateNormal)
+    scale = jnp.diag(base.scale) if isinstance(base, Normal) else base.scale_tril
     z = jnp.asarray(lines.reshape(-1, 2), model_dtype(model)) @ scale.T + base.loc[None]
     return np.asarray(_forward(model, z), float).reshape(lines.shape)
 

@@ -54,7 +54,9 @@ def _build_energy(key, splits, settings):
         )
     energy = PlanarEnergy(int(found[1]))
     base = Normal(jnp.zeros(2), chosen["start_scale"])
-    objective = objectives.ReverseKL(energy, chosen["num_samples"], chosen["sticking_the_landing"])
+    objective = objectives.ReverseKL(
+        energy, chosen["num_samples"], chosen["sticking_the_landing"], settings["train"]["steps"] // 2
+    )
     flow = _flow(key, splits.space, chosen)
     return Transformed(base, flow), Gradient(objective, _optimizer(settings))
 
@@ -135,6 +137,6 @@ flow_energy = Recipe(
     data="energy_1",
     space=Euclidean,
     build=_build_energy,
-    model={**_TABLE, "weight_decay": 0.0, "num_samples": 256, "sticking_the_landing": True, "start_scale": 2.0},
+    model={**_TABLE, "weight_decay": 0.0, "num_samples": 256, "sticking_the_landing": False, "start_scale": 2.0},
     train={"steps": 3000},
 )
