@@ -39,6 +39,7 @@ from ._density import (
     Interpolated as Interpolated,
     ReversedPath as ReversedPath,
 )
+from ._divergence import kl_divergence as kl_divergence
 from ._estimate import (
     Bracket as Bracket,
     Estimate as Estimate,

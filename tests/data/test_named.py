@@ -23,6 +23,8 @@ SIZES = {
 }
 NAMES = sorted(SIZES)
 PUBLIC = ["binary_mnist", "caltech_silhouettes", "faces", "frey", "mnist", "omniglot_small"]
+PUBLIC += ["miniboone_sample", "uci_kin40k", "uci_parkinsons", "uci_protein"]
+ENERGIES = [f"energy_{number}" for number in (1, 2, 3, 4)]
 
 
 def parts_of(splits):
@@ -146,7 +148,7 @@ def test_odd_names_are_unknown(source):
 
 
 def test_every_name_is_described():
-    assert lnz.data.names() == sorted([*NAMES, "two_moons", *PUBLIC])
+    assert lnz.data.names() == sorted([*NAMES, *ENERGIES, "two_moons", *PUBLIC])
     for name in lnz.data.names():
         line = lnz.data.describe(name)
         assert line

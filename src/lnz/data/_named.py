@@ -63,3 +63,52 @@ def shifter() -> Splits:
     x = np.concatenate([bits, moved, np.eye(3, dtype=np.uint8)[shift]], axis=1)
     protocol = "3000 draws of the 8-bit shifter with its label, 2000 train / 500 valid / 500 test"
     return split_shuffled(Splits("shifter", Binary(19), x, x, x, None, protocol), 500, 500)
+
+
+@functools.cache
+def energy_1() -> Splits:
+    return _energy(1)
+
+
+@functools.cache
+def energy_2() -> Splits:
+    return _energy(2)
+
+
+@functools.cache
+def energy_3() -> Splits:
+    return _energy(3)
+
+
+@functools.cache
+def energy_4() -> Splits:
+    return _energy(4)
+
+
+def _energy(number: int) -> Splits:
+    random = np.random.RandomState(3 + number)
+    x = (_crescents(random, 6000) if number == 1 else _wave(random, number, 6000)).astype(np.float32)
+    protocol = f"6000 exact draws of `lnz.distributions.PlanarEnergy({number})`, 2000 train / 1000 valid / 3000 test"
+    return split_shuffled(Splits(f"energy_{number}", Euclidean(2), x, x, x, None, protocol), 1000, 3000)
+
+
+def _crescents(random: np.random.RandomState, num: int) -> np.ndarray:
+    """By rejection in a box; of the density, 1e-8 lies outside."""
+    z = random.uniform(-4.5, 4.5, (60 * num, 2))
+    sides = np.exp(-0.5 * ((z[:, 0] - 2) / 0.6) ** 2) + np.exp(-0.5 * ((z[:, 0] + 2) / 0.6) ** 2)
+    ring = np.exp(-0.5 * ((np.hypot(*z.T) - 2) / 0.4) ** 2)
+    return z[random.uniform(size=len(z)) * 1.001 < ring * sides][:num]
+
+
+def _wave(random: np.random.RandomState, number: int, num: int) -> np.ndarray:
+    """Along z1 a plateau from -4 to 4 between two halves of a normal of 0.4; given z1 one normal, or one of two."""
+    tails = 0.4 * np.sqrt(2 * np.pi)
+    beyond = 0.4 * random.normal(size=num)
+    in_tails = random.uniform(size=num) * (8 + tails) < tails
+    z1 = np.where(in_tails, beyond + 4 * np.sign(beyond), random.uniform(-4, 4, num))
+    widths = {2: (0.4, 0.4), 3: (0.35, 0.35), 4: (0.4, 0.35)}[number]
+    fork = [0 * z1, 3 * np.exp(-0.5 * ((z1 - 1) / 0.6) ** 2), 3 / (1 + np.exp(-(z1 - 1) / 0.3))][number - 2]
+    is_second = random.uniform(size=num) * sum(widths) < widths[1]
+    width = np.where(is_second, widths[1], widths[0])
+    z2 = np.sin(0.5 * np.pi * z1) - is_second * fork + width * random.normal(size=num)
+    return np.stack([z1, z2], axis=1)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .._space import Binary, Categorical
+from .._space import Binary, Categorical, Euclidean
 from ._checks import Refusal
 from ._download import fetch
 from ._files import digest_of
 from ._images import read_image_zip
-from ._npy import read_npz_arrays
+from ._npy import open_npy, read_npz_arrays
 from ._splits import Splits, split_shuffled
 
 # The file and checksum of Keras (keras/src/datasets/mnist.py).
@@ -146,3 +146,64 @@ def faces() -> Splits:
         "own split, shuffled with seed 0"
     )
     return dataclasses.replace(splits, protocol=protocol, label_names=contents.label_names)
+
+
+def uci_protein() -> Splits:
+    """Physicochemical properties of protein structures; the last column is the target."""
+    return _uci("protein", 10)
+
+
+def uci_kin40k() -> Splits:
+    """Angles and the distance of a simulated robot arm."""
+    return _uci("kin40k", 9)
+
+
+def uci_parkinsons() -> Splits:
+    """Measurements of voices at home, many of each of 42 people."""
+    return _uci("parkinsons", 21)
+
+
+# Of a table, a column with fewer different values for each of its rows is a discrete one.
+_FEW_VALUES = 0.05
+
+
+def _uci(key: str, num_columns: int) -> Splits:
+    """What a density can be learned of: no repeated rows, and no discrete or constant columns."""
+    name = f"uci_{key}"
+    path = _find(name, "uci_regression_small.npz", "regression tables of UCI, as treforevans/uci_datasets has them")
+    x = read_npz_arrays(path).get(key)
+    if x is None or x.ndim != 2 or x.shape[1] != num_columns or x.dtype.kind != "f" or not np.isfinite(x).all():
+        got = "none" if x is None else f"shape {x.shape} of {x.dtype}"
+        raise Refusal(f"`{path}` must have finite numbers `{key}` in {num_columns} columns; got {got}.")
+    _, first = np.unique(x, axis=0, return_index=True)
+    num_repeated, x = len(x) - len(first), x[np.sort(first)]
+    kept = np.array([len(np.unique(column)) >= _FEW_VALUES * len(x) for column in x.T])
+    dropped = ", ".join(map(str, np.flatnonzero(~kept))) or "none"
+    if len(x) < 30 or not kept.any():
+        raise Refusal(f"`{path}`: `{key}` has too few rows or only discrete columns: is it the right file?")
+    columns = tuple(f"column {i}" for i in np.flatnonzero(kept))
+    x = np.ascontiguousarray(x[:, kept], np.float32)
+    whole = Splits(name, Euclidean(x.shape[1]), x, x, x, None, "", columns=columns, source_digest=digest_of(path))
+    splits = split_shuffled(whole, len(x) // 10, len(x) // 10)
+    protocol = (
+        f"UCI {key} with its target, {_sizes(splits.train, splits.valid, splits.test)}, own split, shuffled "
+        f"with seed 0, {num_repeated} repeated rows and the discrete columns left out ({dropped}), not standardised"
+    )
+    return dataclasses.replace(splits, protocol=protocol)
+
+
+def miniboone_sample() -> Splits:
+    """The first rows of MINIBOONE in 43 columns: to try things out, for published results are of all rows."""
+    path = _find("miniboone_sample", "miniboone_first1523.npy", "MINIBOONE as Papamakarios and others (2017) made it")
+    x = np.array(open_npy(path))
+    if x.ndim != 2 or x.shape[1] != 43 or x.dtype.kind != "f" or len(x) < 30 or not np.isfinite(x).all():
+        raise Refusal(f"`{path}` must have finite numbers in 43 columns; got shape {x.shape} of {x.dtype}.")
+    num_test = len(x) // 10
+    num_valid = (len(x) - num_test) // 10
+    train, valid, test = np.split(x.astype(np.float32), [len(x) - num_test - num_valid, len(x) - num_test])
+    protocol = (
+        f"the first {len(x)} rows of MINIBOONE, {_sizes(train, valid, test)} in the order of the file, test the last "
+        "tenth and valid the last tenth of the rest, not standardised; published results are of 36488 rows"
+    )
+    digest = digest_of(path)
+    return Splits("miniboone_sample", Euclidean(43), train, valid, test, None, protocol, source_digest=digest)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._algorithm import AbstractObjective
 from .._check import check_has_data, check_positive
-from .._density import AbstractDensity, AbstractDistribution, AbstractModel, AbstractNormalizer
+from .._density import AbstractDistribution, AbstractModel, AbstractNormalizer
 from .._model import AbstractLatentModel
 from .._register import register
 
@@ -102,7 +102,7 @@ class IWAE(AbstractObjective):
         return -jnp.mean(log_mean), (state, {"iwae": jnp.mean(log_mean), "elbo": jnp.mean(log_w)})
 
 
-def _check_reparameterised(distribution: AbstractDistribution) -> None:
+def check_reparameterised(distribution: AbstractDistribution) -> None:
     if not distribution.reparameterised:
         raise TypeError(
             f"Draws of {type(distribution).__name__} are no differentiable function of its parameters, so this "
@@ -124,42 +124,9 @@ def _importance_weights(
             raise ValueError(
                 f"{type(model).__name__} has no approximate posterior (an encoder), which this objective needs."
             )
-        _check_reparameterised(posterior)
+        check_reparameterised(posterior)
         z, log_q = posterior.sample_and_log_prob(key, (num_samples,))
         log_likelihood = jax.vmap(lambda z: model.likelihood(z).log_prob(x))(z)
         return log_likelihood + jax.vmap(model.prior.log_prob)(z) - log_q, log_likelihood
 
     return jax.vmap(one)(jr.split(key, len(batch)), batch)
-
-
-@register
-class ReverseKL(AbstractObjective):
-    """`E_q[log q(z) - log p~(z)]` in nats: fits the distribution that is trained to a fixed density.
-
-    With a flow as q this is variational inference; minus the loss is a lower bound on the log normaliser of the
-    target. Data are not used: call `fit` with `data=None`.
-
-    **Arguments:**
-
-    - `target`: the unnormalised density, such as `lnz.condition(model, data)`.
-    - `num_samples`: reparameterised draws a step.
-
-    Source: Rezende and Mohamed (2015), equation 15; arXiv:1505.05770.
-    """
-
-    target: AbstractDensity
-    num_samples: int = eqx.field(static=True, default=32)
-
-    def __check_init__(self):
-        check_positive(self.num_samples, "ReverseKL(num_samples=...)")
-
-    def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> tuple[()]:
-        return ()
-
-    def loss(
-        self, key: PRNGKeyArray, model: Any, state: tuple[()], batch: Array | None
-    ) -> tuple[Float[Array, ""], tuple[tuple[()], dict[str, Float[Array, ""]]]]:
-        _check_reparameterised(model)
-        z, log_q = model.sample_and_log_prob(key, (self.num_samples,))
-        elbo = jnp.mean(jax.vmap(self.target.log_density)(z) - log_q)
-        return -elbo, (state, {"elbo": elbo})

@@ -14,6 +14,7 @@ from ._draws import as_rows, chains, column_names
 from ._figures import training_curves
 from ._html import captioned, definitions, drawing, escape, image, number, table
 from ._pixels import SIGNED, encode, grey_scale, montage, signed_limit
+from ._plane import plane
 
 _NUM_FILTERS = 100
 _NUM_TABLE_ROWS, _NUM_TABLE_COLUMNS = 8, 8
@@ -25,7 +26,7 @@ def model_section(name: str, run: Run) -> str:
     if len(run.history) > 1:
         words = "valid is the mean of held-out examples" if any("valid" in record for record in run.history) else ""
         panels.append(drawing("Training", words, lambda ink: training_curves(run.history, ink=ink)))
-    panels += [annealing(run), _parameters(run.model, run.examples.image_shape)]
+    panels += [annealing(run), plane(run), _parameters(run.model, run.examples.image_shape)]
     return (
         f'<section class="model"><h2>{escape(name)}</h2><p>{escape(run.title)}<br>{escape(_training(run))}</p>\n'
         f"{_arranged(''.join(panels), chains(run), _extremes(run), run.examples)}\n{_settings(run)}</section>"

@@ -37,7 +37,12 @@ def _build_mixture(key, splits, settings):
 
 def _in_units_of(splits, base):
     """`x = sd z + mean` with z from `base`: a density of x in the file's units."""
-    return Transformed(base, Affine(*_moments(splits)))
+    return Transformed(base, standardisation(splits))
+
+
+def standardisation(splits):
+    """From columns of mean zero and variance one to the units of the file, by the training rows."""
+    return Affine(*_moments(splits))
 
 
 def _moments(splits):

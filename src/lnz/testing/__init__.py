@@ -19,4 +19,9 @@ from ._densities import (
     enumerate_states as enumerate_states,
     exact_log_normalizer as exact_log_normalizer,
 )
+from ._inverse import (
+    InverseReport as InverseReport,
+    LayerError as LayerError,
+    check_inverse as check_inverse,
+)
 from ._maps import check_bijection as check_bijection, check_path as check_path

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from .._bijection import AbstractBijection
 from .._compensated import add_compensated
 from .._density import AbstractDensity, AbstractPath
+from ._inverse import check_inverse
 from ._require import eps, require_close
 
 
@@ -17,13 +18,17 @@ def check_bijection(
 ) -> None:
     """Round trips, log-determinants against automatic differentiation, and `ld + ld_inv = 0`, at the points `x`.
 
-    The tolerance is 1e-10 in float64 and 5e-5 in float32, times the size of the numbers involved.
+    The tolerance is 1e-10 in float64 and 5e-5 in float32, times the size of the numbers involved. A failed round trip
+    names the worst example and the layer that loses it, see `check_inverse`.
     """
     tolerance = (1e-10 if x.dtype == jnp.float64 else 5e-5) if tolerance is None else tolerance
     y, log_det = jax.vmap(bijection.forward_and_log_det)(x)
     back, inverse_log_det = jax.vmap(bijection.inverse_and_log_det)(y)
     scale = 1 + float(jnp.max(jnp.abs(x))) + float(jnp.max(jnp.abs(y)))
-    require_close(back, x, tolerance * scale, "inverse after forward is the identity")
+    try:
+        require_close(back, x, tolerance * scale, "inverse after forward is the identity")
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{check_inverse(bijection, x, tolerance=tolerance)}") from None
     require_close(log_det + inverse_log_det, 0 * log_det, tolerance * scale, "log-determinants cancel")
 
     def flat_forward(flat):

@@ -1,0 +1,136 @@
+"""Fitting a distribution to a density that is known up to a constant, without data."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import logsumexp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._algorithm import AbstractObjective
+from .._check import check_positive
+from .._density import AbstractDensity, AbstractDistribution, AbstractModel
+from .._register import register
+from ._likelihood import check_reparameterised
+
+
+@register
+class ReverseKL(AbstractObjective):
+    """`E_q[log q(z) - log p~(z)]` in nats: fits the distribution that is trained to a fixed density.
+
+    With a flow as q this is variational inference; minus the loss is a lower bound on the log normaliser of the
+    target. Data are not used: call `fit` with `data=None`. It seeks modes: a q that misses one hardly notices.
+
+    **Arguments:**
+
+    - `target`: the unnormalised density, such as `lnz.condition(model, data)`.
+    - `num_samples`: reparameterised draws a step.
+    - `sticking_the_landing`: leave out the score, the part of the gradient through the parameters of `log q` at
+      fixed z, whose expectation is zero. The gradient stays unbiased, and its variance vanishes where q equals the
+      target up to its constant; far from there it may be larger. The loss is the same number. It needs log q
+      of given points beside the draws: for a flow, an inverse, which is sequential for `inverse_autoregressive`.
+    - `num_annealed`: for so many steps the target is tempered, `p~^beta` with beta rising from 0.01 to 1 in equal steps,
+      so that q finds modes that it would miss from the start. The part `elbo` is of the whole target all the while.
+
+    Source: Rezende and Mohamed (2015), equations 15 and 20; arXiv:1505.05770. The option: Roeder, Wu and Duvenaud (2017), the
+    path derivative; arXiv:1703.09194.
+    """
+
+    target: AbstractDensity
+    num_samples: int = eqx.field(static=True, default=32)
+    sticking_the_landing: bool = eqx.field(static=True, default=False)
+    num_annealed: int = eqx.field(static=True, default=0)
+
+    def __check_init__(self):
+        check_positive(self.num_samples, "ReverseKL(num_samples=...)")
+        if self.num_annealed:
+            check_positive(self.num_annealed, "ReverseKL(num_annealed=...)")
+
+    def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> Any:
+        _check_spaces(model, self.target, "ReverseKL")
+        return jnp.zeros((), jnp.int32) if self.num_annealed else ()  # steps taken
+
+    def loss(
+        self, key: PRNGKeyArray, model: Any, state: Any, batch: Array | None
+    ) -> tuple[Float[Array, ""], tuple[Any, dict[str, Float[Array, ""]]]]:
+        check_reparameterised(model)
+        z, log_q = model.sample_and_log_prob(key, (self.num_samples,))
+        if self.sticking_the_landing:
+            log_q = jax.vmap(_without_gradient(model).log_prob)(z)
+        log_p = jax.vmap(self.target.log_density)(z)
+        elbo = jnp.mean(log_p - log_q)
+        if not self.num_annealed:
+            return -elbo, (state, {"elbo": elbo})
+        beta = jnp.minimum(0.01 + 0.99 * state.astype(log_p.dtype) / self.num_annealed, 1)
+        return jnp.mean(log_q - beta * log_p), (state + 1, {"elbo": elbo})
+
+
+@register
+class ForwardKL(AbstractObjective):
+    """`KL(p || q)` in nats by self-normalised importance sampling from q itself: fits q where the target has its mass.
+
+    `sum_i w_i (-log q(z_i))` with `z_i ~ q` and `w_i` proportional to `p~(z_i) / q(z_i)`, summing to one, all held
+    fixed: the gradient of `KL(p || q)` in q, where the target's normaliser cancels. The gradient is biased by the
+    self-normalisation, of order `1 / num_samples`, but consistent: the bias vanishes with the number of draws. What q
+    never draws it cannot learn: start with a q that is wider than the target. Draws need not be reparameterised,
+    and no gradient of the target is needed. Data are not used: call `fit` with `data=None`.
+
+    The loss is a surrogate of which only the gradient means something. The parts:
+
+    - `forward_kl`: `sum_i w_i log w_i + log num_samples`, the estimate of `KL(p || q)`; at most `log num_samples`, so
+      too small where few weights dominate.
+    - `log_normalizer`: `log (1/n) sum_i p~(z_i) / q(z_i)`, a lower bound in expectation on the target's.
+    - `ess_fraction`: the effective sample size `1 / sum_i w_i^2` over `num_samples`, between 0 and 1, no nats. Near
+      `1 / num_samples` a single draw rules, and the step says little.
+
+    **Arguments:**
+
+    - `target`: the unnormalised density.
+    - `num_samples`: draws a step, at least 2.
+
+    Source: Bornschein and Bengio (2015), the wake-phase update of q; arXiv:1406.2751.
+    """
+
+    target: AbstractDensity
+    num_samples: int = eqx.field(static=True, default=256)
+
+    def __check_init__(self):
+        if check_positive(self.num_samples, "ForwardKL(num_samples=...)") < 2:
+            raise ValueError("`ForwardKL(num_samples=...)` must be at least 2: one weight is always one; got 1.")
+
+    def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> tuple[()]:
+        _check_spaces(model, self.target, "ForwardKL")
+        return ()
+
+    def loss(
+        self, key: PRNGKeyArray, model: Any, state: tuple[()], batch: Array | None
+    ) -> tuple[Float[Array, ""], tuple[tuple[()], dict[str, Float[Array, ""]]]]:
+        z, drawn_log_q = jax.lax.stop_gradient(model.sample_and_log_prob(key, (self.num_samples,)))
+        log_w = jax.lax.stop_gradient(jax.vmap(self.target.log_density)(z) - drawn_log_q)
+        log_total = logsumexp(log_w)
+        w = jnp.exp(log_w - log_total)
+        loss = -jnp.sum(w * jax.vmap(model.log_prob)(z))
+        log_num = jnp.log(jnp.asarray(self.num_samples, w.dtype))
+        parts = {
+            # A draw of weight zero adds nothing, as w log w does.
+            "forward_kl": jnp.sum(jnp.where(w > 0, w * (log_w - log_total), 0)) + log_num,
+            "log_normalizer": log_total - log_num,
+            "ess_fraction": 1 / (self.num_samples * jnp.sum(w**2)),
+        }
+        return loss, (state, parts)
+
+
+def _without_gradient(model: Any) -> Any:
+    """The same model with parameters that are constants to `jax.grad`."""
+    return jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_array(leaf) else leaf, model)
+
+
+def _check_spaces(model: Any, target: AbstractDensity, name: str) -> None:
+    if not isinstance(model, AbstractDistribution):
+        raise TypeError(
+            f"`{name}` trains a distribution that can be sampled and scored, such as a flow; got "
+            f"{type(model).__name__}."
+        )
+    if model.space.shape != target.space.shape:
+        raise ValueError(f"`{name}(target=...)` lives on {target.space}, but the model on {model.space}.")
