@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 
 import lnz
+from lnz._space import Categorical
 from lnz.energy import DBM, RBM, BernoulliUnits, CategoricalUnits, MarkovField
 
 
@@ -81,6 +82,21 @@ def away_from_identity(module, scale=0.05, seed=300):
 def flow(architecture, num, **options):
     make = getattr(lnz.flows, architecture)
     return away_from_identity(make(lnz.Euclidean(num), key=jr.key(1), num_layers=2, width=12, **options))
+
+
+def dequantised(variational=False, num=1):
+    """Variables of three values: splines on the box, and splines of x on the unit interval as noise."""
+    space, splines = lnz.Interval(num, 0.0, 3.0), lnz.bijections.SplineTransformer(3, 0.0, 3.0)
+    layers = lnz.bijections.Elementwise(splines, 0.5 * normal(311, splines.num_params, num), space)
+    if num == 2:
+        net = lnz.nets.MLP(1, (splines.num_params, 1), key=jr.key(310), width=4, depth=1)
+        layers = lnz.bijections.Chain(layers, lnz.bijections.Coupling(space, 1, net, splines))
+    noise = None
+    if variational:
+        unit = lnz.bijections.SplineTransformer(2, 0.0, 1.0)
+        net = lnz.nets.MLP(num, (unit.num_params, num), key=jr.key(312), width=4, depth=1, last_scale=0.0)
+        noise = lnz.latent.SplineNoise(away_from_identity(net, 0.3), unit)
+    return lnz.Dequantised(lnz.Transformed(lnz.Uniform(num, 0.0, 3.0), layers), Categorical(num, 3), noise)
 
 
 def linear_vae(encoder="exact"):
@@ -256,6 +272,7 @@ MODELS = {
     "dbm": lambda: dbm(3, 2, 2),
     "flow": composed_flow,
     "linear_vae": linear_vae,
+    "dequantised": lambda: dequantised(variational=True),
     "conjugate": conjugate,
     "posterior": lambda: lnz.condition(linear_vae(), normal(90, 3)),
     "bipartite": lambda: dbm(3, 2, 2).joint(),

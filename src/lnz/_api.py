@@ -81,4 +81,5 @@ from .distributions import (
     Normal as Normal,
     Uniform as Uniform,
 )
+from .latent import Dequantised as Dequantised
 from .methods import EM as EM, Gradient as Gradient
