@@ -72,6 +72,7 @@ def test_bounds_are_ordered(float64, model):
 def test_a_bound_with_the_flow_itself_within_the_cell_is_tight(float64):
     """A density that is constant in each cell, with uniform noise: every draw has the weight P(x)."""
     heights = jnp.array([0.2, 0.5, 0.3])
+
     class Steps(lnz.AbstractDistribution):
         """Uniform within each of three cells."""
 

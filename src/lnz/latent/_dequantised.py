@@ -154,7 +154,7 @@ class SplineNoise(eqx.Module):
     def __check_init__(self):
         if (self.splines.low, self.splines.high) != (0.0, 1.0):
             raise ValueError(
-                "`SplineNoise(splines=...)` must live on the unit interval, `SplineTransformer(num_bins, 0.0, 1.0)`; got "
+                "`SplineNoise(splines=...)` must live on [0, 1], as `SplineTransformer(num_bins, 0.0, 1.0)`; got "
                 f"one on [{self.splines.low}, {self.splines.high}]."
             )
 
