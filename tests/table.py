@@ -84,6 +84,13 @@ def flow(architecture, num, **options):
     return away_from_identity(make(lnz.Euclidean(num), key=jr.key(1), num_layers=2, width=12, **options))
 
 
+def glow():
+    """Two levels: a 4 x 4 image becomes 4 channels, of which 2 become 8."""
+    space, shape = lnz.Euclidean(16), (4, 4)
+    made = lnz.flows.glow(space, key=jr.key(1), num_levels=2, num_steps=2, width=4, image_shape=shape)
+    return away_from_identity(made, 0.1)
+
+
 def dequantised(variational=False, num=1):
     """Variables of three values: splines on the box, and splines of x on the unit interval as noise."""
     space, splines = lnz.Interval(num, 0.0, 3.0), lnz.bijections.SplineTransformer(3, 0.0, 3.0)
@@ -211,6 +218,7 @@ BIJECTIONS = {
     "maf_fixed_point": lambda: flow("masked_autoregressive", 6, inversion="fixed_point"),
     "iaf": lambda: flow("inverse_autoregressive", 9),
     "autoregressive_spline": lambda: flow("autoregressive_spline", 5, bound=3.0),
+    "glow": glow,
 }
 
 SAMPLERS = {

@@ -8,3 +8,4 @@ from ._autoregressive import (
     masked_autoregressive as masked_autoregressive,
 )
 from ._coupling import coupling as coupling, coupling_spline as coupling_spline, realnvp as realnvp
+from ._glow import glow as glow

@@ -5,16 +5,20 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._bijection import Transformed
 from .._check import model_dtype
 from .._density import AbstractDistribution, draw_then_score
-from .._model import AbstractLatentModel
+from .._model import AbstractDataDependent, AbstractLatentModel
+from .._module import replace
 from .._register import register
 from .._space import AbstractSpace, Binary, Categorical, Interval
 from ..bijections import Elementwise, SplineTransformer
 from ..distributions import Uniform
+
+_MOST_ROWS = 1024  # that start a flow
 
 
 @register
@@ -75,7 +79,7 @@ class InCell(AbstractDistribution):
 
 
 @register
-class Dequantised(AbstractLatentModel):
+class Dequantised(AbstractLatentModel, AbstractDataDependent):
     """`P(x) = int_{[0, 1)^d} p(x + u) du`: a density p of real numbers as a model of whole numbers `0 .. K - 1`.
 
     The latent variable is `y = x + u`: its prior is the flow, and x is y rounded down. So
@@ -113,6 +117,17 @@ class Dequantised(AbstractLatentModel):
                 f"`Dequantised(flow, {self.space})`: x + u fills {self._box}, but the flow lives on {self.flow.space}. "
                 "End it with a bijection onto that interval."
             )
+
+    def initialise(self, key: PRNGKeyArray, data: Array) -> "Dequantised":
+        """The model whose flow, if it takes a start from data, has taken it from `data` with noise."""
+        if not isinstance(self.flow, AbstractDataDependent):
+            return self
+        key_rows, key_noise, key_flow = jr.split(key, 3)
+        if len(data) > _MOST_ROWS:
+            data = jnp.asarray(data)[jr.permutation(key_rows, len(data))[:_MOST_ROWS]]
+        rows = self.space.cast(data, model_dtype(self.flow))
+        y = jax.vmap(lambda key, x: self.posterior(x).sample(key))(jr.split(key_noise, len(rows)), rows)
+        return replace(self, flow=self.flow.initialise(key_flow, y))
 
     @property
     def num_values(self) -> int:

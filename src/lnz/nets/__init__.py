@@ -4,4 +4,5 @@ from ._conditional import (
     ConditionalNormal as ConditionalNormal,
     Linear as Linear,
 )
+from ._conv import ConvNet as ConvNet
 from ._layers import MLP as MLP, MaskedMLP as MaskedMLP
