@@ -104,6 +104,27 @@ def dequantised(variational=False, num=1):
         net = lnz.nets.MLP(num, (unit.num_params, num), key=jr.key(312), width=4, depth=1, last_scale=0.0)
         noise = lnz.latent.SplineNoise(away_from_identity(net, 0.3), unit)
     return lnz.Dequantised(lnz.Transformed(lnz.Uniform(num, 0.0, 3.0), layers), Categorical(num, 3), noise)
+def dense_flow(architecture, num, **options):
+    """Two layers that have no networks, moved far."""
+    make = getattr(lnz.flows, architecture)
+    return away_from_identity(make(lnz.Euclidean(num), key=jr.key(1), num_layers=2, **options), 0.7)
+
+
+def glow_step():
+    """An image of 3 channels through what stands between two couplings of Glow."""
+    space = lnz.Euclidean((3, 2, 2))
+    mix = lnz.bijections.InvertibleConv(lnz.bijections.LULinear(normal(96, 3), normal(97, 3, 3)), 2, 2)
+    return away_from_identity(lnz.bijections.Chain(lnz.bijections.ActNorm(space), mix), 0.3)
+
+
+def inside(space, num=7):
+    """Points of a continuous space."""
+    x = normal(1, num, *space.shape)
+    if isinstance(space, lnz.Positive):
+        return jnp.exp(x)
+    if isinstance(space, lnz.Interval):
+        return space.low + (space.high - space.low) * jax.nn.sigmoid(x)
+    return x
 
 
 def linear_vae(encoder="exact"):
@@ -219,6 +240,24 @@ BIJECTIONS = {
     "iaf": lambda: flow("inverse_autoregressive", 9),
     "autoregressive_spline": lambda: flow("autoregressive_spline", 5, bound=3.0),
     "glow": glow,
+    "planar": lambda: dense_flow("planar", 3),
+    "planar_one": lambda: dense_flow("planar", 1, fast="density"),
+    "radial": lambda: dense_flow("radial", 3),
+    "sylvester_orthogonal": lambda: dense_flow("sylvester", 4, num_orthogonal=2),
+    "sylvester_householder": lambda: dense_flow("sylvester", 3, num_householder=2, fast="density"),
+    "lu": lambda: lnz.bijections.LULinear(normal(98, 4), normal(99, 4, 4)),
+    "householder": lambda: lnz.bijections.Householder(normal(98, 2, 4)),
+    "glow_step": glow_step,
+    "sigmoid": lambda: lnz.bijections.Sigmoid(lnz.Interval(3, -1.0, 2.0)),
+    "logit": lambda: lnz.bijections.Inverse(lnz.bijections.Sigmoid(lnz.Interval(3))),
+    "tanh": lambda: lnz.bijections.Tanh(lnz.Euclidean(3)),
+    "softplus": lambda: lnz.bijections.Softplus(lnz.Positive(3)),
+    "exp": lambda: lnz.bijections.Exp(lnz.Positive((2, 2))),
+    "power": lambda: lnz.bijections.Power(jnp.array([0.5, 1.0, 1.7])),
+    "leaky_relu": lambda: lnz.bijections.LeakyReLU(lnz.Euclidean(3), 0.2),
+    "sigmoidal": lambda: lnz.bijections.Elementwise(lnz.bijections.SigmoidalTransformer(3), normal(94, 9, 3)),
+    "neural_autoregressive": lambda: flow("neural_autoregressive", 5, num_units=3),
+    "neural_coupling": lambda: flow("coupling", 3, transformer=lnz.bijections.SigmoidalTransformer(3)),
 }
 
 SAMPLERS = {

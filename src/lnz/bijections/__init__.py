@@ -2,6 +2,7 @@ from .._bijection import (
     AbstractBatchLastBijection as AbstractBatchLastBijection,
     AbstractBijection as AbstractBijection,
 )
+from ._actnorm import ActNorm as ActNorm
 from ._affine import Affine as Affine, TriangularAffine as TriangularAffine
 from ._autoregressive import MaskedAutoregressive as MaskedAutoregressive
 from ._compose import (
@@ -13,7 +14,21 @@ from ._compose import (
 )
 from ._coupling import Coupling as Coupling
 from ._elementwise import Elementwise as Elementwise
+from ._image import OnFirst as OnFirst, Reshape as Reshape, Squeeze as Squeeze
+from ._linear import Householder as Householder, InvertibleConv as InvertibleConv, LULinear as LULinear
+from ._planar import Planar as Planar, Radial as Radial
+from ._scalar import (
+    AbstractScalarBijection as AbstractScalarBijection,
+    Exp as Exp,
+    LeakyReLU as LeakyReLU,
+    Power as Power,
+    Sigmoid as Sigmoid,
+    Softplus as Softplus,
+    Tanh as Tanh,
+)
+from ._sigmoidal import SigmoidalTransformer as SigmoidalTransformer
 from ._spline import SplineTransformer as SplineTransformer
+from ._sylvester import Sylvester as Sylvester
 from ._transformers import (
     AbstractTransformer as AbstractTransformer,
     AffineTransformer as AffineTransformer,

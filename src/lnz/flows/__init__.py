@@ -6,6 +6,8 @@ from ._autoregressive import (
     autoregressive_spline as autoregressive_spline,
     inverse_autoregressive as inverse_autoregressive,
     masked_autoregressive as masked_autoregressive,
+    neural_autoregressive as neural_autoregressive,
 )
 from ._coupling import coupling as coupling, coupling_spline as coupling_spline, realnvp as realnvp
 from ._glow import glow as glow
+from ._planar import planar as planar, radial as radial, sylvester as sylvester

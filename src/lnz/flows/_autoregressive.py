@@ -14,6 +14,7 @@ from ..bijections import (
     Inverse,
     MaskedAutoregressive,
     Scan,
+    SigmoidalTransformer,
     SplineTransformer,
 )
 from ..nets import MaskedMLP
@@ -103,4 +104,19 @@ def autoregressive_spline(
     Source: Durkan, Bekasov, Murray and Papamakarios (2019), section 3.2, RQ-NSF (AR); arXiv:1906.04032.
     """
     transformer = SplineTransformer(num_bins, -bound, bound)
+    return autoregressive(space, transformer, key=key, num_layers=num_layers, **options)
+
+
+def neural_autoregressive(
+    space: Euclidean, *, key: PRNGKeyArray, num_layers: int = 5, num_units: int = 8, **options
+) -> Scan:
+    """Autoregressive layers of monotone networks, `y = logit(sum_j w_j sigmoid(a_j x + b_j))` (NAF, DSF).
+
+    `options` as in `autoregressive`, of which `fast` says which direction is sequential. That direction also solves a
+    scalar equation for each variable, by Newton's method: see `lnz.bijections.SigmoidalTransformer`. The default,
+    `fast="density"`, trains by maximum likelihood without solving any.
+
+    Source: Huang, Krueger, Lacoste and Courville (2018), section 3.1; arXiv:1804.00779.
+    """
+    transformer = SigmoidalTransformer(num_units)
     return autoregressive(space, transformer, key=key, num_layers=num_layers, **options)
