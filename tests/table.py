@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 
 import lnz
+from lnz._space import Categorical
 from lnz.energy import DBM, RBM, BernoulliUnits, CategoricalUnits, MarkovField
 
 
@@ -99,6 +100,28 @@ def circular_real_positive():
 def flow_of_mixture():
     base = lnz.Mixture(normal(72, 2), lnz.Normal(normal(73, 2, 2), jnp.array([[0.5, 0.7], [1.0, 0.6]])))
     return lnz.Transformed(base, flow("masked_autoregressive", 2))
+
+
+def glow():
+    """Two levels: a 4 x 4 image becomes 4 channels, of which 2 become 8."""
+    space, shape = lnz.Euclidean(16), (4, 4)
+    made = lnz.flows.glow(space, key=jr.key(1), num_levels=2, num_steps=2, width=4, image_shape=shape)
+    return away_from_identity(made, 0.1)
+
+
+def dequantised(variational=False, num=1):
+    """Variables of three values: splines on the box, and splines of x on the unit interval as noise."""
+    space, splines = lnz.Interval(num, 0.0, 3.0), lnz.bijections.SplineTransformer(3, 0.0, 3.0)
+    layers = lnz.bijections.Elementwise(splines, 0.5 * normal(311, splines.num_params, num), space)
+    if num == 2:
+        net = lnz.nets.MLP(1, (splines.num_params, 1), key=jr.key(310), width=4, depth=1)
+        layers = lnz.bijections.Chain(layers, lnz.bijections.Coupling(space, 1, net, splines))
+    noise = None
+    if variational:
+        unit = lnz.bijections.SplineTransformer(2, 0.0, 1.0)
+        net = lnz.nets.MLP(num, (unit.num_params, num), key=jr.key(312), width=4, depth=1, last_scale=0.0)
+        noise = lnz.latent.SplineNoise(away_from_identity(net, 0.3), unit)
+    return lnz.Dequantised(lnz.Transformed(lnz.Uniform(num, 0.0, 3.0), layers), Categorical(num, 3), noise)
 
 
 def dense_flow(architecture, num, **options):
@@ -272,6 +295,7 @@ BIJECTIONS = {
     "coupling_mixed": lambda: bijection_onto(circular_real_positive(), bound=3.0),
     "maf_mixed": lambda: bijection_onto(circular_real_positive(), "masked_autoregressive", order="random"),
     "iaf_torus": lambda: bijection_onto(lnz.Torus(3), "inverse_autoregressive"),
+    "glow": glow,
     "planar": lambda: dense_flow("planar", 3),
     "planar_one": lambda: dense_flow("planar", 1, fast="density"),
     "radial": lambda: dense_flow("radial", 3),
@@ -353,6 +377,7 @@ MODELS = {
     "coupling_flow": lambda: lnz.Transformed(lnz.Normal.standard(3), flow("coupling_spline", 3)),
     "autoregressive_flow": lambda: lnz.Transformed(lnz.Normal.standard(3), flow("masked_autoregressive", 3)),
     "linear_vae": linear_vae,
+    "dequantised": lambda: dequantised(variational=True),
     "conjugate": conjugate,
     "posterior": lambda: lnz.condition(linear_vae(), normal(90, 3)),
     "bipartite": lambda: dbm(3, 2, 2).joint(),

@@ -87,4 +87,5 @@ from .distributions import (
     ProductDistribution as ProductDistribution,
     Uniform as Uniform,
 )
+from .latent import Dequantised as Dequantised
 from .methods import EM as EM, Gradient as Gradient

@@ -22,6 +22,7 @@ from ._compose import (
 from ._continuous import Continuous as Continuous
 from ._coupling import Coupling as Coupling
 from ._elementwise import Elementwise as Elementwise
+from ._image import OnFirst as OnFirst, Reshape as Reshape, Squeeze as Squeeze
 from ._linear import Householder as Householder, InvertibleConv as InvertibleConv, LULinear as LULinear
 from ._planar import Planar as Planar, Radial as Radial
 from ._residual import Residual as Residual
