@@ -103,8 +103,8 @@ def main():
     print("| model | d | measured | package | median (range) | lnz ahead by, median (range) | parameters |")
     print("|---|---|---|---|---|---|---|")
     print("\n".join(table))
-    print(f"\n{arguments.rounds} rounds, {arguments.threads} thread(s) of {os.cpu_count()}, {platform.machine()}, ", end="")
-    print(f"{time.perf_counter() - started:.0f} s in all.")
+    machine = f"{arguments.threads} thread(s) of {os.cpu_count()}, {platform.machine()}"
+    print(f"\n{arguments.rounds} rounds, {machine}, {time.perf_counter() - started:.0f} s in all.")
     for name, found in versions.items():
         print(f"- {name}: {', '.join(f'{package} {number}' for package, number in found.items())}")
 
