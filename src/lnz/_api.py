@@ -71,6 +71,7 @@ from ._space import (
     Euclidean as Euclidean,
     Grid as Grid,
     Interval as Interval,
+    Positive as Positive,
 )
 from ._training import Plateau as Plateau
 from .distributions import (
