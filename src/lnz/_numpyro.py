@@ -46,16 +46,19 @@ def to_numpyro(distribution: AbstractDistribution) -> Any:
 
 
 def _constraint(constraints: Any, space: AbstractSpace) -> Any:
-    one = {
-        Euclidean: lambda: constraints.real,
-        Positive: lambda: constraints.positive,
-        Interval: lambda: constraints.interval(space.low, space.high),
-        Binary: lambda: constraints.boolean,
-        Categorical: lambda: constraints.integer_interval(0, space.num_categories - 1),
-    }.get(type(space))
-    if one is None:
+    if isinstance(space, Euclidean):
+        one = constraints.real
+    elif isinstance(space, Positive):
+        one = constraints.positive
+    elif isinstance(space, Interval):
+        one = constraints.interval(space.low, space.high)
+    elif isinstance(space, Binary):
+        one = constraints.boolean
+    elif isinstance(space, Categorical):
+        one = constraints.integer_interval(0, space.num_categories - 1)
+    else:
         raise TypeError(f"`to_numpyro(distribution)`: NumPyro has no constraint for {space}.")
-    return constraints.independent(one(), len(space.shape)) if space.shape else one()
+    return constraints.independent(one, len(space.shape)) if space.shape else one
 
 
 def from_numpyro(distribution: Any, learn: Sequence[str] = ()) -> "NumpyroDistribution":
