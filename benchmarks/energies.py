@@ -4,9 +4,9 @@
 
 Each flow is fitted without data by reverse KL (the target tempered for the first half of the steps, as in the paper's
 annealing), Adam with a rate that falls to zero. Energies 2 to 4 are confined as `lnz.distributions.PlanarEnergy`
-states, for on the whole plane they have no normaliser. Both densities are integrated on one grid: printed are the median
-over seeds and the range, the largest difference from the grid with every other point, and by how much the integral of q
-on the grid is off one, in nats.
+states, for on the whole plane they have no normaliser. Both densities are integrated on one grid: printed are the
+median over seeds and the range, the largest difference from the grid with every other point, and by how much the
+integral of q on the grid is off one, in nats.
 """
 
 import argparse
