@@ -5,8 +5,8 @@
 
 Each training is a process of its own in its package's environment, and gets the data as a file: standardised by the
 training rows, and the order of the batches from a seed of NumPy. Architectures are those of `bench_flow_peers.py`, only
-smaller; Adam, its rate falling to zero as a cosine, without which the last steps are mostly noise. Every `--check` steps
-the validation rows are scored, and the test rows count at the best of these steps.
+smaller; Adam, its rate falling to zero as a cosine, without which the last steps are mostly noise. Every `--check`
+steps the validation rows are scored, and the test rows count at the best of these steps.
 
 A test row's log-density is the mean over seeds (of the start, of the split being one). Printed are the mean in nats,
 and for each peer the mean of the paired differences (this package minus the peer; above zero is better) with its
