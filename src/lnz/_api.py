@@ -65,6 +65,7 @@ from ._model import (
 )
 from ._model_file import load as load, save as save
 from ._normalize import bracket as bracket, log_normalizer as log_normalizer
+from ._numpyro import from_numpyro as from_numpyro, to_numpyro as to_numpyro
 from ._register import register as register
 from ._sample import UnreliableSampleWarning as UnreliableSampleWarning, sample as sample
 from ._space import (
