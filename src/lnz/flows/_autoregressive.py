@@ -127,8 +127,8 @@ def autoregressive_spline(
 
 
 def neural_autoregressive(
-    space: Euclidean, *, key: PRNGKeyArray, num_layers: int = 5, num_units: int = 8, **options
-) -> Scan:
+    space: AbstractSpace, *, key: PRNGKeyArray, num_layers: int = 5, num_units: int = 8, **options
+) -> AbstractBijection:
     """Autoregressive layers of monotone networks, `y = logit(sum_j w_j sigmoid(a_j x + b_j))` (NAF, DSF).
 
     `options` as in `autoregressive`, of which `fast` says which direction is sequential. That direction also solves a

@@ -82,8 +82,8 @@ class LipschitzMLP(eqx.Module):
         _check_sizes(num, width, depth, "LipschitzMLP")
         sizes = [num, *[width] * depth, num]
         keys = jr.split(key, depth + 1)
-        self.weights = tuple(_start(k, (m, n)) for k, n, m in zip(keys, sizes[:-1], sizes[1:], strict=True))
-        self.biases = tuple(jnp.zeros(W.shape[0]) for W in self.weights)
+        layers = [_start(k, (m, n)) for k, n, m in zip(keys, sizes[:-1], sizes[1:], strict=True)]
+        self.weights, self.biases = tuple(W for W, _ in layers), tuple(b for _, b in layers)
         self.raw_slopes = jnp.full(depth, 0.5)
         self.coefficient, self.activation = float(coefficient), activation
 
