@@ -9,3 +9,4 @@ from ._autoregressive import (
 )
 from ._base import base_for as base_for
 from ._coupling import coupling as coupling, coupling_spline as coupling_spline, realnvp as realnvp
+from ._preprocess import logit as logit, standardise as standardise
