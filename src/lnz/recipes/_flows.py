@@ -142,6 +142,6 @@ flow_energy = Recipe(
     data="energy_1",
     space=Euclidean,
     build=_build_energy,
-    model={**_TABLE, "weight_decay": 0.0, "num_samples": 256, "sticking_the_landing": False, "start_scale": 2.0},
+    model={**_PLANE, "weight_decay": 0.0, "num_samples": 256, "sticking_the_landing": False, "start_scale": 2.0},
     train={"steps": 3000},
 )
