@@ -69,7 +69,8 @@ def test_energies_need_an_energy():
 
 def splits_of(train, columns=None):
     rows = np.asarray(train, np.float32)
-    return lnz.data.Splits("mine", lnz.Euclidean(rows.shape[1]), rows, rows[:3], rows[:3], None, "", columns=columns)
+    parts = rows[:-20], rows[-20:-10], rows[-10:]
+    return lnz.data.Splits("mine", lnz.Euclidean(rows.shape[1]), *parts, None, "", columns=columns)
 
 
 def start(splits):
@@ -83,10 +84,10 @@ def test_repeated_rows_and_discrete_columns_are_warned_of():
         warnings.simplefilter("error")
         start(splits_of(x))
     x[:, 1] = np.round(x[:, 1])
-    x[100:104] = x[:4]
-    with pytest.warns(UserWarning, match="4 of 200 training rows repeat another") as caught:
+    x[100:103], x[199] = x[:3], x[3]
+    with pytest.warns(UserWarning, match="4 of 200 rows repeat another") as caught:
         start(splits_of(x, ("length", "rings", "weight")))
-    assert "'rings' of 200 rows hold only" in str(caught[0].message)
+    assert "'rings': in 180 training rows only" in str(caught[0].message)
     assert "no bound" in str(caught[0].message)
 
 
