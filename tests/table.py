@@ -104,6 +104,8 @@ def dequantised(variational=False, num=1):
         net = lnz.nets.MLP(num, (unit.num_params, num), key=jr.key(312), width=4, depth=1, last_scale=0.0)
         noise = lnz.latent.SplineNoise(away_from_identity(net, 0.3), unit)
     return lnz.Dequantised(lnz.Transformed(lnz.Uniform(num, 0.0, 3.0), layers), Categorical(num, 3), noise)
+
+
 def dense_flow(architecture, num, **options):
     """Two layers that have no networks, moved far."""
     make = getattr(lnz.flows, architecture)

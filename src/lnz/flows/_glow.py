@@ -38,8 +38,8 @@ def glow(
 
     From data to base, 2 x 2 pixels become four channels (`Squeeze`), `num_steps` steps follow, and half of the channels
     are factored out: an affine map chosen by the other half takes them to the base, and the next level goes on with
-    the other half. Both directions cost one pass. Couplings start as the identity; `ActNorm` takes its start from the data
-    when training begins.
+    the other half. Both directions cost one pass. Couplings start as the identity; `ActNorm` takes its start from the
+    data when training begins.
 
     **Arguments:**
 
@@ -54,7 +54,7 @@ def glow(
 
     **Raises:** `ValueError` if the shapes do not fit.
 
-    Source: Kingma and Dhariwal (2018), section 3 and figure 2; arXiv:1807.03039. Differs: log-scales are bounded softly.
+    Source: Kingma and Dhariwal (2018), section 3 and figure 2; arXiv:1807.03039. Differs: log-scales have a soft bound.
     """
     image = _image_space(space, num_levels, image_shape)
     for name, value in (("num_levels", num_levels), ("num_steps", num_steps), ("width", width)):
