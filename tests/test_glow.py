@@ -132,9 +132,6 @@ def test_training_of_grey_images_starts_from_the_data_and_improves():
     model = lnz.Dequantised(flow, space)
     method = lnz.Gradient(lnz.objectives.ELBO(), optax.adam(3e-3))
     started, _ = method.init(jr.key(2), model, jnp.asarray(images))
-    y = jax.vmap(lambda key, x: started.posterior(x).sample(key))(
-        jr.split(jr.key(3), 64), jnp.asarray(images, jnp.int32)
-    )
     x = jnp.asarray(images, jnp.int32)
     y = jax.vmap(lambda key, x: started.posterior(x).sample(key))(jr.split(jr.key(3), 64), x)
     z, _ = jax.vmap(started.flow.bijection.inverse_and_log_det)(y)

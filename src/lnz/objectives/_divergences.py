@@ -36,10 +36,6 @@ class ReverseKL(AbstractObjective):
 
     Source: Rezende and Mohamed (2015), equations 15 and 20; arXiv:1505.05770. The option: Roeder, Wu and Duvenaud
     (2017), the path derivative; arXiv:1703.09194.
-      steps, so that q finds modes that it would miss from the start. The part `elbo` is of the whole target.
-
-    Source: Rezende and Mohamed (2015), equations 15 and 20; arXiv:1505.05770. For `sticking_the_landing` Roeder, Wu and
-    Duvenaud (2017), the path derivative; arXiv:1703.09194.
     """
 
     target: AbstractDensity
