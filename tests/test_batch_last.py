@@ -105,3 +105,24 @@ def test_a_flow_with_biases_for_each_example(name, float64):
     for i in range(4):
         alone = both(jax.tree.map(lambda leaf, i=i: leaf[i], shifts), x[i])
         jax.tree.map(lambda a, c, i=i: np.testing.assert_allclose(a[i], c, rtol=1e-9, atol=1e-9), together, alone)
+
+
+@pytest.mark.parametrize("name", ["coupling_spline", "masked_autoregressive"])
+def test_such_a_flow_is_not_mapped_one_example_at_a_time(name):
+    """The shapes that reach the networks have the batch last, biases of their own or not."""
+    flow = getattr(lnz.flows, name)(lnz.Euclidean(4), key=jr.key(0), num_layers=1, width=8)
+    assert lnz._batch_last.understands_batches(flow)
+    assert not lnz._batch_last.understands_batches(
+        lnz.bijections.Coupling(
+            lnz.Euclidean(2), 1, eqx.nn.Linear(1, 2, key=jr.key(0)), lnz.bijections.AffineTransformer()
+        )
+    )
+
+
+def test_an_affine_map_inside_a_scan_comes_back_from_a_file():
+    def layer(key):
+        return lnz.bijections.Chain(
+            lnz.bijections.Affine(jr.normal(key, (3,)), 2.0), lnz.bijections.Flip(lnz.Euclidean(3))
+        )
+
+    lnz.testing._densities.check_save(lnz.bijections.Scan.of(layer, jr.split(jr.key(0), 2)))

@@ -7,6 +7,7 @@ hands them whatever batch axes `jax.vmap` adds, behind the axes of the example. 
 and differentiates as it does, in any order of `grad`, `jvp` and `vmap`.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +18,6 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
-
-from ._module import field_names
 
 _call = Primitive("batch_last")
 _call.multiple_results = True
@@ -34,7 +33,9 @@ def understands_batches(tree: Any) -> bool:
         return isinstance(node, eqx.Module)
 
     if is_module(tree):
-        children = [getattr(tree, name) for name in field_names(type(tree))]
+        fields = dataclasses.fields(tree)  # pyright: ignore[reportArgumentType]
+        # What is static (a space, say) holds no arrays.
+        children = [getattr(tree, field.name) for field in fields if not field.metadata.get("static", False)]
         return is_batch_last(tree) and all(understands_batches(child) for child in children)
     modules = (node for node in jax.tree.leaves(tree, is_leaf=is_module) if is_module(node))
     return all(understands_batches(module) for module in modules)

@@ -36,11 +36,11 @@ class Affine(AbstractBatchLastBijection):
 
     @property
     def domain(self) -> Euclidean:
-        return Euclidean(self.loc.shape)
+        return Euclidean(self.loc.shape[self.loc.ndim - self.num_axes :])  # behind the layers' axis in a `Scan`
 
     @property
     def codomain(self) -> Euclidean:
-        return Euclidean(self.loc.shape)
+        return Euclidean(self.loc.shape[self.loc.ndim - self.num_axes :])  # behind the layers' axis in a `Scan`
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         loc, log_scale, log_det = self._aligned(x)
@@ -80,11 +80,11 @@ class TriangularAffine(AbstractBatchLastBijection):
 
     @property
     def domain(self) -> Euclidean:
-        return Euclidean(self.loc.shape)
+        return Euclidean(self.loc.shape[-1:])
 
     @property
     def codomain(self) -> Euclidean:
-        return Euclidean(self.loc.shape)
+        return Euclidean(self.loc.shape[-1:])
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         num_batch = x.ndim - 1
