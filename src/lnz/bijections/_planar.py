@@ -83,9 +83,9 @@ class Radial(AbstractBatchLastBijection):
     """`y = x + beta h(r) (x - center)`, `h(r) = 1 / (alpha + r)`, `r = |x - center|`: a bulge or dent around a point.
 
     `log |det| = (dim - 1) log(1 + beta h) + log(1 + beta h + beta h' r)`, here without differences of like numbers.
-    Invertible while `beta > -alpha`: the slope at the center, `1 + beta / alpha`, is `1 + raw_slope` where that is at
-    least 1, else `min_slope + (1 - min_slope) exp(raw_slope / (1 - min_slope))`. `raw_slope = 0` is the identity. The inverse is exact: the radius solves a quadratic equation, by the
-    root that cancels no digits.
+    Invertible while `beta > -alpha`: the slope at the center, `1 + beta / alpha`, is `1 + raw_slope` where that is
+    at least 1, else `min_slope + (1 - min_slope) exp(raw_slope / (1 - min_slope))`. `raw_slope = 0` is the
+    identity. The inverse is exact: the radius solves a quadratic equation, by the root that cancels no digits.
 
     **Arguments:**
 
