@@ -248,6 +248,8 @@ data.load data.Splits energy.RBM energy.RBM.from_parameters energy.RBM.path ener
 energy.MarkovField latent.VAE bayes.NormalMean flows.affine flows.coupling_spline flows.realnvp
 flows.masked_autoregressive flows.inverse_autoregressive flows.autoregressive_spline Transformed
 Euclidean Binary Interval Normal Normal.standard
+energy.MarkovField latent.VAE bayes.NormalMean flows.affine flows.planar flows.radial
+flows.sylvester flows.neural_autoregressive Transformed Euclidean Binary Interval Normal Normal.standard
 Bernoulli Uniform MultivariateNormal Mixture Categorical Gradient EM objectives.CD objectives.PCD
 objectives.MaximumLikelihood objectives.ELBO objectives.IWAE objectives.ReverseKL samplers.Gibbs samplers.HMC
 normalizers.Quadrature normalizers.Importance normalizers.AIS normalizers.ReverseAIS normalizers.BAR bijections nets

@@ -20,8 +20,7 @@ class Planar(AbstractBatchLastBijection):
     """`y = x + u tanh(w·x + b)`, a bend of the space along one direction; `det = 1 + w·u tanh'(w·x + b)`.
 
     It is invertible only while `w·u > -1`. So `u` is projected on every use: `constrained_u` changes it along w such
-    that `w·u` becomes `slope_of(w·u) - 1`, which is `w·u` itself where that is not negative, and above
-    `min_slope - 1` always.
+    that a `1 + w·u` below 1 becomes `min_slope + (1 - min_slope) exp(w·u / (1 - min_slope))`.
 
     The inverse solves one scalar equation for `w·x + b`, by Newton's method in a bracket, to 4 units in the last place;
     in x that is multiplied by at most `1 / min_slope`. Forward is the cheap direction.
@@ -84,9 +83,9 @@ class Radial(AbstractBatchLastBijection):
     """`y = x + beta h(r) (x - center)`, `h(r) = 1 / (alpha + r)`, `r = |x - center|`: a bulge or dent around a point.
 
     `log |det| = (dim - 1) log(1 + beta h) + log(1 + beta h + beta h' r)`, here without differences of like numbers.
-    Invertible while `beta > -alpha`: the slope at the center, `1 + beta / alpha`, is `slope_of(raw_slope)`, at least
-    `min_slope`. `raw_slope = 0` is the identity. The inverse is exact: the radius solves a quadratic equation, by the
-    root that cancels no digits.
+    Invertible while `beta > -alpha`: the slope at the center, `1 + beta / alpha`, is `1 + raw_slope` where that is
+    at least 1, else `min_slope + (1 - min_slope) exp(raw_slope / (1 - min_slope))`. `raw_slope = 0` is the
+    identity. The inverse is exact: the radius solves a quadratic equation, by the root that cancels no digits.
 
     **Arguments:**
 

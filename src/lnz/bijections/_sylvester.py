@@ -18,8 +18,8 @@ class Sylvester(AbstractBatchLastBijection):
     """`y = x + Q R tanh(S Q'x + b)`: bends along `m` directions at once, with R and S upper triangular.
 
     `log |det| = sum_i log(1 + R_ii S_ii tanh'((S Q'x + b)_i))`, and the map is invertible while every `R_ii S_ii > -1`:
-    the diagonal of R is projected on every use as `u` is in `lnz.bijections.Planar`, such that `1 + R_ii S_ii` is
-    `slope_of(R_ii S_ii)`, at least `min_slope`. `Q [dim, m]` has orthonormal columns, the first m of a product
+    the diagonal of R is projected on every use as `u` is in `lnz.bijections.Planar`, such that `1 + R_ii S_ii` is at
+    least `min_slope`. `Q [dim, m]` has orthonormal columns, the first m of a product
     of reflections. With m reflections any subspace can be reached; more make no difference. So m reflections are the
     paper's orthogonal flow, and `m = dim` with few reflections its Householder flow.
 
