@@ -98,7 +98,7 @@ def circular_real_positive():
 
 def flow_of_mixture():
     base = lnz.Mixture(normal(72, 2), lnz.Normal(normal(73, 2, 2), jnp.array([[0.5, 0.7], [1.0, 0.6]])))
-    return lnz.Transformed(base, flow("masked_autoregressive", 2))
+    return lnz.Transformed(base, composed_bijection())
 
 
 def linear_vae(encoder="exact"):
@@ -232,7 +232,6 @@ BIJECTIONS = {
     "to_interval": lambda: lnz.bijections.ToSupport(lnz.Interval((2, 2), -1.0, 3.0)),
     "coupling_mixed": lambda: bijection_onto(circular_real_positive(), bound=3.0),
     "maf_mixed": lambda: bijection_onto(circular_real_positive(), "masked_autoregressive", order="random"),
-    "iaf_torus": lambda: bijection_onto(lnz.Torus(3), "inverse_autoregressive"),
 }
 
 SAMPLERS = {
