@@ -1,5 +1,6 @@
 """Spaces with bounds and circles, flows on them, and what their bases are."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -195,3 +196,15 @@ def test_natural_bases():
 def test_flows_on_supports_are_saved():
     lnz.testing.check_save(table.flow_onto(table.circular_real_positive()))
     lnz.testing.check_save(table.flow_onto(table.circular_real_positive(), "masked_autoregressive"))
+
+
+def test_bases_are_parameters():
+    """A learned normal, and a mixture, of which draws are no differentiable function."""
+    mixed = table.flow_of_mixture()
+    assert not mixed.reparameterised
+    learned = lnz.Transformed(lnz.Normal.standard(2), table.composed_bijection())
+    assert learned.reparameterised
+    for flow in (mixed, learned):
+        gradient = eqx.filter_grad(lambda flow: flow.log_prob(jnp.array([0.3, 0.8])))(flow)
+        assert all(bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(gradient.base))
+        assert all(jax.tree.leaves(lnz.trainable(flow.base)))

@@ -28,7 +28,7 @@ def _turn(x, by):
 class RotationTransformer(AbstractTransformer):
     """`y = x + t` on the circle: what comes out is in [-pi, pi).
 
-    Source: Rezende et al. (2020), section 3.1.1 (phase translation); arXiv:2002.02428.
+    Source: Rezende et al. (2020), phase translation; arXiv:2002.02428.
     """
 
     @property
@@ -53,7 +53,7 @@ class CircularSplineTransformer(AbstractTransformer):
 
     - `num_bins`: bins K of the spline; `2 + 3 K` raw numbers, of which the first are the rotations.
 
-    Source: Rezende et al. (2020), section 3.1.2; arXiv:2002.02428. Two rotations here, so that in both directions no
+    Source: Rezende et al. (2020), circular splines; arXiv:2002.02428. Two rotations here, so that in both directions no
     point is special.
     """
 
