@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 
 import lnz
+from lnz._space import Categorical
 from lnz.energy import DBM, RBM, BernoulliUnits, CategoricalUnits, MarkovField
 
 
@@ -83,6 +84,77 @@ def flow(architecture, num, **options):
     return away_from_identity(make(lnz.Euclidean(num), key=jr.key(1), num_layers=2, width=12, **options))
 
 
+def bijection_onto(space, architecture="coupling_spline", scale=0.05, **options):
+    make = getattr(lnz.flows, architecture)
+    return away_from_identity(make(space, key=jr.key(1), num_layers=2, width=12, **options), scale)
+
+
+def flow_onto(space, architecture="coupling_spline", **options):
+    return lnz.Transformed(lnz.flows.base_for(space), bijection_onto(space, architecture, **options))
+
+
+def circular_real_positive():
+    return lnz.Product(lnz.Torus(1), lnz.Euclidean(1), lnz.Positive(1))
+
+
+def flow_of_mixture():
+    base = lnz.Mixture(normal(72, 2), lnz.Normal(normal(73, 2, 2), jnp.array([[0.5, 0.7], [1.0, 0.6]])))
+    return lnz.Transformed(base, flow("masked_autoregressive", 2))
+
+
+def glow():
+    """Two levels: a 4 x 4 image becomes 4 channels, of which 2 become 8."""
+    space, shape = lnz.Euclidean(16), (4, 4)
+    made = lnz.flows.glow(space, key=jr.key(1), num_levels=2, num_steps=2, width=4, image_shape=shape)
+    return away_from_identity(made, 0.1)
+
+
+def dequantised(variational=False, num=1):
+    """Variables of three values: splines on the box, and splines of x on the unit interval as noise."""
+    space, splines = lnz.Interval(num, 0.0, 3.0), lnz.bijections.SplineTransformer(3, 0.0, 3.0)
+    layers = lnz.bijections.Elementwise(splines, 0.5 * normal(311, splines.num_params, num), space)
+    if num == 2:
+        net = lnz.nets.MLP(1, (splines.num_params, 1), key=jr.key(310), width=4, depth=1)
+        layers = lnz.bijections.Chain(layers, lnz.bijections.Coupling(space, 1, net, splines))
+    noise = None
+    if variational:
+        unit = lnz.bijections.SplineTransformer(2, 0.0, 1.0)
+        net = lnz.nets.MLP(num, (unit.num_params, num), key=jr.key(312), width=4, depth=1, last_scale=0.0)
+        noise = lnz.latent.SplineNoise(away_from_identity(net, 0.3), unit)
+    return lnz.Dequantised(lnz.Transformed(lnz.Uniform(num, 0.0, 3.0), layers), Categorical(num, 3), noise)
+
+
+def dense_flow(architecture, num, **options):
+    """Two layers that have no networks, moved far."""
+    make = getattr(lnz.flows, architecture)
+    return away_from_identity(make(lnz.Euclidean(num), key=jr.key(1), num_layers=2, **options), 0.7)
+
+
+def glow_step():
+    """An image of 3 channels through what stands between two couplings of Glow."""
+    space = lnz.Euclidean((3, 2, 2))
+    mix = lnz.bijections.InvertibleConv(lnz.bijections.LULinear(normal(96, 3), normal(97, 3, 3)), 2, 2)
+    return away_from_identity(lnz.bijections.Chain(lnz.bijections.ActNorm(space), mix), 0.3)
+
+
+def inside(space, num=7):
+    """Points of a continuous space."""
+    x = normal(1, num, *space.shape)
+    if isinstance(space, lnz.Positive):
+        return jnp.exp(x)
+    if isinstance(space, lnz.Interval):
+        return space.low + (space.high - space.low) * jax.nn.sigmoid(x)
+    return x
+
+
+def continuous_flow():
+    """As exact as the precision allows: the law's tolerance is wider than the solver's by a hundred, or forty."""
+    tolerance = 1e-12 if jnp.result_type(float) == jnp.float64 else 1e-6
+    options = {"rtol": tolerance, "atol": tolerance, "solver": "dopri8", "adjoint": "forward"}
+    make = lnz.flows.continuous(lnz.Euclidean(3), key=jr.key(1), width=6, depth=1, **options)
+    return away_from_identity(make, 0.3)
+
+
 def linear_vae(encoder="exact"):
     """Probabilistic PCA: x = W z + b + noise, z in R^2, x in R^3. Its posterior is a known normal."""
     W, b, noise = normal(40, 3, 2), normal(41, 3), jnp.asarray(0.7)
@@ -134,6 +206,16 @@ def mixture_of_normals():
     return lnz.Mixture(normal(72, 2), lnz.Normal(normal(73, 2, 1), jnp.array([[0.5], [1.0]])))
 
 
+def product():
+    return lnz.ProductDistribution(lnz.Normal(normal(100, 1), 0.8), lnz.Uniform(lnz.Torus(1)))
+
+
+def joint():
+    """Regression with noise: y = W x + b + noise."""
+    line = lnz.nets.Linear(normal(102, 1, 1), normal(103, 1))
+    return lnz.Joint(lnz.Normal(normal(101, 1), 0.8), lnz.nets.ConditionalNormal(line, 0.7))
+
+
 DISTRIBUTIONS = {
     "bernoulli": lambda: lnz.Bernoulli(normal(80, 4)),
     "bernoulli_image": lambda: lnz.Bernoulli(normal(81, 2, 2)),
@@ -141,10 +223,22 @@ DISTRIBUTIONS = {
     "normal": lambda: lnz.Normal(normal(83, 2), jnp.array([0.6, 1.3])),
     "multivariate_normal": lambda: lnz.MultivariateNormal(normal(84, 2), jnp.array([[0.9, 0.0], [0.5, 0.7]])),
     "uniform": lambda: lnz.Uniform(2, -1.0, 2.0),
+    "uniform_torus": lambda: lnz.Uniform(lnz.Torus(2)),
+    "product": product,
+    "joint": joint,
     "mixture_of_bernoullis": mixture_of_bernoullis,
     "mixture_of_normals": mixture_of_normals,
     "affine_flow": affine_flow,
     "composed_flow": composed_flow,
+    "spline_flow": lambda: lnz.Transformed(
+        lnz.Normal.standard(1),
+        lnz.bijections.Elementwise(lnz.bijections.SplineTransformer(5), normal(94, 14, 1)),
+    ),
+    "coupling_flow": lambda: lnz.Transformed(lnz.Normal.standard(2), flow("coupling_spline", 2, bound=3.0)),
+    "autoregressive_flow": lambda: lnz.Transformed(lnz.Normal.standard(2), flow("masked_autoregressive", 2)),
+    "flow_of_mixture": flow_of_mixture,
+    "flow_interval": lambda: flow_onto(lnz.Interval(1, -1.0, 2.0), "masked_autoregressive"),
+    "flow_positive": lambda: flow_onto(lnz.Positive(1), "masked_autoregressive"),
     "linear_vae_marginal_2d": lambda: lnz.MultivariateNormal.from_covariance(
         jnp.zeros(2), jnp.array([[1.0, 0.6], [0.6, 0.8]])
     ),
@@ -185,7 +279,9 @@ BIJECTIONS = {
     "triangular": lambda: lnz.flows.affine(lnz.Euclidean(3), key=jr.key(92)),
     "chain": composed_bijection,
     "inverse": lambda: lnz.bijections.Inverse(composed_bijection()),
+    "residual": lambda: flow("residual", 3, depth=1),
     "spline": lambda: lnz.bijections.Elementwise(lnz.bijections.SplineTransformer(5), normal(94, 14, 3)),
+    "continuous": continuous_flow,
     "realnvp": lambda: flow("realnvp", 3),
     "coupling_spline": lambda: flow("coupling_spline", 4, bound=3.0),
     "coupling_nice": lambda: flow("coupling", 3, transformer=lnz.bijections.ShiftTransformer()),
@@ -195,6 +291,29 @@ BIJECTIONS = {
     "maf_fixed_point": lambda: flow("masked_autoregressive", 6, inversion="fixed_point"),
     "iaf": lambda: flow("inverse_autoregressive", 9),
     "autoregressive_spline": lambda: flow("autoregressive_spline", 5, bound=3.0),
+    "to_interval": lambda: lnz.bijections.ToSupport(lnz.Interval((2, 2), -1.0, 3.0)),
+    "coupling_mixed": lambda: bijection_onto(circular_real_positive(), bound=3.0),
+    "maf_mixed": lambda: bijection_onto(circular_real_positive(), "masked_autoregressive", order="random"),
+    "iaf_torus": lambda: bijection_onto(lnz.Torus(3), "inverse_autoregressive"),
+    "glow": glow,
+    "planar": lambda: dense_flow("planar", 3),
+    "planar_one": lambda: dense_flow("planar", 1, fast="density"),
+    "radial": lambda: dense_flow("radial", 3),
+    "sylvester_orthogonal": lambda: dense_flow("sylvester", 4, num_orthogonal=2),
+    "sylvester_householder": lambda: dense_flow("sylvester", 3, num_householder=2, fast="density"),
+    "lu": lambda: lnz.bijections.LULinear(normal(98, 4), normal(99, 4, 4)),
+    "householder": lambda: lnz.bijections.Householder(normal(98, 2, 4)),
+    "glow_step": glow_step,
+    "sigmoid": lambda: lnz.bijections.Sigmoid(lnz.Interval(3, -1.0, 2.0)),
+    "logit": lambda: lnz.bijections.Inverse(lnz.bijections.Sigmoid(lnz.Interval(3))),
+    "tanh": lambda: lnz.bijections.Tanh(lnz.Euclidean(3)),
+    "softplus": lambda: lnz.bijections.Softplus(lnz.Positive(3)),
+    "exp": lambda: lnz.bijections.Exp(lnz.Positive((2, 2))),
+    "power": lambda: lnz.bijections.Power(jnp.array([0.5, 1.0, 1.7])),
+    "leaky_relu": lambda: lnz.bijections.LeakyReLU(lnz.Euclidean(3), 0.2),
+    "sigmoidal": lambda: lnz.bijections.Elementwise(lnz.bijections.SigmoidalTransformer(3), normal(94, 9, 3)),
+    "neural_autoregressive": lambda: flow("neural_autoregressive", 5, num_units=3),
+    "neural_coupling": lambda: flow("coupling", 3, transformer=lnz.bijections.SigmoidalTransformer(3)),
 }
 
 SAMPLERS = {
@@ -255,7 +374,10 @@ MODELS = {
     "markov_field": markov_field,
     "dbm": lambda: dbm(3, 2, 2),
     "flow": composed_flow,
+    "coupling_flow": lambda: lnz.Transformed(lnz.Normal.standard(3), flow("coupling_spline", 3)),
+    "autoregressive_flow": lambda: lnz.Transformed(lnz.Normal.standard(3), flow("masked_autoregressive", 3)),
     "linear_vae": linear_vae,
+    "dequantised": lambda: dequantised(variational=True),
     "conjugate": conjugate,
     "posterior": lambda: lnz.condition(linear_vae(), normal(90, 3)),
     "bipartite": lambda: dbm(3, 2, 2).joint(),

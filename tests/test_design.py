@@ -245,7 +245,9 @@ def test_public_objects_say_what_they_are(name, value):
 NAMES = """
 fit sample condition log_normalizer bracket evaluate save load cite compare register Fit Estimate LogLikelihood Bracket
 data.load data.Splits energy.RBM energy.RBM.from_parameters energy.RBM.path energy.RBM.transpose energy.DBM
-energy.MarkovField latent.VAE bayes.NormalMean flows.affine Transformed Euclidean Binary Interval Normal Normal.standard
+energy.MarkovField latent.VAE bayes.NormalMean flows.affine flows.coupling_spline flows.realnvp
+flows.masked_autoregressive flows.inverse_autoregressive flows.autoregressive_spline Transformed
+Euclidean Binary Interval Normal Normal.standard
 Bernoulli Uniform MultivariateNormal Mixture Categorical Gradient EM objectives.CD objectives.PCD
 objectives.MaximumLikelihood objectives.ELBO objectives.IWAE objectives.ReverseKL samplers.Gibbs samplers.HMC
 normalizers.Quadrature normalizers.Importance normalizers.AIS normalizers.ReverseAIS normalizers.BAR bijections nets

@@ -15,20 +15,22 @@ from lnz._estimate import pareto_k_threshold, unreliable_reasons
 # Compiled whole: one by one, their small operations take longer to compile.
 log_mean_exp, pareto_k = jax.jit(lnz.log_mean_exp), jax.jit(lnz.pareto_k)
 
-BOUNDS = ("exact", "lower", "upper", "estimate")
+BOUNDS = ("exact", "lower", "upper", "estimate", "unbiased")
 
 # Rows: the bound of a; columns: that of b, in the order of BOUNDS. Written by hand.
 SUM = {
-    "exact": ("exact", "lower", "upper", "estimate"),
-    "lower": ("lower", "lower", "estimate", "estimate"),
-    "upper": ("upper", "estimate", "upper", "estimate"),
-    "estimate": ("estimate", "estimate", "estimate", "estimate"),
+    "exact": ("exact", "lower", "upper", "estimate", "unbiased"),
+    "lower": ("lower", "lower", "estimate", "estimate", "lower"),
+    "upper": ("upper", "estimate", "upper", "estimate", "upper"),
+    "estimate": ("estimate", "estimate", "estimate", "estimate", "estimate"),
+    "unbiased": ("unbiased", "lower", "upper", "estimate", "unbiased"),
 }
 DIFFERENCE = {
-    "exact": ("exact", "upper", "lower", "estimate"),
-    "lower": ("lower", "estimate", "lower", "estimate"),
-    "upper": ("upper", "upper", "estimate", "estimate"),
-    "estimate": ("estimate", "estimate", "estimate", "estimate"),
+    "exact": ("exact", "upper", "lower", "estimate", "unbiased"),
+    "lower": ("lower", "estimate", "lower", "estimate", "lower"),
+    "upper": ("upper", "upper", "estimate", "estimate", "upper"),
+    "estimate": ("estimate", "estimate", "estimate", "estimate", "estimate"),
+    "unbiased": ("unbiased", "upper", "lower", "estimate", "unbiased"),
 }
 
 
@@ -36,7 +38,7 @@ def estimate(bound, value=1.5, error=0.3, **rest):
     return Estimate(jnp.asarray(value), jnp.asarray(0.0 if bound == "exact" else error), bound, **rest)
 
 
-@pytest.mark.parametrize(("first", "second"), list(itertools.product(range(4), range(4))))
+@pytest.mark.parametrize(("first", "second"), list(itertools.product(range(5), range(5))))
 def test_bounds_of_sums_and_differences(first, second):
     a, b = estimate(BOUNDS[first]), estimate(BOUNDS[second], 0.25)
     assert (a + b).bound == SUM[a.bound][second]
@@ -46,7 +48,8 @@ def test_bounds_of_sums_and_differences(first, second):
 
 
 @pytest.mark.parametrize(
-    ("bound", "flipped"), [("exact", "exact"), ("lower", "upper"), ("upper", "lower"), ("estimate", "estimate")]
+    ("bound", "flipped"),
+    [("exact", "exact"), ("lower", "upper"), ("upper", "lower"), ("estimate", "estimate"), ("unbiased", "unbiased")],
 )
 def test_minus_flips_the_bound(bound, flipped):
     a = estimate(bound, assumes=("stationary start",), stats={"ess": jnp.asarray(20.0), "num": jnp.asarray(30)})

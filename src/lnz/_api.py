@@ -25,6 +25,7 @@ from ._bijection import AbstractBijection as AbstractBijection, Transformed as T
 from ._checkpoint import Checkpoints as Checkpoints, ResumeWarning as ResumeWarning
 from ._cite import cite as cite
 from ._compare import Comparison as Comparison, compare as compare
+from ._conditional import Conditional as Conditional
 from ._density import (
     AbstractBlockDensity as AbstractBlockDensity,
     AbstractCollapsibleDensity as AbstractCollapsibleDensity,
@@ -64,6 +65,7 @@ from ._model import (
 )
 from ._model_file import load as load, save as save
 from ._normalize import bracket as bracket, log_normalizer as log_normalizer
+from ._numpyro import from_numpyro as from_numpyro, to_numpyro as to_numpyro
 from ._register import register as register
 from ._sample import UnreliableSampleWarning as UnreliableSampleWarning, sample as sample
 from ._space import (
@@ -72,14 +74,19 @@ from ._space import (
     Euclidean as Euclidean,
     Grid as Grid,
     Interval as Interval,
+    Positive as Positive,
 )
+from ._supports import Product as Product, Torus as Torus
 from ._training import Plateau as Plateau
 from .distributions import (
     Bernoulli as Bernoulli,
     Categorical as Categorical,
+    Joint as Joint,
     Mixture as Mixture,
     MultivariateNormal as MultivariateNormal,
     Normal as Normal,
+    ProductDistribution as ProductDistribution,
     Uniform as Uniform,
 )
+from .latent import Dequantised as Dequantised
 from .methods import EM as EM, Gradient as Gradient

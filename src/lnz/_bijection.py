@@ -1,7 +1,7 @@
 """Invertible maps and the distributions that they push forward."""
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -9,9 +9,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._batch_last import batch_last, over_batch, understands_batches
+from ._check import model_dtype
 from ._density import AbstractDistribution
+from ._model import AbstractDataDependent
+from ._module import replace
 from ._register import register
 from ._space import AbstractSpace
+from ._stochastic import is_stochastic
 
 if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
     from typing import ClassVar as AbstractVar
@@ -62,6 +66,77 @@ class AbstractBatchLastBijection(AbstractBijection):
         return batch_last(_inverse, self, _typed(key), y, takes_batched_parameters=understands_batches(self))
 
 
+class AbstractStartable(AbstractBijection):
+    """A bijection of which some part, perhaps deep inside, takes something from the data that reach it.
+
+    Only the layers before a part know what reaches it. So whoever holds bijections passes the data through them,
+    and starts each on the way.
+    """
+
+    waits_for_data: AbstractVar[bool]
+
+    @abstractmethod
+    def start(self, key: PRNGKeyArray, x: Array, inverse: bool) -> tuple["AbstractStartable", Array]:
+        """The bijection, started, and what leaves it, `[n, ...]`, of the rows `x [n, ...]` that reach it.
+
+        `inverse` says that they come from the codomain and leave to the domain. Parts that have been started before do
+        not change.
+        """
+
+
+def start(bijection: AbstractBijection, key: PRNGKeyArray, x: Array, inverse: bool) -> tuple[Any, Array]:
+    """`AbstractStartable.start` of any bijection; most have nothing to start.
+
+    **Raises:** `TypeError` if something that waits for data is inside a bijection that does not pass them on.
+    """
+    if isinstance(bijection, AbstractStartable) and bijection.waits_for_data:
+        return bijection.start(key, x, inverse)
+    if waits_for_data(bijection):
+        raise TypeError(
+            f"A part of `{type(bijection).__name__}` takes its start from data (as `ActNorm` does), but "
+            f"{type(bijection).__name__} is no `AbstractStartable`, which would pass them on."
+        )
+    return bijection, started_from(bijection, key, x, inverse)
+
+
+def started_from(bijection: AbstractBijection, key: PRNGKeyArray, x: Array, inverse: bool) -> Array:
+    """What leaves a bijection, of rows `[n, ...]`."""
+    function = bijection.inverse_and_log_det if inverse else bijection.forward_and_log_det
+    return jax.vmap(lambda x, key: function(x, key=key)[0])(x, jax.random.split(key, len(x)))
+
+
+def waits_for_data(tree: Any) -> bool:
+    """Whether a part of `tree`, at any depth, takes its start from data."""
+
+    def is_startable(node):
+        return isinstance(node, AbstractStartable)
+
+    if is_startable(tree):
+        return tree.waits_for_data
+    children = vars(tree).values() if isinstance(tree, eqx.Module) else jax.tree.leaves(tree, is_leaf=_is_module)
+    return any(waits_for_data(child) for child in children if child is not tree)
+
+
+def _is_module(node):
+    return isinstance(node, eqx.Module)
+
+
+_MOST_ROWS = 1024
+
+
+@eqx.filter_jit
+def _started(bijection, key, rows):
+    return start(bijection, key, rows, inverse=True)[0]
+
+
+class AbstractVelocityBijection(AbstractBijection):
+    """A bijection that carries x from time 0 (domain) to time 1 (codomain) along `dx/dt = velocity(t, x)`."""
+
+    @abstractmethod
+    def velocity(self, t: Float[Array, ""], x: Array) -> Array:
+        """`dx/dt` of ONE example at time t."""
+
+
 def _typed(key: PRNGKeyArray | None) -> PRNGKeyArray | None:
     """An old-style key has an axis of its own, which would be taken for one of the batch."""
     if key is None or jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -94,7 +169,7 @@ def inverse_batch_last(bijection: AbstractBijection, y: Array, key: Array | None
 
 
 @register
-class Transformed(AbstractDistribution):
+class Transformed(AbstractDistribution, AbstractDataDependent):
     """The distribution of `f(z)`, `z ~ base`: a normalizing flow.
 
     `log p(x) = log base(f^-1(x)) + log |det df^-1/dx|` in nats.
@@ -125,9 +200,32 @@ class Transformed(AbstractDistribution):
     def reparameterised(self) -> bool:
         return self.base.reparameterised
 
+    def initialise(self, key: PRNGKeyArray, data: Array) -> "Transformed":
+        """The flow, of which every `lnz.bijections.ActNorm` has taken its start from `data [n, *shape]`.
+
+        At most 1024 rows, drawn by `key`, go through the layers from data to base, and each layer is started by what
+        reaches it. Without such a layer nothing happens, and a second time nothing changes.
+
+        **Raises:** `ValueError` if the rows are no points of the flow's space, as in a flow that is the prior of
+        a latent model: then start it before, from latents.
+        """
+        if not waits_for_data(self.bijection):
+            return self
+        if data.shape[1:] != self.space.shape:
+            raise ValueError(
+                f"`initialise(key, data)`: the flow lives on {self.space}, and its `ActNorm` layers start from such "
+                f"rows; got rows of shape {data.shape[1:]}."
+            )
+        key_rows, key_layers = jax.random.split(key)
+        if len(data) > _MOST_ROWS:
+            data = jnp.asarray(data)[jax.random.permutation(key_rows, len(data))[:_MOST_ROWS]]
+        rows = self.space.cast(data, model_dtype(self))
+        return replace(self, bijection=_started(self.bijection, key_layers, rows))
+
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
-        z, log_det = self.bijection.inverse_and_log_det(self.space.check_example(x), key=key)
-        return self.base.log_prob(z) + log_det
+        key_base, key_map = (None, None) if key is None else jax.random.split(key)
+        z, log_det = self.bijection.inverse_and_log_det(self.space.check_example(x), key=key_map)
+        return self.base.log_prob(z, key=key_base) + log_det
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Array:
         return self.sample_and_log_prob(key, shape)[0]
@@ -141,5 +239,8 @@ class Transformed(AbstractDistribution):
 
         for _ in shape:
             push = jax.vmap(push)
-        keys = jax.random.split(key_map, shape) if shape else key_map
+        # A key for each draw and layer may take longer than the map itself, so none are made where none are used.
+        keys = None
+        if is_stochastic(self.bijection):
+            keys = jax.random.split(key_map, shape) if shape else key_map
         return push(keys, *self.base.sample_and_log_prob(key_base, shape))

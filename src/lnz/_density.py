@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ._estimate import Estimate
 from ._register import register
 from ._space import AbstractSpace
+from ._stochastic import is_stochastic
 
 if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
     from typing import ClassVar as AbstractVar
@@ -88,7 +89,10 @@ class AbstractModel(eqx.Module):
 
 
 class AbstractDistribution(AbstractDensity, AbstractModel):
-    """A normalised density that can be sampled: numerator and denominator are exact."""
+    """A normalised density that can be sampled: the denominator is exact, and so is the numerator.
+
+    Only where a flow estimates its log-determinants is the numerator one unbiased draw instead.
+    """
 
     @property
     @abstractmethod
@@ -117,7 +121,11 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
         return GeometricPath(self, self)
 
     def log_numerator(self, key: PRNGKeyArray, x: Array, method: AbstractNormalizer | None = None) -> Estimate:
-        return Estimate.exact(self.log_prob(x))
+        if not is_stochastic(self):
+            return Estimate.exact(self.log_prob(x))
+        value = self.log_prob(x, key=key)
+        # One draw: its spread is not known. `evaluate` averages several.
+        return Estimate(value, jnp.full_like(value, jnp.nan), "unbiased")
 
     def log_denominator(self, key: PRNGKeyArray, method: AbstractNormalizer | None = None) -> Estimate:
         return Estimate.exact(jnp.zeros((), jnp.result_type(float)))

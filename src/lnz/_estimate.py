@@ -16,19 +16,21 @@ from jaxtyping import Array, Float, Inexact, Int
 
 from ._register import register
 
-Bound = Literal["exact", "lower", "upper", "estimate"]
+Bound = Literal["exact", "unbiased", "lower", "upper", "estimate"]
 
 _MIN_ESS = 10
 _MIN_OVERLAP = 0.06
 
 _FLIPPED: dict[Bound, Bound] = {
     "exact": "exact",
+    "unbiased": "unbiased",
     "lower": "upper",
     "upper": "lower",
     "estimate": "estimate",
 }
 _IN_WORDS: dict[Bound, str] = {
     "exact": "exact",
+    "unbiased": "unbiased estimate",
     "lower": "lower bound",
     "upper": "upper bound",
     "estimate": "estimate",
@@ -45,10 +47,13 @@ def flip_bound(bound: Bound) -> Bound:
 
 
 def join_bounds(first: Bound, second: Bound) -> Bound:
-    """Direction of `a + b`. Exact is neutral; opposite directions leave only an estimate."""
-    if first == "exact":
-        return second
-    if second == "exact" or first == second:
+    """Direction of `a + b`. Exact and then unbiased are neutral; opposite directions leave only an estimate."""
+    for neutral in ("exact", "unbiased"):
+        if first == neutral:
+            return second
+        if second == neutral:
+            return first
+    if first == second:
         return first
     return "estimate"
 
@@ -61,7 +66,8 @@ class Estimate(eqx.Module):
     turns lower into upper; lower plus upper is only an estimate. `+`, `-` and unary minus follow
     that algebra and add independent errors in quadrature.
 
-    `bound` says which way the *expected value* errs: one draw of a lower bound may exceed the truth.
+    `bound` says which way the *expected value* errs: one draw of a lower bound may exceed the truth. An `"unbiased"`
+    one does not err in expectation: a log-likelihood (the logarithm itself) whose log-determinant is estimated.
     `assumes` lists what must hold beyond that, for instance `"stationary start"`.
     `stats` holds diagnostics: `ess`, `pareto_k`, `num` (the number of weights) and `overlap` where they apply, and
     the `log_weights` of annealing.

@@ -340,3 +340,32 @@ class Interval(AbstractSpace):
 
     def quadrature(self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0)) -> Grid:
         return _trapezoid(self.shape, num, (self.low, self.high))
+
+
+@register
+class Positive(AbstractSpace):
+    """`(0, inf)^shape` with Lebesgue measure. `quadrature` is the trapezoid rule in `log x`, with `bounds` on that."""
+
+    shape: tuple[int, ...] = eqx.field(static=True)
+    base_measure = "Lebesgue"
+    kind = "float"
+    advice = "Zero is outside: shift or drop such values, or use `lnz.Euclidean`."
+
+    def __init__(self, shape: int | tuple[int, ...]):
+        self.shape = _as_shape(shape, "Positive")
+
+    @property
+    def num_points(self) -> None:
+        return None
+
+    def elements_within(self, x):
+        return (x > 0) & (x < math.inf)
+
+    def quadrature(self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0)) -> Grid:
+        logs = _trapezoid(self.shape, num, bounds)
+
+        def point(index):
+            log_x, log_weight = logs.point(index)
+            return jnp.exp(log_x), log_weight + jnp.sum(log_x)
+
+        return Grid(logs.size, point)

@@ -1,9 +1,17 @@
 from .._bijection import (
     AbstractBatchLastBijection as AbstractBatchLastBijection,
     AbstractBijection as AbstractBijection,
+    AbstractVelocityBijection as AbstractVelocityBijection,
 )
+from .._stochastic import exact_log_det as exact_log_det
+from ._actnorm import ActNorm as ActNorm
 from ._affine import Affine as Affine, TriangularAffine as TriangularAffine
 from ._autoregressive import MaskedAutoregressive as MaskedAutoregressive
+from ._circular import (
+    CircularSplineTransformer as CircularSplineTransformer,
+    MixedTransformer as MixedTransformer,
+    RotationTransformer as RotationTransformer,
+)
 from ._compose import (
     Chain as Chain,
     Flip as Flip,
@@ -11,9 +19,26 @@ from ._compose import (
     Permutation as Permutation,
     Scan as Scan,
 )
+from ._continuous import Continuous as Continuous
 from ._coupling import Coupling as Coupling
 from ._elementwise import Elementwise as Elementwise
+from ._image import OnFirst as OnFirst, Reshape as Reshape, Squeeze as Squeeze
+from ._linear import Householder as Householder, InvertibleConv as InvertibleConv, LULinear as LULinear
+from ._planar import Planar as Planar, Radial as Radial
+from ._residual import Residual as Residual
+from ._scalar import (
+    AbstractScalarBijection as AbstractScalarBijection,
+    Exp as Exp,
+    LeakyReLU as LeakyReLU,
+    Power as Power,
+    Sigmoid as Sigmoid,
+    Softplus as Softplus,
+    Tanh as Tanh,
+)
+from ._sigmoidal import SigmoidalTransformer as SigmoidalTransformer
 from ._spline import SplineTransformer as SplineTransformer
+from ._support import ToSupport as ToSupport, unbounded as unbounded
+from ._sylvester import Sylvester as Sylvester
 from ._transformers import (
     AbstractTransformer as AbstractTransformer,
     AffineTransformer as AffineTransformer,

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from .._bijection import AbstractBatchLastBijection
 from .._register import register
 from .._space import AbstractSpace
-from ..nets import MaskedMLP
+from ..nets import MaskedMLP, PeriodicMaskedMLP
 from ._substitution import substitute
 from ._transformers import AbstractTransformer
 
@@ -26,7 +26,8 @@ class MaskedAutoregressive(AbstractBatchLastBijection):
     **Arguments:**
 
     - `space`: of vectors `[n]`.
-    - `net`: `lnz.nets.MaskedMLP(n, transformer.num_params)`.
+    - `net`: `lnz.nets.MaskedMLP(n, transformer.num_params)`; or a `lnz.nets.PeriodicMaskedMLP` where variables are
+      angles, with which the inverse takes a pass for each variable.
     - `transformer`: the family of functions, such as `lnz.bijections.SplineTransformer()`.
     - `inversion`: `"substitution"`, exact, variable by variable; or `"fixed_point"`, which repeats
       `x <- f^-1(y; net(x))` for all variables at once until nothing moves by more than `tolerance` of its size (after
@@ -38,7 +39,7 @@ class MaskedAutoregressive(AbstractBatchLastBijection):
     """
 
     space: AbstractSpace = eqx.field(static=True)
-    net: MaskedMLP
+    net: MaskedMLP | PeriodicMaskedMLP
     transformer: AbstractTransformer
     inversion: Literal["substitution", "fixed_point"] = eqx.field(static=True, default="substitution")
     tolerance: float = eqx.field(static=True, default=1e-6)
@@ -70,12 +71,16 @@ class MaskedAutoregressive(AbstractBatchLastBijection):
     def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         if self.inversion == "fixed_point":
             x, log_derivative = self._fixed_point(y)
-        elif self.net.num <= _FEW_VARIABLES or self.net.weights[0].ndim > 2:
-            # Few passes are quicker than small steps; and substitution knows no weights of each example's own.
-            x, log_derivative = self._one_by_one(y)
-        else:
+        elif isinstance(self.net, MaskedMLP) and self._can_substitute(self.net):
             x, log_derivative = substitute(self.net, self.transformer, y)
+        else:
+            x, log_derivative = self._one_by_one(y)
         return x, jnp.sum(log_derivative, axis=0)
+
+    def _can_substitute(self, net):
+        # Few passes are quicker than small steps; and substitution knows no weights of each example's own, nor
+        # transformers with arrays, which are not alike for all variables.
+        return net.num > _FEW_VARIABLES and net.weights[0].ndim == 2 and not jax.tree.leaves(self.transformer)
 
     def _fixed_point(self, y):
         def moves(carry):

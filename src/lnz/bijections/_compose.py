@@ -9,13 +9,22 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._batch_last import over_batch
-from .._bijection import AbstractBatchLastBijection, AbstractBijection, forward_batch_last, inverse_batch_last
+from .._bijection import (
+    AbstractBatchLastBijection,
+    AbstractBijection,
+    AbstractStartable,
+    forward_batch_last,
+    inverse_batch_last,
+    start,
+    waits_for_data,
+)
+from .._module import replace
 from .._register import register
 from .._space import AbstractSpace
 
 
 @register
-class Inverse(AbstractBatchLastBijection):
+class Inverse(AbstractBatchLastBijection, AbstractStartable):
     """`f^-1`: forward and inverse change places."""
 
     bijection: AbstractBijection
@@ -34,9 +43,17 @@ class Inverse(AbstractBatchLastBijection):
     def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return forward_batch_last(self.bijection, y, key)
 
+    @property
+    def waits_for_data(self) -> bool:
+        return waits_for_data(self.bijection)
+
+    def start(self, key: PRNGKeyArray, x: Array, inverse: bool) -> tuple["Inverse", Array]:
+        bijection, x = start(self.bijection, key, x, not inverse)
+        return Inverse(bijection), x
+
 
 @register
-class Chain(AbstractBatchLastBijection):
+class Chain(AbstractBatchLastBijection, AbstractStartable):
     """`f_k o ... o f_1`: the first bijection listed is applied first; log-determinants add.
 
     Source: Rezende and Mohamed (2015), equations 6 and 7; arXiv:1505.05770.
@@ -71,6 +88,18 @@ class Chain(AbstractBatchLastBijection):
     def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return self._apply(inverse_batch_last, self.bijections[::-1], y, key)
 
+    @property
+    def waits_for_data(self) -> bool:
+        return any(waits_for_data(bijection) for bijection in self.bijections)
+
+    def start(self, key: PRNGKeyArray, x: Array, inverse: bool) -> tuple["Chain", Array]:
+        order = -1 if inverse else 1
+        bijections = []
+        for bijection, layer_key in zip(self.bijections[::order], jr.split(key, len(self.bijections)), strict=True):
+            bijection, x = start(bijection, layer_key, x, inverse)
+            bijections.append(bijection)
+        return Chain(*bijections[::order]), x
+
     def _apply(self, function, bijections, x, key):
         first_key, *keys = _split(key, len(bijections))
         x, total = function(bijections[0], x, first_key)
@@ -81,7 +110,7 @@ class Chain(AbstractBatchLastBijection):
 
 
 @register
-class Scan(AbstractBatchLastBijection):
+class Scan(AbstractBatchLastBijection, AbstractStartable):
     """Equal layers, one after the other, compiled once: `Chain` for bijections that differ in their arrays only.
 
     **Arguments:**
@@ -138,6 +167,22 @@ class Scan(AbstractBatchLastBijection):
 
     def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return self._apply(inverse_batch_last, y, key, reverse=True)
+
+    @property
+    def waits_for_data(self) -> bool:
+        return waits_for_data(self.layers)
+
+    def start(self, key: PRNGKeyArray, x: Array, inverse: bool) -> tuple["Scan", Array]:
+        dynamic, static = eqx.partition(self.layers, eqx.is_array)
+
+        def step(x, layer):
+            arrays, layer_key = layer
+            bijection, x = start(eqx.combine(arrays, static), layer_key, x, inverse)
+            return x, eqx.filter(bijection, eqx.is_array)
+
+        keys = jr.split(key, self.num_layers)
+        x, dynamic = jax.lax.scan(step, x, (dynamic, keys), reverse=inverse)
+        return replace(self, layers=eqx.combine(dynamic, static)), x
 
     def _apply(self, function, x, key, reverse):
         dynamic, static = eqx.partition(self.layers, eqx.is_array)

@@ -19,9 +19,11 @@ class Coupling(AbstractBatchLastBijection):
 
     **Arguments:**
 
-    - `space`: of vectors `[n]`; where its parts differ, the transformer must fit the last n - num_kept.
-    - `num_kept`: how many variables, the first, stay as they are.
-    - `net`: from `[num_kept]` to raw numbers `[transformer.num_params, n - num_kept]`, such as `lnz.nets.MLP`.
+    - `space`: of vectors `[n]`; where its parts differ, the transformer must fit the last n - num_kept. Or of images
+      `[channels, height, width]`, of which the first channels choose what happens to the others.
+    - `num_kept`: how many variables (channels), the first, stay as they are.
+    - `net`: from `[num_kept]` to raw numbers `[transformer.num_params, n - num_kept]`, such as `lnz.nets.MLP`; for
+      images all have further axes `[height, width]`, as `lnz.nets.ConvNet` makes them.
     - `transformer`: the family of functions, such as `lnz.bijections.AffineTransformer()`.
 
     Source: Dinh, Krueger and Bengio (2015), section 3.2; arXiv:1410.8516.
@@ -33,9 +35,9 @@ class Coupling(AbstractBatchLastBijection):
     transformer: AbstractTransformer
 
     def __check_init__(self):
-        if len(self.space.shape) != 1 or not 0 < self.num_kept < self.space.shape[0]:
+        if not self.space.shape or not 0 < self.num_kept < self.space.shape[0]:
             raise ValueError(
-                f"`Coupling(space, num_kept)` needs vectors of at least two variables, some of which are kept; got "
+                f"`Coupling(space, num_kept)` needs at least two variables (or channels), some of which are kept; got "
                 f"{self.space} and num_kept={self.num_kept}."
             )
 
@@ -55,10 +57,11 @@ class Coupling(AbstractBatchLastBijection):
 
     def _apply(self, function, x):
         kept, changed = x[: self.num_kept], x[self.num_kept :]
-        changed, log_derivative = function(call_net(self.net, kept), changed)
-        return jnp.concatenate([kept, changed]), jnp.sum(log_derivative, axis=0)
+        num_axes = len(self.space.shape)
+        changed, log_derivative = function(call_net(self.net, kept, num_axes), changed)
+        return jnp.concatenate([kept, changed]), jnp.sum(log_derivative, axis=tuple(range(num_axes)))
 
 
-def call_net(net: Callable, x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Any network of single examples, Equinox's too, on `[n, *batch]`."""
-    return net(x) if is_batch_last(net) else over_batch(net, x.ndim - 1)(x)
+def call_net(net: Callable, x: Float[Array, "..."], num_axes: int = 1) -> Float[Array, "..."]:
+    """Any network of single examples of `num_axes` axes, Equinox's too, on `[n, ..., *batch]`."""
+    return net(x) if is_batch_last(net) else over_batch(net, x.ndim - num_axes)(x)

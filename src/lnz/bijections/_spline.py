@@ -83,7 +83,9 @@ class SplineTransformer(AbstractTransformer):
     def _to_unit(self, x):
         """Whether inside, and the place in the interval as a number from 0 to 1."""
         inside = (x > self.low) & (x < self.high)
-        return inside, (jnp.clip(x, self.low, self.high) - self.low) / (self.high - self.low)
+        if self.circular:  # the ends are a knot like any other
+            inside = inside | (x == self.low) | (x == self.high)
+        return inside, (jnp.where(inside, x, self.low) - self.low) / (self.high - self.low)
 
     def _bin(self, raw, u, by_height):
         """Left end, lower end, width, height and the two end derivatives of the bin that u falls into."""

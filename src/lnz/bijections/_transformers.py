@@ -16,7 +16,8 @@ from .._register import register
 class AbstractTransformer(eqx.Module):
     """A family of increasing bijections of `[low, high]` (or the whole line), with `num_params` raw numbers each.
 
-    `raw = 0` is the identity. `raw [num_params, *shape]` and `x [*shape]` may have any shape; nothing is mixed.
+    `raw = 0` is the identity, or near it where a family says so. `raw [num_params, *shape]` and `x [*shape]` may have
+    any shape; nothing is mixed.
     """
 
     batch_last: ClassVar[bool] = True

@@ -23,7 +23,7 @@ _HEADS = (
     "para-\nmeters",
     "train\nsec.",
 )
-_COLOURS = {"exact": "green", "upper": "yellow", "lower": "cyan", "estimate": "magenta"}
+_COLOURS = {"exact": "green", "unbiased": "green", "upper": "yellow", "lower": "cyan", "estimate": "magenta"}
 
 
 def print_comparison(console: Console, runs: Mapping[str, Run]) -> None:

@@ -3,4 +3,5 @@ from ._categorical import Categorical as Categorical
 from ._mixture import Mixture as Mixture
 from ._normal import MultivariateNormal as MultivariateNormal, Normal as Normal
 from ._planar_energy import PlanarEnergy as PlanarEnergy
+from ._product import Joint as Joint, ProductDistribution as ProductDistribution
 from ._uniform import Uniform as Uniform

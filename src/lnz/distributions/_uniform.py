@@ -8,24 +8,25 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._density import AbstractDistribution, draw_then_score
 from .._register import register
 from .._space import Interval
+from .._supports import Torus
 
 
 @register
 class Uniform(AbstractDistribution):
-    """Independent uniforms, `p(x) = 1 / (high - low)^n` on `Interval(shape, low, high)`, else 0.
+    """Independent uniforms, `p(x) = 1 / (high - low)^n` on `Interval(shape, low, high)` or a `Torus`, else 0.
 
     **Arguments:**
 
-    - `shape`: number of dimensions, or shape of one example.
-    - `low`, `high`: the ends, fixed.
+    - `shape`: number of dimensions, or shape of one example; or the space itself, such as `lnz.Torus(2)`.
+    - `low`, `high`: the ends, fixed; a space brings its own.
 
     Log-densities are in nats with respect to Lebesgue measure; minus infinity outside the interval.
     """
 
-    space: Interval = eqx.field(static=True)
+    space: Interval | Torus = eqx.field(static=True)
 
-    def __init__(self, shape: int | tuple[int, ...], low: float = 0.0, high: float = 1.0):
-        self.space = Interval(shape, low, high)
+    def __init__(self, shape: int | tuple[int, ...] | Interval | Torus, low: float = 0.0, high: float = 1.0):
+        self.space = shape if isinstance(shape, Interval | Torus) else Interval(shape, low, high)
 
     @property
     def reparameterised(self) -> bool:

@@ -5,8 +5,9 @@ import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
 from .._check import check_positive
-from .._space import Euclidean
+from .._space import AbstractSpace
 from ..bijections import (
+    AbstractBijection,
     AbstractTransformer,
     AffineTransformer,
     Chain,
@@ -14,12 +15,12 @@ from ..bijections import (
     Scan,
     SplineTransformer,
 )
-from ..nets import MLP
-from ._layers import Order, mixing, num_variables
+from ..nets import MLP, PeriodicMLP
+from ._layers import Order, are_angles, inner_space, layers_with_angles, mixing, onto
 
 
 def coupling(
-    space: Euclidean,
+    space: AbstractSpace,
     transformer: AbstractTransformer,
     *,
     key: PRNGKeyArray,
@@ -29,7 +30,7 @@ def coupling(
     activation: Callable = jax.nn.relu,
     residual: bool = False,
     order: Order = "random",
-) -> Scan:
+) -> AbstractBijection:
     """Layers `y_a = x_a, y_b = f(x_b; net(x_a))` of any transformer, with the variables exchanged between them.
 
     Both directions cost one pass of the networks: draws are as fast as densities. It starts as the identity (up to the
@@ -37,27 +38,40 @@ def coupling(
 
     **Arguments:**
 
-    - `space`: `lnz.Euclidean(n)` with n of at least 2.
-    - `transformer`: such as `lnz.bijections.AffineTransformer()`.
+    - `space`: of vectors of at least 2 variables: `lnz.Euclidean(n)`; or `Interval`, `Positive`, `Torus` or a `Product`
+      of these. Layers work on `R^n` and on circles; `lnz.bijections.ToSupport` comes last.
+    - `transformer`: such as `lnz.bijections.AffineTransformer()`. Angles get a circular spline with as many bins (or
+      8) instead, and enter networks as cosine and sine, so that densities are continuous around each circle.
     - `num_layers`, `width`, `depth`, `activation`, `residual`: of the networks, `lnz.nets.MLP`.
     - `order`: how variables are exchanged, `"reverse"` or `"random"`.
     """
-    num = num_variables(space, "coupling", 2)
+    inner = inner_space(space, "coupling", 2)
     check_positive(num_layers, "coupling(num_layers=...)")
+    num = inner.shape[0]
     kept = num // 2
+
+    def network(key, num_in, num_params):
+        out = (num_params, num - kept)
+        return MLP(
+            num_in, out, key=key, width=width, depth=depth, activation=activation, residual=residual, last_scale=0.0
+        )
 
     def layer(key):
         key_net, key_order = jr.split(key)
-        out = (transformer.num_params, num - kept)
-        net = MLP(
-            kept, out, key=key_net, width=width, depth=depth, activation=activation, residual=residual, last_scale=0.0
-        )
-        return Chain(Coupling(space, kept, net, transformer), mixing(space, order, key_order, "coupling"))
+        net = network(key_net, kept, transformer.num_params)
+        return Chain(Coupling(inner, kept, net, transformer), mixing(inner, order, key_order, "coupling"))
 
-    return Scan.of(layer, jr.split(key, num_layers))
+    def layer_with_angles(key, is_angle, choose, num_params):
+        net = PeriodicMLP(network(key, 2 * kept, num_params), is_angle[:kept])
+        return Coupling(inner, kept, net, choose(is_angle[kept:]))
+
+    if are_angles(inner).any():
+        options = {"key": key, "num_layers": num_layers, "order": order, "name": "coupling"}
+        return onto(space, layers_with_angles(inner, transformer, layer_with_angles, **options))
+    return onto(space, Scan.of(layer, jr.split(key, num_layers)))
 
 
-def realnvp(space: Euclidean, *, key: PRNGKeyArray, num_layers: int = 8, **options) -> Scan:
+def realnvp(space: AbstractSpace, *, key: PRNGKeyArray, num_layers: int = 8, **options) -> AbstractBijection:
     """Affine couplings. Both directions cost one pass; `options` as in `coupling`.
 
     Source: Dinh, Sohl-Dickstein and Bengio (2017), section 3; arXiv:1605.08803.
@@ -66,14 +80,14 @@ def realnvp(space: Euclidean, *, key: PRNGKeyArray, num_layers: int = 8, **optio
 
 
 def coupling_spline(
-    space: Euclidean,
+    space: AbstractSpace,
     *,
     key: PRNGKeyArray,
     num_layers: int = 8,
     num_bins: int = 8,
     bound: float = 5.0,
     **options,
-) -> Scan:
+) -> AbstractBijection:
     """Rational-quadratic spline couplings on `[-bound, bound]`; standardise data first. `options` as in `coupling`.
 
     Outside the bound each layer is the identity, so that tails are those of the base.

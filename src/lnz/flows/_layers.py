@@ -1,12 +1,30 @@
 """What architectures share."""
 
+from collections.abc import Callable
 from typing import Literal
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Int, PRNGKeyArray
 
 from .._space import AbstractSpace, Euclidean
-from ..bijections import AbstractBijection, Flip, Permutation
+from .._supports import Product, Torus
+from ..bijections import (
+    AbstractBijection,
+    AbstractTransformer,
+    Chain,
+    CircularSplineTransformer,
+    Flip,
+    Inverse,
+    MixedTransformer,
+    Permutation,
+    Scan,
+    ToSupport,
+    unbounded,
+)
 
 
 def num_variables(space: AbstractSpace, name: str, least: int = 1) -> int:
@@ -26,3 +44,66 @@ def mixing(space: AbstractSpace, order: Order, key: PRNGKeyArray, name: str) -> 
     if order == "random":
         return Permutation(jr.permutation(key, space.shape[0]), space)
     raise ValueError(f"`{name}(order=...)` must be 'reverse' or 'random'; got {order!r}.")
+
+
+def inner_space(space: AbstractSpace, name: str, least: int = 1) -> AbstractSpace:
+    """Where the layers of a flow onto `space` work: `R^n`, with circles where `space` has circles."""
+    inner = unbounded(space)
+    if len(space.shape) != 1 or space.shape[0] < least:
+        words = f"at least {least} variables" if least > 1 else "vectors"
+        raise TypeError(f"`{name}(space)` needs a space of {words}, such as `lnz.Euclidean({least})`; got {space}.")
+    return inner
+
+
+def onto(space: AbstractSpace, layers: AbstractBijection) -> AbstractBijection:
+    """`layers`, and behind them what makes their values those of `space`."""
+    return layers if layers.codomain == space else Chain(layers, ToSupport(space))
+
+
+def are_angles(inner: AbstractSpace) -> Int[np.ndarray, " n"]:
+    """Which variables of `inner_space(...)` are angles, 0 or 1."""
+    parts = inner.spaces if isinstance(inner, Product) else (inner,)
+    return np.concatenate([np.full(part.shape, isinstance(part, Torus), np.int32) for part in parts])
+
+
+MakeMap = Callable[[PRNGKeyArray, Int[Array, " n"], Callable[[Array], AbstractTransformer], int], AbstractBijection]
+
+
+def layers_with_angles(
+    inner: AbstractSpace,
+    transformer: AbstractTransformer,
+    make: MakeMap,
+    *,
+    key: PRNGKeyArray,
+    num_layers: int,
+    order: Order,
+    name: str,
+) -> Scan:
+    """Layers of `make(key, is_angle, choose, num_params)`, each on the variables in an order of its own.
+
+    Angles get a circular spline, whatever `transformer` is; `choose(is_angle)` is the transformer of these variables.
+    Within a layer the variables are in another order than those of `inner`, and then are put back, so that each layer
+    is a map of `inner` to itself. Every second order is the one before it reversed: of two couplings each variable is
+    changed by at least one.
+    """
+    angles = are_angles(inner)
+    circular = CircularSplineTransformer(getattr(transformer, "num_bins", 8))
+    all_angles = bool(angles.all())
+    num_params = circular.num_params if all_angles else max(circular.num_params, transformer.num_params)
+    key_layers, key_order = jr.split(key)
+
+    def choose(is_angle):
+        return circular if all_angles else MixedTransformer(transformer, circular, is_angle)
+
+    def layer(key, order):
+        is_angle = jnp.asarray(angles)[order]
+        to_order = Permutation(order, inner)
+        return Chain(to_order, make(key, is_angle, choose, num_params), Inverse(to_order))
+
+    first = jnp.broadcast_to(jnp.arange(len(angles), dtype=jnp.int32), (-(-num_layers // 2), len(angles)))
+    if order == "random":
+        first = jax.vmap(jr.permutation)(jr.split(key_order, len(first)), first)
+    elif order != "reverse":
+        raise ValueError(f"`{name}(order=...)` must be 'reverse' or 'random'; got {order!r}.")
+    orders = jnp.stack([first, first[:, ::-1]], axis=1).reshape(-1, len(angles))[:num_layers]
+    return Scan(eqx.filter_vmap(layer)(jr.split(key_layers, num_layers), orders))

@@ -1,1 +1,7 @@
+from ._dequantised import (
+    Dequantised as Dequantised,
+    InCell as InCell,
+    PointMass as PointMass,
+    SplineNoise as SplineNoise,
+)
 from ._vae import VAE as VAE

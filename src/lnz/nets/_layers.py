@@ -50,8 +50,8 @@ class MLP(eqx.Module):
     - `width`, `depth`: units of each hidden layer, and how many hidden layers.
     - `activation`: such as `jax.nn.relu`; a model file holds those of `jax.nn` that are registered.
     - `residual`: add each hidden layer after the first to the one before it.
-    - `last_scale`: factor on the weights of the last layer at the start; with 0 the output is zero.
-    - `key`: for normal weights of variance `2 / (units before)` (He et al. 2015, equation 10; arXiv:1502.01852).
+    - `last_scale`: factor on weights and biases of the last layer at the start; with 0 the output is zero.
+    - `key`: for weights and biases that are uniform within `1 / sqrt(units before)`.
     """
 
     batch_last: ClassVar[bool] = True
@@ -76,11 +76,11 @@ class MLP(eqx.Module):
         _check_sizes(num_in, width, depth, "MLP")
         sizes = [num_in, *[width] * depth]
         keys = jr.split(key, depth + 1)
-        hidden = [_start(k, (m, n)) for k, n, m in zip(keys, sizes[:-1], sizes[1:], strict=False)]
         self.out = (out,) if isinstance(out, int) else tuple(out)
-        last = last_scale * _start(keys[-1], (*self.out, width))
-        self.weights = (*hidden, last)
-        self.biases = tuple(jnp.zeros(W.shape[:-1]) for W in self.weights)
+        hidden = [_start(k, (m, n)) for k, (n, m) in zip(keys, itertools.pairwise(sizes), strict=False)]
+        last, bias = _start(keys[-1], (*self.out, width))
+        self.weights = (*(W for W, _ in hidden), last_scale * last)
+        self.biases = (*(b for _, b in hidden), last_scale * bias)
         self.activation, self.residual = activation, residual
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -91,9 +91,17 @@ class MLP(eqx.Module):
         return dense(self.weights[-1], hidden, self.biases[-1], 1 + len(self.out))
 
 
-def _start(key: PRNGKeyArray, shape: tuple[int, ...], num_in: np.ndarray | int | None = None) -> Array:
-    num_in = shape[-1] if num_in is None else num_in
-    return jr.normal(key, shape) * jnp.asarray(np.sqrt(2 / np.maximum(num_in, 1)), jnp.result_type(float))
+def _start(key: PRNGKeyArray, shape: tuple[int, ...], num_in: np.ndarray | None = None) -> tuple[Array, Array]:
+    """Weights and biases, uniform within `1 / sqrt(num_in)`; `num_in` is the number of inputs that each row sees.
+
+    Biases are spread too: with few inputs and zero biases all kinks of a ReLU network lie on each other, and a flow of
+    two variables learns far more slowly.
+    """
+    num_in = np.full((*shape[:-1], 1), shape[-1]) if num_in is None else num_in
+    scale = jnp.asarray(1 / np.sqrt(np.maximum(num_in, 1)), jnp.result_type(float))
+    key_W, key_b = jr.split(key)
+    W, b = jr.uniform(key_W, shape, minval=-1, maxval=1), jr.uniform(key_b, shape[:-1], minval=-1, maxval=1)
+    return W * scale, b * jnp.broadcast_to(scale[..., 0], b.shape)
 
 
 @register
@@ -141,9 +149,9 @@ class MaskedMLP(eqx.Module):
         masks = _masks(num, (width,) * depth)
         fan_in = [mask.sum(axis=1, keepdims=True) for mask in masks]
         hidden = [_start(k, mask.shape, n) for k, mask, n in zip(keys, masks[:-1], fan_in[:-1], strict=False)]
-        last = last_scale * _start(keys[-1], (num_each, num, width), fan_in[-1][None])
-        self.weights = (*hidden, last)
-        self.biases = tuple(jnp.zeros(W.shape[:-1]) for W in self.weights)
+        last, bias = _start(keys[-1], (num_each, num, width), fan_in[-1][None])
+        self.weights = (*(W for W, _ in hidden), last_scale * last)
+        self.biases = (*(b for _, b in hidden), last_scale * bias)
 
     @property
     def widths(self) -> tuple[int, ...]:

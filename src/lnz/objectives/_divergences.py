@@ -31,10 +31,11 @@ class ReverseKL(AbstractObjective):
       target up to its constant; far from there it may be larger. The loss is the same number. It needs log q
       of given points beside the draws: for a flow, an inverse, which is sequential for `inverse_autoregressive`.
     - `num_annealed`: for so many steps the target is tempered, `p~^beta` with beta rising from 0.01 to 1 in equal
-      steps, so that q finds modes that it would miss from the start. The part `elbo` is of the whole target.
+      steps, so that q finds modes that it would miss from the start. The part `elbo` is of the whole target
+      throughout.
 
-    Source: Rezende and Mohamed (2015), equations 15 and 20; arXiv:1505.05770. For `sticking_the_landing` Roeder, Wu and
-    Duvenaud (2017), the path derivative; arXiv:1703.09194.
+    Source: Rezende and Mohamed (2015), equations 15 and 20; arXiv:1505.05770. The option: Roeder, Wu and Duvenaud
+    (2017), the path derivative; arXiv:1703.09194.
     """
 
     target: AbstractDensity

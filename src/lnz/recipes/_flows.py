@@ -26,11 +26,13 @@ _NUM_CHECKED_ROWS = 100_000
 _FEW_VALUES = 0.05
 
 
-def _flow(key, space, chosen) -> AbstractBijection:
-    """The architecture that `model.kind` names."""
+def _flow(key, space, chosen, fast) -> AbstractBijection:
+    """The architecture that `model.kind` names; where it has a choice, `fast` says which direction is the quick one."""
     kind = chosen["kind"]
+    if kind == "planar":
+        return flows.planar(space, key=key, num_layers=chosen["num_layers"], fast=fast)
     if kind not in _SPLINES + _AFFINE:
-        raise ValueError(f"`model.kind` must be one of {', '.join(_SPLINES + _AFFINE)}; got {kind!r}.")
+        raise ValueError(f"`model.kind` must be one of {', '.join(_SPLINES + _AFFINE)}, planar; got {kind!r}.")
     options = {name: chosen[name] for name in ("num_layers", "width", "depth")}
     if kind in _SPLINES:
         options |= {"num_bins": chosen["num_bins"], "bound": chosen["bound"]}
@@ -39,7 +41,7 @@ def _flow(key, space, chosen) -> AbstractBijection:
 
 def _build_table(key, splits, settings):
     _warn_of_atoms(splits)
-    flow = Chain(_flow(key, splits.space, settings["model"]), standardisation(splits))
+    flow = Chain(_flow(key, splits.space, settings["model"], "density"), standardisation(splits))
     method = Gradient(objectives.MaximumLikelihood(), _optimizer(settings), _all_but_last)
     return Transformed(Normal.standard(splits.space.shape), flow), method
 
@@ -57,7 +59,7 @@ def _build_energy(key, splits, settings):
     objective = objectives.ReverseKL(
         energy, chosen["num_samples"], chosen["sticking_the_landing"], settings["train"]["steps"] // 2
     )
-    flow = _flow(key, splits.space, chosen)
+    flow = _flow(key, splits.space, chosen, "draws")
     return Transformed(base, flow), Gradient(objective, _optimizer(settings))
 
 

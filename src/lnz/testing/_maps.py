@@ -22,23 +22,29 @@ def check_bijection(
     names the worst example and the layer that loses it, see `check_inverse`.
     """
     tolerance = (1e-10 if x.dtype == jnp.float64 else 5e-5) if tolerance is None else tolerance
-    y, log_det = jax.vmap(bijection.forward_and_log_det)(x)
-    back, inverse_log_det = jax.vmap(bijection.inverse_and_log_det)(y)
+    y, log_det, back, inverse_log_det, again, exact = _there_and_back(bijection, x)
     scale = 1 + float(jnp.max(jnp.abs(x))) + float(jnp.max(jnp.abs(y)))
     try:
         require_close(back, x, tolerance * scale, "inverse after forward is the identity")
     except AssertionError as error:
         raise AssertionError(f"{error}\n{check_inverse(bijection, x, tolerance=tolerance)}") from None
     require_close(log_det + inverse_log_det, 0 * log_det, tolerance * scale, "log-determinants cancel")
+    require_close(log_det, exact, tolerance * scale, "log-determinant equals that of the Jacobian")
+    require_close(again, y, tolerance * scale, "forward after inverse is the identity")
+
+
+@eqx.filter_jit
+def _there_and_back(bijection: AbstractBijection, x: Array) -> tuple[Array, ...]:
+    """Everything that is compared, in one program."""
 
     def flat_forward(flat):
         return bijection.forward_and_log_det(flat.reshape(x.shape[1:]))[0].reshape(-1)
 
+    y, log_det = jax.vmap(bijection.forward_and_log_det)(x)
+    back, inverse_log_det = jax.vmap(bijection.inverse_and_log_det)(y)
+    again, _ = jax.vmap(bijection.forward_and_log_det)(back)
     jacobian = jax.vmap(jax.jacfwd(flat_forward))(x.reshape(len(x), -1))
-    exact = jnp.linalg.slogdet(jacobian)[1]
-    require_close(log_det, exact, tolerance * scale, "log-determinant equals that of the Jacobian")
-    again = jax.vmap(bijection.forward_and_log_det)(back)[0]
-    require_close(again, y, tolerance * scale, "forward after inverse is the identity")
+    return y, log_det, back, inverse_log_det, again, jnp.linalg.slogdet(jacobian)[1]
 
 
 def check_path(path: AbstractPath, target: AbstractDensity, x: Array) -> None:

@@ -1,0 +1,141 @@
+"""A conditional bijection or distribution: one with parameters that a network moves."""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, PRNGKeyArray
+
+from ._batch_last import batch_last, is_batch_last
+from ._model import trainable
+from ._register import register
+from .nets import MLP, MaskedMLP
+
+
+@register
+class Conditional(eqx.Module):
+    """`context -> template` with some of its parameters moved: `theta_i + net(context)_i`.
+
+    The one way to make anything conditional: the template is a bijection or a distribution, a flow say, and the result
+    is a callable that returns another of its kind for each context. So it is a conditional distribution like those of
+    `lnz.nets`: the encoder of a `lnz.latent.VAE`, the conditional of a `lnz.Joint`. `jax.vmap` over contexts shares the
+    arrays that are not moved.
+
+    **Arguments:**
+
+    - `template`: any module with floating-point arrays.
+    - `net`: from the context to a vector with a number for each parameter that moves, `num_moved(template)`.
+      `Conditional.of` makes it.
+    - `where`: of a template, the arrays that move, as in `equinox.tree_at`: such as `lambda flow: flow.base.loc`. By
+      default the biases of the first layer of each network (of masked ones those of the last too, for the first
+      variable sees no other); without networks, as in planar or affine maps, all floating-point arrays but `Frozen`
+      ones.
+
+    **Raises:** `ValueError` if nothing moves, or if `where` chooses what is no floating-point array of the template.
+
+    Source: Papamakarios, Pavlakou and Murray (2017), section 3.4, give the context as further inputs to each network
+    (arXiv:1705.07057); that moves the biases of its first layer by linear functions, here by any.
+    """
+
+    template: Any
+    net: Callable[[Array], Array]
+    moved: tuple[int, ...] = eqx.field(static=True)  # numbers of leaves of the template
+
+    def __init__(self, template: Any, net: Callable[[Array], Array], where: Callable[[Any], Any] | None = None):
+        self.template, self.net, self.moved = template, net, _moved(template, where)
+
+    @classmethod
+    def of(
+        cls,
+        template: Any,
+        num_context: int,
+        *,
+        key: PRNGKeyArray,
+        where: Callable[[Any], Any] | None = None,
+        width: int = 128,
+        depth: int = 2,
+        activation: Callable = jax.nn.relu,
+    ) -> "Conditional":
+        """With an `lnz.nets.MLP` of contexts `[num_context]`, whose output starts at zero: the template, whatever the
+        context.
+        """
+        num = num_moved(template, where)
+        net = MLP(num_context, num, key=key, width=width, depth=depth, activation=activation, last_scale=0.0)
+        return cls(template, net, where)
+
+    def __call__(self, context: Array) -> Any:
+        shift = batch_last(_call, self.net, context) if is_batch_last(self.net) else self.net(context)
+        leaves, structure = jax.tree.flatten(self.template)
+        sizes = [leaves[i].size for i in self.moved]
+        if shift.shape != (sum(sizes),):
+            raise ValueError(
+                f"`Conditional(net=...)` must return a number for each of the {sum(sizes)} parameters that move, "
+                f"shape ({sum(sizes)},); got {shift.shape}."
+            )
+        ends = itertools.accumulate(sizes)
+        for i, size, end in zip(self.moved, sizes, ends, strict=True):
+            part = shift[end - size : end].reshape(leaves[i].shape)
+            leaves[i] = leaves[i] + part.astype(leaves[i].dtype)
+        return jax.tree.unflatten(structure, leaves)
+
+
+def num_moved(template: Any, where: Callable[[Any], Any] | None = None) -> int:
+    """How many numbers `Conditional(template, net, where)` needs from its network."""
+    leaves = jax.tree.leaves(template)
+    return sum(math.prod(leaves[i].shape) for i in _moved(template, where))
+
+
+def _call(net, context):
+    return net(context)
+
+
+def _moved(template, where):
+    free = [bool(is_free) for is_free in _per_leaf(template, trainable(template))]
+    if where is None:
+        chosen = _numbers(template, _first_biases) or [i for i, is_free in enumerate(free) if is_free]
+    else:
+        chosen = _numbers(template, where)
+    if not chosen or not all(free[i] for i in chosen):
+        raise ValueError(
+            f"`Conditional(template, where=...)` must move floating-point arrays of the template that are not frozen; "
+            f"{type(template).__name__} offers {sum(free)} of them, of which {sum(free[i] for i in chosen)} of "
+            f"{len(chosen)} chosen."
+        )
+    return tuple(chosen)
+
+
+def _per_leaf(template, filter_tree):
+    """A filter, which has one value for all of a `Frozen`, as a value for each leaf."""
+    whole = jax.tree.map(
+        lambda is_free, node: jax.tree.map(lambda _: is_free, node),
+        filter_tree,
+        template,
+        is_leaf=lambda node: isinstance(node, bool),
+    )
+    return jax.tree.leaves(whole)
+
+
+def _numbers(template, where):
+    """Which leaves `where(template)` has."""
+    leaves, structure = jax.tree.flatten(template)
+    numbered = jax.tree.unflatten(structure, [_Leaf(i, leaf) for i, leaf in enumerate(leaves)])
+    return [leaf.number for leaf in jax.tree.leaves(where(numbered)) if isinstance(leaf, _Leaf)]
+
+
+class _Leaf:
+    """Stands for an array, so that it is known wherever it is found."""
+
+    def __init__(self, number, value):
+        self.number, self.value = number, value
+
+
+def _first_biases(template):
+    nets = [node for node in jax.tree.leaves(template, is_leaf=_is_net) if _is_net(node)]
+    return [net.biases[0] if isinstance(net, MLP) else (net.biases[0], net.biases[-1]) for net in nets]
+
+
+def _is_net(node):
+    return isinstance(node, MLP | MaskedMLP)

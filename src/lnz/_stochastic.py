@@ -1,0 +1,49 @@
+"""Maps whose log-determinants are estimated: what says so, and what makes them exact."""
+
+from abc import abstractmethod
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import PRNGKeyArray
+
+
+class AbstractStochastic(eqx.Module):
+    """A part of a model whose log-determinant may be an unbiased random estimate, which needs a `key`."""
+
+    @property
+    @abstractmethod
+    def stochastic(self) -> bool:
+        """Whether the log-determinant is estimated, so that every call needs a `key`."""
+
+    @abstractmethod
+    def exact(self) -> "AbstractStochastic":
+        """The same map with its log-determinant computed exactly: no key, and the work of d products."""
+
+
+def _is_stochastic(node: Any) -> bool:
+    return isinstance(node, AbstractStochastic)
+
+
+def is_stochastic(model: Any) -> bool:
+    """Whether any part of `model` estimates its log-determinant, so that `log_prob` needs a `key`."""
+    return any(_is_stochastic(node) and node.stochastic for node in jax.tree.leaves(model, is_leaf=_is_stochastic))
+
+
+def exact_log_det(model: Any) -> Any:
+    """`model` (a bijection, or a flow over one) with every estimated log-determinant replaced by the exact one.
+
+    The parameters are the same: train with the estimate, evaluate without. Exact means the determinant of a d x d
+    Jacobian for each residual layer, the whole trace at each step of a continuous one.
+    """
+    return jax.tree.map(lambda node: node.exact() if _is_stochastic(node) else node, model, is_leaf=_is_stochastic)
+
+
+def need_key(key: PRNGKeyArray | None, owner: str) -> PRNGKeyArray:
+    if key is None:
+        raise ValueError(
+            f"`{owner}` estimates its log-determinant by random probes and needs a key: pass `key=`, such as "
+            "`flow.log_prob(x, key=key)`, with a key of its own for each example. For numbers without noise use "
+            "`lnz.bijections.exact_log_det(flow)`."
+        )
+    return key

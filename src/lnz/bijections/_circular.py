@@ -1,0 +1,116 @@
+"""Families of bijections of the circle, and families for variables of two kinds."""
+
+import math
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from .._batch_last import aligned
+from .._register import register
+from ._spline import SplineTransformer
+from ._transformers import AbstractTransformer
+
+
+def wrap(angle: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The same angle in [-pi, pi)."""
+    turned = angle - 2 * math.pi * jnp.round(angle / (2 * math.pi))
+    turned = jnp.where(turned >= math.pi, turned - 2 * math.pi, turned)
+    return jnp.where(turned < -math.pi, turned + 2 * math.pi, turned)
+
+
+def _turn(x, by):
+    # Both are wrapped first: of small numbers the sum is in [-pi, pi) exactly, not but for rounding.
+    return wrap(wrap(x) + wrap(by))
+
+
+@register
+class RotationTransformer(AbstractTransformer):
+    """`y = x + t` on the circle: what comes out is in [-pi, pi).
+
+    Source: Rezende et al. (2020), section 3.1.1 (phase translation); arXiv:2002.02428.
+    """
+
+    @property
+    def num_params(self) -> int:
+        return 1
+
+    def forward(self, raw: Float[Array, "..."], x: Float[Array, "..."]) -> tuple[Array, Array]:
+        return _turn(x, raw[0]), jnp.zeros_like(x)
+
+    def inverse(self, raw: Float[Array, "..."], y: Float[Array, "..."]) -> tuple[Array, Array]:
+        return _turn(y, -raw[0]), jnp.zeros_like(y)
+
+
+@register
+class CircularSplineTransformer(AbstractTransformer):
+    """`y = s(x + t_1) + t_2` on the circle: a circular spline between two rotations.
+
+    The derivative of the spline is the same at both ends, so that densities are continuous around the circle. The
+    rotations choose the point at which the spline begins, and where it goes: without them -pi would stay where it is.
+
+    **Arguments:**
+
+    - `num_bins`: bins K of the spline; `2 + 3 K` raw numbers, of which the first are the rotations.
+
+    Source: Rezende et al. (2020), section 3.1.2; arXiv:2002.02428. Two rotations here, so that in both directions no
+    point is special.
+    """
+
+    num_bins: int = eqx.field(static=True, default=8)
+
+    def __check_init__(self):
+        if self.num_bins < 2:
+            raise ValueError(f"`CircularSplineTransformer(num_bins=...)` must be at least 2; got {self.num_bins}.")
+
+    @property
+    def num_params(self) -> int:
+        return 2 + self._spline.num_params
+
+    @property
+    def _spline(self) -> SplineTransformer:
+        return SplineTransformer(self.num_bins, -math.pi, math.pi, circular=True)
+
+    def forward(self, raw: Float[Array, "..."], x: Float[Array, "..."]) -> tuple[Array, Array]:
+        y, log_derivative = self._spline.forward(raw[2:], _turn(x, raw[0]))
+        return _turn(y, raw[1]), log_derivative
+
+    def inverse(self, raw: Float[Array, "..."], y: Float[Array, "..."]) -> tuple[Array, Array]:
+        x, log_derivative = self._spline.inverse(raw[2:], _turn(y, -raw[1]))
+        return _turn(x, -raw[0]), log_derivative
+
+
+@register
+class MixedTransformer(AbstractTransformer):
+    """One family for some variables and another for the rest, such as `y = exp(s) x + t` for real ones and circular
+    splines for angles.
+
+    Both are computed for every variable, and one is chosen. Raw numbers are those of the larger family; the smaller
+    uses the first of them.
+
+    **Arguments:**
+
+    - `first`, `second`: the two families.
+    - `is_second`: for each variable of the vector 0 or 1, integers, which training leaves alone.
+    """
+
+    first: AbstractTransformer
+    second: AbstractTransformer
+    is_second: Int[Array, " n"]
+
+    @property
+    def num_params(self) -> int:
+        return max(self.first.num_params, self.second.num_params)
+
+    def forward(self, raw: Float[Array, "..."], x: Float[Array, "..."]) -> tuple[Array, Array]:
+        first = self.first.forward(raw[: self.first.num_params], x)
+        return self._choose(first, self.second.forward(raw[: self.second.num_params], x))
+
+    def inverse(self, raw: Float[Array, "..."], y: Float[Array, "..."]) -> tuple[Array, Array]:
+        first = self.first.inverse(raw[: self.first.num_params], y)
+        return self._choose(first, self.second.inverse(raw[: self.second.num_params], y))
+
+    def _choose(self, first, second):
+        which = aligned(self.is_second, 1, first[0].ndim - 1) == 1
+        y, log_derivative = (jnp.where(which, two, one) for one, two in zip(first, second, strict=True))
+        return y, log_derivative

@@ -1,0 +1,150 @@
+import types
+from collections.abc import Callable
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._bijection import AbstractVelocityBijection
+from .._register import register
+from .._space import AbstractSpace
+from .._stochastic import AbstractStochastic, need_key
+
+Adjoint = Literal["checkpoint", "backsolve", "forward"]
+
+
+@register
+class Continuous(AbstractVelocityBijection, AbstractStochastic):
+    """`x(0) -> x(1)` along `dx/dt = v(t, x)`: the base at time 0, data at time 1.
+
+    `log |det dx(1)/dx(0)| = int_0^1 tr(dv/dx) dt`, solved together with x by diffrax; the inverse runs from time 1 to
+    0. Both directions cost the same: as many evaluations of v as the tolerances ask for. Round trips and
+    log-determinants are only as accurate as these, which hold for each step: errors of whole solves add up to more. It
+    needs `pip install "lnz[ode]"`.
+
+    **Arguments:**
+
+    - `space`: of vectors `[n]`.
+    - `vector_field`: v, from a time `[]` and `[n]` to `[n]`, such as `lnz.nets.TimeMLP(n, key=key)`; smooth.
+    - `divergence`: `"exact"`, the trace by n products with the Jacobian; or `"hutchinson"`, `e' (dv/dx) e` with one
+      vector of random signs e for the whole solve, which needs a key and is unbiased as a logarithm.
+    - `rtol`, `atol`: relative and absolute tolerance of a step.
+    - `solver`: `"tsit5"`, of order 5, or `"dopri8"`, of order 8, for tolerances below 1e-8.
+    - `adjoint`: how derivatives are taken. `"checkpoint"`, the exact gradient of the computed solution in reverse mode;
+      `"backsolve"`, the adjoint equation solved backwards, in constant memory but with an error of its own (Chen et al.
+      2018); `"forward"`, forward mode only (`jax.jvp`, `jax.jacfwd`).
+    - `max_steps`: more are a run-time error: the field is too stiff, or the tolerance too tight for its precision.
+
+    **Raises:** `ImportError` without diffrax; `ValueError` without a key where `divergence="hutchinson"`.
+
+    Source: Chen, Rubanova, Bettencourt and Duvenaud (2018), theorem 1 (arXiv:1806.07366); Grathwohl, Chen, Bettencourt,
+    Sutskever and Duvenaud (2019), equations 2 to 8; arXiv:1810.01367.
+    """
+
+    space: AbstractSpace = eqx.field(static=True)
+    vector_field: Callable
+    divergence: Literal["exact", "hutchinson"] = eqx.field(static=True, default="exact")
+    rtol: float = eqx.field(static=True, default=1e-5)
+    atol: float = eqx.field(static=True, default=1e-5)
+    solver: Literal["tsit5", "dopri8"] = eqx.field(static=True, default="tsit5")
+    adjoint: Adjoint = eqx.field(static=True, default="checkpoint")
+    max_steps: int = eqx.field(static=True, default=4096)
+
+    def __check_init__(self):
+        if len(self.space.shape) != 1:
+            raise ValueError(f"`Continuous(space)` needs vectors, such as `lnz.Euclidean(n)`; got {self.space}.")
+        choices = {
+            "divergence": ("exact", "hutchinson"),
+            "solver": ("tsit5", "dopri8"),
+            "adjoint": ("checkpoint", "backsolve", "forward"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                words = " or ".join(map(repr, allowed))
+                raise ValueError(f"`Continuous({name}=...)` must be {words}; got {getattr(self, name)!r}.")
+        for name in ("rtol", "atol", "max_steps"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"`Continuous({name}=...)` must be positive; got {getattr(self, name)}.")
+        _diffrax()
+
+    @property
+    def domain(self) -> AbstractSpace:
+        return self.space
+
+    @property
+    def codomain(self) -> AbstractSpace:
+        return self.space
+
+    @property
+    def stochastic(self) -> bool:
+        return self.divergence == "hutchinson"
+
+    def exact(self) -> "Continuous":
+        return Continuous(
+            self.space, self.vector_field, "exact", self.rtol, self.atol, self.solver, self.adjoint, self.max_steps
+        )
+
+    def velocity(self, t: Float[Array, ""], x: Array) -> Array:
+        return self.vector_field(t, x)
+
+    def forward_and_log_det(self, x: Array, *, key: PRNGKeyArray | None = None) -> tuple[Array, Float[Array, ""]]:
+        return self._solve(self.space.check_example(x), key, 0.0, 1.0)
+
+    def inverse_and_log_det(self, y: Array, *, key: PRNGKeyArray | None = None) -> tuple[Array, Float[Array, ""]]:
+        return self._solve(self.space.check_example(y, "y"), key, 1.0, 0.0)
+
+    def _solve(self, x, key, start, end):
+        diffrax = _diffrax()
+        probe = None
+        if self.stochastic:
+            key = need_key(key, "Continuous(divergence='hutchinson')")
+            probe = jr.rademacher(key, x.shape, x.dtype)
+        adjoints = {
+            "checkpoint": diffrax.RecursiveCheckpointAdjoint,
+            "backsolve": diffrax.BacksolveAdjoint,
+            "forward": diffrax.ForwardMode,
+        }
+        solvers = {"tsit5": diffrax.Tsit5, "dopri8": diffrax.Dopri8}
+        # diffrax mixes precisions and ranks, which strict promotion, if the user chose it, refuses; x and the vector
+        # field keep their own.
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            solution = diffrax.diffeqsolve(
+                diffrax.ODETerm(_velocity_and_divergence),
+                solvers[self.solver](),
+                jnp.asarray(start, x.dtype),
+                jnp.asarray(end, x.dtype),
+                None,
+                (x, jnp.zeros((), x.dtype)),
+                (self.vector_field, probe),
+                stepsize_controller=diffrax.PIDController(rtol=self.rtol, atol=self.atol),
+                adjoint=adjoints[self.adjoint](),
+                max_steps=self.max_steps,
+            )
+        x, log_det = solution.ys
+        return x[0], log_det[0]
+
+
+def _velocity_and_divergence(t, state, args):
+    """`v` and `tr(dv/dx)`, or its estimate: what x and the log-determinant change by."""
+    vector_field, probe = args
+    x, _ = state
+
+    def v(x):
+        return vector_field(t, x)
+
+    if probe is not None:
+        velocity, pushed = jax.jvp(v, (x,), (probe,))
+        return velocity, jnp.sum(probe * pushed)
+    velocity, push = jax.linearize(v, x)
+    return velocity, jnp.trace(jax.vmap(push)(jnp.eye(x.shape[0], dtype=x.dtype)))
+
+
+def _diffrax() -> types.ModuleType:
+    try:
+        import diffrax
+    except ImportError as error:
+        raise ImportError(f'Continuous flows need `pip install "lnz[ode]"` ({error}).') from error
+    return diffrax

@@ -1,0 +1,136 @@
+"""What multi-scale maps of images `[channels, height, width]` are made of, beside their layers."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._bijection import (
+    AbstractBatchLastBijection,
+    AbstractBijection,
+    AbstractStartable,
+    forward_batch_last,
+    inverse_batch_last,
+    start,
+    waits_for_data,
+)
+from .._register import register
+from .._space import AbstractSpace, Euclidean
+
+
+@register
+class Reshape(AbstractBatchLastBijection):
+    """The same numbers in the same order in another shape.
+
+    **Arguments:**
+
+    - `domain`, `codomain`: spaces of as many numbers, such as `lnz.Euclidean(784)` and `lnz.Euclidean((1, 28, 28))`.
+    """
+
+    domain: AbstractSpace = eqx.field(static=True)
+    codomain: AbstractSpace = eqx.field(static=True)
+
+    def __check_init__(self):
+        if self.domain.num_dimensions != self.codomain.num_dimensions:
+            raise ValueError(f"`Reshape` needs spaces of as many numbers; got {self.domain} and {self.codomain}.")
+
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return _reshaped(x, self.domain, self.codomain)
+
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return _reshaped(y, self.codomain, self.domain)
+
+
+def _reshaped(x, before, after):
+    batch = x.shape[len(before.shape) :]
+    return x.reshape(*after.shape, *batch), jnp.zeros(batch, x.dtype)
+
+
+@register
+class Squeeze(AbstractBatchLastBijection):
+    """Squares of 2 x 2 pixels become four channels: `[c, h, w]` to `[4 c, h / 2, w / 2]`.
+
+    **Arguments:**
+
+    - `domain`: `lnz.Euclidean((c, h, w))` with even h and w.
+
+    Source: Dinh, Sohl-Dickstein and Bengio (2017), section 3.6; arXiv:1605.08803.
+    """
+
+    domain: Euclidean = eqx.field(static=True)
+
+    def __check_init__(self):
+        shape = self.domain.shape
+        if len(shape) != 3 or shape[1] % 2 or shape[2] % 2:
+            raise ValueError(
+                f"`Squeeze(domain)` needs images [channels, height, width] of even height and width; got shape {shape}."
+            )
+
+    @property
+    def codomain(self) -> Euclidean:
+        c, h, w = self.domain.shape
+        return Euclidean((4 * c, h // 2, w // 2))
+
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        (c, h, w), batch = x.shape[:3], x.shape[3:]
+        squares = x.reshape(c, h // 2, 2, w // 2, 2, *batch)
+        y = jnp.moveaxis(squares, (2, 4), (1, 2)).reshape(4 * c, h // 2, w // 2, *batch)
+        return y, jnp.zeros(batch, x.dtype)
+
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        (c, h, w), batch = self.domain.shape, y.shape[3:]
+        squares = y.reshape(c, 2, 2, h // 2, w // 2, *batch)
+        return jnp.moveaxis(squares, (1, 2), (2, 4)).reshape(c, h, w, *batch), jnp.zeros(batch, y.dtype)
+
+
+@register
+class OnFirst(AbstractBatchLastBijection, AbstractStartable):
+    """`(f(x_a), x_b)`: a bijection of the first channels, or variables; the others are carried along.
+
+    **Arguments:**
+
+    - `bijection`: of a Euclidean space to itself, such as images of 4 channels.
+    - `num`: of the whole, which is like the bijection's domain in all axes but the first.
+
+    Source: Dinh, Sohl-Dickstein and Bengio (2017), section 3.6 (variables factored out); arXiv:1605.08803.
+    """
+
+    bijection: AbstractBijection
+    num: int = eqx.field(static=True)
+
+    def __check_init__(self):
+        inner = self.bijection.domain
+        if not isinstance(inner, Euclidean) or self.bijection.codomain != inner or not inner.shape:
+            raise ValueError(
+                "`OnFirst(bijection, num)` needs a map of a Euclidean space of vectors or images to itself; got "
+                f"{inner} to {self.bijection.codomain}."
+            )
+        if self.num < inner.shape[0]:
+            raise ValueError(f"`OnFirst(num=...)` must be at least {inner.shape[0]}; got {self.num}.")
+
+    @property
+    def domain(self) -> Euclidean:
+        return Euclidean((self.num, *self.bijection.domain.shape[1:]))
+
+    @property
+    def codomain(self) -> Euclidean:
+        return self.domain
+
+    @property
+    def waits_for_data(self) -> bool:
+        return waits_for_data(self.bijection)
+
+    def start(self, key: PRNGKeyArray, x: Array, inverse: bool) -> tuple["OnFirst", Array]:
+        num = self.bijection.domain.shape[0]
+        bijection, first = start(self.bijection, key, x[:, :num], inverse)
+        return OnFirst(bijection, self.num), jnp.concatenate([first, x[:, num:]], axis=1)
+
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return self._apply(forward_batch_last, x, key)
+
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return self._apply(inverse_batch_last, y, key)
+
+    def _apply(self, function, x, key):
+        num = self.bijection.domain.shape[0]
+        first, log_det = function(self.bijection, x[:num], key)
+        return jnp.concatenate([first, x[num:]]), log_det

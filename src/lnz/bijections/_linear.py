@@ -1,0 +1,197 @@
+"""Linear maps whose determinants are known: triangular factors and reflections."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from .._batch_last import aligned, over_batch
+from .._bijection import AbstractBatchLastBijection
+from .._check import as_floats, is_false
+from .._register import register
+from .._space import Euclidean
+from ..nets._layers import dense
+
+
+@register
+class LULinear(AbstractBatchLastBijection):
+    """`y = W x + loc`, `W = P L U`: any invertible matrix, and `log |det W| = sum_i log |U_ii|`.
+
+    L is unit lower triangular, U upper triangular with a diagonal `signs_i exp(log_diagonal_i)`, so that training keeps
+    W invertible. P and the signs are no parameters. Both directions cost two triangular products or solves.
+
+    **Arguments:**
+
+    - `loc`: shift `[n]`.
+    - `matrix`: the W to start from, `[n, n]`, such as a random rotation.
+
+    **Raises:** `ValueError` if the matrix is singular or the shapes do not fit.
+
+    Source: Kingma and Dhariwal (2018), equation 10; arXiv:1807.03039.
+    """
+
+    loc: Float[Array, " n"]
+    lower: Float[Array, "n n"]  # its strict lower triangle is used
+    upper: Float[Array, "n n"]  # its strict upper triangle is used
+    log_diagonal: Float[Array, " n"]
+    signs: Int[Array, " n"]
+    order: Int[Array, " n"]  # (L U x)[order[i]] is y[i]
+
+    def __init__(self, loc, matrix):
+        self.loc = as_floats(loc)
+        matrix = jnp.asarray(matrix, self.loc.dtype)
+        if self.loc.ndim != 1 or matrix.shape != 2 * self.loc.shape:
+            raise ValueError(
+                f"`LULinear(loc, matrix)` needs loc of shape (n,) and matrix of shape (n, n); got {self.loc.shape} and "
+                f"{matrix.shape}."
+            )
+        factors, _, rows = jax.lax.linalg.lu(matrix)
+        diagonal = jnp.diagonal(factors)
+        if is_false(jnp.all(diagonal != 0)):
+            raise ValueError("`LULinear(matrix=...)` must be invertible; got a singular matrix.")
+        self.lower, self.upper = jnp.tril(factors, -1), jnp.triu(factors, 1)
+        self.log_diagonal = jnp.log(jnp.abs(diagonal))
+        self.signs = jnp.where(diagonal < 0, -1, 1).astype(jnp.int32)
+        self.order = jnp.argsort(rows).astype(jnp.int32)
+
+    @property
+    def matrix(self) -> Float[Array, "n n"]:
+        """W."""
+        lower, upper = self._factors()
+        return (lower @ upper)[self.order]
+
+    @property
+    def domain(self) -> Euclidean:
+        return Euclidean(self.loc.shape)
+
+    @property
+    def codomain(self) -> Euclidean:
+        return Euclidean(self.loc.shape)
+
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        num_batch = x.ndim - 1
+        lower, upper = self._factors()
+        zero = jnp.zeros(len(x), x.dtype)
+        y = dense(lower, dense(upper, x, zero, 2), zero, 2)
+        return _take(y, self.order) + aligned(self.loc, 1, num_batch), self._log_det(x)
+
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        num_batch = y.ndim - 1
+        lower, upper = self._factors()
+        x = _take(y - aligned(self.loc, 1, num_batch), jnp.argsort(self.order, axis=0))
+        x = _solve_triangular(lower, x, lower=True, unit_diagonal=True)
+        return _solve_triangular(upper, x, lower=False, unit_diagonal=False), -self._log_det(y)
+
+    def _factors(self):
+        """L and U, `[n, n]` or `[n, n, *batch]`."""
+        num = self.loc.shape[0]
+        eye = jnp.eye(num, dtype=self.lower.dtype)
+        below = jnp.tril(jnp.ones_like(eye), -1)
+        num_batch = max(self.upper.ndim - 2, self.log_diagonal.ndim - 1, self.signs.ndim - 1)
+        diagonal = self.signs.astype(self.upper.dtype)
+        diagonal = aligned(diagonal, 1, num_batch) * jnp.exp(aligned(self.log_diagonal, 1, num_batch))
+        eye_there = aligned(eye, 2, num_batch)
+        upper = aligned(self.upper, 2, num_batch) * aligned(below.T, 2, num_batch) + eye_there * diagonal[None]
+        own = self.lower.ndim - 2
+        return self.lower * aligned(below, 2, own) + aligned(eye, 2, own), upper
+
+    def _log_det(self, x):
+        log_det = jnp.sum(aligned(self.log_diagonal, 1, x.ndim - 1), axis=0)
+        return jnp.broadcast_to(log_det, x.shape[1:])
+
+
+def _take(x, order):
+    """`x[order]` along the first axis; `order [n]` or `[n, *batch]`."""
+    if order.ndim == 1:
+        return x[order]
+    return jnp.take_along_axis(x, jnp.broadcast_to(aligned(order, 1, x.ndim - 1), x.shape), axis=0)
+
+
+def _solve_triangular(W, y, *, lower, unit_diagonal):
+    def solve(W, y):
+        return jax.scipy.linalg.solve_triangular(W, y, lower=lower, unit_diagonal=unit_diagonal)
+
+    if W.ndim == 2:
+        return solve(W, y.reshape(y.shape[0], -1)).reshape(y.shape)
+    W = aligned(W, 2, y.ndim - 1)
+    W = jnp.broadcast_to(W, (*W.shape[:2], *y.shape[1:]))
+    both = jnp.concatenate([W, y[None]])  # one array, so that one mapping over its batch axes does
+    return over_batch(lambda both: solve(both[:-1], both[-1]), y.ndim - 1)(both)
+
+
+@register
+class InvertibleConv(AbstractBatchLastBijection):
+    """A 1x1 convolution of images `[channels, height, width]`: one linear map for the channels of every pixel.
+
+    `log |det| = height width log |det W|`.
+
+    **Arguments:**
+
+    - `linear`: the map of the channels, `lnz.bijections.LULinear`.
+    - `height`, `width`: of the image.
+
+    Source: Kingma and Dhariwal (2018), section 3.2, equations 9 and 10; arXiv:1807.03039.
+    """
+
+    linear: LULinear
+    height: int = eqx.field(static=True)
+    width: int = eqx.field(static=True)
+
+    @property
+    def domain(self) -> Euclidean:
+        return Euclidean((*self.linear.domain.shape, self.height, self.width))
+
+    @property
+    def codomain(self) -> Euclidean:
+        return self.domain
+
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        y, log_det = self.linear.forward_batch_last(x)  # to it, pixels are a batch
+        return y, jnp.sum(log_det, axis=(0, 1))
+
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        x, log_det = self.linear.inverse_batch_last(y)
+        return x, jnp.sum(log_det, axis=(0, 1))
+
+
+@register
+class Householder(AbstractBatchLastBijection):
+    """`y = H_1 ... H_k x`, `H_i = I - 2 v_i v_i' / |v_i|^2`: rotations and reflections, volume is kept.
+
+    Any orthogonal matrix of n rows is such a product of at most n reflections. A zero vector reflects nothing.
+
+    **Arguments:**
+
+    - `vectors`: `[k, n]`, of any length but zero.
+
+    Source: Tomczak and Welling (2016), section 3.2; arXiv:1611.09630.
+    """
+
+    vectors: Float[Array, "k n"]
+
+    @property
+    def domain(self) -> Euclidean:
+        return Euclidean(self.vectors.shape[1])
+
+    @property
+    def codomain(self) -> Euclidean:
+        return Euclidean(self.vectors.shape[1])
+
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return reflect(self.vectors, x), jnp.zeros(x.shape[1:], x.dtype)
+
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return reflect(self.vectors, y, inverse=True), jnp.zeros(y.shape[1:], y.dtype)
+
+
+def reflect(vectors: Array, x: Array, inverse: bool = False) -> Array:
+    """`H_1 ... H_k x` or its inverse, `H_k ... H_1 x`, for `x [n, *batch]` and `vectors [k, n]` or `[k, n, *batch]`."""
+    square = jnp.sum(vectors * vectors, axis=1, keepdims=True)
+    visible = square > jnp.finfo(x.dtype).tiny
+    units = jnp.where(visible, vectors / jnp.sqrt(jnp.where(visible, square, 1)), 0)
+
+    def step(x, v):
+        along = dense(v, x, jnp.zeros((), x.dtype), 1)
+        return x - 2 * aligned(v, 1, x.ndim - 1) * along[None], None
+
+    return jax.lax.scan(step, x, units, reverse=not inverse)[0]

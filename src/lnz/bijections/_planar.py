@@ -1,0 +1,164 @@
+"""Maps that bend space along one direction or around one point."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .._batch_last import aligned
+from .._bijection import AbstractBatchLastBijection
+from .._register import register
+from .._space import Euclidean
+from ..nets._layers import dense
+from ._root import bend_slope, excess_of, slope_of, unbend
+
+
+@register
+class Planar(AbstractBatchLastBijection):
+    """`y = x + u tanh(w·x + b)`, a bend of the space along one direction; `det = 1 + w·u tanh'(w·x + b)`.
+
+    It is invertible only while `w·u > -1`. So `u` is projected on every use: `constrained_u` changes it along w such
+    that `w·u` becomes `slope_of(w·u) - 1`, which is `w·u` itself where that is not negative, and above
+    `min_slope - 1` always.
+
+    The inverse solves one scalar equation for `w·x + b`, by Newton's method in a bracket, to 4 units in the last place;
+    in x that is multiplied by at most `1 / min_slope`. Forward is the cheap direction.
+
+    **Arguments:**
+
+    - `u`, `w`: `[dim]`.
+    - `b`: a number.
+    - `min_slope`: the least factor by which the map may squeeze the space.
+
+    Source: Rezende and Mohamed (2015), equations 10 to 12 and appendix A.1; arXiv:1505.05770. Their projection,
+    `m(a) = -1 + log(1 + e^a)`, moves u also where the map is invertible, and is singular at `w = 0`; this one is not.
+    """
+
+    u: Float[Array, " dim"]
+    w: Float[Array, " dim"]
+    b: Float[Array, ""]
+    min_slope: float = eqx.field(static=True, default=1e-3)
+
+    def __check_init__(self):
+        _check_least(self.min_slope, "Planar(min_slope=...)")
+
+    @property
+    def domain(self) -> Euclidean:
+        return Euclidean(self.u.shape)
+
+    @property
+    def codomain(self) -> Euclidean:
+        return Euclidean(self.u.shape)
+
+    @property
+    def constrained_u(self) -> Float[Array, " dim"]:
+        """The u that is used, with `w·u > -1`."""
+        return self._aligned(0)[0]
+
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        u, slope = self._aligned(x.ndim - 1)
+        s = dense(self.w, x, self.b, 1)
+        return x + u * jnp.tanh(s)[None], jnp.log(bend_slope(slope, s))
+
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        u, slope = self._aligned(y.ndim - 1)
+        target = dense(self.w, y, self.b, 1)
+        s = unbend(jnp.broadcast_to(slope, target.shape), target)
+        return y - u * jnp.tanh(s)[None], -jnp.log(bend_slope(slope, s))
+
+    def _aligned(self, num_batch):
+        """`u [dim, *batch]`, constrained, and `1 + w·u [*batch]`."""
+        u, w = aligned(self.u, 1, num_batch), aligned(self.w, 1, num_batch)
+        product, square = jnp.sum(w * u, axis=0), jnp.sum(w * w, axis=0)
+        slope = slope_of(product, self.min_slope)
+        # Where w vanishes so does the change, of the order |w| |u|^2.
+        visible = square > jnp.finfo(u.dtype).tiny
+        change = jnp.where(visible, excess_of(product, self.min_slope) / jnp.where(visible, square, 1), 0)
+        return u + change[None] * w, jnp.where(visible, slope, 1)
+
+
+@register
+class Radial(AbstractBatchLastBijection):
+    """`y = x + beta h(r) (x - center)`, `h(r) = 1 / (alpha + r)`, `r = |x - center|`: a bulge or dent around a point.
+
+    `log |det| = (dim - 1) log(1 + beta h) + log(1 + beta h + beta h' r)`, here without differences of like numbers.
+    Invertible while `beta > -alpha`: the slope at the center, `1 + beta / alpha`, is `slope_of(raw_slope)`, at least
+    `min_slope`. `raw_slope = 0` is the identity. The inverse is exact: the radius solves a quadratic equation, by the
+    root that cancels no digits.
+
+    **Arguments:**
+
+    - `center`: `[dim]`.
+    - `raw_alpha`: a number; `alpha = 1e-3 + softplus(raw_alpha)` is how far the change reaches.
+    - `raw_slope`: a number: positive expands, negative contracts.
+    - `min_slope`: the least factor by which the map may squeeze the space.
+
+    Source: Rezende and Mohamed (2015), equation 14 and appendix A.2; arXiv:1505.05770.
+    """
+
+    center: Float[Array, " dim"]
+    raw_alpha: Float[Array, ""]
+    raw_slope: Float[Array, ""]
+    min_slope: float = eqx.field(static=True, default=1e-3)
+
+    def __check_init__(self):
+        _check_least(self.min_slope, "Radial(min_slope=...)")
+
+    @property
+    def domain(self) -> Euclidean:
+        return Euclidean(self.center.shape)
+
+    @property
+    def codomain(self) -> Euclidean:
+        return Euclidean(self.center.shape)
+
+    @property
+    def alpha(self) -> Float[Array, ""]:
+        return 1e-3 + jax.nn.softplus(self.raw_alpha)
+
+    @property
+    def beta(self) -> Float[Array, ""]:
+        return self.alpha * (slope_of(self.raw_slope, self.min_slope) - 1)
+
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        center, alpha, slope = self._aligned(x.ndim - 1)
+        offset = x - center
+        factor, log_det = self._at(_length(offset), alpha, slope)
+        return center + offset * factor[None], log_det
+
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        center, alpha, slope = self._aligned(y.ndim - 1)
+        offset = y - center
+        length = _length(offset)
+        # r^2 + (alpha slope - |y - center|) r - alpha |y - center| = 0
+        b, c = alpha * slope - length, alpha * length
+        root = jnp.sqrt(b * b + 4 * c)
+        positive = b > 0
+        r = jnp.where(positive, 2 * c / jnp.where(positive, b + root, 1), (root - b) / 2)
+        factor, log_det = self._at(r, alpha, slope)
+        return center + offset / factor[None], -log_det
+
+    def _aligned(self, num_batch):
+        raw = aligned(self.raw_slope, 0, num_batch)
+        return aligned(self.center, 1, num_batch), aligned(self.alpha, 0, num_batch), slope_of(raw, self.min_slope)
+
+    def _at(self, r, alpha, slope):
+        """By what the distance r is multiplied, and the log-determinant: logarithms of sums of positive numbers."""
+        far, near = r / (alpha + r), alpha / (alpha + r)
+        factor = far + slope * near
+        stretch = far * far + 2 * far * near + slope * near * near
+        return factor, (self.center.shape[0] - 1) * jnp.log(factor) + jnp.log(stretch)
+
+
+def _length(x):
+    """`|x|` over the first axis, with derivative zero at zero."""
+    square = jnp.sum(x * x, axis=0)
+    positive = square > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
+
+
+def _check_least(value: float, argument: str) -> None:
+    if not (math.isfinite(value) and 0 < value < 1):
+        raise ValueError(f"`{argument}` must be between 0 and 1; got {value}.")

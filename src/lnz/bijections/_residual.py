@@ -1,0 +1,204 @@
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float
+
+from .._batch_last import over_batch
+from .._bijection import AbstractBatchLastBijection
+from .._register import register
+from .._space import AbstractSpace
+from .._stochastic import AbstractStochastic, need_key
+from ..nets import LipschitzMLP
+from ._coupling import call_net
+
+
+@register
+class Residual(AbstractBatchLastBijection, AbstractStochastic):
+    """`y = x + g(x)` with `|g(x) - g(x')| <= L |x - x'|`, L < 1: free-form Jacobians.
+
+    Forward is one pass. Inverse repeats `x <- y - g(x)`, which converges as L^k, and stops when the error is known to
+    be small: `|x - x*| <= |x + g(x) - y| / (1 - L) <= tolerance (1 + |y|)`, or at rounding, where that is larger. It is
+    differentiable, in both modes and any order, by the implicit function theorem. So densities are cheap under
+    `Inverse`, which is how `lnz.flows.residual` uses it.
+
+    **Arguments:**
+
+    - `space`: of vectors `[n]`.
+    - `net`: g, from `[n]` to `[n]`, with a property `lipschitz` below one that it guarantees, such as
+      `lnz.nets.LipschitzMLP`.
+    - `log_det`: `"exact"`, the determinant of the Jacobian, n passes and n^3; or `"unbiased"`, an estimate of the
+      series `sum_k (-1)^(k+1) tr(J^k) / k` by one Gaussian probe, cut at a random place. It needs a key; its value and
+      its first derivatives are unbiased (second derivatives are not), and it is right on average only as a logarithm:
+      `exp(log_prob)` is biased.
+    - `num_terms`: terms of the series that are always computed, by `"unbiased"`.
+    - `continuation`: the probability of each further term. By default L, with which the variance is finite; the paper's
+      0.5 needs fewer terms and has a finite variance for sure only where L^2 < 0.5.
+    - `tolerance`: of the inverse, see above.
+
+    **Raises:** `ValueError` without a key where `log_det="unbiased"`.
+
+    Source: Behrmann, Grathwohl, Chen, Duvenaud and Jacobsen (2019), theorem 1 and algorithm 1 (arXiv:1811.00995);
+    Chen, Behrmann, Duvenaud and Jacobsen (2019), equations 6 and 8; arXiv:1906.02735.
+    """
+
+    space: AbstractSpace = eqx.field(static=True)
+    net: Callable
+    log_det: Literal["exact", "unbiased"] = eqx.field(static=True, default="exact")
+    num_terms: int = eqx.field(static=True, default=4)
+    continuation: float | None = eqx.field(static=True, default=None)
+    tolerance: float = eqx.field(static=True, default=1e-12)
+
+    def __check_init__(self):
+        lipschitz = getattr(self.net, "lipschitz", None)
+        if not isinstance(lipschitz, float) or not 0 < lipschitz < 1:
+            raise ValueError(
+                "`Residual(net=...)` is invertible if the network has a `lipschitz` constant below one; got "
+                f"{type(self.net).__name__} with {lipschitz}. Try `lnz.nets.LipschitzMLP(n, coefficient=0.9, key=key)`."
+            )
+        if len(self.space.shape) != 1:
+            raise ValueError(f"`Residual(space)` needs vectors, such as `lnz.Euclidean(n)`; got {self.space}.")
+        if self.log_det not in ("exact", "unbiased"):
+            raise ValueError(f"`Residual(log_det=...)` must be 'exact' or 'unbiased'; got {self.log_det!r}.")
+        if self.num_terms < 1:
+            raise ValueError(f"`Residual(num_terms=...)` must be at least 1; got {self.num_terms}.")
+        if self.continuation is not None and not 0 < self.continuation < 1:
+            raise ValueError(f"`Residual(continuation=...)` is a probability between 0 and 1; got {self.continuation}.")
+        if not self.tolerance > 0:
+            raise ValueError(f"`Residual(tolerance=...)` must be positive; got {self.tolerance}.")
+
+    @property
+    def domain(self) -> AbstractSpace:
+        return self.space
+
+    @property
+    def codomain(self) -> AbstractSpace:
+        return self.space
+
+    @property
+    def lipschitz(self) -> float:
+        """The bound on the slope of g, below one."""
+        return getattr(self.net, "lipschitz")  # noqa: B009 (of any callable)
+
+    @property
+    def stochastic(self) -> bool:
+        return self.log_det == "unbiased"
+
+    def exact(self) -> "Residual":
+        return Residual(self.space, self.net, "exact", self.num_terms, self.continuation, self.tolerance)
+
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return x + _prepared(self.net)(x), self._log_det(x, key)
+
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        x = self._solve(_prepared(self.net), y)
+        return x, -self._log_det(x, key)
+
+    def _solve(self, g, y):
+        """The root of `x + g(x) - y`; its derivatives solve the linearised equation."""
+
+        def solve(residual, start):
+            return self._iterate(residual, start, 1 + _norm(y))
+
+        def solve_linear(residual, right):
+            def linear(matvec, right):
+                return self._iterate(lambda t: matvec(t) - right, right, _norm(right))
+
+            return jax.lax.custom_linear_solve(residual, right, linear, linear)
+
+        return jax.lax.custom_root(lambda x: x + g(x) - y, y, solve, solve_linear)
+
+    def _iterate(self, residual, start, scale):
+        """`x <- x - residual(x)`, a contraction by L, until the residual certifies the tolerance."""
+        eps = float(jnp.finfo(start.dtype).eps)
+        lipschitz = self.lipschitz
+        allowed = max(self.tolerance * (1 - lipschitz), 8 * eps) * scale
+        # Where rounding keeps the residual above that, the contraction itself has reached rounding after so many.
+        most = math.ceil(math.log(eps * (1 - lipschitz)) / math.log(lipschitz))
+
+        def is_far(carry):
+            _, error, i = carry
+            return jnp.any(_norm(error) > allowed) & (i < most)
+
+        def repeat(carry):
+            x, error, i = carry
+            x = x - error
+            return x, residual(x), i + 1
+
+        return jax.lax.while_loop(is_far, repeat, (start, residual(start), 0))[0]
+
+    def _log_det(self, x, key):
+        if self.log_det == "exact":
+            return _exact_log_det(_prepared(self.net), x)
+        key = need_key(key, "Residual(log_det='unbiased')")
+        continuation = self.lipschitz if self.continuation is None else self.continuation
+        probe, num = _draw(key, x, self.num_terms, continuation)
+        return _estimated_log_det(self.net, x, probe, num, self.num_terms, continuation)
+
+
+def _prepared(net: Callable) -> Callable:
+    """The network with its weights normalised once, not at each of many calls."""
+    if isinstance(net, LipschitzMLP):
+        weights = net.normalised()
+        return lambda x: net.apply(weights, x)
+    return lambda x: call_net(net, x)
+
+
+def _norm(x: Array) -> Array:
+    # Divided by its size first: squares of large numbers overflow.
+    size = jnp.maximum(jnp.max(jnp.abs(x), axis=0), jnp.finfo(x.dtype).tiny)
+    return size * jnp.sqrt(jnp.sum((x / size[None]) ** 2, axis=0))
+
+
+def _exact_log_det(g: Callable, x: Array) -> Array:
+    _, push = jax.linearize(g, x)
+    num = x.shape[0]
+    basis = jnp.eye(num, dtype=x.dtype).reshape(num, num, *(1,) * (x.ndim - 1))
+    columns = jax.vmap(push)(jnp.broadcast_to(basis, (num, *x.shape)))  # [column, row, *batch]
+    jacobian = jnp.moveaxis(columns, (1, 0), (-2, -1))
+    return jnp.linalg.slogdet(jnp.eye(num, dtype=x.dtype).reshape(*(1,) * (x.ndim - 1), num, num) + jacobian)[1]
+
+
+def _draw(key: Array, x: Array, num_terms: int, continuation: float) -> tuple[Array, Array]:
+    """A Gaussian probe `[n, *batch]` and numbers of terms `[*batch]`, `P(N >= k) = continuation^(k - num_terms)`."""
+
+    def one(key):
+        key_probe, key_num = jr.split(key)
+        u = jr.uniform(key_num, (), x.dtype, minval=jnp.finfo(x.dtype).tiny)
+        further = jnp.floor(jnp.log(u) / math.log(continuation))
+        return jr.normal(key_probe, (x.shape[0],), x.dtype), num_terms + further.astype(jnp.int32)
+
+    batch = x.shape[1:]
+    keys = jnp.broadcast_to(key.reshape((*key.shape, *(1,) * (len(batch) - key.ndim))), batch)
+    return over_batch(one, len(batch))(keys)
+
+
+def _estimated_log_det(net, x, probe, num, num_terms, continuation):
+    """The series with `v' J^k v` for `tr(J^k)`, each term divided by the probability of being computed.
+
+    Differentiated, the series is `(sum_k (-1)^k v' J^k / P(N >= k)) dJ v` (equation 8), in which the sum is a constant:
+    nothing of the loop is kept for the gradient.
+    """
+    arrays, rest = eqx.partition((net, x), eqx.is_array)
+    fixed_net, fixed_x = eqx.combine(jax.lax.stop_gradient(arrays), rest)
+    _, pull = jax.vjp(_prepared(fixed_net), fixed_x)
+
+    def is_short(carry):
+        return jnp.any(carry[0] <= num)
+
+    def term(carry):
+        k, left, value, row = carry
+        left = pull(left)[0]
+        weight = continuation ** -jnp.maximum(k - num_terms, 0).astype(x.dtype)
+        weight = jnp.where(k <= num, weight, 0) * jnp.where(k % 2 == 1, 1, -1).astype(x.dtype)
+        value = value + weight / k.astype(x.dtype) * jnp.sum(left * probe, axis=0)
+        return k + 1, left, value, row - weight[None] * left
+
+    start = (jnp.ones((), jnp.int32), probe, jnp.zeros(x.shape[1:], x.dtype), probe)
+    _, _, value, row = jax.lax.stop_gradient(jax.lax.while_loop(is_short, term, start))
+    slope = jnp.sum(row * jax.jvp(_prepared(net), (x,), (probe,))[1], axis=0)
+    return jax.lax.stop_gradient(value) + slope - jax.lax.stop_gradient(slope)

@@ -1,0 +1,231 @@
+"""Fixed functions of one variable, applied to each: what carries a space into another."""
+
+import math
+from abc import abstractmethod
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from .._batch_last import aligned
+from .._bijection import AbstractBatchLastBijection
+from .._check import as_floats, is_false
+from .._register import register
+from .._space import AbstractSpace, Euclidean, Interval, Positive
+
+
+class AbstractScalarBijection(AbstractBatchLastBijection):
+    """`y_i = f(x_i)` for every number of an example, whatever its shape.
+
+    Where the codomain has ends, values closer to an end than floating-point numbers reach are taken for the nearest
+    that can be told from it: results and gradients are finite for every input, the ends included.
+    """
+
+    @abstractmethod
+    def value_and_log_derivative(self, x: Float[Array, "..."]) -> tuple[Array, Array]:
+        """`f(x)` and `log |f'(x)|`, number by number."""
+
+    @abstractmethod
+    def inverse_and_log_derivative(self, y: Float[Array, "..."]) -> tuple[Array, Array]:
+        """`f^-1(y)` and `log |df^-1/dy|`, number by number."""
+
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        y, log_derivative = self.value_and_log_derivative(x)
+        return y, jnp.sum(log_derivative, axis=tuple(range(len(self.domain.shape))))
+
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        x, log_derivative = self.inverse_and_log_derivative(y)
+        return x, jnp.sum(log_derivative, axis=tuple(range(len(self.domain.shape))))
+
+
+def _least(x) -> float:
+    """A number near the smallest, of which even the reciprocal times a thousand is one."""
+    return float(np.finfo(x.dtype).tiny) * 1024
+
+
+@register
+class Sigmoid(AbstractScalarBijection):
+    """`y = low + (high - low) / (1 + e^-x)`, from the line to an interval; `Inverse(Sigmoid(...))` is the logit.
+
+    `log dy/dx = log(high - low) - log(1 + e^-x) - log(1 + e^x)`.
+
+    **Arguments:**
+
+    - `codomain`: `lnz.Interval(shape, low, high)`.
+    """
+
+    codomain: Interval = eqx.field(static=True)
+
+    @property
+    def domain(self) -> AbstractSpace:
+        return Euclidean(self.codomain.shape)
+
+    def value_and_log_derivative(self, x: Float[Array, "..."]) -> tuple[Array, Array]:
+        low, width = self.codomain.low, self.codomain.high - self.codomain.low
+        y = low + width * jax.nn.sigmoid(x)
+        return y, math.log(width) - jax.nn.softplus(x) - jax.nn.softplus(-x)
+
+    def inverse_and_log_derivative(self, y: Float[Array, "..."]) -> tuple[Array, Array]:
+        low, high = self.codomain.low, self.codomain.high
+        width = high - low
+        # The distance from either end, each from the end itself: 1 - u would lose the digits of a small one.
+        below = jnp.log(jnp.clip((y - low) / width, _least(y), 1))
+        above = jnp.log(jnp.clip((high - y) / width, _least(y), 1))
+        return below - above, -math.log(width) - below - above
+
+
+@register
+class Tanh(AbstractScalarBijection):
+    """`y = tanh(x)`, from the line to `(-1, 1)`; `log dy/dx = log 4 - log(1 + e^2x) - log(1 + e^-2x)`.
+
+    **Arguments:**
+
+    - `domain`: `lnz.Euclidean(shape)`.
+    """
+
+    domain: Euclidean = eqx.field(static=True)
+
+    @property
+    def codomain(self) -> AbstractSpace:
+        return Interval(self.domain.shape, -1.0, 1.0)
+
+    def value_and_log_derivative(self, x: Float[Array, "..."]) -> tuple[Array, Array]:
+        return jnp.tanh(x), math.log(4) - jax.nn.softplus(2 * x) - jax.nn.softplus(-2 * x)
+
+    def inverse_and_log_derivative(self, y: Float[Array, "..."]) -> tuple[Array, Array]:
+        most = 1 - float(np.finfo(y.dtype).epsneg)
+        y = jnp.clip(y, -most, most)
+        plus, minus = jnp.log1p(y), jnp.log1p(-y)
+        return (plus - minus) / 2, -plus - minus
+
+
+@register
+class Softplus(AbstractScalarBijection):
+    """`y = log(1 + e^x)`, from the line to positive numbers; `log dy/dx = -log(1 + e^-x)`.
+
+    Unlike `Exp` it grows no faster than x. Its inverse is `x = y + log(1 - e^-y)`.
+
+    **Arguments:**
+
+    - `codomain`: `lnz.Positive(shape)`.
+    """
+
+    codomain: Positive = eqx.field(static=True)
+
+    @property
+    def domain(self) -> AbstractSpace:
+        return Euclidean(self.codomain.shape)
+
+    def value_and_log_derivative(self, x: Float[Array, "..."]) -> tuple[Array, Array]:
+        return jnp.maximum(jax.nn.softplus(x), _least(x)), -jax.nn.softplus(-x)
+
+    def inverse_and_log_derivative(self, y: Float[Array, "..."]) -> tuple[Array, Array]:
+        y = jnp.maximum(y, _least(y))
+        log_share = jnp.log(-jnp.expm1(-y))
+        return y + log_share, -log_share
+
+
+@register
+class Exp(AbstractScalarBijection):
+    """`y = e^x`, from the line to positive numbers; `log dy/dx = x`.
+
+    Beyond the range of floating-point numbers y stays at its last one; the log-determinant is exact everywhere.
+
+    **Arguments:**
+
+    - `codomain`: `lnz.Positive(shape)`.
+    """
+
+    codomain: Positive = eqx.field(static=True)
+
+    @property
+    def domain(self) -> AbstractSpace:
+        return Euclidean(self.codomain.shape)
+
+    def value_and_log_derivative(self, x: Float[Array, "..."]) -> tuple[Array, Array]:
+        return _clipped_exp(x), x
+
+    def inverse_and_log_derivative(self, y: Float[Array, "..."]) -> tuple[Array, Array]:
+        x = jnp.log(jnp.maximum(y, _least(y)))
+        return x, -x
+
+
+@register
+class Power(AbstractScalarBijection):
+    """`y = x^p` of positive numbers, with a power `p > 0` for each; `log dy/dx = log p + (p - 1) log x`.
+
+    With `Affine` behind it, a Box-Cox transformation whose power is learned.
+
+    **Arguments:**
+
+    - `power`: `[*shape]`, positive. The field is `log_power`.
+    """
+
+    log_power: Float[Array, "*shape"]
+    num_axes: int = eqx.field(static=True)
+
+    def __init__(self, power):
+        power = as_floats(power)
+        if is_false(jnp.all(power > 0)):
+            raise ValueError(f"`Power(power=...)` must be positive; got {power}. Try `Inverse(Power(...))` for roots.")
+        self.log_power, self.num_axes = jnp.log(power), power.ndim
+
+    @property
+    def power(self) -> Float[Array, "*shape"]:
+        return jnp.exp(self.log_power)
+
+    @property
+    def domain(self) -> AbstractSpace:
+        return Positive(self.log_power.shape)
+
+    @property
+    def codomain(self) -> AbstractSpace:
+        return Positive(self.log_power.shape)
+
+    def value_and_log_derivative(self, x: Float[Array, "..."]) -> tuple[Array, Array]:
+        log_power = aligned(self.log_power, self.num_axes, x.ndim - self.num_axes)
+        return _raised(x, log_power)
+
+    def inverse_and_log_derivative(self, y: Float[Array, "..."]) -> tuple[Array, Array]:
+        log_power = aligned(self.log_power, self.num_axes, y.ndim - self.num_axes)
+        return _raised(y, -log_power)
+
+
+@register
+class LeakyReLU(AbstractScalarBijection):
+    """`y = x` for positive x, `slope x` for others, of the line to itself.
+
+    **Arguments:**
+
+    - `domain`: `lnz.Euclidean(shape)`.
+    - `slope`: positive.
+    """
+
+    domain: Euclidean = eqx.field(static=True)
+    slope: float = eqx.field(static=True, default=0.1)
+
+    def __check_init__(self):
+        if not 0 < self.slope < math.inf:
+            raise ValueError(f"`LeakyReLU(slope=...)` must be positive; got {self.slope}.")
+
+    @property
+    def codomain(self) -> AbstractSpace:
+        return self.domain
+
+    def value_and_log_derivative(self, x: Float[Array, "..."]) -> tuple[Array, Array]:
+        return jnp.where(x > 0, x, self.slope * x), jnp.where(x > 0, 0, math.log(self.slope)).astype(x.dtype)
+
+    def inverse_and_log_derivative(self, y: Float[Array, "..."]) -> tuple[Array, Array]:
+        return jnp.where(y > 0, y, y / self.slope), jnp.where(y > 0, 0, -math.log(self.slope)).astype(y.dtype)
+
+
+def _clipped_exp(x):
+    info = np.finfo(x.dtype)
+    return jnp.exp(jnp.clip(x, math.log(float(info.tiny)), math.log(float(info.max)) * (1 - float(info.eps))))
+
+
+def _raised(x, log_power):
+    log_x = jnp.log(jnp.maximum(x, _least(x)))
+    return _clipped_exp(jnp.exp(log_power) * log_x), log_power + jnp.expm1(log_power) * log_x

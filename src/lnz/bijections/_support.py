@@ -1,0 +1,105 @@
+"""From the whole line to bounded and positive numbers: how the support of a flow is that of its data."""
+
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .._bijection import AbstractBatchLastBijection
+from .._register import register
+from .._space import AbstractSpace, Euclidean, Interval, Positive
+from .._supports import Product, Torus
+
+
+def unbounded(space: AbstractSpace) -> AbstractSpace:
+    """Where a flow onto `space` does its work: `R^n`, with circles where `space` has circles.
+
+    **Raises:** `TypeError` if `space` is none of `Euclidean`, `Interval`, `Positive`, `Torus`, or a `Product` of those.
+    """
+    if isinstance(space, Euclidean | Interval | Positive):
+        return Euclidean(space.shape)
+    if isinstance(space, Torus):
+        return space
+    if isinstance(space, Product):
+        parts = [unbounded(part) for part in space.spaces]
+        return Product(*parts) if any(isinstance(part, Torus) for part in parts) else Euclidean(space.shape)
+    raise TypeError(
+        f"A flow's support must be `Euclidean`, `Interval`, `Positive`, `Torus` or a `Product` of those; got {space}."
+    )
+
+
+@register
+class ToSupport(AbstractBatchLastBijection):
+    """From `R^n` onto `space`, element by element and without parameters; circles stay as they are.
+
+    - `Interval`: `y = low + (high - low) sigmoid(x)`.
+    - `Positive`: `y = log(1 + e^x)`, which is linear in its upper tail, so that no large x overflows.
+    - `Euclidean`, `Torus`: `y = x`. Parts of a `Product` are mapped one by one.
+
+    Put it last: `Chain(flow, ToSupport(space))` makes densities in the units of the data. The architectures of
+    `lnz.flows` do so themselves.
+
+    Forward saturates at the ends of an interval, and at the least positive number, where digits end. Inverse has the
+    log-determinant minus infinity outside `space`, where the density is zero.
+
+    **Arguments:**
+
+    - `space`: `Euclidean`, `Interval`, `Positive`, `Torus`, or a `Product` of those.
+    """
+
+    space: AbstractSpace = eqx.field(static=True)
+
+    def __check_init__(self):
+        unbounded(self.space)
+
+    @property
+    def domain(self) -> AbstractSpace:
+        return unbounded(self.space)
+
+    @property
+    def codomain(self) -> AbstractSpace:
+        return self.space
+
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return _by_parts(_to, self.space, x)
+
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return _by_parts(_from, self.space, y)
+
+
+def _by_parts(function, space, x):
+    if isinstance(space, Product):
+        results = [_by_parts(function, part, x_part) for part, x_part in zip(space.spaces, space.split(x), strict=True)]
+        values, log_dets = zip(*results, strict=True)
+        return jnp.concatenate(values), functools.reduce(jnp.add, log_dets)
+    value, log_derivative = function(space, x)
+    return value, jnp.sum(log_derivative, axis=tuple(range(len(space.shape))))
+
+
+def _to(space, x):
+    if isinstance(space, Interval):
+        width = space.high - space.low
+        y = jnp.clip(space.low + width * jax.nn.sigmoid(x), space.low, space.high)
+        return y, jnp.log(jnp.asarray(width, x.dtype)) - jax.nn.softplus(-x) - jax.nn.softplus(x)
+    if isinstance(space, Positive):
+        return jnp.maximum(jax.nn.softplus(x), jnp.finfo(x.dtype).tiny), -jax.nn.softplus(-x)
+    return x, jnp.zeros_like(x)
+
+
+def _from(space, y):
+    # Clipped before any arithmetic, so that gradients are finite at the ends and outside.
+    tiny, outside = jnp.finfo(y.dtype).tiny, ~space.elements_within(y)
+    if isinstance(space, Interval):
+        width = space.high - space.low
+        last = 1 - jnp.finfo(y.dtype).epsneg
+        u = jnp.clip((jnp.clip(y, space.low, space.high) - space.low) / width, tiny, last)
+        log_u, log_rest = jnp.log(u), jnp.log1p(-u)
+        log_derivative = -log_u - log_rest - jnp.log(jnp.asarray(width, y.dtype))
+        return log_u - log_rest, jnp.where(outside, -jnp.inf, log_derivative)
+    if isinstance(space, Positive):
+        inside = jnp.maximum(y, tiny)
+        log_slope = jnp.log(-jnp.expm1(-inside))  # of softplus, at the x that is sought
+        return inside + log_slope, jnp.where(outside, -jnp.inf, -log_slope)
+    return y, jnp.zeros_like(y)

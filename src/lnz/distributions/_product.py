@@ -1,0 +1,118 @@
+import functools
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._density import AbstractDistribution
+from .._register import register
+from .._supports import Product
+
+
+@register
+class ProductDistribution(AbstractDistribution):
+    """`p(x_1, ..., x_k) = p_1(x_1) ... p_k(x_k)`: independent vectors on the `Product` of their spaces.
+
+    **Arguments:**
+
+    - `parts`: distributions of vectors. Those of other parts of the space may differ in kind.
+    """
+
+    parts: tuple[AbstractDistribution, ...]
+
+    def __init__(self, *parts: AbstractDistribution):
+        self.parts = parts
+
+    def __check_init__(self):
+        for part in self.parts:
+            if not isinstance(part, AbstractDistribution):
+                raise TypeError(f"`ProductDistribution(...)` needs distributions; got {type(part).__name__}.")
+        _ = self.space  # refuses what is no vector
+
+    @property
+    def space(self) -> Product:
+        return Product(*(part.space for part in self.parts))
+
+    @property
+    def reparameterised(self) -> bool:
+        return all(part.reparameterised for part in self.parts)
+
+    def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
+        x, start, total = self.space.check_example(x), 0, jnp.zeros((), jnp.result_type(float))
+        keys = [None] * len(self.parts) if key is None else jr.split(key, len(self.parts))
+        for part, part_key in zip(self.parts, keys, strict=True):
+            end = start + part.space.shape[0]
+            total = total + part.log_prob(x[start:end], key=part_key)
+            start = end
+        return total
+
+    def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Array:
+        keys = jr.split(key, len(self.parts))
+        return jnp.concatenate([part.sample(k, shape) for part, k in zip(self.parts, keys, strict=True)], axis=-1)
+
+    def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
+        keys = jr.split(key, len(self.parts))
+        drawn = [part.sample_and_log_prob(k, shape) for part, k in zip(self.parts, keys, strict=True)]
+        xs, log_probs = zip(*drawn, strict=True)
+        return jnp.concatenate(xs, axis=-1), functools.reduce(jnp.add, log_probs)
+
+
+@register
+class Joint(AbstractDistribution):
+    """`p(x, y) = p(x) p(y | x)` of vectors `[x, y]`, one behind the other.
+
+    Maximum likelihood on rows `[x, y]` trains `p(y | x)`: after `lnz.fit`, `model.conditional(x)` is the distribution
+    of y at that x. The log-likelihood of rows is that of x and y together; a marginal without parameters, such as
+    `lnz.Uniform`, adds a constant.
+
+    **Arguments:**
+
+    - `marginal`: the distribution of x.
+    - `conditional`: any callable from x to a distribution of vectors, such as `lnz.Conditional`.
+    """
+
+    marginal: AbstractDistribution
+    conditional: Callable[[Array], AbstractDistribution]
+
+    def __check_init__(self):
+        if not isinstance(self.marginal, AbstractDistribution) or not callable(self.conditional):
+            raise TypeError(
+                "`Joint(marginal, conditional)` needs a distribution and then a callable from x to a distribution; "
+                f"got {type(self.marginal).__name__} and {type(self.conditional).__name__}."
+            )
+
+    @property
+    def space(self) -> Product:
+        # Shapes alone: nothing is computed.
+        x = jax.ShapeDtypeStruct(self.marginal.space.shape, jnp.result_type(float))
+        return Product(self.marginal.space, eqx.filter_eval_shape(self.conditional, x).space)
+
+    @property
+    def reparameterised(self) -> bool:
+        x = jax.ShapeDtypeStruct(self.marginal.space.shape, jnp.result_type(float))
+        return self.marginal.reparameterised and eqx.filter_eval_shape(self.conditional, x).reparameterised
+
+    def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
+        num = self.marginal.space.shape[0]
+        key_x, key_y = (None, None) if key is None else jr.split(key)
+        x = self.space.check_example(x)
+        first, rest = x[:num], x[num:]
+        return self.marginal.log_prob(first, key=key_x) + self.conditional(first).log_prob(rest, key=key_y)
+
+    def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Array:
+        return self.sample_and_log_prob(key, shape)[0]
+
+    def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
+        key_x, key_y = jr.split(key)
+        x, log_x = self.marginal.sample_and_log_prob(key_x, shape)
+
+        def draw(key, x):
+            return self.conditional(x).sample_and_log_prob(key)
+
+        for _ in shape:
+            draw = jax.vmap(draw)
+        y, log_y = draw(jr.split(key_y, shape) if shape else key_y, x)
+        return jnp.concatenate([x, y], axis=-1), log_x + log_y

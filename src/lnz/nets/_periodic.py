@@ -1,0 +1,58 @@
+from typing import ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from .._batch_last import aligned
+from .._register import register
+from ._layers import MLP, MaskedMLP
+
+
+def _features(is_angle: Int[Array, " n"], x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """`[2 n, *batch]`: the cosine and sine of an angle, or a number and zero, variable by variable."""
+    angle = aligned(is_angle, 1, x.ndim - 1) == 1
+    turned = jnp.where(angle, x, 0)
+    pair = [jnp.where(angle, jnp.cos(turned), x), jnp.sin(turned)]
+    return jnp.stack(pair, axis=1).reshape(2 * x.shape[0], *x.shape[1:])
+
+
+@register
+class PeriodicMLP(eqx.Module):
+    """A network that sees angles as their cosine and sine, so that it is periodic in them: `net(features(x))`.
+
+    **Arguments:**
+
+    - `net`: from `[2 n]`, two features a variable (of a number that is no angle, itself and zero).
+    - `is_angle`: for each of the n inputs 0 or 1, integers, which training leaves alone.
+    """
+
+    batch_last: ClassVar[bool] = True
+    net: MLP
+    is_angle: Int[Array, " n"]
+
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        return self.net(_features(self.is_angle, x))
+
+
+@register
+class PeriodicMaskedMLP(eqx.Module):
+    """A masked network that sees angles as their cosine and sine; output `[:, i]` sees the variables before i.
+
+    **Arguments:**
+
+    - `net`: a masked network of `2 n` variables, those of the features; of its outputs every second is used, which sees
+      both features of all earlier variables.
+    - `is_angle`: as for `PeriodicMLP`.
+    """
+
+    batch_last: ClassVar[bool] = True
+    net: MaskedMLP
+    is_angle: Int[Array, " n"]
+
+    @property
+    def num(self) -> int:
+        return self.net.num // 2
+
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        return self.net(_features(self.is_angle, x))[:, ::2]

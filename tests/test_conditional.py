@@ -1,0 +1,165 @@
+"""Conditional bijections and distributions: a network of the context moves some parameters."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+import table
+
+import lnz
+from lnz._conditional import num_moved
+
+
+def conditional(template, num_context=2, **options):
+    made = lnz.Conditional.of(template, num_context, key=jr.key(5), width=8, depth=1, **options)
+    # The network's output starts at zero.
+    return eqx.tree_at(lambda c: c.net, made, table.away_from_identity(made.net, 0.3))
+
+
+def planar_like():
+    """A template without networks: every variable by an affine map of its own."""
+    raw = table.normal(400, 2, 2)
+    return lnz.bijections.Elementwise(lnz.bijections.AffineTransformer(), raw)
+
+
+def maf():
+    return lnz.Transformed(lnz.Normal.standard(2), table.flow("masked_autoregressive", 2))
+
+
+TEMPLATES = {
+    "coupling": lambda: lnz.Transformed(lnz.Normal.standard(3), table.flow("realnvp", 3)),
+    "maf": maf,
+    "no_network": lambda: lnz.Transformed(lnz.Normal.standard(2), planar_like()),
+    "mixed": lambda: table.flow_onto(lnz.Product(lnz.Torus(1), lnz.Positive(1)), "realnvp"),
+}
+
+
+@pytest.mark.parametrize("make", TEMPLATES.values(), ids=TEMPLATES.keys())
+def test_vmap_over_contexts_is_a_loop(make, precision):
+    model = conditional(make())
+    contexts = table.normal(410, 3, 2)
+    x = jnp.abs(table.normal(411, 3, *model.template.space.shape)) + 0.1
+
+    def log_prob(context, x):
+        return model(context).log_prob(x)
+
+    together = jax.vmap(log_prob)(contexts, x)
+    one_by_one = jnp.stack([log_prob(c, row) for c, row in zip(contexts, x, strict=True)])
+    tolerance = 1e-12 if precision == "float64" else 1e-4
+    np.testing.assert_allclose(together, one_by_one, rtol=tolerance, atol=tolerance)
+    assert float(jnp.std(jax.vmap(log_prob, (0, None))(contexts, x[0]))) > 1e-3  # the context matters
+    table_of = jax.vmap(lambda c: jax.vmap(lambda row: log_prob(c, row))(x))(contexts)
+    np.testing.assert_allclose(jnp.diagonal(table_of), together, rtol=tolerance, atol=tolerance)
+
+
+def test_starts_as_its_template():
+    template = maf()
+    model = lnz.Conditional.of(template, 2, key=jr.key(0), width=8)
+    x = jnp.array([0.3, -0.4])
+    assert float(model(jnp.array([5.0, -7.0])).log_prob(x)) == float(template.log_prob(x))
+
+
+def test_integrates_to_one_for_each_context(precision):
+    model = conditional(maf())
+    for context in 2 * table.normal(420, 2, 2):
+        total = lnz.testing.exact_log_normalizer(model(context), num=161, bounds=(-16.0, 16.0))
+        assert total == pytest.approx(0.0, abs=1e-6 if precision == "float64" else 1e-4)
+
+
+def test_gradient_is_that_of_finite_differences(float64):
+    model = conditional(maf())
+    params, rest = eqx.partition(model, lnz.trainable(model))
+    flat, unravel = jax.flatten_util.ravel_pytree(params)
+    context, x = table.normal(430, 2), table.normal(431, 2)
+
+    @jax.jit
+    def log_prob(flat):
+        return eqx.combine(unravel(flat), rest)(context).log_prob(x)
+
+    direction = table.normal(432, *flat.shape)
+    step = 1e-6
+    difference = (log_prob(flat + step * direction) - log_prob(flat - step * direction)) / (2 * step)
+    exact = jnp.dot(jax.grad(log_prob)(flat), direction)
+    np.testing.assert_allclose(difference, exact, rtol=1e-6)
+
+
+def test_the_first_variable_of_a_masked_flow_depends_on_the_context(float64):
+    """It sees no hidden unit, so that biases of the first layer alone would not reach it."""
+    template = lnz.flows.masked_autoregressive(lnz.Euclidean(1), key=jr.key(0), num_layers=1, width=8)
+    model = conditional(template)
+    contexts = table.normal(440, 2, 2)
+    ys = [model(context).forward_and_log_det(jnp.array([0.5]))[0] for context in contexts]
+    assert abs(float((ys[0] - ys[1])[0])) > 1e-3
+
+
+def test_what_moves_is_chosen_by_where():
+    template = maf()
+    model = conditional(template, where=lambda flow: (flow.base.loc, flow.base.log_scale))
+    assert num_moved(template, lambda flow: flow.base.loc) == 2
+    moved = model(jnp.array([1.0, 2.0]))
+    assert not jnp.array_equal(moved.base.loc, template.base.loc)
+    assert all(
+        jnp.array_equal(a, b)
+        for a, b in zip(jax.tree.leaves(moved.bijection), jax.tree.leaves(template.bijection), strict=True)
+    )
+
+
+def test_frozen_arrays_and_integers_do_not_move():
+    class Template(eqx.Module):
+        a: jax.Array
+        b: lnz.Frozen
+        c: jax.Array
+
+    template = Template(jnp.ones(3), lnz.Frozen(jnp.ones(4)), jnp.arange(5))
+    assert num_moved(template) == 3
+    for where in (lambda t: t.b.value, lambda t: t.c, lambda t: ()):
+        with pytest.raises(ValueError, match="must move floating-point arrays"):
+            num_moved(template, where)
+    with pytest.raises(ValueError, match=r"number for each of the 3 .* got \(2,\)"):
+        lnz.Conditional(template, lambda context: context[:2])(jnp.ones(3))
+
+
+def test_is_saved():
+    lnz.testing.check_save(conditional(maf()))
+
+
+def test_is_an_encoder():
+    """A flow posterior for a VAE: its bound improves on that of the template, and stays below the evidence."""
+    exact = table.linear_vae()
+    template = lnz.Transformed(lnz.Normal.standard(2), lnz.flows.affine(lnz.Euclidean(2), key=jr.key(0)))
+    encoder = lnz.Conditional.of(template, 3, key=jr.key(1), width=16, depth=1)
+    vae = lnz.latent.VAE(exact.prior, exact.decoder, encoder)
+    data = table.linear_vae_marginal().sample(jr.key(2), (256,))
+    evidence = jnp.mean(jax.vmap(table.linear_vae_marginal().log_prob)(data))
+    objective = lnz.objectives.ELBO()
+
+    def bound(vae):
+        return -objective.loss(jr.key(3), vae, objective.init(jr.key(3), vae, data), data)[0]
+
+    method = lnz.Gradient(objective, optax.adam(1e-2))
+    trained = lnz.fit(jr.key(4), vae, method, data, steps=300, batch_size=64).model
+    before, after = float(bound(vae)), float(bound(trained))
+    assert after > before + 0.1
+    assert after < float(evidence) + 0.1  # one draw of 256 examples each: standard error about 0.03
+
+
+def test_learns_a_conditional_density_from_rows():
+    """`p(y | x)` with a mean and a spread that depend on x, from rows `[x, y]` alone."""
+    key_x, key_y = jr.split(jr.key(6))
+    x = jr.uniform(key_x, (2000, 1), minval=-1.0, maxval=1.0)
+    y = jnp.sin(2 * x) + 0.1 * jnp.exp(x) * jr.normal(key_y, x.shape)
+    template = lnz.Transformed(lnz.Normal.standard(1), lnz.bijections.Affine(jnp.zeros(1), 1.0))
+    model = lnz.Joint(
+        lnz.Uniform(1, -1.0, 1.0),
+        lnz.Conditional.of(template, 1, key=jr.key(7), width=32, where=lambda flow: flow.bijection),
+    )
+    method = lnz.Gradient(lnz.objectives.MaximumLikelihood(), optax.adam(1e-2))
+    fit = lnz.fit(jr.key(8), model, method, jnp.concatenate([x, y], axis=1), steps=600, batch_size=256)
+    for at in (-0.7, 0.1, 0.8):
+        flow = fit.model.conditional(jnp.array([at]))
+        draws = flow.sample(jr.key(9), (4000,))
+        assert float(jnp.mean(draws)) == pytest.approx(np.sin(2 * at), abs=0.06)
+        assert float(jnp.std(draws)) == pytest.approx(0.1 * np.exp(at), rel=0.25)

@@ -1,0 +1,290 @@
+"""Couplings, autoregressive maps and splines: structure, stress, and what the laws of bijections do not say."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+import table
+from jax.flatten_util import ravel_pytree
+
+import lnz
+from lnz.bijections import (
+    AffineTransformer,
+    Chain,
+    Elementwise,
+    Inverse,
+    MaskedAutoregressive,
+    Permutation,
+    Scan,
+    ShiftTransformer,
+    SplineTransformer,
+)
+from lnz.nets import MLP, MaskedMLP
+
+TRANSFORMERS = {
+    "affine": AffineTransformer(),
+    "shift": ShiftTransformer(),
+    "spline": SplineTransformer(6, -3.0, 3.0),
+    "spline_off_centre": SplineTransformer(3, 0.5, 2.0),
+    "circular": SplineTransformer(5, -np.pi, np.pi, circular=True),
+}
+
+
+def numbers_that_hurt(transformer):
+    """Far out, at and beside the ends, zero, the smallest numbers there are."""
+    dtype = jnp.result_type(float)
+    low, high = getattr(transformer, "low", -3.0), getattr(transformer, "high", 3.0)
+    ends = [np.nextafter(np.asarray(e, dtype), np.asarray(d, dtype)) for e in (low, high) for d in (-9.0, 9.0)]
+    small = [np.finfo(dtype).tiny, np.finfo(dtype).smallest_subnormal, np.finfo(dtype).eps]
+    plain = [0.0, low, high, 1e8, 1e4, 10.0, 1.0, 0.3]
+    values = np.array([*plain, *small, *map(float, ends)], dtype)
+    return jnp.asarray(np.concatenate([values, -values]))
+
+
+@pytest.mark.parametrize("transformer", TRANSFORMERS.values(), ids=TRANSFORMERS.keys())
+def test_no_input_and_no_parameter_makes_a_number_that_is_not_finite(transformer, precision):
+    x = numbers_that_hurt(transformer)
+    unit = table.normal(1, transformer.num_params, len(x))
+
+    @jax.jit
+    def everything(raw, x):
+        out = []
+        for function in (transformer.forward, transformer.inverse):
+
+            def both(raw, x, function=function):
+                y, log_derivative = function(raw, x)
+                return jnp.sum(y) + jnp.sum(log_derivative)
+
+            per_example = jax.vmap(jax.value_and_grad(both, (0, 1)), (1, 0))(raw, x)
+            out += [function(raw, x), jax.grad(both, (0, 1))(raw, x), per_example]
+        return out
+
+    for size in (0.0, 1.0, 30.0, 1e4, 1e8):
+        for leaf in jax.tree.leaves(everything(size * unit, x)):
+            assert np.all(np.isfinite(leaf)), size
+
+
+def test_at_knots_both_bins_agree(float64):
+    """Value and derivative are continuous, also where a bin is chosen by rounding."""
+    spline = SplineTransformer(4, -2.0, 2.0)
+    raw = table.normal(2, spline.num_params, 1)
+    knots = -2 + 4 * np.cumsum(np.asarray(spline._parts(raw[:4])), axis=0)[:, 0]
+    for knot in knots:
+        for function, x in (
+            (spline.forward, knot),
+            (spline.inverse, float(spline.forward(raw, jnp.array([knot]))[0][0])),
+        ):
+            y, log_derivative = function(raw, x + jnp.array([-1e-9, 0.0, 1e-9]))
+            assert np.ptp(np.asarray(y)) < 1e-7
+            assert np.ptp(np.asarray(log_derivative)) < 1e-6
+
+
+def test_spline_follows_its_equation(float64):
+    """Against the formula with the bin found by NumPy."""
+    spline = SplineTransformer(5, -1.0, 3.0)
+    raw = table.normal(3, spline.num_params)
+    widths, heights = (np.exp(r) / np.exp(r).sum() for r in np.split(np.asarray(raw[:10]), 2))
+    x_k, y_k = (-1 + 4 * np.concatenate([[0], np.cumsum(1e-3 + (1 - 5e-3) * p)]) for p in (widths, heights))
+    inner = 1e-3 + np.log1p(np.exp(np.asarray(raw[10:]) + np.log(np.expm1(1 - 1e-3))))
+    d = np.concatenate([[1], inner, [1]])
+    for x in np.linspace(-0.99, 2.99, 23):
+        k = np.searchsorted(x_k, x) - 1
+        xi, s = (x - x_k[k]) / (x_k[k + 1] - x_k[k]), (y_k[k + 1] - y_k[k]) / (x_k[k + 1] - x_k[k])
+        denominator = s + (d[k + 1] + d[k] - 2 * s) * xi * (1 - xi)
+        y = y_k[k] + (y_k[k + 1] - y_k[k]) * (s * xi**2 + d[k] * xi * (1 - xi)) / denominator
+        slope = s**2 * (d[k + 1] * xi**2 + 2 * s * xi * (1 - xi) + d[k] * (1 - xi) ** 2) / denominator**2
+        ours, log_derivative = spline.forward(raw[:, None], jnp.array([x]))
+        assert float(ours[0]) == pytest.approx(y, abs=1e-12)
+        assert float(log_derivative[0]) == pytest.approx(np.log(slope), abs=1e-12)
+
+
+@pytest.mark.parametrize("transformer", TRANSFORMERS.values(), ids=TRANSFORMERS.keys())
+def test_raw_zero_is_the_identity(transformer, precision):
+    x = numbers_that_hurt(transformer)
+    y, log_derivative = transformer.forward(jnp.zeros((transformer.num_params, len(x))), x)
+    np.testing.assert_allclose(y, x, rtol=1e-5, atol=2e-6)
+    np.testing.assert_allclose(log_derivative, 0, atol=2e-6)
+
+
+def test_circular_spline_has_one_derivative_at_the_joint(float64):
+    spline = TRANSFORMERS["circular"]
+    raw = table.normal(4, spline.num_params, 1)
+    ends = jnp.array([spline.low, spline.high]) + jnp.array([1e-12, -1e-12])
+    _, log_derivative = spline.forward(raw, ends)
+    assert abs(float(log_derivative[0])) > 0.01
+    assert float(log_derivative[0]) == pytest.approx(float(log_derivative[1]), abs=1e-9)
+
+
+def jacobian(make, x):
+    """Of the function that `make()` returns, built and differentiated in one compiled program."""
+    return np.asarray(jax.jit(lambda x: jax.jacfwd(make())(x))(x))
+
+
+@pytest.mark.parametrize("num", range(1, 9))
+def test_masked_networks_see_only_what_comes_before(num, float64):
+    """Exact zeros, and nothing allowed is cut off; every other one with residual connections."""
+
+    def make():
+        net = MaskedMLP(num, 2, key=jr.key(num), width=11, depth=3, residual=num % 2 == 0, activation=jnp.tanh)
+        return table.away_from_identity(net)
+
+    seen = np.abs(jacobian(make, table.normal(5, num))).sum(axis=0)
+    assert np.array_equal(seen != 0, np.tril(np.ones((num, num)), -1).astype(bool))
+
+
+@pytest.mark.parametrize("num", range(2, 9))
+def test_flow_jacobians_have_the_structure_they_declare(num, float64):
+    space, x, transformer = lnz.Euclidean(num), table.normal(6, num), AffineTransformer()
+    kept = num // 2
+
+    def make():
+        net = table.away_from_identity(MaskedMLP(num, 2, key=jr.key(0), width=9))
+        masked = MaskedAutoregressive(space, net, transformer)
+        net = table.away_from_identity(MLP(kept, (2, num - kept), key=jr.key(0), width=9))
+        coupling = lnz.bijections.Coupling(space, kept, net, transformer)
+        maps = [masked.forward_and_log_det, coupling.forward_and_log_det]
+        if num == 6:  # two blocks and a rest would take long to compile for every size
+            maps.append(masked.inverse_and_log_det)
+        return lambda x: [f(x)[0] for f in maps]
+
+    forward, coupled, *inverse = jax.jit(lambda x: jax.jacfwd(make())(x))(x)
+    for J in (forward, *inverse):
+        assert not np.triu(J, 1).any()
+        assert np.all(np.diagonal(J) != 0)
+    assert np.array_equal(coupled[:kept], np.eye(num)[:kept])
+    assert np.array_equal(np.asarray(coupled)[kept:, kept:] != 0, np.eye(num - kept, dtype=bool))
+
+
+@pytest.mark.parametrize(
+    ("num", "options"), [(5, {}), (8, {"width": 3, "depth": 1}), (9, {"residual": True, "depth": 3}), (17, {})]
+)
+def test_substitution_is_the_inverse_by_whole_passes(num, options, float64):
+    """Also where there are fewer hidden units than variables, and where the last block is not full."""
+    transformer = SplineTransformer(4)
+    net = MaskedMLP(num, transformer.num_params, key=jr.key(1), **{"width": 20, **options})
+    flow = table.away_from_identity(MaskedAutoregressive(lnz.Euclidean(num), net, transformer))
+    y = table.normal(7, 6, num)
+    x, log_det = jax.jit(lambda y: jax.vmap(flow.inverse_and_log_det)(y))(y)
+    slow, log_derivative = jax.jit(lambda y: flow._one_by_one(y))(y.T)
+    np.testing.assert_allclose(x, slow.T, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(log_det, log_derivative.sum(axis=0), rtol=0, atol=1e-12)
+    one = jax.jit(lambda y: flow.inverse_and_log_det(y))(y[0])[0]
+    np.testing.assert_allclose(one, x[0], rtol=0, atol=1e-12)
+
+
+def test_gradient_through_the_sequential_direction(float64):
+    flow = table.flow("masked_autoregressive", 6)
+    x, direction = table.normal(8, 6), table.normal(9, 6)
+
+    def f(t):
+        y, log_det = flow.forward_and_log_det(x + t * direction)
+        return jnp.sum(jnp.sin(y)) + log_det
+
+    step = 1e-6
+    assert float(jax.grad(f)(0.0)) == pytest.approx(float((f(step) - f(-step)) / (2 * step)), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["coupling_spline", "autoregressive_spline"])
+def test_gradients_out_of_bounds_are_finite_differences(name, float64):
+    flow = lnz.Transformed(lnz.Normal.standard(3), table.flow(name, 3, bound=2.0))
+    params, static = eqx.partition(flow, lnz.trainable(flow))
+    flat, unflatten = ravel_pytree(params)
+    direction = table.normal(10, len(flat))
+    for x in (jnp.array([0.3, -5.0, 1.0]), jnp.array([2.0, -2.0, 40.0]), jnp.array([1.9, 0.2, -1.7])):
+
+        def f(t, x=x):
+            return eqx.combine(unflatten(flat + t * direction), static).log_prob(x)
+
+        numeric = (f(1e-6) - f(-1e-6)) / 2e-6
+        assert float(jax.grad(f)(0.0)) == pytest.approx(float(numeric), rel=1e-5, abs=1e-7)
+
+
+@pytest.mark.parametrize("name", ["coupling_spline", "masked_autoregressive"])
+def test_scan_is_its_layers_one_by_one_with_and_without_jit(name, precision):
+    scan = table.flow(name, 5, order="random")
+    layers = [jax.tree.map(lambda leaf, i=i: leaf[i] if eqx.is_array(leaf) else leaf, scan.layers) for i in range(2)]
+    again = Scan.stack(layers)
+    assert eqx.tree_equal(scan, again)
+    x = table.normal(11, 4, 5)
+    tolerance = 1e-12 if precision == "float64" else 1e-5
+    for direction in ("forward_and_log_det", "inverse_and_log_det"):
+        ours = jax.vmap(getattr(scan, direction))(x)
+        for other in (
+            jax.vmap(getattr(Chain(*layers), direction))(x),
+            jax.jit(jax.vmap(getattr(scan, direction)))(x),
+            jax.tree.map(lambda *rows: jnp.stack(rows), *[getattr(scan, direction)(row) for row in x]),
+        ):
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), ours, other)
+
+
+def test_a_network_of_equinox_will_do(precision):
+    net = eqx.nn.MLP(2, 4, 8, 1, key=jr.key(0))
+    coupling = lnz.bijections.Coupling(lnz.Euclidean(4), 2, lambda x: net(x).reshape(2, 2), AffineTransformer())
+    lnz.testing.check_bijection(coupling, table.normal(12, 3, 4))
+
+
+def test_training_leaves_the_order_of_variables_alone():
+    flow = lnz.Transformed(lnz.Normal.standard(3), lnz.flows.realnvp(lnz.Euclidean(3), key=jr.key(0), num_layers=2))
+    order = flow.bijection.layers.bijections[1].order
+    assert not any(leaf is order for leaf in jax.tree.leaves(eqx.filter(flow, lnz.trainable(flow))))
+
+
+def test_draws_need_no_keys_for_layers_that_use_none():
+    flow = lnz.Transformed(lnz.Normal.standard(2), Inverse(Permutation(jnp.array([1, 0], jnp.int32), lnz.Euclidean(2))))
+    jaxpr = str(jax.make_jaxpr(lambda key: flow.sample(key, (1000,)))(jr.key(0)))
+    assert "key<fry>[1000]" not in jaxpr
+
+
+def test_flow_is_trained_by_fit():
+    """A coupling flow learns what a normal cannot: log-likelihood above the best normal's by many standard errors."""
+    data = lnz.data.load("two_moons")
+    moons = np.asarray(data.train[:1000], np.float32)
+    flow = lnz.Transformed(
+        lnz.Normal.standard(2),
+        Inverse(lnz.flows.coupling_spline(lnz.Euclidean(2), key=jr.key(0), num_layers=4, width=32)),
+    )
+    fit = lnz.fit(
+        jr.key(1),
+        flow,
+        lnz.Gradient(lnz.objectives.MaximumLikelihood(), optax.adam(3e-3)),
+        moons,
+        steps=300,
+        batch_size=200,
+    )
+    ours = lnz.evaluate(jr.key(2), fit.model, data.test)
+    assert ours.bound == "exact"
+    covariance = np.cov(moons.T)
+    normal = lnz.MultivariateNormal.from_covariance(moons.mean(axis=0), jnp.asarray(covariance, jnp.float32))
+    assert ours.value > lnz.evaluate(jr.key(2), normal, data.test).value + 0.3
+
+
+@pytest.mark.usefixtures("untyped")
+def test_wrong_calls_say_what_to_try():
+    key, space = jr.key(0), lnz.Euclidean(3)
+    with pytest.raises(TypeError, match="Euclidean"):
+        lnz.flows.masked_autoregressive(3, key=key)
+    with pytest.raises(TypeError, match="n >= 2"):
+        lnz.flows.realnvp(lnz.Euclidean(1), key=key)
+    with pytest.raises(ValueError, match="'reverse' or 'random'"):
+        lnz.flows.realnvp(space, key=key, order="shuffled")
+    with pytest.raises(ValueError, match="'density' or 'draws'"):
+        lnz.flows.autoregressive(space, AffineTransformer(), key=key, fast="both")
+    with pytest.raises(ValueError, match="'substitution' or 'fixed_point'"):
+        lnz.flows.masked_autoregressive(space, key=key, inversion="newton")
+    with pytest.raises(ValueError, match=r"num_layers=\.\.\.\).* at least 1"):
+        lnz.flows.realnvp(space, key=key, num_layers=0)
+    with pytest.raises(ValueError, match="num_bins"):
+        SplineTransformer(1)
+    with pytest.raises(ValueError, match="low < high"):
+        SplineTransformer(4, 1.0, -1.0)
+    with pytest.raises(ValueError, match="one example of shape"):
+        Elementwise(SplineTransformer(4), jnp.zeros((11, 3))).forward_and_log_det(jnp.zeros((5, 3)))
+    with pytest.raises(ValueError, match="has 2 inputs"):
+        MaskedAutoregressive(space, MaskedMLP(2, 2, key=key), AffineTransformer())
+    with pytest.raises(ValueError, match="arrays only"):
+        Scan.stack(
+            [Elementwise(AffineTransformer(), jnp.zeros((2, 3))), Elementwise(ShiftTransformer(), jnp.zeros((1, 3)))]
+        )

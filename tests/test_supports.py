@@ -1,0 +1,197 @@
+"""Spaces with bounds and circles, flows on them, and what their bases are."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import table
+from jax.scipy.special import i0
+
+import lnz
+
+
+def log_gamma_density(x):
+    """`x e^-x`, a gamma density of shape 2."""
+    return jnp.sum(jnp.log(x) - x)
+
+
+def test_positive_integrates_a_known_density(precision):
+    log_total = lnz.Positive(2).quadrature().log_integral(log_gamma_density)
+    assert abs(float(log_total)) < 1e-5  # the rule's own error at 201 points is below 1e-9; float32 rounds
+
+
+def test_positive_knows_its_points():
+    space = lnz.Positive(2)
+    assert bool(space.contains(jnp.array([1e-30, 1e30])))
+    assert not bool(space.contains(jnp.array([0.0, 1.0])))
+    assert not bool(space.contains(jnp.array([1.0, jnp.inf])))
+    assert not bool(space.contains(jnp.array([1.0, jnp.nan])))
+    with pytest.raises(ValueError, match=r"row 1, column \(0\).*Zero is outside"):
+        space.check_data(jnp.array([[1.0, 2.0], [0.0, 1.0]]))
+
+
+def test_torus_integrates_a_known_density(precision):
+    """The von Mises density, whose normaliser is a Bessel function."""
+    kappa = 1.5
+
+    def log_density(x):
+        return jnp.sum(kappa * jnp.cos(x - 0.7) - jnp.log(2 * jnp.pi * i0(kappa)))
+
+    log_total = float(lnz.Torus(2).quadrature(31).log_integral(log_density))
+    assert abs(log_total) < (1e-12 if precision == "float64" else 1e-5)
+
+
+def test_torus_counts_the_seam_once(precision):
+    points, log_weights = lnz.Torus(1).quadrature(8)
+    assert float(jnp.sum(jnp.exp(log_weights))) == pytest.approx(2 * np.pi, rel=1e-6)
+    assert float(points[0, 0]) == pytest.approx(-np.pi)
+    assert float(points[-1, 0]) == pytest.approx(np.pi * 0.75)
+
+
+def test_product_integrates_a_known_density(precision):
+    space = lnz.Product(lnz.Positive(1), lnz.Interval(1, 0.0, 2.0))
+
+    def log_density(x):
+        return log_gamma_density(x[:1]) + jnp.log(x[1] / 2)
+
+    # In the interval the trapezoid rule is exact for x / 2, but for the logarithm of zero at the end.
+    assert abs(float(space.quadrature().log_integral(log_density))) < 1e-5
+
+
+def test_product_knows_its_points():
+    space = lnz.Product(lnz.Euclidean(1), lnz.Product(lnz.Positive(1), lnz.Torus(1)))
+    assert space.shape == (3,)
+    assert space.spaces == (lnz.Euclidean(1), lnz.Positive(1), lnz.Torus(1))
+    assert bool(space.contains(jnp.array([-5.0, 5.0, -3.0])))
+    for outside in ([jnp.inf, 5.0, 3.0], [-5.0, -5.0, 3.0], [-5.0, 5.0, 3.2]):
+        assert not bool(space.contains(jnp.array(outside)))
+    with pytest.raises(ValueError, match=r"row 1, column \(1\)"):
+        space.check_data(np.array([[1.0, 2.0, 3.0], [0.0, -1.0, 1.0]]))
+
+
+@pytest.mark.parametrize("part", [lnz.Positive((2, 2)), lnz.Binary(2), lnz.Euclidean(())], ids=str)
+def test_product_refuses_what_it_cannot_join(part):
+    with pytest.raises(ValueError, match="spaces of vectors with Lebesgue measure"):
+        lnz.Product(lnz.Euclidean(1), part)
+
+
+def test_empty_product():
+    with pytest.raises(ValueError, match="at least one"):
+        lnz.Product()
+
+
+def test_grid_out_of_reach():
+    with pytest.raises(ValueError, match="out of reach"):
+        lnz.Product(lnz.Euclidean(3), lnz.Torus(3)).quadrature(100)
+    with pytest.raises(ValueError, match="out of reach"):
+        lnz.Torus(9).quadrature(100)
+
+
+IN_TWO_DIMENSIONS = {
+    "positive": (lnz.Positive(2), "realnvp"),
+    "torus": (lnz.Torus(2), "coupling_spline"),
+    "product": (lnz.Product(lnz.Torus(1), lnz.Positive(1)), "realnvp"),
+    "circle": (lnz.Torus(1), "autoregressive_spline"),
+}
+
+
+@pytest.mark.parametrize(("space", "architecture"), IN_TWO_DIMENSIONS.values(), ids=IN_TWO_DIMENSIONS.keys())
+def test_flow_on_support(space, architecture):
+    """In float32, because densities of splines have kinks: quadrature errs by about 1e-5, not 1e-6."""
+    options = {"num_bins": 3} if "spline" in architecture else {}
+    flow = table.flow_onto(space, architecture, **options)
+    lnz.testing.check_density(flow, jax.random.key(0), num=101, bounds=(-9.0, 5.0))
+
+
+CIRCULAR = {
+    "autoregressive": (lnz.Torus(2), "autoregressive_spline"),
+    "mixed": (lnz.Product(lnz.Euclidean(1), lnz.Torus(1)), "masked_autoregressive"),
+}
+
+
+@pytest.mark.parametrize(("space", "architecture"), CIRCULAR.values(), ids=CIRCULAR.keys())
+def test_density_is_continuous_around_the_circle(space, architecture, float64):
+    # Far from the identity, where the density turns with the angle: `away_from_identity` moves rotations too, so
+    # that no knot lies at the seam, where the gradient would jump.
+    flow = table.flow_onto(space, architecture, scale=0.3)
+    score = jax.value_and_grad(flow.log_prob)
+    at_start, slope = score(jnp.array([0.4, -np.pi]))
+    below_end, slope_below = score(jnp.array([0.4, np.pi - 1e-9]))
+    at_end, _ = score(jnp.array([0.4, np.pi]))
+    elsewhere, _ = score(jnp.array([0.4, 0.0]))
+    assert abs(float(at_start - elsewhere)) > 1e-2
+    assert np.abs(np.asarray(slope)).max() > 1e-2
+    np.testing.assert_allclose(float(below_end), float(at_start), atol=1e-7)
+    np.testing.assert_allclose(float(at_end), float(at_start), atol=1e-12)
+    np.testing.assert_allclose(slope_below, slope, atol=1e-6)
+
+
+def test_angles_enter_networks_periodically(float64):
+    """The other variable's density does not jump either, where an angle that it depends on passes the seam."""
+    flow = table.flow_onto(lnz.Product(lnz.Torus(1), lnz.Positive(1)), "realnvp", scale=0.3)
+    start, end = (jax.grad(flow.log_prob)(jnp.array([angle, 0.8])) for angle in (-np.pi, np.pi - 1e-9))
+    np.testing.assert_allclose(start, end, atol=1e-6)
+
+
+def test_rotation_moves_the_seam(precision):
+    turn = lnz.bijections.Elementwise(lnz.bijections.RotationTransformer(), jnp.array([[2.0]]), lnz.Torus(1))
+    y, log_det = turn.forward_and_log_det(jnp.array([2.0]))
+    assert float(y[0]) == pytest.approx(4.0 - 2 * np.pi, abs=1e-6)
+    assert float(log_det) == 0
+    assert float(turn.inverse_and_log_det(y)[0][0]) == pytest.approx(2.0, abs=1e-6)
+    ends = jnp.asarray([np.pi, -np.pi, np.nextafter(np.pi, 0), 3 * np.pi, 1e8], jnp.result_type(float))
+    wrapped = lnz.bijections._circular.wrap(ends)
+    assert bool(jnp.all(lnz.Torus(1).elements_within(wrapped[:4])))
+    assert float(wrapped[0]) == pytest.approx(-np.pi)
+    assert bool(jnp.all(jnp.isfinite(wrapped)))
+
+
+EXTREMES = [-1e8, -100.0, -1.0, -1e-30, 0.0, 1e-30, 0.5, 1.0, 2.0, 100.0, 1e8]
+
+
+@pytest.mark.parametrize("space", [lnz.Interval(1, -1.0, 2.0), lnz.Positive(1), lnz.Torus(1)], ids=str)
+def test_support_is_finite_where_it_has_numbers(space, precision):
+    """Values and gradients at extremes, of both directions; outside the support the density is zero."""
+    to = lnz.bijections.ToSupport(space)
+    x = jnp.asarray(EXTREMES, jnp.result_type(float))[:, None]
+    y, log_det = jax.vmap(to.forward_and_log_det)(x)
+    slopes = jax.jacfwd(lambda x: jax.vmap(to.forward_and_log_det)(x))(x)
+    assert all(bool(jnp.all(jnp.isfinite(a))) for a in (y, log_det, *slopes))
+    if not isinstance(space, lnz.Torus):
+        assert bool(jnp.all(space.elements_within(y)))
+    back, inverse_log_det = jax.vmap(to.inverse_and_log_det)(x)
+    inverse_slopes = jax.jacfwd(lambda y: jax.vmap(to.inverse_and_log_det)(y))(x)
+    inside = jax.vmap(space.contains)(x) | isinstance(space, lnz.Torus)
+    assert all(bool(jnp.all(jnp.isfinite(a))) for a in (back, *inverse_slopes))
+    np.testing.assert_array_equal(jnp.isfinite(inverse_log_det), inside)
+    assert bool(jnp.all(jnp.where(inside, True, inverse_log_det == -jnp.inf)))
+
+
+def test_positive_flow_matches_the_closed_form(float64):
+    """`softplus(z)` of a standard normal z: its density by the change of variables, written out."""
+    flow = lnz.Transformed(lnz.Normal.standard(1), lnz.bijections.ToSupport(lnz.Positive(1)))
+    x = np.array([1e-3, 0.3, 2.0, 30.0])
+    z = np.log(np.expm1(x))
+    exact = -0.5 * z**2 - 0.5 * np.log(2 * np.pi) + x - np.log(np.expm1(x))
+    np.testing.assert_allclose(jax.vmap(flow.log_prob)(jnp.asarray(x)[:, None]), exact, rtol=1e-12)
+
+
+def test_natural_bases():
+    space = lnz.Product(lnz.Positive(1), lnz.Torus(1), lnz.Interval(1))
+    assert lnz.flows.base_for(space).space == lnz.Product(lnz.Euclidean(1), lnz.Torus(1), lnz.Euclidean(1))
+    assert lnz.flows.base_for(lnz.Product(lnz.Positive(1), lnz.Interval(2))).space == lnz.Euclidean(3)
+    assert lnz.flows.base_for(lnz.Torus(2)).space == lnz.Torus(2)
+    for wrong in (lnz.Binary(2),):
+        with pytest.raises(TypeError, match="A flow's support"):
+            lnz.flows.base_for(wrong)
+        with pytest.raises(TypeError, match="A flow's support"):
+            lnz.flows.realnvp(wrong, key=jax.random.key(0))
+    with pytest.raises(TypeError, match="at least 2 variables"):
+        lnz.flows.realnvp(lnz.Positive(1), key=jax.random.key(0))
+    with pytest.raises(TypeError, match="space of vectors"):
+        lnz.flows.masked_autoregressive(lnz.Interval((2, 2)), key=jax.random.key(0))
+
+
+def test_flows_on_supports_are_saved():
+    lnz.testing.check_save(table.flow_onto(table.circular_real_positive()))
+    lnz.testing.check_save(table.flow_onto(table.circular_real_positive(), "masked_autoregressive"))
