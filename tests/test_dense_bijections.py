@@ -57,7 +57,7 @@ def test_planar_determinant(float64):
     bijection, x = planar(), table.normal(1, 3)
     u, w = bijection.constrained_u, bijection.w
     expected = jnp.log(1 + w @ u * (1 - jnp.tanh(w @ x + bijection.b) ** 2))
-    y, log_det = jax.jit(bijection.forward_and_log_det)(x)
+    y, log_det = bijection.forward_and_log_det(x)
     np.testing.assert_allclose(log_det, expected, rtol=1e-13)
     np.testing.assert_allclose(y, x + u * jnp.tanh(w @ x + bijection.b), rtol=1e-13)
 
@@ -66,7 +66,7 @@ def test_radial_determinant(float64):
     bijection, x = Radial(table.normal(2, 3), jnp.asarray(0.4), jnp.asarray(-0.8)), table.normal(1, 3)
     alpha, beta, r = bijection.alpha, bijection.beta, jnp.linalg.norm(x - bijection.center)
     h, dh = 1 / (alpha + r), -1 / (alpha + r) ** 2
-    y, log_det = jax.jit(bijection.forward_and_log_det)(x)
+    y, log_det = bijection.forward_and_log_det(x)
     np.testing.assert_allclose(y, x + beta * h * (x - bijection.center), rtol=1e-13)
     np.testing.assert_allclose(log_det, 2 * jnp.log(1 + beta * h) + jnp.log(1 + beta * h + beta * dh * r), rtol=1e-12)
     assert float(beta) < 0
@@ -207,10 +207,10 @@ def test_inverse_of_strong_maps(name, precision):
 def test_root_finder(precision):
     """Cubes have a derivative of zero at the root, where Newton's method alone is slow; exponentials overshoot."""
     c = jnp.array([-8.0, 0.0, 1e-3, 27.0])
-    root = increasing_root(lambda x: x**3 - c, jnp.full(4, -50.0), jnp.full(4, 50.0))
+    root = increasing_root(lambda x, c: x**3 - c, (c,), jnp.full(4, -50.0), jnp.full(4, 50.0))
     np.testing.assert_allclose(root, np.cbrt(np.asarray(c)), atol=2e-2 if root.dtype == jnp.float32 else 1e-5)
     target = jnp.array([1e-6, 1.0, 1e8])
-    root = increasing_root(lambda x: jnp.exp(x) - target, jnp.full(3, -80.0), jnp.full(3, 80.0))
+    root = increasing_root(lambda x, target: jnp.exp(x) - target, (target,), jnp.full(3, -80.0), jnp.full(3, 80.0))
     np.testing.assert_allclose(root, np.log(np.asarray(target)), rtol=3e-6 if root.dtype == jnp.float32 else 1e-14)
 
 
@@ -250,7 +250,7 @@ def test_gradients_of_log_prob_through_a_scan_of_inverses(float64):
         flow = lnz.Transformed(lnz.Normal.standard(2), eqx.combine(params, rest))
         return jnp.mean(jax.vmap(flow.log_prob)(y))
 
-    check_grads(loss, (params,), order=1, rtol=1e-6)
+    check_grads(loss, (params,), order=2, modes=["rev"], rtol=1e-5)
 
 
 # Numbers stay finite.

@@ -95,15 +95,13 @@ def test_what_is_factored_out_is_carried_along():
 
 def test_levels_see_half_of_the_channels():
     """With two levels of a 4 x 4 image: 4 channels, of which 2 go on and become 8 of one pixel."""
-    bijection = lnz.flows.glow(lnz.Euclidean((4, 4)), key=jr.key(0), num_levels=2, num_steps=1, width=4)
-    spaces = {str(layer.domain) for layer in jax.tree.leaves(bijection, is_leaf=_is_coupling) if _is_coupling(layer)}
-    assert "(4, 2, 2)" in str(spaces)
+
+    def make(key):
+        return lnz.flows.glow(lnz.Euclidean((4, 4)), key=key, num_levels=2, num_steps=1, width=4)
+
+    bijection = eqx.filter_eval_shape(make, jr.key(0))
     kept = [leaf for leaf in jax.tree.leaves(bijection, is_leaf=_is_first) if _is_first(leaf)]
     assert [(part.bijection.domain.shape, part.domain.shape) for part in kept] == [((2, 2, 2), (4, 2, 2))]
-
-
-def _is_coupling(node):
-    return isinstance(node, Coupling)
 
 
 def _is_first(node):
@@ -120,8 +118,6 @@ def test_shapes_that_do_not_fit_are_refused():
         make(784)
     with pytest.raises(ValueError, match="as many pixels"):
         make(783, image_shape=(28, 28))
-    with pytest.raises(ValueError, match="formulation"):
-        ConvNet(2, 2, key=jr.key(0), formulation="fft")
 
 
 def test_training_of_grey_images_starts_from_the_data_and_improves():
@@ -136,9 +132,8 @@ def test_training_of_grey_images_starts_from_the_data_and_improves():
     model = lnz.Dequantised(flow, space)
     method = lnz.Gradient(lnz.objectives.ELBO(), optax.adam(3e-3))
     started, _ = method.init(jr.key(2), model, jnp.asarray(images))
-    y = jax.vmap(lambda key, x: started.posterior(x).sample(key))(
-        jr.split(jr.key(3), 64), jnp.asarray(images, jnp.int32)
-    )
+    x = jnp.asarray(images, jnp.int32)
+    y = jax.vmap(lambda key, x: started.posterior(x).sample(key))(jr.split(jr.key(3), 64), x)
     z, _ = jax.vmap(started.flow.bijection.inverse_and_log_det)(y)
     # Four channels of a 2 x 2 image, 256 numbers each, of which the data are one sample and these another.
     per_channel = jnp.moveaxis(z.reshape(64, 2, 2, 2, 2), (2, 4), (0, 1)).reshape(4, -1)

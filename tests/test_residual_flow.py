@@ -40,7 +40,7 @@ MATRICES = {
 def test_the_bound_on_a_spectral_norm_is_one(make, precision):
     W = make()
     exact = np.linalg.norm(np.asarray(W, np.float64), 2)
-    bound, gradient = jax.value_and_grad(spectral_bound)(W)
+    bound, gradient = jax.jit(jax.value_and_grad(spectral_bound))(W)
     eps = jnp.finfo(W.dtype).eps
     assert exact * (1 - 200 * eps) <= float(bound) <= exact * min(W.shape) ** (1 / 128) * (1 + 200 * eps)
     assert jnp.all(jnp.isfinite(gradient))
@@ -49,14 +49,14 @@ def test_the_bound_on_a_spectral_norm_is_one(make, precision):
 
 
 @pytest.mark.parametrize("activation", ["lipswish", "elu", "tanh"])
-@pytest.mark.parametrize("scale", [0.0, 1.0, 100.0])
+@pytest.mark.parametrize("scale", [1.0, 100.0])
 def test_the_network_is_a_contraction_whatever_its_parameters(activation, scale):
     net = layer(scale=scale, activation=activation).net
     most = net.coefficient ** (1 / 3)
     for W in net.normalised():
         assert np.linalg.norm(np.asarray(W, np.float64), 2) <= most * (1 + 1e-4)  # 100 roundings of float32
     x = 10.0 ** jnp.linspace(-2, 2, 50)[:, None] * table.normal(2, 50, 3)
-    slopes = jax.vmap(lambda x: jnp.linalg.norm(jax.jacfwd(net)(x), 2))(x)
+    slopes = jax.jit(jax.vmap(lambda x: jnp.linalg.norm(jax.jacfwd(net)(x), 2)))(x)
     assert float(jnp.max(slopes)) <= net.coefficient * (1 + 1e-4)
 
 
@@ -106,11 +106,23 @@ def test_the_inverse_has_the_gradient_of_finite_differences(float64):
     assert float(jax.jvp(jax.grad(along), (0.0,), (1.0,))[1]) == pytest.approx(float(second), rel=1e-4)
 
 
+class Strong(eqx.Module):
+    """`g(x) = W tanh(x)` with a norm of W near its bound: a network of one's own."""
+
+    W: jax.Array
+    lipschitz: float = eqx.field(static=True, default=0.8)
+
+    def __call__(self, x):
+        return self.W @ jnp.tanh(x)
+
+
 @pytest.mark.parametrize("options", [{}, {"num_terms": 1, "continuation": 0.7}], ids=str)
 def test_estimated_log_determinants_and_gradients_are_unbiased(options, float64):
     num = 20_000
-    exact, x = layer(), table.normal(6, 3)
-    estimated = layer(log_det="unbiased", **options)
+    W = table.normal(20, 3, 3)
+    net = Strong(0.79 * W / jnp.linalg.norm(W, 2)) if options else layer(activation="elu").net
+    exact, estimated = Residual(SPACE, net), Residual(SPACE, net, "unbiased", **options)
+    x = 0.3 * table.normal(6, 3)
 
     def value(bijection, x, key=None):
         return bijection.forward_and_log_det(x, key=key)[1]
@@ -124,7 +136,7 @@ def test_estimated_log_determinants_and_gradients_are_unbiased(options, float64)
     truth = value_and_slopes(exact, x)
     jacobian = jax.jacfwd(lambda x: exact.forward_and_log_det(x)[0])(x)
     assert float(truth[0]) == pytest.approx(float(jnp.linalg.slogdet(jacobian)[1]), rel=1e-12)
-    assert float(jnp.linalg.norm(jacobian - jnp.eye(3))) > 0.2  # far from the identity
+    assert float(jnp.linalg.norm(jacobian - jnp.eye(3))) > (0.5 if options else 0.1)  # far from the identity
     draws = jax.jit(jax.vmap(lambda key: value_and_slopes(estimated, x, key)))(jr.split(jr.key(0), num))
     error = jnp.std(draws, axis=0) / np.sqrt(num)
     pulls = np.abs(np.asarray((jnp.mean(draws, axis=0) - truth) / jnp.maximum(error, 1e-12)))

@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -65,6 +67,7 @@ class TriangularAffine(AbstractBatchLastBijection):
       diagonal, so that training keeps the map invertible.
     """
 
+    batch_last: ClassVar[bool] = False  # of its own arrays, which are taken one example at a time
     loc: Float[Array, " n"]
     raw_tril: Float[Array, "n n"]
 

@@ -44,4 +44,5 @@ class Elementwise(AbstractBatchLastBijection):
     def _apply(self, function, x):
         num = len(self.space.shape)
         y, log_derivative = function(aligned(self.raw, 1 + num, x.ndim - num), x)
-        return y, jnp.sum(log_derivative, axis=tuple(range(num)))
+        # Of affine functions it depends on parameters alone, which may have batch axes of length 1.
+        return y, jnp.sum(jnp.broadcast_to(log_derivative, y.shape), axis=tuple(range(num)))

@@ -116,7 +116,7 @@ class Radial(AbstractBatchLastBijection):
 
     @property
     def alpha(self) -> Float[Array, ""]:
-        return 1e-3 + jax.nn.softplus(self.raw_alpha)
+        return _reach(self.raw_alpha)
 
     @property
     def beta(self) -> Float[Array, ""]:
@@ -141,8 +141,8 @@ class Radial(AbstractBatchLastBijection):
         return center + offset / factor[None], -log_det
 
     def _aligned(self, num_batch):
-        raw = aligned(self.raw_slope, 0, num_batch)
-        return aligned(self.center, 1, num_batch), aligned(self.alpha, 0, num_batch), slope_of(raw, self.min_slope)
+        raw_alpha, raw_slope = aligned(self.raw_alpha, 0, num_batch), aligned(self.raw_slope, 0, num_batch)
+        return aligned(self.center, 1, num_batch), _reach(raw_alpha), slope_of(raw_slope, self.min_slope)
 
     def _at(self, r, alpha, slope):
         """By what the distance r is multiplied, and the log-determinant: logarithms of sums of positive numbers."""
@@ -150,6 +150,10 @@ class Radial(AbstractBatchLastBijection):
         factor = far + slope * near
         stretch = far * far + 2 * far * near + slope * near * near
         return factor, (self.center.shape[0] - 1) * jnp.log(factor) + jnp.log(stretch)
+
+
+def _reach(raw_alpha):
+    return 1e-3 + jax.nn.softplus(raw_alpha)
 
 
 def _length(x):

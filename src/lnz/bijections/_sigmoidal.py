@@ -54,7 +54,7 @@ class SigmoidalTransformer(AbstractTransformer):
         parameters = self._parameters(raw)
         _, log_slope, shift = parameters
         ends = (y[None] - shift) * jnp.exp(-log_slope)  # where each unit alone would have this value
-        x = increasing_root(lambda x: _value(parameters, x) - y, jnp.min(ends, axis=0), jnp.max(ends, axis=0))
+        x = increasing_root(_difference, (parameters, y), jnp.min(ends, axis=0), jnp.max(ends, axis=0))
         return x, -_log_derivative(parameters, x)
 
     def _parameters(self, raw):
@@ -81,6 +81,10 @@ def _log_parts(parameters, x):
 def _value(parameters, x):
     log_below, log_above, _, _ = _log_parts(parameters, x)
     return logsumexp(log_below, axis=0) - logsumexp(log_above, axis=0)
+
+
+def _difference(x, parameters, y):
+    return _value(parameters, x) - y
 
 
 def _log_derivative(parameters, x):

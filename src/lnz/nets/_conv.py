@@ -19,7 +19,7 @@ Formulation = Literal["auto", "product", "convolution"]
 
 @register
 class ConvNet(eqx.Module):
-    """`x -> conv3x3(a(conv1x1(a(conv3x3(x)))))`, the network of Glow: from `[num_in, h, w]` to `[*out, h, w]`.
+    """`x -> conv3x3(a(conv1x1(a(conv3x3(x)))))` from `[num_in, h, w]` to `[*out, h, w]`, as in Glow's couplings.
 
     Pixels beyond the edge are zero. On a CPU each 3x3 convolution is one product of matrices, of which the pixels'
     neighbourhoods are one, because XLA's convolutions inside compiled loops are ten times slower there; elsewhere it is

@@ -25,14 +25,19 @@ def spectral_bound(W: Float[Array, "m n"]) -> Float[Array, ""]:
 
     Source: Delattre, Barthélemy, Araujo and Allauzen (2023), algorithm 1; arXiv:2305.16173.
     """
-    size = jax.lax.stop_gradient(jnp.maximum(jnp.max(jnp.abs(W)), jnp.finfo(W.dtype).tiny))
+
+    def scale_of(size):
+        # One, not the least number, where all is zero: compiled, two divisions become one by their product, zero.
+        return jax.lax.stop_gradient(jnp.where(size > jnp.finfo(W.dtype).tiny, size, 1))
+
+    size = scale_of(jnp.max(jnp.abs(W)))
     gram = W / size
     log_scale, power = jnp.log(size), 1.0
     if W.shape[0] < W.shape[1]:
         gram = gram.T
     # Scales are taken out before each squaring. They are constants to the gradient: the result is homogeneous.
     for _ in range(_NUM_SQUARINGS):
-        norm = jax.lax.stop_gradient(jnp.maximum(jnp.sqrt(jnp.sum(gram * gram)), jnp.finfo(W.dtype).tiny))
+        norm = scale_of(jnp.sqrt(jnp.sum(jax.lax.stop_gradient(gram) ** 2)))
         log_scale = log_scale + power * jnp.log(norm)
         gram, power = gram / norm, power / 2
         gram = gram.T @ gram

@@ -8,5 +8,6 @@ from ._digits import (
     rbm_mnist_pcd25 as rbm_mnist_pcd25,
 )
 from ._flows import flow_energy as flow_energy, flow_moons as flow_moons, flow_tabular as flow_tabular
+from ._picture_flows import flow_digits as flow_digits, flow_mnist as flow_mnist
 from ._recipe import Recipe as Recipe, fit_options as fit_options
 from ._tables import mixture_of_normals as mixture_of_normals, normal as normal

@@ -19,7 +19,7 @@ from .._fit import Fit, fit
 from .._mapped import forget_pages
 from .._normalize import bracket
 from .._settings import Settings, flatten
-from .._space import AbstractSpace, Binary, Euclidean
+from .._space import AbstractSpace, Binary, Categorical, Euclidean
 from .._training import Plateau
 from ..data import Splits, load, require_binary
 from ..normalizers import AIS
@@ -46,11 +46,12 @@ class Recipe:
     - `data`: name of the data set it was made for; any other with examples of `space` will do.
     - `model`, `train`, `evaluate`: every number that was chosen.
     - `build`: `(key, splits, settings) -> (model, method)`.
-    - `space`: what examples must be, `Binary` or `Euclidean`.
+    - `space`: what examples must be, `Binary`, `Euclidean` or `Categorical` (bits or whole numbers).
     - `takes_missing`: whether rows may have missing entries.
     - `partitions`: `settings -> {row suffix: normaliser or None}`: one row of the comparison for each way to
       compute the denominator; the suffix "" is the recipe's own row.
     - `validator`: `settings -> normaliser or None` for the denominator while training.
+    - `hidden`, `hidden_while_training`: `settings -> normaliser or None` for numerators.
     - `bracket`: `settings -> (lower, upper)` normalisers of a two-sided statement about log Z, or `None`.
     """
 
@@ -65,6 +66,8 @@ class Recipe:
     takes_missing: bool = False
     partitions: Callable[[Settings], dict[str, AbstractNormalizer | None]] = lambda settings: {"": None}
     validator: Callable[[Settings], AbstractNormalizer | None] = lambda settings: None
+    hidden: Callable[[Settings], AbstractNormalizer | None] = lambda settings: None
+    hidden_while_training: Callable[[Settings], AbstractNormalizer | None] = lambda settings: None
     bracket: Callable[[Settings], tuple[AbstractNormalizer, AbstractNormalizer] | None] = lambda settings: None
 
     @property
@@ -108,6 +111,8 @@ class Recipe:
             )
         if self.space is Binary:
             return require_binary(splits)
+        if self.space is Categorical:
+            return _require_whole_numbers(splits)
         return dataclasses.replace(splits, space=Euclidean(splits.space.shape))
 
     def check(self, settings: Settings, splits: Splits) -> None:
@@ -125,6 +130,8 @@ class Recipe:
                 raise ValueError(f"`model.{name}` must be at least 1, such as {value}; got {settings['model'][name]}.")
         self.partitions(settings)
         self.validator(settings)
+        self.hidden(settings)
+        self.hidden_while_training(settings)
         self.bracket(settings)
 
     def start(self, splits: Splits, settings: Settings) -> tuple[PRNGKeyArray, AbstractModel, AbstractMethod]:
@@ -148,7 +155,7 @@ class Recipe:
 
         known_train, known_valid, _ = splits.observed or (None, None, None)
         # What is missing is summed out example by example: a rough estimate of each will do while training.
-        hidden = None if known_valid is None else AIS(20, 100)
+        hidden = self.hidden_while_training(settings) if known_valid is None else AIS(20, 100)
 
         def evaluator(key, model, valid):
             return evaluate(key, model, valid, hidden=hidden, partition=partition, observed=known_valid)
@@ -174,7 +181,9 @@ class Recipe:
         """Likelihoods of `rows`, or of their `observed` entries: `{recipe name and suffix: LogLikelihood}`."""
         *_, key = _keys(settings)
         return {
-            f"{self.name}{suffix}": evaluate(key, model, rows, partition=partition, observed=observed)
+            f"{self.name}{suffix}": evaluate(
+                key, model, rows, hidden=self._hidden(settings, observed), partition=partition, observed=observed
+            )
             for suffix, partition in self.partitions(settings).items()
         }
 
@@ -182,7 +191,11 @@ class Recipe:
         """The likelihood of `rows`, or of their `observed` entries, in the recipe's first way, which is its best."""
         *_, key = _keys(settings)
         partition = next(iter(self.partitions(settings).values()))
-        return evaluate(key, model, rows, partition=partition, observed=observed)
+        hidden = self._hidden(settings, observed)
+        return evaluate(key, model, rows, hidden=hidden, partition=partition, observed=observed)
+
+    def _hidden(self, settings: Settings, observed: Any) -> AbstractNormalizer | None:
+        return self.hidden(settings) if observed is None else None
 
     def bracket_log_z(self, model: AbstractModel, settings: Settings) -> Bracket | None:
         """log Z between a lower and an upper estimate, where the recipe has a way to both."""
@@ -191,6 +204,15 @@ class Recipe:
             return None
         *_, key = _keys(settings)
         return bracket(jr.fold_in(key, 1), model, *methods)
+
+
+def _require_whole_numbers(splits: Splits) -> Splits:
+    if not isinstance(splits.space, Binary | Categorical):
+        raise ValueError(
+            f"`{splits.name}` has numbers that are neither bits nor grey values 0 to 255: save them as uint8, or use a "
+            "recipe for continuous tables."
+        )
+    return splits
 
 
 def fit_options(settings: Settings) -> dict[str, Any]:

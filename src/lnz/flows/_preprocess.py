@@ -1,0 +1,74 @@
+"""Data in units of their own: bijections to put last, so that densities stay those of the data."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._space import AbstractSpace, Interval, _as_numpy
+from ..bijections import Affine, ToSupport
+
+
+def standardise(data: Any) -> Affine:
+    """`y = scale x + loc` with the mean and the standard deviation of each column of `data`, from a flow to the data.
+
+    `lnz.Transformed(base, lnz.bijections.Chain(flow, lnz.flows.standardise(data)))` trains on data as they are: the
+    flow sees columns of mean 0 and variance 1, and densities are in the units of the data, for the log-determinant is
+    kept. `lnz.bijections.Inverse(standardise(data))` maps data to standard units.
+
+    The two numbers of each column are parameters where training starts.
+
+    **Arguments:**
+
+    - `data`: `[n, *shape]`, n of at least 2; NumPy or JAX. Use the training part alone.
+
+    **Raises:** `ValueError` for values that are not finite, for fewer than two rows, and for a column that is constant,
+    which has no density: drop it.
+    """
+    array = np.asarray(data) if isinstance(data, jax.Array) else _as_numpy(data, "data")
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"`standardise(data)` needs an array of numbers; got dtype {array.dtype}.")
+    if array.ndim < 1 or len(array) < 2:
+        raise ValueError(f"`standardise(data)` needs at least two rows; got an array of shape {array.shape}.")
+    wide = array.astype(np.float64)
+    if not np.isfinite(wide).all():
+        place = tuple(np.argwhere(~np.isfinite(wide))[0].tolist())
+        raise ValueError(f"`standardise(data)` needs finite values; got {wide[place]} at {place}.")
+    loc, scale = wide.mean(axis=0), wide.std(axis=0)
+    # The mean of equal numbers may miss them by rounding, which would pass for a spread.
+    constant = np.ptp(wide, axis=0) == 0
+    if constant.any():
+        column = np.argwhere(constant)[0].tolist()
+        raise ValueError(
+            f"`standardise(data)`: column {column[0] if len(column) == 1 else tuple(column)} is constant "
+            f"({wide[(0, *column)]}), so it has no density. Drop it."
+        )
+    dtype = jnp.result_type(float)
+    return Affine(jnp.asarray(loc, dtype), jnp.asarray(scale, dtype))
+
+
+def logit(shape: int | tuple[int, ...] | AbstractSpace, alpha: float = 1e-6) -> ToSupport:
+    """`x = (sigmoid(z) - alpha) / (1 - 2 alpha)`: from a flow to data in [0, 1], such as dequantised images.
+
+    The inverse is `z = logit(alpha + (1 - 2 alpha) x)`, which is finite also where x is 0 or 1. Densities are those of
+    the data, for the log-determinant is kept. The support is an interval that is wider than [0, 1] by
+    `alpha / (1 - 2 alpha)` at each end. A narrow one, alpha = 0, is `lnz.bijections.ToSupport(lnz.Interval(shape))`.
+
+    Put it last: `lnz.bijections.Chain(flow, lnz.flows.logit(shape))`.
+
+    **Arguments:**
+
+    - `shape`: number of dimensions, or shape of one example; or the interval in which the data lie,
+      `lnz.Interval(...)`, when it is not [0, 1].
+    - `alpha`: at least 0 and less than 1/2; 1e-6 for MNIST and 0.05 for CIFAR-10 in the paper.
+
+    Source: Papamakarios, Pavlakou and Murray (2017), section 4.3 and appendix D; arXiv:1705.07057.
+    """
+    if not 0 <= alpha < 0.5:
+        raise ValueError(f"`logit(alpha=...)` must be at least 0 and less than 1/2; got {alpha}.")
+    if isinstance(shape, AbstractSpace) and not isinstance(shape, Interval):
+        raise TypeError(f"`logit(shape)` needs a shape or an `lnz.Interval`; got {shape}.")
+    data = shape if isinstance(shape, Interval) else Interval(shape)
+    margin = alpha / (1 - 2 * alpha) * (data.high - data.low)
+    return ToSupport(Interval(data.shape, data.low - margin, data.high + margin))

@@ -1,0 +1,105 @@
+"""Flows of pictures: densities of pixels with noise, as models of the pixels."""
+
+import jax.random as jr
+import optax
+
+from .. import normalizers, objectives
+from .._bijection import Transformed
+from .._check import check_positive
+from .._space import Binary, Categorical, Euclidean, Interval
+from ..bijections import Chain, Inverse, MaskedAutoregressive, Permutation, Scan, Sigmoid, SplineTransformer
+from ..distributions import Normal, Uniform
+from ..flows import glow
+from ..latent import Dequantised, SplineNoise
+from ..methods import Gradient
+from ..nets import MLP, MaskedMLP
+from ._recipe import Recipe
+
+
+def _build_digits(key, splits, settings):
+    """Splines on the box [0, 2]^n, whose bins may end where bits do, over uniform noise: nothing is cut off."""
+    chosen, num = settings["model"], splits.space.num_dimensions
+    box, splines = Interval(num, 0.0, 2.0), SplineTransformer(chosen["num_bins"], 0.0, 2.0)
+    key_flow, key_noise = jr.split(key)
+
+    def layer(key):
+        key_net, key_order = jr.split(key)
+        net = MaskedMLP(num, splines.num_params, key=key_net, width=chosen["width"], depth=1, last_scale=0.0)
+        mix = Permutation(jr.permutation(key_order, num), box)
+        return Chain(mix, Inverse(MaskedAutoregressive(box, net, splines)))
+
+    layers = Scan.of(layer, jr.split(key_flow, chosen["num_layers"]))
+    flow = Transformed(Uniform(num, 0.0, 2.0), layers)
+    return Dequantised(flow, splits.space, _noise(key_noise, num, chosen)), _climb(settings)
+
+
+def _build_mnist(key, splits, settings):
+    chosen, space = settings["model"], splits.space
+    if splits.image_shape is None or len(splits.image_shape) != 2:
+        raise ValueError(f"`{splits.name}`: Glow needs pictures; got rows of {space.num_dimensions} numbers.")
+    num, num_values = space.num_dimensions, 2 if isinstance(space, Binary) else space.num_categories
+    layers = glow(
+        Euclidean(num),
+        key=key,
+        num_levels=chosen["num_levels"],
+        num_steps=chosen["num_steps"],
+        width=chosen["width"],
+        image_shape=splits.image_shape,
+    )
+    onto_box = Sigmoid(Interval(num, 0.0, float(num_values)))
+    return Dequantised(Transformed(Normal.standard(num), Chain(layers, onto_box)), space), _climb(settings)
+
+
+def _noise(key, num, chosen):
+    splines = SplineTransformer(4, 0.0, 1.0)
+    net = MLP(num, (splines.num_params, num), key=key, width=chosen["noise_width"], depth=1, last_scale=0.0)
+    return SplineNoise(net, splines)
+
+
+def _climb(settings):
+    chosen = settings["model"]
+    rate = optax.cosine_decay_schedule(chosen["learning_rate"], settings["train"]["steps"])
+    optimizer = optax.chain(optax.clip_by_global_norm(5.0), optax.adamw(rate, weight_decay=chosen["weight_decay"]))
+    return Gradient(objectives.ELBO(), optimizer)
+
+
+def _hidden(settings):
+    num = check_positive(settings["evaluate"]["num_samples"], "evaluate.num_samples")
+    return normalizers.Importance(num, chunk_size=256)
+
+
+def _hidden_while_training(settings):
+    return normalizers.Importance(settings["evaluate"]["num_samples_while_training"], chunk_size=256)
+
+
+flow_digits = Recipe(
+    name="flow_digits",
+    title="Autoregressive splines of bits with variational noise: a lower bound",
+    data="binary_digits",
+    build=_build_digits,
+    model={
+        "num_layers": 3,
+        "width": 128,
+        "num_bins": 2,
+        "noise_width": 64,
+        "learning_rate": 6e-3,
+        "weight_decay": 1e-4,
+    },
+    train={"steps": 6000, "batch_size": 100, "keep": "best", "average": 0.99},
+    evaluate={"num_samples": 300, "num_samples_while_training": 10},
+    hidden=_hidden,
+    hidden_while_training=_hidden_while_training,
+)
+
+flow_mnist = Recipe(
+    name="flow_mnist",
+    title="Glow of grey MNIST with uniform noise, in bits a pixel: for a GPU",
+    data="mnist",
+    space=Categorical,
+    build=_build_mnist,
+    model={"num_levels": 2, "num_steps": 16, "width": 256, "learning_rate": 1e-3, "weight_decay": 0.0},
+    train={"steps": 100_000, "batch_size": 128, "valid_every": 10_000, "average": 0.999},
+    evaluate={"num_samples": 10, "num_samples_while_training": 2},
+    hidden=_hidden,
+    hidden_while_training=_hidden_while_training,
+)
