@@ -38,7 +38,7 @@ def test_moons_learn_an_exact_density_in_the_units_of_the_file():
     assert abs(float(integral)) < 0.01  # half a grid cell of 0.03 in a density with edges of 0.1
 
 
-@pytest.mark.parametrize("kind", ["realnvp", "masked_autoregressive", "autoregressive_spline"])
+@pytest.mark.parametrize("kind", ["realnvp", "masked_autoregressive", "coupling_spline", "planar"])
 def test_other_architectures_by_a_setting(kind):
     recipe = lnz.recipes.flow_moons
     settings = recipe.resolve({**SMALL, "model.kind": kind})

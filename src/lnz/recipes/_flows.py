@@ -144,6 +144,15 @@ flow_energy = Recipe(
     data="energy_1",
     space=Euclidean,
     build=_build_energy,
-    model={**_PLANE, "weight_decay": 0.0, "num_samples": 256, "sticking_the_landing": False, "start_scale": 2.0},
+    model={
+        **_PLANE,
+        "num_layers": 4,
+        "width": 64,
+        "learning_rate": 1e-3,  # with twice as much, noise keeps the divergence several times as large
+        "weight_decay": 0.0,
+        "num_samples": 256,
+        "sticking_the_landing": False,
+        "start_scale": 2.0,
+    },
     train={"steps": 3000},
 )
