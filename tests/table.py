@@ -322,6 +322,7 @@ MODELS = {
     "flow": composed_flow,
     "linear_vae": linear_vae,
     "dequantised": lambda: dequantised(variational=True),
+    "glow": glow,
     "conjugate": conjugate,
     "posterior": lambda: lnz.condition(linear_vae(), normal(90, 3)),
     "bipartite": lambda: dbm(3, 2, 2).joint(),
