@@ -377,6 +377,7 @@ MODELS = {
     "autoregressive_flow": lambda: lnz.Transformed(lnz.Normal.standard(3), flow("masked_autoregressive", 3)),
     "linear_vae": linear_vae,
     "dequantised": lambda: dequantised(variational=True),
+    "glow": glow,
     "conjugate": conjugate,
     "posterior": lambda: lnz.condition(linear_vae(), normal(90, 3)),
     "bipartite": lambda: dbm(3, 2, 2).joint(),

@@ -139,7 +139,8 @@ class InvertibleConv(AbstractBatchLastBijection):
 
     @property
     def domain(self) -> Euclidean:
-        return Euclidean((*self.linear.domain.shape, self.height, self.width))
+        # The last axis: in `Scan`, which holds many layers in one, there is another before it.
+        return Euclidean((self.linear.loc.shape[-1], self.height, self.width))
 
     @property
     def codomain(self) -> Euclidean:

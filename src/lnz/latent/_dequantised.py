@@ -101,7 +101,7 @@ class Dequantised(AbstractLatentModel, AbstractDataDependent):
 
     **Raises:** `ValueError` if the flow lives elsewhere.
 
-    Source: Theis, Oord and Bethge (2016), equations 3 to 6; arXiv:1511.01844 (uniform noise). Ho et al. (2019),
+    Source: Theis et al. (2016), section 3.1, equation 4; arXiv:1511.01844 (uniform noise). Ho et al. (2019),
     equations 11 and 12; arXiv:1902.00275 (variational).
     """
 
