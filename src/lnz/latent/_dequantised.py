@@ -106,7 +106,7 @@ class Dequantised(AbstractLatentModel, AbstractDataDependent):
     """
 
     flow: AbstractDistribution
-    space: Binary | Categorical = eqx.field(static=True)
+    space: AbstractSpace = eqx.field(static=True)
     dequantiser: Callable[[Array], AbstractDistribution] | None = None
 
     def __check_init__(self):
@@ -132,7 +132,7 @@ class Dequantised(AbstractLatentModel, AbstractDataDependent):
     @property
     def num_values(self) -> int:
         """K: x is one of `0 .. K - 1`."""
-        return 2 if isinstance(self.space, Binary) else self.space.num_categories
+        return self.space.num_categories if isinstance(self.space, Categorical) else 2
 
     @property
     def _box(self) -> Interval:
