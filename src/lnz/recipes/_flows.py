@@ -148,7 +148,7 @@ flow_energy = Recipe(
         **_PLANE,
         "num_layers": 4,
         "width": 64,
-        "learning_rate": 1e-3,  # with twice as much, noise keeps the divergence several times as large
+        "learning_rate": 1e-3,
         "weight_decay": 0.0,
         "num_samples": 256,
         "sticking_the_landing": False,
