@@ -288,3 +288,12 @@ def test_wrong_calls_say_what_to_try():
         Scan.stack(
             [Elementwise(AffineTransformer(), jnp.zeros((2, 3))), Elementwise(ShiftTransformer(), jnp.zeros((1, 3)))]
         )
+
+
+@pytest.mark.parametrize("order", ["reverse", "random"])
+def test_two_couplings_change_every_variable(order):
+    """A random order alone would leave each variable as it is with probability one in four."""
+    for num in (2, 3, 7):
+        flow = lnz.flows.realnvp(lnz.Euclidean(num), key=jr.key(num), num_layers=2, width=4, order=order)
+        moved = table.away_from_identity(flow, 0.3)
+        assert np.all(np.asarray(jax.jit(lambda x, flow=moved: flow.forward_and_log_det(x)[0])(jnp.zeros(num))) != 0)

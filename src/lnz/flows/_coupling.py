@@ -1,6 +1,8 @@
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
@@ -12,6 +14,7 @@ from ..bijections import (
     AffineTransformer,
     Chain,
     Coupling,
+    Permutation,
     Scan,
     SplineTransformer,
 )
@@ -43,7 +46,8 @@ def coupling(
     - `transformer`: such as `lnz.bijections.AffineTransformer()`. Angles get a circular spline with as many bins (or
       8) instead, and enter networks as cosine and sine, so that densities are continuous around each circle.
     - `num_layers`, `width`, `depth`, `activation`, `residual`: of the networks, `lnz.nets.MLP`.
-    - `order`: how variables are exchanged, `"reverse"` or `"random"`.
+    - `order`: how variables are exchanged, `"reverse"`, or `"random"` after every second layer; either way each
+      variable is changed by one of two layers.
     """
     inner = inner_space(space, "coupling", 2)
     check_positive(num_layers, "coupling(num_layers=...)")
@@ -56,10 +60,14 @@ def coupling(
             num_in, out, key=key, width=width, depth=depth, activation=activation, residual=residual, last_scale=0.0
         )
 
-    def layer(key):
+    def layer(key, is_even):
         key_net, key_order = jr.split(key)
         net = network(key_net, kept, transformer.num_params)
-        return Chain(Coupling(inner, kept, net, transformer), mixing(inner, order, key_order, "coupling"))
+        mix = mixing(inner, order, key_order, "coupling")
+        if isinstance(mix, Permutation):
+            # Of two layers, the second changes what the first one kept.
+            mix = Permutation(jnp.where(is_even, jnp.arange(num, dtype=jnp.int32)[::-1], mix.order), inner)
+        return Chain(Coupling(inner, kept, net, transformer), mix)
 
     def layer_with_angles(key, is_angle, choose, num_params):
         net = PeriodicMLP(network(key, 2 * kept, num_params), is_angle[:kept])
@@ -68,7 +76,8 @@ def coupling(
     if are_angles(inner).any():
         options = {"key": key, "num_layers": num_layers, "order": order, "name": "coupling"}
         return onto(space, layers_with_angles(inner, transformer, layer_with_angles, **options))
-    return onto(space, Scan.of(layer, jr.split(key, num_layers)))
+    is_even = jnp.arange(num_layers) % 2 == 0
+    return onto(space, Scan(eqx.filter_vmap(layer)(jr.split(key, num_layers), is_even)))
 
 
 def realnvp(space: AbstractSpace, *, key: PRNGKeyArray, num_layers: int = 8, **options) -> AbstractBijection:
