@@ -297,3 +297,65 @@ def test_two_couplings_change_every_variable(order):
         flow = lnz.flows.realnvp(lnz.Euclidean(num), key=jr.key(num), num_layers=2, width=4, order=order)
         moved = table.away_from_identity(flow, 0.3)
         assert np.all(np.asarray(jax.jit(lambda x, flow=moved: flow.forward_and_log_det(x)[0])(jnp.zeros(num))) != 0)
+
+
+@pytest.mark.parametrize("transformer", TRANSFORMERS.values(), ids=TRANSFORMERS.keys())
+@pytest.mark.parametrize("size", [0.0, 1.0])
+def test_derivatives_are_the_reported_ones_at_knots_and_ends_too(transformer, size, float64):
+    """By automatic differentiation; at raw = 0 the knots are known, and zero is one of them."""
+    low, high = getattr(transformer, "low", -3.0), getattr(transformer, "high", 3.0)
+    knots = np.linspace(low, high, getattr(transformer, "num_bins", 6) + 1)[1:-1]
+    x = jnp.asarray(np.concatenate([knots, [0.0, 0.1, low + 1e-12, high - 1e-12, low - 1, high + 1]]))
+    raw = size * table.normal(13, transformer.num_params, len(x))
+    for function in (transformer.forward, transformer.inverse):
+        slopes = jax.jit(jax.vmap(jax.grad(lambda x, raw, f=function: f(raw, x)[0]), (0, 1)))(x, raw)
+        np.testing.assert_allclose(jnp.log(slopes), function(raw, x)[1], rtol=1e-9, atol=1e-9)
+
+
+def test_untrained_flows_obey_the_law_at_zero(precision):
+    flow = lnz.flows.coupling_spline(lnz.Euclidean(2), key=jr.key(0), num_layers=2, width=4)
+    lnz.testing.check_bijection(flow, jnp.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("name", ["realnvp", "masked_autoregressive"])
+def test_an_ensemble_of_flows_is_its_members(name):
+    """`vmap` over whole flows, orders of variables included."""
+
+    def make(key):
+        flow = getattr(lnz.flows, name)(lnz.Euclidean(4), key=key, num_layers=2, width=5, order="random")
+        return lnz.Transformed(lnz.Normal.standard(4), table.away_from_identity(flow, 0.2))
+
+    keys, x = jr.split(jr.key(0), 3), table.normal(14, 4)
+    together = eqx.filter_jit(eqx.filter_vmap(lambda flow: flow.log_prob(x)))(eqx.filter_vmap(make)(keys))
+    alone = [eqx.filter_jit(make(key).log_prob)(x) for key in keys]
+    np.testing.assert_allclose(together, jnp.stack(alone), rtol=1e-5)
+
+
+def test_concatenated_maps_act_side_by_side(precision):
+    affine, spline = lnz.bijections.Affine(jnp.ones(2), 3.0), lnz.bijections.Softplus(lnz.Positive(1))
+    both = lnz.bijections.Concatenate(affine, spline)
+    assert both.codomain == lnz.Product(lnz.Euclidean(2), lnz.Positive(1))
+    lnz.testing.check_bijection(both, table.normal(15, 4, 3))
+    y, log_det = both.forward_and_log_det(jnp.array([1.0, 2.0, 0.0]))
+    np.testing.assert_allclose(y, [4.0, 7.0, np.log(2)], rtol=1e-6)
+    assert float(log_det) == pytest.approx(2 * np.log(3) + np.log(0.5), rel=1e-6)
+    with pytest.raises(ValueError, match="vectors"):
+        lnz.bijections.Concatenate(lnz.bijections.Affine(jnp.ones(()), 2.0))
+
+
+def test_a_base_that_would_not_integrate_to_one_is_refused():
+    to_positive = lnz.bijections.Power(jnp.ones(1))
+    with pytest.raises(ValueError, match="would not integrate to one"):
+        lnz.Transformed(lnz.Normal.standard(1), to_positive)
+    with pytest.raises(ValueError, match="counting measure"):
+        lnz.Transformed(lnz.Bernoulli(jnp.zeros(1)), lnz.bijections.Affine(jnp.zeros(1), 2.0))
+
+
+def test_one_program_for_a_flow_called_again():
+    """Without `jit` too: what is called is compiled once, not at every call."""
+    flow = lnz.Transformed(lnz.Normal.standard(3), table.flow("realnvp", 3))
+    xs = table.normal(16, 5, 3)
+    jax.vmap(flow.log_prob)(xs)
+    before = lnz._batch_last._compiled._cache_size()
+    jax.vmap(flow.log_prob)(xs + 1)
+    assert lnz._batch_last._compiled._cache_size() == before

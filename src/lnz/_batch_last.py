@@ -8,6 +8,7 @@ and differentiates as it does, in any order of `grad`, `jvp` and `vmap`.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -73,11 +74,23 @@ def batch_last(fun: Callable, *args: Any, takes_batched_parameters: bool = False
 
 
 class _Call:
-    """What is called, by identity: programs are cached by the functions around it."""
+    """What is called. Equal calls are one to the caches of JAX, so that a program is compiled once."""
 
     def __init__(self, fun, treedef, static, ndims, takes_batched_parameters):
         self.fun, self.treedef, self.static, self.ndims = fun, treedef, static, ndims
         self.takes_batched_parameters = takes_batched_parameters
+        leaves, structure = jax.tree.flatten(static)
+        self.identity = (fun, treedef, structure, tuple(leaves), ndims, takes_batched_parameters)
+        try:
+            hash(self.identity)
+        except TypeError:  # something static cannot be hashed: then a call is only equal to itself
+            self.identity = (object(),)
+
+    def __hash__(self):
+        return hash(self.identity)
+
+    def __eq__(self, other):
+        return isinstance(other, _Call) and self.identity == other.identity
 
     def tree(self, *leaves):
         args = eqx.combine(jax.tree.unflatten(self.treedef, leaves), self.static)
@@ -87,9 +100,14 @@ class _Call:
         return jax.tree.leaves(self.tree(*leaves))
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _compiled(call, *leaves):
+    return call(*leaves)
+
+
 @_call.def_impl
 def _run(*leaves, call, num_batch):
-    return call(*leaves)
+    return _compiled(call, *leaves)
 
 
 @_call.def_abstract_eval

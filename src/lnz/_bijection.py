@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._batch_last import batch_last, over_batch, understands_batches
@@ -14,7 +15,7 @@ from ._density import AbstractDistribution
 from ._model import AbstractDataDependent
 from ._module import replace
 from ._register import register
-from ._space import AbstractSpace
+from ._space import AbstractSpace, Euclidean
 from ._stochastic import is_stochastic
 
 if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
@@ -156,16 +157,23 @@ def forward_batch_last(bijection: AbstractBijection, x: Array, key: Array | None
     """`forward_and_log_det` of any bijection on `[*shape, *batch]`."""
     if isinstance(bijection, AbstractBatchLastBijection):
         return bijection.forward_batch_last(x, key)
-    num_batch = x.ndim - len(bijection.domain.shape)
-    return over_batch(lambda x, key: bijection.forward_and_log_det(x, key=key), num_batch)(x, key)
+    return _one_by_one(bijection.forward_and_log_det, x, key, x.ndim - len(bijection.domain.shape))
 
 
 def inverse_batch_last(bijection: AbstractBijection, y: Array, key: Array | None = None):
     """`inverse_and_log_det` of any bijection on `[*shape, *batch]`."""
     if isinstance(bijection, AbstractBatchLastBijection):
         return bijection.inverse_batch_last(y, key)
-    num_batch = y.ndim - len(bijection.codomain.shape)
-    return over_batch(lambda y, key: bijection.inverse_and_log_det(y, key=key), num_batch)(y, key)
+    return _one_by_one(bijection.inverse_and_log_det, y, key, y.ndim - len(bijection.codomain.shape))
+
+
+def _one_by_one(function, x, key, num_batch):
+    if key is None:
+        return over_batch(function, num_batch)(x)
+    batch = x.shape[x.ndim - num_batch :]
+    # A key that all examples share has no batch axes of its own.
+    keys = jnp.broadcast_to(key[(..., *(None,) * (num_batch - key.ndim))], batch)
+    return over_batch(lambda x, key: function(x, key=key), num_batch)(x, keys)
 
 
 @register
@@ -190,6 +198,19 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
             raise ValueError(
                 f"`Transformed(base, bijection)`: the base lives on {self.base.space}, but the bijection starts from "
                 f"{self.bijection.domain}."
+            )
+        if self.base.space.base_measure != self.bijection.domain.base_measure:
+            raise ValueError(
+                f"`Transformed(base, bijection)`: the base has {self.base.space.base_measure} measure "
+                f"({self.base.space}), but the bijection starts from {self.bijection.domain}, with "
+                f"{self.bijection.domain.base_measure} measure. A flow needs a base with a density."
+            )
+        far = np.full(self.base.space.shape, 1e6)
+        domain = self.bijection.domain
+        if isinstance(self.base.space, Euclidean) and not np.all(domain.elements_within(np.stack([far, -far]))):
+            raise ValueError(
+                f"`Transformed(base, bijection)`: the base spreads over {self.base.space}, of which the bijection "
+                f"takes only {self.bijection.domain}: it would not integrate to one. Try `lnz.flows.base_for(space)`."
             )
 
     @property
@@ -223,7 +244,7 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
         return replace(self, bijection=_started(self.bijection, key_layers, rows))
 
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
-        key_base, key_map = (None, None) if key is None else jax.random.split(key)
+        key_base, key_map = (None, None) if key is None or not is_stochastic(self) else jax.random.split(key)
         z, log_det = self.bijection.inverse_and_log_det(self.space.check_example(x), key=key_map)
         return self.base.log_prob(z, key=key_base) + log_det
 

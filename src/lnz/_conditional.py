@@ -12,7 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 from ._batch_last import batch_last, is_batch_last
 from ._model import trainable
 from ._register import register
-from .nets import MLP, MaskedMLP
+from .nets import MLP, ConvNet, LipschitzMLP, MaskedMLP
 
 
 @register
@@ -134,8 +134,8 @@ class _Leaf:
 
 def _first_biases(template):
     nets = [node for node in jax.tree.leaves(template, is_leaf=_is_net) if _is_net(node)]
-    return [net.biases[0] if isinstance(net, MLP) else (net.biases[0], net.biases[-1]) for net in nets]
+    return [(net.biases[0], net.biases[-1]) if isinstance(net, MaskedMLP) else net.biases[0] for net in nets]
 
 
 def _is_net(node):
-    return isinstance(node, MLP | MaskedMLP)
+    return isinstance(node, MLP | MaskedMLP | ConvNet | LipschitzMLP)

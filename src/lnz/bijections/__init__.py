@@ -14,6 +14,7 @@ from ._circular import (
 )
 from ._compose import (
     Chain as Chain,
+    Concatenate as Concatenate,
     Flip as Flip,
     Inverse as Inverse,
     Permutation as Permutation,

@@ -6,9 +6,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._batch_last import over_batch
+from .._batch_last import aligned, over_batch
 from .._bijection import (
     AbstractBatchLastBijection,
     AbstractBijection,
@@ -20,7 +21,8 @@ from .._bijection import (
 )
 from .._module import replace
 from .._register import register
-from .._space import AbstractSpace
+from .._space import AbstractSpace, Euclidean
+from .._supports import Product
 
 
 @register
@@ -210,6 +212,62 @@ def _split(keys: Array | None, num: int) -> list:
 
 
 @register
+class Concatenate(AbstractBatchLastBijection):
+    """`y = (f_1(x_1), ..., f_k(x_k))`: bijections side by side, each on its own part of a vector.
+
+    **Arguments:**
+
+    - `bijections`: of vectors; x has their domains one behind the other, y their codomains. Log-determinants add.
+    """
+
+    bijections: tuple[AbstractBijection, ...]
+
+    def __init__(self, *bijections: AbstractBijection):
+        self.bijections = bijections
+
+    def __check_init__(self):
+        if not self.bijections:
+            raise ValueError("`Concatenate(...)` needs at least one bijection.")
+        for i, part in enumerate(self.bijections):
+            if len(part.domain.shape) != 1 or len(part.codomain.shape) != 1:
+                raise ValueError(
+                    f"`Concatenate(...)` joins bijections of vectors; number {i} goes from {part.domain} to "
+                    f"{part.codomain}."
+                )
+
+    @property
+    def domain(self) -> AbstractSpace:
+        return _joined([part.domain for part in self.bijections])
+
+    @property
+    def codomain(self) -> AbstractSpace:
+        return _joined([part.codomain for part in self.bijections])
+
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return self._apply(forward_batch_last, x, key, [part.domain for part in self.bijections])
+
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return self._apply(inverse_batch_last, y, key, [part.codomain for part in self.bijections])
+
+    def _apply(self, function, x, key, spaces):
+        ends = np.cumsum([space.shape[0] for space in spaces]).tolist()
+        keys = _split(key, len(spaces))
+        pieces = [
+            function(part, x[end - space.shape[0] : end], part_key)
+            for part, part_key, space, end in zip(self.bijections, keys, spaces, ends, strict=True)
+        ]
+        log_dets = [log_det for _, log_det in pieces]
+        return jnp.concatenate([piece for piece, _ in pieces]), sum(log_dets[1:], log_dets[0])
+
+
+def _joined(spaces: list[AbstractSpace]) -> AbstractSpace:
+    """One space of vectors whose parts are these."""
+    if all(isinstance(space, Euclidean) for space in spaces):
+        return Euclidean(sum(space.shape[0] for space in spaces))
+    return spaces[0] if len(spaces) == 1 else Product(*spaces)
+
+
+@register
 class Permutation(AbstractBatchLastBijection):
     """`y_i = x[order_i]`: exchanges variables of a vector.
 
@@ -231,10 +289,17 @@ class Permutation(AbstractBatchLastBijection):
         return self.space
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
-        return x[self.order], jnp.zeros(x.shape[1:], x.dtype)
+        return _take(x, self.order), jnp.zeros(x.shape[1:], x.dtype)
 
     def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
-        return y[jnp.argsort(self.order)], jnp.zeros(y.shape[1:], y.dtype)
+        return _take(y, jnp.argsort(self.order, axis=0)), jnp.zeros(y.shape[1:], y.dtype)
+
+
+def _take(x, order):
+    """`x[order]` along the first axis; `order [n]` or, for each example its own, `[n, *batch]`."""
+    if order.ndim == 1:
+        return x[order]
+    return jnp.take_along_axis(x, jnp.broadcast_to(aligned(order, 1, x.ndim - 1), x.shape), axis=0)
 
 
 @register

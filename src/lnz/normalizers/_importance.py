@@ -7,6 +7,7 @@ from .._check import check_positive
 from .._density import AbstractDensity, AbstractDistribution, AbstractNormalizer
 from .._estimate import Estimate, log_mean_exp
 from .._register import register
+from .._stochastic import exact_log_det
 
 
 @register
@@ -17,7 +18,8 @@ class Importance(AbstractNormalizer):
 
     - `num_samples`: n.
     - `proposal`: q; by default the start of the density's own path (the encoder of a variational
-      autoencoder, the prior of a Bayesian model).
+      autoencoder, the prior of a Bayesian model). Of a flow that estimates its log-determinants, the exact ones are
+      used.
     - `chunk_size`: samples held in memory at a time.
 
     Source: Burda, Grosse and Salakhutdinov (2016), equation 8; arXiv:1509.00519.
@@ -38,6 +40,8 @@ class Importance(AbstractNormalizer):
     def log_weights(self, key: PRNGKeyArray, density: AbstractDensity) -> Float[Array, " num_samples"]:
         """`log p~(x_i) - log q(x_i)`, `[num_samples]`."""
         proposal = density.path().start if self.proposal is None else self.proposal
+        # An estimate of log q without bias makes 1 / q too large on average: no lower bound would be left.
+        proposal = exact_log_det(proposal)
         if proposal.space.shape != density.space.shape:
             raise ValueError(
                 f"`Importance(proposal=...)` lives on {proposal.space}, but the density on {density.space}."

@@ -97,7 +97,7 @@ class IWAE(AbstractObjective):
     def loss(
         self, key: PRNGKeyArray, model: Any, state: tuple[()], batch: Array
     ) -> tuple[Float[Array, ""], tuple[tuple[()], dict[str, Float[Array, ""]]]]:
-        log_w, _ = _importance_weights(key, model, batch, self.num_samples)
+        log_w, _ = _importance_weights(key, model, batch, self.num_samples, exact=True)
         log_mean = jax.scipy.special.logsumexp(log_w, axis=1) - jnp.log(self.num_samples)
         return -jnp.mean(log_mean), (state, {"iwae": jnp.mean(log_mean), "elbo": jnp.mean(log_w)})
 
@@ -111,9 +111,13 @@ def check_reparameterised(distribution: AbstractDistribution) -> None:
 
 
 def _importance_weights(
-    key: PRNGKeyArray, model: Any, batch: Array, num_samples: int
+    key: PRNGKeyArray, model: Any, batch: Array, num_samples: int, exact: bool = False
 ) -> tuple[Float[Array, "batch samples"], Float[Array, "batch samples"]]:
-    """`log p(x, z) - log q(z | x)` and `log p(x | z)` at `z ~ q(z | x)`."""
+    """`log p(x, z) - log q(z | x)` and `log p(x | z)` at `z ~ q(z | x)`.
+
+    `exact`: with exact log-determinants of q. An estimate without bias will do for the ELBO, whose weights are averaged
+    as logarithms; averaged themselves they would be too large.
+    """
 
     if not isinstance(model, AbstractLatentModel):
         raise TypeError(f"This objective needs a latent-variable model, such as a VAE; got {type(model).__name__}.")
@@ -125,6 +129,7 @@ def _importance_weights(
                 f"{type(model).__name__} has no approximate posterior (an encoder), which this objective needs."
             )
         check_reparameterised(posterior)
+        posterior = exact_log_det(posterior) if exact else posterior
         z, log_q = posterior.sample_and_log_prob(key, (num_samples,))
         log_likelihood = jax.vmap(lambda z: model.likelihood(z).log_prob(x))(z)
         return log_likelihood + jax.vmap(model.prior.log_prob)(z) - log_q, log_likelihood
