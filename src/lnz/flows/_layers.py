@@ -42,7 +42,7 @@ def mixing(space: AbstractSpace, order: Order, key: PRNGKeyArray, name: str) -> 
     if order == "reverse":
         return Flip(space)
     if order == "random":
-        return Permutation(jr.permutation(key, space.shape[0]), space)
+        return Permutation(jr.permutation(key, jnp.arange(space.shape[0], dtype=jnp.int32)), space)
     raise ValueError(f"`{name}(order=...)` must be 'reverse' or 'random'; got {order!r}.")
 
 

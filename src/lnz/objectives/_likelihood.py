@@ -11,6 +11,7 @@ from .._check import check_has_data, check_positive
 from .._density import AbstractDistribution, AbstractModel, AbstractNormalizer
 from .._model import AbstractLatentModel
 from .._register import register
+from .._stochastic import exact_log_det
 
 
 @register
