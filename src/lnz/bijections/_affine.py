@@ -24,11 +24,11 @@ class Affine(AbstractBatchLastBijection):
 
     loc: Float[Array, "*shape"]
     log_scale: Float[Array, "*shape"]
-    num_axes: int = eqx.field(static=True)
+    shape: tuple[int, ...] = eqx.field(static=True)  # of one example; arrays may have axes of layers or batches too
 
     def __init__(self, loc, scale):
         self.loc, self.log_scale = loc_and_log_scale(loc, scale, "Affine")
-        self.num_axes = self.loc.ndim
+        self.shape = self.loc.shape
 
     @property
     def scale(self) -> Float[Array, "*shape"]:
@@ -36,11 +36,11 @@ class Affine(AbstractBatchLastBijection):
 
     @property
     def domain(self) -> Euclidean:
-        return Euclidean(self.loc.shape[self.loc.ndim - self.num_axes :])  # behind the layers' axis in a `Scan`
+        return Euclidean(self.shape)
 
     @property
     def codomain(self) -> Euclidean:
-        return Euclidean(self.loc.shape[self.loc.ndim - self.num_axes :])  # behind the layers' axis in a `Scan`
+        return Euclidean(self.shape)
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         loc, log_scale, log_det = self._aligned(x)
@@ -51,8 +51,9 @@ class Affine(AbstractBatchLastBijection):
         return (y - loc) * jnp.exp(-log_scale), -log_det
 
     def _aligned(self, x):
-        loc, log_scale = (aligned(leaf, self.num_axes, x.ndim - self.num_axes) for leaf in (self.loc, self.log_scale))
-        axes = tuple(range(self.num_axes))
+        num_axes = len(self.shape)
+        loc, log_scale = (aligned(leaf, num_axes, x.ndim - num_axes) for leaf in (self.loc, self.log_scale))
+        axes = tuple(range(num_axes))
         return loc, log_scale, jnp.sum(jnp.broadcast_to(log_scale, x.shape), axis=axes)
 
 
@@ -70,9 +71,11 @@ class TriangularAffine(AbstractBatchLastBijection):
     batch_last: ClassVar[bool] = False  # of its own arrays, which are taken one example at a time
     loc: Float[Array, " n"]
     raw_tril: Float[Array, "n n"]
+    shape: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(self, loc, tril):
         self.loc, self.raw_tril = loc_and_raw_tril(loc, tril, "TriangularAffine", "tril")
+        self.shape = self.loc.shape
 
     @property
     def tril(self) -> Float[Array, "n n"]:
@@ -80,11 +83,11 @@ class TriangularAffine(AbstractBatchLastBijection):
 
     @property
     def domain(self) -> Euclidean:
-        return Euclidean(self.loc.shape[-1:])
+        return Euclidean(self.shape)
 
     @property
     def codomain(self) -> Euclidean:
-        return Euclidean(self.loc.shape[-1:])
+        return Euclidean(self.shape)
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         num_batch = x.ndim - 1

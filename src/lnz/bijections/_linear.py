@@ -36,9 +36,11 @@ class LULinear(AbstractBatchLastBijection):
     log_diagonal: Float[Array, " n"]
     signs: Int[Array, " n"]
     order: Int[Array, " n"]  # (L U x)[order[i]] is y[i]
+    shape: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(self, loc, matrix):
         self.loc = as_floats(loc)
+        self.shape = self.loc.shape
         matrix = jnp.asarray(matrix, self.loc.dtype)
         if self.loc.ndim != 1 or matrix.shape != 2 * self.loc.shape:
             raise ValueError(
@@ -62,11 +64,11 @@ class LULinear(AbstractBatchLastBijection):
 
     @property
     def domain(self) -> Euclidean:
-        return Euclidean(self.loc.shape)
+        return Euclidean(self.shape)
 
     @property
     def codomain(self) -> Euclidean:
-        return Euclidean(self.loc.shape)
+        return Euclidean(self.shape)
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         num_batch = x.ndim - 1
@@ -139,8 +141,7 @@ class InvertibleConv(AbstractBatchLastBijection):
 
     @property
     def domain(self) -> Euclidean:
-        # The last axis: in `Scan`, which holds many layers in one, there is another before it.
-        return Euclidean((self.linear.loc.shape[-1], self.height, self.width))
+        return Euclidean((*self.linear.shape, self.height, self.width))
 
     @property
     def codomain(self) -> Euclidean:
@@ -169,14 +170,21 @@ class Householder(AbstractBatchLastBijection):
     """
 
     vectors: Float[Array, "k n"]
+    shape: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(self, vectors):
+        self.vectors = as_floats(vectors)
+        if self.vectors.ndim != 2:
+            raise ValueError(f"`Householder(vectors)` needs an array of shape (k, n); got {self.vectors.shape}.")
+        self.shape = self.vectors.shape[1:]
 
     @property
     def domain(self) -> Euclidean:
-        return Euclidean(self.vectors.shape[1])
+        return Euclidean(self.shape)
 
     @property
     def codomain(self) -> Euclidean:
-        return Euclidean(self.vectors.shape[1])
+        return Euclidean(self.shape)
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return reflect(self.vectors, x), jnp.zeros(x.shape[1:], x.dtype)

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from .._batch_last import aligned
 from .._bijection import AbstractBatchLastBijection
+from .._check import as_floats
 from .._register import register
 from .._space import Euclidean
 from ..nets._layers import dense
@@ -38,18 +39,28 @@ class Planar(AbstractBatchLastBijection):
     u: Float[Array, " dim"]
     w: Float[Array, " dim"]
     b: Float[Array, ""]
-    min_slope: float = eqx.field(static=True, default=1e-3)
+    min_slope: float = eqx.field(static=True)
+    shape: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(self, u, w, b, min_slope: float = 1e-3):
+        self.u, self.w, self.b, self.min_slope = as_floats(u), as_floats(w), as_floats(b), min_slope
+        if self.u.ndim != 1 or self.w.shape != self.u.shape or self.b.ndim:
+            raise ValueError(
+                f"`Planar(u, w, b)` needs u and w of shape (dim,) and a number b; got {self.u.shape}, {self.w.shape} and "
+                f"{self.b.shape}."
+            )
+        self.shape = self.u.shape
 
     def __check_init__(self):
         _check_least(self.min_slope, "Planar(min_slope=...)")
 
     @property
     def domain(self) -> Euclidean:
-        return Euclidean(self.u.shape)
+        return Euclidean(self.shape)
 
     @property
     def codomain(self) -> Euclidean:
-        return Euclidean(self.u.shape)
+        return Euclidean(self.shape)
 
     @property
     def constrained_u(self) -> Float[Array, " dim"]:
@@ -100,18 +111,29 @@ class Radial(AbstractBatchLastBijection):
     center: Float[Array, " dim"]
     raw_alpha: Float[Array, ""]
     raw_slope: Float[Array, ""]
-    min_slope: float = eqx.field(static=True, default=1e-3)
+    min_slope: float = eqx.field(static=True)
+    shape: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(self, center, raw_alpha, raw_slope, min_slope: float = 1e-3):
+        self.center, self.min_slope = as_floats(center), min_slope
+        self.raw_alpha, self.raw_slope = as_floats(raw_alpha), as_floats(raw_slope)
+        if self.center.ndim != 1 or self.raw_alpha.ndim or self.raw_slope.ndim:
+            raise ValueError(
+                "`Radial(center, raw_alpha, raw_slope)` needs a center of shape (dim,) and two numbers; got "
+                f"{self.center.shape}, {self.raw_alpha.shape} and {self.raw_slope.shape}."
+            )
+        self.shape = self.center.shape
 
     def __check_init__(self):
         _check_least(self.min_slope, "Radial(min_slope=...)")
 
     @property
     def domain(self) -> Euclidean:
-        return Euclidean(self.center.shape)
+        return Euclidean(self.shape)
 
     @property
     def codomain(self) -> Euclidean:
-        return Euclidean(self.center.shape)
+        return Euclidean(self.shape)
 
     @property
     def alpha(self) -> Float[Array, ""]:

@@ -14,13 +14,15 @@ from .._bijection import AbstractBatchLastBijection
 from .._check import as_floats, is_false
 from .._register import register
 from .._space import AbstractSpace, Euclidean, Interval, Positive
+from ._ends import from_interval, from_positive, least, log_inside, onto_interval, onto_positive, zero_outside
 
 
 class AbstractScalarBijection(AbstractBatchLastBijection):
     """`y_i = f(x_i)` for every number of an example, whatever its shape.
 
-    Where the codomain has ends, values closer to an end than floating-point numbers reach are taken for the nearest
-    that can be told from it: results and gradients are finite for every input, the ends included.
+    Where a space has ends, values closer to an end than floating-point numbers reach are taken for the nearest that can
+    be told from it, so that results and gradients are finite inside the space, and forward never leaves it. Outside the
+    space the log-determinant is minus infinity, as the density there is zero; the value is that of the nearest end.
     """
 
     @abstractmethod
@@ -38,11 +40,6 @@ class AbstractScalarBijection(AbstractBatchLastBijection):
     def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         x, log_derivative = self.inverse_and_log_derivative(y)
         return x, jnp.sum(log_derivative, axis=tuple(range(len(self.domain.shape))))
-
-
-def _least(x) -> float:
-    """A number near the smallest, of which even the reciprocal times a thousand is one."""
-    return float(np.finfo(x.dtype).tiny) * 1024
 
 
 @register
@@ -63,17 +60,10 @@ class Sigmoid(AbstractScalarBijection):
         return Euclidean(self.codomain.shape)
 
     def value_and_log_derivative(self, x: Float[Array, "..."]) -> tuple[Array, Array]:
-        low, width = self.codomain.low, self.codomain.high - self.codomain.low
-        y = low + width * jax.nn.sigmoid(x)
-        return y, math.log(width) - jax.nn.softplus(x) - jax.nn.softplus(-x)
+        return onto_interval(self.codomain, x)
 
     def inverse_and_log_derivative(self, y: Float[Array, "..."]) -> tuple[Array, Array]:
-        low, high = self.codomain.low, self.codomain.high
-        width = high - low
-        # The distance from either end, each from the end itself: 1 - u would lose the digits of a small one.
-        below = jnp.log(jnp.clip((y - low) / width, _least(y), 1))
-        above = jnp.log(jnp.clip((high - y) / width, _least(y), 1))
-        return below - above, -math.log(width) - below - above
+        return from_interval(self.codomain, y)
 
 
 @register
@@ -96,9 +86,9 @@ class Tanh(AbstractScalarBijection):
 
     def inverse_and_log_derivative(self, y: Float[Array, "..."]) -> tuple[Array, Array]:
         most = 1 - float(np.finfo(y.dtype).epsneg)
-        y = jnp.clip(y, -most, most)
-        plus, minus = jnp.log1p(y), jnp.log1p(-y)
-        return (plus - minus) / 2, -plus - minus
+        inside = jnp.clip(y, -most, most)
+        plus, minus = jnp.log1p(inside), jnp.log1p(-inside)
+        return (plus - minus) / 2, zero_outside(self.codomain, y, -plus - minus)
 
 
 @register
@@ -119,12 +109,10 @@ class Softplus(AbstractScalarBijection):
         return Euclidean(self.codomain.shape)
 
     def value_and_log_derivative(self, x: Float[Array, "..."]) -> tuple[Array, Array]:
-        return jnp.maximum(jax.nn.softplus(x), _least(x)), -jax.nn.softplus(-x)
+        return onto_positive(x)
 
     def inverse_and_log_derivative(self, y: Float[Array, "..."]) -> tuple[Array, Array]:
-        y = jnp.maximum(y, _least(y))
-        log_share = jnp.log(-jnp.expm1(-y))
-        return y + log_share, -log_share
+        return from_positive(self.codomain, y)
 
 
 @register
@@ -148,8 +136,8 @@ class Exp(AbstractScalarBijection):
         return _clipped_exp(x), x
 
     def inverse_and_log_derivative(self, y: Float[Array, "..."]) -> tuple[Array, Array]:
-        x = jnp.log(jnp.maximum(y, _least(y)))
-        return x, -x
+        x = log_inside(y)
+        return x, zero_outside(self.codomain, y, -x)
 
 
 @register
@@ -164,13 +152,13 @@ class Power(AbstractScalarBijection):
     """
 
     log_power: Float[Array, "*shape"]
-    num_axes: int = eqx.field(static=True)
+    shape: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(self, power):
         power = as_floats(power)
         if is_false(jnp.all(power > 0)):
             raise ValueError(f"`Power(power=...)` must be positive; got {power}. Try `Inverse(Power(...))` for roots.")
-        self.log_power, self.num_axes = jnp.log(power), power.ndim
+        self.log_power, self.shape = jnp.log(power), power.shape
 
     @property
     def power(self) -> Float[Array, "*shape"]:
@@ -178,19 +166,23 @@ class Power(AbstractScalarBijection):
 
     @property
     def domain(self) -> AbstractSpace:
-        return Positive(self.log_power.shape)
+        return Positive(self.shape)
 
     @property
     def codomain(self) -> AbstractSpace:
-        return Positive(self.log_power.shape)
+        return Positive(self.shape)
 
     def value_and_log_derivative(self, x: Float[Array, "..."]) -> tuple[Array, Array]:
-        log_power = aligned(self.log_power, self.num_axes, x.ndim - self.num_axes)
-        return _raised(x, log_power)
+        return self._raise(x, 1)
 
     def inverse_and_log_derivative(self, y: Float[Array, "..."]) -> tuple[Array, Array]:
-        log_power = aligned(self.log_power, self.num_axes, y.ndim - self.num_axes)
-        return _raised(y, -log_power)
+        return self._raise(y, -1)
+
+    def _raise(self, x, sign):
+        num_axes = len(self.shape)
+        log_power, log_x = sign * aligned(self.log_power, num_axes, x.ndim - num_axes), log_inside(x)
+        log_derivative = log_power + jnp.expm1(log_power) * log_x
+        return _clipped_exp(jnp.exp(log_power) * log_x), zero_outside(self.domain, x, log_derivative)
 
 
 @register
@@ -223,9 +215,4 @@ class LeakyReLU(AbstractScalarBijection):
 
 def _clipped_exp(x):
     info = np.finfo(x.dtype)
-    return jnp.exp(jnp.clip(x, math.log(float(info.tiny)), math.log(float(info.max)) * (1 - float(info.eps))))
-
-
-def _raised(x, log_power):
-    log_x = jnp.log(jnp.maximum(x, _least(x)))
-    return _clipped_exp(jnp.exp(log_power) * log_x), log_power + jnp.expm1(log_power) * log_x
+    return jnp.exp(jnp.clip(x, math.log(least(x)), math.log(float(info.max)) * (1 - float(info.eps))))

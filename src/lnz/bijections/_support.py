@@ -3,7 +3,6 @@
 import functools
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -11,6 +10,7 @@ from .._bijection import AbstractBatchLastBijection
 from .._register import register
 from .._space import AbstractSpace, Euclidean, Interval, Positive
 from .._supports import Product, Torus
+from ._ends import from_interval, from_positive, onto_interval, onto_positive
 
 
 def unbounded(space: AbstractSpace) -> AbstractSpace:
@@ -41,8 +41,8 @@ class ToSupport(AbstractBatchLastBijection):
     Put it last: `Chain(flow, ToSupport(space))` makes densities in the units of the data. The architectures of
     `lnz.flows` do so themselves.
 
-    Forward saturates at the ends of an interval, and at the least positive number, where digits end. Inverse has the
-    log-determinant minus infinity outside `space`, where the density is zero.
+    Forward saturates at the ends of an interval, and at the least positive number, where digits end. Inverse is finite
+    inside `space`, its gradient too; outside, where the density is zero, its log-determinant is minus infinity.
 
     **Arguments:**
 
@@ -80,26 +80,15 @@ def _by_parts(function, space, x):
 
 def _to(space, x):
     if isinstance(space, Interval):
-        width = space.high - space.low
-        y = jnp.clip(space.low + width * jax.nn.sigmoid(x), space.low, space.high)
-        return y, jnp.log(jnp.asarray(width, x.dtype)) - jax.nn.softplus(-x) - jax.nn.softplus(x)
+        return onto_interval(space, x)
     if isinstance(space, Positive):
-        return jnp.maximum(jax.nn.softplus(x), jnp.finfo(x.dtype).tiny), -jax.nn.softplus(-x)
+        return onto_positive(x)
     return x, jnp.zeros_like(x)
 
 
 def _from(space, y):
-    # Clipped before any arithmetic, so that gradients are finite at the ends and outside.
-    tiny, outside = jnp.finfo(y.dtype).tiny, ~space.elements_within(y)
     if isinstance(space, Interval):
-        width = space.high - space.low
-        last = 1 - jnp.finfo(y.dtype).epsneg
-        u = jnp.clip((jnp.clip(y, space.low, space.high) - space.low) / width, tiny, last)
-        log_u, log_rest = jnp.log(u), jnp.log1p(-u)
-        log_derivative = -log_u - log_rest - jnp.log(jnp.asarray(width, y.dtype))
-        return log_u - log_rest, jnp.where(outside, -jnp.inf, log_derivative)
+        return from_interval(space, y)
     if isinstance(space, Positive):
-        inside = jnp.maximum(y, tiny)
-        log_slope = jnp.log(-jnp.expm1(-inside))  # of softplus, at the x that is sought
-        return inside + log_slope, jnp.where(outside, -jnp.inf, -log_slope)
+        return from_positive(space, y)
     return y, jnp.zeros_like(y)

@@ -5,6 +5,7 @@ from jaxtyping import Array, Float
 
 from .._batch_last import aligned
 from .._bijection import AbstractBatchLastBijection
+from .._check import as_floats
 from .._register import register
 from .._space import Euclidean
 from ..nets._layers import dense
@@ -44,23 +45,34 @@ class Sylvester(AbstractBatchLastBijection):
     R: Float[Array, "m m"]
     S: Float[Array, "m m"]
     b: Float[Array, " m"]
-    min_slope: float = eqx.field(static=True, default=1e-3)
+    min_slope: float = eqx.field(static=True)
+    shape: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(self, reflections, R, S, b, min_slope: float = 1e-3):
+        self.reflections, self.b, self.min_slope = as_floats(reflections), as_floats(b), min_slope
+        self.R, self.S = as_floats(R), as_floats(S)
+        square = 2 * self.b.shape
+        if self.reflections.ndim != 2 or self.b.ndim != 1 or self.R.shape != square or self.S.shape != square:
+            raise ValueError(
+                "`Sylvester(reflections, R, S, b)` needs shapes (k, dim), (m, m), (m, m) and (m,); got "
+                f"{self.reflections.shape}, {self.R.shape}, {self.S.shape} and {self.b.shape}."
+            )
+        self.shape = self.reflections.shape[1:]
 
     def __check_init__(self):
         _check_least(self.min_slope, "Sylvester(min_slope=...)")
         # A tree of the same form, such as a filter or a gradient, has other things in place of arrays.
-        if isinstance(self.reflections, jax.Array) and isinstance(self.b, jax.Array):
-            dim, num = self.reflections.shape[-1], self.b.shape[-1]
-            if num > dim:
-                raise ValueError(f"`Sylvester`: {num} directions do not fit into vectors of length {dim}.")
+        if isinstance(self.b, jax.Array) and self.b.shape[-1] > self.shape[0]:
+            num, dim = self.b.shape[-1], self.shape[0]
+            raise ValueError(f"`Sylvester`: {num} directions do not fit into vectors of length {dim}.")
 
     @property
     def domain(self) -> Euclidean:
-        return Euclidean(self.reflections.shape[1])
+        return Euclidean(self.shape)
 
     @property
     def codomain(self) -> Euclidean:
-        return Euclidean(self.reflections.shape[1])
+        return Euclidean(self.shape)
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         R, S, slope = self._factors()

@@ -1,0 +1,62 @@
+"""From the line to an interval and to positive numbers, and back, number by number: what happens at the ends.
+
+Inside the space values, logarithms of derivatives and gradients are finite. Outside, back to the line, the logarithm of
+the derivative is minus infinity: the density is zero.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from .._space import AbstractSpace, Interval, Positive
+
+
+def onto_interval(space: Interval, x: Array) -> tuple[Array, Array]:
+    """`y = low + (high - low) sigmoid(x)` and `log dy/dx`."""
+    low, high, width = space.low, space.high, space.high - space.low
+    # Each half from its own end, so that y keeps the digits of a small distance and rounding never leaves the interval.
+    y = jnp.where(x > 0, high - width * jax.nn.sigmoid(-x), low + width * jax.nn.sigmoid(x))
+    return y, math.log(width) - jax.nn.softplus(x) - jax.nn.softplus(-x)
+
+
+def from_interval(space: Interval, y: Array) -> tuple[Array, Array]:
+    """The inverse of `onto_interval` and `log dx/dy`."""
+    width = space.high - space.low
+    # The distance from either end, each from the end itself: 1 - u would lose the digits of a small one.
+    below = jnp.log(jnp.clip((y - space.low) / width, least(y), 1))
+    above = jnp.log(jnp.clip((space.high - y) / width, least(y), 1))
+    return below - above, zero_outside(space, y, -math.log(width) - below - above)
+
+
+def onto_positive(x: Array) -> tuple[Array, Array]:
+    """`y = log(1 + e^x)` and `log dy/dx`."""
+    return jnp.maximum(jax.nn.softplus(x), least(x)), -jax.nn.softplus(-x)
+
+
+def from_positive(space: Positive, y: Array) -> tuple[Array, Array]:
+    """The inverse of `onto_positive` and `log dx/dy`."""
+    inside = _inside(y)
+    log_slope = jnp.log(-jnp.expm1(-inside))  # of softplus, at the x that is sought
+    return inside + log_slope, zero_outside(space, y, -log_slope)
+
+
+def log_inside(y: Array) -> Array:
+    """`log y` of positive numbers; others are taken for the nearest that is finite with its reciprocal."""
+    return jnp.log(_inside(y))
+
+
+def _inside(y):
+    return jnp.clip(y, least(y), float(np.finfo(y.dtype).max))
+
+
+def zero_outside(space: AbstractSpace, y: Array, log_derivative: Array) -> Array:
+    """`log_derivative`, and minus infinity for numbers outside the space, where the density is zero."""
+    return jnp.where(space.elements_within(y), log_derivative, -jnp.inf)
+
+
+def least(x: Array) -> float:
+    """A number near the smallest, of which even the reciprocal times a thousand is one."""
+    return float(np.finfo(x.dtype).tiny) * 1024
