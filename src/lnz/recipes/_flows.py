@@ -75,8 +75,8 @@ def _warn_of_atoms(splits) -> None:
         whys = ", ".join(f"{name} has {why}" for name, why in list(zip(named, found.values(), strict=True))[:3])
         more = f", and so on for {len(found) - 3} more" if len(found) > 3 else ""
         problems.append(
-            f"of {len(different)} different training rows {whys}{more} (leave discrete columns out, or add uniform noise "
-            "as wide as their steps)"
+            f"of {len(different)} different training rows {whys}{more} (leave discrete columns out, or add uniform "
+            "noise as wide as their steps)"
         )
     if problems:
         warnings.warn(
