@@ -87,8 +87,49 @@ def test_repeated_rows_and_discrete_columns_are_warned_of():
     x[100:103], x[199] = x[:3], x[3]
     with pytest.warns(UserWarning, match="4 of 200 rows repeat another") as caught:
         start(splits_of(x, ("length", "rings", "weight")))
-    assert "'rings': in 180 training rows only" in str(caught[0].message)
+    assert "of 177 different training rows 'rings' has only" in str(caught[0].message)
     assert "no bound" in str(caught[0].message)
+
+
+@pytest.mark.parametrize("num", [45, 1000])
+def test_atoms_among_many_values_are_warned_of(num):
+    """Half zeros and half continuous; and bits, of which there are many different ones for each row of a small table."""
+    random = np.random.RandomState(1)
+    x = random.normal(size=(num, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        start(splits_of(x))
+    x[::2, 0], x[:, 2] = 0, random.randint(0, 2, num)
+    with pytest.warns(UserWarning, match="'rain' has the value 0 in ") as caught:
+        start(splits_of(x, ("rain", "weight", "sex")))
+    assert "'sex' has " in str(caught[0].message)
+    assert "'weight'" not in str(caught[0].message)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "setting", "value", "words"),
+    [
+        ("flow_moons", "model.bound", "-1", "positive and finite, such as 5.0; got -1.0"),
+        ("flow_moons", "model.width", "0", "at least 1, such as 32"),
+        ("flow_moons", "model.depth", "0", "at least 1"),
+        ("flow_moons", "model.num_bins", "1", "at least 2, such as 8"),
+        ("flow_moons", "model.learning_rate", "nan", "positive and finite, such as 0.002; got nan"),
+        ("flow_energy", "model.learning_rate", "-1", "positive and finite"),
+        ("flow_tabular", "model.learning_rate", "0", "positive and finite"),
+        ("flow_energy", "model.start_scale", "0", "positive and finite"),
+        ("flow_moons", "model.weight_decay", "-3", "not negative"),
+        ("normal", "model.learning_rate", "inf", "positive and finite"),
+        ("flow_digits", "model.noise_width", "0", "at least 1"),
+        ("flow_digits", "evaluate.num_samples", "1", "at least 2, such as 300, so that there is an error bar"),
+        ("flow_digits", "evaluate.num_samples_while_training", "0", "at least 2"),
+        ("flow_digits", "evaluate.num_samples_while_training", "1", "at least 2"),
+    ],
+)
+def test_wrong_numbers_are_named_by_their_setting(recipe, setting, value, words):
+    recipe = getattr(lnz.recipes, recipe)
+    settings = recipe.resolve({setting: value})
+    with pytest.raises(ValueError, match=f"^`{setting}` must be .*{words}"):
+        recipe.check(settings, recipe.load(settings))
 
 
 def test_every_recipe_of_a_flow_draws_and_scores():

@@ -35,6 +35,36 @@ def test_sweeps_are_compared_with_their_products():
     assert "'device'" in environment
 
 
+PICTURES = {
+    "flow_digits": (2, {"model.num_layers": 1, "model.width": 8, "model.noise_width": 4}),
+    "flow_mnist": (256, {"model.num_levels": 1, "model.num_steps": 1, "model.width": 4}),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_flows_of_pictures_run_in_small(name, tmp_path):
+    num_values, small = PICTURES[name]
+    random = np.random.RandomState(0)
+    images = {part: random.randint(0, num_values, (num, 2, 2), np.uint8) for part, num in (("train", 60), ("test", 20))}
+    np.savez(tmp_path / "images.npz", **images)
+    recipe = getattr(recipes, name)
+    small = small | {"train.steps": 12, "train.batch_size": 10, "train.valid_every": 6}
+    settings = recipe.resolve({**small, "data.source": str(tmp_path / "images.npz")})
+    splits = recipe.load(settings)
+    recipe.check(settings, splits)
+    fit = recipe.fit(splits, settings)
+    assert [record["step"] for record in fit.history if "valid" in record] == [6, 12]
+    (row,) = recipe.judge(fit.model, splits.test, settings).values()
+    assert row.bound == "lower"
+    assert not row.stats["warnings"]
+    if name == "flow_digits":  # of four bits: the bounds are tight, and probabilities sum to one
+        every = (np.arange(16)[:, None] >> np.arange(4) & 1).astype(np.uint8)
+        total = np.exp(recipe.score(fit.model, every, settings).per_example).sum()
+        assert abs(total - 1) < 0.05
+    else:
+        assert abs(row.value + 4 * np.log(256)) < 4  # noise, of which nothing can be learned in 12 steps
+
+
 @pytest.mark.parametrize("recipe", [recipes.rbm_mnist, recipes.rbm_mnist_pcd25], ids=lambda recipe: recipe.name)
 def test_long_recipes_run_in_small(recipe, tmp_path):
     random = np.random.RandomState(0)

@@ -69,6 +69,12 @@ def test_what_is_no_number_is_the_worst():
     assert report.row == 1
 
 
+def test_estimated_log_determinants_need_no_key():
+    flow = lnz.flows.residual(lnz.Euclidean(2), key=jr.key(0), num_layers=2, width=8, log_det="unbiased")
+    report = check_inverse(lnz.Transformed(lnz.Normal.standard(2), flow), table.normal(0, 5, 2))
+    assert report.holds, report
+
+
 def test_the_law_says_where():
     with pytest.raises(AssertionError, match=r"(?s)identity: differs.*row 1, does not.*bijections\[1\]"):
         check_bijection(lossy(), jnp.array([[0.0, 1.0], [0.3, 0.7]]))

@@ -52,8 +52,9 @@ def test_log_prob_and_shapes_are_those_of_numpyro(shape):
         (lnz.Uniform(2, -1.0, 3.0), dist.constraints.independent(dist.constraints.interval(-1.0, 3.0), 1), [0.0, 4.0]),
         (lnz.Bernoulli(jnp.zeros(2)), dist.constraints.independent(dist.constraints.boolean, 1), [0.5, 1.0]),
         (lnz.Normal(0.0, 1.0), dist.constraints.real, jnp.inf),
+        (lnz.Uniform(lnz.Torus(2)), dist.constraints.independent(dist.constraints.circular, 1), [0.0, 4.0]),
     ],
-    ids=["real vector", "interval", "bits", "number"],
+    ids=["real vector", "interval", "bits", "number", "angles"],
 )
 def test_support_is_the_space(distribution, support, outside):
     site = lnz.to_numpyro(distribution)
@@ -95,6 +96,7 @@ NUMPYRO = {
     "positive": lambda: dist.Exponential(2.0).expand((2, 2)).to_event(),
     "interval": lambda: dist.Uniform(-2.0, jnp.full(3, 5.0)).to_event(),
     "bits": lambda: dist.Bernoulli(probs=jnp.array([0.2, 0.7])).to_event(),
+    "angles": lambda: dist.VonMises(jnp.array([0.5, 3.0]), 2.0).to_event(),
     "categories": lambda: dist.Categorical(probs=jnp.full((2, 4), 0.25)).to_event(),
 }
 
@@ -117,6 +119,10 @@ def test_there_and_back():
     x = normal(0, 4, 3)
     theirs = NUMPYRO["real"]()
     np.testing.assert_allclose(lnz.to_numpyro(lnz.from_numpyro(theirs)).log_prob(x), theirs.log_prob(x), rtol=1e-6)
+    theirs = NUMPYRO["angles"]()
+    there = lnz.from_numpyro(theirs)
+    assert there.space == lnz.Torus(2)
+    assert lnz.to_numpyro(there).support == theirs.support
 
 
 def test_a_flow_over_a_learned_base_trains():
@@ -143,8 +149,8 @@ def test_what_cannot_be_taken_is_refused(untyped):
         lnz.from_numpyro(mixture)
     with pytest.raises(ValueError, match=r"'loc', 'scale'.*\['rate'\]"):
         lnz.from_numpyro(dist.Normal(0.0, 1.0), learn=("rate",))
-    with pytest.raises(ValueError, match="no space of lnz is the support of VonMises"):
-        lnz.from_numpyro(dist.VonMises(0.0, 1.0))
+    with pytest.raises(ValueError, match="no space of lnz is the support of Dirichlet"):
+        lnz.from_numpyro(dist.Dirichlet(jnp.ones(3)))
     with pytest.raises(ValueError, match="no space of lnz is the support of Uniform"):
         lnz.from_numpyro(dist.Uniform(jnp.zeros(2), jnp.array([1.0, 2.0])).to_event())
     with pytest.raises(TypeError, match="needs a distribution of NumPyro; got Normal"):

@@ -13,6 +13,7 @@ from ._density import AbstractDistribution, draw_then_score
 from ._model import Frozen
 from ._register import register
 from ._space import AbstractSpace, Binary, Categorical, Euclidean, Interval, Positive
+from ._supports import Torus
 
 
 def _distributions() -> Any:
@@ -32,7 +33,7 @@ def to_numpyro(distribution: AbstractDistribution) -> Any:
 
     **Arguments:**
 
-    - `distribution`: on a Euclidean, interval, positive, binary or categorical space.
+    - `distribution`: on a Euclidean, interval, positive, binary or categorical space, or on a torus.
 
     **Raises:** `ImportError` without the extra `numpyro`; `TypeError` for what is no distribution of lnz, or lives on a
     space for which NumPyro has no constraint.
@@ -52,6 +53,8 @@ def _constraint(constraints: Any, space: AbstractSpace) -> Any:
         one = constraints.positive
     elif isinstance(space, Interval):
         one = constraints.interval(space.low, space.high)
+    elif isinstance(space, Torus):
+        one = constraints.circular
     elif isinstance(space, Binary):
         one = constraints.boolean
     elif isinstance(space, Categorical):
@@ -121,6 +124,8 @@ def _space(constraints: Any, support: Any, shape: tuple[int, ...], family: str) 
         return Euclidean(shape)
     if kind in (type(constraints.positive), type(constraints.softplus_positive)):
         return Positive(shape)
+    if kind is type(constraints.circular):
+        return Torus(shape)
     if kind is type(constraints.boolean):
         return Binary(shape)
     if kind in (constraints.interval, constraints.open_interval, type(constraints.unit_interval)):

@@ -1,5 +1,6 @@
 """The commands, called as a user calls them: output, exit codes, files."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -171,16 +172,27 @@ def test_compare_shows_warnings(runs, tmp_path, monkeypatch, capsys):
 def test_demo_trains_compares_and_reports(tmp_path, monkeypatch, capsys):
     from lnz.cli import _demo
     from lnz.cli._train import recipes
+    from lnz.recipes import flow_digits
 
     assert set(_demo._RECIPES) <= set(recipes())
-    monkeypatch.setattr(_demo, "_RECIPES", ("independent_digits",))
+    small = dataclasses.replace(
+        flow_digits,
+        model={**flow_digits.model, "num_layers": 1, "width": 8, "noise_width": 4},
+        train={**flow_digits.train, "steps": 2, "keep": "last"},
+        evaluate={"num_samples": 20, "num_samples_while_training": 2},
+    )
+    found = {"independent_digits": _demo.find_recipe("independent_digits"), "flow_digits": small}
+    monkeypatch.setattr(_demo, "_RECIPES", tuple(found))
+    monkeypatch.setattr(_demo, "find_recipe", found.__getitem__)
     monkeypatch.chdir(tmp_path)
     for _ in range(2):  # the second overwrites the first
         assert call(monkeypatch, "demo") == 0
         out = capsys.readouterr().out
         assert "Wrote runs/demo/report.html" in out
         assert "Total " in out
-    assert "independent_digits" in (tmp_path / "runs" / "demo" / "report.html").read_text("utf-8")
+    report = (tmp_path / "runs" / "demo" / "report.html").read_text("utf-8")
+    assert "independent_digits" in report
+    assert "flow_digits" in report
 
 
 @pytest.mark.parametrize(

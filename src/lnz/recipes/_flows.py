@@ -3,27 +3,23 @@
 import re
 import warnings
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from .. import flows, objectives
 from .._bijection import AbstractBijection, Transformed
-from .._model import trainable
 from .._space import Euclidean
 from ..bijections import Chain
+from ..data._atoms import describe_atoms
 from ..distributions import Normal, PlanarEnergy
 from ..methods import Gradient
+from ._fitting import all_but_standardisation, decayed_adam
 from ._recipe import Recipe
 from ._tables import standardisation
 
 _SPLINES = ("coupling_spline", "autoregressive_spline")
 _AFFINE = ("realnvp", "masked_autoregressive", "inverse_autoregressive")
 _NUM_CHECKED_ROWS = 100_000
-# A column with fewer different values, for each of its rows, is taken for a discrete one.
-_FEW_VALUES = 0.05
 
 
 def _flow(key, space, chosen, fast) -> AbstractBijection:
@@ -42,7 +38,7 @@ def _flow(key, space, chosen, fast) -> AbstractBijection:
 def _build_table(key, splits, settings):
     _warn_of_atoms(splits)
     flow = Chain(_flow(key, splits.space, settings["model"], "density"), standardisation(splits))
-    method = Gradient(objectives.MaximumLikelihood(), _optimizer(settings), _all_but_last)
+    method = Gradient(objectives.MaximumLikelihood(), decayed_adam(settings), all_but_standardisation)
     return Transformed(Normal.standard(splits.space.shape), flow), method
 
 
@@ -60,23 +56,7 @@ def _build_energy(key, splits, settings):
         energy, chosen["num_samples"], chosen["sticking_the_landing"], settings["train"]["steps"] // 2
     )
     flow = _flow(key, splits.space, chosen, "draws")
-    return Transformed(base, flow), Gradient(objective, _optimizer(settings))
-
-
-def _optimizer(settings):
-    """Adam with decay of the weights, a learning rate that falls to zero, and a limit on single steps."""
-    chosen, steps = settings["model"], settings["train"]["steps"]
-    rate = optax.cosine_decay_schedule(chosen["learning_rate"], steps)
-    return optax.chain(optax.clip_by_global_norm(5.0), optax.adamw(rate, weight_decay=chosen["weight_decay"]))
-
-
-def _all_but_last(model):
-    """The last bijection is the standardisation, which stays as it is."""
-    return eqx.tree_at(lambda m: m.bijection.bijections[-1], trainable(model), replace_fn=_all_false)
-
-
-def _all_false(tree):
-    return jax.tree.map(lambda _: False, tree)
+    return Transformed(base, flow), Gradient(objective, decayed_adam(settings))
 
 
 def _warn_of_atoms(splits) -> None:
@@ -88,14 +68,15 @@ def _warn_of_atoms(splits) -> None:
     num_repeated = len(whole) - len(np.unique(whole, axis=0))
     if num_repeated:
         problems.append(f"{num_repeated} of {len(whole)} rows repeat another one (remove them from the file)")
-    counts = [len(np.unique(column)) for column in rows.T]
-    few = [i for i, count in enumerate(counts) if count < _FEW_VALUES * len(rows)]
-    if few:
-        names = [f"{splits.columns[i]!r}" if splits.columns else f"column {i}" for i in few[:3]]
-        more = f" and {len(few) - 3} more" if len(few) > 3 else ""
+    different = np.unique(rows, axis=0)  # a row that is repeated makes no column discrete
+    found = {i: why for i, column in enumerate(different.T) if (why := describe_atoms(column))}
+    if found:
+        named = [f"{splits.columns[i]!r}" if splits.columns else f"column {i}" for i in found]
+        whys = ", ".join(f"{name} has {why}" for name, why in list(zip(named, found.values(), strict=True))[:3])
+        more = f", and so on for {len(found) - 3} more" if len(found) > 3 else ""
         problems.append(
-            f"{', '.join(names)}{more}: in {len(rows)} training rows only {', '.join(str(counts[i]) for i in few[:3])} "
-            "different values (leave discrete columns out, or add uniform noise as wide as their steps)"
+            f"of {len(different)} different training rows {whys}{more} (leave discrete columns out, or add uniform "
+            "noise as wide as their steps)"
         )
     if problems:
         warnings.warn(
@@ -115,7 +96,7 @@ _TABLE = {
     "weight_decay": 1e-4,
 }
 
-# In the plane, where nets are small, splines of every variable given those before it are as quick as couplings.
+# In the plane a layer of splines of every variable given those before it has but two steps to draw in.
 _PLANE = {**_TABLE, "kind": "autoregressive_spline", "num_layers": 3, "width": 32}
 
 flow_moons = Recipe(

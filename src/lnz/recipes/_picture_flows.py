@@ -1,11 +1,9 @@
 """Flows of pictures: densities of pixels with noise, as models of the pixels."""
 
 import jax.random as jr
-import optax
 
 from .. import normalizers, objectives
 from .._bijection import Transformed
-from .._check import check_positive
 from .._space import Binary, Categorical, Euclidean, Interval
 from ..bijections import Chain, Inverse, MaskedAutoregressive, Permutation, Scan, Sigmoid, SplineTransformer
 from ..distributions import Normal, Uniform
@@ -13,6 +11,7 @@ from ..flows import glow
 from ..latent import Dequantised, SplineNoise
 from ..methods import Gradient
 from ..nets import MLP, MaskedMLP
+from ._fitting import decayed_adam
 from ._recipe import Recipe
 
 
@@ -30,7 +29,9 @@ def _build_digits(key, splits, settings):
 
     layers = Scan.of(layer, jr.split(key_flow, chosen["num_layers"]))
     flow = Transformed(Uniform(num, 0.0, 2.0), layers)
-    return Dequantised(flow, splits.space, _noise(key_noise, num, chosen)), _climb(settings)
+    return Dequantised(flow, splits.space, _noise(key_noise, num, chosen)), Gradient(
+        objectives.ELBO(), decayed_adam(settings)
+    )
 
 
 def _build_mnist(key, splits, settings):
@@ -47,7 +48,9 @@ def _build_mnist(key, splits, settings):
         image_shape=splits.image_shape,
     )
     onto_box = Sigmoid(Interval(num, 0.0, float(num_values)))
-    return Dequantised(Transformed(Normal.standard(num), Chain(layers, onto_box)), space), _climb(settings)
+    return Dequantised(Transformed(Normal.standard(num), Chain(layers, onto_box)), space), Gradient(
+        objectives.ELBO(), decayed_adam(settings)
+    )
 
 
 def _noise(key, num, chosen):
@@ -56,16 +59,8 @@ def _noise(key, num, chosen):
     return SplineNoise(net, splines)
 
 
-def _climb(settings):
-    chosen = settings["model"]
-    rate = optax.cosine_decay_schedule(chosen["learning_rate"], settings["train"]["steps"])
-    optimizer = optax.chain(optax.clip_by_global_norm(5.0), optax.adamw(rate, weight_decay=chosen["weight_decay"]))
-    return Gradient(objectives.ELBO(), optimizer)
-
-
 def _hidden(settings):
-    num = check_positive(settings["evaluate"]["num_samples"], "evaluate.num_samples")
-    return normalizers.Importance(num, chunk_size=256)
+    return normalizers.Importance(settings["evaluate"]["num_samples"], chunk_size=256)
 
 
 def _hidden_while_training(settings):
@@ -99,7 +94,8 @@ flow_mnist = Recipe(
     build=_build_mnist,
     model={"num_levels": 2, "num_steps": 16, "width": 256, "learning_rate": 1e-3, "weight_decay": 0.0},
     train={"steps": 100_000, "batch_size": 128, "valid_every": 10_000, "average": 0.999},
-    evaluate={"num_samples": 10, "num_samples_while_training": 2},
+    # Passes of the flow over the 10000 test images: 1 million, beside 12.8 million pictures that are trained on.
+    evaluate={"num_samples": 100, "num_samples_while_training": 2},
     hidden=_hidden,
     hidden_while_training=_hidden_while_training,
 )

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,10 @@ _DATA: Settings = {
 }
 # How training is run, for every recipe: 0 means off.
 _TRAIN: Settings = {"steps": 1, "batch_size": 0, "keep": "last", "valid_every": 0, "patience": 0, "average": 0.0}
+
+# Settings of any recipe, by their names: sizes of networks, and numbers that must be positive.
+_SIZES = ("width", "depth", "noise_width")
+_POSITIVE = ("learning_rate", "bound", "start_scale")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,9 +130,9 @@ class Recipe:
             )
         if not 0 <= settings["seed"] < 2**63:
             raise ValueError(f"`seed` must be a whole number from 0 to 2**63 - 1; got {settings['seed']}.")
-        for name, value in self.model.items():
-            if name.startswith("num_") and settings["model"][name] < 1:
-                raise ValueError(f"`model.{name}` must be at least 1, such as {value}; got {settings['model'][name]}.")
+        for group, defaults in (("model", self.model), ("evaluate", self.evaluate)):
+            for name, default in defaults.items():
+                _check_number(group, name, settings[group][name], default)
         self.partitions(settings)
         self.validator(settings)
         self.hidden(settings)
@@ -213,6 +218,21 @@ def _require_whole_numbers(splits: Splits) -> Splits:
             "recipe for continuous tables."
         )
     return splits
+
+
+def _check_number(group: str, name: str, value: Any, default: Any) -> None:
+    """**Raises:** `ValueError` for a number that the library would refuse, or take without sense, by its setting."""
+    is_count = group == "model" and (name.startswith("num_") or name in _SIZES)
+    if group == "evaluate" and name.startswith("num_samples"):
+        least, why = 2, ", so that there is an error bar"
+    else:
+        least, why = 2 if name == "num_bins" else 1 if is_count else None, ""
+    if least is not None and value < least:
+        raise ValueError(f"`{group}.{name}` must be at least {least}, such as {default}{why}; got {value}.")
+    if name in _POSITIVE and not (0 < value < math.inf):
+        raise ValueError(f"`{group}.{name}` must be positive and finite, such as {default}; got {value}.")
+    if name == "weight_decay" and not (0 <= value < math.inf):
+        raise ValueError(f"`{group}.{name}` must be a finite number, not negative, such as {default}; got {value}.")
 
 
 def fit_options(settings: Settings) -> dict[str, Any]:

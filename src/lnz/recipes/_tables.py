@@ -1,7 +1,5 @@
 """Two densities of continuous tables, fitted to standardised columns and stated in the units of the file."""
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -9,11 +7,11 @@ import optax
 
 from .. import objectives
 from .._bijection import Transformed
-from .._model import trainable
 from .._space import Euclidean
 from ..bijections import Affine
 from ..distributions import Mixture, MultivariateNormal, Normal
 from ..methods import Gradient
+from ._fitting import all_but_standardisation, falling_rate
 from ._recipe import Recipe, column_moments
 
 
@@ -59,16 +57,8 @@ def _moments(splits):
 
 def _climb(settings):
     """Maximum likelihood by Adam, with a learning rate that falls to zero; the standardisation stays as it is."""
-    rate = optax.cosine_decay_schedule(settings["model"]["learning_rate"], settings["train"]["steps"])
-    return Gradient(objectives.MaximumLikelihood(), optax.adam(rate), _all_but_standardisation)
-
-
-def _all_but_standardisation(model):
-    return eqx.tree_at(lambda m: m.bijection, trainable(model), replace_fn=_all_false)
-
-
-def _all_false(tree):
-    return jax.tree.map(lambda _: False, tree)
+    adam = optax.adam(falling_rate(settings))
+    return Gradient(objectives.MaximumLikelihood(), adam, all_but_standardisation)
 
 
 normal = Recipe(

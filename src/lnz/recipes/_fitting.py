@@ -1,0 +1,32 @@
+"""How recipes of densities are fitted: rates that fall to zero, and a standardisation that stays as it is."""
+
+import equinox as eqx
+import jax
+import optax
+
+from .._model import trainable
+from ..bijections import Chain
+
+
+def falling_rate(settings):
+    """The learning rate, which falls to zero along a half cosine."""
+    return optax.cosine_decay_schedule(settings["model"]["learning_rate"], settings["train"]["steps"])
+
+
+def decayed_adam(settings):
+    """Adam with decay of the weights, a learning rate that falls to zero, and a limit on single steps."""
+    adam = optax.adamw(falling_rate(settings), weight_decay=settings["model"]["weight_decay"])
+    return optax.chain(optax.clip_by_global_norm(5.0), adam)
+
+
+def all_but_standardisation(model):
+    """What is trained: not the standardisation, which is the only bijection or the last of a chain."""
+    return eqx.tree_at(_standardisation, trainable(model), replace_fn=_all_false)
+
+
+def _standardisation(model):
+    return model.bijection.bijections[-1] if isinstance(model.bijection, Chain) else model.bijection
+
+
+def _all_false(tree):
+    return jax.tree.map(lambda _: False, tree)
