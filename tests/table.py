@@ -234,8 +234,11 @@ DISTRIBUTIONS = {
         lnz.Normal.standard(1),
         lnz.bijections.Elementwise(lnz.bijections.SplineTransformer(5), normal(94, 14, 1)),
     ),
-    "coupling_flow": lambda: lnz.Transformed(lnz.Normal.standard(2), flow("coupling_spline", 2, bound=3.0)),
-    "autoregressive_flow": lambda: lnz.Transformed(lnz.Normal.standard(2), flow("masked_autoregressive", 2)),
+    # Smooth ones: on a grid in the plane the kinks of splines and of rectified units would hide errors.
+    "coupling_flow": lambda: lnz.Transformed(lnz.Normal.standard(2), flow("realnvp", 2, activation=jnp.tanh)),
+    "autoregressive_flow": lambda: lnz.Transformed(
+        lnz.Normal.standard(2), flow("masked_autoregressive", 2, activation=jnp.tanh)
+    ),
     "flow_of_mixture": flow_of_mixture,
     "flow_interval": lambda: flow_onto(lnz.Interval(1, -1.0, 2.0), "masked_autoregressive"),
     "flow_positive": lambda: flow_onto(lnz.Positive(1), "masked_autoregressive"),

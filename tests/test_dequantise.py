@@ -182,6 +182,7 @@ def test_gradients_equal_finite_differences(float64):
     testing.check_gradient(loss, model, gradient, tolerance=1e-5)
 
 
+@pytest.mark.usefixtures("untyped")
 def test_a_flow_that_lives_elsewhere_is_refused():
     with pytest.raises(ValueError, match="fills"):
         lnz.Dequantised(lnz.Normal.standard(2), lnz.Binary(2))
