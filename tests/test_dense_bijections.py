@@ -300,9 +300,13 @@ def test_numbers_are_finite(name):
             inside = jnp.clip(x, space.low, space.high)
         (params_slope, x_slope), (y, log_det) = jax.jit(jax.vmap(lambda x, i=inverse: slope(params, x, i)))(inside)
         assert jnp.isfinite(y).all()
-        # Zero is no positive number, so the density is zero there.
-        expected = jnp.where(jax.vmap(space.contains)(inside), jnp.isfinite(log_det), log_det == -jnp.inf)
-        assert expected.all()
+        # Zero is no positive number: the density is zero there. Denormals may be either: XLA flushes some to zero.
+        positive = isinstance(space, lnz.Positive)
+        within = (np.abs(np.asarray(inside)) > 1e-38).all(axis=1) | (not positive)
+        zero = (np.asarray(inside) == 0).any(axis=1) & positive
+        assert jnp.isfinite(log_det)[within].all()
+        assert (log_det[zero] == -jnp.inf).all()
+        assert not jnp.isnan(log_det).any()
         assert jnp.isfinite(x_slope).all()
         assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params_slope))
 

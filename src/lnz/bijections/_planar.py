@@ -46,8 +46,8 @@ class Planar(AbstractBatchLastBijection):
         self.u, self.w, self.b, self.min_slope = as_floats(u), as_floats(w), as_floats(b), min_slope
         if self.u.ndim != 1 or self.w.shape != self.u.shape or self.b.ndim:
             raise ValueError(
-                f"`Planar(u, w, b)` needs u and w of shape (dim,) and a number b; got {self.u.shape}, {self.w.shape} and "
-                f"{self.b.shape}."
+                "`Planar(u, w, b)` needs u and w of shape (dim,) and a number b; got "
+                f"{self.u.shape}, {self.w.shape} and {self.b.shape}."
             )
         self.shape = self.u.shape
 
