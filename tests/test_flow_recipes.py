@@ -93,7 +93,7 @@ def test_repeated_rows_and_discrete_columns_are_warned_of():
 
 @pytest.mark.parametrize("num", [45, 1000])
 def test_atoms_among_many_values_are_warned_of(num):
-    """Half zeros and half continuous; and bits, of which there are many different ones for each row of a small table."""
+    """A column half zeros, and bits: in a small table even two different values are many for each row."""
     random = np.random.RandomState(1)
     x = random.normal(size=(num, 3))
     with warnings.catch_warnings():
@@ -115,7 +115,7 @@ def test_atoms_among_many_values_are_warned_of(num):
         ("flow_moons", "model.num_bins", "1", "at least 2, such as 8"),
         ("flow_moons", "model.learning_rate", "nan", "positive and finite, such as 0.002; got nan"),
         ("flow_energy", "model.learning_rate", "-1", "positive and finite"),
-        ("flow_tabular", "model.learning_rate", "0", "positive and finite"),
+        ("flow_moons", "model.learning_rate", "0", "positive and finite"),
         ("flow_energy", "model.start_scale", "0", "positive and finite"),
         ("flow_moons", "model.weight_decay", "-3", "not negative"),
         ("normal", "model.learning_rate", "inf", "positive and finite"),

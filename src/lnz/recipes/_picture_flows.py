@@ -29,9 +29,8 @@ def _build_digits(key, splits, settings):
 
     layers = Scan.of(layer, jr.split(key_flow, chosen["num_layers"]))
     flow = Transformed(Uniform(num, 0.0, 2.0), layers)
-    return Dequantised(flow, splits.space, _noise(key_noise, num, chosen)), Gradient(
-        objectives.ELBO(), decayed_adam(settings)
-    )
+    model = Dequantised(flow, splits.space, _noise(key_noise, num, chosen))
+    return model, Gradient(objectives.ELBO(), decayed_adam(settings))
 
 
 def _build_mnist(key, splits, settings):
@@ -48,9 +47,8 @@ def _build_mnist(key, splits, settings):
         image_shape=splits.image_shape,
     )
     onto_box = Sigmoid(Interval(num, 0.0, float(num_values)))
-    return Dequantised(Transformed(Normal.standard(num), Chain(layers, onto_box)), space), Gradient(
-        objectives.ELBO(), decayed_adam(settings)
-    )
+    model = Dequantised(Transformed(Normal.standard(num), Chain(layers, onto_box)), space)
+    return model, Gradient(objectives.ELBO(), decayed_adam(settings))
 
 
 def _noise(key, num, chosen):
