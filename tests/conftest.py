@@ -18,6 +18,13 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _forget_programs():
+    """Programs that one file of tests compiled are of no use to the next, and thousands of them take gigabytes."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(params=["float32", "float64"])
 def precision(request):
     """Both floating-point precisions; instances must be built inside."""
