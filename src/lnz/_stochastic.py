@@ -5,7 +5,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array
 
 
 class AbstractStochastic(eqx.Module):
@@ -39,7 +39,7 @@ def exact_log_det(model: Any) -> Any:
     return jax.tree.map(lambda node: node.exact() if _is_stochastic(node) else node, model, is_leaf=_is_stochastic)
 
 
-def need_key(key: PRNGKeyArray | None, owner: str) -> PRNGKeyArray:
+def need_key(key: Array | None, owner: str) -> Array:
     if key is None:
         raise ValueError(
             f"`{owner}` estimates its log-determinant by random probes and needs a key: pass `key=`, such as "
