@@ -289,13 +289,13 @@ class Permutation(AbstractBatchLastBijection):
         return self.space
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
-        return _take(x, self.order), jnp.zeros(x.shape[1:], x.dtype)
+        return take(x, self.order), jnp.zeros(x.shape[1:], x.dtype)
 
     def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
-        return _take(y, jnp.argsort(self.order, axis=0)), jnp.zeros(y.shape[1:], y.dtype)
+        return take(y, jnp.argsort(self.order, axis=0)), jnp.zeros(y.shape[1:], y.dtype)
 
 
-def _take(x, order):
+def take(x, order):
     """`x[order]` along the first axis; `order [n]` or, for each example its own, `[n, *batch]`."""
     if order.ndim == 1:
         return x[order]

@@ -11,6 +11,7 @@ from .._check import as_floats, is_false
 from .._register import register
 from .._space import Euclidean
 from ..nets._layers import dense
+from ._compose import take
 
 
 @register
@@ -75,12 +76,12 @@ class LULinear(AbstractBatchLastBijection):
         lower, upper = self._factors()
         zero = jnp.zeros(len(x), x.dtype)
         y = dense(lower, dense(upper, x, zero, 2), zero, 2)
-        return _take(y, self.order) + aligned(self.loc, 1, num_batch), self._log_det(x)
+        return take(y, self.order) + aligned(self.loc, 1, num_batch), self._log_det(x)
 
     def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         num_batch = y.ndim - 1
         lower, upper = self._factors()
-        x = _take(y - aligned(self.loc, 1, num_batch), jnp.argsort(self.order, axis=0))
+        x = take(y - aligned(self.loc, 1, num_batch), jnp.argsort(self.order, axis=0))
         x = _solve_triangular(lower, x, lower=True, unit_diagonal=True)
         return _solve_triangular(upper, x, lower=False, unit_diagonal=False), -self._log_det(y)
 
@@ -100,13 +101,6 @@ class LULinear(AbstractBatchLastBijection):
     def _log_det(self, x):
         log_det = jnp.sum(aligned(self.log_diagonal, 1, x.ndim - 1), axis=0)
         return jnp.broadcast_to(log_det, x.shape[1:])
-
-
-def _take(x, order):
-    """`x[order]` along the first axis; `order [n]` or `[n, *batch]`."""
-    if order.ndim == 1:
-        return x[order]
-    return jnp.take_along_axis(x, jnp.broadcast_to(aligned(order, 1, x.ndim - 1), x.shape), axis=0)
 
 
 def _solve_triangular(W, y, *, lower, unit_diagonal):
