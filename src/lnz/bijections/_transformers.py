@@ -68,7 +68,7 @@ class AffineTransformer(AbstractTransformer):
 
 @register
 class SoftplusAffineTransformer(AbstractTransformer):
-    """`y = s x + t` with `(t, raw s) = raw` and `s = s_min + softplus(raw s + c)`, where c makes `raw s = 0` the identity.
+    """`y = s x + t` with `(t, raw s) = raw` and `s = s_min + softplus(raw s + c)`; c makes `raw s = 0` the identity.
 
     The factor grows with its raw number linearly, not exponentially as in `AffineTransformer`, so that a network that
     has seen little data is less wrong about points that lie far out; and an inverse stretches by at most `1 / s_min`.
