@@ -83,10 +83,14 @@ from .distributions import (
     Bernoulli as Bernoulli,
     Categorical as Categorical,
     Joint as Joint,
+    Laplace as Laplace,
+    Logistic as Logistic,
+    LowRankNormal as LowRankNormal,
     Mixture as Mixture,
     MultivariateNormal as MultivariateNormal,
     Normal as Normal,
     ProductDistribution as ProductDistribution,
+    StudentT as StudentT,
     Uniform as Uniform,
 )
 from .latent import Dequantised as Dequantised
