@@ -222,6 +222,10 @@ DISTRIBUTIONS = {
     "categorical": lambda: lnz.Categorical(normal(82, 3, 4)),
     "normal": lambda: lnz.Normal(normal(83, 2), jnp.array([0.6, 1.3])),
     "multivariate_normal": lambda: lnz.MultivariateNormal(normal(84, 2), jnp.array([[0.9, 0.0], [0.5, 0.7]])),
+    "laplace": lambda: lnz.Laplace(normal(85, 1), 0.5),
+    "logistic": lambda: lnz.Logistic(normal(86, 1), 0.4),
+    "student_t": lambda: lnz.StudentT(normal(87, 1), 0.3, 9.0),
+    "low_rank_normal": lambda: lnz.LowRankNormal(normal(88, 2), normal(89, 2, 1), jnp.array([0.6, 0.9])),
     "uniform": lambda: lnz.Uniform(2, -1.0, 2.0),
     "uniform_torus": lambda: lnz.Uniform(lnz.Torus(2)),
     "product": product,
@@ -370,6 +374,8 @@ NORMALIZERS = {
 
 MODELS = {
     "bernoulli": lambda: lnz.Bernoulli(normal(80, 4)),
+    "student_t": DISTRIBUTIONS["student_t"],
+    "low_rank_normal": DISTRIBUTIONS["low_rank_normal"],
     "mixture": mixture_of_bernoullis,
     "rbm": rbm,
     "potts_rbm": potts_rbm,

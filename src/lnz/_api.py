@@ -24,6 +24,7 @@ from ._algorithm import (
 from ._bijection import AbstractBijection as AbstractBijection, Transformed as Transformed
 from ._checkpoint import Checkpoints as Checkpoints, ResumeWarning as ResumeWarning
 from ._cite import cite as cite
+from ._closed_form_kl import closed_form_kl as closed_form_kl, register_kl as register_kl
 from ._compare import Comparison as Comparison, compare as compare
 from ._conditional import Conditional as Conditional
 from ._density import (
@@ -82,10 +83,14 @@ from .distributions import (
     Bernoulli as Bernoulli,
     Categorical as Categorical,
     Joint as Joint,
+    Laplace as Laplace,
+    Logistic as Logistic,
+    LowRankNormal as LowRankNormal,
     Mixture as Mixture,
     MultivariateNormal as MultivariateNormal,
     Normal as Normal,
     ProductDistribution as ProductDistribution,
+    StudentT as StudentT,
     Uniform as Uniform,
 )
 from .latent import Dequantised as Dequantised
