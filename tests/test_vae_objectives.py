@@ -80,15 +80,19 @@ def exact_elbo(vae, batch):
 
 def test_elbo_is_the_closed_form_and_its_gap_the_divergence(float64):
     vae, exact, x = far_vae(), table.linear_vae("exact"), table.normal(90, 4, 3)
-    log_p = jax.vmap(table.linear_vae_marginal().log_prob)(x)
-    gap = jax.vmap(lambda x: lnz.closed_form_kl(vae.posterior(x), exact.posterior(x)))(x)
-    reconstruction, kl = exact_elbo(vae, x)
+
+    @jax.jit
+    def truth(x):
+        gap = jax.vmap(lambda x: lnz.closed_form_kl(vae.posterior(x), exact.posterior(x)))(x)
+        return jax.vmap(table.linear_vae_marginal().log_prob)(x), gap, *exact_elbo(vae, x)
+
+    log_p, gap, reconstruction, kl = truth(x)
     assert float(reconstruction - jnp.sum(kl)) == pytest.approx(float(jnp.mean(log_p - gap)), abs=1e-12)
     keys = jr.split(jr.key(0), 4000)
     for objective in (ELBO(1), ELBO(2, analytic_kl=False), ELBO(1, sticking_the_landing=True)):
         parts = parts_of(objective, vae, x, keys)
-        truth = {"elbo": jnp.mean(log_p - gap), "reconstruction": reconstruction, "kl": jnp.sum(kl)}
-        for name, value in truth.items():
+        expected = {"elbo": jnp.mean(log_p - gap), "reconstruction": reconstruction, "kl": jnp.sum(kl)}
+        for name, value in expected.items():
             assert pulls(parts[name], float(value)) < 4  # false alarm: 1 key in 2,000, for all nine
     # Without draws: every example is the same number.
     np.testing.assert_allclose(parts_of(ELBO(1), vae, x, keys[:3])["kl"], float(jnp.sum(kl)), rtol=1e-12)
@@ -141,8 +145,8 @@ def test_parts_have_no_hidden_weights(float64):
     assert set(parts) == {"elbo", "reconstruction", "kl"}
     assert float(loss) == -float(parts["elbo"]) == pytest.approx(float(parts["kl"] - parts["reconstruction"]))
     _, kl = exact_elbo(vae, x)
-    assert float(kl[0]) < 0.7 < float(kl[1])
-    pressed = 0.7 + kl[1]
+    assert float(kl[1]) < 0.7 < float(kl[0])
+    pressed = kl[0] + 0.7
     cases = [
         (ELBO(2, beta=3.0), (), 3 * jnp.sum(kl)),
         (ELBO(2, num_warm_up=10), jnp.int32(0), 0),
@@ -169,9 +173,9 @@ def test_free_bits_do_not_press_a_dimension_that_says_little(float64):
         return gradients(objective, only_kl, x, jr.split(jr.key(0), 1)).encoder.log_scale[0]
 
     plain, free = encoder_gradient(ELBO(1)), encoder_gradient(ELBO(1, free_bits=0.7))
-    assert abs(plain[0]) > 0.01
-    assert abs(free[0]) < 1e-12
-    assert free[1] == pytest.approx(plain[1])
+    assert abs(plain[1]) > 0.01
+    assert abs(free[1]) < 1e-12
+    assert free[0] == pytest.approx(float(plain[0]))
     # By draws, the mean of each dimension is the same.
     drawn = parts_of(ELBO(64, analytic_kl=False, free_bits=0.01), vae, x, jr.split(jr.key(1), 400))
     assert pulls(drawn["kl"], float(jnp.sum(exact_elbo(vae, x)[1]))) < 4
@@ -215,7 +219,8 @@ def iwae_2():
         truth = gradient_of(lambda vae: -exact_iwae_2(vae, x), vae)
         keys = jr.split(jr.key(4), 20_000)
         names = ("reparameterised", "doubly_reparameterised", "sticking_the_landing")
-        return truth, {name: gradients(IWAE(2, name), vae, x, keys) for name in names}
+        sampled = {name: gradients(IWAE(2, name), vae, x, keys) for name in names}
+        return jax.tree.map(np.asarray, (truth, sampled))
 
 
 @pytest.mark.parametrize("name", ["reparameterised", "doubly_reparameterised"])
@@ -233,16 +238,17 @@ def test_sticking_the_landing_is_biased_for_iwae(iwae_2):
 
 
 def test_doubly_reparameterised_gradient_has_less_variance(float64):
-    """For the encoder, and the more so the more draws; the decoder's is the same number."""
-    vae, x, keys = far_vae(), table.normal(90, 2, 3), jr.split(jr.key(5), 3000)
+    """For an encoder near its optimum (a factor of 9 here, of 36 at it, none far away); the decoder's is the same."""
+    vae, x, keys = table.linear_vae("diagonal"), table.normal(90, 2, 3), jr.split(jr.key(5), 3000)
+    vae = lnz._module.replace(vae, encoder=table.away_from_identity(vae.encoder, 0.1))
 
     def variances(name):
-        sampled = gradients(IWAE(32, name), vae, x, keys)
+        sampled = gradients(IWAE(8, name), vae, x, keys)
         return sampled.decoder, sum(float(np.sum(np.var(leaf, axis=0))) for leaf in jax.tree.leaves(sampled.encoder))
 
     (usual, plain), (same, double) = variances("reparameterised"), variances("doubly_reparameterised")
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), usual, same)
-    assert double < 0.3 * plain
+    assert double < 0.25 * plain
 
 
 def test_one_doubly_reparameterised_draw_sticks_the_landing(float64):
@@ -422,7 +428,7 @@ def test_the_wake_phase_is_biased_and_approaches_the_posterior(float64):
     def bias(num_samples, num_keys):
         sampled = gradients(ReweightedWakeSleep(num_samples), vae, x, jr.split(jr.key(12), num_keys))
         mean = jax.tree.map(lambda g: g.mean(axis=0), sampled)
-        return float(optax.global_norm(jax.tree.map(jnp.subtract, mean, truth)))
+        return float(optax.tree.norm(jax.tree.map(jnp.subtract, mean, truth)))
 
     few, many = bias(2, 10_000), bias(50, 2000)
     assert few > 0.05

@@ -1,12 +1,15 @@
 """Distributions of independent components, each component as a distribution of its own."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from ._density import AbstractDistribution
+
+T = TypeVar("T")
 
 
 def is_factorised(distribution: AbstractDistribution) -> bool:
@@ -17,10 +20,8 @@ def is_factorised(distribution: AbstractDistribution) -> bool:
     return getattr(type(distribution), "factorised", False)
 
 
-def per_component(
-    fun: Callable[..., Float[Array, ""]], q: AbstractDistribution, p: AbstractDistribution, *points: Array
-) -> Float[Array, " components"]:
-    """`fun(q_i, p_i, *points_i)` of each component i of two factorised distributions and of points in their space."""
+def per_component(fun: Callable[..., T], q: AbstractDistribution, p: AbstractDistribution, *points: Array) -> T:
+    """`fun(q_i, p_i, *points_i)` of each component i of two factorised distributions and of points, stacked."""
 
     def flat(tree):
         return jax.tree.map(lambda leaf: leaf.reshape(-1) if eqx.is_array(leaf) else leaf, tree)

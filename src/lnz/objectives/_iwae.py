@@ -32,9 +32,9 @@ class IWAE(AbstractObjective):
 
         - `"reparameterised"`: `sum_k v_k d log w_k`, with all that depends on the encoder. Unbiased; its signal sinks
           below its noise as K grows.
-        - `"doubly_reparameterised"`: `sum_k v_k^2 (d log w_k / d z_k) d z_k`. Unbiased, and of less noise, the more so
-          the greater K. Vanishes in every draw where q is the true posterior. With `num_samples=1` it is
-          `ELBO(sticking_the_landing=True)`.
+        - `"doubly_reparameterised"`: `sum_k v_k^2 (d log w_k / d z_k) d z_k`. Unbiased, and of much less noise where
+          q is near the true posterior, at which it vanishes in every draw; far from there it may be of more. With
+          `num_samples=1` it is that of `ELBO(sticking_the_landing=True)`.
         - `"sticking_the_landing"`: `sum_k v_k (d log w_k / d z_k) d z_k`. Little noise, but **biased** for K > 1: its
           optimum is no maximum of the bound.
 

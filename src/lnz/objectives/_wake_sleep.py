@@ -25,9 +25,9 @@ class ReweightedWakeSleep(AbstractObjective):
     """The likelihood's gradient by importance sampling, and an encoder fitted to the posterior from outside.
 
     With K draws of q for each example and their normalised weights `v_k` of `p(x, z_k) / q(z_k | x)`, the decoder and
-    prior follow `sum_k v_k d log p(x, z_k)`. The encoder follows, in the wake phase, `sum_k v_k d log q(z_k | x)`, which
-    makes `KL(p(z | x) || q(z | x))` small on the data; in the sleep phase `d log q(z | x)` at draws `(z, x)` of the model
-    itself, as many as the batch has examples. Latent variables may be discrete.
+    prior follow `sum_k v_k d log p(x, z_k)`. The encoder follows, in the wake phase, `sum_k v_k d log q(z_k | x)`,
+    which makes `KL(p(z | x) || q(z | x))` small on the data; in the sleep phase `d log q(z | x)` at draws `(z, x)` of
+    the model itself, as many as the batch has examples. Latent variables may be discrete.
 
     The loss is a surrogate of which only the gradient means something. The decoder's gradient is unbiased for the bound
     `iwae` and **biased** for the likelihood, by the normalisation of the weights, of order `1 / K`; so is that of the
