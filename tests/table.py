@@ -177,6 +177,13 @@ def linear_vae_marginal():
     return lnz.MultivariateNormal.from_covariance(vae.decoder.net.b, covariance)
 
 
+def bits_vae():
+    """Two latent bits, three bits of data: everything about it can be enumerated."""
+    decoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear(1.5 * normal(42, 3, 2), normal(43, 3)))
+    encoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear(normal(44, 2, 3), normal(45, 2)))
+    return lnz.latent.VAE(lnz.Bernoulli(normal(46, 2)), decoder, encoder)
+
+
 def conjugate():
     return lnz.bayes.NormalMean(lnz.Normal(jnp.array([0.5]), 1.5), 0.8)
 
@@ -385,6 +392,7 @@ MODELS = {
     "coupling_flow": lambda: lnz.Transformed(lnz.Normal.standard(3), flow("coupling_spline", 3)),
     "autoregressive_flow": lambda: lnz.Transformed(lnz.Normal.standard(3), flow("masked_autoregressive", 3)),
     "linear_vae": linear_vae,
+    "bits_vae": bits_vae,
     "dequantised": lambda: dequantised(variational=True),
     "glow": glow,
     "conjugate": conjugate,

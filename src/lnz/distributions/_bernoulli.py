@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -22,6 +24,7 @@ class Bernoulli(AbstractExponentialFamily):
     Log-probabilities are in nats with respect to counting measure on `Binary(shape)`.
     """
 
+    factorised: ClassVar[bool] = True
     logits: Float[Array, "*shape"] = eqx.field(converter=as_floats)
 
     @classmethod

@@ -1,4 +1,5 @@
 import math
+from typing import ClassVar
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -25,6 +26,7 @@ class Normal(AbstractExponentialFamily):
     training keeps the scale positive.
     """
 
+    factorised: ClassVar[bool] = True
     loc: Float[Array, "*shape"]
     log_scale: Float[Array, "*shape"]
 
