@@ -177,6 +177,32 @@ def linear_vae_marginal():
     return lnz.MultivariateNormal.from_covariance(vae.decoder.net.b, covariance)
 
 
+def bit_decoder(latents, pixels, seed=510):
+    net = lnz.nets.MLP(latents, pixels, key=jr.key(seed), width=4, depth=1, activation=jnp.tanh)
+    return lnz.nets.ConditionalBernoulli(away_from_identity(net, 0.7, seed))
+
+
+def normal_encoder(num_in, latents, seed=520):
+    net = lnz.nets.MLP(num_in, 2 * latents, key=jr.key(seed), width=4, depth=1, activation=jnp.tanh)
+    return lnz.Conditional(lnz.Normal.standard(latents), away_from_identity(net, 0.5, seed))
+
+
+def vamp_vae():
+    """Three bits, one latent; the prior is a function of the encoder."""
+    prior = lnz.latent.VampPrior(jax.nn.sigmoid(normal(501, 3, 3)), normal(502, 3), bounds=(0.0, 1.0))
+    return lnz.latent.VAE(prior, bit_decoder(1, 3), normal_encoder(3, 1))
+
+
+def bit_encoder(num_in, latents, seed=530):
+    net = lnz.nets.MLP(num_in, latents, key=jr.key(seed), width=4, depth=1, activation=jnp.tanh)
+    return lnz.nets.ConditionalBernoulli(away_from_identity(net, 0.5, seed))
+
+
+def rbm_vae():
+    """Four bits, three binary latents, whose prior is a machine with two hidden units."""
+    return lnz.latent.VAE(rbm(3, 2, seed=540), bit_decoder(3, 4), bit_encoder(4, 3))
+
+
 def conjugate():
     return lnz.bayes.NormalMean(lnz.Normal(jnp.array([0.5]), 1.5), 0.8)
 
@@ -380,6 +406,8 @@ MODELS = {
     "autoregressive_flow": lambda: lnz.Transformed(lnz.Normal.standard(3), flow("masked_autoregressive", 3)),
     "linear_vae": linear_vae,
     "dequantised": lambda: dequantised(variational=True),
+    "vamp_vae": vamp_vae,
+    "rbm_vae": rbm_vae,
     "glow": glow,
     "conjugate": conjugate,
     "posterior": lambda: lnz.condition(linear_vae(), normal(90, 3)),

@@ -5,3 +5,4 @@ from ._dequantised import (
     SplineNoise as SplineNoise,
 )
 from ._vae import VAE as VAE
+from ._vamp_prior import VampPrior as VampPrior

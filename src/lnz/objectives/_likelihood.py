@@ -12,6 +12,7 @@ from .._density import AbstractDistribution, AbstractModel, AbstractNormalizer
 from .._model import AbstractLatentModel
 from .._register import register
 from .._stochastic import exact_log_det
+from ._energy_prior import normalised_prior
 
 
 @register
@@ -133,6 +134,6 @@ def _importance_weights(
         posterior = exact_log_det(posterior) if exact else posterior
         z, log_q = posterior.sample_and_log_prob(key, (num_samples,))
         log_likelihood = jax.vmap(lambda z: model.likelihood(z).log_prob(x))(z)
-        return log_likelihood + jax.vmap(model.prior.log_prob)(z) - log_q, log_likelihood
+        return log_likelihood + jax.vmap(normalised_prior(model).log_prob)(z) - log_q, log_likelihood
 
     return jax.vmap(one)(jr.split(key, len(batch)), batch)
