@@ -215,7 +215,7 @@ def test_training_with_an_energy_prior_improves_the_exact_likelihood():
 
 def test_priors_that_objectives_cannot_use_are_explained():
     x = bits(2, 4).astype(jnp.float32)
-    with pytest.raises(TypeError, match="already|normalised"):
+    with pytest.raises(TypeError, match="normalised"):
         lnz.objectives.EnergyPrior(ELBO()).init(jr.key(0), table.vamp_vae(), bits())
     gaussian = lnz.latent.VAE(table.rbm(2, 2), table.bit_decoder(2, 4), table.normal_encoder(4, 2))
     with pytest.raises(TypeError, match="EnergyPrior"):

@@ -82,6 +82,7 @@ from .distributions import (
     Bernoulli as Bernoulli,
     Categorical as Categorical,
     Joint as Joint,
+    Layered as Layered,
     Mixture as Mixture,
     MultivariateNormal as MultivariateNormal,
     Normal as Normal,

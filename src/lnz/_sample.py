@@ -45,8 +45,8 @@ def sample(
     """`num` draws from `model`, `[num, *model.space.shape]`.
 
     Distributions and latent-variable models are sampled exactly, ancestrally. For other densities, and the latents of a
-    model whose prior is one, each draw is the end of a chain of its own: `num_steps` steps of `sampler` from `start`, or
-    from the start of the density's path. Such draws are only as good as the chain's mixing.
+    model whose prior is one, each draw is the end of a chain of its own: `num_steps` steps of `sampler` from `start`,
+    or from the start of the density's path. Such draws are only as good as the chain's mixing.
 
     **Arguments:**
 

@@ -1,5 +1,6 @@
 from ._bernoulli import Bernoulli as Bernoulli
 from ._categorical import Categorical as Categorical
+from ._layered import Layered as Layered
 from ._mixture import Mixture as Mixture
 from ._normal import MultivariateNormal as MultivariateNormal, Normal as Normal
 from ._planar_energy import PlanarEnergy as PlanarEnergy

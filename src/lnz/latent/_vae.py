@@ -63,7 +63,7 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
     def space(self) -> AbstractSpace:
         space = eqx.filter_eval_shape(lambda vae: vae.prior.space, self)  # shapes alone: nothing is computed
         z = jnp.zeros(space.shape, jnp.int32 if space.kind == "int" else float)
-        return eqx.filter_eval_shape(self.decoder, z).space
+        return eqx.filter_eval_shape(lambda decoder, z: decoder(z).space, self.decoder, z)
 
     def initialise(self, key: PRNGKeyArray, data: Array) -> "VAE":
         """The model whose prior, if it takes a start from data, has taken it: a function of the encoder from `data`, a

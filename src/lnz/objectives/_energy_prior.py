@@ -146,8 +146,8 @@ class TakenForNormalised(AbstractDistribution):
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Array:
         raise TypeError(
-            f"This objective draws from the prior, but a {type(self.density).__name__} has no exact draws. Use one that "
-            "draws from the posterior only, such as `lnz.objectives.ELBO`."
+            f"This objective draws from the prior, but a {type(self.density).__name__} has no exact draws. Use one "
+            "that draws from the posterior only."
         )
 
     def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
