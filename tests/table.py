@@ -231,6 +231,11 @@ def layered(order, sizes=(1, 1)):
     return lnz.Layered(first, tuple(normal_encoder(m, n, 620 + m) for m, n in pairs), order)
 
 
+def made(num):
+    net = lnz.AutoregressiveBernoulli.of(num, key=jr.key(650), width=12, activation=jnp.tanh)
+    return away_from_identity(net, 0.7, 660)
+
+
 def conjugate():
     return lnz.bayes.NormalMean(lnz.Normal(jnp.array([0.5]), 1.5), 0.8)
 
@@ -283,6 +288,7 @@ DISTRIBUTIONS = {
     "layered_down": lambda: layered("down"),
     "layered_up": lambda: layered("up"),
     "layered_bits": lambda: lnz.Layered(lnz.Bernoulli(normal(630, 2)), (bit_encoder(2, 3, 631),)),
+    "autoregressive_bits": lambda: made(4),
     "mixture_of_bernoullis": mixture_of_bernoullis,
     "mixture_of_normals": mixture_of_normals,
     "affine_flow": affine_flow,
@@ -439,6 +445,7 @@ MODELS = {
     "dequantised": lambda: dequantised(variational=True),
     "vamp_vae": vamp_vae,
     "rbm_vae": rbm_vae,
+    "autoregressive_bits": lambda: made(4),
     "ladder": lambda: hierarchical("ladder"),
     "top_down": lambda: hierarchical("top_down"),
     "glow": glow,

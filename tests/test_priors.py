@@ -31,9 +31,9 @@ def loop_over_components(vae, z):
 
 def test_vamp_prior_is_a_mixture_of_posteriors_that_integrates_and_is_sampled(precision):
     vae = table.vamp_vae()
-    for z in (-1.3, 0.2):
-        z = jnp.array([z])
-        np.testing.assert_allclose(vae.prior.log_prob(z), loop_over_components(vae, z), rtol=1e-5)
+    z = jnp.array([[-1.3], [0.2]])
+    by_hand = jax.jit(lambda: jax.lax.map(lambda z: loop_over_components(vae, z), z))()
+    np.testing.assert_allclose(jax.vmap(vae.prior.log_prob)(z), by_hand, rtol=1e-5)
     # Integral, moments and Kolmogorov and Smirnov's test of 20,000 draws.
     testing.check_density(vae.prior, jr.key(0), num=1001, bounds=(-16.0, 16.0))
 
@@ -222,3 +222,107 @@ def test_priors_that_objectives_cannot_use_are_explained():
         ELBO().loss(jr.key(0), gaussian, (), x)
     with pytest.raises(TypeError, match="latent-variable model"):
         lnz.objectives.EnergyPrior(ELBO()).init(jr.key(0), table.rbm(), x)
+
+
+def by_chain_rule(made, x):
+    """The log-probability by one pass for each bit, with the bits behind it unknown."""
+    total = 0.0
+    for i in range(made.net.num):
+        unknown = jnp.where(jnp.arange(made.net.num) < i, x, 0.5)
+        total += lnz.Bernoulli(made.net(unknown)[0, i]).log_prob(x[i])
+    return total
+
+
+@pytest.mark.parametrize("num", [1, 3, 11])  # draws in blocks of 8
+def test_autoregressive_bits_by_the_chain_rule(num, float64):
+
+
+    @eqx.filter_jit
+    def compute(made, x):
+        # Draws, by blocks of variables, are those of one pass after the other.
+        u = lnz._random.uniform(jr.key(1), (5, num), jnp.float64)
+        drawn = jnp.zeros((5, num))
+        for i in range(num):
+            drawn = drawn.at[:, i].set((u[:, i] < jax.nn.sigmoid(jax.vmap(made.logits)(drawn)[:, i])).astype(u.dtype))
+        both_draws = drawn, made.sample(jr.key(1), (5,))
+        return (made.log_prob(x), by_chain_rule(made, x)), both_draws, made.sample(jr.key(2))
+
+    x = (table.normal(640, num) > 0).astype(jnp.float64)
+    (log_prob, by_hand), (drawn, ours), one = compute(table.made(num), x)
+    np.testing.assert_allclose(log_prob, by_hand, rtol=1e-10)
+    np.testing.assert_array_equal(ours, drawn)
+    assert one.shape == (num,)
+
+
+def test_autoregressive_bits_are_a_template(float64):
+    """As an encoder: biases of the network move with the context, each example its own."""
+    encoder = lnz.Conditional.of(table.made(3), 2, key=jr.key(0), width=4, depth=1)
+    encoder = eqx.tree_at(lambda c: c.net, encoder, table.away_from_identity(encoder.net, 0.5))
+    contexts = table.normal(641, 4, 2)
+    z, _ = lnz.Binary(3).quadrature()
+
+    @jax.jit
+    def compute(contexts):
+        together = jax.vmap(lambda c: jax.vmap(encoder(c).log_prob)(z))(contexts)
+        one_by_one = jax.lax.map(lambda c: jax.lax.map(lambda x: by_chain_rule(encoder(c), x), z), contexts)
+        draws = jax.vmap(lambda c, k: encoder(c).sample(k, (2000,)))(contexts, jr.split(jr.key(1), 4))
+        return together, one_by_one, draws
+
+    together, one_by_one, draws = compute(contexts)
+    np.testing.assert_allclose(together, one_by_one, rtol=1e-10)
+    np.testing.assert_allclose(jnp.exp(together).sum(axis=1), 1, rtol=1e-10)
+    for log_p, x in zip(together, draws, strict=True):
+        seen = jnp.mean(jnp.all(x[:, None] == z[None], axis=2), axis=0)
+        error = jnp.sqrt(jnp.exp(log_p) / 2000)
+        assert float(jnp.max(jnp.abs(seen - jnp.exp(log_p)) / error)) < 5  # 32 numbers: 1 key in 50,000
+
+
+def flow_prior():
+    return lnz.Transformed(lnz.Normal.standard(2), table.flow("masked_autoregressive", 2, activation=jnp.tanh))
+
+
+def mixture_prior():
+    return lnz.Mixture(table.normal(642, 3), lnz.Normal(table.normal(643, 3, 2), jnp.full((3, 2), 0.7)))
+
+
+@pytest.mark.parametrize("make", [flow_prior, mixture_prior])
+def test_flows_and_mixtures_are_priors(make):
+    """ELBO <= IWAE <= log p(x) by quadrature, importance sampling agrees with it, and draws of x come."""
+    encoder = table.normal_encoder(3, 2, scale=2.0, move=0.1)
+    vae, x = lnz.latent.VAE(make(), table.bit_decoder(2, 3), encoder), bits(4).astype(jnp.float32)
+
+    @eqx.filter_jit
+    def compute(vae, x):
+        def one(objective):
+            return jax.vmap(lambda k: -objective.loss(k, vae, (), x)[0])(jr.split(jr.key(0), 500))
+
+        return one(ELBO(2)), one(IWAE(8))
+
+    elbo, iwae = compute(vae, x)
+    exact = lnz.evaluate(jr.key(1), vae, x, hidden=lnz.normalizers.Quadrature(101, (-9.0, 9.0))).value
+    error = 4 * float(iwae.std() + elbo.std()) / np.sqrt(500)
+    assert float(elbo.mean()) + error < float(iwae.mean()) < exact + error
+    result = lnz.evaluate(jr.key(2), vae, x, hidden=lnz.normalizers.Importance(1000))
+    assert result.bound == "lower"
+    assert result.value == pytest.approx(exact, abs=5 * result.monte_carlo_error)
+    assert lnz.sample(jr.key(3), vae, 3).shape == (3, 3)
+
+
+def test_a_flow_prior_starts_from_draws_of_the_posterior():
+    """`ActNorm` in the prior, with latents as long as the data: rows of the data would be wrong and go unnoticed."""
+    prior = lnz.Transformed(lnz.Normal.standard(3), lnz.bijections.ActNorm(lnz.Euclidean(3)))
+    encoder = lnz.nets.ConditionalNormal(lnz.nets.Linear(0.01 * jnp.eye(3), jnp.array([5.0, -5.0, 0.0])), 0.1)
+    vae = lnz.latent.VAE(prior, table.bit_decoder(3, 3), encoder)
+    started = lnz.Gradient(ELBO(), optax.sgd(0.1)).init(jr.key(0), vae, bits(200))[0]
+    z = started.prior.sample(jr.key(1), (500,))
+    np.testing.assert_allclose(z.mean(axis=0), [5.0, -5.0, 0.0], atol=0.05)
+    np.testing.assert_allclose(z.std(axis=0), 0.1, atol=0.03)
+
+
+def test_an_autoregressive_prior_of_bits():
+    """Normalised: the likelihood is exact by enumeration of the latents, and sums to one over x."""
+    vae = lnz.latent.VAE(table.made(3), table.bit_decoder(3, 4), table.bit_encoder(4, 3))
+    x, _ = lnz.Binary(4).quadrature()
+    result = lnz.evaluate(jr.key(0), vae, x)
+    assert result.bound == "exact"
+    assert float(np.exp(result.per_example).sum()) == pytest.approx(1, abs=1e-5)
