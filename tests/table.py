@@ -3,6 +3,8 @@
 Each entry is a function without arguments, because an instance has the precision in force where it is built.
 """
 
+import itertools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -184,6 +186,63 @@ def bits_vae():
     return lnz.latent.VAE(lnz.Bernoulli(normal(46, 2)), decoder, encoder)
 
 
+def bit_decoder(latents, pixels, seed=510):
+    net = lnz.nets.MLP(latents, pixels, key=jr.key(seed), width=4, depth=1, activation=jnp.tanh)
+    return lnz.nets.ConditionalBernoulli(away_from_identity(net, 0.7, seed))
+
+
+def normal_encoder(num_in, latents, seed=520, scale=1.0, move=0.5):
+    net = lnz.nets.MLP(num_in, 2 * latents, key=jr.key(seed), width=4, depth=1, activation=jnp.tanh)
+    return lnz.Conditional(lnz.Normal(jnp.zeros(latents), scale), away_from_identity(net, move, seed))
+
+
+def vamp_vae():
+    """Three bits, one latent; the prior is a function of the encoder."""
+    prior = lnz.latent.VampPrior(jax.nn.sigmoid(normal(501, 3, 3)), normal(502, 3), bounds=(0.0, 1.0))
+    return lnz.latent.VAE(prior, bit_decoder(1, 3), normal_encoder(3, 1))
+
+
+def bit_encoder(num_in, latents, seed=530):
+    net = lnz.nets.MLP(num_in, latents, key=jr.key(seed), width=4, depth=1, activation=jnp.tanh)
+    return lnz.nets.ConditionalBernoulli(away_from_identity(net, 0.5, seed))
+
+
+def rbm_vae():
+    """Four bits, three binary latents, whose prior is a machine with two hidden units."""
+    return lnz.latent.VAE(rbm(3, 2, seed=540), bit_decoder(3, 4), bit_encoder(4, 3))
+
+
+def hierarchical(kind):
+    """Three bits under two layers of one latent each; posteriors that are wide enough for importance sampling."""
+
+    def wide(num_in, seed):
+        return normal_encoder(num_in, 1, seed, scale=2.5, move=0.1)
+
+    below = normal_encoder(1, 1, 550, move=0.3)
+    if kind == "bottom_up":
+        encoder = lnz.latent.BottomUp(wide(3, 520), wide(1, 560))
+    elif kind == "top_down":
+        encoder = lnz.latent.TopDown(wide(3, 520), wide(4, 570))
+    else:
+        networks = [lnz.nets.MLP(n, 3, key=jr.key(n), width=4, depth=1, activation=jnp.tanh) for n in (3, 3)]
+        messages = wide(3, 580), wide(3, 590)
+        encoder = lnz.latent.Ladder(tuple(away_from_identity(net, 0.5) for net in networks), messages)
+    return lnz.latent.Hierarchical(lnz.Normal.standard(1), (below,), bit_decoder(1, 3), encoder)
+
+
+def layered(order, sizes=(1, 1)):
+    """Layers of these sizes, the bottom first, drawn in this order."""
+    drawn = sizes[::-1] if order == "down" else sizes
+    pairs = itertools.pairwise(drawn)
+    first = lnz.Normal(normal(610, drawn[0]), 0.8)
+    return lnz.Layered(first, tuple(normal_encoder(m, n, 620 + m) for m, n in pairs), order)
+
+
+def made(num):
+    net = lnz.AutoregressiveBernoulli.of(num, key=jr.key(650), width=12, activation=jnp.tanh)
+    return away_from_identity(net, 0.7, 660)
+
+
 def conjugate():
     return lnz.bayes.NormalMean(lnz.Normal(jnp.array([0.5]), 1.5), 0.8)
 
@@ -237,6 +296,10 @@ DISTRIBUTIONS = {
     "uniform_torus": lambda: lnz.Uniform(lnz.Torus(2)),
     "product": product,
     "joint": joint,
+    "layered_down": lambda: layered("down"),
+    "layered_up": lambda: layered("up"),
+    "layered_bits": lambda: lnz.Layered(lnz.Bernoulli(normal(630, 2)), (bit_encoder(2, 3, 631),)),
+    "autoregressive_bits": lambda: made(4),
     "mixture_of_bernoullis": mixture_of_bernoullis,
     "mixture_of_normals": mixture_of_normals,
     "affine_flow": affine_flow,
@@ -394,6 +457,11 @@ MODELS = {
     "linear_vae": linear_vae,
     "bits_vae": bits_vae,
     "dequantised": lambda: dequantised(variational=True),
+    "vamp_vae": vamp_vae,
+    "rbm_vae": rbm_vae,
+    "autoregressive_bits": lambda: made(4),
+    "ladder": lambda: hierarchical("ladder"),
+    "top_down": lambda: hierarchical("top_down"),
     "glow": glow,
     "conjugate": conjugate,
     "posterior": lambda: lnz.condition(linear_vae(), normal(90, 3)),

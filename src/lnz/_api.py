@@ -21,6 +21,7 @@ from ._algorithm import (
     AbstractObjective as AbstractObjective,
     AbstractSampler as AbstractSampler,
 )
+from ._autoregressive import AutoregressiveBernoulli as AutoregressiveBernoulli
 from ._bijection import AbstractBijection as AbstractBijection, Transformed as Transformed
 from ._checkpoint import Checkpoints as Checkpoints, ResumeWarning as ResumeWarning
 from ._cite import cite as cite
@@ -84,6 +85,7 @@ from .distributions import (
     Categorical as Categorical,
     Joint as Joint,
     Laplace as Laplace,
+    Layered as Layered,
     Logistic as Logistic,
     LowRankNormal as LowRankNormal,
     Mixture as Mixture,

@@ -16,6 +16,7 @@ from jaxtyping import PRNGKeyArray
 from . import normalizers
 from ._check import check_key, check_positive, model_dtype
 from ._density import (
+    AbstractDensity,
     AbstractDistribution,
     AbstractModel,
     AbstractNormalizer,
@@ -70,7 +71,7 @@ def evaluate(
     - `data`: examples `[n, *model.space.shape]`.
     - `hidden`: normaliser for numerators that have no closed form (latent variables). By default enumeration of at
       most 2**10 states, `Importance(1000)` for latent-variable models, else `AIS()`.
-    - `partition`: normaliser for a denominator that has none (energy models). By default
+    - `partition`: normaliser for a denominator that has none (energy models, priors that are energies). By default
       enumeration of at most 2**20 states, else `AIS()`.
     - `batch_size`: examples held in memory at a time; by default 512, or 16 where each needs an estimate of its own.
     - `observed`: which entries of `data` are known, `[n, ...]` of true and false, such as `~np.isnan(data)`; the
@@ -138,12 +139,22 @@ def _default_methods(model, example, hidden, partition):
         hidden = default_normalizer(model.condition(example), _VERY_FEW_STATES, normalizers.AIS())
     if partition is not None:
         check_normalizer(partition, "partition")
-    elif isinstance(model, AbstractEnergyModel | AbstractLatentEnergyModel):
-        joint = model if isinstance(model, AbstractEnergyModel) else model.joint()
-        partition = default_normalizer(joint, FEW_STATES, normalizers.AIS())
+    elif (normalised := _normalised_by_partition(model)) is not None:
+        partition = default_normalizer(normalised, FEW_STATES, normalizers.AIS())
     has_exact_numerator = isinstance(model, AbstractDistribution | AbstractEnergyModel)
-    has_exact_denominator = isinstance(model, AbstractDistribution | AbstractLatentModel)
+    has_exact_denominator = _normalised_by_partition(model) is None
     return None if has_exact_numerator else hidden, None if has_exact_denominator else partition
+
+
+def _normalised_by_partition(model: AbstractModel) -> AbstractDensity | None:
+    """The density whose log normaliser is the model's denominator, if that has no closed form."""
+    if isinstance(model, AbstractEnergyModel):
+        return model
+    if isinstance(model, AbstractLatentEnergyModel):
+        return model.joint()
+    if isinstance(model, AbstractLatentModel) and not isinstance(model.prior, AbstractDistribution):
+        return model.prior
+    return None
 
 
 def _warn_of_much_work(hidden: AbstractNormalizer | None, model: AbstractModel, num: int) -> None:

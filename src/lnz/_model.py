@@ -96,9 +96,12 @@ class AbstractLatentEnergyModel(AbstractModel, AbstractConditionable):
 
 
 class AbstractLatentModel(AbstractModel, AbstractConditionable):
-    """`p(x) = int p(x | z) p(z) dz`: the numerator is hard, the denominator is exactly one."""
+    """`p(x) = int p(x | z) p(z) dz`: the numerator is hard, the denominator is exactly one.
 
-    prior: AbstractVar[AbstractDistribution]
+    Unless the prior is known only up to a constant, `p(z) = exp(prior.log_density(z)) / Z`: then it is Z.
+    """
+
+    prior: AbstractVar[AbstractDensity]
 
     @abstractmethod
     def likelihood(self, z: Array) -> AbstractDistribution:
@@ -115,7 +118,10 @@ class AbstractLatentModel(AbstractModel, AbstractConditionable):
         return need_method(method, "hidden", self)(key, self.condition(x))
 
     def log_denominator(self, key: PRNGKeyArray, method: AbstractNormalizer | None = None) -> Estimate:
-        return Estimate.exact(jnp.zeros((), jnp.result_type(float)))
+        prior = self.prior
+        if isinstance(prior, AbstractDistribution):
+            return Estimate.exact(jnp.zeros((), jnp.result_type(float)))
+        return need_method(method, "partition", self)(key, prior)
 
 
 class AbstractBayesianModel(AbstractConditionable):

@@ -44,9 +44,9 @@ def sample(
 ) -> Array:
     """`num` draws from `model`, `[num, *model.space.shape]`.
 
-    Distributions and latent-variable models are sampled exactly, ancestrally. For other densities each draw is the end
-    of a chain of its own: `num_steps` steps of `sampler` from `start`, or from the start of the density's
-    path. Such draws are only as good as the chain's mixing.
+    Distributions and latent-variable models are sampled exactly, ancestrally. For other densities, and the latents of a
+    model whose prior is one, each draw is the end of a chain of its own: `num_steps` steps of `sampler` from `start`,
+    or from the start of the density's path. Such draws are only as good as the chain's mixing.
 
     **Arguments:**
 
@@ -64,7 +64,9 @@ def sample(
     if isinstance(model, AbstractDistribution):
         return _sample_exactly(key, model, num)
     if isinstance(model, AbstractLatentModel):
-        return _sample_ancestrally(key, model, num)
+        key_z, key_x = jr.split(key)
+        z = sample(key_z, model.prior, num, num_steps=num_steps, sampler=sampler, start=start)
+        return _sample_likelihoods(key_x, model, z)
     if isinstance(model, AbstractLatentEnergyModel):
         states = sample(key, model.joint(), num, num_steps=num_steps, sampler=sampler, start=start)
         return jax.vmap(model.observed)(states)
@@ -143,7 +145,5 @@ def _sample_exactly(key, model, num):
 
 
 @eqx.filter_jit
-def _sample_ancestrally(key, model, num):
-    key_z, key_x = jr.split(key)
-    z = model.prior.sample(key_z, (num,))
-    return jax.vmap(lambda key, z: model.likelihood(z).sample(key))(jr.split(key_x, num), z)
+def _sample_likelihoods(key, model, z):
+    return jax.vmap(lambda key, z: model.likelihood(z).sample(key))(jr.split(key, len(z)), z)

@@ -72,7 +72,7 @@ class MaskedAutoregressive(AbstractBatchLastBijection):
         if self.inversion == "fixed_point":
             x, log_derivative = self._fixed_point(y)
         elif isinstance(self.net, MaskedMLP) and self._can_substitute(self.net):
-            x, log_derivative = substitute(self.net, self.transformer, y)
+            x, log_derivative = substitute(self.net, self.transformer.inverse, y)
         else:
             x, log_derivative = self._one_by_one(y)
         return x, jnp.sum(log_derivative, axis=0)

@@ -1,5 +1,7 @@
 """The inverse of a masked autoregressive map in the work of about one pass of its network."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,14 +9,13 @@ from jaxtyping import Array
 
 from .._batch_last import aligned
 from ..nets import MaskedMLP
-from ._transformers import AbstractTransformer
 
 # Variables of a block: what earlier blocks contribute is one product for the whole block.
 _BLOCK = 8
 
 
-def substitute(net: MaskedMLP, transformer: AbstractTransformer, y: Array) -> tuple[Array, Array]:
-    """`x` and `log dx/dy`, both `[n, *batch]`, with `y = f(x; net(x))`.
+def substitute(net: MaskedMLP, inverse: Callable[[Array, Array], tuple[Array, Array]], y: Array) -> tuple[Array, Array]:
+    """`x` and `log dx/dy`, both `[n, *batch]`, with `x_i, log dx_i/dy_i = inverse(net(x)[:, i], y_i)`.
 
     Hidden units are in the order of their degrees. Once `x_1, ..., x_k` are known, so are the units of degree k, layer
     by layer, and with them the parameters of variable k + 1. Variables are taken in blocks: products with what was
@@ -64,7 +65,7 @@ def substitute(net: MaskedMLP, transformer: AbstractTransformer, y: Array) -> tu
             j, offset, y_j = inputs
             W_j, far_j = slab(near_last, j, 1, axis=1)[:, 0], slab(far_raw, j, 1, axis=1)
             raw = far_j + (W_j @ h_block[-1])[:, None]
-            x_j, log_derivative = transformer.inverse(raw, y_j[None])
+            x_j, log_derivative = inverse(raw, y_j[None])
             x_block = put(x_block, x_j, j)
             below, h_block = x_block, list(h_block)
             for i, W in enumerate(near):

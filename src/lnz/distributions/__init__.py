@@ -1,5 +1,6 @@
 from ._bernoulli import Bernoulli as Bernoulli
 from ._categorical import Categorical as Categorical
+from ._layered import Layered as Layered
 from ._location_scale import Laplace as Laplace, Logistic as Logistic, StudentT as StudentT
 from ._low_rank_normal import LowRankNormal as LowRankNormal
 from ._mixture import Mixture as Mixture

@@ -2,16 +2,18 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, PRNGKeyArray
 
-from .._density import AbstractDistribution
-from .._model import AbstractLatentModel
+from .._density import AbstractDensity, AbstractDistribution
+from .._model import AbstractDataDependent, AbstractLatentModel
+from .._module import replace
 from .._register import register
 from .._space import AbstractSpace
+from ._start import start_prior
 
 
 @register
-class VAE(AbstractLatentModel):
+class VAE(AbstractLatentModel, AbstractDataDependent):
     """Variational autoencoder, `p(x) = int decoder(z)(x) prior(z) dz`, with `encoder(x)` near `p(z | x)`.
 
     Train it with `lnz.objectives.ELBO` or `IWAE`; its likelihood is estimated by
@@ -19,21 +21,55 @@ class VAE(AbstractLatentModel):
 
     **Arguments:**
 
-    - `prior`: distribution of z.
+    - `prior`: distribution of z; or a function from the encoder to one, as `lnz.latent.VampPrior`, so that nothing is
+      held twice; or a density known up to a constant, as `lnz.energy.RBM`, whose log Z is then the denominator of the
+      likelihood (train with `lnz.objectives.EnergyPrior`). It is kept as given in the field `given_prior`, while
+      `vae.prior` is always the density, made from the encoder as it is now.
     - `decoder`: from z to the distribution of x.
     - `encoder`: from x to a distribution of z, or `None`.
+
+    **Raises:** `ValueError` for a prior that is a function of the encoder where there is none.
 
     Source: Kingma and Welling (2014); arXiv:1312.6114. Rezende, Mohamed and Wierstra (2014); arXiv:1401.4082.
     """
 
-    prior: AbstractDistribution
+    given_prior: AbstractDensity | Callable[[Callable[[Array], AbstractDistribution]], AbstractDistribution]
     decoder: Callable[[Array], AbstractDistribution]
     encoder: Callable[[Array], AbstractDistribution] | None
 
+    def __init__(
+        self,
+        prior: AbstractDensity | Callable[[Callable[[Array], AbstractDistribution]], AbstractDistribution],
+        decoder: Callable[[Array], AbstractDistribution],
+        encoder: Callable[[Array], AbstractDistribution] | None,
+    ):
+        self.given_prior, self.decoder, self.encoder = prior, decoder, encoder
+
+    def __check_init__(self):
+        if self.encoder is None and not isinstance(self.given_prior, AbstractDensity):
+            raise ValueError(
+                f"`VAE(prior={type(self.given_prior).__name__}, encoder=None)`: this prior is a function of the "
+                "encoder. Pass an encoder, or a distribution such as `lnz.Normal.standard(20)` as prior."
+            )
+
+    @property
+    def prior(self) -> AbstractDensity:
+        if isinstance(self.given_prior, AbstractDensity):
+            return self.given_prior
+        assert self.encoder is not None
+        return self.given_prior(self.encoder)
+
     @property
     def space(self) -> AbstractSpace:
-        z = jnp.zeros(self.prior.space.shape, jnp.int32 if self.prior.space.kind == "int" else float)
-        return eqx.filter_eval_shape(self.decoder, z).space
+        space = eqx.filter_eval_shape(lambda vae: vae.prior.space, self)  # shapes alone: nothing is computed
+        z = jnp.zeros(space.shape, jnp.int32 if space.kind == "int" else float)
+        return eqx.filter_eval_shape(lambda decoder, z: decoder(z).space, self.decoder, z)
+
+    def initialise(self, key: PRNGKeyArray, data: Array) -> "VAE":
+        """The model whose prior, if it takes a start from data, has taken it: a function of the encoder from `data`, a
+        flow from draws of `encoder(x)`.
+        """
+        return replace(self, given_prior=start_prior(key, self.given_prior, self, data))
 
     def likelihood(self, z: Array) -> AbstractDistribution:
         return self.decoder(z)

@@ -2,6 +2,7 @@ from ._contrastive import CD as CD, FPCD as FPCD, PCD as PCD, SML as SML
 from ._discrete import NVIL as NVIL, VIMCO as VIMCO
 from ._divergences import ForwardKL as ForwardKL, ReverseKL as ReverseKL
 from ._elbo import ELBO as ELBO
+from ._energy_prior import EnergyPrior as EnergyPrior
 from ._flow_matching import FlowMatching as FlowMatching
 from ._imputed import Imputed as Imputed
 from ._iwae import IWAE as IWAE

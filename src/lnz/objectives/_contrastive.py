@@ -13,6 +13,7 @@ from .._check import check_has_data, check_positive, model_dtype
 from .._density import AbstractBlockDensity, AbstractModel, gibbs_sweep
 from .._model import AbstractEnergyModel, trainable
 from .._register import register
+from ._constant import constant
 
 Precondition = Callable[[Any, Any, Array, Array], Any] | None
 
@@ -47,7 +48,7 @@ class CD(AbstractObjective):
     def loss(
         self, key: PRNGKeyArray, model: Any, state: tuple[()], batch: Array
     ) -> tuple[Float[Array, ""], tuple[tuple[()], dict[str, Float[Array, ""]]]]:
-        chain = _constant(model)
+        chain = constant(model)
         key_first, key_rest, key_last = jr.split(key, 3)
         visible = tuple(range(1, model.num_blocks))
         # The first hidden draw stands apart: its product is the one that the free energy of the data needs.
@@ -90,8 +91,8 @@ class PCD(AbstractObjective):
     def loss(
         self, key: PRNGKeyArray, model: Any, state: tuple[Array, ...], batch: Array
     ) -> tuple[Float[Array, ""], tuple[tuple[Array, ...], dict[str, Float[Array, ""]]]]:
-        chain = _constant(model)
-        blocks = _advance(key, chain, state, self.k)
+        chain = constant(model)
+        blocks = advance_chains(key, chain, state, self.k)
         return _contrast(model, batch, jax.vmap(model.join)(blocks), blocks, self.precondition)
 
 
@@ -139,7 +140,7 @@ class FPCD(AbstractObjective):
         params, rest = eqx.partition(model, trainable(model))
         constant = jax.lax.stop_gradient(params)
         driven = jax.tree.map(jnp.add, constant, fast)
-        chains = _advance(key, _constant(eqx.combine(driven, rest)), chains, self.k)
+        chains = advance_chains(key, constant(eqx.combine(driven, rest)), chains, self.k)
         negative = jax.vmap(model.join)(chains)
 
         def mean_log_density(params, x):
@@ -206,7 +207,7 @@ class SML(AbstractObjective):
     def loss(
         self, key: PRNGKeyArray, model: Any, state: Any, batch: Array
     ) -> tuple[Float[Array, ""], tuple[Any, dict[str, Float[Array, ""]]]]:
-        chain = _constant(model)
+        chain = constant(model)
 
         def advance(key, state):
             def step(state, key):
@@ -226,11 +227,17 @@ def _start_chains(key: PRNGKeyArray, model: Any, data: Array | None, num_chains:
     data = check_has_data(data, name)
     key_rows, key_blocks = jr.split(key)
     rows = jr.randint(key_rows, (num_chains,), 0, len(data))
-    blocks = jax.vmap(block_model.split)(model.space.cast(data[rows], model_dtype(model)))
-    return _draw(key_blocks, block_model, blocks, (0,))
+    return start_chains(key_blocks, block_model, model.space.cast(data[rows], model_dtype(model)))
 
 
-def _advance(key: PRNGKeyArray, model: AbstractBlockDensity, blocks: tuple[Array, ...], k: int) -> tuple[Array, ...]:
+def start_chains(key: PRNGKeyArray, model: AbstractBlockDensity, x: Array) -> tuple[Array, ...]:
+    """Persistent chains at `x [num_chains, ...]`, with the auxiliary block drawn given it."""
+    return _draw(key, model, jax.vmap(model.split)(x), (0,))
+
+
+def advance_chains(
+    key: PRNGKeyArray, model: AbstractBlockDensity, blocks: tuple[Array, ...], k: int
+) -> tuple[Array, ...]:
     """`k` sweeps of persistent chains."""
     key_sweeps, key_last = jr.split(key)
     # Visible blocks first: the chain remembers the hidden block drawn last. That draw stands outside the loop,
@@ -243,11 +250,6 @@ def _linear(params: Any, direction: Any) -> Float[Array, ""]:
     """A linear function of the parameters whose gradient is `direction`."""
     terms = jax.tree.map(lambda p, d: jnp.sum(p * d), params, direction)
     return functools.reduce(jnp.add, jax.tree.leaves(terms))
-
-
-def _constant(model: Any) -> Any:
-    arrays, rest = eqx.partition(model, eqx.is_array)
-    return eqx.combine(jax.lax.stop_gradient(arrays), rest)
 
 
 def _draw(

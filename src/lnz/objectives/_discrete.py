@@ -15,7 +15,7 @@ from .._check import check_has_data, check_positive, model_dtype
 from .._density import AbstractDistribution, AbstractModel
 from .._register import register
 from .._stochastic import exact_log_det
-from ._latent import each_example, log_likelihoods
+from ._latent import each_example, log_likelihoods, normalised_prior
 
 
 class Scored(NamedTuple):
@@ -40,7 +40,9 @@ def score(key: PRNGKeyArray, model: Any, batch: Array, num_samples: int) -> Scor
     def one(key, x, q: AbstractDistribution):
         q = exact_log_det(q)
         z = jax.lax.stop_gradient(q.sample(key, (num_samples,)))
-        return Scored(jax.vmap(q.log_prob)(z), jax.vmap(model.prior.log_prob)(z), log_likelihoods(model, x, z))
+        return Scored(
+            jax.vmap(q.log_prob)(z), jax.vmap(normalised_prior(model).log_prob)(z), log_likelihoods(model, x, z)
+        )
 
     return each_example(one, key, model, batch)
 

@@ -12,7 +12,8 @@ from .._algorithm import AbstractObjective
 from .._check import check_positive
 from .._density import AbstractDensity, AbstractDistribution, AbstractModel
 from .._register import register
-from ._latent import check_reparameterised, constant
+from ._constant import constant
+from ._latent import check_reparameterised
 
 
 @register

@@ -12,7 +12,8 @@ from .._density import AbstractDistribution, AbstractModel
 from .._factorised import is_factorised, per_component
 from .._register import register
 from .._stochastic import exact_log_det
-from ._latent import check_reparameterised, constant, each_example, log_likelihoods
+from ._constant import constant
+from ._latent import check_reparameterised, each_example, log_likelihoods, normalised_prior
 
 
 @register
@@ -71,7 +72,7 @@ class ELBO(AbstractObjective):
     ) -> tuple[Float[Array, ""], tuple[Any, dict[str, Float[Array, ""]]]]:
         def one(key, x, q):
             z, log_q, q = self._draw(key, q)
-            return jnp.mean(log_likelihoods(model, x, z)), self._kl(q, model.prior, z, log_q)
+            return jnp.mean(log_likelihoods(model, x, z)), self._kl(q, normalised_prior(model), z, log_q)
 
         reconstruction, kl = each_example(one, key, model, batch)
         reconstruction, kl = jnp.mean(reconstruction), jnp.mean(kl, axis=0)  # [dims] with free bits

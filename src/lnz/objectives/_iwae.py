@@ -11,7 +11,8 @@ from .._check import check_has_data, check_positive
 from .._density import AbstractDistribution, AbstractModel
 from .._register import register
 from .._stochastic import exact_log_det
-from ._latent import check_reparameterised, constant, each_example, log_likelihoods
+from ._constant import constant
+from ._latent import check_reparameterised, each_example, log_likelihoods, normalised_prior
 
 Estimator = Literal["reparameterised", "doubly_reparameterised", "sticking_the_landing"]
 
@@ -73,7 +74,7 @@ class IWAE(AbstractObjective):
 
     def _log_weights(self, key: PRNGKeyArray, model: Any, x: Array, q: AbstractDistribution) -> Float[Array, " K"]:
         def log_joint(model, z):
-            return log_likelihoods(model, x, z) + jax.vmap(model.prior.log_prob)(z)
+            return log_likelihoods(model, x, z) + jax.vmap(normalised_prior(model).log_prob)(z)
 
         if self.gradient == "reparameterised":
             z, log_q = q.sample_and_log_prob(key, (self.num_samples,))

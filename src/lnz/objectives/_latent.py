@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import equinox as eqx
 import jax
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -58,6 +57,12 @@ def log_likelihoods(
     return jax.vmap(lambda z: model.likelihood(z).log_prob(x))(z)
 
 
-def constant(tree: T) -> T:
-    """The same with arrays that are constants to `jax.grad`."""
-    return jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_array(leaf) else leaf, tree)
+def normalised_prior(model: AbstractLatentModel) -> AbstractDistribution:
+    """The prior of `model`, or an error that says what a prior without its constant needs."""
+    prior = model.prior
+    if not isinstance(prior, AbstractDistribution):
+        raise TypeError(
+            f"The prior is a {type(prior).__name__}, whose log Z depends on its parameters, but this objective has no "
+            "part that would keep it down. Wrap it: `lnz.objectives.EnergyPrior(objective)`."
+        )
+    return prior

@@ -15,7 +15,7 @@ from .._density import AbstractModel
 from .._register import register
 from .._stochastic import exact_log_det
 from ._discrete import elbo_parts, score
-from ._latent import check_latent, posterior
+from ._latent import check_latent, normalised_prior, posterior
 
 Phase = Literal["wake", "sleep", "both"]
 
@@ -112,7 +112,7 @@ def _dreams(key: PRNGKeyArray, model: Any, num: int) -> Float[Array, ""]:
     """`-log q(z | x)` in nats, averaged over draws of the model, which count as constants."""
     check_latent(model)
     key_z, key_x = jr.split(key)
-    z = jax.lax.stop_gradient(model.prior.sample(key_z, (num,)))
+    z = jax.lax.stop_gradient(normalised_prior(model).sample(key_z, (num,)))
 
     def one(key, z):
         x = jax.lax.stop_gradient(model.likelihood(z).sample(key))

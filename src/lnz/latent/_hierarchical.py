@@ -1,0 +1,199 @@
+"""Models with layers of latent variables, and the ways to infer them."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
+
+from .._density import AbstractDistribution
+from .._model import AbstractDataDependent, AbstractLatentModel
+from .._module import replace
+from .._register import register
+from .._space import AbstractSpace
+from ..distributions import Layered, Normal
+from ._start import start_prior
+
+
+@register
+class BottomUp(eqx.Module):
+    """`x -> q(z_1 | x) q(z_2 | z_1) ... q(z_L | z_{L-1})`, each layer given the one below.
+
+    **Arguments:**
+
+    - `first`: from x to a distribution of z_1.
+    - `conditionals`: from z_1 to one of z_2, and so on upwards.
+
+    Source: Rezende, Mohamed and Wierstra (2014), arXiv:1401.4082; Burda, Grosse and Salakhutdinov (2016), section 2,
+    arXiv:1509.00519.
+    """
+
+    first: Callable[[Array], AbstractDistribution]
+    conditionals: tuple[Callable[[Array], AbstractDistribution], ...]
+
+    def __init__(self, first, *conditionals):
+        self.first, self.conditionals = first, conditionals
+
+    def __call__(self, x: Array) -> Layered:
+        return Layered(self.first(x), self.conditionals, "up")
+
+
+@register
+class TopDown(eqx.Module):
+    """`x -> q(z_L | x) q(z_{L-1} | z_L, x) ... q(z_1 | z_2, x)`, each layer given x and the one above.
+
+    **Arguments:**
+
+    - `first`: from x to a distribution of z_L.
+    - `conditionals`: from the vector `[x, z_L]` to a distribution of z_{L-1}, and so on downwards.
+
+    Source: Tomczak and Welling (2018), section 4.2, for two layers; arXiv:1705.07120.
+    """
+
+    first: Callable[[Array], AbstractDistribution]
+    conditionals: tuple[Callable[[Array], AbstractDistribution], ...]
+
+    def __init__(self, first, *conditionals):
+        self.first, self.conditionals = first, conditionals
+
+    def __call__(self, x: Array) -> Layered:
+        given_x = tuple(eqx.Partial(_with, conditional, x) for conditional in self.conditionals)
+        return Layered(self.first(x), given_x, "down")
+
+
+@register
+def _with(conditional: Callable, x: Array, z: Array) -> AbstractDistribution:
+    return conditional(jnp.concatenate([x.astype(z.dtype).reshape(-1), z]))
+
+
+@register
+class Ladder(eqx.Module):
+    """`q(z_l | z_{l+1}, x) ~ p(z_l | z_{l+1}) N(z_l; m_l(x), s_l(x)^2)`: the generative path, corrected by x.
+
+    A network goes up from x, `d_l = networks_l(d_{l-1})` with `d_0 = x`, and each d_l sends a normal message of z_l. On
+    the way down the precisions of message and generative conditional add, and the mean is that of both, weighted by
+    precision; the top layer has its message alone. The conditionals are the model's own, which is why this is no
+    function of x alone: `lnz.latent.Hierarchical` makes the posterior of it.
+
+    **Arguments:**
+
+    - `networks`: L callables, upwards from x.
+    - `messages`: L callables, from d_l to a `Normal` of z_l, such as `lnz.Conditional(lnz.Normal.standard(n), net)`.
+
+    Source: Sønderby, Raiko, Maaløe, Sønderby and Winther (2016), section 2.1; arXiv:1602.02282.
+    """
+
+    networks: tuple[Callable[[Array], Array], ...]
+    messages: tuple[Callable[[Array], Normal], ...]
+
+    def __check_init__(self):
+        if len(self.networks) != len(self.messages) or not self.networks:
+            raise ValueError(
+                f"`Ladder(networks, messages)` needs one of each for each layer; got {len(self.networks)} and "
+                f"{len(self.messages)}."
+            )
+
+    def posterior(self, x: Array, conditionals: tuple[Callable[[Array], AbstractDistribution], ...]) -> Layered:
+        """q for ONE example, with the model's `conditionals` of z_{L-1}, ..., z_1."""
+        if len(conditionals) != len(self.messages) - 1:
+            raise ValueError(
+                f"`Ladder(messages=...)` has {len(self.messages)} layers, but the model {len(conditionals) + 1}."
+            )
+        d, messages = x, []
+        for network, message in zip(self.networks, self.messages, strict=True):
+            d = network(d)
+            messages.append(message(d))
+        top, *lower = reversed(messages)
+        merged = tuple(Corrected(c, message) for c, message in zip(conditionals, lower, strict=True))
+        return Layered(top, merged, "down")
+
+
+@register
+class Corrected(eqx.Module):
+    """`z -> N(mu, sigma^2)` proportional to `conditional(z)` times `message`, both normal: precisions add."""
+
+    conditional: Callable[[Array], AbstractDistribution]
+    message: Normal
+
+    def __call__(self, z: Array) -> Normal:
+        prior = self.conditional(z)
+        if not isinstance(prior, Normal):
+            raise TypeError(
+                f"`Ladder` merges normal distributions, but a conditional of the model is a {type(prior).__name__}. "
+                "Use `BottomUp` or `TopDown`."
+            )
+        # In logarithms: neither precision overflows, however small a scale is.
+        log_precision = jnp.logaddexp(-2 * prior.log_scale, -2 * self.message.log_scale)
+        weight = jax.nn.sigmoid(2 * (prior.log_scale - self.message.log_scale))
+        loc = prior.loc + weight * (self.message.loc - prior.loc)
+        return replace(prior, loc=loc, log_scale=-0.5 * log_precision)
+
+
+@register
+class Hierarchical(AbstractLatentModel, AbstractDataDependent):
+    """`p(x) = int p(z_L) prod_l p(z_l | z_{l+1}) p(x | z_1) dz`: a variational autoencoder with L layers of latents.
+
+    To every algorithm its latent variable is one vector `[z_1, ..., z_L]`, whose prior and posterior are `Layered`; a
+    `VAE` of such distributions is the same model, except that nothing there can be shared between the layers of both.
+
+    **Arguments:**
+
+    - `top`: the distribution of z_L; or a function from the posterior of z_L to it, as `lnz.latent.VampPrior`.
+    - `conditionals`: from z_L to a distribution of z_{L-1}, and so on downwards, to that of z_1.
+    - `decoder`: from z_1 to the distribution of x.
+    - `encoder`: from x to a `Layered` distribution, such as `BottomUp` or `TopDown`; or a `Ladder`, which shares
+      `conditionals`; or `None`.
+    - `skip`: whether the decoder sees all layers, `[z_1, ..., z_L]`.
+
+    **Raises:** `TypeError` for a `top` that is a function of the posterior where the encoder does not draw z_L first.
+    """
+
+    top: AbstractDistribution | Callable[[Callable[[Array], AbstractDistribution]], AbstractDistribution]
+    conditionals: tuple[Callable[[Array], AbstractDistribution], ...]
+    decoder: Callable[[Array], AbstractDistribution]
+    encoder: Callable[[Array], AbstractDistribution] | Ladder | None
+    skip: bool = eqx.field(static=True, default=False)
+
+    @property
+    def prior(self) -> Layered:
+        top = self.top if isinstance(self.top, AbstractDistribution) else self.top(self.top_posterior)
+        return Layered(top, self.conditionals, "down")
+
+    @property
+    def space(self) -> AbstractSpace:
+        def space(model, z):
+            return model.likelihood(z).space
+
+        latent = eqx.filter_eval_shape(lambda model: model.prior.space, self)  # shapes alone: nothing is computed
+        return eqx.filter_eval_shape(space, self, jax.ShapeDtypeStruct(latent.shape, jnp.result_type(float)))
+
+    def initialise(self, key: PRNGKeyArray, data: Array) -> "Hierarchical":
+        """The model whose top layer, if it is a function of the posterior that starts from data, has started."""
+        if isinstance(self.top, AbstractDistribution):
+            return self
+        return replace(self, top=start_prior(key, self.top, self, data))
+
+    def likelihood(self, z: Array) -> AbstractDistribution:
+        if self.skip:
+            return self.decoder(z)
+        num = eqx.filter_eval_shape(lambda model: model.prior.layer_spaces[0], self).shape[0]
+        return self.decoder(z[:num])
+
+    def posterior(self, x: Array) -> AbstractDistribution | None:
+        return self._posterior(self.space.check_example(x))
+
+    def top_posterior(self, x: Array) -> AbstractDistribution:
+        """`q(z_L | x)`, where z_L is drawn first."""
+        posterior = self._posterior(x)
+        if not isinstance(posterior, Layered) or posterior.order != "down":
+            raise TypeError(
+                f"`Hierarchical(top={type(self.top).__name__})` needs q(z_L | x), which this encoder, "
+                f"{type(self.encoder).__name__}, does not know. Use `lnz.latent.TopDown` or `lnz.latent.Ladder`."
+            )
+        return posterior.first
+
+    def _posterior(self, x):
+        if isinstance(self.encoder, Ladder):
+            return self.encoder.posterior(x, self.conditionals)
+        return None if self.encoder is None else self.encoder(x)

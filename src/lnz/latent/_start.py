@@ -1,0 +1,35 @@
+"""Priors that take a start from data."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, PRNGKeyArray
+
+from .._check import model_dtype
+from .._density import AbstractDensity, AbstractDistribution
+from .._model import AbstractDataDependent, AbstractLatentModel
+
+_MOST_ROWS = 1024  # that start a flow
+
+
+def start_prior(key: PRNGKeyArray, prior: Any, model: AbstractLatentModel, data: Array) -> Any:
+    """`prior` with the start that it takes from `data [n, ...]`, rows of the model's space."""
+    if not isinstance(prior, AbstractDataDependent):
+        return prior
+    if not isinstance(prior, AbstractDensity):  # a function of the encoder, which knows the data's space
+        return prior.initialise(key, data)
+    if not isinstance(prior, AbstractDistribution):
+        return prior  # of an energy, whose base rates those of an untrained encoder would not be
+    key_rows, key_z, key_prior = jr.split(key, 3)
+    if len(data) > _MOST_ROWS:
+        data = jnp.asarray(data)[jr.permutation(key_rows, len(data))[:_MOST_ROWS]]
+    rows = model.space.cast(data, model_dtype(model))
+
+    def draw(key, x):
+        posterior = model.posterior(x)
+        return None if posterior is None else posterior.sample(key)
+
+    z = jax.vmap(draw)(jr.split(key_z, len(rows)), rows)
+    return prior if z is None else prior.initialise(key_prior, z)

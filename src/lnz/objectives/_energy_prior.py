@@ -1,0 +1,144 @@
+"""Latent-variable models whose prior is known only up to a constant: two families of models meet."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._algorithm import AbstractObjective
+from .._check import check_has_data, check_positive, model_dtype
+from .._density import AbstractBlockDensity, AbstractDensity, AbstractDistribution, AbstractModel
+from .._model import AbstractLatentModel
+from .._register import register
+from .._space import AbstractSpace
+from ._constant import constant
+from ._contrastive import advance_chains, start_chains
+
+
+@register
+class EnergyPrior(AbstractObjective):
+    """Any objective of latent-variable models for a prior `p(z) = exp(-E(z)) / Z`: the negative phase is added.
+
+    `loss = the objective's, with log p~(z) in place of log p(z), + mean log p~(z')`, over persistent chains z' of the
+    prior that count as constants: the gradient of the last term is an estimate of that of log Z. With `ELBO`-like
+    objectives the gradient is that of `-E_q[log p(x | z) + log p~(z) - log q(z | x)] + log Z`, nearly unbiased while
+    the chains keep up, as in `PCD`; of the loss itself only the gradient means something. Parts that lack log Z are
+    called `unnormalised_...`: `unnormalised_elbo` is the ELBO plus log Z.
+
+    **Arguments:**
+
+    - `objective`: one that suits the posterior; for bits one that needs no reparameterised draws.
+    - `num_chains`: persistent chains.
+    - `sweeps`: Gibbs sweeps an update.
+
+    **Raises:** `TypeError` for a prior whose blocks cannot be sampled, or that is normalised already.
+
+    Source: Rolfe (2017); arXiv:1609.02200, which relaxes the bits, while here they stay bits and `objective` sees to
+    the gradient of the posterior. Chains: Tieleman (2008), section 3; Younes (1989).
+    """
+
+    objective: AbstractObjective
+    num_chains: int = eqx.field(static=True, default=100)
+    sweeps: int = eqx.field(static=True, default=1)
+
+    def __check_init__(self):
+        if not isinstance(self.objective, AbstractObjective):
+            raise TypeError(f"`EnergyPrior(objective=...)` must be one of lnz.objectives; got {self.objective!r}.")
+        check_positive(self.num_chains, "EnergyPrior(num_chains=...)")
+        check_positive(self.sweeps, "EnergyPrior(sweeps=...)")
+
+    def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> tuple[Any, tuple[Array, ...]]:
+        """The state of `objective`, and chains that start at draws of the posterior given examples of `data`."""
+        latent, prior = _check_model(model)
+        data = check_has_data(data, "EnergyPrior")
+        key_rows, key_z, key_chains, key_objective = jr.split(key, 4)
+        rows = data[jr.randint(key_rows, (self.num_chains,), 0, len(data))]
+        rows = latent.space.cast(rows, model_dtype(latent))
+
+        def draw(key, x):
+            posterior = latent.posterior(x)
+            start = prior.path().start if posterior is None else posterior
+            return start.sample(key)
+
+        z = jax.vmap(draw)(jr.split(key_z, self.num_chains), rows)
+        chains = start_chains(key_chains, prior, z)
+        return self.objective.init(key_objective, UpToConstant(latent), data), chains
+
+    def loss(
+        self, key: PRNGKeyArray, model: Any, state: Any, batch: Array
+    ) -> tuple[Float[Array, ""], tuple[Any, dict[str, Float[Array, ""]]]]:
+        _, prior = _check_model(model)
+        inner, chains = state
+        key_objective, key_chains = jr.split(key)
+        loss, (inner, parts) = self.objective.loss(key_objective, UpToConstant(model), inner, batch)
+        chains = advance_chains(key_chains, constant(prior), chains, self.sweeps)
+        z = jax.lax.stop_gradient(jax.vmap(prior.join)(chains))
+        negative = jnp.mean(jax.vmap(prior.log_density)(z))
+        # The likelihood of x given z is the only usual part in which the prior has none.
+        parts = {name if name == "reconstruction" else f"unnormalised_{name}": value for name, value in parts.items()}
+        return loss + negative, ((inner, chains), {**parts, "free_energy_chains": -negative})
+
+
+def _check_model(model: Any) -> tuple[AbstractLatentModel, AbstractBlockDensity]:
+    if not isinstance(model, AbstractLatentModel):
+        raise TypeError(f"`EnergyPrior` needs a latent-variable model, such as a VAE; got {type(model).__name__}.")
+    prior = model.prior
+    if isinstance(prior, AbstractDistribution):
+        raise TypeError(
+            f"`EnergyPrior`: the prior, {type(prior).__name__}, is normalised. Use the objective without this wrapper."
+        )
+    if not isinstance(prior, AbstractBlockDensity):
+        raise TypeError(
+            f"`EnergyPrior` needs a prior whose blocks can be sampled, such as `lnz.energy.RBM`; got "
+            f"{type(prior).__name__}."
+        )
+    return model, prior
+
+
+class UpToConstant(AbstractLatentModel):
+    """A model as objectives see it whose prior is taken for normalised."""
+
+    model: AbstractLatentModel
+
+    @property
+    def space(self) -> AbstractSpace:
+        return self.model.space
+
+    @property
+    def prior(self) -> "TakenForNormalised":
+        return TakenForNormalised(self.model.prior)
+
+    def likelihood(self, z: Array) -> AbstractDistribution:
+        return self.model.likelihood(z)
+
+    def posterior(self, x: Array) -> AbstractDistribution | None:
+        return self.model.posterior(x)
+
+
+class TakenForNormalised(AbstractDistribution):
+    """A density whose log normaliser somebody else accounts for. It cannot be sampled."""
+
+    density: AbstractDensity
+
+    @property
+    def space(self) -> AbstractSpace:
+        return self.density.space
+
+    @property
+    def reparameterised(self) -> bool:
+        return False
+
+    def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
+        return self.density.log_density(x)
+
+    def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Array:
+        raise TypeError(
+            f"This objective draws from the prior, but a {type(self.density).__name__} has no exact draws. Use one "
+            "that draws from the posterior only."
+        )
+
+    def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
+        return self.sample(key, shape), jnp.zeros(shape)
