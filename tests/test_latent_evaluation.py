@@ -11,7 +11,7 @@ from jax.extend.core import jaxprs_in_params
 
 import lnz
 from lnz import testing
-from lnz.normalizers import Bound, Importance
+from lnz.normalizers import AIS, Bound, Importance, Quadrature, ReverseAIS
 from lnz.objectives import IWAE
 
 KEY = jr.key(0)
@@ -140,3 +140,71 @@ def _sizes(jaxpr):
         yield from (v.aval.size for v in equation.outvars if hasattr(v.aval, "size"))
         for inner in jaxprs_in_params(equation.params):
             yield from _sizes(inner)
+
+
+def nonlinear_vae(num):
+    """A curved decoder with bits or noise, and an encoder that is roughly right."""
+    net = lnz.nets.MLP(num, 4, key=jr.key(5), width=5, depth=1, activation=jnp.tanh)
+    net = eqx.tree_at(lambda net: net.weights, net, tuple(3 * W for W in net.weights))
+    decoder = lnz.nets.ConditionalBernoulli(net) if num == 1 else lnz.nets.ConditionalNormal(net, 0.8)
+    encoder = lnz.nets.ConditionalNormal(lnz.nets.Linear(0.1 * table.normal(6, num, 4), jnp.zeros(num)), 0.9)
+    return lnz.latent.VAE(lnz.Normal.standard(num), decoder, encoder)
+
+
+@pytest.mark.parametrize("num", [1, 2])
+def test_bracket_of_simulated_examples_holds_quadrature(num):
+    """ELBO < importance-weighted bounds < log p(x) < reverse annealing, for a decoder without a closed form."""
+    vae = nonlinear_vae(num)
+    sampler = lnz.samplers.HMC(0.6, 3)
+    bracket = lnz.simulated_bracket(
+        jr.key(2), vae, 30, AIS(10, 100, sampler=sampler), ReverseAIS(10, 100, sampler=sampler), batch_size=30
+    )
+    x = bracket.lower.stats["examples"]
+    results = {
+        name: lnz.evaluate(KEY, vae, x, hidden=method, batch_size=30)
+        for name, method in (
+            ("exact", Quadrature(121, (-6.0, 6.0))),
+            ("importance", Importance(1000, vae.prior)),  # bounded weights
+            ("bound", Bound(1000)),
+        )
+    }
+    exact = results["exact"].value
+    low, high = bracket.interval
+    assert low < exact < high
+    assert bracket.width < 0.5
+    assert (bracket.lower.bound, bracket.upper.bound) == ("lower", "upper")
+    # Both sides are means of 30 independent numbers: 4 standard errors.
+    assert float(bracket.lower.value) < exact + 4 * float(bracket.lower.standard_error)
+    assert float(bracket.upper.value) > exact - 4 * float(bracket.upper.standard_error)
+    importance, bound = results["importance"], results["bound"]
+    assert importance.value == pytest.approx(exact, abs=4 * importance.monte_carlo_error + 1e-3)
+    assert bound.value + 4 * bound.monte_carlo_error < exact
+
+
+def test_bracket_of_probabilistic_pca():
+    """With the step size of a pilot run; the sides err in their directions, for each example by little."""
+    vae = table.linear_vae("diagonal")
+    bracket = lnz.simulated_bracket(jr.key(4), vae, 40, batch_size=40)
+    x = bracket.lower.stats["examples"]
+    exact = np.asarray(jax.vmap(table.linear_vae_marginal().log_prob)(x))
+    low, high = bracket.interval
+    assert low < exact.mean() < high
+    assert bracket.width < 0.05
+    for side in (bracket.lower, bracket.upper):
+        np.testing.assert_allclose(side.stats["per_example"], exact, atol=0.3)
+        assert abs(float(side.value) - exact.mean()) < 4 * float(side.standard_error)
+    assert "each side widened by 2 s.e." in str(bracket)
+    assert "assumes" not in str(bracket)
+
+
+@pytest.mark.usefixtures("untyped")
+def test_what_is_no_bracket_is_refused():
+    vae = table.linear_vae()
+    with pytest.raises(TypeError, match="latent variables"):
+        lnz.simulated_bracket(KEY, lnz.Normal.standard(2), 4)
+    with pytest.raises(ValueError, match="at least 2"):
+        lnz.simulated_bracket(KEY, vae, 1)
+    with pytest.raises(ValueError, match="num_warm_up"):
+        lnz.simulated_bracket(KEY, vae, 4, AIS(4, 4), ReverseAIS(4, 4, num_warm_up=3))
+    with pytest.raises(TypeError, match="ReverseAIS"):
+        lnz.simulated_bracket(KEY, vae, 4, AIS(4, 4), AIS(4, 4))

@@ -24,6 +24,7 @@ from ._algorithm import (
 from ._bijection import AbstractBijection as AbstractBijection, Transformed as Transformed
 from ._checkpoint import Checkpoints as Checkpoints, ResumeWarning as ResumeWarning
 from ._cite import cite as cite
+from ._closed_form_kl import closed_form_kl as closed_form_kl, register_kl as register_kl
 from ._compare import Comparison as Comparison, compare as compare
 from ._conditional import Conditional as Conditional
 from ._density import (
@@ -68,6 +69,7 @@ from ._normalize import bracket as bracket, log_normalizer as log_normalizer
 from ._numpyro import from_numpyro as from_numpyro, to_numpyro as to_numpyro
 from ._register import register as register
 from ._sample import UnreliableSampleWarning as UnreliableSampleWarning, sample as sample
+from ._simulated import simulated_bracket as simulated_bracket
 from ._space import (
     AbstractSpace as AbstractSpace,
     Binary as Binary,
