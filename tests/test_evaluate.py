@@ -191,7 +191,7 @@ def test_batch_size_does_not_change_the_numbers(by_importance):
 
 
 def test_defaults_are_as_documented(monkeypatch):
-    """Small is enumerated; latent variables get `Importance(1000)`; large denominators get `AIS()`."""
+    """Small is enumerated; latent variables get `Importance(5000)`; large denominators get `AIS()`."""
     monkeypatch.setattr(lnz._evaluate.normalizers, "AIS", lambda: AIS(20, 5))  # the default one is slow
     protocols = {
         "dbm": lnz.evaluate(KEY, table.dbm(3, 2, 2), BITS[:2, :3]).stats["protocol"],
@@ -199,7 +199,7 @@ def test_defaults_are_as_documented(monkeypatch):
         "rbm": lnz.evaluate(KEY, table.rbm(22, 21, scale=0.01), np.zeros((2, 22))).stats["protocol"],
     }
     assert "numerator exact (Quadrature); denominator exact (Quadrature)" in protocols["dbm"]
-    assert "numerator Importance(num_samples=1000, chunk_size=4096); denominator exact" in protocols["vae"]
+    assert "numerator Importance(num_samples=5000, chunk_size=256); denominator exact" in protocols["vae"]
     assert "numerator exact; denominator AIS(num_chains=20, betas=5)" in protocols["rbm"]
     assert lnz.log_normalizer(KEY, table.rbm(22, 3)).bound == "exact"
 

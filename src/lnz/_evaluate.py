@@ -70,7 +70,7 @@ def evaluate(
 
     - `data`: examples `[n, *model.space.shape]`.
     - `hidden`: normaliser for numerators that have no closed form (latent variables). By default enumeration of at
-      most 2**10 states, `Importance(1000)` for latent-variable models, else `AIS()`.
+      most 2**10 states, `Importance(5000)` for latent-variable models, else `AIS()`. `Bound()` is the ELBO itself.
     - `partition`: normaliser for a denominator that has none (energy models, priors that are energies). By default
       enumeration of at most 2**20 states, else `AIS()`.
     - `batch_size`: examples held in memory at a time; by default 512, or 16 where each needs an estimate of its own.
@@ -134,7 +134,7 @@ def _default_methods(model, example, hidden, partition):
     if hidden is not None:
         check_normalizer(hidden, "hidden")
     elif isinstance(model, AbstractLatentModel):
-        hidden = default_normalizer(model.condition(example), _VERY_FEW_STATES, normalizers.Importance(1000))
+        hidden = default_normalizer(model.condition(example), _VERY_FEW_STATES, normalizers.Importance(5000))
     elif isinstance(model, AbstractLatentEnergyModel):
         hidden = default_normalizer(model.condition(example), _VERY_FEW_STATES, normalizers.AIS())
     if partition is not None:
@@ -184,7 +184,7 @@ def _numerators(model, key, rows, observed, hidden, dtype, batch_size) -> Estima
         x = model.space.cast(x, dtype)
         if known is not None:
             return hidden(key, model.clamp(x, known))
-        if not is_stochastic(model):
+        if hidden is not None or not is_stochastic(model):
             return model.log_numerator(key, x, hidden)
         draws = jax.vmap(lambda key: model.log_numerator(key, x, hidden))(jr.split(key, _NUM_DRAWS))
         error = jnp.std(draws.value, ddof=1) / math.sqrt(_NUM_DRAWS)

@@ -5,6 +5,7 @@ from ._ais import (
     exact_samples as exact_samples,
 )
 from ._bar import BAR as BAR, acceptance_ratio as acceptance_ratio
+from ._bound import Bound as Bound
 from ._importance import Importance as Importance
 from ._quadrature import Quadrature as Quadrature
 from ._schedules import adapted_betas as adapted_betas, salakhutdinov_murray_betas as salakhutdinov_murray_betas

@@ -1,6 +1,4 @@
 import equinox as eqx
-import jax
-import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._check import check_positive
@@ -8,11 +6,14 @@ from .._density import AbstractDensity, AbstractDistribution, AbstractNormalizer
 from .._estimate import Estimate, log_mean_exp
 from .._register import register
 from .._stochastic import exact_log_det
+from ._weights import log_weights, proposal_for
 
 
 @register
 class Importance(AbstractNormalizer):
     """`log (1/n) sum_i p~(x_i) / q(x_i)`, `x_i ~ q`: importance sampling. A lower bound in expectation.
+
+    Of an approximate posterior, the bound of an importance-weighted autoencoder with K = n.
 
     **Arguments:**
 
@@ -20,14 +21,15 @@ class Importance(AbstractNormalizer):
     - `proposal`: q; by default the start of the density's own path (the encoder of a variational
       autoencoder, the prior of a Bayesian model). Of a flow that estimates its log-determinants, the exact ones are
       used.
-    - `chunk_size`: samples held in memory at a time.
+    - `chunk_size`: samples held in memory at a time. (`lnz.evaluate` holds as many for each of its `batch_size`
+      examples.)
 
     Source: Burda, Grosse and Salakhutdinov (2016), equation 8; arXiv:1509.00519.
     """
 
     num_samples: int = eqx.field(static=True, default=1000)
     proposal: AbstractDistribution | None = None
-    chunk_size: int = eqx.field(static=True, default=4096)
+    chunk_size: int = eqx.field(static=True, default=256)
 
     def __check_init__(self):
         check_positive(self.chunk_size, "Importance(chunk_size=...)")
@@ -39,24 +41,6 @@ class Importance(AbstractNormalizer):
 
     def log_weights(self, key: PRNGKeyArray, density: AbstractDensity) -> Float[Array, " num_samples"]:
         """`log p~(x_i) - log q(x_i)`, `[num_samples]`."""
-        proposal = density.path().start if self.proposal is None else self.proposal
         # An estimate of log q without bias makes 1 / q too large on average: no lower bound would be left.
-        proposal = exact_log_det(proposal)
-        if proposal.space.shape != density.space.shape:
-            raise ValueError(
-                f"`Importance(proposal=...)` lives on {proposal.space}, but the density on {density.space}."
-            )
-
-        def chunk(key, num):
-            x, log_q = proposal.sample_and_log_prob(key, (num,))
-            return jax.vmap(density.log_density)(x) - log_q
-
-        whole, rest = divmod(self.num_samples, self.chunk_size)
-        key_whole, key_rest = jr.split(key)
-        parts = []
-        if whole:
-            log_w = jax.lax.map(lambda k: chunk(k, self.chunk_size), jr.split(key_whole, whole))
-            parts.append(log_w.reshape(-1))
-        if rest:
-            parts.append(chunk(key_rest, rest))
-        return jax.numpy.concatenate(parts)
+        proposal = exact_log_det(proposal_for(density, self.proposal, "Importance"))
+        return log_weights(key, density, proposal, self.num_samples, self.chunk_size)

@@ -32,7 +32,7 @@ class HMC(AbstractSampler):
     Source: Neal (2011), section 5.2.3 and figure 2; arXiv:1206.1901.
     """
 
-    step_size: float = 0.1
+    step_size: float | Float[Array, ""] = 0.1
     num_steps: int = eqx.field(static=True, default=10)
 
     def __check_init__(self):

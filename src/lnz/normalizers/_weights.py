@@ -1,0 +1,42 @@
+"""Draws of a proposal and what they weigh, a chunk at a time."""
+
+import jax
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._density import AbstractDensity, AbstractDistribution
+from .._stochastic import exact_log_det
+
+
+def proposal_for(density: AbstractDensity, proposal: AbstractDistribution | None, owner: str) -> AbstractDistribution:
+    """`proposal`, or the start of the density's own path.
+
+    **Raises:** `ValueError` if it lives elsewhere.
+    """
+    proposal = density.path().start if proposal is None else proposal
+    if proposal.space.shape != density.space.shape:
+        raise ValueError(f"`{owner}(proposal=...)` lives on {proposal.space}, but the density on {density.space}.")
+    return proposal
+
+
+def log_weights(
+    key: PRNGKeyArray, density: AbstractDensity, proposal: AbstractDistribution, num: int, chunk_size: int
+) -> Float[Array, " {num}"]:
+    """`log p~(x_i) - log q(x_i)` of `num` draws `x_i ~ q`, `chunk_size` of which are in memory at a time.
+
+    The density's log-determinants are the exact ones; those of the proposal are its own.
+    """
+    density = exact_log_det(density)
+
+    num_chunks = -(-num // chunk_size)
+    size = -(
+        -num // num_chunks
+    )  # even chunks, so that one program does for all; at most `num_chunks - 1` draws too many
+
+    def chunk(key):
+        x, log_q = proposal.sample_and_log_prob(key, (size,))
+        return jax.vmap(density.log_density)(x) - log_q
+
+    if num_chunks == 1:
+        return chunk(key)
+    return jax.lax.map(chunk, jr.split(key, num_chunks)).reshape(-1)[:num]
