@@ -208,3 +208,125 @@ def test_what_is_no_bracket_is_refused():
         lnz.simulated_bracket(KEY, vae, 4, AIS(4, 4), ReverseAIS(4, 4, num_warm_up=3))
     with pytest.raises(TypeError, match="ReverseAIS"):
         lnz.simulated_bracket(KEY, vae, 4, AIS(4, 4), AIS(4, 4))
+
+
+def shifted_vae():
+    """The mean-field linear VAE with an encoder that is off, and wide: its weights have a variance."""
+    vae = table.linear_vae("diagonal")
+    encoder = vae.encoder
+    off = eqx.tree_at(lambda e: (e.net.b, e.log_scale), encoder, (encoder.net.b + 0.3, encoder.log_scale + 0.5))
+    return eqx.tree_at(lambda vae: vae.encoder, vae, off)
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return lnz.sample(jr.key(9), table.linear_vae(), 40)
+
+
+@pytest.fixture(scope="module")
+def diagnosed(examples):
+    return lnz.diagnose(KEY, shifted_vae(), examples, num_samples=1000, num_refined=40, batch_size=40)
+
+
+def agrees(estimate, exact, slack=1e-4):
+    return abs(float(estimate.value) - float(exact)) < 4 * float(estimate.standard_error) + slack
+
+
+def test_diagnosis_against_closed_forms(diagnosed, examples):
+    exact = jnp.mean(jax.vmap(table.linear_vae_marginal().log_prob)(examples))
+    elbo = jnp.mean(exact_elbos(shifted_vae(), examples))
+    assert agrees(diagnosed.elbo, elbo)
+    assert agrees(diagnosed.log_likelihood, exact)
+    assert agrees(diagnosed.gap, exact - elbo)
+    assert diagnosed.kl.bound == "exact"
+    q = jax.vmap(shifted_vae().posterior)(examples)
+    kl = jnp.mean(jnp.sum(0.5 * (q.loc**2 + q.scale**2 - 1) - q.log_scale, axis=1))
+    assert float(diagnosed.kl.value) == pytest.approx(float(kl), rel=1e-5)
+    parts = diagnosed.reconstruction.value - diagnosed.kl.value
+    assert float(parts) == pytest.approx(float(diagnosed.elbo.value), rel=1e-5)
+    variances = jnp.var(q.loc, axis=0, ddof=1)
+    # 40 means of 1,000 draws each: their noise moves the variance by 2 sd(loc) scale / sqrt(40,000).
+    noise = 2 * jnp.sqrt(variances) * q.scale[0] / 200
+    assert bool(jnp.all(jnp.abs(diagnosed.variances - variances) < 4 * noise))
+    assert diagnosed.num_active == 2
+
+
+def test_amortisation_gap_against_the_best_encoder(diagnosed, examples):
+    """The best mean-field posterior is known: what refinement finds is at most that, and nearly that."""
+    best = exact_elbos(table.linear_vae("diagonal"), examples)
+    gap = float(jnp.mean(best - exact_elbos(shifted_vae(), examples)))
+    found = diagnosed.amortisation_gap
+    assert gap > 0.3
+    assert agrees(found, gap, slack=0.01)
+    assert float(found.value) < gap + 4 * float(found.standard_error)
+    assert (found.bound, diagnosed.num_refined) == ("lower", 40)
+
+
+def test_mutual_information_against_quadrature(diagnosed, examples):
+    """`KL = I_q(x; z) + KL(q(z) || p(z))`, on a grid in the plane of the latents."""
+    q = jax.vmap(shifted_vae().posterior)(examples)
+    grid = jnp.linspace(-5.5, 5.5, 221)
+    z = jnp.stack(jnp.meshgrid(grid, grid), -1).reshape(-1, 2)
+
+    @jax.jit
+    def by_sums(q):
+        log_q = jax.vmap(lambda q: jax.vmap(q.log_prob)(z))(q)
+        log_mixture = jax.scipy.special.logsumexp(log_q, axis=0) - jnp.log(40.0)
+        mixture = jnp.exp(log_mixture) * (grid[1] - grid[0]) ** 2
+        information = jnp.mean(jnp.exp(log_q) * (log_q - log_mixture[None]), axis=0).sum() * (grid[1] - grid[0]) ** 2
+        prior = jax.vmap(lnz.Normal.standard(2).log_prob)(z)
+        return jnp.sum(mixture), information, jnp.sum(mixture * (log_mixture - prior))
+
+    mass, information, marginal = by_sums(q)
+    assert float(mass) == pytest.approx(1, abs=1e-3)
+    assert float(information + marginal) == pytest.approx(float(diagnosed.kl.value), abs=2e-3)
+    assert agrees(diagnosed.mutual_information, information, slack=2e-3)
+    assert agrees(diagnosed.marginal_kl, marginal, slack=2e-3)
+    assert (diagnosed.mutual_information.bound, diagnosed.marginal_kl.bound) == ("lower", "upper")
+
+
+def test_diagnosis_prints_every_number_with_its_kind(diagnosed):
+    text = str(diagnosed)
+    for name in (
+        "IWAE-1000",
+        "ELBO",
+        "reconstruction",
+        "KL(q(z|x)",
+        "mutual information",
+        "KL(q(z) ||",
+        "amortisation",
+    ):
+        (line,) = [line for line in text.splitlines() if name in line and "-" + "ELBO" not in line][:1]
+        assert any(kind in line for kind in ("exact", "lower", "upper", "unbiased")), line
+    assert "active units           2 of 2" in text
+
+
+def test_collapse_is_named():
+    """An encoder that returns the prior, and one of which a third is in use; draws in bits have no refinement."""
+    line = lnz.nets.Linear(table.normal(5, 4, 6), jnp.zeros(4))
+    decoder = lnz.nets.ConditionalBernoulli(line)
+    bits = lnz.sample(KEY, lnz.Bernoulli(jnp.zeros(4)), 30)
+    to_z = lnz.nets.Linear(jnp.zeros((6, 4)).at[:2].set(2.0), jnp.zeros(6))
+    for scale, words in ((0.0, "has collapsed"), (1.0, "only 2 of 6")):
+        net = eqx.tree_at(lambda net: net.W, to_z, scale * to_z.W)
+        vae = lnz.latent.VAE(lnz.Bernoulli(jnp.zeros(6)), decoder, lnz.nets.ConditionalBernoulli(net))
+        with pytest.warns(lnz.PosteriorCollapseWarning, match=words):
+            result = lnz.diagnose(KEY, vae, bits, num_samples=64, batch_size=30)
+        assert result.amortisation_gap is None
+        assert "Warning: " in str(result)
+        if scale == 0:
+            assert float(result.kl.value) == pytest.approx(0, abs=1e-6)
+            assert abs(float(result.mutual_information.value)) < 1e-5
+
+
+@pytest.mark.usefixtures("untyped")
+def test_what_cannot_be_diagnosed_is_refused():
+    with pytest.raises(TypeError, match="latent variables"):
+        lnz.diagnose(KEY, lnz.Normal.standard(2), np.zeros((3, 2)))
+    vae = table.linear_vae()
+    with pytest.raises(ValueError, match="encoder"):
+        lnz.diagnose(KEY, lnz.latent.VAE(vae.prior, vae.decoder, None), np.zeros((3, 3)))
+    with pytest.raises(ValueError, match="2 examples"):
+        lnz.diagnose(KEY, vae, np.zeros((1, 3)))
+    with pytest.raises(ValueError, match="num_samples"):
+        lnz.diagnose(KEY, vae, np.zeros((3, 3)), num_samples=1)

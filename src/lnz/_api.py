@@ -41,6 +41,11 @@ from ._density import (
     Interpolated as Interpolated,
     ReversedPath as ReversedPath,
 )
+from ._diagnose import (
+    LatentDiagnostics as LatentDiagnostics,
+    PosteriorCollapseWarning as PosteriorCollapseWarning,
+    diagnose as diagnose,
+)
 from ._divergence import kl_divergence as kl_divergence
 from ._estimate import (
     Bracket as Bracket,
