@@ -1,0 +1,142 @@
+"""Variational autoencoders: one builder, of which every factor is a setting."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+
+from .. import flows, normalizers, objectives
+from .._bijection import Transformed
+from .._conditional import Conditional, num_moved
+from .._model import Frozen
+from .._space import Binary, Categorical, Euclidean
+from ..distributions import Bernoulli, Mixture, MultivariateNormal, Normal
+from ..latent import VAE, Hierarchical, TopDown, VampPrior
+from ..methods import Gradient
+from ..nets import MLP, ConvDecoder, ConvEncoder, GatedMLP, Standardised
+from ._fitting import decayed_adam
+from ._recipe import Recipe, column_moments
+from ._tables import standardisation
+
+_POSTERIORS = ("normal", "full", "planar", "iaf")
+_PRIORS = ("normal", "mixture", "vampprior", "flow")
+_NETWORKS = ("mlp", "gated", "conv")
+_OBJECTIVES = ("elbo", "iwae", "dreg")
+
+
+def _build(key, splits, settings):
+    chosen, num_latent = settings["model"], settings["model"]["num_latent"]
+    keys = jr.split(key, 5)
+    template, where = _likelihood(splits)
+    decoder = _conditional(template, num_latent, keys[0], splits, chosen, where, is_decoder=True)
+    posterior, where = _posterior(keys[1], num_latent, chosen)
+    if chosen["num_layers"] == 1:
+        encoder = _conditional(posterior, splits.space.num_dimensions, keys[2], splits, chosen, where)
+        model = VAE(_prior(keys[3], num_latent, splits, chosen), decoder, encoder)
+    else:
+        model = _hierarchy(keys, splits, chosen, decoder)
+    return model, Gradient(_objective(chosen), decayed_adam(settings))
+
+
+def _hierarchy(keys, splits, chosen, decoder):
+    """Two layers of latents; the decoder sees both, the lower layer's posterior x and the upper one."""
+    if chosen["num_layers"] != 2 or chosen["posterior"] != "normal":
+        raise ValueError(
+            f"`model.num_layers` must be 1, or 2 with `model.posterior=normal`; got {chosen['num_layers']} with "
+            f"{chosen['posterior']!r}."
+        )
+    num, half = splits.space.num_dimensions, chosen["num_latent"] // 2
+    lower, upper = chosen["num_latent"] - half, half
+    key_up, key_down, key_infer, key_top = jr.split(keys[2], 4)
+    infer_upper = _conditional(Normal.standard(upper), num, key_up, splits, chosen)
+    # Of x and the upper layer together: the network of pictures alone will not do.
+    net = _network(num + upper, 2 * lower, key_infer, chosen)
+    encoder = TopDown(infer_upper, Conditional(Normal.standard(lower), net))
+    below = Conditional(Normal.standard(lower), _network(upper, 2 * lower, key_down, chosen))
+    top = _prior(key_top, upper, splits, chosen)
+    return Hierarchical(top, (below,), decoder, encoder, skip=True)
+
+
+def _conditional(template, num_in, key, splits, chosen, where=None, is_decoder=False):
+    num_out = num_moved(template, where)
+    if chosen["network"] == "conv":
+        image = _image_shape(splits)
+        made = ConvDecoder(num_in, image, key=key) if is_decoder else ConvEncoder(image, num_out, key=key)
+        if is_decoder and num_out != math.prod(image):
+            raise ValueError("`model.network=conv` has one number for each pixel, but this likelihood needs more.")
+    else:
+        made = _network(num_in, num_out, key, chosen)
+    if not is_decoder and not isinstance(splits.space, Binary):
+        made = Standardised(made, *_moments(splits))
+    return Conditional(template, made, where)
+
+
+def _network(num_in, num_out, key, chosen):
+    if chosen["network"] not in _NETWORKS:
+        raise ValueError(f"`model.network` must be one of {', '.join(_NETWORKS)}; got {chosen['network']!r}.")
+    make = GatedMLP if chosen["network"] == "gated" else MLP
+    # Near zero at the start: every posterior is near the prior, and every pixel at its base rate.
+    return make(num_in, num_out, key=key, width=chosen["width"], depth=chosen["depth"], last_scale=0.1)
+
+
+def _likelihood(splits):
+    """A distribution of x that starts as that of the training data, and which of its arrays the latents move."""
+    means, _ = column_moments(splits.train)
+    if isinstance(splits.space, Binary):
+        num = len(splits.train)
+        rates = (num * means + 1) / (num + 2)
+        return Bernoulli(jnp.asarray(np.log(rates) - np.log1p(-rates), "float32")), None
+    num = splits.space.num_dimensions
+    # A scale for each column that does not depend on z: where it did, a density could grow on single rows for ever.
+    template = Transformed(Normal.standard(num), standardisation(splits))
+    return template, lambda likelihood: likelihood.base.loc
+
+
+def _moments(splits):
+    means, scales = column_moments(splits.train)
+    return jnp.asarray(means, "float32"), jnp.asarray(np.maximum(scales, 1e-3 * max(scales.max(), 1e-30)), "float32")
+
+
+def _posterior(key, num, chosen):
+    kind = chosen["posterior"]
+    if kind not in _POSTERIORS:
+        raise ValueError(f"`model.posterior` must be one of {', '.join(_POSTERIORS)}; got {kind!r}.")
+    normal = Normal.standard(num)
+    if kind == "normal":
+        return normal, None
+    if kind == "full":
+        return MultivariateNormal(jnp.zeros(num), jnp.eye(num)), None
+    if kind == "planar":
+        layers = flows.planar(Euclidean(num), key=key, num_layers=chosen["num_flow_layers"])
+        return Transformed(normal, layers), None
+    options = {"num_layers": chosen["num_flow_layers"], "width": chosen["flow_width"], "depth": 1}
+    layers = flows.inverse_autoregressive(Euclidean(num), key=key, **options)
+    return Transformed(normal, layers), _base_and_first_biases
+
+
+def _base_and_first_biases(flow):
+    """The base, and what lets each autoregressive layer see x."""
+    nets = [node for node in jax.tree.leaves(flow.bijection, is_leaf=_has_biases) if _has_biases(node)]
+    return flow.base.loc, flow.base.log_scale, *(net.biases[0] for net in nets)
+
+
+def _has_biases(node):
+    return hasattr(node, "biases")
+
+
+def _prior(key, num, splits, chosen):
+    kind = chosen["prior"]
+    if kind not in _PRIORS:
+        raise ValueError(f"`model.prior` must be one of {', '.join(_PRIORS)}; got {kind!r}.")
+    if kind == "normal":
+        return Frozen(Normal.standard(num)).value
+    if kind == "vampprior":
+        return VampPrior.of(splits.space, chosen["num_components"], key=key)
+    if kind == "mixture":
+        num_components = chosen["num_components"]
+        return Mixture(jnp.zeros(num_components), Normal(jr.normal(key, (num_components, num)), 1.0))
+    layers = flows.masked_autoregressive(Euclidean(num), key=key, num_layers=2, width=chosen["flow_width"], depth=1)
+    return Transformed(Normal.standard(num), layers)
