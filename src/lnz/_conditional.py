@@ -12,7 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 from ._batch_last import batch_last, is_batch_last
 from ._model import Frozen, trainable
 from ._register import register
-from .nets import MLP, ConvNet, LipschitzMLP, MaskedMLP
+from .nets import MLP, ConvNet, GatedMLP, LipschitzMLP, MaskedMLP
 
 
 @register
@@ -146,4 +146,4 @@ def _first_biases(template):
 
 
 def _is_net(node):
-    return isinstance(node, MLP | MaskedMLP | ConvNet | LipschitzMLP)
+    return isinstance(node, MLP | GatedMLP | MaskedMLP | ConvNet | LipschitzMLP)

@@ -5,6 +5,8 @@ from ._conditional import (
     Linear as Linear,
 )
 from ._conv import ConvNet as ConvNet
+from ._gated import GatedMLP as GatedMLP
+from ._image import ConvDecoder as ConvDecoder, ConvEncoder as ConvEncoder, ResidualConv as ResidualConv
 from ._layers import MLP as MLP, MaskedMLP as MaskedMLP
 from ._lipschitz import LipschitzMLP as LipschitzMLP, spectral_bound as spectral_bound
 from ._periodic import PeriodicMaskedMLP as PeriodicMaskedMLP, PeriodicMLP as PeriodicMLP
