@@ -37,7 +37,8 @@ def attribute_vector(
     **Raises:** `ValueError` if all or none have the attribute, if no class of `other` has both, or if a latent is not
     finite.
 
-    Source: Larsen et al. (2016) take differences of means; arXiv:1512.09300. White (2016) balances them where labels are correlated, by replicating data, and classifies along them; arXiv:1609.04468.
+    Source: Larsen et al. (2016) take differences of means; arXiv:1512.09300. White (2016)
+    balances them where labels are correlated, by replicating data, and classifies along them; arXiv:1609.04468.
     """
     z = np.asarray(z)
     shape, dtype = z.shape[1:], z.dtype if z.dtype.kind == "f" else np.dtype(np.float32)

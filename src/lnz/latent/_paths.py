@@ -22,7 +22,7 @@ def slerp(
     """The great circle from `z0` to `z1`: the direction turns evenly and the norm changes evenly.
 
     `|slerp(t)| = (1 - t) |z0| + t |z1|`, and its angle to `z0` is t times that between the two. At 0 and 1 it is
-    exactly `z0` and `z1`. Where they point in one direction it is the straight line; where in opposite ones, so that every
+    exactly `z0` and `z1`. Where they point in one direction it is the straight line; where in opposite ones, and every
     great circle is as short, it is the one towards the coordinate axis that is least along them. In one dimension
     there is no circle, and from or to the origin no direction: then it is the straight line too.
 
