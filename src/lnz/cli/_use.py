@@ -29,9 +29,9 @@ def evaluate(folder: Path, data: str | None, changes: list[str], out: Path | Non
     if out is not None:
         check_ending(out, (".json",))
     run = Run.read(folder)
-    recipe, settings = _settings(run, changes)
+    recipe, settings = settings_of(run, changes)
     if data is not None:
-        rows, observed = _examples_for(run, data, settings)
+        rows, observed = examples_for(run, data, settings)
         results = recipe.judge(run.model, rows, settings, observed)
     else:
         splits = recipe.load(settings)
@@ -57,8 +57,8 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
     if out is not None:
         check_ending(out, TABLES)
     run = Run.read(folder)
-    recipe, settings = _settings(run, changes)
-    rows, observed = _examples_for(run, data, settings)
+    recipe, settings = settings_of(run, changes)
+    rows, observed = examples_for(run, data, settings)
     result = recipe.score(run.model, rows, settings, observed)
     order = np.argsort(result.per_example, kind="stable") if anomalous_first else np.arange(len(rows))
     columns = {"row": order, "log_prob": result.per_example[order]}
@@ -93,7 +93,7 @@ def sample(folder: Path, num: int, out: Path, num_steps: int, seed: int) -> None
     console().print(f"Wrote {num} samples to {short_path(out)}", soft_wrap=True)
 
 
-def _settings(run: Run, changes: list[str]) -> tuple[Recipe, dict[str, Any]]:
+def settings_of(run: Run, changes: list[str]) -> tuple[Recipe, dict[str, Any]]:
     """Settings of the run, of which only those of the evaluation may be changed now."""
     recipe, wanted = find_recipe(run.recipe), parse_changes(changes)
     for name in wanted:
@@ -102,7 +102,7 @@ def _settings(run: Run, changes: list[str]) -> tuple[Recipe, dict[str, Any]]:
     return recipe, recipe.resolve({**dict(flatten(run.settings)), **wanted})
 
 
-def _examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:
+def examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:
     """All rows of a file, or the test split of a named set, made as the run's training data were; what is known."""
     chosen = settings["data"]
     if data in lnz.data.names():
@@ -130,9 +130,9 @@ def _png(run: Run, draws: np.ndarray) -> bytes:
 
     buffer = io.BytesIO()
     assert run.examples.image_shape is not None
-    image_grid(draws, run.examples.image_shape, high=_full_scale(run)).savefig(buffer, format="png")
+    image_grid(draws, run.examples.image_shape, high=full_scale(run)).savefig(buffer, format="png")
     return buffer.getvalue()
 
 
-def _full_scale(run: Run) -> float:
+def full_scale(run: Run) -> float:
     return float(max(max(map(max, rows), default=1.0) for rows in run.examples.values.values()))
