@@ -1,3 +1,4 @@
+from ._autoencoders import vae_digits as vae_digits
 from ._digits import (
     independent_digits as independent_digits,
     mixture_digits as mixture_digits,

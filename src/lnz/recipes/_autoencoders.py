@@ -11,13 +11,13 @@ import numpy as np
 from .. import flows, normalizers, objectives
 from .._bijection import Transformed
 from .._conditional import Conditional, num_moved
-from .._model import Frozen
+from .._model import trainable
 from .._space import Binary, Categorical, Euclidean
 from ..distributions import Bernoulli, Mixture, MultivariateNormal, Normal
 from ..latent import VAE, Hierarchical, TopDown, VampPrior
 from ..methods import Gradient
 from ..nets import MLP, ConvDecoder, ConvEncoder, GatedMLP, Standardised
-from ._fitting import decayed_adam
+from ._fitting import all_false, decayed_adam
 from ._recipe import Recipe, column_moments
 from ._tables import standardisation
 
@@ -38,7 +38,29 @@ def _build(key, splits, settings):
         model = VAE(_prior(keys[3], num_latent, splits, chosen), decoder, encoder)
     else:
         model = _hierarchy(keys, splits, chosen, decoder)
-    return model, Gradient(_objective(chosen), decayed_adam(settings))
+    return model, Gradient(_objective(chosen), decayed_adam(settings), _all_but_constants)
+
+
+def _all_but_constants(model):
+    """What is trained: not a standard normal prior, nor the units of a table."""
+    chosen = trainable(model)
+    prior = "given_prior" if isinstance(model, VAE) else "top"
+    if isinstance(getattr(model, prior), Normal):
+        chosen = eqx.tree_at(lambda model: getattr(model, prior), chosen, replace_fn=all_false)
+    if isinstance(model.decoder.template, Transformed):
+        chosen = eqx.tree_at(lambda model: model.decoder.template.bijection, chosen, replace_fn=all_false)
+    return chosen
+
+
+def _objective(chosen):
+    kind, num = chosen["objective"], chosen["num_samples"]
+    if kind not in _OBJECTIVES:
+        raise ValueError(f"`model.objective` must be one of {', '.join(_OBJECTIVES)}; got {kind!r}.")
+    if kind == "elbo":
+        return objectives.ELBO(
+            num, beta=chosen["beta"], num_warm_up=chosen["warm_up"], free_bits=chosen["free_bits"]
+        )
+    return objectives.IWAE(num, "reparameterised" if kind == "iwae" else "doubly_reparameterised")
 
 
 def _hierarchy(keys, splits, chosen, decoder):
@@ -72,6 +94,14 @@ def _conditional(template, num_in, key, splits, chosen, where=None, is_decoder=F
     if not is_decoder and not isinstance(splits.space, Binary):
         made = Standardised(made, *_moments(splits))
     return Conditional(template, made, where)
+
+
+def _image_shape(splits):
+    if splits.image_shape is None or len(splits.image_shape) != 2:
+        raise ValueError(
+            f"`model.network=conv` needs pictures; `{splits.name}` has rows of {splits.space.num_dimensions} numbers."
+        )
+    return 1, *splits.image_shape
 
 
 def _network(num_in, num_out, key, chosen):
@@ -132,7 +162,7 @@ def _prior(key, num, splits, chosen):
     if kind not in _PRIORS:
         raise ValueError(f"`model.prior` must be one of {', '.join(_PRIORS)}; got {kind!r}.")
     if kind == "normal":
-        return Frozen(Normal.standard(num)).value
+        return Normal.standard(num)
     if kind == "vampprior":
         return VampPrior.of(splits.space, chosen["num_components"], key=key)
     if kind == "mixture":
@@ -140,3 +170,62 @@ def _prior(key, num, splits, chosen):
         return Mixture(jnp.zeros(num_components), Normal(jr.normal(key, (num_components, num)), 1.0))
     layers = flows.masked_autoregressive(Euclidean(num), key=key, num_layers=2, width=chosen["flow_width"], depth=1)
     return Transformed(Normal.standard(num), layers)
+
+
+def _hidden(settings):
+    return normalizers.Importance(settings["evaluate"]["num_samples"])
+
+
+def _hidden_while_training(settings):
+    return normalizers.Importance(settings["evaluate"]["num_samples_while_training"])
+
+
+_MODEL = {
+    "network": "mlp",
+    "width": 500,
+    "depth": 1,
+    "num_latent": 20,
+    "num_layers": 1,
+    "posterior": "normal",
+    "num_flow_layers": 4,
+    "flow_width": 64,
+    "prior": "normal",
+    "num_components": 500,
+    "objective": "elbo",
+    "num_samples": 1,
+    "beta": 1.0,
+    "warm_up": 0,
+    "free_bits": 0.0,
+    "learning_rate": 1e-3,
+    "weight_decay": 0.0,
+}
+
+
+def _recipe(name, title, data, train, space=Binary, num_importance=5000, **model):
+    return Recipe(
+        name=name,
+        title=title,
+        data=data,
+        space=space,
+        build=_build,
+        model={**_MODEL, **model},
+        train=train,
+        evaluate={"num_samples": num_importance, "num_samples_while_training": 50},
+        hidden=_hidden,
+        hidden_while_training=_hidden_while_training,
+    )
+
+
+vae_digits = _recipe(
+    "vae_digits",
+    "Variational autoencoder of small digits: a lower bound by importance sampling",
+    "binary_digits",
+    {"steps": 3000, "batch_size": 128, "keep": "best", "valid_every": 300},
+    num_importance=1000,
+    width=256,
+    num_latent=16,
+    objective="iwae",
+    num_samples=8,
+    weight_decay=0.1,
+    learning_rate=2e-3,
+)
