@@ -236,7 +236,6 @@ def by_chain_rule(made, x):
 @pytest.mark.parametrize("num", [1, 3, 11])  # draws in blocks of 8
 def test_autoregressive_bits_by_the_chain_rule(num, float64):
 
-
     @eqx.filter_jit
     def compute(made, x):
         # Draws, by blocks of variables, are those of one pass after the other.
