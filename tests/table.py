@@ -236,6 +236,13 @@ def made(num):
     return away_from_identity(net, 0.7, 660)
 
 
+def bits_vae():
+    """Two latent bits, three bits of data: everything about it can be enumerated."""
+    decoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear(1.5 * normal(42, 3, 2), normal(43, 3)))
+    encoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear(normal(44, 2, 3), normal(45, 2)))
+    return lnz.latent.VAE(lnz.Bernoulli(normal(46, 2)), decoder, encoder)
+
+
 def conjugate():
     return lnz.bayes.NormalMean(lnz.Normal(jnp.array([0.5]), 1.5), 0.8)
 
@@ -442,6 +449,7 @@ MODELS = {
     "coupling_flow": lambda: lnz.Transformed(lnz.Normal.standard(3), flow("coupling_spline", 3)),
     "autoregressive_flow": lambda: lnz.Transformed(lnz.Normal.standard(3), flow("masked_autoregressive", 3)),
     "linear_vae": linear_vae,
+    "bits_vae": bits_vae,
     "dequantised": lambda: dequantised(variational=True),
     "vamp_vae": vamp_vae,
     "rbm_vae": rbm_vae,

@@ -323,7 +323,7 @@ def test_elbo_plus_divergence_is_log_evidence(float64):
 def test_exact_encoder_makes_the_bound_tight(precision):
     vae = table.linear_vae("exact")
     x = table.normal(94, 20, 3)
-    loss, _ = lnz.objectives.ELBO(4).loss(jr.key(0), vae, (), x)
+    loss, _ = lnz.objectives.ELBO(4, analytic_kl=False).loss(jr.key(0), vae, (), x)
     exact = -jnp.mean(jax.vmap(table.linear_vae_marginal().log_prob)(x))
     assert float(loss) == pytest.approx(float(exact), abs=1e-4 if precision == "float32" else 1e-10)
 

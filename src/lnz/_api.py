@@ -25,6 +25,7 @@ from ._autoregressive import AutoregressiveBernoulli as AutoregressiveBernoulli
 from ._bijection import AbstractBijection as AbstractBijection, Transformed as Transformed
 from ._checkpoint import Checkpoints as Checkpoints, ResumeWarning as ResumeWarning
 from ._cite import cite as cite
+from ._closed_form_kl import closed_form_kl as closed_form_kl, register_kl as register_kl
 from ._compare import Comparison as Comparison, compare as compare
 from ._conditional import Conditional as Conditional
 from ._density import (

@@ -1,9 +1,12 @@
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._check import as_floats, is_false
+from .._closed_form_kl import register_kl
 from .._density import AbstractExponentialFamily, draw_then_score
 from .._random import uniform
 from .._register import register
@@ -21,6 +24,7 @@ class Bernoulli(AbstractExponentialFamily):
     Log-probabilities are in nats with respect to counting measure on `Binary(shape)`.
     """
 
+    factorised: ClassVar[bool] = True
     logits: Float[Array, "*shape"] = eqx.field(converter=as_floats)
 
     @classmethod
@@ -85,3 +89,17 @@ class Bernoulli(AbstractExponentialFamily):
 
     def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
         return draw_then_score(self, key, shape)
+
+
+@register_kl(Bernoulli, Bernoulli)
+def _kl(q: Bernoulli, p: Bernoulli) -> Float[Array, ""]:
+    a, b = q.logits, p.logits
+    # Both outcomes apart, each with a difference of logarithms of its own: rare bits keep all their digits.
+    ones = expected_difference(jax.nn.sigmoid(a), -jax.nn.softplus(-a), -jax.nn.softplus(-b))
+    return jnp.sum(ones + expected_difference(jax.nn.sigmoid(-a), -jax.nn.softplus(a), -jax.nn.softplus(b)))
+
+
+def expected_difference(weight: Array, log_q: Array, log_p: Array) -> Array:
+    """`q (log q - log p)`, and 0 where q is, for zero times infinity is no number."""
+    possible = weight > 0
+    return weight * (jnp.where(possible, log_q, 0) - jnp.where(possible, log_p, 0))

@@ -7,8 +7,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .. import _space
 from .._check import as_floats
+from .._closed_form_kl import register_kl
 from .._density import AbstractExponentialFamily, draw_then_score
 from .._register import register
+from ._bernoulli import expected_difference
 
 
 @register
@@ -71,3 +73,11 @@ class Categorical(AbstractExponentialFamily):
 
     def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
         return draw_then_score(self, key, shape)
+
+
+@register_kl(Categorical, Categorical)
+def _kl(q: Categorical, p: Categorical) -> Float[Array, ""]:
+    if q.space != p.space:
+        raise ValueError(f"`closed_form_kl(q, p)` needs as many categories in q as in p; got {q.space} and {p.space}.")
+    log_q, log_p = jax.nn.log_softmax(q.logits, axis=-1), jax.nn.log_softmax(p.logits, axis=-1)
+    return jnp.sum(expected_difference(jnp.exp(log_q), log_q, log_p))

@@ -1,10 +1,12 @@
 import math
+from typing import ClassVar
 
 import jax.numpy as jnp
 import jax.random as jr
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._closed_form_kl import register_kl
 from .._density import AbstractDistribution, AbstractExponentialFamily, draw_then_score
 from .._positive import loc_and_log_scale, loc_and_raw_tril, positive_tril
 from .._register import register
@@ -24,6 +26,7 @@ class Normal(AbstractExponentialFamily):
     training keeps the scale positive.
     """
 
+    factorised: ClassVar[bool] = True
     loc: Float[Array, "*shape"]
     log_scale: Float[Array, "*shape"]
 
@@ -143,3 +146,45 @@ class MultivariateNormal(AbstractDistribution):
 
     def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
         return draw_then_score(self, key, shape)
+
+
+# The divergence of normals is the sum of a distance of the means, of the entries off the diagonal of `L_p^-1 L_q`, and
+# of `ratio - 1 - log(ratio)` of the variances on its diagonal: three terms that cannot be negative, so that nothing
+# cancels when q is near p.
+
+
+@register_kl(Normal, Normal)
+def _kl_normal_normal(q: Normal, p: Normal) -> Float[Array, ""]:
+    distance = (q.loc - p.loc) * jnp.exp(-p.log_scale)
+    return 0.5 * jnp.sum(distance**2 + excess(2 * (q.log_scale - p.log_scale)))
+
+
+@register_kl(MultivariateNormal, Normal)
+def _kl_full_normal(q: MultivariateNormal, p: Normal) -> Float[Array, ""]:
+    distance = (q.loc - p.loc) * jnp.exp(-p.log_scale)
+    off_diagonal = jnp.tril(q.raw_tril, -1) * jnp.exp(-p.log_scale)[:, None]
+    ratio = excess(2 * (jnp.diagonal(q.raw_tril) - p.log_scale))
+    return 0.5 * (jnp.sum(distance**2 + ratio) + jnp.sum(off_diagonal**2))
+
+
+@register_kl(Normal, MultivariateNormal)
+def _kl_normal_full(q: Normal, p: MultivariateNormal) -> Float[Array, ""]:
+    return _kl_to_full(q.loc, jnp.diag(q.scale), q.log_scale, p)
+
+
+@register_kl(MultivariateNormal, MultivariateNormal)
+def _kl_full_full(q: MultivariateNormal, p: MultivariateNormal) -> Float[Array, ""]:
+    return _kl_to_full(q.loc, q.scale_tril, jnp.diagonal(q.raw_tril), p)
+
+
+def _kl_to_full(loc: Array, tril: Array, log_diagonal: Array, p: MultivariateNormal) -> Float[Array, ""]:
+    right = jnp.concatenate([(loc - p.loc)[:, None], tril], axis=1)
+    solved = solve_triangular(p.scale_tril, right, lower=True)
+    distance, off_diagonal = solved[:, 0], jnp.tril(solved[:, 1:], -1)
+    ratio = excess(2 * (log_diagonal - jnp.diagonal(p.raw_tril)))
+    return 0.5 * (jnp.sum(distance**2 + ratio) + jnp.sum(off_diagonal**2))
+
+
+def excess(log_ratio: Array) -> Array:
+    """`ratio - 1 - log(ratio)`, which is not negative, from the logarithm of the ratio."""
+    return jnp.expm1(log_ratio) - log_ratio

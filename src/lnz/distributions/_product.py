@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._closed_form_kl import closed_form_kl, register_kl
 from .._density import AbstractDistribution
 from .._register import register
 from .._supports import Product
@@ -58,6 +59,19 @@ class ProductDistribution(AbstractDistribution):
         drawn = [part.sample_and_log_prob(k, shape) for part, k in zip(self.parts, keys, strict=True)]
         xs, log_probs = zip(*drawn, strict=True)
         return jnp.concatenate(xs, axis=-1), functools.reduce(jnp.add, log_probs)
+
+
+@register_kl(ProductDistribution, ProductDistribution)
+def _kl(q: ProductDistribution, p: ProductDistribution) -> Float[Array, ""] | None:
+    if [part.space.shape for part in q.parts] != [part.space.shape for part in p.parts]:
+        return None
+    total = jnp.zeros((), jnp.result_type(float))
+    for part_q, part_p in zip(q.parts, p.parts, strict=True):
+        divergence = closed_form_kl(part_q, part_p)
+        if divergence is None:
+            return None
+        total = total + divergence
+    return total
 
 
 @register

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._closed_form_kl import register_kl
 from .._density import AbstractDistribution, draw_then_score
 from .._register import register
 from .._space import Interval
@@ -42,3 +43,10 @@ class Uniform(AbstractDistribution):
 
     def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
         return draw_then_score(self, key, shape)
+
+
+@register_kl(Uniform, Uniform)
+def _kl(q: Uniform, p: Uniform) -> Float[Array, ""]:
+    inside = p.space.low <= q.space.low and q.space.high <= p.space.high
+    ratio = (p.space.high - p.space.low) / (q.space.high - q.space.low)
+    return jnp.asarray(q.space.num_dimensions * math.log(ratio) if inside else math.inf, jnp.result_type(float))

@@ -12,7 +12,7 @@ from .._algorithm import AbstractObjective
 from .._check import check_positive
 from .._density import AbstractDensity, AbstractDistribution, AbstractModel
 from .._register import register
-from ._likelihood import check_reparameterised
+from ._latent import check_reparameterised, constant
 
 
 @register
@@ -58,7 +58,7 @@ class ReverseKL(AbstractObjective):
         check_reparameterised(model)
         z, log_q = model.sample_and_log_prob(key, (self.num_samples,))
         if self.sticking_the_landing:
-            log_q = jax.vmap(_without_gradient(model).log_prob)(z)
+            log_q = jax.vmap(constant(model).log_prob)(z)
         log_p = jax.vmap(self.target.log_density)(z)
         elbo = jnp.mean(log_p - log_q)
         if not self.num_annealed:
@@ -120,11 +120,6 @@ class ForwardKL(AbstractObjective):
             "ess_fraction": 1 / (self.num_samples * jnp.sum(w**2)),
         }
         return loss, (state, parts)
-
-
-def _without_gradient(model: Any) -> Any:
-    """The same model with parameters that are constants to `jax.grad`."""
-    return jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_array(leaf) else leaf, model)
 
 
 def _check_spaces(model: Any, target: AbstractDensity, name: str) -> None:

@@ -17,17 +17,6 @@ from .._space import AbstractSpace
 from ._contrastive import advance_chains, as_constant, start_chains
 
 
-def normalised_prior(model: AbstractLatentModel) -> AbstractDistribution:
-    """The prior of `model`, or an error that says what a prior without its constant needs."""
-    prior = model.prior
-    if not isinstance(prior, AbstractDistribution):
-        raise TypeError(
-            f"The prior is a {type(prior).__name__}, whose log Z depends on its parameters, but this objective has no "
-            "part that would keep it down. Wrap it: `lnz.objectives.EnergyPrior(objective)`."
-        )
-    return prior
-
-
 @register
 class EnergyPrior(AbstractObjective):
     """Any objective of latent-variable models for a prior `p(z) = exp(-E(z)) / Z`: the negative phase is added.
@@ -40,7 +29,7 @@ class EnergyPrior(AbstractObjective):
 
     **Arguments:**
 
-    - `objective`: one that suits the posterior; for bits one that needs no reparameterised draws.
+    - `objective`: one that suits the posterior; for bits `lnz.objectives.VIMCO` or `NVIL`.
     - `num_chains`: persistent chains.
     - `sweeps`: Gibbs sweeps an update.
 

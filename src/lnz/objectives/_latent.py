@@ -1,0 +1,69 @@
+"""What the objectives of latent-variable models share: draws of the encoder and their weights."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._density import AbstractDistribution
+from .._model import AbstractLatentModel
+
+T = TypeVar("T")
+
+
+def check_reparameterised(distribution: AbstractDistribution) -> None:
+    if not distribution.reparameterised:
+        raise TypeError(
+            f"Draws of {type(distribution).__name__} are no differentiable function of its parameters, so this "
+            "objective's gradient would miss a part. Use a reparameterised one, such as `Normal` or a flow over it; "
+            "for discrete latent variables an objective that needs none, such as `lnz.objectives.VIMCO`."
+        )
+
+
+def each_example(
+    fun: Callable[[PRNGKeyArray, Array, Any], T], key: PRNGKeyArray, model: AbstractLatentModel, batch: Array
+) -> T:
+    """`fun(key, x, q(z | x))` of every example, stacked.
+
+    Each example has a key of its own. One key for all would give all of them the same noise under `jax.vmap`, and
+    drawing the noise of a batch at once saves no time that shows.
+
+    **Raises:** `TypeError` if the model has no latent variables; `ValueError` if it has no encoder.
+    """
+    check_latent(model)
+    return jax.vmap(lambda key, x: fun(key, x, posterior(model, x)))(jr.split(key, len(batch)), batch)
+
+
+def check_latent(model: Any) -> None:
+    if not isinstance(model, AbstractLatentModel):
+        raise TypeError(f"This objective needs a latent-variable model, such as a VAE; got {type(model).__name__}.")
+    prior = model.prior
+    if not isinstance(prior, AbstractDistribution):
+        raise TypeError(
+            f"The prior is a {type(prior).__name__}, whose log Z depends on its parameters, but this objective has no "
+            "part that would keep it down. Wrap it: `lnz.objectives.EnergyPrior(objective)`."
+        )
+
+
+def posterior(model: AbstractLatentModel, x: Array) -> AbstractDistribution:
+    q = model.posterior(x)
+    if q is None:
+        raise ValueError(
+            f"{type(model).__name__} has no approximate posterior (an encoder), which this objective needs."
+        )
+    return q
+
+
+def log_likelihoods(
+    model: AbstractLatentModel, x: Array, z: Float[Array, "samples *latent"] | Array
+) -> Float[Array, " samples"]:
+    """`log p(x | z)` of one example and of each of its draws."""
+    return jax.vmap(lambda z: model.likelihood(z).log_prob(x))(z)
+
+
+def constant(tree: T) -> T:
+    """The same with arrays that are constants to `jax.grad`."""
+    return jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_array(leaf) else leaf, tree)

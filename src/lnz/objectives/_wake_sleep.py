@@ -1,0 +1,121 @@
+"""Wake-sleep: the encoder learns to recognise, rather than to tighten a bound."""
+
+from typing import Any, Literal, get_args
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jax.scipy.special import logsumexp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._algorithm import AbstractObjective
+from .._check import check_has_data, check_positive
+from .._density import AbstractModel
+from .._register import register
+from .._stochastic import exact_log_det
+from ._discrete import elbo_parts, score
+from ._latent import check_latent, posterior
+
+Phase = Literal["wake", "sleep", "both"]
+
+
+@register
+class ReweightedWakeSleep(AbstractObjective):
+    """The likelihood's gradient by importance sampling, and an encoder fitted to the posterior from outside.
+
+    With K draws of q for each example and their normalised weights `v_k` of `p(x, z_k) / q(z_k | x)`, the decoder and
+    prior follow `sum_k v_k d log p(x, z_k)`. The encoder follows, in the wake phase, `sum_k v_k d log q(z_k | x)`,
+    which makes `KL(p(z | x) || q(z | x))` small on the data; in the sleep phase `d log q(z | x)` at draws `(z, x)` of
+    the model itself, as many as the batch has examples. Latent variables may be discrete.
+
+    The loss is a surrogate of which only the gradient means something. The decoder's gradient is unbiased for the bound
+    `iwae` and **biased** for the likelihood, by the normalisation of the weights, of order `1 / K`; so is that of the
+    wake phase. That of the sleep phase is unbiased, for the divergence on the model's dreams. The parts, in nats:
+
+    - `iwae`: `log (1/K) sum_k p(x, z_k) / q(z_k | x)`, a lower bound on the log-likelihood in expectation.
+    - `elbo`: the mean of the log weights.
+    - `dreams`, with a sleep phase: `-log q(z | x)` of a dream.
+
+    **Arguments:**
+
+    - `num_samples`: K, at least 2 in the wake phase, where a single draw would weigh one whatever it is.
+    - `encoder`: its phase, `"wake"`, `"sleep"`, or `"both"`, the sum of the two gradients.
+
+    Source: Bornschein and Bengio (2015), section 2; arXiv:1406.2751.
+    """
+
+    num_samples: int = eqx.field(static=True, default=5)
+    encoder: Phase = eqx.field(static=True, default="wake")
+
+    def __check_init__(self):
+        if self.encoder not in get_args(Phase):
+            raise ValueError(
+                f"`ReweightedWakeSleep(encoder=...)` must be one of {get_args(Phase)}; got {self.encoder!r}."
+            )
+        num = check_positive(self.num_samples, "ReweightedWakeSleep(num_samples=...)")
+        if num < 2 and self.encoder != "sleep":
+            raise ValueError(
+                "`ReweightedWakeSleep(num_samples=...)` must be at least 2 in the wake phase, where one draw would "
+                "weigh one whatever it is; got 1. With one draw use `lnz.objectives.WakeSleep()`."
+            )
+
+    def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> tuple[()]:
+        check_has_data(data, "ReweightedWakeSleep")
+        return ()
+
+    def loss(
+        self, key: PRNGKeyArray, model: Any, state: tuple[()], batch: Array
+    ) -> tuple[Float[Array, ""], tuple[tuple[()], dict[str, Float[Array, ""]]]]:
+        key_wake, key_sleep = jr.split(key)
+        scored = score(key_wake, model, batch, self.num_samples)
+        log_w = jax.lax.stop_gradient(scored.log_w)
+        wanted = scored.log_joint if self.encoder == "sleep" else scored.log_joint + scored.log_q
+        loss = -jnp.mean(jnp.sum(jax.nn.softmax(log_w, axis=1) * wanted, axis=1))
+        bound = jnp.mean(logsumexp(log_w, axis=1)) - jnp.log(self.num_samples)
+        parts = {"iwae": bound, "elbo": jnp.mean(log_w)}
+        if self.encoder != "wake":
+            parts["dreams"] = _dreams(key_sleep, model, len(batch))
+            loss = loss + parts["dreams"]
+        return loss, (state, parts)
+
+
+@register
+class WakeSleep(AbstractObjective):
+    """The classic wake-sleep algorithm: `-log p(x, z)` at `z ~ q(z | x)`, and `-log q(z | x)` at `(x, z) ~ p`.
+
+    Decoder and prior learn from draws of the encoder (wake), whose gradient is that of the ELBO without bias. The
+    encoder learns from as many draws of the model as the batch has examples (sleep): it minimises `KL(p(z | x) || q(z |
+    x))` on the model's dreams instead of `KL(q || p)` on the data, so the two halves descend no common function.
+    Latent variables may be discrete.
+
+    The loss is a surrogate of which only the gradient means something. The parts, in nats per example, are those of
+    `ELBO`, and `dreams`, `-log q(z | x)` of a dream.
+
+    Source: Hinton, Dayan, Frey and Neal (1995); as here, Bornschein and Bengio (2015), section 2; arXiv:1406.2751.
+    """
+
+    def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> tuple[()]:
+        check_has_data(data, "WakeSleep")
+        return ()
+
+    def loss(
+        self, key: PRNGKeyArray, model: Any, state: tuple[()], batch: Array
+    ) -> tuple[Float[Array, ""], tuple[tuple[()], dict[str, Float[Array, ""]]]]:
+        key_wake, key_sleep = jr.split(key)
+        scored = score(key_wake, model, batch, 1)
+        dreams = _dreams(key_sleep, model, len(batch))
+        return dreams - jnp.mean(scored.log_joint), (state, {**elbo_parts(scored), "dreams": dreams})
+
+
+def _dreams(key: PRNGKeyArray, model: Any, num: int) -> Float[Array, ""]:
+    """`-log q(z | x)` in nats, averaged over draws of the model, which count as constants."""
+    check_latent(model)
+    key_z, key_x = jr.split(key)
+    z = jax.lax.stop_gradient(model.prior.sample(key_z, (num,)))
+
+    def one(key, z):
+        x = jax.lax.stop_gradient(model.likelihood(z).sample(key))
+        return exact_log_det(posterior(model, x)).log_prob(z)
+
+    return -jnp.mean(jax.vmap(one)(jr.split(key_x, num), z))
