@@ -243,6 +243,13 @@ def made(num):
     return away_from_identity(net, 0.7, 660)
 
 
+def bits_vae():
+    """Two latent bits, three bits of data: everything about it can be enumerated."""
+    decoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear(1.5 * normal(42, 3, 2), normal(43, 3)))
+    encoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear(normal(44, 2, 3), normal(45, 2)))
+    return lnz.latent.VAE(lnz.Bernoulli(normal(46, 2)), decoder, encoder)
+
+
 def conjugate():
     return lnz.bayes.NormalMean(lnz.Normal(jnp.array([0.5]), 1.5), 0.8)
 

@@ -39,6 +39,12 @@ def each_example(
 def check_latent(model: Any) -> None:
     if not isinstance(model, AbstractLatentModel):
         raise TypeError(f"This objective needs a latent-variable model, such as a VAE; got {type(model).__name__}.")
+    prior = model.prior
+    if not isinstance(prior, AbstractDistribution):
+        raise TypeError(
+            f"The prior is a {type(prior).__name__}, whose log Z depends on its parameters, but this objective has no "
+            "part that would keep it down. Wrap it: `lnz.objectives.EnergyPrior(objective)`."
+        )
 
 
 def posterior(model: AbstractLatentModel, x: Array) -> AbstractDistribution:
