@@ -358,6 +358,14 @@ def test_score_function_gradients_equal_enumeration(float64):
     assert largest_pull(sampled.encoder, jax.tree.map(lambda g: g / 3, elbo.encoder)) < 5
 
 
+def test_vimco_compares_with_the_geometric_mean_of_the_others():
+    """Also where weights differ by thousands of nats, in float32."""
+    for log_w in ([0.3, -1.0, 2.0], [0.0, -4000.0, -1000.0], [1.0, 1.0]):
+        others = [np.delete(log_w, k) for k in range(len(log_w))]
+        expected = [np.logaddexp.reduce([*other, other.mean()]) for other in others]
+        np.testing.assert_allclose(lnz.objectives._discrete._sums_without_one(jnp.array(log_w)), expected, rtol=1e-6)
+
+
 def test_baselines_reduce_the_variance(float64):
     vae, x, keys = table.bits_vae(), bits(), jr.split(jr.key(10), 4000)
 
