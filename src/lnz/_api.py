@@ -72,6 +72,7 @@ from ._sample import UnreliableSampleWarning as UnreliableSampleWarning, sample 
 from ._space import (
     AbstractSpace as AbstractSpace,
     Binary as Binary,
+    Counts as Counts,
     Euclidean as Euclidean,
     Grid as Grid,
     Interval as Interval,
@@ -82,11 +83,20 @@ from ._training import Plateau as Plateau
 from .distributions import (
     Bernoulli as Bernoulli,
     Categorical as Categorical,
+    ContinuousBernoulli as ContinuousBernoulli,
+    DiscretisedLogistic as DiscretisedLogistic,
+    DiscretisedLogisticMixture as DiscretisedLogisticMixture,
     Joint as Joint,
+    Laplace as Laplace,
+    Logistic as Logistic,
+    LowRankNormal as LowRankNormal,
     Mixture as Mixture,
     MultivariateNormal as MultivariateNormal,
+    NegativeBinomial as NegativeBinomial,
     Normal as Normal,
+    Poisson as Poisson,
     ProductDistribution as ProductDistribution,
+    StudentT as StudentT,
     Uniform as Uniform,
 )
 from .latent import Dequantised as Dequantised
