@@ -13,6 +13,7 @@ import table
 from jax.scipy.special import logsumexp
 
 import lnz
+from lnz._factorised import is_factorised, per_component
 from lnz.objectives import ELBO, IWAE, NVIL, VIMCO, ReweightedWakeSleep, WakeSleep
 
 
@@ -179,6 +180,24 @@ def test_free_bits_do_not_press_a_dimension_that_says_little(float64):
     # By draws, the mean of each dimension is the same.
     drawn = parts_of(ELBO(64, analytic_kl=False, free_bits=0.01), vae, x, jr.split(jr.key(1), 400))
     assert pulls(drawn["kl"], float(jnp.sum(exact_elbo(vae, x)[1]))) < 4
+
+
+FACTORISED = [name for name, make in table.DISTRIBUTIONS.items() if is_factorised(make())]
+
+
+@pytest.mark.parametrize("name", FACTORISED)
+def test_components_of_factorised_distributions_add_up(name):
+    q = table.DISTRIBUTIONS[name]()
+
+    @eqx.filter_jit
+    def both(q, z):
+        parts = per_component(lambda q, p, z: q.log_prob(z) - 2 * p.log_prob(z), q, q, z)
+        return parts, -q.log_prob(z), per_component(lnz.closed_form_kl, q, q)
+
+    parts, whole, kl = both(q, q.sample(jr.key(0)))
+    assert parts.shape == (q.space.num_dimensions,)
+    assert float(jnp.sum(parts)) == pytest.approx(float(whole), rel=1e-5)
+    assert kl is None or float(jnp.max(jnp.abs(kl))) < 1e-6
 
 
 # Pathwise gradients of the importance-weighted bound.
@@ -356,6 +375,16 @@ def test_score_function_gradients_equal_enumeration(float64):
     sampled = gradients(NVIL(), vae, x, jr.split(jr.key(9), 20_000), (*moments, None, ()))
     assert largest_pull(sampled.decoder, elbo.decoder) < 5
     assert largest_pull(sampled.encoder, jax.tree.map(lambda g: g / 3, elbo.encoder)) < 5
+
+
+def test_vimco_compares_with_the_geometric_mean_of_the_others():
+    """Also where weights differ by thousands of nats, in float32."""
+    for log_w in ([0.3, -1.0, 2.0], [0.0, -4000.0, -1000.0], [1.0, 1.0]):
+        others = [np.delete(log_w, k) for k in range(len(log_w))]
+        expected = [np.logaddexp.reduce([*other, other.mean()]) for other in others]
+        np.testing.assert_allclose(
+            lnz.objectives._discrete._sums_without_one(jnp.array(log_w)), expected, rtol=1e-6, atol=1e-30
+        )
 
 
 def test_baselines_reduce_the_variance(float64):
