@@ -365,3 +365,14 @@ def test_a_full_covariance_is_positive_whatever_the_network_says(precision):
     assert float(jnp.min(diagonals)) < 1e-3
     assert bool(jnp.all(jnp.isfinite(log_q)))
     assert bool(jnp.all(divergence > 0))
+
+
+def test_counts_to_and_from_numpyro():
+    numpyro = pytest.importorskip("numpyro.distributions")
+    there = lnz.to_numpyro(lnz.Poisson(jnp.log(jnp.array([0.5, 3.0]))))
+    x = jnp.array([2, 3])
+    expected = scipy.stats.poisson([0.5, 3.0]).logpmf(x).sum()
+    assert float(there.log_prob(x)) == pytest.approx(expected, rel=1e-5)
+    back = lnz.from_numpyro(numpyro.Poisson(jnp.array([0.5, 3.0])).to_event(1))
+    assert back.space == lnz.Counts(2)
+    assert float(back.log_prob(x)) == pytest.approx(expected, rel=1e-5)
