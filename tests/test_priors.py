@@ -22,7 +22,7 @@ def bits(num=40, size=3, seed=500):
 def loop_over_components(vae, z):
     """`log sum_k w_k q(z | u_k)`, one encoder call a component."""
     given = vae.given_prior
-    log_w = np.zeros(len(given.raw)) if given.log_weights is None else np.asarray(given.log_weights)
+    log_w = jnp.zeros(len(given.raw)) if given.log_weights is None else given.log_weights
     log_w = log_w - logsumexp(log_w)
     return logsumexp(
         jnp.stack([lw + vae.encoder(u).log_prob(z) for lw, u in zip(log_w, given.pseudo_inputs, strict=True)])
