@@ -243,6 +243,13 @@ def made(num):
     return away_from_identity(net, 0.7, 660)
 
 
+def bits_vae():
+    """Two latent bits, three bits of data: everything about it can be enumerated."""
+    decoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear(1.5 * normal(42, 3, 2), normal(43, 3)))
+    encoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear(normal(44, 2, 3), normal(45, 2)))
+    return lnz.latent.VAE(lnz.Bernoulli(normal(46, 2)), decoder, encoder)
+
+
 def conjugate():
     return lnz.bayes.NormalMean(lnz.Normal(jnp.array([0.5]), 1.5), 0.8)
 
@@ -286,6 +293,13 @@ DISTRIBUTIONS = {
     "bernoulli": lambda: lnz.Bernoulli(normal(80, 4)),
     "bernoulli_image": lambda: lnz.Bernoulli(normal(81, 2, 2)),
     "categorical": lambda: lnz.Categorical(normal(82, 3, 4)),
+    "continuous_bernoulli": lambda: lnz.ContinuousBernoulli(jnp.array([2.5])),
+    "discretised_logistic": lambda: lnz.DiscretisedLogistic(jnp.array([0.1, 0.6]), jnp.array([0.05, 0.3]), 5),
+    "discretised_logistic_mixture": lambda: lnz.DiscretisedLogisticMixture(
+        normal(104, 2, 2), 0.5 + 0.3 * normal(105, 2, 2), jnp.exp(normal(106, 2, 2) - 2), 4
+    ),
+    "poisson": lambda: lnz.Poisson(jnp.log(jnp.array([2.5]))),
+    "negative_binomial": lambda: lnz.NegativeBinomial(jnp.log(jnp.array([2.5])), jnp.log(jnp.array([3.0]))),
     "normal": lambda: lnz.Normal(normal(83, 2), jnp.array([0.6, 1.3])),
     "multivariate_normal": lambda: lnz.MultivariateNormal(normal(84, 2), jnp.array([[0.9, 0.0], [0.5, 0.7]])),
     "laplace": lambda: lnz.Laplace(normal(85, 1), 0.5),
@@ -444,6 +458,8 @@ NORMALIZERS = {
 
 MODELS = {
     "bernoulli": lambda: lnz.Bernoulli(normal(80, 4)),
+    "discretised_logistic": DISTRIBUTIONS["discretised_logistic"],
+    "poisson": DISTRIBUTIONS["poisson"],
     "student_t": DISTRIBUTIONS["student_t"],
     "low_rank_normal": DISTRIBUTIONS["low_rank_normal"],
     "mixture": mixture_of_bernoullis,

@@ -47,6 +47,11 @@ PAIRS = {
     "student_normal": lambda: (lnz.StudentT(jnp.array([0.5]), 0.3, 12.0), lnz.Normal(jnp.array([-0.2]), 0.9)),
     "student_normal_many": lambda: (lnz.StudentT(jnp.array([0.5]), 0.5, 80.0), lnz.Normal(jnp.array([-0.2]), 0.9)),
     "bernoulli": lambda: (lnz.Bernoulli(normal(520, 4)), lnz.Bernoulli(normal(521, 4))),
+    "poisson": lambda: (lnz.Poisson(jnp.array([0.5, -2.0])), lnz.Poisson(jnp.array([-0.3, 1.0]))),
+    "continuous_bernoulli": lambda: (
+        lnz.ContinuousBernoulli(jnp.array([0.0, 3.0])),
+        lnz.ContinuousBernoulli(jnp.array([-1.0, 0.4])),
+    ),
     "categorical": lambda: (lnz.Categorical(normal(522, 2, 3)), lnz.Categorical(normal(523, 2, 3))),
     "uniform": lambda: (lnz.Uniform(1, -0.5, 1.0), lnz.Uniform(1, -1.0, 2.5)),
     "uniform_torus": lambda: (lnz.Uniform(lnz.Torus(1)), lnz.Uniform(lnz.Torus(1))),
@@ -124,6 +129,11 @@ EXTREME = {
     "bernoulli": lambda: (
         lnz.Bernoulli(jnp.array([1000.0, -1000.0, 1000.0, 0.0])),
         lnz.Bernoulli(jnp.array([1000.0, -1000.0, -1000.0, 1000.0])),
+    ),
+    "poisson_rare": lambda: (lnz.Poisson(jnp.array([-80.0, 10.0, 0.0])), lnz.Poisson(jnp.array([10.0, -80.0, 0.0]))),
+    "continuous_bernoulli": lambda: (
+        lnz.ContinuousBernoulli(jnp.array([0.0, 1e4, -1e4, 1e-30])),
+        lnz.ContinuousBernoulli(jnp.array([0.0, -1e4, 0.0, 0.0])),
     ),
     "categorical": lambda: (
         lnz.Categorical(jnp.array([1e4, 0.0, -1e4])),

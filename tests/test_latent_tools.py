@@ -81,6 +81,10 @@ MEANS = {
     "full": lnz.MultivariateNormal(jnp.array([1.0, -2.0]), jnp.array([[1.0, 0.0], [2.0, 0.5]])),
     "mixture": lnz.Mixture(jnp.array([0.0, 1.0]), lnz.Normal(jnp.array([[1.0, 2.0], [-1.0, 3.0]]), 0.5)),
     "affine": lnz.Transformed(lnz.Normal(jnp.array([1.0, -2.0]), 0.5), lnz.bijections.Affine(jnp.ones(2), 2.0)),
+    "poisson": lnz.Poisson(jnp.array([1.0, -2.0])),
+    "negative binomial": lnz.NegativeBinomial(jnp.array([1.0, -2.0]), jnp.array([0.5, 0.0])),
+    "continuous bernoulli": lnz.ContinuousBernoulli(jnp.array([1.0, -2.0])),
+    "discretised logistic": lnz.DiscretisedLogistic(jnp.array([0.1, 0.6]), jnp.array([0.2, 0.05]), 8),
     "laplace": lnz.Laplace(jnp.array([1.0, -2.0]), 0.5),
 }
 

@@ -12,7 +12,7 @@ from jax.scipy.special import logsumexp
 
 import lnz
 from lnz import testing
-from lnz.objectives import ELBO, IWAE
+from lnz.objectives import ELBO, IWAE, VIMCO, WakeSleep
 
 
 def bits(num=40, size=3, seed=500):
@@ -22,7 +22,7 @@ def bits(num=40, size=3, seed=500):
 def loop_over_components(vae, z):
     """`log sum_k w_k q(z | u_k)`, one encoder call a component."""
     given = vae.given_prior
-    log_w = np.zeros(len(given.raw)) if given.log_weights is None else np.asarray(given.log_weights)
+    log_w = jnp.zeros(len(given.raw)) if given.log_weights is None else given.log_weights
     log_w = log_w - logsumexp(log_w)
     return logsumexp(
         jnp.stack([lw + vae.encoder(u).log_prob(z) for lw, u in zip(log_w, given.pseudo_inputs, strict=True)])
@@ -31,11 +31,21 @@ def loop_over_components(vae, z):
 
 def test_vamp_prior_is_a_mixture_of_posteriors_that_integrates_and_is_sampled(precision):
     vae = table.vamp_vae()
-    z = jnp.array([[-1.3], [0.2]])
-    by_hand = jax.jit(lambda: jax.lax.map(lambda z: loop_over_components(vae, z), z))()
-    np.testing.assert_allclose(jax.vmap(vae.prior.log_prob)(z), by_hand, rtol=1e-5)
-    # Integral, moments and Kolmogorov and Smirnov's test of 20,000 draws.
-    testing.check_density(vae.prior, jr.key(0), num=1001, bounds=(-16.0, 16.0))
+
+    @eqx.filter_jit
+    def compute(vae, z):
+        grid, log_w = lnz.Euclidean(1).quadrature(1001, (-12.0, 12.0))
+        prior = vae.prior
+        both = jax.vmap(prior.log_prob)(z), jax.lax.map(lambda z: loop_over_components(vae, z), z)
+        return both, grid[:, 0], jnp.exp(jax.vmap(prior.log_prob)(grid) + log_w), prior.sample(jr.key(0), (4000,))
+
+    (ours, by_hand), grid, p, draws = compute(vae, jnp.array([[-1.3], [0.2]]))
+    np.testing.assert_allclose(ours, by_hand, rtol=1e-5)
+    assert float(p.sum()) == pytest.approx(1, abs=1e-5)
+    assert len(set(np.round(np.asarray(vae.prior.components.loc[:, 0]), 3))) == 3  # the components differ
+    # Kolmogorov and Smirnov's distance is above 1.95 / sqrt(n) for 1 in 1000 keys.
+    below = np.interp(np.sort(np.asarray(draws)[:, 0]), grid, np.cumsum(p) - 0.5 * np.asarray(p))
+    assert np.max(np.abs(below - np.arange(0.5, 4000) / 4000)) < 1.95 / np.sqrt(4000)
 
 
 def test_vamp_prior_is_still_tied_after_training(tmp_path):
@@ -204,13 +214,13 @@ def test_training_with_an_energy_prior_improves_the_exact_likelihood():
     data = jnp.concatenate([jnp.tile(jnp.array([[1, 1, 0, 0]]), (20, 1)), jnp.tile(jnp.array([[0, 0, 1, 1]]), (20, 1))])
     data = data.astype(jnp.uint8)
     vae = table.rbm_vae()
-    objective = lnz.objectives.EnergyPrior(EnumeratedELBO(), num_chains=50, sweeps=2)
+    objective = lnz.objectives.EnergyPrior(VIMCO(5), num_chains=50, sweeps=2)
     fit = lnz.fit(jr.key(0), vae, lnz.Gradient(objective, optax.adam(0.05)), data, steps=300)
     before, after = lnz.evaluate(jr.key(1), vae, data), lnz.evaluate(jr.key(1), fit.model, data)
     assert after.bound == "exact"
     assert before.value < -2.5
     assert after.value > -np.log(2) - 0.35  # the entropy of the source is log 2
-    assert {"unnormalised_elbo", "free_energy_chains"} <= set(fit.history[-1])
+    assert {"unnormalised_iwae", "unnormalised_elbo", "free_energy_chains"} <= set(fit.history[-1])
 
 
 def test_priors_that_objectives_cannot_use_are_explained():
@@ -222,6 +232,10 @@ def test_priors_that_objectives_cannot_use_are_explained():
         ELBO().loss(jr.key(0), gaussian, (), x)
     with pytest.raises(TypeError, match="latent-variable model"):
         lnz.objectives.EnergyPrior(ELBO()).init(jr.key(0), table.rbm(), x)
+    dreaming = lnz.objectives.EnergyPrior(WakeSleep(), num_chains=3)
+    vae, chains = table.rbm_vae(), (jnp.zeros((3, 2)), jnp.zeros((3, 3)))
+    with pytest.raises(TypeError, match="no exact draws"):
+        eqx.filter_eval_shape(dreaming.loss, jr.key(0), vae, ((), chains), x)
 
 
 def by_chain_rule(made, x):
@@ -271,7 +285,7 @@ def test_autoregressive_bits_are_a_template(float64):
     np.testing.assert_allclose(together, one_by_one, rtol=1e-10)
     np.testing.assert_allclose(jnp.exp(together).sum(axis=1), 1, rtol=1e-10)
     for log_p, x in zip(together, draws, strict=True):
-        seen = jnp.mean(jnp.all(x[:, None] == z[None], axis=2), axis=0)
+        seen = jnp.mean(jnp.all(x[:, None] == z[None], axis=2).astype(x.dtype), axis=0)
         error = jnp.sqrt(jnp.exp(log_p) / 2000)
         assert float(jnp.max(jnp.abs(seen - jnp.exp(log_p)) / error)) < 5  # 32 numbers: 1 key in 50,000
 

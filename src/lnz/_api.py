@@ -79,6 +79,7 @@ from ._simulated import simulated_bracket as simulated_bracket
 from ._space import (
     AbstractSpace as AbstractSpace,
     Binary as Binary,
+    Counts as Counts,
     Euclidean as Euclidean,
     Grid as Grid,
     Interval as Interval,
@@ -89,6 +90,9 @@ from ._training import Plateau as Plateau
 from .distributions import (
     Bernoulli as Bernoulli,
     Categorical as Categorical,
+    ContinuousBernoulli as ContinuousBernoulli,
+    DiscretisedLogistic as DiscretisedLogistic,
+    DiscretisedLogisticMixture as DiscretisedLogisticMixture,
     Joint as Joint,
     Laplace as Laplace,
     Layered as Layered,
@@ -96,7 +100,9 @@ from .distributions import (
     LowRankNormal as LowRankNormal,
     Mixture as Mixture,
     MultivariateNormal as MultivariateNormal,
+    NegativeBinomial as NegativeBinomial,
     Normal as Normal,
+    Poisson as Poisson,
     ProductDistribution as ProductDistribution,
     StudentT as StudentT,
     Uniform as Uniform,

@@ -73,4 +73,6 @@ def _citation(authors: str, year: str) -> re.Pattern:
     first, *others = [author.split(",")[0].strip() for author in authors.split(" and ")]
     forms = [f"{', '.join([first, *others[:-1]])} and {others[-1]}"] if others else [first]
     forms += [f"{first} et al."] if len(others) > 1 else []
-    return re.compile(rf"(?<!and )(?:{'|'.join(map(re.escape, forms))}) \({year}\)")
+    # Behind a comma, only if what stands before it is no name: `chains, A and B (2001)`.
+    no_list = r"(?:(?<!and )(?<!, )|(?<=\W, )|\b[a-z0-9][\w-]*, )"
+    return re.compile(rf"{no_list}(?:{'|'.join(map(re.escape, forms))}) \({year}\)")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -179,7 +180,7 @@ def test_demo_trains_compares_and_reports(tmp_path, monkeypatch, capsys):
         flow_digits,
         model={**flow_digits.model, "num_layers": 1, "width": 8, "noise_width": 4},
         train={**flow_digits.train, "steps": 2, "keep": "last"},
-        evaluate={"num_samples": 20, "num_samples_while_training": 2},
+        evaluate={"num_samples": 20, "num_repeats": 2, "num_samples_while_training": 2},
     )
     found = {"independent_digits": _demo.find_recipe("independent_digits"), "flow_digits": small}
     monkeypatch.setattr(_demo, "find_recipe", found.__getitem__)
@@ -331,8 +332,12 @@ def test_evaluate_on_other_data_replaces_nothing(table, normal_run, tmp_path, mo
     before = {file.name: file.read_bytes() for file in normal_run.iterdir() if file.is_file()}
     out = tmp_path / "result.json"
     assert call(monkeypatch, "evaluate", normal_run, "--data", path, "--out", out) == 0
-    assert "n = 400" in capsys.readouterr().out
-    assert len(json.loads(out.read_text())["normal"]["per_example"]) == 400
+    printed = capsys.readouterr().out
+    assert "n = 400" in printed
+    assert f"all rows of {path.name}; 400 examples" in printed
+    result = json.loads(out.read_text())["normal"]
+    assert len(result["per_example"]) == 400
+    assert result["data_protocol"] == f"all rows of {path.name}"
     assert {file.name: file.read_bytes() for file in normal_run.iterdir() if file.is_file()} == before
 
 
@@ -340,6 +345,10 @@ def test_evaluate_anew_replaces_the_rows(runs, tmp_path, monkeypatch, capsys):
     folder, _ = runs
     shutil.copytree(folder / "rbm_digits_exact", tmp_path / "run")
     assert call(monkeypatch, "evaluate", tmp_path / "run", "--set", "evaluate.num_betas=7") == 0
+    out = capsys.readouterr().out
+    # Beside the number, all that it takes to repeat it: split, binarization, method, seed.
+    words = "test part of binary_digits: scikit-learn digits, .* / 360 test, binary where .*; 360 examples .*betas=7.*"
+    assert re.search(words + "; seed 0\n", out)
     run = Run.read(tmp_path / "run")
     assert run.settings["evaluate"]["num_betas"] == 7
     assert "betas=7" in run.rows["rbm_digits_exact (AIS)"].stats["protocol"]

@@ -1,8 +1,13 @@
+import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import pytest
+from made_runs import make_run
 from test_figures import picture
 
+import lnz
 from lnz.plots import active_units, latent_map, reconstructions, strips
+from lnz.plots._latent_section import activity, latents
 
 
 def test_reconstructions_stand_below_their_originals():
@@ -59,3 +64,24 @@ def test_active_units_are_counted_and_sorted():
     assert axes.get_title(loc="left") == "2 of 4 active"
     tops = [patch.get_extents().transformed(axes.transData.inverted()).y1 for patch in axes.patches]
     np.testing.assert_allclose(tops, [0.9, 0.011, 0.009, 1e-6], rtol=1e-6)
+
+
+def small_vae():
+    decoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear(jr.normal(jr.key(0), (16, 2)), jnp.zeros(16)))
+    encoder = lnz.nets.ConditionalNormal(lnz.nets.Linear(jr.normal(jr.key(1), (2, 16)), jnp.zeros(2)), jnp.ones(2))
+    return lnz.latent.VAE(lnz.Normal.standard(2), decoder, encoder)
+
+
+def test_reports_show_latents_of_models_that_have_some():
+    run = make_run(small_vae())
+    section = latents(run)
+    for title in ("Reconstructions", "Interpolations", "Traversals"):
+        assert section.count(f"<b>{title}</b>") == 1
+    assert "Active latents" in activity(run)
+    without = make_run(lnz.Bernoulli(jnp.zeros(16)))
+    assert latents(without) == activity(without) == ""
+    blind = make_run(lnz.latent.VAE(run.model.prior, run.model.decoder, None))
+    assert latents(blind) == activity(blind) == ""
+    table = make_run(small_vae(), image_shape=None)
+    assert latents(table) == ""
+    assert "Active latents" in activity(table)

@@ -154,7 +154,7 @@ def _from_file(run: Run, attribute: str | None, labels: str, data: str | None, s
     """The rows of a file, most to learn from and the others to judge by, with every attribute in a table."""
     if data is None:
         raise ValueError("`--labels FILE` labels the rows of a file, in its order: give that by `--data FILE`.")
-    rows, _ = examples_for(run, data, settings_of(run, [])[1])
+    rows, *_ = examples_for(run, data, settings_of(run, [])[1])
     table = lnz.data.read_rows(labels)
     if len(table.array) != len(rows):
         raise ValueError(f"`--labels {labels}` has {len(table.array)} lines, but `--data {data}` has {len(rows)} rows.")

@@ -15,6 +15,7 @@ from .._atomic import write_atomically
 from .._run import Run, to_json, write_text
 from .._settings import flatten
 from .._space import Binary
+from ..data import Splits
 from ..recipes import Recipe
 from ._compare import write_html
 from ._console import console, short_path
@@ -31,11 +32,12 @@ def evaluate(folder: Path, data: str | None, changes: list[str], out: Path | Non
     run = Run.read(folder)
     recipe, settings = settings_of(run, changes)
     if data is not None:
-        rows, observed = examples_for(run, data, settings)
+        rows, observed, made = examples_for(run, data, settings)
         results = recipe.judge(run.model, rows, settings, observed)
     else:
         splits = recipe.load(settings)
         check_same_data(folder, splits)
+        made = _test_part(splits)
         results = recipe.judge(run.model, splits.test, settings, splits.observed and splits.observed[2])
         bracket = recipe.bracket_log_z(run.model, settings)
         run = dataclasses.replace(run, settings=settings, rows=results, bracket=bracket)
@@ -43,11 +45,11 @@ def evaluate(folder: Path, data: str | None, changes: list[str], out: Path | Non
         write_html(folder / "report.html", {folder.resolve().name: run})
     for name, result in results.items():
         console().print(f"{name}: {result}", soft_wrap=True)
-        console().print(f"  {result.stats['protocol']}", soft_wrap=True)
+        console().print(f"  {made}; {result.stats['protocol']}", soft_wrap=True)
     if data is None and run.bracket is not None:
         console().print(f"log Z: {run.bracket}", soft_wrap=True)
     if out is not None:
-        content = {name: dataclasses.asdict(result) for name, result in results.items()}
+        content = {name: {**dataclasses.asdict(result), "data_protocol": made} for name, result in results.items()}
         write_text(out, to_json(content, indent=2) + "\n")
         console().print(f"Wrote {short_path(out)}", soft_wrap=True)
 
@@ -58,7 +60,7 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
         check_ending(out, TABLES)
     run = Run.read(folder)
     recipe, settings = settings_of(run, changes)
-    rows, observed = examples_for(run, data, settings)
+    rows, observed, made = examples_for(run, data, settings)
     result = recipe.score(run.model, rows, settings, observed)
     order = np.argsort(result.per_example, kind="stable") if anomalous_first else np.arange(len(rows))
     columns = {"row": order, "log_prob": result.per_example[order]}
@@ -71,6 +73,7 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
         write_table(out, columns)
         console().print(f"Wrote log p (nats) of {len(rows)} rows to {short_path(out)}", soft_wrap=True)
     console().print(f"mean: {result}", soft_wrap=True)
+    console().print(f"  {made}; {result.stats['protocol']}", soft_wrap=True)
 
 
 def sample(folder: Path, num: int, out: Path, num_steps: int, seed: int) -> None:
@@ -102,11 +105,13 @@ def settings_of(run: Run, changes: list[str]) -> tuple[Recipe, dict[str, Any]]:
     return recipe, recipe.resolve({**dict(flatten(run.settings)), **wanted})
 
 
-def examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:
-    """All rows of a file, or the test split of a named set, made as the run's training data were; what is known."""
+def examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """All rows of a file, or the test split of a named set, made as the run's training data were; what is known; and
+    how they were made, in words."""
     chosen = settings["data"]
     if data in lnz.data.names():
-        return find_recipe(run.recipe).load({**settings, "data": {**chosen, "source": data}}).test, None
+        splits = find_recipe(run.recipe).load({**settings, "data": {**chosen, "source": data}})
+        return splits.test, None, _test_part(splits)
     rows = lnz.data.read_rows(
         data,
         columns=run.examples.columns,
@@ -116,7 +121,15 @@ def examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndar
         missing=chosen["missing"],
         header=chosen["header"],
     )
-    return np.asarray(run.model.space.check_data(rows.array, str(data))), rows.observed
+    made = f"all rows of {Path(data).name}"
+    if chosen["binarize"] != "none":
+        how = f" at {chosen['threshold']}" if chosen["binarize"] == "threshold" else f" with seed {chosen['seed']}"
+        made += f", binarized by {chosen['binarize']}{how}"
+    return np.asarray(run.model.space.check_data(rows.array, str(data))), rows.observed, made
+
+
+def _test_part(splits: Splits) -> str:
+    return f"test part of {splits.name}: {splits.protocol}"
 
 
 def _npy(run: Run, draws: np.ndarray) -> bytes:

@@ -1,6 +1,7 @@
 """Independent variables `x = loc + scale * noise` of one kind of noise: posteriors with tails of another weight."""
 
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +33,7 @@ class Laplace(AbstractDistribution):
     scale positive.
     """
 
+    factorised: ClassVar[bool] = True
     loc: Float[Array, "*shape"]
     log_scale: Float[Array, "*shape"]
 
@@ -76,6 +78,7 @@ class Logistic(AbstractDistribution):
     scale positive.
     """
 
+    factorised: ClassVar[bool] = True
     loc: Float[Array, "*shape"]
     log_scale: Float[Array, "*shape"]
 
@@ -129,6 +132,7 @@ class StudentT(AbstractDistribution):
     Source: Figurnov, Mohamed and Mnih (2018), for the derivative of a gamma variable; arXiv:1805.08498.
     """
 
+    factorised: ClassVar[bool] = True
     loc: Float[Array, "*shape"]
     log_scale: Float[Array, "*shape"]
     log_df: Float[Array, "*shape"]

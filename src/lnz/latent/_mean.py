@@ -9,12 +9,16 @@ from .._density import AbstractDistribution
 from ..bijections import Affine, TriangularAffine
 from ..distributions import (
     Bernoulli,
+    ContinuousBernoulli,
+    DiscretisedLogistic,
     Laplace,
     Logistic,
     LowRankNormal,
     Mixture,
     MultivariateNormal,
+    NegativeBinomial,
     Normal,
+    Poisson,
 )
 from ._dequantised import PointMass
 
@@ -27,6 +31,17 @@ def closed_form_mean(distribution: AbstractDistribution) -> Float[Array, "..."] 
         return distribution.loc
     if isinstance(distribution, Bernoulli):
         return distribution.probs
+    if isinstance(distribution, Poisson):
+        return jnp.exp(distribution.log_rate)
+    if isinstance(distribution, NegativeBinomial):
+        return distribution.mean
+    if isinstance(distribution, ContinuousBernoulli):
+        return distribution.mean().reshape(distribution.space.shape)
+    if isinstance(distribution, DiscretisedLogistic):
+        # The sum over k of P(x >= k).
+        edges = jnp.arange(1, distribution.num_values, dtype=distribution.loc.dtype) / distribution.num_values
+        edges = edges.reshape(-1, *(1,) * distribution.loc.ndim)
+        return jnp.sum(jax.nn.sigmoid((distribution.loc[None] - edges) / distribution.scale[None]), axis=0)
     if isinstance(distribution, PointMass):
         return distribution.value.astype(jnp.result_type(float))
     if isinstance(distribution, Mixture):

@@ -10,4 +10,5 @@ from ._image import ConvDecoder as ConvDecoder, ConvEncoder as ConvEncoder, Resi
 from ._layers import MLP as MLP, MaskedMLP as MaskedMLP
 from ._lipschitz import LipschitzMLP as LipschitzMLP, spectral_bound as spectral_bound
 from ._periodic import PeriodicMaskedMLP as PeriodicMaskedMLP, PeriodicMLP as PeriodicMLP
+from ._standardised import Standardised as Standardised
 from ._time import TimeMLP as TimeMLP

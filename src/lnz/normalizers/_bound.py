@@ -2,44 +2,55 @@ import math
 
 import equinox as eqx
 import jax.numpy as jnp
+from jax.scipy.special import logsumexp
 from jaxtyping import PRNGKeyArray
 
 from .._check import check_positive
 from .._density import AbstractDensity, AbstractDistribution, AbstractNormalizer
 from .._estimate import Estimate
 from .._register import register
+from .._stochastic import exact_log_det
 from ._weights import log_weights, proposal_for
 
 
 @register
 class Bound(AbstractNormalizer):
-    """`(1/n) sum_i log p~(x_i) - log q(x_i)`, `x_i ~ q`: the evidence lower bound itself.
+    """`(1/n) sum_i log (1/K) sum_k p~(x_ik) / q(x_ik)`, `x_ik ~ q`: the evidence lower bound itself, for K = 1.
 
-    Its expectation is below the log normaliser by exactly `KL(q || p)`, however many samples there are: looser than
-    `Importance`, but a plain mean, whose standard error can be trusted where the weights of `Importance` cannot. It is
-    minus infinity where a draw of q is impossible under the density.
+    Its expectation is below the log normaliser, for K = 1 by exactly `KL(q || p)`, however many samples there are:
+    looser than `Importance` of as many draws, but a plain mean, whose standard error (of that expectation) can be
+    trusted where the weights of `Importance` cannot. K weights at a time, the bound of an importance-weighted
+    autoencoder, lie between the two. It is minus infinity where all of K draws are impossible under the density.
 
     **Arguments:**
 
     - `num_samples`: n. More make the error smaller and the bound no tighter.
     - `proposal`: q; by default the start of the density's own path (the encoder of a variational autoencoder). Of a
-      flow that estimates its log-determinants without bias the estimate will do, for it is averaged as a logarithm.
+      flow that estimates its log-determinants without bias the estimate will do for K = 1, where it is averaged as a
+      logarithm; otherwise the exact ones are used.
     - `chunk_size`: samples held in memory at a time.
+    - `num_weights`: K. More make the bound tighter.
 
-    Source: Kingma and Welling (2014), equation 3; arXiv:1312.6114.
+    Source: Kingma and Welling (2014), equation 3; arXiv:1312.6114. For K weights, Burda, Grosse and Salakhutdinov
+    (2016), equation 8; arXiv:1509.00519.
     """
 
     num_samples: int = eqx.field(static=True, default=100)
     proposal: AbstractDistribution | None = None
     chunk_size: int = eqx.field(static=True, default=256)
+    num_weights: int = eqx.field(static=True, default=1)
 
     def __check_init__(self):
         check_positive(self.chunk_size, "Bound(chunk_size=...)")
+        check_positive(self.num_weights, "Bound(num_weights=...)")
         if check_positive(self.num_samples, "Bound(num_samples=...)") < 2:
             raise ValueError("`Bound(num_samples=...)` must be at least 2 for an error bar; got 1.")
 
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
         proposal = proposal_for(density, self.proposal, "Bound")
-        terms = log_weights(key, density, proposal, self.num_samples, self.chunk_size)
+        if self.num_weights > 1:
+            proposal = exact_log_det(proposal)
+        log_w = log_weights(key, density, proposal, self.num_samples * self.num_weights, self.chunk_size)
+        terms = logsumexp(log_w.reshape(self.num_samples, self.num_weights), axis=1) - math.log(self.num_weights)
         error = jnp.std(terms, ddof=1) / math.sqrt(self.num_samples)
         return Estimate(jnp.mean(terms), error, "lower")

@@ -30,7 +30,7 @@ class EnergyPrior(AbstractObjective):
 
     **Arguments:**
 
-    - `objective`: one that suits the posterior; for bits one that needs no reparameterised draws.
+    - `objective`: one that suits the posterior; for bits `lnz.objectives.VIMCO` or `NVIL`.
     - `num_chains`: persistent chains.
     - `sweeps`: Gibbs sweeps an update.
 

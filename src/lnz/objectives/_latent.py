@@ -22,9 +22,7 @@ def check_reparameterised(distribution: AbstractDistribution) -> None:
         )
 
 
-def each_example(
-    fun: Callable[[PRNGKeyArray, Array, Any], T], key: PRNGKeyArray, model: AbstractLatentModel, batch: Array
-) -> T:
+def each_example(fun: Callable[[PRNGKeyArray, Array, Any], T], key: PRNGKeyArray, model: Any, batch: Array) -> T:
     """`fun(key, x, q(z | x))` of every example, stacked.
 
     Each example has a key of its own. One key for all would give all of them the same noise under `jax.vmap`, and
@@ -39,6 +37,12 @@ def each_example(
 def check_latent(model: Any) -> None:
     if not isinstance(model, AbstractLatentModel):
         raise TypeError(f"This objective needs a latent-variable model, such as a VAE; got {type(model).__name__}.")
+    prior = model.prior
+    if not isinstance(prior, AbstractDistribution):
+        raise TypeError(
+            f"The prior is a {type(prior).__name__}, whose log Z depends on its parameters, but this objective has no "
+            "part that would keep it down. Wrap it: `lnz.objectives.EnergyPrior(objective)`."
+        )
 
 
 def posterior(model: AbstractLatentModel, x: Array) -> AbstractDistribution:

@@ -1,3 +1,16 @@
+from ._autoencoders import (
+    hvae_mnist as hvae_mnist,
+    iwae_mnist as iwae_mnist,
+    vae_digits as vae_digits,
+    vae_faces as vae_faces,
+    vae_frey as vae_frey,
+    vae_gaussian as vae_gaussian,
+    vae_mnist as vae_mnist,
+    vae_mnist_conv as vae_mnist_conv,
+    vae_mnist_iaf as vae_mnist_iaf,
+    vae_mnist_planar as vae_mnist_planar,
+    vampprior_mnist as vampprior_mnist,
+)
 from ._digits import (
     independent_digits as independent_digits,
     mixture_digits as mixture_digits,

@@ -11,13 +11,13 @@ import numpy as np
 from .. import flows, normalizers, objectives
 from .._bijection import Transformed
 from .._conditional import Conditional, num_moved
-from .._model import Frozen
-from .._space import Binary, Categorical, Euclidean
-from ..distributions import Bernoulli, Mixture, MultivariateNormal, Normal
+from .._model import trainable
+from .._space import AbstractSpace, Binary, Categorical, Euclidean
+from ..distributions import Bernoulli, DiscretisedLogistic, Mixture, MultivariateNormal, Normal
 from ..latent import VAE, Hierarchical, TopDown, VampPrior
 from ..methods import Gradient
 from ..nets import MLP, ConvDecoder, ConvEncoder, GatedMLP, Standardised
-from ._fitting import decayed_adam
+from ._fitting import all_false, decayed_adam
 from ._recipe import Recipe, column_moments
 from ._tables import standardisation
 
@@ -30,7 +30,7 @@ _OBJECTIVES = ("elbo", "iwae", "dreg")
 def _build(key, splits, settings):
     chosen, num_latent = settings["model"], settings["model"]["num_latent"]
     keys = jr.split(key, 5)
-    template, where = _likelihood(splits)
+    template, where = _likelihood(splits, chosen)
     decoder = _conditional(template, num_latent, keys[0], splits, chosen, where, is_decoder=True)
     posterior, where = _posterior(keys[1], num_latent, chosen)
     if chosen["num_layers"] == 1:
@@ -38,7 +38,31 @@ def _build(key, splits, settings):
         model = VAE(_prior(keys[3], num_latent, splits, chosen), decoder, encoder)
     else:
         model = _hierarchy(keys, splits, chosen, decoder)
-    return model, Gradient(_objective(chosen), decayed_adam(settings))
+    return model, Gradient(_objective(chosen), decayed_adam(settings), _all_but_constants)
+
+
+def _all_but_constants(model):
+    """What is trained: not a standard normal prior, nor the units of a table."""
+    chosen = trainable(model)
+    prior = "given_prior" if isinstance(model, VAE) else "top"
+    if isinstance(getattr(model, prior), Normal):
+        chosen = eqx.tree_at(lambda model: getattr(model, prior), chosen, replace_fn=all_false)
+    if isinstance(_template(model), Transformed):
+        chosen = eqx.tree_at(lambda model: _template(model).bijection, chosen, replace_fn=all_false)
+    return chosen
+
+
+def _template(model):
+    return model.decoder.template
+
+
+def _objective(chosen):
+    kind, num = chosen["objective"], chosen["num_samples"]
+    if kind not in _OBJECTIVES:
+        raise ValueError(f"`model.objective` must be one of {', '.join(_OBJECTIVES)}; got {kind!r}.")
+    if kind == "elbo":
+        return objectives.ELBO(num, beta=chosen["beta"], num_warm_up=chosen["warm_up"], free_bits=chosen["free_bits"])
+    return objectives.IWAE(num, "reparameterised" if kind == "iwae" else "doubly_reparameterised")
 
 
 def _hierarchy(keys, splits, chosen, decoder):
@@ -66,12 +90,20 @@ def _conditional(template, num_in, key, splits, chosen, where=None, is_decoder=F
         image = _image_shape(splits)
         made = ConvDecoder(num_in, image, key=key) if is_decoder else ConvEncoder(image, num_out, key=key)
         if is_decoder and num_out != math.prod(image):
-            raise ValueError("`model.network=conv` has one number for each pixel, but this likelihood needs more.")
+            raise ValueError("`model.network=conv` makes one number for each pixel, but this likelihood needs more.")
     else:
         made = _network(num_in, num_out, key, chosen)
     if not is_decoder and not isinstance(splits.space, Binary):
         made = Standardised(made, *_moments(splits))
     return Conditional(template, made, where)
+
+
+def _image_shape(splits):
+    if splits.image_shape is None or len(splits.image_shape) != 2:
+        raise ValueError(
+            f"`model.network=conv` needs pictures; `{splits.name}` has rows of {splits.space.num_dimensions} numbers."
+        )
+    return 1, *splits.image_shape
 
 
 def _network(num_in, num_out, key, chosen):
@@ -82,13 +114,18 @@ def _network(num_in, num_out, key, chosen):
     return make(num_in, num_out, key=key, width=chosen["width"], depth=chosen["depth"], last_scale=0.1)
 
 
-def _likelihood(splits):
+def _likelihood(splits, chosen):
     """A distribution of x that starts as that of the training data, and which of its arrays the latents move."""
     means, _ = column_moments(splits.train)
     if isinstance(splits.space, Binary):
         num = len(splits.train)
         rates = (num * means + 1) / (num + 2)
         return Bernoulli(jnp.asarray(np.log(rates) - np.log1p(-rates), "float32")), None
+    if isinstance(splits.space, Categorical):
+        num_values, scales = splits.space.num_categories, _moments(splits)[1]
+        # Its standard deviation is 1.8 scales.
+        grey = DiscretisedLogistic((means + 0.5) / num_values, scales / (1.8 * num_values), num_values)
+        return grey, (lambda grey: grey.loc) if chosen["network"] == "conv" else None
     num = splits.space.num_dimensions
     # A scale for each column that does not depend on z: where it did, a density could grow on single rows for ever.
     template = Transformed(Normal.standard(num), standardisation(splits))
@@ -132,7 +169,7 @@ def _prior(key, num, splits, chosen):
     if kind not in _PRIORS:
         raise ValueError(f"`model.prior` must be one of {', '.join(_PRIORS)}; got {kind!r}.")
     if kind == "normal":
-        return Frozen(Normal.standard(num)).value
+        return Normal.standard(num)
     if kind == "vampprior":
         return VampPrior.of(splits.space, chosen["num_components"], key=key)
     if kind == "mixture":
@@ -140,3 +177,160 @@ def _prior(key, num, splits, chosen):
         return Mixture(jnp.zeros(num_components), Normal(jr.normal(key, (num_components, num)), 1.0))
     layers = flows.masked_autoregressive(Euclidean(num), key=key, num_layers=2, width=chosen["flow_width"], depth=1)
     return Transformed(Normal.standard(num), layers)
+
+
+def _hidden(settings):
+    return normalizers.Importance(settings["evaluate"]["num_samples"])
+
+
+def _hidden_while_training(settings):
+    return normalizers.Importance(settings["evaluate"]["num_samples_while_training"])
+
+
+_MODEL = {
+    "network": "mlp",
+    "width": 500,
+    "depth": 1,
+    "num_latent": 20,
+    "num_layers": 1,
+    "posterior": "normal",
+    "num_flow_layers": 4,
+    "flow_width": 64,
+    "prior": "normal",
+    "num_components": 500,
+    "objective": "elbo",
+    "num_samples": 1,
+    "beta": 1.0,
+    "warm_up": 0,
+    "free_bits": 0.0,
+    "learning_rate": 1e-3,
+    "weight_decay": 0.0,
+}
+
+
+def _recipe(name, title, data, train, space: type[AbstractSpace] = Binary, num_importance=5000, **model):
+    return Recipe(
+        name=name,
+        title=title,
+        data=data,
+        space=space,
+        build=_build,
+        model={**_MODEL, **model},
+        train=train,
+        evaluate={"num_samples": num_importance, "num_samples_while_training": 50},
+        hidden=_hidden,
+        hidden_while_training=_hidden_while_training,
+    )
+
+
+_DIGITS = {"width": 256, "num_latent": 16, "learning_rate": 2e-3, "weight_decay": 0.1}
+_MNIST = {"width": 300, "depth": 2, "num_latent": 40, "warm_up": 10_000, "learning_rate": 5e-4}
+_MNIST_TRAIN = {"steps": 200_000, "batch_size": 128, "keep": "best", "valid_every": 10_000}
+
+vae_digits = _recipe(
+    "vae_digits",
+    "Variational autoencoder of small digits, IWAE-8: a lower bound by importance sampling",
+    "binary_digits",
+    {"steps": 3000, "batch_size": 128, "keep": "best", "valid_every": 300},
+    objective="iwae",
+    num_samples=8,
+    **_DIGITS,
+)
+
+vae_mnist = _recipe(
+    "vae_mnist",
+    "Variational autoencoder of binarized MNIST by the ELBO: short on a CPU by `--set train.steps=20000`",
+    "binary_mnist",
+    _MNIST_TRAIN,
+    **_MNIST,
+)
+
+vae_mnist_conv = _recipe(
+    "vae_mnist_conv",
+    "The same with strided convolutions and their transposes",
+    "binary_mnist",
+    _MNIST_TRAIN,
+    **{**_MNIST, "network": "conv"},
+)
+
+iwae_mnist = _recipe(
+    "iwae_mnist",
+    "Importance-weighted autoencoder of binarized MNIST, 50 draws: for a GPU",
+    "binary_mnist",
+    _MNIST_TRAIN,
+    objective="dreg",
+    num_samples=50,
+    **{**_MNIST, "num_latent": 50, "warm_up": 0},
+)
+
+vae_mnist_planar = _recipe(
+    "vae_mnist_planar",
+    "A posterior of 80 amortised planar layers: for a GPU",
+    "binary_mnist",
+    _MNIST_TRAIN,
+    posterior="planar",
+    num_flow_layers=80,
+    **_MNIST,
+)
+
+vae_mnist_iaf = _recipe(
+    "vae_mnist_iaf",
+    "A posterior of 4 inverse autoregressive layers that see x",
+    "binary_mnist",
+    _MNIST_TRAIN,
+    posterior="iaf",
+    **{**_MNIST, "flow_width": 320},
+)
+
+vampprior_mnist = _recipe(
+    "vampprior_mnist",
+    "VampPrior of 500 pseudo-inputs, gated networks",
+    "binary_mnist",
+    _MNIST_TRAIN,
+    prior="vampprior",
+    **{**_MNIST, "network": "gated"},
+)
+
+hvae_mnist = _recipe(
+    "hvae_mnist",
+    "Two layers of latents with a VampPrior on top, gated networks",
+    "binary_mnist",
+    _MNIST_TRAIN,
+    prior="vampprior",
+    num_layers=2,
+    **{**_MNIST, "network": "gated", "num_latent": 80},
+)
+
+vae_frey = _recipe(
+    "vae_frey",
+    "Frey faces by discretised logistics, in bits a pixel",
+    "frey",
+    {"steps": 20_000, "batch_size": 100, "keep": "best", "valid_every": 500, "patience": 10},
+    space=Categorical,
+    num_latent=40,
+    width=300,
+    depth=2,
+    network="gated",
+    learning_rate=5e-4,
+)
+
+vae_faces = _recipe(
+    "vae_faces",
+    "Faces of 64 x 64 pixels by convolutions and discretised logistics: for attribute vectors such as the smile",
+    "faces",
+    {"steps": 20_000, "batch_size": 64, "keep": "best", "valid_every": 1000},
+    space=Categorical,
+    num_importance=500,
+    network="conv",
+    num_latent=64,
+)
+
+vae_gaussian = _recipe(
+    "vae_gaussian",
+    "Variational autoencoder of a table, normal with a learned scale for each column",
+    "uci_protein",
+    {"steps": 10_000, "batch_size": 256, "keep": "best", "valid_every": 500},
+    space=Euclidean,
+    width=128,
+    num_latent=6,
+)

@@ -21,12 +21,12 @@ def decayed_adam(settings):
 
 def all_but_standardisation(model):
     """What is trained: not the standardisation, which is the only bijection or the last of a chain."""
-    return eqx.tree_at(_standardisation, trainable(model), replace_fn=_all_false)
+    return eqx.tree_at(_standardisation, trainable(model), replace_fn=all_false)
 
 
 def _standardisation(model):
     return model.bijection.bijections[-1] if isinstance(model.bijection, Chain) else model.bijection
 
 
-def _all_false(tree):
+def all_false(tree):
     return jax.tree.map(lambda _: False, tree)

@@ -185,9 +185,10 @@ class Recipe:
     ) -> dict[str, LogLikelihood]:
         """Likelihoods of `rows`, or of their `observed` entries: `{recipe name and suffix: LogLikelihood}`."""
         *_, key = _keys(settings)
+        hidden = self._hidden(settings, observed)
         return {
-            f"{self.name}{suffix}": evaluate(
-                key, model, rows, hidden=self._hidden(settings, observed), partition=partition, observed=observed
+            f"{self.name}{suffix}": _with_seed(
+                evaluate(key, model, rows, hidden=hidden, partition=partition, observed=observed), settings
             )
             for suffix, partition in self.partitions(settings).items()
         }
@@ -197,7 +198,7 @@ class Recipe:
         *_, key = _keys(settings)
         partition = next(iter(self.partitions(settings).values()))
         hidden = self._hidden(settings, observed)
-        return evaluate(key, model, rows, hidden=hidden, partition=partition, observed=observed)
+        return _with_seed(evaluate(key, model, rows, hidden=hidden, partition=partition, observed=observed), settings)
 
     def _hidden(self, settings: Settings, observed: Any) -> AbstractNormalizer | None:
         return self.hidden(settings) if observed is None else None
@@ -223,7 +224,7 @@ def _require_whole_numbers(splits: Splits) -> Splits:
 def _check_number(group: str, name: str, value: Any, default: Any) -> None:
     """**Raises:** `ValueError` for a number that the library would refuse, or take without sense, by its setting."""
     is_count = group == "model" and (name.startswith("num_") or name in _SIZES)
-    if group == "evaluate" and name.startswith("num_samples"):
+    if group == "evaluate" and name.startswith(("num_samples", "num_repeats")):
         least, why = 2, ", so that there is an error bar"
     else:
         least, why = 2 if name == "num_bins" else 1 if is_count else None, ""
@@ -263,6 +264,14 @@ def fit_options(settings: Settings) -> dict[str, Any]:
 def _keys(settings: Settings) -> Key[Array, "3"]:
     """For building, training and evaluating."""
     return jr.split(jr.key(settings["seed"]), 3)
+
+
+def _with_seed(result: LogLikelihood, settings: Settings) -> LogLikelihood:
+    """With the seed in its protocol, where it matters."""
+    if result.bound == "exact":
+        return result
+    protocol = f"{result.stats['protocol']}; seed {settings['seed']}"
+    return dataclasses.replace(result, stats={**result.stats, "protocol": protocol})
 
 
 def _convert(name: str, value: Any, default: Any) -> Any:
