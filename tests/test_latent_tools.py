@@ -291,3 +291,12 @@ def test_classes_that_can_be_separated_have_finite_weights():
 def test_attribute_vectors_refuse(arguments, message, untyped):
     with pytest.raises(ValueError, match=message):
         latent.attribute_vector(np.zeros((3, 2)), **arguments)
+
+
+def test_a_classifier_does_not_walk_along_a_latent_that_hardly_varies():
+    """A tenth of the units of another, it separates as well, with ten times its weight."""
+    random = np.random.default_rng(0)
+    has = np.arange(400) % 2 == 0
+    z = np.where(has, 1.0, -1.0)[:, None] * [1.0, 0.1] + random.standard_normal((400, 2)) * [1.0, 0.1]
+    vector = latent.attribute_vector(z, has, method="linear_classifier")
+    np.testing.assert_allclose(vector, [2, 0.2], rtol=0.25)

@@ -45,7 +45,6 @@ def latents(run: Run) -> str:
         return ""
     rows, model = _some(run), run.model
     low, high = grey_scale(*run.examples.values.values())
-    options = {"low": low, "high": high}
     again = reconstruct(jr.key(0), model, rows[: 4 * _LINE])
     if again[0].size != shape[0] * shape[1]:
         return ""
@@ -53,7 +52,7 @@ def latents(run: Run) -> str:
         drawing(
             "Reconstructions",
             "test rows, and below each the mean of p(x | z) for a draw z of its posterior",
-            lambda ink: reconstructions(rows[: len(again)], again, shape, num_columns=_LINE, **options),
+            lambda ink: reconstructions(rows[: len(again)], again, shape, num_columns=_LINE, low=low, high=high),
         )
     ]
     num = min(_NUM_PAIRS, len(rows) // 2)
@@ -61,13 +60,15 @@ def latents(run: Run) -> str:
         pairs = [(2 * i, 2 * i + 1) for i in range(num)]
         paths = [interpolate(model, rows[i], rows[j], _NUM_STEPS, key=jr.key(0)) for i, j in pairs]
         words = "from one test row to another, on a great circle through the means of their posteriors"
-        found.append(drawing("Interpolations", words, lambda ink: strips(np.stack(paths), shape, ink=ink, **options)))
+        found.append(
+            drawing("Interpolations", words, lambda ink: strips(np.stack(paths), shape, ink=ink, low=low, high=high))
+        )
     if isinstance(model.prior.space, Euclidean):
-        found.append(_traversals(run, rows, shape, options))
+        found.append(_traversals(run, rows, shape, low, high))
     return f"<div>{''.join(found)}</div>"
 
 
-def _traversals(run: Run, rows: np.ndarray, shape: tuple[int, int], options: dict[str, float]) -> str:
+def _traversals(run: Run, rows: np.ndarray, shape: tuple[int, int], low: float, high: float) -> str:
     means = as_rows(embed(run.model, rows, key=jr.key(0)))
     most = np.argsort(-means.var(axis=0), kind="stable")[:_NUM_TRAVERSED]
     values = np.linspace(-_REACH, _REACH, _NUM_STEPS)
@@ -80,7 +81,7 @@ def _traversals(run: Run, rows: np.ndarray, shape: tuple[int, int], options: dic
     columns = [f"{value:+.2g}" if value else "0" for value in values]
     words = f"the {len(names)} latents that vary most, one in each line; the others are zero"
     return drawing(
-        "Traversals", words, lambda ink: strips(images, shape, rows=names, columns=columns, ink=ink, **options)
+        "Traversals", words, lambda ink: strips(images, shape, rows=names, columns=columns, ink=ink, low=low, high=high)
     )
 
 
