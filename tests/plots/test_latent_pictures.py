@@ -1,13 +1,17 @@
+import io
+
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
 from made_runs import make_run
+from PIL import Image
 from test_figures import picture
 
 import lnz
-from lnz.plots import active_units, latent_map, reconstructions, strips
+from lnz.plots import active_units, image_grid, latent_map, reconstructions, strips
 from lnz.plots._latent_section import activity, latents
+from lnz.plots._pixels import encode, paper_and_ink
 
 
 def test_reconstructions_stand_below_their_originals():
@@ -85,3 +89,18 @@ def test_reports_show_latents_of_models_that_have_some():
     table = make_run(small_vae(), image_shape=None)
     assert latents(table) == ""
     assert "Active latents" in activity(table)
+
+
+def test_photographs_are_light_where_their_values_are_large():
+    random = np.random.default_rng(0)
+    drawn = np.where(random.random((5, 100)) < 0.2, 255, 0)
+    photographed = random.integers(20, 240, (5, 100))
+    assert paper_and_ink(drawn) == (0, 255)
+    assert paper_and_ink(photographed) == (photographed.max(), 0)
+    assert paper_and_ink(np.ones((2, 4))) == (0, 1)  # bits, most of them set, are ink all the same
+    image = image_grid(np.array([[0.0, 9.0]]), (1, 2), low=9, high=0).axes[0].images[0]
+    black, white = (image.to_rgba(np.array([value]))[0, :3].mean() for value in (0.0, 9.0))
+    assert black < 0.15
+    assert white > 0.85
+    pixels = np.asarray(Image.open(io.BytesIO(encode(np.array([[0.0, 9.0]]), 9, 0, size=2))).convert("L"))
+    assert pixels[0, 0] < 40 < 200 < pixels[0, -1]

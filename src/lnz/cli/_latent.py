@@ -19,7 +19,7 @@ from ..latent import attribute_quality, attribute_vector, embed, interpolate, ma
 from ._console import console, short_path
 from ._files import TABLES, check_ending, write_table
 from ._train import check_same_data
-from ._use import examples_for, full_scale, settings_of
+from ._use import examples_for, settings_of
 
 _MOST_SHOWN = 6
 _PART_LEARNT = 0.7
@@ -243,10 +243,13 @@ def _write(
         write_atomically(out, _npz(images=images, **more))
         return
     from ..plots import strips
+    from ..plots._pixels import paper_and_ink
 
     assert run.examples.image_shape is not None
     buffer = io.BytesIO()
-    figure = strips(images, run.examples.image_shape, rows=rows, columns=columns, title=title, high=full_scale(run))
+    low, high = paper_and_ink(*run.examples.values.values())
+    shape = run.examples.image_shape
+    figure = strips(images, shape, rows=rows, columns=columns, title=title, low=low, high=high)
     figure.savefig(buffer, format="png")
     write_atomically(out, buffer.getvalue())
 

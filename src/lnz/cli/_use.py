@@ -140,12 +140,10 @@ def _npy(run: Run, draws: np.ndarray) -> bytes:
 
 def _png(run: Run, draws: np.ndarray) -> bytes:
     from ..plots import image_grid
+    from ..plots._pixels import paper_and_ink
 
     buffer = io.BytesIO()
     assert run.examples.image_shape is not None
-    image_grid(draws, run.examples.image_shape, high=full_scale(run)).savefig(buffer, format="png")
+    low, high = paper_and_ink(*run.examples.values.values())
+    image_grid(draws, run.examples.image_shape, low=low, high=high).savefig(buffer, format="png")
     return buffer.getvalue()
-
-
-def full_scale(run: Run) -> float:
-    return float(max(max(map(max, rows), default=1.0) for rows in run.examples.values.values()))

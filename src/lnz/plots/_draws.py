@@ -21,7 +21,7 @@ from .._sample import UnreliableSampleWarning, sample
 from ..samplers import default_sampler
 from ._figures import marginals, scatter
 from ._html import captioned, drawing, image, number
-from ._pixels import encode, grey_scale, montage
+from ._pixels import encode, grey_scale, montage, paper_and_ink
 
 _NUM_IMAGES = 36
 _NUM_STEPS = 1000
@@ -59,7 +59,7 @@ def chains(run: Run) -> str:
         return ""
     columns = len(_CHAIN_STEPS)
     flat = path.positions.reshape(len(path.positions) * columns, -1)
-    low, high = grey_scale(*run.examples.values.values())
+    low, high = paper_and_ink(*run.examples.values.values())
     words = (
         f"Each line is a chain of {path.sampler} steps, started at {path.start}; above it the number of steps. "
         "Chains that mix well soon forget where they started: lines change from column to column, "
@@ -150,7 +150,7 @@ def _draw(model: Any, num: int) -> tuple[np.ndarray | None, str]:
 
 
 def _pictures(runs: Mapping[str, Run], examples: Examples, shape: tuple[int, int]) -> list[str]:
-    low, high = grey_scale(*examples.values.values())
+    low, high = paper_and_ink(*examples.values.values())
     some = as_rows(examples.values["some"])[:_NUM_IMAGES]
     drawn = {name: _draw(run.model, _NUM_IMAGES) for name, run in runs.items()}
     tiles = {"Test examples": (some, "what samples should be like"), **drawn}

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ._html import shortened
-from ._pixels import GREYS, SIGNED, montage, signed_limit
+from ._pixels import SIGNED, montage, shades, signed_limit
 
 _DPI = 100
 _PICTURE_PIXELS = 800  # at least, of the longer side of a grid
@@ -36,7 +36,7 @@ def image_grid(
     - `images`: `[n, ...]`, each with as many numbers as `image_shape` has pixels.
     - `image_shape`: rows and columns of one image.
     - `num_columns`: images in a row; by default the grid is about square.
-    - `low`, `high`: values of the lightest and the darkest grey.
+    - `low`, `high`: values of the lightest and the darkest grey; of photographs the larger one is the lightest.
 
     **Raises:** `ValueError` if there is no image or they do not have that shape.
     """
@@ -45,7 +45,7 @@ def image_grid(
     height, width = (size * scale / _DPI for size in picture.shape)
     figure = Figure(figsize=(width, height), dpi=_DPI)
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.imshow(picture, cmap=GREYS, vmin=low, vmax=high, interpolation="nearest")
+    axes.imshow(picture, **shades(low, high), interpolation="nearest")
     axes.set_axis_off()
     return figure
 

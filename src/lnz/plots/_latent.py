@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ._figures import image_grid, style
 from ._html import shortened
-from ._pixels import GREYS, montage
+from ._pixels import montage, shades
 
 _DPI = 100
 _STRIP_PIXELS = 900  # at least, of the longer side of the images
@@ -96,7 +96,7 @@ def strips(
     axes = figure.add_axes(
         (left / figure_width, 0.15 / figure_height, inner_width / figure_width, inner_height / figure_height)
     )
-    axes.imshow(picture, cmap=GREYS, vmin=low, vmax=high, interpolation="nearest", aspect="auto")
+    axes.imshow(picture, **shades(low, high), interpolation="nearest", aspect="auto")
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():

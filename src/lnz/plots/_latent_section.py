@@ -12,7 +12,7 @@ from ..latent import Dequantised, decode, embed, interpolate, reconstruct
 from ._draws import as_rows
 from ._html import drawing
 from ._latent import active_units, reconstructions, strips
-from ._pixels import grey_scale
+from ._pixels import paper_and_ink
 
 _NUM_PAIRS, _NUM_STEPS = 4, 9
 _NUM_TRAVERSED = 6
@@ -44,7 +44,7 @@ def latents(run: Run) -> str:
     if shape is None or not has_latents(run):
         return ""
     rows, model = _some(run), run.model
-    low, high = grey_scale(*run.examples.values.values())
+    low, high = paper_and_ink(*run.examples.values.values())
     again = reconstruct(jr.key(0), model, rows[: 4 * _LINE])
     if again[0].size != shape[0] * shape[1]:
         return ""

@@ -14,7 +14,7 @@ from ._draws import as_rows, chains, column_names
 from ._figures import training_curves
 from ._html import captioned, definitions, drawing, escape, image, number, table
 from ._latent_section import activity, latents
-from ._pixels import SIGNED, encode, grey_scale, montage, signed_limit
+from ._pixels import SIGNED, encode, montage, paper_and_ink, signed_limit
 from ._plane import plane
 
 _NUM_FILTERS = 100
@@ -107,7 +107,7 @@ def _extreme(title: str, examples: Examples, kind: str, log_probs: np.ndarray) -
     rows, values = examples.rows[kind], as_rows(examples.values[kind])
     if examples.image_shape is None:
         return _extreme_table(title, examples, rows, values, log_probs)
-    low, high = grey_scale(*examples.values.values())
+    low, high = paper_and_ink(*examples.values.values())
     tiles = "".join(
         captioned(_short(log_prob), f"row {row}", image(_tile(pixels, examples, low, high), f"test row {row}"))
         for row, pixels, log_prob in zip(rows, values, log_probs, strict=True)

@@ -38,12 +38,12 @@ def montage(
 
 
 def encode(pixels: np.ndarray, low: float, high: float, *, colours: Colormap = GREYS, size: int = 400) -> bytes:
-    """A PNG of 255 colours from `low` to `high`; what is not finite is clear.
+    """A PNG of 255 colours from `low` to `high`, which may be below it; what is not finite is clear.
 
     Every number becomes a square of whole pixels, so that the longer side has at least `size` of them. One byte
     each instead of Matplotlib's four makes a page of noisy pictures several times smaller.
     """
-    span = high - low if high > low else 1.0
+    span = high - low if high != low else 1.0
     finite = np.isfinite(pixels)
     levels = np.clip((np.where(finite, pixels, low) - low) / span, 0, 1)
     index = np.where(finite, np.rint(levels * (_CLEAR - 1)), _CLEAR).astype(np.uint8)
@@ -64,6 +64,24 @@ def grey_scale(*values: Any) -> tuple[float, float]:
         return 0.0, 1.0
     low, high = min(0.0, float(numbers.min())), float(numbers.max())
     return (low, high) if low < high else (low, low + 1.0)
+
+
+def paper_and_ink(*values: Any) -> tuple[float, float]:
+    """`grey_scale`, the other way round for photographs: there large values are light.
+
+    What is drawn or written is mostly empty paper, of value zero; in a photograph half of the pixels are above a
+    quarter of the largest.
+    """
+    low, high = grey_scale(*values)
+    median = float(np.median(np.concatenate([np.ravel(np.asarray(value, float)) for value in values])))
+    return (high, low) if (low, high) != (0.0, 1.0) and median > low + 0.25 * (high - low) else (low, high)
+
+
+def shades(low: float, high: float) -> dict[str, Any]:
+    """Arguments of Matplotlib's `imshow` for greys from `low`, the lightest, to `high`, which may be below it."""
+    if low <= high:
+        return {"cmap": GREYS, "vmin": low, "vmax": high}
+    return {"cmap": GREYS.reversed(), "vmin": high, "vmax": low}
 
 
 def signed_limit(W: Any) -> float:
