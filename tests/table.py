@@ -286,8 +286,19 @@ DISTRIBUTIONS = {
     "bernoulli": lambda: lnz.Bernoulli(normal(80, 4)),
     "bernoulli_image": lambda: lnz.Bernoulli(normal(81, 2, 2)),
     "categorical": lambda: lnz.Categorical(normal(82, 3, 4)),
+    "continuous_bernoulli": lambda: lnz.ContinuousBernoulli(jnp.array([2.5])),
+    "discretised_logistic": lambda: lnz.DiscretisedLogistic(jnp.array([0.1, 0.6]), jnp.array([0.05, 0.3]), 5),
+    "discretised_logistic_mixture": lambda: lnz.DiscretisedLogisticMixture(
+        normal(104, 2, 2), 0.5 + 0.3 * normal(105, 2, 2), jnp.exp(normal(106, 2, 2) - 2), 4
+    ),
+    "poisson": lambda: lnz.Poisson(jnp.log(jnp.array([2.5]))),
+    "negative_binomial": lambda: lnz.NegativeBinomial(jnp.log(jnp.array([2.5])), jnp.log(jnp.array([3.0]))),
     "normal": lambda: lnz.Normal(normal(83, 2), jnp.array([0.6, 1.3])),
     "multivariate_normal": lambda: lnz.MultivariateNormal(normal(84, 2), jnp.array([[0.9, 0.0], [0.5, 0.7]])),
+    "laplace": lambda: lnz.Laplace(normal(85, 1), 0.5),
+    "logistic": lambda: lnz.Logistic(normal(86, 1), 0.4),
+    "student_t": lambda: lnz.StudentT(normal(87, 1), 0.3, 9.0),
+    "low_rank_normal": lambda: lnz.LowRankNormal(normal(88, 2), normal(89, 2, 1), jnp.array([0.6, 0.9])),
     "uniform": lambda: lnz.Uniform(2, -1.0, 2.0),
     "uniform_torus": lambda: lnz.Uniform(lnz.Torus(2)),
     "product": product,
@@ -440,6 +451,10 @@ NORMALIZERS = {
 
 MODELS = {
     "bernoulli": lambda: lnz.Bernoulli(normal(80, 4)),
+    "discretised_logistic": DISTRIBUTIONS["discretised_logistic"],
+    "poisson": DISTRIBUTIONS["poisson"],
+    "student_t": DISTRIBUTIONS["student_t"],
+    "low_rank_normal": DISTRIBUTIONS["low_rank_normal"],
     "mixture": mixture_of_bernoullis,
     "rbm": rbm,
     "potts_rbm": potts_rbm,

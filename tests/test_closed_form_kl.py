@@ -26,12 +26,32 @@ def full(seed=510, num=2):
     return lnz.MultivariateNormal(0.5 * normal(seed, num), tril(seed + 1, num))
 
 
+def low_rank(seed):
+    return lnz.LowRankNormal(0.5 * normal(seed, 2), 0.5 * normal(seed + 1, 2, 1), jnp.array([0.6, 0.9]))
+
+
 PAIRS = {
     "normal_normal": lambda: (diagonal(500), diagonal(502)),
     "full_normal": lambda: (full(510), diagonal(502)),
     "normal_full": lambda: (diagonal(500), full(513)),
     "full_full": lambda: (full(510), full(513)),
+    "low_rank_normal": lambda: (low_rank(530), diagonal(502)),
+    "low_rank_full": lambda: (low_rank(530), full(513)),
+    "normal_low_rank": lambda: (diagonal(500), low_rank(533)),
+    "full_low_rank": lambda: (full(510), low_rank(533)),
+    "low_rank_low_rank": lambda: (low_rank(530), low_rank(533)),
+    "laplace_near": lambda: (lnz.Laplace(jnp.array([0.5]), 0.8), lnz.Laplace(jnp.array([0.3]), 1.1)),
+    "laplace_far": lambda: (lnz.Laplace(jnp.array([0.5]), 0.4), lnz.Laplace(jnp.array([-0.3]), 0.7)),
+    "laplace_normal": lambda: (lnz.Laplace(jnp.array([0.5]), 0.4), lnz.Normal(jnp.array([-0.2]), 0.9)),
+    "logistic_normal": lambda: (lnz.Logistic(jnp.array([0.5]), 0.3), lnz.Normal(jnp.array([-0.2]), 0.9)),
+    "student_normal": lambda: (lnz.StudentT(jnp.array([0.5]), 0.3, 12.0), lnz.Normal(jnp.array([-0.2]), 0.9)),
+    "student_normal_many": lambda: (lnz.StudentT(jnp.array([0.5]), 0.5, 80.0), lnz.Normal(jnp.array([-0.2]), 0.9)),
     "bernoulli": lambda: (lnz.Bernoulli(normal(520, 4)), lnz.Bernoulli(normal(521, 4))),
+    "poisson": lambda: (lnz.Poisson(jnp.array([0.5, -2.0])), lnz.Poisson(jnp.array([-0.3, 1.0]))),
+    "continuous_bernoulli": lambda: (
+        lnz.ContinuousBernoulli(jnp.array([0.0, 3.0])),
+        lnz.ContinuousBernoulli(jnp.array([-1.0, 0.4])),
+    ),
     "categorical": lambda: (lnz.Categorical(normal(522, 2, 3)), lnz.Categorical(normal(523, 2, 3))),
     "uniform": lambda: (lnz.Uniform(1, -0.5, 1.0), lnz.Uniform(1, -1.0, 2.5)),
     "uniform_torus": lambda: (lnz.Uniform(lnz.Torus(1)), lnz.Uniform(lnz.Torus(1))),
@@ -66,13 +86,15 @@ def test_is_the_mean_of_the_log_ratio(make):
 @pairs
 def test_is_the_integral(make, float64):
     q, p = make()
-    by_grid = lnz.kl_divergence(q, p, num=601, bounds=(-12.0, 12.0))
+    # One dimension may have kinks, where the trapezoid rule has second order: an error of about 1e-7 here.
+    grid = (100_001, (-30.0, 30.0)) if q.space.num_dimensions == 1 else (601, (-12.0, 12.0))
+    by_grid = lnz.kl_divergence(q, p, num=grid[0], bounds=grid[1])
     exact = jax.jit(lambda: lnz.closed_form_kl(q, p))()
     if isinstance(q, lnz.Uniform):  # on the grid q is uniform over a space of its own
         x = q.sample(jr.key(0))
         assert float(exact) == pytest.approx(float(q.log_prob(x) - p.log_prob(x)))
     else:
-        assert float(exact) == pytest.approx(float(by_grid.value), abs=1e-8 + 2 * float(by_grid.standard_error))
+        assert float(exact) == pytest.approx(float(by_grid.value), abs=2e-7 + 2 * float(by_grid.standard_error))
 
 
 @pairs
@@ -97,9 +119,21 @@ EXTREME = {
     "normal_tiny": lambda: (lnz.Normal(jnp.array([0.0, 1e-9]), 1e-12), lnz.Normal.standard(2)),
     "normal_both_tiny": lambda: (lnz.Normal(jnp.zeros(2), 1e-15), lnz.Normal(jnp.full(2, 2e-15), 2e-15)),
     "normal_wide": lambda: (lnz.Normal(jnp.zeros(2), 1e9), lnz.Normal(jnp.ones(2), 1.0)),
+    "low_rank_tiny": lambda: (
+        lnz.LowRankNormal(jnp.zeros(3), jnp.array([[1e-9, 1e-9], [1e-9, 1e-9], [2e-9, 2e-9]]), 1e-14),
+        lnz.Normal.standard(3),
+    ),
+    "laplace_tiny": lambda: (lnz.Laplace(jnp.array([0.0, 1.0]), 1e-20), lnz.Laplace(jnp.array([0.0, -1.0]), 1e-10)),
+    "laplace_normal_tiny": lambda: (lnz.Laplace(jnp.zeros(2), 1e-20), lnz.Normal.standard(2)),
+    "student_many": lambda: (lnz.StudentT(jnp.zeros(2), 1e-9, 1e12), lnz.Normal.standard(2)),
     "bernoulli": lambda: (
         lnz.Bernoulli(jnp.array([1000.0, -1000.0, 1000.0, 0.0])),
         lnz.Bernoulli(jnp.array([1000.0, -1000.0, -1000.0, 1000.0])),
+    ),
+    "poisson_rare": lambda: (lnz.Poisson(jnp.array([-80.0, 10.0, 0.0])), lnz.Poisson(jnp.array([10.0, -80.0, 0.0]))),
+    "continuous_bernoulli": lambda: (
+        lnz.ContinuousBernoulli(jnp.array([0.0, 1e4, -1e4, 1e-30])),
+        lnz.ContinuousBernoulli(jnp.array([0.0, -1e4, 0.0, 0.0])),
     ),
     "categorical": lambda: (
         lnz.Categorical(jnp.array([1e4, 0.0, -1e4])),

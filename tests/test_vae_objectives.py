@@ -13,6 +13,7 @@ import table
 from jax.scipy.special import logsumexp
 
 import lnz
+from lnz._factorised import is_factorised, per_component
 from lnz.objectives import ELBO, IWAE, NVIL, VIMCO, ReweightedWakeSleep, WakeSleep
 
 
@@ -181,6 +182,24 @@ def test_free_bits_do_not_press_a_dimension_that_says_little(float64):
     assert pulls(drawn["kl"], float(jnp.sum(exact_elbo(vae, x)[1]))) < 4
 
 
+FACTORISED = [name for name, make in table.DISTRIBUTIONS.items() if is_factorised(make())]
+
+
+@pytest.mark.parametrize("name", FACTORISED)
+def test_components_of_factorised_distributions_add_up(name):
+    q = table.DISTRIBUTIONS[name]()
+
+    @eqx.filter_jit
+    def both(q, z):
+        parts = per_component(lambda q, p, z: q.log_prob(z) - 2 * p.log_prob(z), q, q, z)
+        return parts, -q.log_prob(z), per_component(lnz.closed_form_kl, q, q)
+
+    parts, whole, kl = both(q, q.sample(jr.key(0)))
+    assert parts.shape == (q.space.num_dimensions,)
+    assert float(jnp.sum(parts)) == pytest.approx(float(whole), rel=1e-5)
+    assert kl is None or float(jnp.max(jnp.abs(kl))) < 1e-6
+
+
 # Pathwise gradients of the importance-weighted bound.
 
 
@@ -220,10 +239,11 @@ def iwae_2():
         keys = jr.split(jr.key(4), 20_000)
         names = ("reparameterised", "doubly_reparameterised", "sticking_the_landing")
         sampled = {name: gradients(IWAE(2, name), vae, x, keys) for name in names}
+        sampled["score_function"] = gradients(VIMCO(2), vae, x, keys)
         return jax.tree.map(np.asarray, (truth, sampled))
 
 
-@pytest.mark.parametrize("name", ["reparameterised", "doubly_reparameterised"])
+@pytest.mark.parametrize("name", ["reparameterised", "doubly_reparameterised", "score_function"])
 def test_iwae_gradients_are_unbiased(name, iwae_2):
     truth, sampled = iwae_2
     assert largest_pull(sampled[name], truth) < 5  # 11 numbers: false alarm 1 key in 150,000
@@ -271,6 +291,24 @@ def test_gradient_vanishes_at_the_true_posterior(float64):
     assert largest(ELBO(1)) > 0.1
     assert largest(ELBO(1, analytic_kl=False)) > 0.1
     assert largest(IWAE(3)) > 0.1
+
+
+def test_flow_posteriors_with_estimated_log_determinants(float64):
+    """Where the weights themselves are averaged, or log q is asked of given points, they are exact: one bound."""
+    bijection = lnz.flows.residual(lnz.Euclidean(2), key=jr.key(0), num_layers=1, width=4, depth=1, log_det="unbiased")
+    template = lnz.Transformed(lnz.Normal.standard(2), table.away_from_identity(bijection, 0.2))
+    encoder = lnz.Conditional.of(template, 3, key=jr.key(1), width=4, depth=1)
+    vae = lnz._module.replace(table.linear_vae(), encoder=table.away_from_identity(encoder, 0.2))
+    x, key = table.normal(90, 2, 3), jr.key(2)
+
+    @eqx.filter_jit
+    def losses(vae):
+        objectives = (IWAE(3), VIMCO(3), ELBO(3, sticking_the_landing=True))
+        return [objective.loss(key, vae, (), x)[1][1] for objective in objectives]
+
+    iwae, vimco, sticking = losses(vae)
+    assert float(vimco["iwae"]) == pytest.approx(float(iwae["iwae"]), abs=1e-6)  # the inverse's tolerance
+    assert float(sticking["elbo"]) == pytest.approx(float(iwae["elbo"]), abs=1e-6)
 
 
 # Bits: everything is a sum over four latent states.
@@ -337,6 +375,16 @@ def test_score_function_gradients_equal_enumeration(float64):
     sampled = gradients(NVIL(), vae, x, jr.split(jr.key(9), 20_000), (*moments, None, ()))
     assert largest_pull(sampled.decoder, elbo.decoder) < 5
     assert largest_pull(sampled.encoder, jax.tree.map(lambda g: g / 3, elbo.encoder)) < 5
+
+
+def test_vimco_compares_with_the_geometric_mean_of_the_others():
+    """Also where weights differ by thousands of nats, in float32."""
+    for log_w in ([0.3, -1.0, 2.0], [0.0, -4000.0, -1000.0], [1.0, 1.0]):
+        others = [np.delete(log_w, k) for k in range(len(log_w))]
+        expected = [np.logaddexp.reduce([*other, other.mean()]) for other in others]
+        np.testing.assert_allclose(
+            lnz.objectives._discrete._sums_without_one(jnp.array(log_w)), expected, rtol=1e-6, atol=1e-30
+        )
 
 
 def test_baselines_reduce_the_variance(float64):

@@ -73,6 +73,7 @@ from ._sample import UnreliableSampleWarning as UnreliableSampleWarning, sample 
 from ._space import (
     AbstractSpace as AbstractSpace,
     Binary as Binary,
+    Counts as Counts,
     Euclidean as Euclidean,
     Grid as Grid,
     Interval as Interval,
@@ -83,12 +84,21 @@ from ._training import Plateau as Plateau
 from .distributions import (
     Bernoulli as Bernoulli,
     Categorical as Categorical,
+    ContinuousBernoulli as ContinuousBernoulli,
+    DiscretisedLogistic as DiscretisedLogistic,
+    DiscretisedLogisticMixture as DiscretisedLogisticMixture,
     Joint as Joint,
     Layered as Layered,
+    Laplace as Laplace,
+    Logistic as Logistic,
+    LowRankNormal as LowRankNormal,
     Mixture as Mixture,
     MultivariateNormal as MultivariateNormal,
+    NegativeBinomial as NegativeBinomial,
     Normal as Normal,
+    Poisson as Poisson,
     ProductDistribution as ProductDistribution,
+    StudentT as StudentT,
     Uniform as Uniform,
 )
 from .latent import Dequantised as Dequantised

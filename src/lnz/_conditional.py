@@ -7,9 +7,11 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from ._batch_last import batch_last, is_batch_last
+from ._check import model_dtype
 from ._model import Frozen, trainable
 from ._register import register
 from .nets import MLP, ConvNet, LipschitzMLP, MaskedMLP
@@ -70,6 +72,8 @@ class Conditional(eqx.Module):
         return cls(template, net, where)
 
     def __call__(self, context: Array) -> Any:
+        if not jnp.issubdtype(context.dtype, jnp.floating):  # whole numbers, such as grey values and counts
+            context = context.astype(model_dtype(self))
         shift = batch_last(_call, self.net, context) if is_batch_last(self.net) else self.net(context)
         leaves, structure = jax.tree.flatten(_inside(self.template))
         sizes = [leaves[i].size for i in self.moved]

@@ -11,7 +11,7 @@ import numpy as np
 from ._check import check_positive
 from ._density import AbstractDensity
 from ._estimate import Estimate
-from ._space import AbstractSpace, Euclidean
+from ._space import AbstractSpace, Counts, Euclidean
 
 # In two dimensions a grid of 2,897 points a side.
 _MAX_POINTS = 2**23
@@ -51,7 +51,7 @@ def kl_divergence(
         raise ValueError(f"`kl_divergence(num=...)` must be odd and at least 3; got {num}.")
     value, log_q, log_p = _on_grid(q, p, q.space, num, bounds)
     coarse, _, _ = _on_grid(q, p, q.space, num // 2 + 1, bounds)
-    assumes = ("negligible mass outside the grid",) if isinstance(q.space, Euclidean) else ()
+    assumes = ("negligible mass outside the grid",) if isinstance(q.space, Euclidean | Counts) else ()
     error = abs(value - coarse) if math.isfinite(value) else 0.0
     stats = {"log_integral_q": jnp.asarray(log_q), "log_integral_p": jnp.asarray(log_p)}
     return Estimate(jnp.asarray(value), jnp.asarray(error), "estimate", assumes, stats)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ._density import AbstractDistribution, draw_then_score
 from ._model import Frozen
 from ._register import register
-from ._space import AbstractSpace, Binary, Categorical, Euclidean, Interval, Positive
+from ._space import AbstractSpace, Binary, Categorical, Counts, Euclidean, Interval, Positive
 from ._supports import Torus
 
 
@@ -59,6 +59,8 @@ def _constraint(constraints: Any, space: AbstractSpace) -> Any:
         one = constraints.boolean
     elif isinstance(space, Categorical):
         one = constraints.integer_interval(0, space.num_categories - 1)
+    elif isinstance(space, Counts):
+        one = constraints.nonnegative_integer
     else:
         raise TypeError(f"`to_numpyro(distribution)`: NumPyro has no constraint for {space}.")
     return constraints.independent(one, len(space.shape)) if space.shape else one
@@ -128,6 +130,8 @@ def _space(constraints: Any, support: Any, shape: tuple[int, ...], family: str) 
         return Torus(shape)
     if kind is type(constraints.boolean):
         return Binary(shape)
+    if kind is type(constraints.nonnegative_integer):
+        return Counts(shape)
     if kind in (constraints.interval, constraints.open_interval, type(constraints.unit_interval)):
         low, high = np.asarray(support.lower_bound), np.asarray(support.upper_bound)
         if low.min() == low.max() and high.min() == high.max():

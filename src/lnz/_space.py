@@ -266,6 +266,40 @@ class Categorical(AbstractSpace):
         return _enumeration(self.shape, self.num_categories, int)
 
 
+@register
+class Counts(AbstractSpace):
+    """`{0, 1, 2, ...}^shape` with counting measure. Examples are stored as `int32`.
+
+    The set is infinite: `quadrature(num)` sums over `0, ..., num - 1` in each variable and ignores `bounds`. The sum
+    lacks exactly the mass of the examples with some count of `num` or more.
+    """
+
+    shape: tuple[int, ...] = eqx.field(static=True)
+    base_measure = "counting"
+    kind = "int"
+    advice = "Counts are whole numbers from 0, below 2**31."
+
+    def __init__(self, shape: int | tuple[int, ...]):
+        self.shape = _as_shape(shape, "Counts")
+
+    @property
+    def num_points(self) -> None:
+        return None
+
+    def elements_within(self, x):
+        with np.errstate(invalid="ignore"):  # the remainder of infinity is no number, and so not zero
+            return (x >= 0) & (x <= _LARGEST_COUNT) & (x % 1 == 0)
+
+    def quadrature(self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0)) -> Grid:
+        if num < 1:
+            raise ValueError(f"`quadrature(num=...)` needs at least one count, 0; got {num}.")
+        return _enumeration(self.shape, num, int)
+
+
+# The largest that float32 holds and `int32` too.
+_LARGEST_COUNT = 2**31 - 128
+
+
 def _trapezoid(shape: tuple[int, ...], num: int, bounds: tuple[float, float]) -> Grid:
     if num < 2:
         raise ValueError(f"`quadrature(num=...)` needs at least 2 points a dimension; got {num}.")

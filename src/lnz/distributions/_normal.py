@@ -140,12 +140,14 @@ class MultivariateNormal(AbstractDistribution):
         return -0.5 * jnp.dot(z, z) - log_det - 0.5 * math.log(2 * math.pi) * self.loc.shape[0]
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        noise = jr.normal(key, (*shape, *self.loc.shape), self.loc.dtype)
-        correlated = noise @ self.scale_tril.T
-        return _broadcast(self.loc, correlated) + correlated
+        return self.sample_and_log_prob(key, shape)[0]
 
     def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
-        return draw_then_score(self, key, shape)
+        noise = jr.normal(key, (*shape, *self.loc.shape), self.loc.dtype)
+        correlated = noise @ self.scale_tril.T
+        # The noise is known: no system need be solved for it.
+        constant = jnp.sum(jnp.diagonal(self.raw_tril)) + 0.5 * math.log(2 * math.pi) * self.loc.shape[0]
+        return _broadcast(self.loc, correlated) + correlated, -0.5 * jnp.sum(noise**2, axis=-1) - constant
 
 
 # The divergence of normals is the sum of a distance of the means, of the entries off the diagonal of `L_p^-1 L_q`, and

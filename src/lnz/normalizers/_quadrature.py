@@ -5,7 +5,7 @@ from jaxtyping import PRNGKeyArray
 from .._density import AbstractCollapsibleDensity, AbstractDensity, AbstractNormalizer
 from .._estimate import Estimate
 from .._register import register
-from .._space import Euclidean
+from .._space import Counts, Euclidean
 
 
 @register
@@ -21,7 +21,8 @@ class Quadrature(AbstractNormalizer):
 
     **Arguments:**
 
-    - `num`: points a dimension, odd, for continuous spaces only.
+    - `num`: points a dimension, odd, for continuous spaces; of counts the first, `0, ..., num - 1`, whose error is the
+      mass of the upper half.
     - `bounds`: the ends of the grid, for Euclidean spaces only.
     - `max_points`: refuse larger enumerations.
 
@@ -51,14 +52,15 @@ class Quadrature(AbstractNormalizer):
         value = fine.log_integral(density.log_density)
         error = jnp.abs(value - coarse.log_integral(density.log_density))
         assumes, stats = (), {}
-        if isinstance(density.space, Euclidean):
+        if isinstance(density.space, Euclidean | Counts):
             # What lies outside cannot be seen, but it must have crossed the edge.
             low, high = self.bounds
             margin = 0.5 * (high - low) / (self.num - 1)
+            counts = isinstance(density.space, Counts)
 
             def on_edge(x):
-                edge = jnp.any((x < low + margin) | (x > high - margin))
-                return jnp.where(edge, density.log_density(x), -jnp.inf)
+                at_edge = x == self.num - 1 if counts else (x < low + margin) | (x > high - margin)
+                return jnp.where(jnp.any(at_edge), density.log_density(x), -jnp.inf)
 
             assumes = ("negligible mass outside the grid",)
             stats = {"edge_mass": jnp.exp(fine.log_integral(on_edge) - value)}

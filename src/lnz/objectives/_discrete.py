@@ -112,10 +112,10 @@ class NVIL(AbstractObjective):
     """`-mean E_q[log p(x, z) - log q(z | x)]` for any latent variables, discrete ones too.
 
     The loss is minus the ELBO, with parts as those of `ELBO`. The gradient is by the score function: for the encoder
-    `(signal - C(x) - c) / max(1, s) d log q(z | x)`, where the signal is `log p(x, z) - log q(z | x)`, and `C(x)`, c and
-    s make it small. All three are of earlier steps, so that they do not depend on the draw that they are compared with,
-    and live in the objective's state. So the gradient of decoder and prior is unbiased, and that of the encoder is
-    `1 / max(1, s)` times an unbiased one; with `scale=False` it is unbiased too.
+    `(signal - C(x) - c) / max(1, s) d log q(z | x)`, where the signal is `log p(x, z) - log q(z | x)`, and `C(x)`, c
+    and s make it small. All three are of earlier steps, so that they do not depend on the draw that they are compared
+    with, and live in the objective's state. So the gradient of decoder and prior is unbiased, and that of the encoder
+    is `1 / max(1, s)` times an unbiased one; with `scale=False` it is unbiased too.
 
     **Arguments:**
 

@@ -23,9 +23,7 @@ def check_reparameterised(distribution: AbstractDistribution) -> None:
         )
 
 
-def each_example(
-    fun: Callable[[PRNGKeyArray, Array, Any], T], key: PRNGKeyArray, model: AbstractLatentModel, batch: Array
-) -> T:
+def each_example(fun: Callable[[PRNGKeyArray, Array, Any], T], key: PRNGKeyArray, model: Any, batch: Array) -> T:
     """`fun(key, x, q(z | x))` of every example, stacked.
 
     Each example has a key of its own. One key for all would give all of them the same noise under `jax.vmap`, and

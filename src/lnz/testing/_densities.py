@@ -130,10 +130,11 @@ def _check_moments(x: Array, density: AbstractDensity, **grid: Any) -> None:
         np.all(pulls < 6),
         f"moments of draws agree with quadrature: off by {pulls.max():.1f} standard errors.",
     )
-    _check_marginals(np.asarray(x, np.float64), np.asarray(points, np.float64), p)
+    is_counts = density.space.base_measure == "counting"
+    _check_marginals(np.asarray(x, np.float64), np.asarray(points, np.float64), p, is_counts)
 
 
-def _check_marginals(x: np.ndarray, points: np.ndarray, p: np.ndarray) -> None:
+def _check_marginals(x: np.ndarray, points: np.ndarray, p: np.ndarray, is_counts: bool) -> None:
     """Kolmogorov and Smirnov's test of each variable against its distribution function on the grid.
 
     By the inequality of Dvoretzky, Kiefer and Wolfowitz draws of the right density are further off than allowed in one
@@ -144,6 +145,11 @@ def _check_marginals(x: np.ndarray, points: np.ndarray, p: np.ndarray) -> None:
     for column, values in zip(draws.T, grid.T, strict=True):
         places, which = np.unique(values, return_inverse=True)
         masses = np.bincount(which, p)
+        if is_counts:
+            up_to = np.searchsorted(np.sort(column), places, "right") / len(column)
+            distance = np.max(np.abs(up_to - np.cumsum(masses)))
+            require(distance <= allowed, f"counts follow the density: off by {distance:.4f}, more than {allowed:.4f}.")
+            continue
         # A point of the grid stands for the interval around it, of which half lies below: the trapezoid rule.
         at_places = np.cumsum(masses) - 0.5 * masses
         below = np.interp(np.sort(column), places, at_places)

@@ -1,0 +1,121 @@
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._check import as_floats
+from .._closed_form_kl import register_kl
+from .._density import AbstractExponentialFamily, draw_then_score
+from .._register import register
+from .._space import Interval
+
+
+@register
+class ContinuousBernoulli(AbstractExponentialFamily):
+    """Independent numbers in [0, 1], `p(x) = prod_i exp(logit_i x_i - A(logit_i))`, `A(t) = log((e^t - 1) / t)`.
+
+    For grey values scaled to [0, 1]. It is the Bernoulli formula `lambda^x (1 - lambda)^(1 - x)`,
+    `lambda = sigmoid(logit)`, times the constant that makes it a density; without that constant, as autoencoders are
+    often trained on grey values, it is none. `lambda` is not the mean, which is `sigmoid`-like but nearer to 1/2; see
+    `mean()`.
+
+    Draws by the inverse distribution function are differentiable functions of the logits. Around `logit = 0`, where the
+    formulas have the form 0 / 0, value and derivatives come from power series.
+
+    **Arguments:**
+
+    - `logits`: natural parameters `[*shape]`, any finite numbers.
+
+    Log-densities are in nats with respect to Lebesgue measure on `Interval(shape)`; minus infinity outside. They are
+    often positive: they are not comparable with log-probabilities of bits or of whole grey values.
+
+    Source: Loaiza-Ganem and Cunningham (2019), section 3; arXiv:1907.06845.
+    """
+
+    logits: Float[Array, "*shape"] = eqx.field(converter=as_floats)
+
+    @property
+    def space(self) -> Interval:
+        return Interval(self.logits.shape)
+
+    @property
+    def natural(self) -> Float[Array, " statistics"]:
+        return self.logits.reshape(-1)
+
+    def statistics(self, x: Array) -> Float[Array, " statistics"]:
+        return x.astype(self.logits.dtype).reshape(-1)
+
+    def log_partition(self) -> Float[Array, ""]:
+        return jnp.sum(_log_partition(self.logits))
+
+    def log_base(self, x: Array) -> Float[Array, ""]:
+        return jnp.zeros((), self.logits.dtype)
+
+    def with_natural(self, natural: Float[Array, " statistics"]) -> "ContinuousBernoulli":
+        return type(self)(natural.reshape(self.logits.shape))
+
+    def with_mean(self, mean: Float[Array, " statistics"]) -> "ContinuousBernoulli":
+        """By Newton's method, which has no closed form to replace it. Means of 0 and 1 have no member."""
+        # Right at both ends, and two thirds of the truth in the middle.
+        start = (2 * mean - 1) / (mean * (1 - mean))
+
+        def step(_, t):
+            value, slope = jax.jvp(_mean, (t,), (jnp.ones_like(t),))
+            return t - (value - mean) / slope
+
+        return self.with_natural(jax.lax.fori_loop(0, 20, step, start))
+
+    @property
+    def reparameterised(self) -> bool:
+        return True
+
+    def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
+        x = self.space.check_example(x).astype(self.logits.dtype)
+        log_prob = jnp.dot(x.reshape(-1), self.natural) - self.log_partition()
+        return jnp.where(self.space.contains(x), log_prob, -jnp.inf)
+
+    def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+        u = jr.uniform(key, (*shape, *self.logits.shape), self.logits.dtype)
+        return _quantile(u, jnp.broadcast_to(self.logits, u.shape))
+
+    def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
+        return draw_then_score(self, key, shape)
+
+
+def _log_partition(t: Array) -> Array:
+    """`log((e^t - 1) / t)`."""
+    small = jnp.abs(t) < 0.5
+    near, far = jnp.where(small, t, 0), jnp.abs(jnp.where(small, 1, t))
+    square = near * near
+    # log(sinh(t / 2) / (t / 2)), to 1e-14 at 1/2: coefficients B_2n / (2n (2n)!) with Bernoulli's numbers.
+    series = square * (
+        1 / 24 - square * (1 / 2880 - square * (1 / 181440 - square * (1 / 9676800 - square / 479001600)))
+    )
+    return jnp.where(small, 0.5 * near + series, jnp.maximum(t, 0) + jnp.log(-jnp.expm1(-far)) - jnp.log(far))
+
+
+def _mean(t: Array) -> Array:
+    """The derivative of `_log_partition`."""
+    return jax.jvp(_log_partition, (t,), (jnp.ones_like(t),))[1]
+
+
+def _quantile(u: Array, t: Array) -> Array:
+    """`log(1 + u (e^t - 1)) / t` for u in [0, 1)."""
+    small = jnp.abs(t) < 0.02
+    near, far = jnp.where(small, t, 0), jnp.where(small, 1, t)
+    # As a function of t it is the cumulant generating function of a bit with probability u, divided by t.
+    k2, odd = u * (1 - u), 1 - 2 * u
+    k4, k5, k6 = 1 - 6 * k2, odd * (1 - 12 * k2), 1 - k2 * (30 - 120 * k2)
+    series = k2 * near * (1 / 2 + near * (odd / 6 + near * (k4 / 24 + near * (k5 / 120 + near * k6 / 720))))
+    # From the end where the density is largest, so that the exponential cannot overflow.
+    upper = far > 0
+    size = jnp.abs(far)
+    distance = -jnp.log1p(jnp.where(upper, 1 - u, u) * jnp.expm1(-size)) / size
+    return jnp.where(small, u + series, jnp.clip(jnp.where(upper, 1 - distance, distance), 0, 1))
+
+
+@register_kl(ContinuousBernoulli, ContinuousBernoulli)
+def _kl(q: ContinuousBernoulli, p: ContinuousBernoulli) -> Float[Array, ""]:
+    a, b = q.logits, p.logits
+    return jnp.sum(_mean(a) * (a - b) - _log_partition(a) + _log_partition(b))
