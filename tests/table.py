@@ -385,4 +385,5 @@ MODELS = {
     "posterior": lambda: lnz.condition(linear_vae(), normal(90, 3)),
     "bipartite": lambda: dbm(3, 2, 2).joint(),
     "ais": lambda: lnz.normalizers.AIS(10, jnp.linspace(0.0, 1.0, 5)),
+    "bound": lambda: lnz.normalizers.Bound(10, lnz.Normal.standard(2), num_weights=3),
 }
