@@ -1,7 +1,7 @@
 """Test nats of flows beside other packages: equal architecture, data, batches and steps.
 
     python benchmarks/flow_accuracy.py --peer-script bench_flow_peers.py --peer-python flowjax=PYTHON \\
-        --peer-python zuko=PYTHON [--tables two_moons,protein,elevators,miniboone] [--models maf,rqs] [--seeds 3]
+        --peer-python zuko=PYTHON [--tables two_moons,protein,elevators,miniboone] [--models maf,rqs] [--seeds 5]
 
 Each training is a process of its own in its package's environment, and gets the data as a file: standardised by the
 training rows, and the order of the batches from a seed of NumPy. Architectures are those of `bench_flow_peers.py`, only
@@ -9,8 +9,9 @@ smaller; Adam, its rate falling to zero as a cosine, without which the last step
 steps the validation rows are scored, and the test rows count at the best of these steps.
 
 A test row's log-density is the mean over seeds (of the start, of the split being one). Printed are the mean in nats,
-and for each peer the mean of the paired differences (this package minus the peer; above zero is better) with its
-standard error over test rows, and their range over seeds. The tables need `LNZ_DATA`.
+and for each peer the mean of the paired differences (this package minus the peer; above zero is better) and their range
+over seeds. Their standard error is that of test rows and of starts together, in quadrature: both are random, and some
+starts end in a worse optimum, whichever the package. The tables need `LNZ_DATA`.
 """
 
 import argparse
@@ -125,9 +126,11 @@ def compare(name, model, parts, results):
     sizes = f"{len(parts['train'])} + {len(parts['valid'])} + {len(parts['test'])}"
     for package, rows in rows_of.items():
         difference = (own - rows).mean(axis=0)
-        error = difference.std(ddof=1) / np.sqrt(len(difference))
         by_seed = (own - rows).mean(axis=1)
-        gain = [f"{difference.mean():+.3f} ± {error:.3f}", f"{by_seed.min():+.3f} to {by_seed.max():+.3f}"]
+        of_rows = difference.std(ddof=1) / np.sqrt(len(difference))
+        of_starts = by_seed.std(ddof=1) / np.sqrt(len(by_seed)) if len(by_seed) > 1 else np.nan
+        error = f"{np.hypot(of_rows, of_starts):.3f} ({of_rows:.3f}, {of_starts:.3f})"
+        gain = [f"{difference.mean():+.3f} ± {error}", f"{by_seed.min():+.3f} to {by_seed.max():+.3f}"]
         cells = [name, parts["test"].shape[1], sizes, model, package, f"{rows.mean():.3f}"]
         cells += ["", ""] if package == peers.OWN else gain
         cells += [", ".join(str(int(run["step"])) for run in results[package])]
@@ -141,9 +144,9 @@ def main():
     parser.add_argument("--peer-script", type=Path, required=True)
     parser.add_argument("--tables", default="two_moons,protein,elevators,miniboone")
     parser.add_argument("--models", default="maf,rqs")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=12_000, help="at most, of a table")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--check", type=int, default=50, help="steps between looks at the validation rows")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--layers", type=int, default=4)
@@ -161,7 +164,7 @@ def main():
         worker(arguments)
         return
     started, pythons = time.perf_counter(), peers.interpreters(arguments)
-    head = ["data", "d", "rows: train + valid + test", "model", "package", "test nats", "lnz minus peer ± s.e."]
+    head = ["data", "d", "rows: train + valid + test", "model", "package", "test nats", "lnz minus peer ± s.e. (rows, starts)"]
     head += ["range over seeds", "best step", "parameters"]
     print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|", flush=True)
     with tempfile.TemporaryDirectory() as folder:

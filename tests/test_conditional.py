@@ -167,3 +167,15 @@ def test_learns_a_conditional_density_from_rows():
         draws = flow.sample(jr.key(9), (4000,))
         assert float(jnp.mean(draws)) == pytest.approx(np.sin(2 * at), abs=0.06)
         assert float(jnp.std(draws)) == pytest.approx(0.1 * np.exp(at), rel=0.25)
+
+
+def test_a_frozen_template_is_constant():
+    net = lnz.nets.MLP(2, 3, key=jr.key(7), width=4, depth=1)
+    template = lnz.Normal(jnp.array([1.0, 2.0, 3.0]), 0.1)
+    model = lnz.Conditional(lnz.Frozen(template), net, where=lambda normal: normal.loc)
+    context = jnp.array([0.3, -0.2])
+    np.testing.assert_allclose(model(context).loc, template.loc + net(context), rtol=1e-6)
+    np.testing.assert_allclose(model(context).scale, 0.1, rtol=1e-6)
+    arrays = jax.tree.leaves(eqx.filter(model, lnz.trainable(model)))
+    assert sum(a.size for a in arrays) == sum(a.size for a in jax.tree.leaves(eqx.filter(net, eqx.is_array)))
+    assert num_moved(lnz.Frozen(template)) == 6

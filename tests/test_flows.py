@@ -20,12 +20,14 @@ from lnz.bijections import (
     Permutation,
     Scan,
     ShiftTransformer,
+    SoftplusAffineTransformer,
     SplineTransformer,
 )
 from lnz.nets import MLP, MaskedMLP
 
 TRANSFORMERS = {
     "affine": AffineTransformer(),
+    "softplus_affine": SoftplusAffineTransformer(),
     "shift": ShiftTransformer(),
     "spline": SplineTransformer(6, -3.0, 3.0),
     "spline_off_centre": SplineTransformer(3, 0.5, 2.0),

@@ -10,7 +10,7 @@ import jax
 from jaxtyping import Array, PRNGKeyArray
 
 from ._batch_last import batch_last, is_batch_last
-from ._model import trainable
+from ._model import Frozen, trainable
 from ._register import register
 from .nets import MLP, ConvNet, LipschitzMLP, MaskedMLP
 
@@ -26,7 +26,10 @@ class Conditional(eqx.Module):
 
     **Arguments:**
 
-    - `template`: any module with floating-point arrays.
+    - `template`: any module with floating-point arrays, which are trained too, as what the parameters are where the
+      network returns zero: log-odds of pixels, say. Wrapped as `lnz.Frozen(template)` they are constants:
+      `Conditional(lnz.Frozen(lnz.Normal(jnp.zeros(3), 0.1)), net, where=lambda normal: normal.loc)` is a normal of
+      fixed scale, and without `Frozen` one of a learned scale.
     - `net`: from the context to a vector with a number for each parameter that moves, `num_moved(template)`.
       `Conditional.of` makes it.
     - `where`: of a template, the arrays that move, as in `equinox.tree_at`: such as `lambda flow: flow.base.loc`. By
@@ -68,7 +71,7 @@ class Conditional(eqx.Module):
 
     def __call__(self, context: Array) -> Any:
         shift = batch_last(_call, self.net, context) if is_batch_last(self.net) else self.net(context)
-        leaves, structure = jax.tree.flatten(self.template)
+        leaves, structure = jax.tree.flatten(_inside(self.template))
         sizes = [leaves[i].size for i in self.moved]
         if shift.shape != (sum(sizes),):
             raise ValueError(
@@ -84,7 +87,7 @@ class Conditional(eqx.Module):
 
 def num_moved(template: Any, where: Callable[[Any], Any] | None = None) -> int:
     """How many numbers `Conditional(template, net, where)` needs from its network."""
-    leaves = jax.tree.leaves(template)
+    leaves = jax.tree.leaves(_inside(template))
     return sum(math.prod(leaves[i].shape) for i in _moved(template, where))
 
 
@@ -92,7 +95,12 @@ def _call(net, context):
     return net(context)
 
 
+def _inside(template):
+    return template.value if isinstance(template, Frozen) else template
+
+
 def _moved(template, where):
+    template = _inside(template)
     free = [bool(is_free) for is_free in _per_leaf(template, trainable(template))]
     if where is None:
         chosen = _numbers(template, _first_biases) or [i for i, is_free in enumerate(free) if is_free]

@@ -29,9 +29,9 @@ else:
 
 @register
 class Frozen(eqx.Module):
-    """An array that belongs to a model but is no parameter: gradient methods leave it alone."""
+    """An array that belongs to a model but is no parameter, or a module of such: gradient methods leave it alone."""
 
-    value: Array
+    value: Any
 
 
 def trainable(model: Any) -> Any:

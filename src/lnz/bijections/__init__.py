@@ -44,4 +44,5 @@ from ._transformers import (
     AbstractTransformer as AbstractTransformer,
     AffineTransformer as AffineTransformer,
     ShiftTransformer as ShiftTransformer,
+    SoftplusAffineTransformer as SoftplusAffineTransformer,
 )

@@ -3,10 +3,12 @@
 A member of a family is named by raw numbers, which may be anything; a network makes them from other variables.
 """
 
+import math
 from abc import abstractmethod
 from typing import ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -62,6 +64,42 @@ class AffineTransformer(AbstractTransformer):
     def inverse(self, raw: Float[Array, "..."], y: Float[Array, "..."]) -> tuple[Array, Array]:
         shift, log_scale = self._shift_and_log_scale(raw)
         return (y - shift) * jnp.exp(-log_scale), -log_scale
+
+
+@register
+class SoftplusAffineTransformer(AbstractTransformer):
+    """`y = s x + t` with `(t, raw s) = raw` and `s = s_min + softplus(raw s + c)`; c makes `raw s = 0` the identity.
+
+    The factor grows with its raw number linearly, not exponentially as in `AffineTransformer`, so that a network that
+    has seen little data is less wrong about points that lie far out; and an inverse stretches by at most `1 / s_min`.
+
+    **Arguments:**
+
+    - `min_scale`: s_min, between 0 and 1.
+    """
+
+    min_scale: float = eqx.field(static=True, default=0.01)
+
+    def __check_init__(self):
+        if not 0 < self.min_scale < 1:
+            raise ValueError(
+                f"`SoftplusAffineTransformer(min_scale=...)` must lie between 0 and 1; got {self.min_scale}."
+            )
+
+    @property
+    def num_params(self) -> int:
+        return 2
+
+    def _scale(self, raw):
+        return self.min_scale + jax.nn.softplus(raw[1] + math.log(math.expm1(1 - self.min_scale)))
+
+    def forward(self, raw: Float[Array, "..."], x: Float[Array, "..."]) -> tuple[Array, Array]:
+        scale = self._scale(raw)
+        return raw[0] + scale * x, jnp.log(scale)
+
+    def inverse(self, raw: Float[Array, "..."], y: Float[Array, "..."]) -> tuple[Array, Array]:
+        scale = self._scale(raw)
+        return (y - raw[0]) / scale, -jnp.log(scale)
 
 
 @register

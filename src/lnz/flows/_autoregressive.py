@@ -10,12 +10,12 @@ from .._space import AbstractSpace
 from ..bijections import (
     AbstractBijection,
     AbstractTransformer,
-    AffineTransformer,
     Chain,
     Inverse,
     MaskedAutoregressive,
     Scan,
     SigmoidalTransformer,
+    SoftplusAffineTransformer,
     SplineTransformer,
 )
 from ..nets import MaskedMLP, PeriodicMaskedMLP
@@ -32,7 +32,7 @@ def autoregressive(
     depth: int = 2,
     activation: Callable = jax.nn.relu,
     residual: bool = False,
-    order: Order = "reverse",
+    order: Order = "random",
     fast: Literal["density", "draws"] = "density",
     inversion: Literal["substitution", "fixed_point"] = "substitution",
 ) -> AbstractBijection:
@@ -46,12 +46,14 @@ def autoregressive(
       8) instead, and enter networks as cosine and sine, so that densities are continuous around each circle; with
       angles the sequential direction takes a pass of the network for each variable.
     - `num_layers`, `width`, `depth`, `activation`, `residual`: of the networks, `lnz.nets.MaskedMLP`.
-    - `order`: how variables are exchanged, `"reverse"` or `"random"`.
+    - `order`: how variables are exchanged, `"random"` or `"reverse"`; two are always reversed.
     - `fast`: which direction is one parallel pass, `"density"` or `"draws"`; the other is sequential in the variables.
     - `inversion`: how the sequential direction is computed, see `lnz.bijections.MaskedAutoregressive`.
     """
     inner = inner_space(space, "autoregressive")
     check_positive(num_layers, "autoregressive(num_layers=...)")
+    if inner.shape == (2,) and order == "random":
+        order = "reverse"  # at random, half of the layers would see the variables as the layer before them did
     if fast not in ("density", "draws"):
         raise ValueError(f"`autoregressive(fast=...)` must be 'density' or 'draws'; got {fast!r}.")
     num = inner.shape[0]
@@ -91,9 +93,11 @@ def masked_autoregressive(
 ) -> AbstractBijection:
     """Affine autoregressive layers with fast densities (MAF): draws are sequential. `options` as in `autoregressive`.
 
+    Factors are those of `lnz.bijections.SoftplusAffineTransformer`, where the source has exponentials.
+
     Source: Papamakarios, Pavlakou and Murray (2017), section 3.1; arXiv:1705.07057.
     """
-    return autoregressive(space, AffineTransformer(), key=key, num_layers=num_layers, fast="density", **options)
+    return autoregressive(space, SoftplusAffineTransformer(), key=key, num_layers=num_layers, fast="density", **options)
 
 
 def inverse_autoregressive(
@@ -101,11 +105,12 @@ def inverse_autoregressive(
 ) -> AbstractBijection:
     """Affine autoregressive layers with fast draws (IAF): densities of given points are sequential.
 
-    The flow to train by `lnz.objectives.ReverseKL`, which needs only draws. `options` as in `autoregressive`.
+    The flow to train by `lnz.objectives.ReverseKL`, which needs only draws. `options` as in `autoregressive`. Factors
+    are those of `lnz.bijections.SoftplusAffineTransformer`, where the source has sigmoids.
 
     Source: Kingma et al. (2016), section 3; arXiv:1606.04934.
     """
-    return autoregressive(space, AffineTransformer(), key=key, num_layers=num_layers, fast="draws", **options)
+    return autoregressive(space, SoftplusAffineTransformer(), key=key, num_layers=num_layers, fast="draws", **options)
 
 
 def autoregressive_spline(
