@@ -243,7 +243,7 @@ def test_public_objects_say_what_they_are(name, value):
 
 # Section 3 of the design, as far as it is built.
 NAMES = """
-fit sample condition log_normalizer bracket evaluate save load cite compare register Fit Estimate LogLikelihood Bracket
+fit sample condition log_normalizer bracket simulated_bracket evaluate diagnose save load cite compare register Fit Estimate LogLikelihood Bracket
 data.load data.Splits energy.RBM energy.RBM.from_parameters energy.RBM.path energy.RBM.transpose energy.DBM
 energy.MarkovField latent.VAE bayes.NormalMean flows.affine flows.coupling_spline flows.realnvp
 flows.masked_autoregressive flows.inverse_autoregressive flows.autoregressive_spline Transformed
@@ -253,7 +253,8 @@ flows.sylvester flows.neural_autoregressive Transformed Euclidean Binary Interva
 Bernoulli Uniform MultivariateNormal Mixture Categorical Gradient EM objectives.CD objectives.PCD
 objectives.MaximumLikelihood objectives.ELBO objectives.IWAE objectives.ReverseKL objectives.VIMCO
 objectives.NVIL objectives.ReweightedWakeSleep objectives.WakeSleep samplers.Gibbs samplers.HMC
-normalizers.Quadrature normalizers.Importance normalizers.AIS normalizers.ReverseAIS normalizers.BAR bijections nets
+normalizers.Quadrature normalizers.Importance normalizers.AIS normalizers.ReverseAIS normalizers.BAR normalizers.Bound
+bijections nets
 AbstractSpace AbstractDensity AbstractPath AbstractDistribution AbstractBlockDensity AbstractLatentModel
 AbstractBayesianModel AbstractExponentialFamily AbstractModel AbstractBijection AbstractSampler AbstractNormalizer
 AbstractObjective AbstractMethod AbstractEnergyModel
