@@ -1,12 +1,12 @@
 """Rows of published tables of variational autoencoders on binarized MNIST and Frey faces, by this package's recipes.
 
-    LNZ_DATA=... python benchmarks/published_tables.py [--rows vae_mnist,vae_frey] [--set train.steps=20000] [--out FOLDER]
+    LNZ_DATA=... python benchmarks/published_tables.py [--rows vae_mnist,vae_frey] [--set train.steps=20000]
 
-A row is a recipe with its settings, trained from nothing; the likelihood of the test rows is by importance sampling with
-5000 draws, a lower bound: the protocol of the published figures. The split is that of `binary_mnist` (50000, 10000 and
-10000 fixed binary pictures) and, for `frey`, the package's own (random, so that neighbouring frames stand in both parts,
-as in the papers). `--set` changes a setting of every row that is run, and the table says so. On a CPU the rows of MNIST
-take hours each: they wait for a GPU.
+A row is a recipe with its settings, trained from nothing; the likelihood of the test rows is by importance sampling
+with 5000 draws, a lower bound: the protocol of the published figures. The split is that of `binary_mnist` (50000, 10000
+and 10000 fixed binary pictures) and, for `frey`, the package's own (random, so that neighbouring frames stand in both
+parts). `--set` changes a setting of every row that is run, and the table says so. On a CPU the rows of MNIST take hours
+each: they wait for a GPU. The published figures are from memory: check the papers before citing one.
 """
 
 import argparse

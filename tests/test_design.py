@@ -243,7 +243,8 @@ def test_public_objects_say_what_they_are(name, value):
 
 # Section 3 of the design, as far as it is built.
 NAMES = """
-fit sample condition log_normalizer bracket simulated_bracket evaluate diagnose save load cite compare register Fit Estimate LogLikelihood Bracket
+fit sample condition log_normalizer bracket simulated_bracket evaluate diagnose save load cite compare register
+Fit Estimate LogLikelihood Bracket
 data.load data.Splits energy.RBM energy.RBM.from_parameters energy.RBM.path energy.RBM.transpose energy.DBM
 energy.MarkovField latent.VAE bayes.NormalMean flows.affine flows.coupling_spline flows.realnvp
 flows.masked_autoregressive flows.inverse_autoregressive flows.autoregressive_spline Transformed
