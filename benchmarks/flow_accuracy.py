@@ -164,7 +164,15 @@ def main():
         worker(arguments)
         return
     started, pythons = time.perf_counter(), peers.interpreters(arguments)
-    head = ["data", "d", "rows: train + valid + test", "model", "package", "test nats", "lnz minus peer ± s.e. (rows, starts)"]
+    head = [
+        "data",
+        "d",
+        "rows: train + valid + test",
+        "model",
+        "package",
+        "test nats",
+        "lnz minus peer ± s.e. (rows, starts)",
+    ]
     head += ["range over seeds", "best step", "parameters"]
     print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
