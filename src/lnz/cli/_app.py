@@ -126,6 +126,76 @@ def _score(
     score(run, data, out, anomalous_first, changes)
 
 
+_Seed = Annotated[int, typer.Option(metavar="N", help="Of draws, where a mean has no closed form.")]
+
+
+@app.command("embed")
+def _embed(
+    run: _Run,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="A .npz, .csv or .parquet file.")],
+    data: Annotated[str | None, typer.Option(metavar="DATA", help="Other rows than the test split.")] = None,
+    seed: _Seed = 0,
+) -> None:
+    """Write the latents of rows: the mean of the posterior of each."""
+    from ._latent import embed_run
+
+    embed_run(run, data, out, seed)
+
+
+@app.command("interpolate")
+def _interpolate(
+    run: _Run,
+    rows: Annotated[
+        list[str], typer.Option("--rows", metavar="I,J", help="Two rows of the test split; may be given repeatedly.")
+    ] = [],  # noqa: B006
+    num: Annotated[int, typer.Option(metavar="N", help="Steps of a path, both ends included.")] = 10,
+    method: Annotated[str, typer.Option(metavar="METHOD", help="slerp (a great circle) or lerp (a line).")] = "slerp",
+    data: Annotated[str | None, typer.Option(metavar="DATA", help="Other rows than the test split.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A .png or .npz file; by default in the run folder.")
+    ] = None,
+    seed: _Seed = 0,
+) -> None:
+    """Draw the way from one example to another through the latents."""
+    from ._latent import interpolate_run
+
+    interpolate_run(run, rows, num, method, data, out, seed)
+
+
+@app.command("manipulate")
+def _manipulate(
+    run: _Run,
+    attribute: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A class of the data, or a column of --labels.")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A table with a line for each row of --data, columns of 0 and 1.")
+    ] = None,
+    other: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The column of --labels that `--method balanced` keeps out.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(metavar="METHOD", help="mean_difference, balanced or linear_classifier.")
+    ] = "mean_difference",
+    strengths: Annotated[
+        str,
+        typer.Option(metavar="LIST", help="How far to move: 1 is from the mean without it to that with it."),
+    ] = "-1,-0.5,0,0.5,1",
+    rows: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Rows to show, of those that it is measured on.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(metavar="DATA", help="The rows that --labels is about.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A .png or .npz file; by default in the run folder.")
+    ] = None,
+    seed: _Seed = 0,
+) -> None:
+    """Move examples along an attribute, and measure how well that works."""
+    from ._latent import manipulate_run
+
+    manipulate_run(run, attribute, labels, other, method, strengths, rows, data, out, seed)
+
+
 @app.command("compare")
 def _compare(
     runs: _Runs,

@@ -30,9 +30,9 @@ def evaluate(folder: Path, data: str | None, changes: list[str], out: Path | Non
     if out is not None:
         check_ending(out, (".json",))
     run = Run.read(folder)
-    recipe, settings = _settings(run, changes)
+    recipe, settings = settings_of(run, changes)
     if data is not None:
-        rows, observed, made = _examples_for(run, data, settings)
+        rows, observed, made = examples_for(run, data, settings)
         results = recipe.judge(run.model, rows, settings, observed)
     else:
         splits = recipe.load(settings)
@@ -59,8 +59,8 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
     if out is not None:
         check_ending(out, TABLES)
     run = Run.read(folder)
-    recipe, settings = _settings(run, changes)
-    rows, observed, made = _examples_for(run, data, settings)
+    recipe, settings = settings_of(run, changes)
+    rows, observed, made = examples_for(run, data, settings)
     result = recipe.score(run.model, rows, settings, observed)
     order = np.argsort(result.per_example, kind="stable") if anomalous_first else np.arange(len(rows))
     columns = {"row": order, "log_prob": result.per_example[order]}
@@ -96,7 +96,7 @@ def sample(folder: Path, num: int, out: Path, num_steps: int, seed: int) -> None
     console().print(f"Wrote {num} samples to {short_path(out)}", soft_wrap=True)
 
 
-def _settings(run: Run, changes: list[str]) -> tuple[Recipe, dict[str, Any]]:
+def settings_of(run: Run, changes: list[str]) -> tuple[Recipe, dict[str, Any]]:
     """Settings of the run, of which only those of the evaluation may be changed now."""
     recipe, wanted = find_recipe(run.recipe), parse_changes(changes)
     for name in wanted:
@@ -105,7 +105,7 @@ def _settings(run: Run, changes: list[str]) -> tuple[Recipe, dict[str, Any]]:
     return recipe, recipe.resolve({**dict(flatten(run.settings)), **wanted})
 
 
-def _examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None, str]:
+def examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None, str]:
     """All rows of a file, or the test split of a named set, made as the run's training data were; what is known; and
     how they were made, in words."""
     chosen = settings["data"]
@@ -143,9 +143,9 @@ def _png(run: Run, draws: np.ndarray) -> bytes:
 
     buffer = io.BytesIO()
     assert run.examples.image_shape is not None
-    image_grid(draws, run.examples.image_shape, high=_full_scale(run)).savefig(buffer, format="png")
+    image_grid(draws, run.examples.image_shape, high=full_scale(run)).savefig(buffer, format="png")
     return buffer.getvalue()
 
 
-def _full_scale(run: Run) -> float:
+def full_scale(run: Run) -> float:
     return float(max(max(map(max, rows), default=1.0) for rows in run.examples.values.values()))

@@ -21,7 +21,7 @@ class GatedMLP(eqx.Module):
       last, the first half is A and the second B.
 
     Source: Dauphin, Fan, Auli and Grangier (2017), equation 1; arXiv:1612.08083. In autoencoders: Tomczak and Welling
-    (2018), section 5; arXiv:1705.07120.
+    (2018); arXiv:1705.07120.
     """
 
     batch_last: ClassVar[bool] = True

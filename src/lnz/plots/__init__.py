@@ -1,2 +1,8 @@
 from ._figures import filters as filters, image_grid as image_grid, training_curves as training_curves
+from ._latent import (
+    active_units as active_units,
+    latent_map as latent_map,
+    reconstructions as reconstructions,
+    strips as strips,
+)
 from ._report import write_report as write_report

@@ -13,6 +13,7 @@ from ._annealing import annealing
 from ._draws import as_rows, chains, column_names
 from ._figures import training_curves
 from ._html import captioned, definitions, drawing, escape, image, number, table
+from ._latent_section import activity, latents
 from ._pixels import SIGNED, encode, grey_scale, montage, signed_limit
 from ._plane import plane
 
@@ -26,10 +27,11 @@ def model_section(name: str, run: Run) -> str:
     if len(run.history) > 1:
         words = "valid is the mean of held-out examples" if any("valid" in record for record in run.history) else ""
         panels.append(drawing("Training", words, lambda ink: training_curves(run.history, ink=ink)))
-    panels += [annealing(run), plane(run), _parameters(run.model, run.examples.image_shape)]
+    panels += [annealing(run), plane(run), activity(run), _parameters(run.model, run.examples.image_shape)]
+    walks = chains(run) or latents(run)
     return (
         f'<section class="model"><h2>{escape(name)}</h2><p>{escape(run.title)}<br>{escape(_training(run))}</p>\n'
-        f"{_arranged(''.join(panels), chains(run), _extremes(run), run.examples)}\n{_settings(run)}</section>"
+        f"{_arranged(''.join(panels), walks, _extremes(run), run.examples)}\n{_settings(run)}</section>"
     )
 
 

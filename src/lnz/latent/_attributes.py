@@ -1,0 +1,225 @@
+"""Attribute vectors: directions of a latent space along which one attribute of the examples changes."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, PRNGKeyArray
+
+from .._model import AbstractLatentModel
+from ._logistic import LogisticRegression
+from ._tools import decode, embed
+
+Method = Literal["mean_difference", "balanced", "linear_classifier"]
+
+
+def attribute_vector(
+    z: Any, labels: Any, *, method: Method = "mean_difference", other: Any = None, penalty: float = 1e-3
+) -> Float[np.ndarray, "..."]:
+    """The direction in which an attribute grows, `[*latent]`, as long as the way from the mean without it to that with.
+
+    - `"mean_difference"`: the mean of the latents that have the attribute minus that of those that have not. Whatever
+      goes with the attribute in the data goes into the vector.
+    - `"balanced"`: such differences within each class of another attribute `other`, all classes counted equally: what
+      the two share in the data stays out. Classes that have only one value of the attribute are left out.
+    - `"linear_classifier"`: the normal of the hyperplane that best separates the two, by penalised logistic regression;
+      as long as the difference of means is along it.
+
+    **Arguments:**
+
+    - `z`: latents `[n, ...]`, such as `embed(model, data)`.
+    - `labels`: whether each has the attribute, `[n]` of true and false or 1 and 0.
+    - `other`: classes of another attribute `[n]`, for `"balanced"`.
+    - `penalty`: for `"linear_classifier"`, half of it times the squared norm of standardised weights is added to the
+      mean negative log-likelihood, in nats.
+
+    **Raises:** `ValueError` if all or none have the attribute, if no class of `other` has both, or if a latent is not
+    finite.
+
+    Source: Larsen et al. (2016) take differences of means; arXiv:1512.09300. White (2016)
+    balances them where labels are correlated, by replicating data, and classifies along them; arXiv:1609.04468.
+    """
+    z = np.asarray(z)
+    shape, dtype = z.shape[1:], z.dtype if z.dtype.kind == "f" else np.dtype(np.float32)
+    flat = z.reshape(len(z), -1).astype(np.float64)
+    if not np.isfinite(flat).all():
+        raise ValueError("`z` must be finite; some latents are not.")
+    has = _as_bits(labels, len(flat), "labels")
+    if (other is None) == (method == "balanced"):
+        raise ValueError(
+            f"`other=...` is for `method='balanced'`, which needs it; got method={method!r} and "
+            f"{'no other attribute' if other is None else 'another attribute'}."
+        )
+    if method == "mean_difference":
+        vector = _difference(flat, has)
+    elif method == "balanced":
+        classes = np.asarray(other)
+        if classes.shape != has.shape:
+            raise ValueError(f"`other` must have a class for each of the {len(flat)} rows; got shape {classes.shape}.")
+        groups = [classes == value for value in np.unique(classes)]
+        both = [rows for rows in groups if 0 < has[rows].sum() < rows.sum()]
+        if not both:
+            raise ValueError("`other`: no class has rows both with and without the attribute, so nothing is balanced.")
+        vector = np.mean([_difference(flat[rows], has[rows]) for rows in both], axis=0)
+    elif method == "linear_classifier":
+        weights = LogisticRegression.fit(flat, has, penalty).weights
+        normal = weights / max(float(np.linalg.norm(weights)), np.finfo(float).tiny)
+        vector = normal * float(normal @ _difference(flat, has))
+    else:
+        raise ValueError(f"`method` must be 'mean_difference', 'balanced' or 'linear_classifier'; got {method!r}.")
+    return vector.reshape(shape).astype(dtype)
+
+
+def manipulate(
+    model: AbstractLatentModel, data: Any, vector: Any, strengths: Any, *, key: PRNGKeyArray | None = None
+) -> Float[np.ndarray, "n num ..."]:
+    """Each example with more or less of an attribute, `[n, num, *model.space.shape]`.
+
+    They are means of `p(x | z + strength * vector)`.
+
+    **Arguments:**
+
+    - `data`: examples `[n, *model.space.shape]`, of which z is the posterior mean.
+    - `vector`: `[*latent]`, from `attribute_vector`; with strength 1 an average example without the attribute becomes
+      one with it, with -1 the other way round; 0 is the reconstruction.
+    - `strengths`: `[num]`.
+    - `key`: as for `embed`.
+    """
+    z = embed(model, data, key=key)
+    vector, strengths = np.asarray(vector, z.dtype), np.asarray(strengths, z.dtype)
+    if vector.shape != z.shape[1:]:
+        raise ValueError(f"`vector` must be a latent, of shape {z.shape[1:]}; got {vector.shape}.")
+    if strengths.ndim != 1 or len(strengths) == 0:
+        raise ValueError(f"`strengths` must be a list of numbers, such as [-1, 0, 1]; got shape {strengths.shape}.")
+    moved = z[:, None] + strengths.reshape(-1, *(1,) * vector.ndim) * vector
+    images = decode(model, moved.reshape(-1, *vector.shape), key=key)
+    return images.reshape(len(z), len(strengths), *images.shape[1:])
+
+
+@dataclasses.dataclass(frozen=True)
+class AttributeQuality:
+    """How well an attribute vector does its work, at one strength, with binomial standard errors; it prints itself.
+
+    - `flip_rate`: of the examples whose reconstruction is classified as what the label says, the part that is
+      classified as the opposite after they were moved: 1 is best. Examples with the attribute are moved backwards.
+    - `leakage`: for every other attribute, the part of the examples whose class in it changes: 0 is best.
+    - `identity`: the part of moved images whose nearest reconstruction is that of the example itself: 1 is best.
+    - `distance`: mean distance of a moved image from its reconstruction, as a part of the mean distance between the
+      reconstructions of two examples.
+    - `accuracy`: of the classifier that judged, on these examples as they are, not reconstructed: what a flip is worth.
+    - `num`, `num_judged`: examples, and those of them that `flip_rate` is about.
+    """
+
+    flip_rate: float
+    leakage: dict[str, float]
+    identity: float
+    distance: float
+    accuracy: float
+    strength: float
+    num: int
+    num_judged: int
+
+    def __str__(self) -> str:
+        flips = f"{self.flip_rate:.3f} ± {_binomial_error(self.flip_rate, self.num_judged):.3f} of {self.num_judged}"
+        lines = [
+            f"strength {self.strength:g}, {self.num} examples",
+            f"flip rate       {flips} (classifier of pixels, accuracy {self.accuracy:.3f})",
+        ]
+        for name, rate in self.leakage.items():
+            lines.append(f"leakage         {rate:.3f} ± {_binomial_error(rate, self.num):.3f} into {name}")
+        lines.append(f"identity kept   {self.identity:.3f} ± {_binomial_error(self.identity, self.num):.3f}")
+        lines.append(f"distance moved  {self.distance:.3f} of that between two examples")
+        return "\n".join(lines)
+
+
+def attribute_quality(
+    model: AbstractLatentModel,
+    vector: Any,
+    data: Any,
+    labels: Any,
+    *,
+    train: tuple[Any, Any],
+    others: Mapping[str, tuple[Any, Any]] | None = None,
+    strength: float = 1.0,
+    penalty: float = 1e-2,
+    key: PRNGKeyArray | None = None,
+) -> AttributeQuality:
+    """Measure an attribute vector by classifiers that never saw a latent: logistic regressions of the pixels.
+
+    **Arguments:**
+
+    - `vector`: from `attribute_vector`, made from other examples than `data`.
+    - `data`, `labels`: examples `[n, ...]` to move, and whether each has the attribute, `[n]`.
+    - `train`: examples and labels that the classifier learns from, `([m, ...], [m])`.
+    - `others`: by name, other attributes to look for leakage into, examples and labels as in `train`.
+    - `strength`: how far examples without the attribute move; those with it move as far backwards.
+    - `penalty`: of the classifiers, as for `attribute_vector`.
+    - `key`: as for `embed`.
+
+    **Returns:** an `AttributeQuality`.
+    """
+    rows = np.asarray(model.space.check_data(data, "data"))
+    has = _as_bits(labels, len(rows), "labels")
+    judge = _classifier(model, train, penalty, "train")
+    judges = {name: _classifier(model, pair, penalty, f"others[{name!r}]") for name, pair in (others or {}).items()}
+    z = embed(model, rows, key=key)
+    vector = np.asarray(vector, z.dtype)
+    sign = np.where(has, -1, 1).astype(z.dtype).reshape(-1, *(1,) * vector.ndim)
+    kept = _flat(decode(model, z, key=key))
+    moved = _flat(decode(model, z + sign * np.asarray(strength, z.dtype) * vector, key=key))
+    is_right = judge.predict(kept) == has
+    flipped = judge.predict(moved)[is_right] != has[is_right]
+    num_judged = int(is_right.sum())
+    return AttributeQuality(
+        flip_rate=float(flipped.mean()) if num_judged else float("nan"),
+        leakage={name: float(np.mean(other.predict(kept) != other.predict(moved))) for name, other in judges.items()},
+        identity=float(np.mean(_nearest(moved, kept) == np.arange(len(kept)))),
+        distance=_relative_distance(moved, kept),
+        accuracy=float(np.mean(judge.predict(_flat(rows)) == has)),
+        strength=float(strength),
+        num=len(rows),
+        num_judged=num_judged,
+    )
+
+
+def _classifier(model: AbstractLatentModel, pair: tuple[Any, Any], penalty: float, argument: str) -> LogisticRegression:
+    rows, labels = pair
+    rows = np.asarray(model.space.check_data(rows, argument))
+    return LogisticRegression.fit(_flat(rows), _as_bits(labels, len(rows), argument), penalty)
+
+
+def _flat(rows: np.ndarray) -> Float[np.ndarray, "n d"]:
+    return rows.reshape(len(rows), -1).astype(np.float64)
+
+
+def _as_bits(labels: Any, num: int, argument: str) -> Bool[np.ndarray, " n"]:
+    labels = np.asarray(labels)
+    if labels.shape != (num,) or not np.isin(labels, (0, 1)).all():
+        raise ValueError(
+            f"`{argument}` must say for each of the {num} rows whether it has the attribute, true or false; got an "
+            f"array of shape {labels.shape}. For a class of many, try `labels == 3`."
+        )
+    has = labels.astype(bool)
+    if has.all() or not has.any():
+        raise ValueError(f"`{argument}` must have rows with the attribute and rows without; all are {bool(has[0])}.")
+    return has
+
+
+def _difference(z: Float[np.ndarray, "n d"], has: Bool[np.ndarray, " n"]) -> Float[np.ndarray, " d"]:
+    return z[has].mean(axis=0) - z[~has].mean(axis=0)
+
+
+def _nearest(rows: Float[np.ndarray, "n d"], among: Float[np.ndarray, "m d"]) -> np.ndarray:
+    squares = np.sum(among**2, axis=1)
+    parts = np.array_split(rows, max(1, len(rows) // 512))
+    return np.concatenate([np.argmin(squares - 2 * part @ among.T, axis=1) for part in parts])
+
+
+def _relative_distance(moved: Float[np.ndarray, "n d"], kept: Float[np.ndarray, "n d"]) -> float:
+    between = np.linalg.norm(kept - np.roll(kept, 1, axis=0), axis=1).mean()
+    return float(np.linalg.norm(moved - kept, axis=1).mean() / max(between, np.finfo(float).tiny))
+
+
+def _binomial_error(rate: float, num: int) -> float:
+    return float(np.sqrt(max(rate * (1 - rate), 0) / max(num, 1)))

@@ -1,0 +1,151 @@
+"""The commands of latent spaces, on a run whose autoencoder is not trained: what they write, and what they refuse."""
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from PIL import Image
+from test_commands import call
+
+import lnz
+from lnz._run import Examples, Run
+from lnz.cli._train import find_recipe
+
+DIM = 3
+
+
+def write_run(folder, model, recipe="independent_digits"):
+    chosen = find_recipe(recipe)
+    test = lnz.data.load("binary_digits").test
+    row = lnz.evaluate(jr.key(0), lnz.Bernoulli(jnp.zeros(64)), test[:20])
+    examples = Examples((8, 8), None, {"some": [0, 1]}, {"some": test[:2].tolist()})
+    folder.mkdir()
+    Run(
+        recipe,
+        "made by hand",
+        chosen.settings,
+        None,
+        {},
+        model,
+        [],
+        "completed",
+        {recipe: row},
+        None,
+        examples,
+        "none",
+        3,
+        {"train": 0.0, "compile": 0.0, "evaluate": 0.0},
+    ).write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The folder of a run, and its model."""
+    keys = jr.split(jr.key(0), 2)
+    decoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear(jr.normal(keys[0], (64, DIM)), jnp.zeros(64)))
+    net = lnz.nets.Linear(0.3 * jr.normal(keys[1], (DIM, 64)), jnp.zeros(DIM))
+    model = lnz.latent.VAE(lnz.Normal.standard(DIM), decoder, lnz.nets.ConditionalNormal(net, jnp.ones(DIM)))
+    return write_run(tmp_path_factory.mktemp("runs") / "vae", model), model
+
+
+def test_embed_writes_the_posterior_means(made, monkeypatch, tmp_path, capsys):
+    folder, model = made
+    splits = lnz.data.load("binary_digits")
+    assert splits.labels is not None
+    assert call(monkeypatch, "embed", folder, "--out", tmp_path / "z.npz") == 0
+    found = np.load(tmp_path / "z.npz")
+    expected = lnz.latent.embed(model, splits.test)
+    np.testing.assert_allclose(found["z"], expected, atol=1e-5)
+    np.testing.assert_array_equal(found["labels"], splits.labels[2])
+    assert "360 rows of the test split, 3 latents each" in capsys.readouterr().out
+    np.save(tmp_path / "own.npy", splits.test[5:9])
+    assert call(monkeypatch, "embed", folder, "--data", tmp_path / "own.npy", "--out", tmp_path / "z.csv") == 0
+    table = np.genfromtxt(tmp_path / "z.csv", delimiter=",", names=True)
+    assert table.dtype.names == ("row", "z0", "z1", "z2")
+    np.testing.assert_allclose(table["z1"], expected[5:9, 1], atol=1e-5)
+
+
+def test_interpolate_writes_paths(made, monkeypatch, tmp_path, capsys):
+    folder, model = made
+    test = lnz.data.load("binary_digits").test
+    arguments = ["--rows", "3,4", "--rows", "5,0", "--num", "4", "--out", tmp_path / "paths.npz"]
+    assert call(monkeypatch, "interpolate", folder, *arguments) == 0
+    found = np.load(tmp_path / "paths.npz")
+    assert found["images"].shape == (2, 4, 64)
+    assert found["rows"].tolist() == [[3, 4], [5, 0]]
+    np.testing.assert_allclose(found["images"][1], lnz.latent.interpolate(model, test[5], test[0], 4), atol=1e-5)
+    assert call(monkeypatch, "interpolate", folder, "--method", "lerp", "--num", "4") == 0
+    with Image.open(folder / "interpolation.png") as picture:
+        assert picture.width > 3 * picture.height
+    assert "1 path of 4 steps (lerp)" in capsys.readouterr().out
+
+
+def test_manipulate_moves_along_a_class_and_says_how_well(made, monkeypatch, tmp_path, capsys):
+    folder, _ = made
+    out = tmp_path / "more.npz"
+    assert call(monkeypatch, "manipulate", folder, "--attribute", "3", "--strengths=-1,0,2", "--out", out) == 0
+    found = np.load(out)
+    splits = lnz.data.load("binary_digits")
+    assert splits.labels is not None
+    assert found["images"].shape == (6, 3, 64)
+    assert (splits.labels[2][found["rows"]] == 3).tolist() == [False] * 3 + [True] * 3
+    printed = capsys.readouterr().out
+    assert f"3 (mean_difference), learnt from {len(splits.train)} rows and measured on 360 others" in printed
+    assert "flip rate" in printed
+    assert "identity kept" in printed
+
+
+def test_manipulate_takes_labels_from_a_table(made, monkeypatch, tmp_path, capsys):
+    folder, _ = made
+    splits = lnz.data.load("binary_digits")
+    assert splits.labels is not None
+    np.save(tmp_path / "rows.npy", splits.test)
+    labels = splits.labels[2]
+    lines = [f"{int(label > 4)},{int(label % 2)},{label / 7}" for label in labels]
+    (tmp_path / "labels.csv").write_text("\n".join(["large,odd,size", *lines]) + "\n")
+    arguments = ["--data", tmp_path / "rows.npy", "--labels", tmp_path / "labels.csv"]
+    balanced = ["--attribute", "large", "--method", "balanced", "--other", "odd", "--rows", "1,2"]
+    assert call(monkeypatch, "manipulate", folder, *arguments, *balanced) == 0
+    printed = capsys.readouterr().out
+    assert "large (balanced), learnt from 252 rows and measured on 108 others" in printed
+    assert "into odd" in printed
+    assert "into size" not in printed  # not of 0 and 1
+    assert (folder / "manipulation.png").is_file()
+    assert call(monkeypatch, "manipulate", folder, *arguments) == 2
+    assert "must name one of the 3 columns" in capsys.readouterr().err
+    assert call(monkeypatch, "manipulate", folder, *arguments, "--attribute", "lage") == 2
+    assert "Did you mean 'large'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["interpolate", "--rows", "0,1000"], "'1000' is no number of a row; there are rows 0 to 359"),
+        (["interpolate", "--rows", "3"], "two numbers of rows"),
+        (["interpolate", "--method", "arc"], "'slerp' or 'lerp'"),
+        (["interpolate", "--num", "1"], "at least 2"),
+        (["interpolate", "--out", "a.jpg"], "must end in one of .png, .npz"),
+        (["embed", "--out", "a.png"], "must end in one of .npz, .csv, .parquet"),
+        (["manipulate"], "needs `--attribute NAME`"),
+        (["manipulate", "--attribute", "33"], "Unknown class '33'"),
+        (["manipulate", "--attribute", "3", "--strengths", "0,b"], "numbers with commas between them"),
+        (["manipulate", "--attribute", "3", "--method", "best"], "'mean_difference', 'balanced'"),
+        (["manipulate", "--labels", "a.csv"], "give that by `--data FILE`"),
+        (["manipulate", "--attribute", "3", "--other", "4"], "exclude one another"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(made, monkeypatch, capsys, untyped, arguments, message):
+    command, *rest = arguments
+    assert call(monkeypatch, command, made[0], *rest) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_models_without_latents_are_refused(monkeypatch, tmp_path, capsys):
+    folder = write_run(tmp_path / "coins", lnz.Bernoulli(jnp.zeros(64)))
+    for command in (["embed", "--out", "z.npz"], ["interpolate"], ["manipulate", "--attribute", "3"]):
+        name, *rest = command
+        assert call(monkeypatch, name, folder, *rest) == 2
+        assert "(Bernoulli) has no latents" in capsys.readouterr().err
