@@ -13,7 +13,7 @@ comma = ,
 .PHONY: help demo test lint clean
 
 help:
-	@echo "make demo    train five models of digits, compare them, write runs/demo/report.html"
+	@echo "make demo    train six models of digits, compare them, write runs/demo/report.html"
 	@echo "make test    run the tests         (WORKERS=2, ARGS='-k name')"
 	@echo "make lint    check style and types"
 	@echo "make clean   remove .venv, caches and builds; runs/ stays"

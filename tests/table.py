@@ -179,13 +179,6 @@ def linear_vae_marginal():
     return lnz.MultivariateNormal.from_covariance(vae.decoder.net.b, covariance)
 
 
-def bits_vae():
-    """Two latent bits, three bits of data: everything about it can be enumerated."""
-    decoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear(1.5 * normal(42, 3, 2), normal(43, 3)))
-    encoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear(normal(44, 2, 3), normal(45, 2)))
-    return lnz.latent.VAE(lnz.Bernoulli(normal(46, 2)), decoder, encoder)
-
-
 def bit_decoder(latents, pixels, seed=510):
     net = lnz.nets.MLP(latents, pixels, key=jr.key(seed), width=4, depth=1, activation=jnp.tanh)
     return lnz.nets.ConditionalBernoulli(away_from_identity(net, 0.7, seed))
@@ -483,4 +476,5 @@ MODELS = {
     "posterior": lambda: lnz.condition(linear_vae(), normal(90, 3)),
     "bipartite": lambda: dbm(3, 2, 2).joint(),
     "ais": lambda: lnz.normalizers.AIS(10, jnp.linspace(0.0, 1.0, 5)),
+    "bound": lambda: lnz.normalizers.Bound(10, lnz.Normal.standard(2), num_weights=3),
 }

@@ -243,7 +243,8 @@ def test_public_objects_say_what_they_are(name, value):
 
 # Section 3 of the design, as far as it is built.
 NAMES = """
-fit sample condition log_normalizer bracket evaluate save load cite compare register Fit Estimate LogLikelihood Bracket
+fit sample condition log_normalizer bracket simulated_bracket evaluate diagnose save load cite compare register
+Fit Estimate LogLikelihood Bracket
 data.load data.Splits energy.RBM energy.RBM.from_parameters energy.RBM.path energy.RBM.transpose energy.DBM
 energy.MarkovField latent.VAE bayes.NormalMean flows.affine flows.coupling_spline flows.realnvp
 flows.masked_autoregressive flows.inverse_autoregressive flows.autoregressive_spline Transformed
@@ -251,13 +252,20 @@ Euclidean Binary Interval Normal Normal.standard
 energy.MarkovField latent.VAE bayes.NormalMean flows.affine flows.planar flows.radial
 flows.sylvester flows.neural_autoregressive Transformed Euclidean Binary Interval Normal Normal.standard
 Bernoulli Uniform MultivariateNormal Mixture Categorical Gradient EM objectives.CD objectives.PCD
+<<<<<<< HEAD
 objectives.MaximumLikelihood objectives.ELBO objectives.IWAE objectives.ReverseKL objectives.VIMCO
 objectives.NVIL objectives.ReweightedWakeSleep objectives.WakeSleep samplers.Gibbs samplers.HMC
+normalizers.Quadrature normalizers.Importance normalizers.AIS normalizers.ReverseAIS normalizers.BAR normalizers.Bound
+bijections nets
+=======
+objectives.MaximumLikelihood objectives.ELBO objectives.IWAE objectives.ReverseKL samplers.Gibbs samplers.HMC
 normalizers.Quadrature normalizers.Importance normalizers.AIS normalizers.ReverseAIS normalizers.BAR bijections nets
+>>>>>>> vae-E
 AbstractSpace AbstractDensity AbstractPath AbstractDistribution AbstractBlockDensity AbstractLatentModel
 AbstractBayesianModel AbstractExponentialFamily AbstractModel AbstractBijection AbstractSampler AbstractNormalizer
 AbstractObjective AbstractMethod AbstractEnergyModel
 testing.check_density testing.check_bijection testing.check_sampler
+simulated_bracket diagnose LatentDiagnostics normalizers.Bound
 """
 
 

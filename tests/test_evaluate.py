@@ -199,7 +199,7 @@ def test_defaults_are_as_documented(monkeypatch):
         "rbm": lnz.evaluate(KEY, table.rbm(22, 21, scale=0.01), np.zeros((2, 22))).stats["protocol"],
     }
     assert "numerator exact (Quadrature); denominator exact (Quadrature)" in protocols["dbm"]
-    assert "numerator Importance(num_samples=5000, chunk_size=256); denominator exact" in protocols["vae"]
+    assert "numerator Importance(num_samples=5000, chunk_size=128); denominator exact" in protocols["vae"]
     assert "numerator exact; denominator AIS(num_chains=20, betas=5)" in protocols["rbm"]
     assert lnz.log_normalizer(KEY, table.rbm(22, 3)).bound == "exact"
 

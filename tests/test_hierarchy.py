@@ -21,9 +21,9 @@ def bits(num=5, size=3, seed=600):
     return (table.normal(seed, num, size) > 0).astype(jnp.result_type(float))
 
 
-def grid_values(vae, x, num=181):
+def grid_values(vae, x, num=221):
     """On a grid over both layers: points, log weights, log p(x, z), log q(z | x)."""
-    z, log_w = lnz.Euclidean(2).quadrature(num, (-12.0, 12.0))
+    z, log_w = lnz.Euclidean(2).quadrature(num, (-22.0, 22.0))
     log_p = jax.vmap(lambda z: vae.prior.log_prob(z) + vae.likelihood(z).log_prob(x))(z)
     return z, log_w, log_p, jax.vmap(vae.posterior(x).log_prob)(z)
 

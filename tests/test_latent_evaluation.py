@@ -66,7 +66,7 @@ def test_evaluate_by_bound_says_so(recwarn):
     result = lnz.evaluate(KEY, vae, x, hidden=Bound(64))
     assert "lower bound" in str(result)
     assert "ESS" not in str(result)
-    assert "numerator Bound(num_samples=64, chunk_size=256, num_weights=1)" in result.stats["protocol"]
+    assert "numerator Bound(num_samples=64, chunk_size=128, num_weights=1)" in result.stats["protocol"]
     assert not recwarn.list
     expected = exact_elbos(vae, x)
     assert result.value == pytest.approx(float(jnp.mean(expected)), abs=4 * result.monte_carlo_error)

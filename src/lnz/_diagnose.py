@@ -23,7 +23,7 @@ from ._stochastic import exact_log_det
 
 _ACTIVE = 0.01  # variance over examples of a posterior mean
 _COLLAPSED = 0.1  # nats of KL divergence
-_CHUNK = 256  # draws in memory for each of `batch_size` examples, as `Importance` has
+_CHUNK = 128  # draws in memory for each of `batch_size` examples, as `Importance` has
 _NUM_MIXTURE_DRAWS = 4096  # at least, over all examples, for the mutual information
 _MIXTURE_NUMBERS = 2**22  # in memory for it
 _LEARNING_RATE = 0.03
@@ -119,7 +119,7 @@ def diagnose(
     - `refine_steps`: steps of Adam that fit every parameter of the posterior of one example, from the encoder's output
       on; 0 leaves the amortisation gap out. So does a posterior whose draws have no gradient.
     - `num_refined`: of at most so many examples, drawn from all.
-    - `batch_size`: examples that go at the same time, with 256 draws each.
+    - `batch_size`: examples that go at the same time, with 128 draws each.
 
     **Returns:** a `LatentDiagnostics`; print it.
 

@@ -63,6 +63,11 @@ def simulated_bracket(
     key_pairs, key_pilot, key_sides = jr.split(check_key(key), 3)
     if not isinstance(model, AbstractLatentModel):
         raise TypeError(f"`model` must have latent variables, such as a VAE; got {type(model).__name__}.")
+    if not isinstance(model.prior, AbstractDistribution):
+        raise TypeError(
+            f"`model.prior` must be one that can be sampled exactly; got {type(model.prior).__name__}, of which Markov "
+            "chains give draws that are only near."
+        )
     if check_positive(num, "num") < 2:
         raise ValueError("`num` must be at least 2 for an error bar; got 1.")
     check_positive(batch_size, "batch_size")
@@ -110,7 +115,7 @@ def _both_sides(key, model, z, x, lower, upper, batch_size: int) -> tuple[Estima
 
 def _adapted_sampler(key: PRNGKeyArray, model: AbstractLatentModel) -> HMC:
     """`HMC` whose steps move farthest from exact posterior draws: of pairs that are used for nothing else."""
-    prior: AbstractDistribution = model.prior
+    prior = model.prior
     if not isinstance(prior.space, Euclidean):
         raise ValueError(
             f"The latent variables live on {prior.space}, where HMC cannot move: give `lower=` and `upper=` with a "

@@ -6,14 +6,14 @@ from ._console import console, short_path
 from ._table import print_comparison
 from ._train import TrainOptions, find_recipe, parse_changes, train_into
 
-_RECIPES = ("independent_digits", "mixture_digits", "flow_digits", "rbm_digits_exact", "rbm_digits")
+_RECIPES = ("independent_digits", "mixture_digits", "flow_digits", "vae_digits", "rbm_digits_exact", "rbm_digits")
 
 
 def demo(out: Path, changes: list[str]) -> None:
     """The command `lnz demo`."""
     started = time.perf_counter()
     settings = parse_changes(changes)
-    console().print(f"Five models of handwritten digits, one after another, into {short_path(out)}/", soft_wrap=True)
+    console().print(f"Six models of handwritten digits, one after another, into {short_path(out)}/", soft_wrap=True)
     recipes = [find_recipe(name) for name in _RECIPES]
     resolved = {recipe.name: recipe.resolve(settings) for recipe in recipes}  # a mistake shows before the first run
     options = TrainOptions(overwrite=True)

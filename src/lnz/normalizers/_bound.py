@@ -37,7 +37,7 @@ class Bound(AbstractNormalizer):
 
     num_samples: int = eqx.field(static=True, default=100)
     proposal: AbstractDistribution | None = None
-    chunk_size: int = eqx.field(static=True, default=256)
+    chunk_size: int = eqx.field(static=True, default=128)
     num_weights: int = eqx.field(static=True, default=1)
 
     def __check_init__(self):

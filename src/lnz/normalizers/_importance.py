@@ -29,7 +29,7 @@ class Importance(AbstractNormalizer):
 
     num_samples: int = eqx.field(static=True, default=1000)
     proposal: AbstractDistribution | None = None
-    chunk_size: int = eqx.field(static=True, default=256)
+    chunk_size: int = eqx.field(static=True, default=128)
 
     def __check_init__(self):
         check_positive(self.chunk_size, "Importance(chunk_size=...)")

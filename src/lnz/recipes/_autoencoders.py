@@ -232,6 +232,7 @@ vae_digits = _recipe(
     "Variational autoencoder of small digits, IWAE-8: a lower bound by importance sampling",
     "binary_digits",
     {"steps": 3000, "batch_size": 128, "keep": "best", "valid_every": 300},
+    posterior="full",
     objective="iwae",
     num_samples=8,
     **_DIGITS,
