@@ -252,15 +252,10 @@ Euclidean Binary Interval Normal Normal.standard
 energy.MarkovField latent.VAE bayes.NormalMean flows.affine flows.planar flows.radial
 flows.sylvester flows.neural_autoregressive Transformed Euclidean Binary Interval Normal Normal.standard
 Bernoulli Uniform MultivariateNormal Mixture Categorical Gradient EM objectives.CD objectives.PCD
-<<<<<<< HEAD
 objectives.MaximumLikelihood objectives.ELBO objectives.IWAE objectives.ReverseKL objectives.VIMCO
 objectives.NVIL objectives.ReweightedWakeSleep objectives.WakeSleep samplers.Gibbs samplers.HMC
 normalizers.Quadrature normalizers.Importance normalizers.AIS normalizers.ReverseAIS normalizers.BAR normalizers.Bound
 bijections nets
-=======
-objectives.MaximumLikelihood objectives.ELBO objectives.IWAE objectives.ReverseKL samplers.Gibbs samplers.HMC
-normalizers.Quadrature normalizers.Importance normalizers.AIS normalizers.ReverseAIS normalizers.BAR bijections nets
->>>>>>> vae-E
 AbstractSpace AbstractDensity AbstractPath AbstractDistribution AbstractBlockDensity AbstractLatentModel
 AbstractBayesianModel AbstractExponentialFamily AbstractModel AbstractBijection AbstractSampler AbstractNormalizer
 AbstractObjective AbstractMethod AbstractEnergyModel
