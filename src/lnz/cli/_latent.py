@@ -99,7 +99,8 @@ def manipulate_run(
     title = f"{name}, strength from left to right"
     columns = [f"{step:+g}" if step else "0" for step in steps]
     _write(run, out, images, [str(i) for i in shown], columns, title, {"rows": shown, "vector": vector})
-    console().print(f"{name} ({method}), learnt from {len(learn)} rows and measured on {len(judge)} others:", soft_wrap=True)
+    words = f"{name} ({method}), learnt from {len(learn)} rows and measured on {len(judge)} others:"
+    console().print(words, soft_wrap=True)
     console().print(str(quality), soft_wrap=True)
     console().print(f"Wrote {len(shown)} rows at {len(steps)} strengths to {short_path(out)}", soft_wrap=True)
 

@@ -1,7 +1,5 @@
 """Variational autoencoders: one builder, of which every factor is a setting."""
 
-import math
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -17,7 +15,7 @@ from ..distributions import Bernoulli, DiscretisedLogistic, Mixture, Multivariat
 from ..latent import VAE, Hierarchical, TopDown, VampPrior
 from ..methods import Gradient
 from ..nets import MLP, ConvDecoder, ConvEncoder, GatedMLP, Standardised
-from ._fitting import all_false, decayed_adam
+from ._fitting import all_false, are_matrices, decayed_adam
 from ._recipe import Recipe, column_moments
 from ._tables import standardisation
 
@@ -38,7 +36,7 @@ def _build(key, splits, settings):
         model = VAE(_prior(keys[3], num_latent, splits, chosen), decoder, encoder)
     else:
         model = _hierarchy(keys, splits, chosen, decoder)
-    return model, Gradient(_objective(chosen), decayed_adam(settings), _all_but_constants)
+    return model, Gradient(_objective(chosen), decayed_adam(settings, are_matrices), _all_but_constants)
 
 
 def _all_but_constants(model):
@@ -89,8 +87,6 @@ def _conditional(template, num_in, key, splits, chosen, where=None, is_decoder=F
     if chosen["network"] == "conv":
         image = _image_shape(splits)
         made = ConvDecoder(num_in, image, key=key) if is_decoder else ConvEncoder(image, num_out, key=key)
-        if is_decoder and num_out != math.prod(image):
-            raise ValueError("`model.network=conv` makes one number for each pixel, but this likelihood needs more.")
     else:
         made = _network(num_in, num_out, key, chosen)
     if not is_decoder and not isinstance(splits.space, Binary):
@@ -125,7 +121,7 @@ def _likelihood(splits, chosen):
         num_values, scales = splits.space.num_categories, _moments(splits)[1]
         # Its standard deviation is 1.8 scales.
         grey = DiscretisedLogistic((means + 0.5) / num_values, scales / (1.8 * num_values), num_values)
-        return grey, (lambda grey: grey.loc) if chosen["network"] == "conv" else None
+        return grey, lambda grey: grey.loc  # a scale for each pixel: one that z moves learns the training rows by heart
     num = splits.space.num_dimensions
     # A scale for each column that does not depend on z: where it did, a density could grow on single rows for ever.
     template = Transformed(Normal.standard(num), standardisation(splits))

@@ -1,6 +1,5 @@
 """Models of binary pictures: a baseline, mixtures and Boltzmann machines, of 64 pixels and of 784."""
 
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -8,6 +7,7 @@ from .. import normalizers, objectives
 from ..distributions import Bernoulli, Mixture
 from ..energy import RBM
 from ..methods import EM, Gradient
+from ._fitting import are_matrices
 from ._recipe import Recipe, column_moments
 
 
@@ -32,14 +32,10 @@ def _build_rbm(key, splits, settings):
         objective = objectives.Imputed(objective)
     optimizer = optax.chain(
         # Decay the weights only: biases carry the base rates.
-        optax.add_decayed_weights(chosen["weight_decay"], mask=_is_matrix),
+        optax.add_decayed_weights(chosen["weight_decay"], mask=are_matrices),
         optax.sgd(optax.linear_schedule(chosen["learning_rate"], 0.0, steps)),
     )
     return rbm, Gradient(objective, optimizer)
-
-
-def _is_matrix(params):
-    return jax.tree.map(lambda leaf: leaf.ndim == 2, params)
 
 
 def _ais(settings):

@@ -13,10 +13,15 @@ def falling_rate(settings):
     return optax.cosine_decay_schedule(settings["model"]["learning_rate"], settings["train"]["steps"])
 
 
-def decayed_adam(settings):
-    """Adam with decay of the weights, a learning rate that falls to zero, and a limit on single steps."""
-    adam = optax.adamw(falling_rate(settings), weight_decay=settings["model"]["weight_decay"])
+def decayed_adam(settings, mask=None):
+    """Adam with decay of the weights (those that `mask` chooses), a rate that falls to zero, and a limit on steps."""
+    adam = optax.adamw(falling_rate(settings), weight_decay=settings["model"]["weight_decay"], mask=mask)
     return optax.chain(optax.clip_by_global_norm(5.0), adam)
+
+
+def are_matrices(params):
+    """Which parameters are weights: not biases, nor what a likelihood starts from, whose zero means nothing."""
+    return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
 
 
 def all_but_standardisation(model):
