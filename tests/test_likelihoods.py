@@ -376,3 +376,20 @@ def test_counts_to_and_from_numpyro():
     back = lnz.from_numpyro(numpyro.Poisson(jnp.array([0.5, 3.0])).to_event(1))
     assert back.space == lnz.Counts(2)
     assert float(back.log_prob(x)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("logit", [18.0, -18.0, 1e4, -1e4])
+def test_gradient_of_a_draw_is_finite_at_the_ends(logit, precision):
+    """A draw of 2**24 in float32 is at u = 0; the quantile's derivative by the logit is known there: it goes to 0."""
+    info = jnp.finfo(jnp.result_type(float))
+    u = jnp.array([float(info.tiny), 1e-7, 0.5, 1 - float(info.epsneg)])
+    value, slope = jax.jit(jax.vmap(jax.value_and_grad(_quantile, 1), (0, None)))(u, jnp.asarray(logit))
+    assert bool(jnp.all(jnp.isfinite(value) & jnp.isfinite(slope)))
+    assert bool(jnp.all((value >= 0) & (value <= 1) & (slope >= -1e-6)))
+    # d/dt log(1 + u (e^t - 1)) / t, in 80 bits
+    t, u = np.longdouble(logit), np.longdouble(u)
+    if abs(logit) < 100:
+        exact = np.log1p(u * np.expm1(t)) / t
+        np.testing.assert_allclose(value, exact.astype(float), rtol=1e-5, atol=1e-6)
+        by_t = u * np.exp(t) / (1 + u * np.expm1(t)) / t - exact / t
+        np.testing.assert_allclose(slope, by_t.astype(float), rtol=1e-4, atol=1e-6)

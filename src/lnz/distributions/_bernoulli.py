@@ -11,6 +11,7 @@ from .._density import AbstractExponentialFamily, draw_then_score
 from .._random import uniform
 from .._register import register
 from .._space import Binary
+from ._excess import divergence
 
 
 @register
@@ -94,12 +95,12 @@ class Bernoulli(AbstractExponentialFamily):
 @register_kl(Bernoulli, Bernoulli)
 def _kl(q: Bernoulli, p: Bernoulli) -> Float[Array, ""]:
     a, b = q.logits, p.logits
-    # Both outcomes apart, each with a difference of logarithms of its own: rare bits keep all their digits.
-    ones = expected_difference(jax.nn.sigmoid(a), -jax.nn.softplus(-a), -jax.nn.softplus(-b))
-    return jnp.sum(ones + expected_difference(jax.nn.sigmoid(-a), -jax.nn.softplus(a), -jax.nn.softplus(b)))
-
-
-def expected_difference(weight: Array, log_q: Array, log_p: Array) -> Array:
-    """`q (log q - log p)`, and 0 where q is, for zero times infinity is no number."""
-    possible = weight > 0
-    return weight * (jnp.where(possible, log_q, 0) - jnp.where(possible, log_p, 0))
+    # log q - log p of either outcome is log(1 + (other's probability) (e^d - 1)), which keeps the digits of a small d.
+    near = jnp.abs(a - b) < 1
+    d = jnp.where(near, a - b, 0)
+    log_ones, log_zeros = -jax.nn.softplus(-a), -jax.nn.softplus(a)
+    log_ones_p, log_zeros_p = -jax.nn.softplus(-b), -jax.nn.softplus(b)
+    ratio_ones = jnp.where(near, jnp.log1p(jax.nn.sigmoid(-a) * jnp.expm1(d)), log_ones - log_ones_p)
+    ratio_zeros = jnp.where(near, jnp.log1p(jax.nn.sigmoid(a) * jnp.expm1(-d)), log_zeros - log_zeros_p)
+    ones, zeros = divergence(log_ones, log_ones_p, ratio_ones), divergence(log_zeros, log_zeros_p, ratio_zeros)
+    return jnp.sum(ones + zeros)

@@ -10,7 +10,7 @@ from .._check import as_floats
 from .._closed_form_kl import register_kl
 from .._density import AbstractExponentialFamily, draw_then_score
 from .._register import register
-from ._bernoulli import expected_difference
+from ._excess import divergence
 
 
 @register
@@ -80,4 +80,19 @@ def _kl(q: Categorical, p: Categorical) -> Float[Array, ""]:
     if q.space != p.space:
         raise ValueError(f"`closed_form_kl(q, p)` needs as many categories in q as in p; got {q.space} and {p.space}.")
     log_q, log_p = jax.nn.log_softmax(q.logits, axis=-1), jax.nn.log_softmax(p.logits, axis=-1)
-    return jnp.sum(expected_difference(jnp.exp(log_q), log_q, log_p))
+    return jnp.sum(divergence(log_q, log_p, _log_ratio(q.logits, p.logits, log_q, log_p)))
+
+
+def _log_ratio(a: Array, b: Array, log_q: Array, log_p: Array) -> Array:
+    """`log q - log p`, with the digits that two nearly equal logarithms have lost."""
+    finite = jnp.isfinite(a) & jnp.isfinite(b)
+    weight = jnp.exp(log_q)
+    d = jnp.where(finite, b - a, 0)
+    # Without its mean under q, so that log(sum_k q_k e^d_k), by Jensen not below zero, is small if all of d is.
+    d = d - jnp.sum(weight * d, axis=-1, keepdims=True)
+    both_or_neither = finite | (jnp.isneginf(a) & jnp.isneginf(b))
+    near = jnp.all(both_or_neither & (jnp.abs(d) < 10), axis=-1, keepdims=True)
+    d = jnp.where(near & finite, d, 0)
+    # The log-probabilities themselves only where `near` is false: minus infinity less minus infinity is no number.
+    far = jnp.where(near, 0, log_q) - jnp.where(near, 0, log_p)
+    return jnp.where(near, jnp.log1p(jnp.sum(weight * jnp.expm1(d), axis=-1, keepdims=True)) - d, far)

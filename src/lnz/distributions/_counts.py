@@ -18,6 +18,7 @@ from .._closed_form_kl import register_kl
 from .._density import AbstractDistribution, AbstractExponentialFamily, draw_then_score
 from .._register import register
 from .._space import Counts
+from ._excess import excess
 from ._log_gamma import stirling_error
 
 # Larger rates have draws that 32 bits cannot hold.
@@ -198,6 +199,6 @@ def _kl(q: Poisson, p: Poisson) -> Float[Array, ""]:
     t = log_q - p.log_rate
     near = t > -1
     rate = jnp.where(possible, q.rate, 0)
-    inner = rate * (jnp.expm1(-jnp.where(near, t, 0)) + jnp.where(near, t, 0))
+    inner = rate * excess(-jnp.where(near, t, 0))
     outer = p.rate - rate + rate * jnp.where(near, 0, t)
     return jnp.sum(jnp.where(possible, jnp.where(near, inner, outer), p.rate))

@@ -14,8 +14,9 @@ from .._density import AbstractDistribution, draw_then_score
 from .._positive import loc_and_log_scale
 from .._register import register
 from .._space import Euclidean
+from ._excess import excess
 from ._log_gamma import half_step
-from ._normal import Normal, excess
+from ._normal import Normal
 
 
 @register
@@ -203,7 +204,7 @@ def _kl_laplace(q: Laplace, p: Laplace) -> Float[Array, ""]:
     log_ratio, distance = q.log_scale - p.log_scale, jnp.abs(q.loc - p.loc)
     u = distance * jnp.exp(-q.log_scale)
     near = u < 1
-    inner = jnp.exp(log_ratio) * (jnp.expm1(-jnp.where(near, u, 0)) + jnp.where(near, u, 0))
+    inner = jnp.exp(log_ratio) * excess(-jnp.where(near, u, 0))
     outer = jnp.exp(log_ratio) * jnp.expm1(-jnp.where(near, 1, u)) + distance * jnp.exp(-p.log_scale)
     return jnp.sum(excess(log_ratio) + jnp.where(near, inner, outer))
 

@@ -10,7 +10,8 @@ from .._density import AbstractDistribution, draw_then_score
 from .._positive import loc_and_log_scale
 from .._register import register
 from .._space import Euclidean
-from ._normal import MultivariateNormal, Normal, excess
+from ._excess import excess
+from ._normal import MultivariateNormal, Normal
 
 
 @register

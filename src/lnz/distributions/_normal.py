@@ -11,6 +11,7 @@ from .._density import AbstractDistribution, AbstractExponentialFamily, draw_the
 from .._positive import loc_and_log_scale, loc_and_raw_tril, positive_tril
 from .._register import register
 from .._space import Euclidean
+from ._excess import excess
 
 
 @register
@@ -185,8 +186,3 @@ def _kl_to_full(loc: Array, tril: Array, log_diagonal: Array, p: MultivariateNor
     distance, off_diagonal = solved[:, 0], jnp.tril(solved[:, 1:], -1)
     ratio = excess(2 * (log_diagonal - jnp.diagonal(p.raw_tril)))
     return 0.5 * (jnp.sum(distance**2 + ratio) + jnp.sum(off_diagonal**2))
-
-
-def excess(log_ratio: Array) -> Array:
-    """`ratio - 1 - log(ratio)`, which is not negative, from the logarithm of the ratio."""
-    return jnp.expm1(log_ratio) - log_ratio
