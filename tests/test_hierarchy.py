@@ -124,6 +124,40 @@ def test_a_ladder_shares_the_generative_path():
     assert float(jnp.max(jnp.abs(model.conditionals[0](z2).loc - vae.conditionals[0](z2).loc))) > 1e-3
 
 
+def test_a_ladder_takes_whole_numbers():
+    """Counts come as int32, which no network multiplies with."""
+    vae = table.hierarchical("ladder")
+    counts = Hierarchical(
+        vae.top,
+        vae.conditionals,
+        lnz.Conditional(lnz.Poisson(jnp.zeros(3)), vae.decoder.net),
+        lnz._module.replace(vae.encoder, networks=(lambda x: vae.encoder.networks[0].biases[0][:3] * x, lambda d: d)),
+    )
+    x, z = jnp.array([3, 0, 7], jnp.int32), jnp.array([0.3, -0.2])
+    run = eqx.filter_jit(lambda x: counts.posterior(x).log_prob(z))
+    np.testing.assert_array_equal(run(counts.space.cast(x, jnp.float32)), run(x.astype(jnp.float32)))
+
+
+@pytest.mark.parametrize("kind", ["bottom_up", "top_down"])
+def test_a_flow_on_the_top_layer_starts_from_draws_of_its_posterior(kind):
+    """Its activation normalisation then makes what the posterior draws, in all, a standard normal."""
+    parts = table.hierarchical(kind)
+    top = lnz.Transformed(lnz.Normal.standard(1), lnz.bijections.ActNorm(lnz.Euclidean(1)))
+    vae = Hierarchical(top, parts.conditionals, parts.decoder, parts.encoder)
+    x = bits(300)
+
+    @eqx.filter_jit
+    def run(key, vae):
+        started = vae.initialise(key, x)
+        draws = jax.vmap(lambda key, x: started.posterior(x).sample(key)[-1:])(jr.split(key, len(x)), x)
+        return jax.vmap(lambda z: started.top.bijection.inverse_and_log_det(z)[0])(draws)
+
+    base = run(jr.key(1), vae)
+    # Of 300 draws other than those it started from: within 4 standard errors.
+    assert abs(float(jnp.mean(base))) < 4 * np.sqrt(2 / 300)
+    assert float(jnp.std(base)) == pytest.approx(1, abs=4 / np.sqrt(300))
+
+
 @pytest.mark.parametrize("kind", ["top_down", "ladder"])
 def test_vamp_prior_on_the_top_layer(kind, tmp_path):
     """A few lines; and the prior of the top layer is still that of the encoder after training."""
@@ -184,6 +218,15 @@ def test_a_decoder_may_see_all_layers():
             "1 layers, but the model 2",
         ),
         (lambda: lnz.Layered(lnz.Normal.standard((2, 2)), ()).space, "vectors"),
+        (lambda: lnz.Layered(lnz.Categorical(jnp.zeros((2, 3))), ()), "all of bits.*all continuous.*Categorical"),
+        (
+            lambda: lnz.Layered(lnz.Normal.standard(2), (lambda z: lnz.Bernoulli(z),)).sample(jr.key(0)),
+            "all of bits.*all continuous.*Euclidean.*Binary",
+        ),
+        (
+            lambda: lnz.Layered(lnz.Bernoulli(jnp.zeros(2)), (lambda z: lnz.Normal(z, 1.0),)).log_prob(jnp.zeros(4)),
+            "all of bits.*all continuous",
+        ),
     ],
 )
 def test_bad_hierarchies_are_explained(call, message):

@@ -171,6 +171,13 @@ def test_lerp_has_its_ends_exactly():
     np.testing.assert_allclose(path[4], 0.5 * (z0 + z1), rtol=1e-6)
 
 
+@pytest.mark.parametrize("path", [latent.slerp, latent.lerp])
+def test_paths_between_whole_numbers_are_those_between_floats(path):
+    z0, z1 = jnp.array([0, 3]), jnp.array([10, -4])
+    whole, floats = along(path, z0, z1, TS), along(path, z0.astype(float), z1.astype(float), TS)
+    np.testing.assert_array_equal(whole, floats)
+
+
 @pytest.mark.parametrize("method", ["slerp", "lerp"])
 def test_interpolation_decodes_the_path(method):
     model, A = linear_model()
@@ -189,6 +196,7 @@ def test_traversal_changes_one_latent():
     np.testing.assert_allclose(images[1] - images[0], 1.5 * A[:, 2], atol=1e-5)
     from_x = latent.traverse(model, 2, [-1.0, 0.5], x=latent.decode(model, np.ones((1, DIM)))[0])
     np.testing.assert_allclose(from_x, images, atol=1e-5)
+    np.testing.assert_array_equal(latent.traverse(model, 2, [-1.0, 0.5], z=np.ones(DIM, int)), images)
     with pytest.raises(ValueError, match="either an example"):
         latent.traverse(model, 0, [0.0])
     with pytest.raises(ValueError, match="below 4"):

@@ -154,6 +154,20 @@ def test_encoder_takes_images_in_every_shape():
         net(jnp.zeros(25))
 
 
+@pytest.mark.parametrize("shape", [(3, 1, 1), (1, 5, 1), (1, 1, 5)])
+def test_encoder_of_images_one_pixel_wide(shape):
+    """Every shape is read in one way, with a batch axis of one too."""
+    net = ConvEncoder(shape, 2, key=jr.key(0), channels=(2,))
+    x = jr.normal(jr.key(1), shape)
+    flat = net(x.reshape(-1))
+    assert flat.shape == (2,)
+    np.testing.assert_array_equal(net(x), flat)
+    for last in (x[..., None], x.reshape(-1, 1)):
+        np.testing.assert_allclose(net(last), flat[:, None], rtol=1e-6)
+    if shape[0] == 1 and shape[2] > 1:
+        np.testing.assert_array_equal(net(x[0]), flat)
+
+
 def test_default_layers_have_the_sizes_of_the_picture():
     """The layers and the number of parameters of a common PyTorch model of MNIST."""
     encoder, decoder = eqx.filter_eval_shape(

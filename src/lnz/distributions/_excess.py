@@ -1,4 +1,4 @@
-"""What Kullback-Leibler divergences in closed form are sums of: terms that are never negative, with all their digits."""
+"""What Kullback-Leibler divergences are sums of: terms that are never negative, with all of their digits."""
 
 import math
 

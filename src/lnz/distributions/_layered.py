@@ -1,5 +1,5 @@
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import equinox as eqx
@@ -20,7 +20,8 @@ class Layered(AbstractDistribution):
 
     An example is the vector `[z_1, ..., z_L]`, the bottom layer first, in whichever order the layers are drawn. So the
     prior of a hierarchy, from the top downwards, and a posterior from the bottom upwards,
-    `q(z_1) prod_l q(z_{l+1} | z_l)`, live on one space: `Binary` or `Euclidean` if all layers do, else a `Product`.
+    `q(z_1) prod_l q(z_{l+1} | z_l)`, live on one space: `Binary` or `Euclidean` if all layers do, else a `Product`,
+    for which every layer must have a density with respect to Lebesgue measure.
 
     **Arguments:**
 
@@ -28,6 +29,9 @@ class Layered(AbstractDistribution):
     - `conditionals`: of the other layers in the order of drawing, any callables from a vector to a distribution of
       vectors, such as `lnz.Conditional`.
     - `order`: `"down"`, from the top, `first` being that of z_L; or `"up"`, from the bottom, `first` being that of z_1.
+
+    **Raises:** `ValueError` for discrete layers other than bits, or bits beside continuous layers: what `first` draws
+    is known at once, the others when the space is first asked for, as `log_prob` and `sample` do.
     """
 
     first: AbstractDistribution
@@ -42,6 +46,7 @@ class Layered(AbstractDistribution):
             )
         if self.order not in ("down", "up"):
             raise ValueError(f"`Layered(order=...)` must be 'down' or 'up'; got {self.order!r}.")
+        _check_layers([self.first.space])
 
     @property
     def layer_spaces(self) -> tuple[AbstractSpace, ...]:
@@ -52,6 +57,7 @@ class Layered(AbstractDistribution):
         for space in spaces:
             if len(space.shape) != 1:
                 raise ValueError(f"`Layered(...)` needs layers of vectors; one is {space}.")
+        _check_layers(spaces)
         return tuple(self._bottom_first(spaces))
 
     @property
@@ -88,6 +94,7 @@ class Layered(AbstractDistribution):
         return self.sample_and_log_prob(key, shape)[0]
 
     def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
+        _ = self.layer_spaces  # which explains layers that do not fit
         keys = jr.split(key, 1 + len(self.conditionals))
         z, total = self.first.sample_and_log_prob(keys[0], shape)
         layers = [z]
@@ -112,3 +119,13 @@ class Layered(AbstractDistribution):
         """What is static of a conditional distribution; nothing is computed."""
         z = jax.ShapeDtypeStruct(space.shape, jnp.int32 if space.kind == "int" else jnp.result_type(float))
         return eqx.filter_eval_shape(lambda conditional, z: what(conditional(z)), conditional, z)
+
+
+def _check_layers(spaces: Sequence[AbstractSpace]) -> None:
+    if all(isinstance(space, Binary) for space in spaces):
+        return
+    if not all(space.base_measure == "Lebesgue" for space in spaces):
+        raise ValueError(
+            "`Layered(...)` needs layers that are all of bits, such as `lnz.Bernoulli`, or all continuous, such as "
+            f"`lnz.Normal`, so that an example is one vector; got {', '.join(map(str, spaces))}."
+        )

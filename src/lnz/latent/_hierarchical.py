@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
+from .._check import model_dtype
 from .._density import AbstractDistribution
 from .._model import AbstractDataDependent, AbstractLatentModel
 from .._module import replace
@@ -100,6 +101,8 @@ class Ladder(eqx.Module):
             raise ValueError(
                 f"`Ladder(messages=...)` has {len(self.messages)} layers, but the model {len(conditionals) + 1}."
             )
+        if not jnp.issubdtype(x.dtype, jnp.floating):  # whole numbers, such as grey values and counts
+            x = x.astype(model_dtype(self))
         d, messages = x, []
         for network, message in zip(self.networks, self.messages, strict=True):
             d = network(d)
@@ -169,10 +172,15 @@ class Hierarchical(AbstractLatentModel, AbstractDataDependent):
         return eqx.filter_eval_shape(space, self, jax.ShapeDtypeStruct(latent.shape, jnp.result_type(float)))
 
     def initialise(self, key: PRNGKeyArray, data: Array) -> "Hierarchical":
-        """The model whose top layer, if it is a function of the posterior that starts from data, has started."""
-        if isinstance(self.top, AbstractDistribution):
-            return self
-        return replace(self, top=start_prior(key, self.top, self, data))
+        """The model whose top layer, if it takes a start from data, has taken it: a function of the posterior from
+        `data`, a flow from draws of `q(z_L | x)`.
+        """
+
+        def top_layer(z):  # last in the vector, in whichever order the posterior draws the layers
+            assert isinstance(self.top, AbstractDistribution)
+            return z[-self.top.space.shape[0] :]
+
+        return replace(self, top=start_prior(key, self.top, self, data, top_layer))
 
     def likelihood(self, z: Array) -> AbstractDistribution:
         if self.skip:

@@ -1,24 +1,23 @@
 """Paths between two points of a latent space."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 
 from .._check import as_floats
 
 
-def lerp(z0: Float[Array, "*shape"], z1: Float[Array, "*shape"], t: Float[Array, ""] | float) -> Float[Array, "*shape"]:
+def lerp(z0: Real[Array, "*shape"], z1: Real[Array, "*shape"], t: Float[Array, ""] | float) -> Float[Array, "*shape"]:
     """`(1 - t) z0 + t z1`: the straight line. At 0 and 1 it is exactly `z0` and `z1`.
 
     Half-way between two draws of a standard normal in many dimensions a straight line is nearer to the origin than
     nearly all draws are: there the decoder has not been trained, and `slerp` is the better path.
     """
+    z0, z1 = as_floats(z0), as_floats(z1)
     t = jnp.asarray(t, z0.dtype)
     return (1 - t) * z0 + t * z1
 
 
-def slerp(
-    z0: Float[Array, "*shape"], z1: Float[Array, "*shape"], t: Float[Array, ""] | float
-) -> Float[Array, "*shape"]:
+def slerp(z0: Real[Array, "*shape"], z1: Real[Array, "*shape"], t: Float[Array, ""] | float) -> Float[Array, "*shape"]:
     """The great circle from `z0` to `z1`: the direction turns evenly and the norm changes evenly.
 
     `|slerp(t)| = (1 - t) |z0| + t |z1|`, and its angle to `z0` is t times that between the two. At 0 and 1 it is
@@ -34,7 +33,8 @@ def slerp(
     Source: White (2016), arXiv:1609.04468, for latents; Shoemake (1985) for unit quaternions. Differs: White takes the
     formula of unit vectors for others too, where the norm does not change evenly; here it is interpolated apart.
     """
-    t = as_floats(jnp.asarray(t, z0.dtype))
+    z0, z1 = as_floats(z0), as_floats(z1)
+    t = jnp.asarray(t, z0.dtype)
     a, b = z0.reshape(-1), z1.reshape(-1)
     norm_a, norm_b = _norm(a), _norm(b)
     is_line = (norm_a == 0) | (norm_b == 0) | (a.size == 1)

@@ -1,5 +1,6 @@
 """Priors that take a start from data."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,8 +15,17 @@ from .._model import AbstractDataDependent, AbstractLatentModel
 _MOST_ROWS = 1024  # that start a flow
 
 
-def start_prior(key: PRNGKeyArray, prior: Any, model: AbstractLatentModel, data: Array) -> Any:
-    """`prior` with the start that it takes from `data [n, ...]`, rows of the model's space."""
+def start_prior(
+    key: PRNGKeyArray,
+    prior: Any,
+    model: AbstractLatentModel,
+    data: Array,
+    part: Callable[[Array], Array] = lambda z: z,
+) -> Any:
+    """`prior` with the start that it takes from `data [n, ...]`, rows of the model's space.
+
+    `part` of a latent is what it is the prior of.
+    """
     if not isinstance(prior, AbstractDataDependent):
         return prior
     if not isinstance(prior, AbstractDensity):  # a function of the encoder, which knows the data's space
@@ -29,7 +39,7 @@ def start_prior(key: PRNGKeyArray, prior: Any, model: AbstractLatentModel, data:
 
     def draw(key, x):
         posterior = model.posterior(x)
-        return None if posterior is None else posterior.sample(key)
+        return None if posterior is None else part(posterior.sample(key))
 
     z = jax.vmap(draw)(jr.split(key_z, len(rows)), rows)
     return prior if z is None else prior.initialise(key_prior, z)

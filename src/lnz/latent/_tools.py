@@ -140,8 +140,10 @@ def traverse(
     z = embed(model, np.asarray(x)[None], key=key)[0] if z is None else np.asarray(z)
     if not -z.size <= dimension < z.size:
         raise ValueError(f"`dimension` must be below {z.size}, the number of latent variables; got {dimension}.")
-    along = np.repeat(z.reshape(1, -1), len(values), axis=0)
-    along[:, dimension] = np.asarray(values)
+    values = np.asarray(values)
+    # Whole numbers as a latent must not round the values down.
+    along = np.repeat(z.reshape(1, -1), len(values), axis=0).astype(np.result_type(z, values))
+    along[:, dimension] = values
     return decode(model, along.reshape(-1, *z.shape), key=key)
 
 

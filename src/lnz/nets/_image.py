@@ -78,7 +78,8 @@ class ConvEncoder(eqx.Module):
     **Arguments:**
 
     - `shape`: of the image, `(channels, h, w)`. It is given so or flat, `[channels * h * w]`, as the spaces of data
-      have it (with one channel also as `[h, w]`).
+      have it (with one channel, and more than one pixel wide, also as `[h, w]`; `[h, 1]` would be a flat image and one
+      batch axis of length 1).
     - `out`: shape of the output, or its length.
     - `channels`: of each convolution in turn. Each divides height and width by the stride, rounded up.
     - `kernel`, `stride`: rows and columns of each kernel, and the step from one pixel of its output to the next; the
@@ -283,8 +284,12 @@ def _blocks(
 
 
 def _as_images(x: Float[Array, "..."], shape: tuple[int, int, int]) -> Float[Array, "..."]:
-    """`[*shape, *batch]` of what is that, or flat, or has no channel axis."""
-    for own in ((math.prod(shape),), shape, shape[1:] if shape[0] == 1 else shape):
+    """`[*shape, *batch]` of what is that, or flat, or has no channel axis.
+
+    In this order: an image of one pixel `[channels, 1, 1]` is no flat one with two batch axes, and `[h, 1]` is a flat
+    one with one batch axis.
+    """
+    for own in (shape, (math.prod(shape),), shape[1:] if shape[0] == 1 else shape):
         if x.shape[: len(own)] == own:
             return x.reshape(*shape, *x.shape[len(own) :])
     raise ValueError(f"This network takes images {shape}, flat or not; got an array of shape {x.shape}.")

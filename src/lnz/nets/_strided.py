@@ -26,8 +26,9 @@ def convolve(
 ) -> Float[Array, "..."]:
     """`y[o, i, j] = b[o] + sum W[o, c, u, v] x[c, stride i + u - p, stride j + v - p]`, `[out, h', w', *batch]`.
 
-    `x` is `[in, h, w, *batch]` and zero beyond its edges, `h' = ceil(h / stride)`, `p = ceil((k - stride) / 2)`:
-    PyTorch's `Conv2d(in, out, k, stride, p)`.
+    `x` is `[in, h, w, *batch]` and zero beyond its edges, `h' = ceil(h / stride)`, `p = ceil((k - stride) / 2)`. For
+    sizes that the stride divides it is PyTorch's `Conv2d(in, out, k, stride, p)`, unless the stride is 1 and `k` even.
+    Then, and for some other sizes, that has one row and column more or fewer; those that both have are the same.
     """
     num_out, _, kernel, _ = W.shape
     flat = x.reshape(*x.shape[:3], -1)
@@ -54,8 +55,10 @@ def convolve_transposed(
 ) -> Float[Array, "..."]:
     """`y[o, stride i + u - p, stride j + v - p] = b[o] + sum W[c, o, u, v] x[c, i, j]`, `[out, *size, *batch]`.
 
-    The transpose of `convolve` from images of that size, with its `p`, so `h = ceil(size[0] / stride)`: PyTorch's
-    `ConvTranspose2d(in, out, k, stride, p)`, with an `output_padding` that gives the size.
+    The transpose of `convolve` from images of that size, with its `p`, so `h = ceil(size[0] / stride)`. For sizes that
+    the stride divides it is PyTorch's `ConvTranspose2d(in, out, k, stride, p, output_padding)` with the
+    `output_padding` that gives the size, unless the stride is 1 and `k` even. Elsewhere that may have no such output:
+    then this is a larger one of its, cut.
     """
     num_in, num_out, kernel, _ = W.shape
     flat = x.reshape(*x.shape[:3], -1)
