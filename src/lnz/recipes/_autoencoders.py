@@ -311,13 +311,15 @@ vae_frey = _recipe(
     "vae_frey",
     "Frey faces by discretised logistics, in bits a pixel",
     "frey",
-    {"steps": 20_000, "batch_size": 100, "keep": "best", "valid_every": 500, "patience": 10},
+    {"steps": 20_000, "batch_size": 100, "keep": "best", "valid_every": 500, "patience": 5},
     space=Categorical,
     num_latent=40,
     width=300,
     depth=2,
     network="gated",
     learning_rate=5e-4,
+    weight_decay=0.1,
+    warm_up=1500,
 )
 
 vae_faces = _recipe(
