@@ -22,7 +22,7 @@ NAMES = {
     "vampprior_mnist": FEW_COMPONENTS,
     "hvae_mnist": FEW_COMPONENTS,
     "vae_frey": {},
-    "vae_gaussian": {},
+    "vae_gaussian": {"model.num_layers": 2},
 }
 
 
@@ -77,6 +77,7 @@ def test_each_recipe_runs_in_small(name, tmp_path):
         ("model.network", "cnn", "mlp, gated, conv"),
         ("model.objective", "vae", "elbo, iwae, dreg"),
         ("model.num_layers", 3, "must be 1, or 2"),
+        ("model.free_bits", 0.5, "`model.free_bits=0.5` is an option of `model.objective=elbo`; got 'iwae'"),
     ],
 )
 def test_wrong_settings_are_answered_by_what_there_is(setting, value, words, tmp_path):

@@ -74,15 +74,9 @@ class Bernoulli(AbstractExponentialFamily):
         return False
 
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
-        # Dot products, so that a batch of examples, or of mixture components, is one matrix product (of each kind).
-        t, logits = self.statistics(self.space.check_example(x)), self.natural
-        # A bit with an infinite logit adds nothing if it is as it must be, and zero times infinity is no number.
-        fixed = jnp.isinf(logits)
-        free = jnp.where(fixed, 0, logits)
-        log_prob = jnp.dot(t, free) - jnp.sum(jnp.where(fixed, 0, jax.nn.softplus(free)))
-        must_be_0, must_be_1 = (jnp.isneginf(logits).astype(t.dtype), jnp.isposinf(logits).astype(t.dtype))
-        num_contradictions = jnp.dot(t, must_be_0 - must_be_1) + jnp.sum(must_be_1)
-        return jnp.where(num_contradictions > 0, -jnp.inf, log_prob)
+        t = self.statistics(self.space.check_example(x))
+        # `log sigmoid(logit)` of what is 1, `log sigmoid(-logit)` of what is 0: right for infinite logits too.
+        return -jnp.sum(jax.nn.softplus((1 - 2 * t) * self.natural))
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         number = uniform(key, (*shape, *self.logits.shape), self.logits.dtype)
@@ -104,3 +98,18 @@ def _kl(q: Bernoulli, p: Bernoulli) -> Float[Array, ""]:
     ratio_zeros = jnp.where(near, jnp.log1p(jax.nn.sigmoid(a) * jnp.expm1(-d)), log_zeros - log_zeros_p)
     ones, zeros = divergence(log_ones, log_ones_p, ratio_ones), divergence(log_zeros, log_zeros_p, ratio_zeros)
     return jnp.sum(ones + zeros)
+
+
+def log_prob_by_products(bernoulli: Bernoulli, x: Array) -> Float[Array, ""]:
+    """`bernoulli.log_prob(x)` by dot products: of many examples and many distributions, two matrix products.
+
+    `log_prob` itself would make an array of examples, distributions and bits.
+    """
+    t, logits = bernoulli.statistics(bernoulli.space.check_example(x)), bernoulli.natural
+    # A bit with an infinite logit adds nothing if it is as it must be, and zero times infinity is no number.
+    fixed = jnp.isinf(logits)
+    free = jnp.where(fixed, 0, logits)
+    log_prob = jnp.dot(t, free) - jnp.sum(jnp.where(fixed, 0, jax.nn.softplus(free)))
+    must_be_0, must_be_1 = (jnp.isneginf(logits).astype(t.dtype), jnp.isposinf(logits).astype(t.dtype))
+    num_contradictions = jnp.dot(t, must_be_0 - must_be_1) + jnp.sum(must_be_1)
+    return jnp.where(num_contradictions > 0, -jnp.inf, log_prob)

@@ -8,6 +8,7 @@ from .._check import as_floats
 from .._density import AbstractDistribution, draw_then_score
 from .._register import register
 from .._space import AbstractSpace
+from ._bernoulli import Bernoulli, log_prob_by_products
 
 
 @register
@@ -68,7 +69,8 @@ class Mixture(AbstractDistribution):
     def log_joint(self, x: Array) -> Float[Array, " num_components"]:
         """`log w_k + log p_k(x)` for every component; its softmax is the posterior over components."""
         x = self.space.check_example(x)
-        log_probs = eqx.filter_vmap(lambda component: component.log_prob(x))(self.components)
+        log_prob = log_prob_by_products if isinstance(self.components, Bernoulli) else _log_prob
+        log_probs = eqx.filter_vmap(log_prob, in_axes=(eqx.if_array(0), None))(self.components, x)
         return jax.nn.log_softmax(self.logits) + log_probs
 
     @property
@@ -91,3 +93,7 @@ class Mixture(AbstractDistribution):
 
     def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
         return draw_then_score(self, key, shape)
+
+
+def _log_prob(component: AbstractDistribution, x: Array) -> Float[Array, ""]:
+    return component.log_prob(x)

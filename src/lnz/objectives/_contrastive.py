@@ -138,21 +138,21 @@ class FPCD(AbstractObjective):
     ) -> tuple[Float[Array, ""], tuple[tuple[tuple[Array, ...], Any], dict[str, Float[Array, ""]]]]:
         chains, fast = state
         params, rest = eqx.partition(model, trainable(model))
-        constant = jax.lax.stop_gradient(params)
-        driven = jax.tree.map(jnp.add, constant, fast)
+        fixed = jax.lax.stop_gradient(params)
+        driven = jax.tree.map(jnp.add, fixed, fast)
         chains = advance_chains(key, constant(eqx.combine(driven, rest)), chains, self.k)
         negative = jax.vmap(model.join)(chains)
 
         def mean_log_density(params, x):
             return jnp.mean(jax.vmap(eqx.combine(params, rest).log_density)(x))
 
-        log_data, up = jax.value_and_grad(mean_log_density)(constant, batch)
+        log_data, up = jax.value_and_grad(mean_log_density)(fixed, batch)
         down = jax.grad(mean_log_density)(driven, negative)
         gradient = jax.lax.stop_gradient(jax.tree.map(jnp.subtract, down, up))
         fast = jax.tree.map(lambda f, g: self.decay * f - self.fast_learning_rate * g, fast, gradient)
         parts = {
             "free_energy_data": -log_data,
-            "free_energy_chains": -mean_log_density(constant, negative),
+            "free_energy_chains": -mean_log_density(fixed, negative),
         }
         return _linear(params, gradient), ((chains, fast), parts)
 

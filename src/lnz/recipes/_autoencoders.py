@@ -60,6 +60,12 @@ def _objective(chosen):
         raise ValueError(f"`model.objective` must be one of {', '.join(_OBJECTIVES)}; got {kind!r}.")
     if kind == "elbo":
         return objectives.ELBO(num, beta=chosen["beta"], num_warm_up=chosen["warm_up"], free_bits=chosen["free_bits"])
+    ignored = [name for name, neutral in (("beta", 1.0), ("warm_up", 0), ("free_bits", 0.0)) if chosen[name] != neutral]
+    if ignored:
+        raise ValueError(
+            f"`model.{ignored[0]}={chosen[ignored[0]]}` is an option of `model.objective=elbo`; got {kind!r}. Leave it "
+            "out, or change the objective."
+        )
     return objectives.IWAE(num, "reparameterised" if kind == "iwae" else "doubly_reparameterised")
 
 
@@ -76,6 +82,9 @@ def _hierarchy(keys, splits, chosen, decoder):
     infer_upper = _conditional(Normal.standard(upper), num, key_up, splits, chosen)
     # Of x and the upper layer together: the network of pictures alone will not do.
     net = _network(num + upper, 2 * lower, key_infer, chosen)
+    if not isinstance(splits.space, Binary):
+        means, scales = _moments(splits)
+        net = Standardised(net, jnp.append(means, jnp.zeros(upper)), jnp.append(scales, jnp.ones(upper)))
     encoder = TopDown(infer_upper, Conditional(Normal.standard(lower), net))
     below = Conditional(Normal.standard(lower), _network(upper, 2 * lower, key_down, chosen))
     top = _prior(key_top, upper, splits, chosen)
@@ -302,13 +311,15 @@ vae_frey = _recipe(
     "vae_frey",
     "Frey faces by discretised logistics, in bits a pixel",
     "frey",
-    {"steps": 20_000, "batch_size": 100, "keep": "best", "valid_every": 500, "patience": 10},
+    {"steps": 20_000, "batch_size": 100, "keep": "best", "valid_every": 500, "patience": 5},
     space=Categorical,
     num_latent=40,
     width=300,
     depth=2,
     network="gated",
     learning_rate=5e-4,
+    weight_decay=0.1,
+    warm_up=1500,
 )
 
 vae_faces = _recipe(
