@@ -1,9 +1,12 @@
 """Laws of latent-variable models that take a closed form, quadrature or a second precision to see."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import pytest
+import table
 
 import lnz
 from lnz.objectives import ELBO
@@ -57,3 +60,45 @@ def test_free_bits_of_other_shapes_are_refused():
     vae = one_example_vae(lnz.Normal(jnp.zeros(6), 1.0), lnz.Normal(jnp.zeros((2, 3)), 1.0))
     with pytest.raises(ValueError, match=r"one shape; got \(2, 3\) and \(6,\)"):
         ELBO(1, free_bits=0.1).loss(KEY, vae, (), jnp.zeros((2, 2)))
+
+
+def to_latents(weights, num):
+    return lnz.nets.Linear(weights, jnp.zeros(num))
+
+
+@pytest.mark.parametrize("name", ["frozen", "learned", "flow", "both", "top_down", "ignorant"])
+def test_refinement_moves_what_the_encoder_makes(name):
+    """Where the decoder ignores z, the best posterior of the family is known: that at the mean of the prior."""
+    prior, x = lnz.Normal.standard(1), table.normal(700, 4, 2)
+    decoder = lambda z: lnz.Normal(jnp.zeros(2) * jnp.sum(z), 1.0)  # noqa: E731
+    loc = lambda normal: normal.loc  # noqa: E731
+    net, zero = to_latents(0.7 * jnp.ones((1, 2)), 1), to_latents(jnp.zeros((1, 2)), 1)
+    narrow, means = lnz.Normal(jnp.zeros(1), 0.3), 0.7 * jnp.sum(x, axis=1)
+    loss_of_scale = 0.5 * (0.3**2 - 1) - jnp.log(0.3)
+    if name == "frozen":
+        encoder, gap = lnz.Conditional(lnz.Frozen(narrow), zero, loc), 0.0
+    elif name == "learned":  # by all examples together, so it is no loss of amortisation either
+        encoder, gap = lnz.Conditional(narrow, net, loc), jnp.mean(means**2) / 2
+    elif name == "flow":
+        flow = lnz.Transformed(narrow, lnz.bijections.Affine(jnp.zeros(1), 2 * jnp.ones(1)))
+        encoder, gap = lnz.Conditional(flow, net, lambda flow: flow.base.loc), jnp.mean((2 * means) ** 2) / 2
+    elif name == "both":
+        both = to_latents(jnp.stack([0.7 * jnp.ones(2), jnp.zeros(2)]), 2)
+        encoder, gap = lnz.Conditional(narrow, both), jnp.mean(means**2) / 2 + loss_of_scale
+    elif name == "top_down":
+        prior = lnz.Normal.standard(2)
+        below = lnz.Conditional(lnz.Frozen(lnz.Normal(jnp.zeros(1), 1.0)), to_latents(jnp.ones((1, 3)), 1), loc)
+        encoder = lnz.latent.TopDown(lnz.Conditional(lnz.Frozen(lnz.Normal(jnp.zeros(1), 1.0)), zero, loc), below)
+        # z_2 ~ N(m, 1), z_1 ~ N(z_2 + s, 1) with s = sum(x): m^2 / 2 + ((m + s)^2 + 1) / 2 is least at m = -s / 2.
+        gap = jnp.mean(jnp.sum(x, axis=1) ** 2) / 4
+    else:
+        encoder, gap = lambda x: narrow, None
+    vae = lnz.latent.VAE(prior, decoder, encoder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lnz.PosteriorCollapseWarning)
+        found = lnz.diagnose(KEY, vae, x, num_samples=256, batch_size=4).amortisation_gap
+    if gap is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert abs(float(found.value) - float(gap)) < 4 * float(found.standard_error) + 0.01

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -47,8 +48,10 @@ class LatentDiagnostics:
       posterior q(z). The mixture over the examples stands for q(z); of these examples alone both are unbiased. As
       estimates for the population the first is a *lower* bound (it cannot exceed log n), the second an *upper* one.
     - `gap`: `log_likelihood - elbo`, at most the inference gap `KL(q(z | x) || p(z | x))`: a lower bound on it.
-    - `amortisation_gap`: the part of it that the encoder loses against a posterior of the same family that is fitted to
-      each example: a lower bound, as far as the refinement came; of `num_refined` examples. `None` without one.
+    - `amortisation_gap`: the part of it that the encoder loses against a posterior whose parameters, those that the
+      encoder makes of x, are fitted to each example: a lower bound, as far as the refinement came; of `num_refined`
+      examples. What examples share (`Frozen` or learned scales that do not depend on x, the weights of a flow) stays.
+      `None` without one.
     - `variances`: `Var_x(E_q[z])` of each latent variable; `num_active` of them are above 0.01.
     - `num`, `num_samples`: examples, and draws for each.
     - `warnings`: what to look at, in sentences.
@@ -116,8 +119,10 @@ def diagnose(
 
     - `data`: examples `[n, *model.space.shape]`, n at least 2. The mutual information takes n^2 posterior densities.
     - `num_samples`: draws for each example, the K of IWAE-K.
-    - `refine_steps`: steps of Adam that fit every parameter of the posterior of one example, from the encoder's output
-      on; 0 leaves the amortisation gap out. So does a posterior whose draws have no gradient.
+    - `refine_steps`: steps of Adam that fit the posterior of one example, from the encoder's output on: every
+      floating-point array of it that depends on x, except x itself (as lower layers of `lnz.latent.TopDown` hold it)
+      and `Frozen` ones. 0 leaves the amortisation gap out. So does a posterior whose draws have no gradient, or of
+      which nothing depends on x.
     - `num_refined`: of at most so many examples, drawn from all.
     - `batch_size`: examples that go at the same time, with 128 draws each.
 
@@ -152,10 +157,11 @@ def diagnose(
     parts = _draws(key_draws, model, rows, num_samples, min(batch_size, num), dtype)
     information, information_error = _mutual_information(model, rows, parts["z"], parts["log_q"], dtype)
     refined = None
-    if refine_steps and posterior.reparameterised:
+    amortised = _amortised(model, rows[0], dtype) if refine_steps and posterior.reparameterised else None
+    if amortised is not None:
         chosen = rows[jr.permutation(key_subset, num)[:num_refined]]
         size = min(batch_size, len(chosen))
-        gain, error = _refinement(key_refine, model, chosen, num_samples, refine_steps, size, dtype)
+        gain, error = _refinement(key_refine, model, amortised, chosen, num_samples, refine_steps, size, dtype)
         refined = _mean(gain, error, "lower")
     likelihood: Estimate = parts["likelihood"]
     log_likelihood = _mean(likelihood.value, likelihood.standard_error, "lower")
@@ -297,8 +303,41 @@ def _mutual_information(
     return _mean_and_error(log_q.reshape(-1) - (total - math.log(num)))
 
 
+def _amortised(model: AbstractLatentModel, x: Array, dtype) -> Any:
+    """A filter for `equinox.partition` of `posterior(x)`: the parameters that are made of x. `None` if there are none.
+
+    What depends on x is read off the traced encoder; values would not tell an encoder that has collapsed.
+    """
+
+    def parameters(x):
+        posterior = model.posterior(x)
+        return eqx.filter(posterior, trainable(posterior))
+
+    jaxpr, tree = jax.make_jaxpr(parameters, return_shape=True)(model.space.cast(x, dtype))
+    depends = _depends(jaxpr, [True])
+    is_x = [out is jaxpr.jaxpr.invars[0] for out in jaxpr.jaxpr.outvars]
+    flags = [d and not same for d, same in zip(depends, is_x, strict=True)]
+    flags = flags if any(flags) else depends  # of `Normal(x, 1)` it is x that is a parameter
+    marked = jax.tree.unflatten(jax.tree.structure(tree), flags)
+    return jax.tree.map(bool, marked, is_leaf=lambda node: node is None) if any(flags) else None
+
+
+def _depends(closed: ClosedJaxpr | Jaxpr, inputs: list[bool]) -> list[bool]:
+    """Which outputs of a program depend on the inputs that are marked."""
+    jaxpr = closed.jaxpr if isinstance(closed, ClosedJaxpr) else closed
+    marked = {var for var, mark in zip(jaxpr.invars, inputs, strict=True) if mark}
+    for equation in jaxpr.eqns:
+        marks = [not isinstance(var, Literal) and var in marked for var in equation.invars]
+        if equation.primitive.name in ("jit", "pjit"):  # of other calls, everything is taken to depend on everything
+            outputs = _depends(equation.params["jaxpr"], marks)
+        else:
+            outputs = [any(marks)] * len(equation.outvars)
+        marked.update(var for var, mark in zip(equation.outvars, outputs, strict=True) if mark)
+    return [not isinstance(var, Literal) and var in marked for var in jaxpr.outvars]
+
+
 @eqx.filter_jit
-def _refinement(key, model, rows, num_samples: int, num_steps: int, batch_size: int, dtype):
+def _refinement(key, model, amortised, rows, num_samples: int, num_steps: int, batch_size: int, dtype):
     """What the ELBO of each example gains from a posterior of its own, on draws that did not choose it; and errors."""
     optimizer = optax.adam(optax.cosine_decay_schedule(_LEARNING_RATE, num_steps))
 
@@ -312,7 +351,7 @@ def _refinement(key, model, rows, num_samples: int, num_steps: int, batch_size: 
         x = model.space.cast(x, dtype)
         posterior = model.posterior(x)
         key_steps, key_test = jr.split(key)
-        start, rest = eqx.partition(posterior, trainable(posterior))
+        start, rest = eqx.partition(posterior, amortised)
 
         def loss(params, key):
             return -jnp.mean(log_weights(eqx.combine(params, rest), key, x, _NUM_REFINE_DRAWS))
