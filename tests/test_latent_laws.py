@@ -2,9 +2,11 @@
 
 import warnings
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import pytest
 import table
 
@@ -102,3 +104,66 @@ def test_refinement_moves_what_the_encoder_makes(name):
     else:
         assert found is not None
         assert abs(float(found.value) - float(gap)) < 4 * float(found.standard_error) + 0.01
+
+
+def in_units(vae, unit):
+    """The same model of x with latents `unit` times as large."""
+    W, encoder = vae.decoder.net.W / unit, vae.encoder
+    return eqx.tree_at(
+        lambda vae: (vae.given_prior.log_scale, vae.decoder.net.W, vae.encoder.net, vae.encoder.log_scale),
+        vae,
+        (
+            vae.prior.log_scale + jnp.log(unit),
+            W,
+            lnz.nets.Linear(unit * encoder.net.W, unit * encoder.net.b),
+            encoder.log_scale + jnp.log(unit),
+        ),
+    )
+
+
+def test_diagnosis_has_no_unit_of_the_latents(recwarn):
+    """The linear VAE with a prior N(0, 0.05^2): the same numbers, and no collapse; Burda's count is of unit scale."""
+    x = lnz.sample(jr.key(9), table.linear_vae(), 20)
+    options = {"num_samples": 64, "refine_steps": 0, "batch_size": 20}
+    plain, small = (
+        lnz.diagnose(KEY, in_units(table.linear_vae("diagonal"), unit), x, **options) for unit in (1.0, 0.05)
+    )
+    assert not [w for w in recwarn.list if issubclass(w.category, lnz.PosteriorCollapseWarning)]
+    assert (plain.num_active, small.num_active) == (2, 0)
+    assert plain.num_used == small.num_used == 2
+    np.testing.assert_allclose(small.shares, plain.shares, rtol=1e-3)
+    for name in ("elbo", "kl", "mutual_information"):
+        assert float(getattr(small, name).value) == pytest.approx(float(getattr(plain, name).value), abs=1e-3)
+    # The share by hand: the scale of q is the same for all x.
+    q = jax.vmap(table.linear_vae("diagonal").posterior)(x)
+    variances = np.var(q.loc, axis=0, ddof=1)
+    np.testing.assert_allclose(plain.shares, variances / (variances + np.asarray(q.scale)[0] ** 2), atol=0.05)
+
+
+def test_a_posterior_that_ignores_x_is_no_collapse_to_the_prior():
+    vae = lnz.latent.VAE(
+        lnz.Normal.standard(2), lambda z: lnz.Normal(0.0 * z, 1.0), lambda x: lnz.Normal(jnp.array([2.0, 0.0]), 1.0)
+    )
+    with pytest.warns(lnz.PosteriorCollapseWarning, match="next to nothing of x.*not the prior: KL 2.000"):
+        result = lnz.diagnose(KEY, vae, table.normal(701, 6, 2), num_samples=1000, batch_size=6)
+    assert result.num_used == 0
+
+
+def test_errors_of_data_and_of_draws_are_told_apart():
+    """Over data sets the ELBO spreads by the data error; over keys by the Monte Carlo error."""
+    vae, size = table.linear_vae("diagonal"), 50
+    x = lnz.sample(jr.key(9), table.linear_vae(), size)
+    result = lnz.diagnose(KEY, vae, x, num_samples=400, refine_steps=0, batch_size=size)
+    # Sums of squares, of which the spread is known: log p(x) of a normal in R^3 has variance 3 / 2.
+    assert result.data_errors["log_likelihood"] == pytest.approx((1.5 / size) ** 0.5, rel=0.4)
+    assert float(result.log_likelihood.standard_error) < 0.2 * result.data_errors["log_likelihood"]
+    line = next(line for line in str(result).splitlines() if line.startswith("ELBO"))
+    errors = float(result.elbo.standard_error), result.data_errors["elbo"]
+    assert f"MC s.e. {errors[0]:.2g}, data s.e. {errors[1]:.2g}" in line
+    assert not set(result.data_errors) & {"mutual_information", "marginal_kl"}
+
+
+@pytest.mark.usefixtures("untyped")
+def test_a_prior_without_its_constant_is_not_diagnosed():
+    with pytest.raises(TypeError, match="prior.*got RBM.*log Z is unknown"):
+        lnz.diagnose(KEY, table.rbm_vae(), np.zeros((3, 4), np.uint8))
