@@ -11,6 +11,7 @@ import pytest
 import table
 
 import lnz
+from lnz._simulated import _adapted_sampler
 from lnz.objectives import ELBO
 
 KEY = jr.key(0)
@@ -167,3 +168,54 @@ def test_errors_of_data_and_of_draws_are_told_apart():
 def test_a_prior_without_its_constant_is_not_diagnosed():
     with pytest.raises(TypeError, match="prior.*got RBM.*log Z is unknown"):
         lnz.diagnose(KEY, table.rbm_vae(), np.zeros((3, 4), np.uint8))
+
+
+def test_the_pilot_run_has_no_unit_of_the_latents():
+    steps = [_adapted_sampler(KEY, in_units(table.linear_vae("diagonal"), unit)) for unit in (1.0, 1e-4)]
+    assert float(steps[1].step_size) == pytest.approx(1e-4 * float(steps[0].step_size), rel=1e-3)
+
+
+def test_a_pilot_run_that_never_moves_says_so():
+    """Then the smallest step, of which any more is certain to be rejected."""
+    vae = table.linear_vae("diagonal")
+    vae = eqx.tree_at(lambda vae: vae.decoder.log_scale, vae, jnp.asarray(-25.0))
+    with pytest.warns(UserWarning, match="does not move.*HMC\\(step_size\\)"):
+        sampler = _adapted_sampler(KEY, vae)
+    assert float(sampler.step_size) < 1e-3
+
+
+def product_vae():
+    """Two kinds of latents side by side, and of layers."""
+    prior = lnz.ProductDistribution(lnz.Normal.standard(1), lnz.Laplace(jnp.zeros(1), 1.0))
+    net = lnz.nets.Linear(table.normal(702, 2, 3), jnp.zeros(2))
+    template = lnz.ProductDistribution(lnz.Normal.standard(1), lnz.Laplace(jnp.zeros(1), 1.0))
+    encoder = lnz.Conditional(template, net, lambda d: [part.loc for part in d.parts])
+    return lnz.latent.VAE(prior, table.bit_decoder(2, 3), encoder)
+
+
+SHORT = {
+    "vae": lambda: table.linear_vae("diagonal"),
+    "hierarchical": lambda: table.hierarchical("top_down"),
+    "product": product_vae,
+}
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_short_models_in_a_long_world(name):
+    """A float32 model under `jax_enable_x64` and strict promotion, as one that was loaded from a file."""
+    vae = SHORT[name]()
+    with jax.enable_x64(True):
+        x = vae.space.cast(lnz.sample(jr.key(3), vae, 4), jnp.float32)
+
+        if name == "vae":
+            assert np.isfinite(lnz.simulated_bracket(KEY, vae, 2, batch_size=2).width)
+            lnz.diagnose(KEY, vae, x, num_samples=8, refine_steps=0)
+            return
+
+        @eqx.filter_jit
+        def gradient(vae):
+            return eqx.filter_value_and_grad(lambda vae: ELBO(1).loss(KEY, vae, (), x)[0])(vae)
+
+        value, gradients = gradient(vae)
+        assert value.dtype == jnp.float32
+        assert {leaf.dtype for leaf in jax.tree.leaves(gradients)} == {jnp.dtype("float32")}

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
+from .._check import model_dtype
 from .._density import AbstractDistribution
 from .._model import AbstractDataDependent, AbstractLatentModel
 from .._module import replace
@@ -166,7 +167,7 @@ class Hierarchical(AbstractLatentModel, AbstractDataDependent):
             return model.likelihood(z).space
 
         latent = eqx.filter_eval_shape(lambda model: model.prior.space, self)  # shapes alone: nothing is computed
-        return eqx.filter_eval_shape(space, self, jax.ShapeDtypeStruct(latent.shape, jnp.result_type(float)))
+        return eqx.filter_eval_shape(space, self, jax.ShapeDtypeStruct(latent.shape, model_dtype(self)))
 
     def initialise(self, key: PRNGKeyArray, data: Array) -> "Hierarchical":
         """The model whose top layer, if it is a function of the posterior that starts from data, has started."""
