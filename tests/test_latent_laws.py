@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import optax
 import pytest
 import table
 
 import lnz
 from lnz._simulated import _adapted_sampler
-from lnz.objectives import ELBO
+from lnz.objectives import ELBO, VIMCO, EnergyPrior
 
 KEY = jr.key(0)
 
@@ -28,7 +29,7 @@ def one_example_vae(q, prior):
 
 @pytest.mark.parametrize("name", ["analytic", "drawn", "sticking", "no_rule"])
 def test_free_bits_compare_without_noise(name):
-    """`E[penalty] = sum max(free_bits, KL)` where there is a closed form; without one it is too large, as documented."""
+    """`E[penalty] = sum max(free_bits, KL)` where there is a closed form; else it is too large, as documented."""
     loc, free_bits = jnp.array([0.0, 0.45, 1.5]), 0.15
     q = lnz.Normal(loc, jnp.ones(3))
     options = {"drawn": {"analytic_kl": False}, "sticking": {"sticking_the_landing": True}}.get(name, {})
@@ -166,7 +167,7 @@ def test_errors_of_data_and_of_draws_are_told_apart():
 
 @pytest.mark.usefixtures("untyped")
 def test_a_prior_without_its_constant_is_not_diagnosed():
-    with pytest.raises(TypeError, match="prior.*got RBM.*log Z is unknown"):
+    with pytest.raises(TypeError, match=r"prior.*got RBM.*log Z is unknown"):
         lnz.diagnose(KEY, table.rbm_vae(), np.zeros((3, 4), np.uint8))
 
 
@@ -219,3 +220,45 @@ def test_short_models_in_a_long_world(name):
         value, gradients = gradient(vae)
         assert value.dtype == jnp.float32
         assert {leaf.dtype for leaf in jax.tree.leaves(gradients)} == {jnp.dtype("float32")}
+
+
+def test_sticking_the_landing_of_a_full_normal_by_conditional(float64):
+    """At the true posterior no draw has a gradient for the network that makes it, nor for its covariance."""
+    exact = table.linear_vae("exact")
+    template = lnz.MultivariateNormal(jnp.zeros(2), exact.posterior(jnp.zeros(3)).scale_tril)
+    encoder = lnz.Conditional(template, exact.encoder.net, lambda normal: normal.loc)
+    vae, x = lnz.latent.VAE(exact.prior, exact.decoder, encoder), table.normal(94, 3, 3)
+
+    @eqx.filter_jit
+    def largest(objective, shift):
+        moved = eqx.tree_at(lambda vae: vae.encoder.net.b, vae, encoder.net.b + shift)
+        gradient = eqx.filter_grad(lambda vae: objective.loss(KEY, vae, (), x)[0])(moved).encoder
+        return jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(gradient)]))
+
+    assert float(largest(ELBO(2, sticking_the_landing=True), jnp.zeros(()))) < 1e-12
+    assert float(largest(ELBO(2, sticking_the_landing=True), jnp.full((), 0.1))) > 1e-3
+    assert float(largest(ELBO(2, analytic_kl=False), jnp.zeros(()))) > 0.1
+
+
+def test_resuming_an_energy_prior_is_exact(tmp_path):
+    """Its chains go on where they were, bit for bit."""
+    method = lnz.Gradient(EnergyPrior(VIMCO(2), num_chains=4), optax.adam(0.01))
+    x = np.tile(np.eye(4, dtype=np.uint8), (3, 1))
+
+    def train(folder, progress=None, **options):
+        checkpoints = lnz.Checkpoints(folder, every=0.0)
+        options = {"steps": 4, "batch_size": 4, "log_every": 1, **options}
+        return lnz.fit(KEY, table.rbm_vae(), method, x, checkpoints=checkpoints, progress=progress, **options)
+
+    def stop(record):
+        if record["step"] >= 2:
+            raise KeyboardInterrupt
+
+    unbroken = train(tmp_path / "unbroken")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "broken", stop)
+    resumed = train(tmp_path / "broken", resume=True)
+    first, second = (jax.tree.leaves(eqx.filter((r.model, r.state), eqx.is_array)) for r in (unbroken, resumed))
+    assert any(leaf.shape == (4, 3) for leaf in first)  # the chains are part of it
+    for a, b in zip(first, second, strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()

@@ -57,9 +57,9 @@ class LatentDiagnostics:
       latents of unit variance.
     - `shares`: of that in the variance of the aggregate posterior, `Var_x(E_q[z]) / (Var_x(E_q[z]) + E_x Var_q[z])`,
       the same in every unit; of the `num_used` above 0.01 z says something of x. Warnings of collapse go by it.
-    - `data_errors`: by the name of a field, the standard error from the choice of examples, `sd / sqrt(n)` of the values
-      per example, where these exist. That of an estimate itself, `elbo.standard_error`, is the Monte Carlo error alone:
-      what other draws for the same examples would change.
+    - `data_errors`: by the name of a field, the standard error from the choice of examples, `sd / sqrt(n)` of the
+      values per example, where these exist. That of an estimate itself, `elbo.standard_error`, is the Monte Carlo error
+      alone: what other draws for the same examples would change.
     - `num`, `num_samples`: examples, and draws for each.
     - `warnings`: what to look at, in sentences.
     """
@@ -155,8 +155,8 @@ def diagnose(
     if not isinstance(model.prior, AbstractDistribution):
         raise TypeError(
             f"`model.prior` must be one that can be sampled exactly and has a log-density; got "
-            f"{type(model.prior).__name__}, whose log Z is unknown, and with it every bound. Use `lnz.evaluate(key, model, "
-            "data, partition=..., hidden=...)`."
+            f"{type(model.prior).__name__}, whose log Z is unknown, and with it every bound. Use `lnz.evaluate(key, "
+            "model, data, partition=..., hidden=...)`."
         )
     if check_positive(num_samples, "num_samples") < 2:
         raise ValueError("`num_samples` must be at least 2, so that there is an error bar; got 1.")

@@ -128,8 +128,8 @@ def _adapted_sampler(key: PRNGKeyArray, model: AbstractLatentModel) -> HMC:
         return HMC(float(step_sizes[np.argmax(jumps)]), _NUM_LEAPFROG)
     warnings.warn(
         f"simulated_bracket: HMC does not move from draws of the posterior with any step size from {step_sizes[0]:.2g} "
-        f"to {step_sizes[-1]:.2g}, so the bracket is valid, but as wide as without annealing. Give `lower=` and `upper=` "
-        "with `sampler=lnz.samplers.HMC(step_size)` that does.",
+        f"to {step_sizes[-1]:.2g}, so the bracket is valid, but as wide as without annealing. Give `lower=` and "
+        "`upper=` with `sampler=lnz.samplers.HMC(step_size)` that does.",
         UserWarning,
         stacklevel=3,
     )
