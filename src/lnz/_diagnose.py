@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -22,7 +23,8 @@ from ._model import AbstractLatentModel, trainable
 from ._stochastic import exact_log_det
 
 _ACTIVE = 0.01  # variance over examples of a posterior mean
-_COLLAPSED = 0.1  # nats of KL divergence
+_USED = 0.01  # the same as a share of the variance of all codes, whatever unit the latents have
+_COLLAPSED = 0.1  # nats of KL divergence, or of mutual information
 _CHUNK = 128  # draws in memory for each of `batch_size` examples, as `Importance` has
 _NUM_MIXTURE_DRAWS = 4096  # at least, over all examples, for the mutual information
 _MIXTURE_NUMBERS = 2**22  # in memory for it
@@ -47,9 +49,17 @@ class LatentDiagnostics:
       posterior q(z). The mixture over the examples stands for q(z); of these examples alone both are unbiased. As
       estimates for the population the first is a *lower* bound (it cannot exceed log n), the second an *upper* one.
     - `gap`: `log_likelihood - elbo`, at most the inference gap `KL(q(z | x) || p(z | x))`: a lower bound on it.
-    - `amortisation_gap`: the part of it that the encoder loses against a posterior of the same family that is fitted to
-      each example: a lower bound, as far as the refinement came; of `num_refined` examples. `None` without one.
-    - `variances`: `Var_x(E_q[z])` of each latent variable; `num_active` of them are above 0.01.
+    - `amortisation_gap`: the part of it that the encoder loses against a posterior whose parameters, those that the
+      encoder makes of x, are fitted to each example: a lower bound, as far as the refinement came; of `num_refined`
+      examples. What examples share (`Frozen` or learned scales that do not depend on x, the weights of a flow) stays.
+      `None` without one.
+    - `variances`: `Var_x(E_q[z])` of each latent variable; `num_active` of them are above 0.01, which is meant for
+      latents of unit variance.
+    - `shares`: of that in the variance of the aggregate posterior, `Var_x(E_q[z]) / (Var_x(E_q[z]) + E_x Var_q[z])`,
+      the same in every unit; of the `num_used` above 0.01 z says something of x. Warnings of collapse go by it.
+    - `data_errors`: by the name of a field, the standard error from the choice of examples, `sd / sqrt(n)` of the
+      values per example, where these exist. That of an estimate itself, `elbo.standard_error`, is the Monte Carlo error
+      alone: what other draws for the same examples would change.
     - `num`, `num_samples`: examples, and draws for each.
     - `warnings`: what to look at, in sentences.
     """
@@ -63,6 +73,8 @@ class LatentDiagnostics:
     gap: Estimate
     amortisation_gap: Estimate | None
     variances: Float[np.ndarray, "..."]
+    shares: Float[np.ndarray, "..."]
+    data_errors: dict[str, float]
     num: int
     num_samples: int
     num_refined: int
@@ -72,27 +84,32 @@ class LatentDiagnostics:
     def num_active(self) -> int:
         return int(np.sum(self.variances > _ACTIVE))
 
+    @property
+    def num_used(self) -> int:
+        return int(np.sum(self.shares > _USED))
+
     def __str__(self) -> str:
+        def line(name: str, field: str, *more: str) -> str:
+            estimate, data_error = getattr(self, field), self.data_errors.get(field)
+            words = [] if estimate.bound == "exact" else [f"MC s.e. {estimate.standard_error:.2g}"]
+            words += [] if data_error is None else [f"data s.e. {data_error:.2g}"]
+            return f"{name:<22} {float(estimate.value):>10.3f}  ({', '.join([estimate.bound, *words, *more])})"
+
         ceiling = f"at most log n = {math.log(self.num):.2f}"
         lines = [
             f"{self.num} examples, {self.num_samples} draws each; nats per example",
-            _line(f"log p(x), IWAE-{self.num_samples}", self.log_likelihood),
-            _line("ELBO", self.elbo),
-            _line("  reconstruction", self.reconstruction),
-            _line("  KL(q(z|x) || p(z))", self.kl),
-            _line("    mutual information", self.mutual_information, ceiling),
-            _line("    KL(q(z) || p(z))", self.marginal_kl),
-            _line("log p(x) - ELBO", self.gap),
+            line(f"log p(x), IWAE-{self.num_samples}", "log_likelihood"),
+            line("ELBO", "elbo"),
+            line("  reconstruction", "reconstruction"),
+            line("  KL(q(z|x) || p(z))", "kl"),
+            line("    mutual information", "mutual_information", ceiling),
+            line("    KL(q(z) || p(z))", "marginal_kl"),
+            line("log p(x) - ELBO", "gap"),
         ]
         if self.amortisation_gap is not None:
-            lines.append(_line("  amortisation gap", self.amortisation_gap, f"{self.num_refined} examples refined"))
+            lines.append(line("  amortisation gap", "amortisation_gap", f"{self.num_refined} examples refined"))
         lines.append(f"{'active units':<22} {self.num_active} of {self.variances.size} (Var_x(E_q[z]) > {_ACTIVE})")
         return "\n".join(lines + [f"Warning: {warning}" for warning in self.warnings])
-
-
-def _line(name: str, estimate: Estimate, *more: str) -> str:
-    words = [estimate.bound] if estimate.bound == "exact" else [estimate.bound, f"s.e. {estimate.standard_error:.2g}"]
-    return f"{name:<22} {float(estimate.value):>10.3f}  ({', '.join([*words, *more])})"
 
 
 def diagnose(
@@ -116,14 +133,17 @@ def diagnose(
 
     - `data`: examples `[n, *model.space.shape]`, n at least 2. The mutual information takes n^2 posterior densities.
     - `num_samples`: draws for each example, the K of IWAE-K.
-    - `refine_steps`: steps of Adam that fit every parameter of the posterior of one example, from the encoder's output
-      on; 0 leaves the amortisation gap out. So does a posterior whose draws have no gradient.
+    - `refine_steps`: steps of Adam that fit the posterior of one example, from the encoder's output on: every
+      floating-point array of it that depends on x, except x itself (as lower layers of `lnz.latent.TopDown` hold it)
+      and `Frozen` ones. 0 leaves the amortisation gap out. So does a posterior whose draws have no gradient, or of
+      which nothing depends on x.
     - `num_refined`: of at most so many examples, drawn from all.
     - `batch_size`: examples that go at the same time, with 128 draws each.
 
     **Returns:** a `LatentDiagnostics`; print it.
 
-    **Raises:** `TypeError` for other models; `ValueError` for one without an encoder.
+    **Raises:** `TypeError` for other models, or a prior that is known up to a constant only; `ValueError` for one
+    without an encoder.
 
     Source: Burda, Grosse and Salakhutdinov (2016), equation 8 and section 5.2 (active units); arXiv:1509.00519. Hoffman
     and Johnson (2016) for the two parts of the KL divergence, Poole et al. (2019) for the direction of the mutual
@@ -132,6 +152,12 @@ def diagnose(
     key_draws, key_subset, key_refine = jr.split(check_key(key), 3)
     if not isinstance(model, AbstractLatentModel):
         raise TypeError(f"`model` must have latent variables, such as a VAE; got {type(model).__name__}.")
+    if not isinstance(model.prior, AbstractDistribution):
+        raise TypeError(
+            f"`model.prior` must be one that can be sampled exactly and has a log-density; got "
+            f"{type(model.prior).__name__}, whose log Z is unknown, and with it every bound. Use `lnz.evaluate(key, "
+            "model, data, partition=..., hidden=...)`."
+        )
     if check_positive(num_samples, "num_samples") < 2:
         raise ValueError("`num_samples` must be at least 2, so that there is an error bar; got 1.")
     check_positive(num_refined, "num_refined")
@@ -151,17 +177,27 @@ def diagnose(
     model = exact_log_det(model)
     parts = _draws(key_draws, model, rows, num_samples, min(batch_size, num), dtype)
     information, information_error = _mutual_information(model, rows, parts["z"], parts["log_q"], dtype)
+    likelihood: Estimate = parts["likelihood"]
+    values = {
+        "log_likelihood": likelihood.value,
+        "elbo": parts["elbo"][0],
+        "reconstruction": parts["reconstruction"][0],
+        "kl": parts["kl"][0],
+        "gap": likelihood.value - parts["elbo"][0],
+    }
     refined = None
-    if refine_steps and posterior.reparameterised:
+    amortised = _amortised(model, rows[0], dtype) if refine_steps and posterior.reparameterised else None
+    if amortised is not None:
         chosen = rows[jr.permutation(key_subset, num)[:num_refined]]
         size = min(batch_size, len(chosen))
-        gain, error = _refinement(key_refine, model, chosen, num_samples, refine_steps, size, dtype)
+        gain, error = _refinement(key_refine, model, amortised, chosen, num_samples, refine_steps, size, dtype)
         refined = _mean(gain, error, "lower")
-    likelihood: Estimate = parts["likelihood"]
+        values["amortisation_gap"] = gain
     log_likelihood = _mean(likelihood.value, likelihood.standard_error, "lower")
     kl = _mean(*parts["kl"], bound="exact" if parts["closed_form"] is not None else "unbiased")
     mutual_information = Estimate(information, information_error, "lower")
     elbo = _mean(*parts["elbo"], bound="lower")
+    variances, tiny = np.asarray(_variances(*parts["moments"])), np.finfo(dtype).tiny
     result = LatentDiagnostics(
         log_likelihood=log_likelihood,
         elbo=elbo,
@@ -172,7 +208,9 @@ def diagnose(
         # What is subtracted is no bound but the ELBO itself, without bias.
         gap=log_likelihood - Estimate(elbo.value, elbo.standard_error, "unbiased"),
         amortisation_gap=refined,
-        variances=np.asarray(_variances(*parts["moments"])),
+        variances=variances,
+        shares=variances / np.maximum(variances + np.asarray(jnp.mean(parts["inner"], axis=0)), tiny),
+        data_errors={name: _data_error(np.asarray(column)) for name, column in values.items()},
         num=num,
         num_samples=num_samples,
         num_refined=0 if refined is None else min(num_refined, num),
@@ -188,21 +226,31 @@ def _mean(values: Float[Array, " n"], errors: Float[Array, " n"], bound: Bound) 
     return Estimate(jnp.mean(values), jnp.sqrt(jnp.sum(errors**2)) / len(values), bound)
 
 
+def _data_error(values: Float[np.ndarray, " n"]) -> float:
+    return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+
+
 def _collapse(result: LatentDiagnostics) -> list[str]:
-    num_active, num_units, kl = result.num_active, result.variances.size, float(result.kl.value)
+    num_used, num_units, kl = result.num_used, result.shares.size, float(result.kl.value)
+    information = float(result.mutual_information.value)
     advice = (
         "Try to raise the weight of the KL term from zero over the first epochs, free bits, a decoder that can do less "
         "without z, or a smaller learning rate"
     )
-    if num_active == 0 or kl < _COLLAPSED:
+    if kl < _COLLAPSED:
         return [
-            f"the posterior has collapsed to the prior: KL {kl:.3f} nats, {num_active} of {num_units} latent variables "
-            f"active, so the decoder ignores z. {advice}."
+            f"the posterior has collapsed to the prior: KL {kl:.3f} nats, {num_used} of {num_units} latent variables "
+            f"in use, so the decoder ignores z. {advice}."
         ]
-    if num_active < num_units / 2:
+    if num_used == 0 and information < _COLLAPSED:
         return [
-            f"only {num_active} of {num_units} latent variables are active, the others follow the prior. {advice}; or "
-            "do with fewer latent variables, at no loss."
+            f"z says next to nothing of x (mutual information {information:.3f} nats), though the posterior is not the "
+            f"prior: KL {kl:.3f} nats, lost for every example. {advice}."
+        ]
+    if num_used < num_units / 2:
+        return [
+            f"only {num_used} of {num_units} latent variables are in use: the means of the others are the same for all "
+            f"examples. {advice}; or do with fewer latent variables, at no loss."
         ]
     return []
 
@@ -255,6 +303,7 @@ def _draws(key, model, rows, num_samples: int, batch_size: int, dtype) -> dict[s
             "elbo": elbo,
             "closed_form": closed_form,
             "moments": (jnp.mean(means, 0), spread / (total - 1)),
+            "inner": spread * (total / (total - 1)),
             "z": z[0],
             "log_q": log_q[0],
         }
@@ -297,8 +346,41 @@ def _mutual_information(
     return _mean_and_error(log_q.reshape(-1) - (total - math.log(num)))
 
 
+def _amortised(model: AbstractLatentModel, x: Array, dtype) -> Any:
+    """A filter for `equinox.partition` of `posterior(x)`: the parameters that are made of x. `None` if there are none.
+
+    What depends on x is read off the traced encoder; values would not tell an encoder that has collapsed.
+    """
+
+    def parameters(x):
+        posterior = model.posterior(x)
+        return eqx.filter(posterior, trainable(posterior))
+
+    jaxpr, tree = jax.make_jaxpr(parameters, return_shape=True)(model.space.cast(x, dtype))
+    depends = _depends(jaxpr, [True])
+    is_x = [out is jaxpr.jaxpr.invars[0] for out in jaxpr.jaxpr.outvars]
+    flags = [d and not same for d, same in zip(depends, is_x, strict=True)]
+    flags = flags if any(flags) else depends  # of `Normal(x, 1)` it is x that is a parameter
+    marked = jax.tree.unflatten(jax.tree.structure(tree), flags)
+    return jax.tree.map(bool, marked, is_leaf=lambda node: node is None) if any(flags) else None
+
+
+def _depends(closed: ClosedJaxpr | Jaxpr, inputs: list[bool]) -> list[bool]:
+    """Which outputs of a program depend on the inputs that are marked."""
+    jaxpr = closed.jaxpr if isinstance(closed, ClosedJaxpr) else closed
+    marked = {var for var, mark in zip(jaxpr.invars, inputs, strict=True) if mark}
+    for equation in jaxpr.eqns:
+        marks = [not isinstance(var, Literal) and var in marked for var in equation.invars]
+        if equation.primitive.name in ("jit", "pjit"):  # of other calls, everything is taken to depend on everything
+            outputs = _depends(equation.params["jaxpr"], marks)
+        else:
+            outputs = [any(marks)] * len(equation.outvars)
+        marked.update(var for var, mark in zip(equation.outvars, outputs, strict=True) if mark)
+    return [not isinstance(var, Literal) and var in marked for var in jaxpr.outvars]
+
+
 @eqx.filter_jit
-def _refinement(key, model, rows, num_samples: int, num_steps: int, batch_size: int, dtype):
+def _refinement(key, model, amortised, rows, num_samples: int, num_steps: int, batch_size: int, dtype):
     """What the ELBO of each example gains from a posterior of its own, on draws that did not choose it; and errors."""
     optimizer = optax.adam(optax.cosine_decay_schedule(_LEARNING_RATE, num_steps))
 
@@ -312,7 +394,7 @@ def _refinement(key, model, rows, num_samples: int, num_steps: int, batch_size: 
         x = model.space.cast(x, dtype)
         posterior = model.posterior(x)
         key_steps, key_test = jr.split(key)
-        start, rest = eqx.partition(posterior, trainable(posterior))
+        start, rest = eqx.partition(posterior, amortised)
 
         def loss(params, key):
             return -jnp.mean(log_weights(eqx.combine(params, rest), key, x, _NUM_REFINE_DRAWS))

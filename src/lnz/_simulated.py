@@ -1,16 +1,18 @@
 """A verb: the likelihood of what a latent-variable model itself made, from both sides."""
 
 import math
+import warnings
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from . import normalizers
-from ._check import check_key, check_positive
+from ._check import check_key, check_positive, model_dtype
 from ._density import AbstractDistribution, AbstractNormalizer
 from ._estimate import Bracket, Estimate
 from ._model import AbstractLatentModel, condition
@@ -19,8 +21,8 @@ from ._normalize import check_normalizer
 from ._space import Euclidean
 from .samplers import HMC
 
-# What a pilot run chooses from, and with how many pairs of its own.
-_STEP_SIZES = tuple(2.0 ** (1 - k / 2) for k in range(18))
+# What a pilot run chooses from, times the spread of the latents, and with how many pairs of its own.
+_STEP_SIZES = tuple(2.0 ** (1 - k / 2) for k in range(24))
 _NUM_PILOT = 128
 _NUM_LEAPFROG = 5
 
@@ -121,16 +123,27 @@ def _adapted_sampler(key: PRNGKeyArray, model: AbstractLatentModel) -> HMC:
             f"The latent variables live on {prior.space}, where HMC cannot move: give `lower=` and `upper=` with a "
             "sampler that can, such as `lnz.normalizers.AIS(sampler=...)`."
         )
-    jumps = _mean_jumps(key, model, jnp.asarray(_STEP_SIZES, jnp.result_type(float)))
-    return HMC(_STEP_SIZES[int(jnp.argmax(jumps))], _NUM_LEAPFROG)
+    step_sizes, jumps = map(np.asarray, _mean_jumps(key, model, jnp.asarray(_STEP_SIZES, model_dtype(model))))
+    if np.max(jumps) > 0:
+        return HMC(float(step_sizes[np.argmax(jumps)]), _NUM_LEAPFROG)
+    warnings.warn(
+        f"simulated_bracket: HMC does not move from draws of the posterior with any step size from {step_sizes[0]:.2g} "
+        f"to {step_sizes[-1]:.2g}, so the bracket is valid, but as wide as without annealing. Give `lower=` and "
+        "`upper=` with `sampler=lnz.samplers.HMC(step_size)` that does.",
+        UserWarning,
+        stacklevel=3,
+    )
+    return HMC(float(step_sizes[-1]), _NUM_LEAPFROG)
 
 
 @eqx.filter_jit
-def _mean_jumps(key, model, step_sizes: Float[Array, " sizes"]) -> Float[Array, " sizes"]:
-    """Mean squared distance of one transition, which is zero where it is rejected; unlike acceptance, it sees that a
-    trajectory may come back to where it started."""
+def _mean_jumps(key, model, grid: Float[Array, " sizes"]) -> tuple[Float[Array, " sizes"], Float[Array, " sizes"]]:
+    """Step sizes, in units of the smallest standard deviation of the latents, and the mean squared distance of one
+    transition with each. It is zero where all are rejected; unlike acceptance, it sees that a trajectory may come back
+    to where it started."""
     key_pairs, key_steps = jr.split(key)
     z, x = _simulate(key_pairs, model, _NUM_PILOT)
+    step_sizes = grid * jnp.min(jnp.std(z, axis=0))
 
     def jump(key, z, x, step_size):
         density, sampler = condition(model, x), HMC(step_size, _NUM_LEAPFROG)
@@ -138,4 +151,5 @@ def _mean_jumps(key, model, step_sizes: Float[Array, " sizes"]) -> Float[Array, 
         return jnp.sum((state.position - z) ** 2)
 
     pairs = jax.vmap(jump, (0, 0, 0, None))
-    return jax.lax.map(lambda step_size: jnp.mean(pairs(jr.split(key_steps, len(x)), z, x, step_size)), step_sizes)
+    keys = jr.split(key_steps, len(x))
+    return step_sizes, jax.lax.map(lambda step_size: jnp.mean(pairs(keys, z, x, step_size)), step_sizes)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._check import model_dtype
 from .._density import AbstractDistribution
 from .._register import register
 from .._space import AbstractSpace, Binary, Euclidean
@@ -114,10 +115,9 @@ class Layered(AbstractDistribution):
         """Layers in the order of drawing, as those of an example; and the other way round."""
         return layers[::-1] if self.order == "down" else layers
 
-    @staticmethod
-    def _of_shape(conditional, space, what):
+    def _of_shape(self, conditional, space, what):
         """What is static of a conditional distribution; nothing is computed."""
-        z = jax.ShapeDtypeStruct(space.shape, jnp.int32 if space.kind == "int" else jnp.result_type(float))
+        z = jax.ShapeDtypeStruct(space.shape, jnp.int32 if space.kind == "int" else model_dtype(self))
         return eqx.filter_eval_shape(lambda conditional, z: what(conditional(z)), conditional, z)
 
 

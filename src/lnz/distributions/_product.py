@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._check import model_dtype
 from .._closed_form_kl import closed_form_kl, register_kl
 from .._density import AbstractDistribution
 from .._register import register
@@ -42,13 +43,13 @@ class ProductDistribution(AbstractDistribution):
         return all(part.reparameterised for part in self.parts)
 
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
-        x, start, total = self.space.check_example(x), 0, jnp.zeros((), jnp.result_type(float))
+        x, start, terms = self.space.check_example(x), 0, []
         keys = [None] * len(self.parts) if key is None else jr.split(key, len(self.parts))
         for part, part_key in zip(self.parts, keys, strict=True):
             end = start + part.space.shape[0]
-            total = total + part.log_prob(x[start:end], key=part_key)
+            terms.append(part.log_prob(x[start:end], key=part_key))
             start = end
-        return total
+        return functools.reduce(jnp.add, terms)
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Array:
         keys = jr.split(key, len(self.parts))
@@ -65,13 +66,13 @@ class ProductDistribution(AbstractDistribution):
 def _kl(q: ProductDistribution, p: ProductDistribution) -> Float[Array, ""] | None:
     if [part.space.shape for part in q.parts] != [part.space.shape for part in p.parts]:
         return None
-    total = jnp.zeros((), jnp.result_type(float))
+    terms = []
     for part_q, part_p in zip(q.parts, p.parts, strict=True):
         divergence = closed_form_kl(part_q, part_p)
         if divergence is None:
             return None
-        total = total + divergence
-    return total
+        terms.append(divergence)
+    return functools.reduce(jnp.add, terms)
 
 
 @register
@@ -101,12 +102,12 @@ class Joint(AbstractDistribution):
     @property
     def space(self) -> Product:
         # Shapes alone: nothing is computed.
-        x = jax.ShapeDtypeStruct(self.marginal.space.shape, jnp.result_type(float))
+        x = jax.ShapeDtypeStruct(self.marginal.space.shape, model_dtype(self))
         return Product(self.marginal.space, eqx.filter_eval_shape(self.conditional, x).space)
 
     @property
     def reparameterised(self) -> bool:
-        x = jax.ShapeDtypeStruct(self.marginal.space.shape, jnp.result_type(float))
+        x = jax.ShapeDtypeStruct(self.marginal.space.shape, model_dtype(self))
         return self.marginal.reparameterised and eqx.filter_eval_shape(self.conditional, x).reparameterised
 
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:

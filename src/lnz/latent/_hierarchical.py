@@ -169,7 +169,7 @@ class Hierarchical(AbstractLatentModel, AbstractDataDependent):
             return model.likelihood(z).space
 
         latent = eqx.filter_eval_shape(lambda model: model.prior.space, self)  # shapes alone: nothing is computed
-        return eqx.filter_eval_shape(space, self, jax.ShapeDtypeStruct(latent.shape, jnp.result_type(float)))
+        return eqx.filter_eval_shape(space, self, jax.ShapeDtypeStruct(latent.shape, model_dtype(self)))
 
     def initialise(self, key: PRNGKeyArray, data: Array) -> "Hierarchical":
         """The model whose top layer, if it takes a start from data, has taken it: a function of the posterior from

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
+from .._check import model_dtype
 from .._density import AbstractDensity, AbstractDistribution
 from .._model import AbstractDataDependent, AbstractLatentModel
 from .._module import replace
@@ -62,7 +63,7 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
     @property
     def space(self) -> AbstractSpace:
         space = eqx.filter_eval_shape(lambda vae: vae.prior.space, self)  # shapes alone: nothing is computed
-        z = jnp.zeros(space.shape, jnp.int32 if space.kind == "int" else float)
+        z = jnp.zeros(space.shape, jnp.int32 if space.kind == "int" else model_dtype(self))
         return eqx.filter_eval_shape(lambda decoder, z: decoder(z).space, self.decoder, z)
 
     def initialise(self, key: PRNGKeyArray, data: Array) -> "VAE":

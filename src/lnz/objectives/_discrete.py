@@ -117,7 +117,8 @@ class NVIL(AbstractObjective):
     `(signal - C(x) - c) / max(1, s) d log q(z | x)`, where the signal is `log p(x, z) - log q(z | x)`, and `C(x)`, c
     and s make it small. All three are of earlier steps, so that they do not depend on the draw that they are compared
     with, and live in the objective's state. So the gradient of decoder and prior is unbiased, and that of the encoder
-    is `1 / max(1, s)` times an unbiased one; with `scale=False` it is unbiased too.
+    is `1 / max(1, s)` times an unbiased one; with `scale=False` it is unbiased too. Arrays that prior or decoder share
+    with the encoder (`lnz.latent.VampPrior`, `lnz.latent.Ladder`) follow the sum, unbiased with `scale=False` alone.
 
     **Arguments:**
 

@@ -34,12 +34,17 @@ class ELBO(AbstractObjective):
     - `num_warm_up`: for so many steps beta rises in equal steps from 0. The steps are the objective's state.
     - `free_bits`: in nats. For each latent dimension the loss has `max(free_bits, KL)`, the KL averaged over the batch:
       dimensions that say less are not pressed further. Prior and posterior must be products of independent components.
+      Which dimensions those are is decided by the KL in closed form, also where `analytic_kl=False` or
+      `sticking_the_landing` has the penalty itself drawn, so that it has no bias. Of a pair of distributions without a
+      closed form the decision is drawn too: then the penalty is too large in expectation (the maximum is convex), and
+      its gradient biased, near `free_bits`, by less the more examples and draws there are.
     - `sticking_the_landing`: leave out the score, the part of the gradient through the parameters of `log q` at fixed
       z, whose expectation is zero. The gradient stays unbiased, and vanishes in every draw where q is the true
       posterior; far from there it may vary more. The KL is then by draws, and log-determinants of q are exact. It needs
       log q of given points beside the draws: for a flow, an inverse.
 
-    **Raises:** `ValueError` for options out of range, or `free_bits` with components that are not independent;
+    **Raises:** `ValueError` for options out of range, or `free_bits` with components that are not independent or of
+    different shapes;
     `TypeError` for a posterior whose draws have no pathwise gradient.
 
     Source: Kingma and Welling (2014), equations 3 and 10; arXiv:1312.6114. `beta`: Higgins et al. (2017).
@@ -72,13 +77,14 @@ class ELBO(AbstractObjective):
     ) -> tuple[Float[Array, ""], tuple[Any, dict[str, Float[Array, ""]]]]:
         def one(key, x, q):
             z, log_q, q = self._draw(key, q)
-            return jnp.mean(log_likelihoods(model, x, z)), self._kl(q, normalised_prior(model), z, log_q)
+            return jnp.mean(log_likelihoods(model, x, z)), *self._kl(q, normalised_prior(model), z, log_q)
 
-        reconstruction, kl = each_example(one, key, model, batch)
-        reconstruction, kl = jnp.mean(reconstruction), jnp.mean(kl, axis=0)  # [dims] with free bits
+        reconstruction, kl, gate = each_example(one, key, model, batch)
+        # With free bits kl and gate are [dims].
+        reconstruction, kl, gate = jnp.mean(reconstruction), jnp.mean(kl, axis=0), jnp.mean(gate, axis=0)
         total = jnp.sum(kl)
         parts = {"elbo": reconstruction - total, "reconstruction": reconstruction, "kl": total}
-        penalty = jnp.sum(jnp.maximum(kl, self.free_bits)) if self.free_bits else total
+        penalty = jnp.sum(jnp.where(gate > self.free_bits, kl, self.free_bits)) if self.free_bits else total
         loss = self._beta(state, penalty.dtype) * penalty - reconstruction
         if self.free_bits or self.num_warm_up or self.beta != 1:
             parts["loss"] = loss
@@ -93,13 +99,14 @@ class ELBO(AbstractObjective):
             return z, jax.vmap(q.log_prob)(z), q
         return *q.sample_and_log_prob(key, (self.num_samples,)), q
 
-    def _kl(self, q: AbstractDistribution, prior: AbstractDistribution, z: Array, log_q: Array) -> Array:
-        """The KL in nats, with `free_bits` that of each latent dimension."""
+    def _kl(self, q: AbstractDistribution, prior: AbstractDistribution, z: Array, log_q: Array) -> tuple[Array, Array]:
+        """The KL in nats, with `free_bits` that of each latent dimension; and what is compared with `free_bits`."""
         is_analytic = self.analytic_kl and not self.sticking_the_landing
         if self.free_bits:
             return _kl_of_components(q, prior, z, is_analytic)
         kl = closed_form_kl(q, prior) if is_analytic else None
-        return jnp.mean(log_q - jax.vmap(prior.log_prob)(z)) if kl is None else kl
+        kl = jnp.mean(log_q - jax.vmap(prior.log_prob)(z)) if kl is None else kl
+        return kl, kl
 
     def _beta(self, state: Int32[Array, ""] | tuple[()], dtype: Any) -> Array:
         beta = jnp.asarray(self.beta, dtype)
@@ -111,15 +118,22 @@ class ELBO(AbstractObjective):
 
 def _kl_of_components(
     q: AbstractDistribution, prior: AbstractDistribution, z: Array, is_analytic: bool
-) -> Float[Array, " components"]:
+) -> tuple[Float[Array, " components"], Float[Array, " components"]]:
+    """The KL as it is wanted, and in closed form where there is one."""
     if not (is_factorised(q) and is_factorised(prior)):
         raise ValueError(
             "`ELBO(free_bits=...)` needs the KL of each latent dimension, so prior and posterior must be products of "
             f"independent components, as `Normal` is; got {type(prior).__name__} and {type(q).__name__}. Use "
             "`num_warm_up` or `beta` instead."
         )
-    kl = per_component(closed_form_kl, q, prior) if is_analytic else None
-    if kl is not None:
-        return kl
+    if q.space.shape != prior.space.shape:
+        raise ValueError(
+            f"`ELBO(free_bits=...)` needs a prior and a posterior of one shape; got {prior.space.shape} and "
+            f"{q.space.shape}."
+        )
+    exact = per_component(closed_form_kl, q, prior)
+    if exact is not None and is_analytic:
+        return exact, exact
     draws = jax.vmap(lambda z: per_component(lambda q, p, z: q.log_prob(z) - p.log_prob(z), q, prior, z))(z)
-    return jnp.mean(draws, axis=0)
+    drawn = jnp.mean(draws, axis=0)
+    return drawn, drawn if exact is None else exact

@@ -37,6 +37,11 @@ class ReweightedWakeSleep(AbstractObjective):
     - `elbo`: the mean of the log weights.
     - `dreams`, with a sleep phase: `-log q(z | x)` of a dream.
 
+    The two halves are apart only where prior and decoder share no arrays with the encoder. What they share follows the
+    sum of both gradients: with a `lnz.latent.VampPrior` the wake phase moves the encoder through the prior, and with a
+    `lnz.latent.Ladder` the encoder's phase moves the conditionals of the model. Neither is then the algorithm
+    of the paper, and the statements on bias above hold of the other arrays alone.
+
     **Arguments:**
 
     - `num_samples`: K, at least 2 in the wake phase, where a single draw would weigh one whatever it is.
@@ -88,6 +93,11 @@ class WakeSleep(AbstractObjective):
     encoder learns from as many draws of the model as the batch has examples (sleep): it minimises `KL(p(z | x) || q(z |
     x))` on the model's dreams instead of `KL(q || p)` on the data, so the two halves descend no common function.
     Latent variables may be discrete.
+
+    The two halves are apart only where prior and decoder share no arrays with the encoder. What they share follows the
+    sum of both gradients: with a `lnz.latent.VampPrior` the wake phase moves the encoder through the prior, and with a
+    `lnz.latent.Ladder` the encoder's phase moves the conditionals of the model. Neither is then the algorithm
+    of the paper, and what the paragraph above says holds of the other arrays alone.
 
     The loss is a surrogate of which only the gradient means something. The parts, in nats per example, are those of
     `ELBO`, and `dreams`, `-log q(z | x)` of a dream.
