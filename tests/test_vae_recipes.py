@@ -43,7 +43,8 @@ def pictures(kind, path):
 def test_each_recipe_runs_in_small(name, tmp_path):
     pictures(name, tmp_path / "data.npz")
     recipe = getattr(recipes, name)
-    settings = recipe.resolve({**SMALL, **NAMES[name], "data.source": str(tmp_path / "data.npz")})
+    warm_up = {"model.warm_up": 3} if recipe.settings["model"]["warm_up"] else {}
+    settings = recipe.resolve({**SMALL, **warm_up, **NAMES[name], "data.source": str(tmp_path / "data.npz")})
     splits = recipe.load(settings)
     recipe.check(settings, splits)
     with warnings.catch_warnings():  # few draws will do while training, as on the command line
@@ -87,3 +88,11 @@ def test_wrong_settings_are_answered_by_what_there_is(setting, value, words, tmp
     splits = recipe.load(settings)
     with pytest.raises(ValueError, match=words):
         recipe.start(splits, settings)
+
+
+def test_a_warm_up_that_never_ends_is_warned_of(tmp_path):
+    pictures("bits", tmp_path / "data.npz")
+    recipe = recipes.vae_mnist
+    settings = recipe.resolve({**SMALL, "data.source": str(tmp_path / "data.npz")})
+    with pytest.warns(UserWarning, match=r"`model.warm_up=10000` is not over after `train.steps=12`"):
+        recipe.start(recipe.load(settings), settings)

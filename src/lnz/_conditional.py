@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from ._batch_last import batch_last, is_batch_last
+from ._batch_last import aligned, batch_last, is_batch_last
 from ._check import model_dtype
 from ._model import Frozen, trainable
 from ._register import register
@@ -74,18 +74,12 @@ class Conditional(eqx.Module):
     def __call__(self, context: Array) -> Any:
         if not jnp.issubdtype(context.dtype, jnp.floating):  # whole numbers, such as grey values and counts
             context = context.astype(model_dtype(self))
-        shift = batch_last(_call, self.net, context) if is_batch_last(self.net) else self.net(context)
         leaves, structure = jax.tree.flatten(_inside(self.template))
-        sizes = [leaves[i].size for i in self.moved]
-        if shift.shape != (sum(sizes),):
-            raise ValueError(
-                f"`Conditional(net=...)` must return a number for each of the {sum(sizes)} parameters that move, "
-                f"shape ({sum(sizes)},); got {shift.shape}."
-            )
-        ends = itertools.accumulate(sizes)
-        for i, size, end in zip(self.moved, sizes, ends, strict=True):
-            part = shift[end - size : end].reshape(leaves[i].shape)
-            leaves[i] = leaves[i] + part.astype(leaves[i].dtype)
+        start = tuple(leaves[i] for i in self.moved)
+        # The sum inside, so that the numbers stay as the network leaves them, `[*shape, *batch]`.
+        moved = (batch_last if is_batch_last(self.net) else _apply)(_shifted, self.net, start, context)
+        for i, leaf in zip(self.moved, moved, strict=True):
+            leaves[i] = leaf
         return jax.tree.unflatten(structure, leaves)
 
 
@@ -95,8 +89,24 @@ def num_moved(template: Any, where: Callable[[Any], Any] | None = None) -> int:
     return sum(math.prod(leaves[i].shape) for i in _moved(template, where))
 
 
-def _call(net, context):
-    return net(context)
+def _apply(fun, *args):
+    return fun(*args)
+
+
+def _shifted(net, start, context):
+    """The arrays `start`, each `[*shape]`, with the numbers of `net(context) [num, *batch]` added."""
+    shift = net(context)
+    sizes = [leaf.size for leaf in start]
+    if shift.shape[0] != sum(sizes):
+        raise ValueError(
+            f"`Conditional(net=...)` must return a number for each of the {sum(sizes)} parameters that move, shape "
+            f"({sum(sizes)},); got {shift.shape}."
+        )
+    batch, ends, moved = shift.shape[1:], itertools.accumulate(sizes), []
+    for leaf, end in zip(start, ends, strict=True):
+        part = shift[end - leaf.size : end].reshape(*leaf.shape, *batch)
+        moved.append(aligned(leaf, leaf.ndim, len(batch)) + part.astype(leaf.dtype))
+    return tuple(moved)
 
 
 def _inside(template):

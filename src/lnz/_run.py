@@ -25,13 +25,15 @@ _FILES = ("report.json", "report.html", "events.jsonl", "model.lnz", "config.jso
 class Examples:
     """Test rows for pictures: some of them, and those that the model finds least and most likely.
 
-    `rows` are numbers of rows of the test split, `values` the rows, `[n, d]`.
+    `rows` are numbers of rows of the test split, `values` the rows, `[n, d]`. Of labelled data there is a kind `"map"`
+    with rows from all over the split, whose labels are `labels`.
     """
 
     image_shape: tuple[int, int] | None
     columns: tuple[str, ...] | None
     rows: dict[str, list[int]]
     values: dict[str, list[list[float]]]
+    labels: list[int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -223,7 +223,7 @@ def _demo(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the runs and the report go.")] = Path("runs/demo"),
     changes: _Changes = [],  # noqa: B006
 ) -> None:
-    """Train four models of handwritten digits, compare them and write a report."""
+    """Train six models of handwritten digits, compare them and write a report."""
     from ._demo import demo
 
     demo(out, changes)

@@ -27,6 +27,7 @@ from ._progress import Display, describe_seconds, show_progress
 from ._tensorboard import TensorBoard, check_tensorboard
 
 _NUM_EXAMPLES, _NUM_EXTREME = 36, 18
+_MOST_LABELLED, _MOST_LABELLED_NUMBERS = 500, 200_000  # rows with labels, and their numbers, for maps of latents
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,9 @@ def train(
         return
     run = train_into(out, chosen, resolved, options)
     for name, row in run.rows.items():
-        console().print(f"{name}: {row}")
+        console().print(f"{name}: {row}", soft_wrap=True)
+        for note in row.stats["warnings"]:
+            console().print(f"Warning: {name}: {note}. Its error bar is too small.", soft_wrap=True)
     if run.bracket is not None:
         console().print(f"log Z: {run.bracket}")
     write_html(out / "report.html", {out.resolve().name: run})
@@ -244,7 +247,15 @@ def _examples(splits: Splits, log_probs: np.ndarray) -> Examples:
         "least": order[:_NUM_EXTREME],
         "most": order[::-1][:_NUM_EXTREME],
     }
+    labels = None if splits.labels is None else np.asarray(splits.labels[2])
+    if labels is not None and labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer):
+        size = max(1, min(_MOST_LABELLED, _MOST_LABELLED_NUMBERS // splits.space.num_dimensions))
+        rows["map"] = order_of_rows = np.arange(0, len(order), -(-len(order) // size))
+        labels = labels[order_of_rows].tolist()
+    else:
+        labels = None
     return Examples(
+        labels=labels,
         image_shape=splits.image_shape if splits.image_shape and len(splits.image_shape) == 2 else None,
         columns=splits.columns,
         rows={name: index.tolist() for name, index in rows.items()},

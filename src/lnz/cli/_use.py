@@ -66,12 +66,12 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
     columns = {"row": order, "log_prob": result.per_example[order]}
     if out is None:
         kind = "most anomalous" if anomalous_first else "first"
-        console().print(f"The {min(_NUM_SHOWN, len(rows))} {kind} of {len(rows)} rows, log p in nats:")
+        console().print(f"The {min(_NUM_SHOWN, len(rows))} {kind} of {len(rows)} rows, log p in nats ({result.bound}):")
         for row, value in zip(columns["row"][:_NUM_SHOWN], columns["log_prob"], strict=False):
             console().print(f"{row:>8}  {value:.4f}")
     else:
         write_table(out, columns)
-        console().print(f"Wrote log p (nats) of {len(rows)} rows to {short_path(out)}", soft_wrap=True)
+        console().print(f"Wrote log p (nats, {result.bound}) of {len(rows)} rows to {short_path(out)}", soft_wrap=True)
     console().print(f"mean: {result}", soft_wrap=True)
     console().print(f"  {made}; {result.stats['protocol']}", soft_wrap=True)
 

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._batch_last import aligned, batch_last
 from .._check import as_floats, is_false
 from .._closed_form_kl import register_kl
 from .._density import AbstractExponentialFamily, draw_then_score
@@ -74,9 +75,9 @@ class Bernoulli(AbstractExponentialFamily):
         return False
 
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
-        t = self.statistics(self.space.check_example(x))
-        # `log sigmoid(logit)` of what is 1, `log sigmoid(-logit)` of what is 0: right for infinite logits too.
-        return -jnp.sum(jax.nn.softplus((1 - 2 * t) * self.natural))
+        x = self.space.check_example(x)
+        # Under `jax.vmap` as the network of a decoder leaves its logits, `[n, *batch]`: a transposed copy takes longer.
+        return batch_last(_log_prob, self.statistics(x), self.natural, takes_batched_parameters=True)
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         number = uniform(key, (*shape, *self.logits.shape), self.logits.dtype)
@@ -113,3 +114,12 @@ def log_prob_by_products(bernoulli: Bernoulli, x: Array) -> Float[Array, ""]:
     must_be_0, must_be_1 = (jnp.isneginf(logits).astype(t.dtype), jnp.isposinf(logits).astype(t.dtype))
     num_contradictions = jnp.dot(t, must_be_0 - must_be_1) + jnp.sum(must_be_1)
     return jnp.where(num_contradictions > 0, -jnp.inf, log_prob)
+
+
+def _log_prob(t: Array, logits: Array) -> Array:
+    """`[*batch]` of `t [n, *some batch]` and `logits [n, *batch]`.
+
+    `log sigmoid(logit)` of what is 1, `log sigmoid(-logit)` of what is 0: right for infinite logits too.
+    """
+    sign = 1 - 2 * aligned(t, 1, logits.ndim - 1)
+    return -jnp.sum(jax.nn.softplus(sign * logits), axis=0)

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
@@ -29,7 +30,8 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
     - `decoder`: from z to the distribution of x.
     - `encoder`: from x to a distribution of z, or `None`.
 
-    **Raises:** `ValueError` for a prior that is a function of the encoder where there is none.
+    **Raises:** `ValueError` for a prior that is a function of the encoder where there is none, and for parts whose
+    shapes do not fit; `TypeError` for a decoder or an encoder that returns no distribution.
 
     Source: Kingma and Welling (2014); arXiv:1312.6114. Rezende, Mohamed and Wierstra (2014); arXiv:1401.4082.
     """
@@ -51,6 +53,22 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
             raise ValueError(
                 f"`VAE(prior={type(self.given_prior).__name__}, encoder=None)`: this prior is a function of the "
                 "encoder. Pass an encoder, or a distribution such as `lnz.Normal.standard(20)` as prior."
+            )
+        self._check_parts()
+
+    def _check_parts(self):
+        """**Raises:** as the class says. Shapes alone are traced: nothing is computed."""
+        latent = eqx.filter_eval_shape(lambda vae: vae.prior.space, self)
+        z = jax.ShapeDtypeStruct(latent.shape, jnp.int32 if latent.kind == "int" else model_dtype(self))
+        x_space = _space_of(self.decoder, z, "decoder", f"a latent variable of shape {latent.shape}, as the prior has")
+        if self.encoder is None:
+            return
+        x = jax.ShapeDtypeStruct(x_space.shape, jnp.int32 if x_space.kind == "int" else model_dtype(self))
+        q_space = _space_of(self.encoder, x, "encoder", f"an example of shape {x_space.shape}, as the decoder makes")
+        if q_space.shape != latent.shape:
+            raise ValueError(
+                f"`VAE(prior, decoder, encoder)` needs one latent space; the prior lives on {latent}, the encoder's "
+                f"distributions on {q_space}."
             )
 
     @property
@@ -77,3 +95,24 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
 
     def posterior(self, x: Array) -> AbstractDistribution | None:
         return None if self.encoder is None else self.encoder(self.space.check_example(x))
+
+
+def _space_of(conditional, argument, name: str, words: str) -> AbstractSpace:
+    """Where `conditional(argument)` lives.
+
+    **Raises:** `ValueError` if it cannot take the argument; `TypeError` if it returns no distribution.
+    """
+    try:
+        space = eqx.filter_eval_shape(_space_or_none, conditional, argument)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`VAE({name}=...)` cannot take {words}: {error}") from error
+    if space is None:
+        raise TypeError(
+            f"`VAE({name}=...)` must return a distribution, such as `lnz.Conditional(lnz.Normal.standard(20), net)`."
+        )
+    return space
+
+
+def _space_or_none(conditional, argument):
+    made = conditional(argument)
+    return made.space if isinstance(made, AbstractDistribution) else None

@@ -11,7 +11,7 @@ from .._space import Euclidean
 from ..latent import Dequantised, decode, embed, interpolate, reconstruct
 from ._draws import as_rows
 from ._html import drawing
-from ._latent import active_units, reconstructions, strips
+from ._latent import active_units, latent_map, reconstructions, strips
 from ._pixels import paper_and_ink
 
 _NUM_PAIRS, _NUM_STEPS = 4, 9
@@ -35,7 +35,18 @@ def activity(run: Run) -> str:
         return ""
     z = as_rows(embed(run.model, _some(run), key=jr.key(0)))
     words = f"of {len(z)} test rows; those above the line vary with the example"
-    return drawing("Active latents", words, lambda ink: active_units(z.var(axis=0), ink=ink))
+    return drawing("Active latents", words, lambda ink: active_units(z.var(axis=0), ink=ink)) + _map(run)
+
+
+def _map(run: Run) -> str:
+    """Where the model puts examples of each class; nothing for data without labels."""
+    labels = run.examples.labels
+    if labels is None or len(labels) < 2:
+        return ""
+    rows = np.asarray(run.examples.values["map"]).reshape(-1, *run.model.space.shape)
+    z = as_rows(embed(run.model, rows, key=jr.key(0)))
+    words = f"posterior means of {len(z)} test rows, coloured by their label, which the model never saw"
+    return drawing("Latent map", words, lambda ink: latent_map(z, labels, ink=ink))
 
 
 def latents(run: Run) -> str:

@@ -1,5 +1,7 @@
 """Variational autoencoders: one builder, of which every factor is a setting."""
 
+import warnings
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -36,7 +38,8 @@ def _build(key, splits, settings):
         model = VAE(_prior(keys[3], num_latent, splits, chosen), decoder, encoder)
     else:
         model = _hierarchy(keys, splits, chosen, decoder)
-    return model, Gradient(_objective(chosen), decayed_adam(settings, are_matrices), _all_but_constants)
+    objective = _objective(chosen, settings["train"]["steps"])
+    return model, Gradient(objective, decayed_adam(settings, are_matrices), _all_but_constants)
 
 
 def _all_but_constants(model):
@@ -54,11 +57,17 @@ def _template(model):
     return model.decoder.template
 
 
-def _objective(chosen):
+def _objective(chosen, num_steps):
     kind, num = chosen["objective"], chosen["num_samples"]
     if kind not in _OBJECTIVES:
         raise ValueError(f"`model.objective` must be one of {', '.join(_OBJECTIVES)}; got {kind!r}.")
     if kind == "elbo":
+        if chosen["warm_up"] >= num_steps:
+            warnings.warn(
+                f"`model.warm_up={chosen['warm_up']}` is not over after `train.steps={num_steps}`: the KL never gets "
+                "its full weight. Set it lower.",
+                stacklevel=2,
+            )
         return objectives.ELBO(num, beta=chosen["beta"], num_warm_up=chosen["warm_up"], free_bits=chosen["free_bits"])
     ignored = [name for name, neutral in (("beta", 1.0), ("warm_up", 0), ("free_bits", 0.0)) if chosen[name] != neutral]
     if ignored:
