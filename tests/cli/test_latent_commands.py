@@ -149,3 +149,25 @@ def test_models_without_latents_are_refused(monkeypatch, tmp_path, capsys):
         name, *rest = command
         assert call(monkeypatch, name, folder, *rest) == 2
         assert "(Bernoulli) has no latents" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::lnz.UnreliableEstimateWarning")  # of a model that has learned nothing
+def test_evaluate_takes_the_bound_apart(made, monkeypatch, capsys, tmp_path):
+    from lnz.cli import _use
+
+    monkeypatch.setattr(_use, "_MOST_DIAGNOSED", 6)
+    monkeypatch.setattr(_use, "_NUM_SIMULATED", 2)
+    folder, _ = made
+    assert call(monkeypatch, "evaluate", folder, "--diagnose") == 0
+    out = capsys.readouterr().out
+    for words in (
+        "ELBO",
+        "reconstruction",
+        "KL(q(z|x) || p(z))",
+        "active units",
+        "2 examples drawn from the model itself",
+    ):
+        assert words in out
+    bits = write_run(tmp_path / "bits", lnz.Bernoulli(jnp.zeros(64)))
+    assert call(monkeypatch, "evaluate", bits, "--diagnose") != 0
+    assert "`--diagnose` needs a model with latents" in capsys.readouterr().err

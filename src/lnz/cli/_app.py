@@ -91,11 +91,15 @@ def _evaluate(
     ] = None,
     changes: _EvaluateChanges = [],  # noqa: B006
     out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Also write the result here.")] = None,
+    diagnose: Annotated[
+        bool,
+        typer.Option("--diagnose", help="Of a model with latents also: ELBO, KL, active units, gaps, and a bracket."),
+    ] = False,
 ) -> None:
     """Evaluate a run anew, with other settings or on other data."""
     from ._use import evaluate
 
-    evaluate(run, data, changes, out)
+    evaluate(run, data, changes, out, diagnose)
 
 
 @app.command("sample")

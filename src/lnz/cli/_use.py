@@ -23,13 +23,16 @@ from ._files import TABLES, check_ending, write_table
 from ._train import check_same_data, find_recipe, parse_changes
 
 _NUM_SHOWN = 10
+_MOST_DIAGNOSED, _NUM_SIMULATED = 200, 32
 
 
-def evaluate(folder: Path, data: str | None, changes: list[str], out: Path | None) -> None:
+def evaluate(folder: Path, data: str | None, changes: list[str], out: Path | None, with_diagnosis: bool) -> None:
     """The command `lnz evaluate`: on the run's test split, whose rows are then replaced, or on other data."""
     if out is not None:
         check_ending(out, (".json",))
     run = Run.read(folder)
+    if with_diagnosis and not isinstance(run.model, lnz.AbstractLatentModel):
+        raise ValueError(f"`--diagnose` needs a model with latents; {str(folder)!r} is a {type(run.model).__name__}.")
     recipe, settings = settings_of(run, changes)
     if data is not None:
         rows, observed, made = examples_for(run, data, settings)
@@ -37,8 +40,8 @@ def evaluate(folder: Path, data: str | None, changes: list[str], out: Path | Non
     else:
         splits = recipe.load(settings)
         check_same_data(folder, splits)
-        made = _test_part(splits)
-        results = recipe.judge(run.model, splits.test, settings, splits.observed and splits.observed[2])
+        rows, made = splits.test, _test_part(splits)
+        results = recipe.judge(run.model, rows, settings, splits.observed and splits.observed[2])
         bracket = recipe.bracket_log_z(run.model, settings)
         run = dataclasses.replace(run, settings=settings, rows=results, bracket=bracket)
         run.write(folder)
@@ -48,10 +51,24 @@ def evaluate(folder: Path, data: str | None, changes: list[str], out: Path | Non
         console().print(f"  {made}; {result.stats['protocol']}", soft_wrap=True)
     if data is None and run.bracket is not None:
         console().print(f"log Z: {run.bracket}", soft_wrap=True)
+    if with_diagnosis:
+        _diagnose(run.model, rows, made, settings["seed"])
     if out is not None:
         content = {name: {**dataclasses.asdict(result), "data_protocol": made} for name, result in results.items()}
         write_text(out, to_json(content, indent=2) + "\n")
         console().print(f"Wrote {short_path(out)}", soft_wrap=True)
+
+
+def _diagnose(model: lnz.AbstractLatentModel, rows: np.ndarray, made: str, seed: int) -> None:
+    """What the bound consists of on some rows, and how far off it can be on examples that the model draws itself."""
+    some = rows[:: max(1, -(-len(rows) // _MOST_DIAGNOSED))]
+    key_diagnose, key_bracket = jr.split(jr.fold_in(jr.key(seed), 2))
+    console().print(f"\nDiagnosis of {len(some)} rows from all over: {made}; a minute or so", soft_wrap=True)
+    console().print(str(lnz.diagnose(key_diagnose, model, some)), soft_wrap=True)
+    if isinstance(model.prior.space, lnz.Euclidean):
+        bracket = lnz.simulated_bracket(key_bracket, model, _NUM_SIMULATED)
+        words = f"Mean log p(x) of {_NUM_SIMULATED} examples drawn from the model itself, not of these rows"
+        console().print(f"{words}: {bracket}", soft_wrap=True)
 
 
 def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, changes: list[str]) -> None:
