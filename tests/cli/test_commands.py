@@ -210,6 +210,10 @@ def test_demo_trains_compares_and_reports(tmp_path, monkeypatch, capsys):
         (["train", "rbm_digits", "--out", "full"], "--overwrite"),
         (["train", "rbm_digits", "--out", "full/file"], "is a file"),
         (["train", "rbm_digits"], "--out"),
+        (
+            ["train", "vae_digits", "--out", "new", "--dry-run", "--set", "model.num_latent=0"],
+            "`model.num_latent` must be at least 1",
+        ),
         (["train", "--out", "new"], "needs a RECIPE"),
         (["train", "rbm_digits", "--out", "new", "--resume"], "no run folder 'new'"),
         (["train", "rbm_digits", "--out", "full", "--resume"], "it has no config.json"),
@@ -509,3 +513,10 @@ def test_tab_completes_recipes():
 def test_version(monkeypatch, capsys):
     assert call(monkeypatch, "--version") == 0
     assert capsys.readouterr().out == f"lnz {lnz.__version__}\n"
+
+
+def test_no_command_is_answered_by_the_help(monkeypatch, capsys):
+    assert call(monkeypatch) == 2
+    out, err = capsys.readouterr()
+    assert "demo" in out
+    assert "lnz:" not in err

@@ -58,6 +58,8 @@ def _run(arguments: list[str]) -> int:
         code = app(arguments, prog_name="lnz", standalone_mode=False) or 0
     except usage_error as error:
         message = error.format_message()  # pyright: ignore[reportAttributeAccessIssue]
+        if not message:  # `lnz` alone, which has printed its help
+            return 2
         return _complain(f"{message if message.endswith('?') else message.rstrip('.') + '.'} See `lnz --help`.", 2)
     except typer.Abort:
         code = 130

@@ -271,8 +271,8 @@ def num_parameters(model: Any) -> int:
 def _print_plan(recipe: Recipe, settings: dict[str, Any]) -> None:
     """What would be trained: nothing is written."""
     splits = recipe.load(settings)
-    key, model, method = recipe.start(splits, settings)
     recipe.check(settings, splits)
+    key, model, method = recipe.start(splits, settings)
     options = fit_options(settings)
     wanted = {name: options[name] for name in ("batch_size", "average", "keep")}
     known = splits.observed and splits.observed[0]
