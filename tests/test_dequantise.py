@@ -163,7 +163,8 @@ def test_training_reaches_the_entropy_of_the_data():
     layer = Elementwise(splines, jnp.zeros((splines.num_params, 1)), lnz.Interval(1, 0.0, 2.0))
     bits = np.array([[0], [0], [0], [1]], np.uint8)
     model = lnz.Dequantised(lnz.Transformed(lnz.Uniform(1, 0.0, 2.0), layer), lnz.Binary(1))
-    trained = lnz.fit(jr.key(1), model, lnz.Gradient(ELBO(16), optax.adam(0.03)), bits, steps=300).model
+    method = lnz.Gradient(ELBO(16), optax.adam(optax.cosine_decay_schedule(0.03, 300)))
+    trained = lnz.fit(jr.key(1), model, method, bits, steps=300).model
     result = lnz.evaluate(jr.key(2), trained, bits, hidden=lnz.normalizers.Importance(500))
     entropy = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
     assert -entropy - 0.02 < result.value < -entropy + 1e-3

@@ -121,5 +121,7 @@ def _log_prob(t: Array, logits: Array) -> Array:
 
     `log sigmoid(logit)` of what is 1, `log sigmoid(-logit)` of what is 0: right for infinite logits too.
     """
+    # A bit that never varies has nothing to learn.
+    logits = jnp.where(jnp.isinf(logits), jax.lax.stop_gradient(logits), logits)
     sign = 1 - 2 * aligned(t, 1, logits.ndim - 1)
     return -jnp.sum(jax.nn.softplus(sign * logits), axis=0)
