@@ -112,6 +112,19 @@ def test_bits_that_never_vary(precision, logits, x, expected):
     assert (gradient[np.isinf(logits)] == 0).all()
 
 
+def test_mixtures_of_bits_that_never_vary(precision):
+    """A mixture of Bernoullis goes by products: the same numbers, and no gradient that is not finite."""
+    logits = jnp.asarray([[INF, 0.3], [-INF, 0.3], [0.2, -INF], [INF, -INF]], jnp.result_type(float))
+    rows = jnp.asarray([[0, 0], [0, 1], [1, 0], [1, 1]], logits.dtype)
+
+    def log_joints(logits):
+        return jax.vmap(lnz.Mixture(jnp.zeros(4, logits.dtype), lnz.Bernoulli(logits)).log_joint)(rows)
+
+    each = [[float(lnz.Bernoulli(row).log_prob(x)) - math.log(4) for row in logits] for x in rows]
+    np.testing.assert_allclose(log_joints(logits), each, rtol=1e-5)
+    assert np.isfinite(jax.grad(lambda logits: jnp.sum(jax.nn.logsumexp(log_joints(logits), axis=1)))(logits)).all()
+
+
 def test_not_a_number_is_not_hidden():
     assert jnp.isnan(lnz.Bernoulli(jnp.array([jnp.nan, 0.0])).log_prob(jnp.zeros(2)))
 
