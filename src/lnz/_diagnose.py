@@ -10,8 +10,6 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-import optax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -19,17 +17,15 @@ from ._check import check_key, check_positive, model_dtype
 from ._closed_form_kl import closed_form_kl
 from ._density import AbstractDistribution
 from ._estimate import Bound, Estimate, log_mean_exp, unreliable_reasons
-from ._model import AbstractLatentModel, trainable
+from ._model import AbstractLatentModel
+from ._refine import CHUNK, amortised_parameters, mean_and_error, refinement
 from ._stochastic import exact_log_det
 
 _ACTIVE = 0.01  # variance over examples of a posterior mean
 _USED = 0.01  # the same as a share of the variance of all codes, whatever unit the latents have
 _COLLAPSED = 0.1  # nats of KL divergence, or of mutual information
-_CHUNK = 128  # draws in memory for each of `batch_size` examples, as `Importance` has
 _NUM_MIXTURE_DRAWS = 4096  # at least, over all examples, for the mutual information
 _MIXTURE_NUMBERS = 2**22  # in memory for it
-_LEARNING_RATE = 0.03
-_NUM_REFINE_DRAWS = 16
 _UNRELIABLE_BY_CHANCE = 0.05
 
 
@@ -186,11 +182,11 @@ def diagnose(
         "gap": likelihood.value - parts["elbo"][0],
     }
     refined = None
-    amortised = _amortised(model, rows[0], dtype) if refine_steps and posterior.reparameterised else None
+    amortised = amortised_parameters(model, rows[0], dtype) if refine_steps and posterior.reparameterised else None
     if amortised is not None:
         chosen = rows[jr.permutation(key_subset, num)[:num_refined]]
         size = min(batch_size, len(chosen))
-        gain, error = _refinement(key_refine, model, amortised, chosen, num_samples, refine_steps, size, dtype)
+        gain, error = refinement(key_refine, model, amortised, chosen, num_samples, refine_steps, size, dtype)
         refined = _mean(gain, error, "lower")
         values["amortisation_gap"] = gain
     log_likelihood = _mean(likelihood.value, likelihood.standard_error, "lower")
@@ -270,7 +266,7 @@ def _unreliable(likelihood: Estimate, num_samples: int) -> list[str]:
 @eqx.filter_jit
 def _draws(key, model, rows, num_samples: int, batch_size: int, dtype) -> dict[str, Any]:
     """Everything that is averaged over draws of each example's posterior, which is encoded once."""
-    num_chunks = -(-num_samples // _CHUNK)
+    num_chunks = -(-num_samples // CHUNK)
     size = -(-num_samples // num_chunks)
     num_kept = min(size, max(1, -(-_NUM_MIXTURE_DRAWS // len(rows))))
 
@@ -289,9 +285,9 @@ def _draws(key, model, rows, num_samples: int, batch_size: int, dtype) -> dict[s
         log_likelihood, divergence, means, inner, z, log_q = jax.lax.map(chunk, jr.split(key, num_chunks))
         log_likelihood, divergence = log_likelihood.reshape(-1)[:num_samples], divergence.reshape(-1)[:num_samples]
         closed_form = closed_form_kl(posterior, model.prior)
-        reconstruction = _mean_and_error(log_likelihood)
+        reconstruction = mean_and_error(log_likelihood)
         if closed_form is None:
-            kl, elbo = _mean_and_error(divergence), _mean_and_error(log_likelihood - divergence)
+            kl, elbo = mean_and_error(divergence), mean_and_error(log_likelihood - divergence)
         else:
             kl, elbo = (closed_form, jnp.zeros_like(closed_form)), (reconstruction[0] - closed_form, reconstruction[1])
         total = num_chunks * size
@@ -309,10 +305,6 @@ def _draws(key, model, rows, num_samples: int, batch_size: int, dtype) -> dict[s
         }
 
     return jax.lax.map(one, (jr.split(key, len(rows)), rows), batch_size=batch_size)
-
-
-def _mean_and_error(values: Float[Array, " n"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    return jnp.mean(values), jnp.std(values, ddof=1) / math.sqrt(len(values))
 
 
 def _variances(means: Float[Array, "n ..."], squared_errors: Float[Array, "n ..."]) -> Float[Array, "..."]:
@@ -343,78 +335,4 @@ def _mutual_information(
 
     start = jnp.full(len(points), -jnp.inf, log_q.dtype)
     total, _ = jax.lax.scan(add, start, (padded.reshape(-1, batch_size, *rows.shape[1:]), is_real))
-    return _mean_and_error(log_q.reshape(-1) - (total - math.log(num)))
-
-
-def _amortised(model: AbstractLatentModel, x: Array, dtype) -> Any:
-    """A filter for `equinox.partition` of `posterior(x)`: the parameters that are made of x. `None` if there are none.
-
-    What depends on x is read off the traced encoder; values would not tell an encoder that has collapsed.
-    """
-
-    def parameters(x):
-        posterior = model.posterior(x)
-        return eqx.filter(posterior, trainable(posterior))
-
-    jaxpr, tree = jax.make_jaxpr(parameters, return_shape=True)(model.space.cast(x, dtype))
-    depends = _depends(jaxpr, [True])
-    is_x = [out is jaxpr.jaxpr.invars[0] for out in jaxpr.jaxpr.outvars]
-    flags = [d and not same for d, same in zip(depends, is_x, strict=True)]
-    flags = flags if any(flags) else depends  # of `Normal(x, 1)` it is x that is a parameter
-    marked = jax.tree.unflatten(jax.tree.structure(tree), flags)
-    return jax.tree.map(bool, marked, is_leaf=lambda node: node is None) if any(flags) else None
-
-
-def _depends(closed: ClosedJaxpr | Jaxpr, inputs: list[bool]) -> list[bool]:
-    """Which outputs of a program depend on the inputs that are marked."""
-    jaxpr = closed.jaxpr if isinstance(closed, ClosedJaxpr) else closed
-    marked = {var for var, mark in zip(jaxpr.invars, inputs, strict=True) if mark}
-    for equation in jaxpr.eqns:
-        marks = [not isinstance(var, Literal) and var in marked for var in equation.invars]
-        if equation.primitive.name in ("jit", "pjit"):  # of other calls, everything is taken to depend on everything
-            outputs = _depends(equation.params["jaxpr"], marks)
-        else:
-            outputs = [any(marks)] * len(equation.outvars)
-        marked.update(var for var, mark in zip(equation.outvars, outputs, strict=True) if mark)
-    return [not isinstance(var, Literal) and var in marked for var in jaxpr.outvars]
-
-
-@eqx.filter_jit
-def _refinement(key, model, amortised, rows, num_samples: int, num_steps: int, batch_size: int, dtype):
-    """What the ELBO of each example gains from a posterior of its own, on draws that did not choose it; and errors."""
-    optimizer = optax.adam(optax.cosine_decay_schedule(_LEARNING_RATE, num_steps))
-
-    def log_weights(posterior, key, x, num):
-        z, log_q = posterior.sample_and_log_prob(key, (num,))
-        log_likelihood = jax.vmap(lambda z: model.likelihood(z).log_prob(x))(z)
-        return log_likelihood + jax.vmap(model.prior.log_prob)(z) - log_q
-
-    def one(inputs):
-        key, x = inputs
-        x = model.space.cast(x, dtype)
-        posterior = model.posterior(x)
-        key_steps, key_test = jr.split(key)
-        start, rest = eqx.partition(posterior, amortised)
-
-        def loss(params, key):
-            return -jnp.mean(log_weights(eqx.combine(params, rest), key, x, _NUM_REFINE_DRAWS))
-
-        def step(carry, key):
-            params, state = carry
-            gradient = jax.grad(loss)(params, key)
-            # Optax mixes integer step counts with floats, which strict promotion, if the user chose it, refuses.
-            with jax.numpy_dtype_promotion("standard"):
-                updates, state = optimizer.update(gradient, state)
-            return (optax.apply_updates(params, updates), state), None
-
-        (params, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), jr.split(key_steps, num_steps))
-        num_chunks = -(-num_samples // _CHUNK)
-
-        def gain(key):  # the same noise for both, so that most of it cancels
-            num = -(-num_samples // num_chunks)
-            after, before = (log_weights(eqx.combine(p, rest), key, x, num) for p in (params, start))
-            return after - before
-
-        return _mean_and_error(jax.lax.map(gain, jr.split(key_test, num_chunks)).reshape(-1))
-
-    return jax.lax.map(one, (jr.split(key, len(rows)), rows), batch_size=batch_size)
+    return mean_and_error(log_q.reshape(-1) - (total - math.log(num)))
