@@ -9,6 +9,7 @@ from ._check import model_dtype
 from ._density import AbstractDistribution, draw_then_score
 from ._random import uniform
 from ._register import register
+from ._softplus import softplus
 from ._space import Binary
 from .bijections._substitution import substitute
 from .nets import MaskedMLP
@@ -76,7 +77,7 @@ class AutoregressiveBernoulli(AbstractDistribution):
 
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
         logits = self.logits(x)
-        return jnp.dot(x.astype(logits.dtype), logits) - jnp.sum(jax.nn.softplus(logits))
+        return jnp.dot(x.astype(logits.dtype), logits) - jnp.sum(softplus(logits))
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Array:
         def draw(u):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from .._softplus import softplus
 from .._space import AbstractSpace, Interval, Positive
 
 
@@ -19,7 +20,7 @@ def onto_interval(space: Interval, x: Array) -> tuple[Array, Array]:
     low, high, width = space.low, space.high, space.high - space.low
     # Each half from its own end, so that y keeps the digits of a small distance and rounding never leaves the interval.
     y = jnp.where(x > 0, high - width * jax.nn.sigmoid(-x), low + width * jax.nn.sigmoid(x))
-    return y, math.log(width) - jax.nn.softplus(x) - jax.nn.softplus(-x)
+    return y, math.log(width) - softplus(x) - softplus(-x)
 
 
 def from_interval(space: Interval, y: Array) -> tuple[Array, Array]:
@@ -33,7 +34,7 @@ def from_interval(space: Interval, y: Array) -> tuple[Array, Array]:
 
 def onto_positive(x: Array) -> tuple[Array, Array]:
     """`y = log(1 + e^x)` and `log dy/dx`."""
-    return jnp.maximum(jax.nn.softplus(x), least(x)), -jax.nn.softplus(-x)
+    return jnp.maximum(softplus(x), least(x)), -softplus(-x)
 
 
 def from_positive(space: Positive, y: Array) -> tuple[Array, Array]:

@@ -3,7 +3,6 @@
 import math
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -11,6 +10,7 @@ from .._batch_last import aligned
 from .._bijection import AbstractBatchLastBijection
 from .._check import as_floats
 from .._register import register
+from .._softplus import softplus
 from .._space import Euclidean
 from ..nets._layers import dense
 from ._root import bend_slope, excess_of, slope_of, unbend
@@ -174,7 +174,7 @@ class Radial(AbstractBatchLastBijection):
 
 
 def _reach(raw_alpha):
-    return 1e-3 + jax.nn.softplus(raw_alpha)
+    return 1e-3 + softplus(raw_alpha)
 
 
 def _length(x):

@@ -4,7 +4,6 @@ import math
 from abc import abstractmethod
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -13,6 +12,7 @@ from .._batch_last import aligned
 from .._bijection import AbstractBatchLastBijection
 from .._check import as_floats, is_false
 from .._register import register
+from .._softplus import softplus
 from .._space import AbstractSpace, Euclidean, Interval, Positive
 from ._ends import from_interval, from_positive, least, log_inside, onto_interval, onto_positive, zero_outside
 
@@ -82,7 +82,7 @@ class Tanh(AbstractScalarBijection):
         return Interval(self.domain.shape, -1.0, 1.0)
 
     def value_and_log_derivative(self, x: Float[Array, "..."]) -> tuple[Array, Array]:
-        return jnp.tanh(x), math.log(4) - jax.nn.softplus(2 * x) - jax.nn.softplus(-2 * x)
+        return jnp.tanh(x), math.log(4) - softplus(2 * x) - softplus(-2 * x)
 
     def inverse_and_log_derivative(self, y: Float[Array, "..."]) -> tuple[Array, Array]:
         most = 1 - float(np.finfo(y.dtype).epsneg)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._register import register
+from .._softplus import softplus
 from ._transformers import AbstractTransformer
 
 
@@ -130,7 +131,7 @@ class SplineTransformer(AbstractTransformer):
         return jnp.concatenate([end, raw, end])
 
     def _derivative(self, raw):
-        return self.min_derivative + jax.nn.softplus(raw + math.log(math.expm1(1 - self.min_derivative)))
+        return self.min_derivative + softplus(raw + math.log(math.expm1(1 - self.min_derivative)))
 
 
 def _between(x, low, high):

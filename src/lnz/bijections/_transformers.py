@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._register import register
+from .._softplus import softplus
 
 
 class AbstractTransformer(eqx.Module):
@@ -90,9 +91,7 @@ class SoftplusAffineTransformer(AbstractTransformer):
         return 2
 
     def _scale(self, raw):
-        u = raw[1] + math.log(math.expm1(1 - self.min_scale))
-        # jax.nn.softplus, without its care for two infinities that cancel, which takes as long as the rest
-        return self.min_scale + (jnp.maximum(u, 0) + jnp.log1p(jnp.exp(-jnp.abs(u))))
+        return self.min_scale + softplus(raw[1] + math.log(math.expm1(1 - self.min_scale)))
 
     def forward(self, raw: Float[Array, "..."], x: Float[Array, "..."]) -> tuple[Array, Array]:
         scale = self._scale(raw)

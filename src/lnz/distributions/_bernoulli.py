@@ -11,6 +11,7 @@ from .._closed_form_kl import register_kl
 from .._density import AbstractExponentialFamily, draw_then_score
 from .._random import uniform
 from .._register import register
+from .._softplus import softplus
 from .._space import Binary
 from ._excess import divergence
 
@@ -59,7 +60,7 @@ class Bernoulli(AbstractExponentialFamily):
         return x.astype(self.logits.dtype).reshape(-1)
 
     def log_partition(self) -> Float[Array, ""]:
-        return jnp.sum(jax.nn.softplus(self.logits))
+        return jnp.sum(softplus(self.logits))
 
     def log_base(self, x: Array) -> Float[Array, ""]:
         return jnp.zeros((), self.logits.dtype)
@@ -93,8 +94,8 @@ def _kl(q: Bernoulli, p: Bernoulli) -> Float[Array, ""]:
     # log q - log p of either outcome is log(1 + (other's probability) (e^d - 1)), which keeps the digits of a small d.
     near = jnp.abs(a - b) < 1
     d = jnp.where(near, a - b, 0)
-    log_ones, log_zeros = -jax.nn.softplus(-a), -jax.nn.softplus(a)
-    log_ones_p, log_zeros_p = -jax.nn.softplus(-b), -jax.nn.softplus(b)
+    log_ones, log_zeros = -softplus(-a), -softplus(a)
+    log_ones_p, log_zeros_p = -softplus(-b), -softplus(b)
     ratio_ones = jnp.where(near, jnp.log1p(jax.nn.sigmoid(-a) * jnp.expm1(d)), log_ones - log_ones_p)
     ratio_zeros = jnp.where(near, jnp.log1p(jax.nn.sigmoid(a) * jnp.expm1(-d)), log_zeros - log_zeros_p)
     ones, zeros = divergence(log_ones, log_ones_p, ratio_ones), divergence(log_zeros, log_zeros_p, ratio_zeros)
@@ -110,7 +111,7 @@ def log_prob_by_products(bernoulli: Bernoulli, x: Array) -> Float[Array, ""]:
     # A bit with an infinite logit adds nothing if it is as it must be, and zero times infinity is no number.
     fixed = jnp.isinf(logits)
     free = jnp.where(fixed, 0, logits)
-    log_prob = jnp.dot(t, free) - jnp.sum(jnp.where(fixed, 0, jax.nn.softplus(free)))
+    log_prob = jnp.dot(t, free) - jnp.sum(jnp.where(fixed, 0, softplus(free)))
     must_be_0, must_be_1 = (jnp.isneginf(logits).astype(t.dtype), jnp.isposinf(logits).astype(t.dtype))
     num_contradictions = jnp.dot(t, must_be_0 - must_be_1) + jnp.sum(must_be_1)
     return jnp.where(num_contradictions > 0, -jnp.inf, log_prob)
@@ -124,4 +125,4 @@ def _log_prob(t: Array, logits: Array) -> Array:
     # A bit that never varies has nothing to learn.
     logits = jnp.where(jnp.isinf(logits), jax.lax.stop_gradient(logits), logits)
     sign = 1 - 2 * aligned(t, 1, logits.ndim - 1)
-    return -jnp.sum(jax.nn.softplus(sign * logits), axis=0)
+    return -jnp.sum(softplus(sign * logits), axis=0)

@@ -7,7 +7,6 @@ Stirling's formula taken out by hand; `_log_gamma.stirling_error` is the rest.
 import math
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jax.scipy.special import gammaln
@@ -17,6 +16,7 @@ from .._check import as_floats, is_false
 from .._closed_form_kl import register_kl
 from .._density import AbstractDistribution, AbstractExponentialFamily, draw_then_score
 from .._register import register
+from .._softplus import softplus
 from .._space import Counts
 from ._excess import excess
 from ._log_gamma import stirling_error
@@ -152,7 +152,7 @@ class NegativeBinomial(AbstractDistribution):
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
         x = self.space.check_example(x).astype(self.log_mean.dtype)
         log_mean, log_size, mean, size = self.log_mean, self.log_size, self.mean, self.size
-        log_none = -size * jax.nn.softplus(log_mean - log_size)
+        log_none = -size * softplus(log_mean - log_size)
         # With Stirling's formula for all three gamma functions the large parts are x log(m / x) and
         # (x + s) log((x + s) / (m + s)).
         some = x > 0
@@ -172,7 +172,7 @@ class NegativeBinomial(AbstractDistribution):
         mean_spread, size_spread = jnp.where(spread, mean, 2), jnp.where(spread, size, 1)
         little = x_safe * (jnp.log1p(size_spread / x_safe) - jnp.log1p(size_spread / mean_spread))
         large = jnp.where(spread, little + size_spread * log_ratio, like_poisson)
-        half = 0.5 * (jax.nn.softplus(log_x - log_size) + jnp.log(2 * math.pi * x_safe))
+        half = 0.5 * (softplus(log_x - log_size) + jnp.log(2 * math.pi * x_safe))
         rest = stirling_error(x_safe + size) - stirling_error(size) - stirling_error(x_safe)
         log_prob = jnp.where(some, large - half + rest, log_none)
         return jnp.sum(jnp.where(self.space.elements_within(x), log_prob, -jnp.inf))

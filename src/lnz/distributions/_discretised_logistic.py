@@ -14,6 +14,7 @@ from .._check import as_floats, check_positive
 from .._density import AbstractDistribution, draw_then_score
 from .._positive import loc_and_log_scale
 from .._register import register
+from .._softplus import softplus
 
 
 @register
@@ -151,8 +152,8 @@ def _log_cells(x: Array, loc: Array, log_scale: Array, num_values: int) -> Array
     log_width = -log_scale - math.log(num_values)
     is_first, is_last = value == 0, value == num_values - 1
     log_prob = (
-        jnp.where(is_last, 0, -jax.nn.softplus(-above))
-        + jnp.where(is_first, 0, -jax.nn.softplus(below))
+        jnp.where(is_last, 0, -softplus(-above))
+        + jnp.where(is_first, 0, -softplus(below))
         + jnp.where(is_first | is_last, 0, _log_one_minus_exp(log_width))
     )
     inside = (value >= 0) & (value < num_values) & (value == jnp.floor(value))

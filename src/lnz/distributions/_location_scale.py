@@ -13,6 +13,7 @@ from .._closed_form_kl import register_kl
 from .._density import AbstractDistribution, draw_then_score
 from .._positive import loc_and_log_scale
 from .._register import register
+from .._softplus import softplus
 from .._space import Euclidean
 from ._excess import excess
 from ._log_gamma import half_step
@@ -100,7 +101,7 @@ class Logistic(AbstractDistribution):
 
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
         z = _standardise(self, x)
-        return -jnp.sum(jax.nn.softplus(z) + jax.nn.softplus(-z) + self.log_scale)
+        return -jnp.sum(softplus(z) + softplus(-z) + self.log_scale)
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         return _place(self, jr.logistic(key, (*shape, *self.loc.shape), self.loc.dtype))

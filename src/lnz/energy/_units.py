@@ -14,6 +14,7 @@ from .. import _space
 from .._check import check_positive, is_false
 from .._density import AbstractExponentialFamily
 from .._register import register
+from .._softplus import softplus
 from .._space import AbstractSpace
 from ..distributions import Bernoulli, Categorical
 
@@ -84,7 +85,7 @@ class BernoulliUnits(AbstractUnits):
 
     def log_partition(self, natural: Float[Array, " size"]) -> Float[Array, ""]:
         # softplus, not log1p(exp(x)): the latter overflows in float32 once x > 88.
-        return jnp.sum(jax.nn.softplus(natural))
+        return jnp.sum(softplus(natural))
 
     def log_partition_difference(
         self, natural: Float[Array, " size"], delta: Float[Array, " size"]
@@ -92,7 +93,7 @@ class BernoulliUnits(AbstractUnits):
         # softplus(x + d) - softplus(x) = log1p(sigmoid(x) expm1(d)), which keeps all digits of a small d.
         small = jnp.abs(delta) < 1
         stable = jnp.log1p(jax.nn.sigmoid(natural) * jnp.expm1(jnp.where(small, delta, 0)))
-        plain = jax.nn.softplus(natural + delta) - jax.nn.softplus(natural)
+        plain = softplus(natural + delta) - softplus(natural)
         return jnp.sum(jnp.where(small, stable, plain))
 
     def log_base(self, x: Array) -> Float[Array, ""] | float:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._batch_last import aligned, over_batch
 from .._register import register
+from .._softplus import softplus
 from ._layers import _check_sizes, _start, dense
 
 _NUM_SQUARINGS = 6
@@ -130,6 +131,6 @@ class LipschitzMLP(eqx.Module):
             return jax.nn.elu(h)
         if self.activation == "tanh":
             return jnp.tanh(h)
-        slope = jax.nn.softplus(aligned(self.raw_slopes, 1, h.ndim - 1)[layer][None])
+        slope = softplus(aligned(self.raw_slopes, 1, h.ndim - 1)[layer][None])
         # The slope of x sigmoid(b x) is at most 1.0998, whatever b.
         return h * jax.nn.sigmoid(slope * h) / 1.1

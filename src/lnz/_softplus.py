@@ -1,0 +1,19 @@
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+@jax.custom_jvp
+def softplus(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """`log(1 + e^x)`, with all digits of a small value, and the derivative `sigmoid(x)`.
+
+    `jax.nn.softplus` computes the same and takes three times as long on a CPU: as a case of `jnp.logaddexp` it also
+    minds two infinities that cancel.
+    """
+    return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
+
+
+@softplus.defjvp
+def _derivative(primals, tangents):
+    (x,), (tangent,) = primals, tangents
+    return softplus(x), jax.nn.sigmoid(x) * tangent
