@@ -228,6 +228,7 @@ def test_fingerprint_does_not_depend_on_the_number_type(exact, stored):
     np.testing.assert_array_equal(again.per_example, exact.per_example)
 
 
+@pytest.mark.filterwarnings("ignore:The data are whole numbers")
 def test_fingerprint_depends_on_values_order_and_space(exact):
     prints = [
         exact.stats["fingerprint"],

@@ -208,7 +208,14 @@ def _train_and_judge(
     with warnings.catch_warnings():
         # The report says it once for each row; ten validations that say it would bury the rest.
         warnings.simplefilter("ignore", lnz.UnreliableEstimateWarning)
-        warnings.showwarning = lambda message, *_: display.warn(str(message))
+        told: set[str] = set()
+
+        def show(message, *_):
+            if str(message) not in told:  # training and evaluation may find the same
+                told.add(str(message))
+                display.warn(str(message))
+
+        warnings.showwarning = show
         started = time.perf_counter()
         try:
             fit = recipe.fit(
