@@ -367,15 +367,15 @@ def test_sample_writes_files(runs, ending, tmp_path, monkeypatch):
     folder, _ = runs
     out = tmp_path / f"samples.{ending}"
     run = folder / "rbm_digits_exact"
-    assert call(monkeypatch, "sample", run, "--num", "5", "--steps", "3", "--out", out) == 0
+    assert call(monkeypatch, "sample", run, "--num", "5", "--num-steps", "3", "--out", out) == 0
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
     if ending == "npy":
         draws = np.load(out)
         assert draws.shape == (5, 64)
         assert set(np.unique(draws)) <= {0, 1}
-        assert call(monkeypatch, "sample", run, "--num", "5", "--steps", "3", "--out", out) == 0
+        assert call(monkeypatch, "sample", run, "--num", "5", "--num-steps", "3", "--out", out) == 0
         np.testing.assert_array_equal(np.load(out), draws)
-        assert call(monkeypatch, "sample", run, "--num", "5", "--steps", "3", "--seed", "1", "--out", out) == 0
+        assert call(monkeypatch, "sample", run, "--num", "5", "--num-steps", "3", "--seed", "1", "--out", out) == 0
         assert np.load(out).tolist() != draws.tolist()
     if ending == "png":
         assert out.read_bytes().startswith(b"\x89PNG")

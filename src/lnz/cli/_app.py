@@ -107,7 +107,7 @@ def _sample(
     run: _Run,
     out: Annotated[Path, typer.Option(metavar="FILE", help="A .npy, .csv, .parquet or .png file.")],
     num: Annotated[int, typer.Option(metavar="N", help="How many.")] = 36,
-    num_steps: Annotated[int, typer.Option("--steps", metavar="N", help="Steps of each Markov chain.")] = 1000,
+    num_steps: Annotated[int, typer.Option(metavar="N", help="Steps of each Markov chain.")] = 1000,
     seed: Annotated[int, typer.Option(metavar="N", help="Another seed gives other samples.")] = 0,
 ) -> None:
     """Draw samples from a run's model."""

@@ -19,7 +19,6 @@ from .._check import unknown_name
 from .._environment import environment
 from .._fit import expected_memory
 from .._run import EventLog, Examples, Run, locked, read_config, remove_run, start_folder, to_json, write_config
-from .._settings import flatten
 from ._compare import write_html
 from ._console import console, short_path
 from ._interrupt import Interrupted, Presses, watch_ctrl_c
@@ -95,8 +94,7 @@ def _chosen(recipe: str | None, changes: dict[str, str]) -> tuple[Recipe, dict[s
         return chosen, _with_whole_path(chosen.resolve(changes))
     config = read_config(Path(recipe))
     chosen = find_recipe(config["recipe"])
-    stored = dict(flatten(config["settings"]))
-    resolved = _with_whole_path(chosen.resolve({**stored, **changes}))
+    resolved = _with_whole_path(chosen.resolve(changes, config["settings"]))
     if resolved["data"] == config["settings"]["data"]:
         digest = chosen.load(resolved).source_digest
         if digest != config["digest"]:
@@ -124,7 +122,7 @@ def _resumed(recipe: str | None, out: Path, changes: dict[str, str], overwrite: 
             f"`--resume` takes all settings from {str(out / 'config.json')!r}: leave out --set and --data."
         )
     chosen = find_recipe(config["recipe"])
-    return chosen, chosen.resolve(dict(flatten(config["settings"])))
+    return chosen, chosen.resolve(base=config["settings"])
 
 
 def train_into(folder: Path, recipe: Recipe, settings: dict[str, Any], options: TrainOptions) -> Run:

@@ -13,7 +13,6 @@ import lnz.recipes
 
 from .._atomic import write_atomically
 from .._run import Run, to_json, write_text
-from .._settings import flatten
 from .._space import Binary
 from ..data import Splits
 from ..recipes import Recipe
@@ -119,7 +118,7 @@ def settings_of(run: Run, changes: list[str]) -> tuple[Recipe, dict[str, Any]]:
     for name in wanted:
         if not name.startswith("evaluate."):
             raise ValueError(f"`--set {name}`: the model is trained; only settings of `evaluate` can be changed now.")
-    return recipe, recipe.resolve({**dict(flatten(run.settings)), **wanted})
+    return recipe, recipe.resolve(wanted, run.settings)
 
 
 def examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None, str]:
@@ -127,7 +126,10 @@ def examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndar
     how they were made, in words."""
     chosen = settings["data"]
     if data in lnz.data.names():
-        splits = find_recipe(run.recipe).load({**settings, "data": {**chosen, "source": data}})
+        recipe = find_recipe(run.recipe)
+        of_files = ("valid_fraction", "test_fraction", *(() if chosen["binarize"] == "sample" else ("seed",)))
+        defaults = {name: recipe.settings["data"][name] for name in of_files}  # a named set has a split of its own
+        splits = recipe.load({**settings, "data": {**chosen, **defaults, "source": data}})
         return splits.test, None, _test_part(splits)
     rows = lnz.data.read_rows(
         data,
