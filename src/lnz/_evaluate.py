@@ -39,6 +39,7 @@ from ._model import (
     AbstractLatentModel,
 )
 from ._normalize import FEW_STATES, check_normalizer, default_normalizer
+from ._space import Counts
 from ._stochastic import is_stochastic
 from ._whole_numbers import warn_of_whole_numbers
 
@@ -223,6 +224,10 @@ def _summarise(
         "partition_error": shared_error,
         "log_partition": float(denominator.value),
     }
+    if numerators.bound != "exact":
+        stats["hidden_errors"] = np.asarray(numerators.standard_error, np.float64)
+    # Of bits nobody speaks in bits per dimension, of grey values everybody.
+    stats["many_values"] = isinstance(model.space, Counts) or getattr(model.space, "num_categories", 2) > 2
     notes = []
     if denominator.stats:
         scalars = {name: float(value) for name, value in denominator.stats.items() if np.ndim(value) == 0}

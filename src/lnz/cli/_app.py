@@ -124,7 +124,7 @@ def _score(
     anomalous_first: Annotated[bool, typer.Option("--anomalous-first", help="Least likely rows first.")] = False,
     changes: _EvaluateChanges = [],  # noqa: B006
 ) -> None:
-    """Write log p, in nats, of every row of a file."""
+    """Write log p, in nats, of every row of a file, with its kind (exact, lower, ...) and its Monte Carlo error."""
     from ._use import score
 
     score(run, data, out, anomalous_first, changes)

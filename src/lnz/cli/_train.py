@@ -160,8 +160,10 @@ def train_into(folder: Path, recipe: Recipe, settings: dict[str, Any], options: 
                 raise
         run.write(folder)
     after = f"{run.status} after {run.history[-1]['step']} of {settings['train']['steps']} steps"
+    row = run.rows[recipe.name]
+    in_bits = f" = {row.in_bits}" if row.in_bits else ""
     console().print(
-        f"{recipe.name}: {run.rows[recipe.name].value:.3f} nats per test example, {after} "
+        f"{recipe.name}: {row.value:.3f} nats per test example ({row.kind}){in_bits}, {after} "
         f"({describe_seconds(run.seconds)})",
         soft_wrap=True,
     )
