@@ -1,5 +1,6 @@
 """The verbs that answer: likelihoods with their errors and bounds, comparisons, samples."""
 
+import dataclasses
 import math
 
 import jax
@@ -117,6 +118,28 @@ class Both(lnz.AbstractModel):
         return lnz.Estimate(jnp.asarray(2.0), jnp.asarray(0.15), "lower", assumes=("luck",))
 
 
+def test_each_example_has_its_own_error(by_importance, by_ais, exact):
+    errors = by_importance.per_example_error
+    assert errors.shape == (by_importance.num,)
+    assert (errors > 0).all()
+    assert np.sqrt((errors**2).sum()) / by_importance.num == pytest.approx(by_importance.stats["hidden_error"])
+    assert not exact.per_example_error.any()
+    assert not by_ais.per_example_error.any()  # that of log Z is shared
+    assert by_ais.stats["partition_error"] > 0
+
+
+def test_bits_a_dimension_of_many_values_turn_the_bound(by_importance, exact):
+    result = lnz.evaluate(KEY, lnz.DiscretisedLogistic(jnp.full(4, 0.5), 0.3, 17), BITS)
+    assert str(result).endswith(f") = {-result.value / 4 / math.log(2):.4f} bits/dim (exact)")
+    lower = dataclasses.replace(result, bound="lower")
+    assert lower.in_bits is not None
+    assert lower.in_bits.endswith(" bits/dim (upper bound)")
+    assert lower.kind == "lower bound"
+    for other in (exact, by_importance):  # bits, and a density
+        assert other.in_bits is None
+        assert "bits/dim" not in str(other)
+
+
 def test_both_errors_join_in_quadrature():
     result = lnz.evaluate(KEY, Both(lnz.Binary(4)), BITS)
     assert result.stats["hidden_error"] == pytest.approx(0.6 / 3)
@@ -228,6 +251,7 @@ def test_fingerprint_does_not_depend_on_the_number_type(exact, stored):
     np.testing.assert_array_equal(again.per_example, exact.per_example)
 
 
+@pytest.mark.filterwarnings("ignore:The data are whole numbers")
 def test_fingerprint_depends_on_values_order_and_space(exact):
     prints = [
         exact.stats["fingerprint"],
@@ -275,17 +299,31 @@ def test_compare_by_hand():
     assert lines[2].endswith("-0.500 (0.400)")
 
 
-@pytest.mark.parametrize("what", ["data", "space", "base_measure"])
-def test_compare_refuses_different_things(what):
-    words = rf"'first' and 'second' are not likelihoods of the same thing: their {what} differ .* the same examples"
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("data", r"data \(2 examples each, with other values or in another order\)"),
+        ("space", r"space \(s and other\)"),
+        ("base_measure", r"base measure \(counting, of probabilities and other\)"),
+    ],
+)
+def test_compare_refuses_different_things(what, said):
+    words = rf"'first' and 'second' are not likelihoods of the same thing. They differ in {said}\. .* the same examples"
     with pytest.raises(ValueError, match=words):
         lnz.compare({"first": result_of([-1.0, -2.0]), "second": result_of([-1.0, -2.0], **{what: "other"})})
 
 
 def test_compare_refuses_other_data_of_real_models(exact):
     other = lnz.evaluate(KEY, lnz.Bernoulli(jnp.zeros(4)), 1 - BITS)
-    with pytest.raises(ValueError, match="their data differ"):
+    with pytest.raises(ValueError, match=r"They differ in data \(9 examples each, with other values"):
         lnz.compare({"a": exact, "b": other})
+
+
+def test_compare_says_everything_that_differs():
+    results = {"a": result_of([-1.0, -2.0]), "b": result_of([-1.0], space="r", base_measure="Lebesgue")}
+    words = r"space \(s and r\); in base measure \(counting, of .* and Lebesgue, of densities\); in data \(2 and 1 ex"
+    with pytest.raises(ValueError, match=words):
+        lnz.compare(results)
 
 
 def test_compare_one_row_and_none():

@@ -41,12 +41,21 @@ def test_moons_learn_an_exact_density_in_the_units_of_the_file():
 @pytest.mark.parametrize("kind", ["realnvp", "masked_autoregressive", "coupling_spline", "planar"])
 def test_other_architectures_by_a_setting(kind):
     recipe = lnz.recipes.flow_moons
-    settings = recipe.resolve({**SMALL, "model.kind": kind})
+    small = {name: value for name, value in SMALL.items() if name in _used_by(kind)}
+    settings = recipe.resolve({**small, "model.kind": kind})
     _, model, _ = recipe.start(recipe.load(settings), settings)
     assert jnp.isfinite(model.log_prob(jnp.zeros(2)))
-    settings = recipe.resolve({"model.kind": "glow"})
+    for unused in SMALL.keys() - small.keys():
+        with pytest.raises(ValueError, match=f"`{unused}=.*belongs to .*; with `model.kind={kind}` it means nothing"):
+            recipe.resolve({unused: "4", "model.kind": kind})
     with pytest.raises(ValueError, match=r"`model\.kind` must be one of coupling_spline"):
-        recipe.start(recipe.load(settings), settings)
+        recipe.resolve({"model.kind": "glow"})
+
+
+def _used_by(kind):
+    nets, splines = {"model.width"}, {"model.num_bins"}
+    used = {"planar": set(), "coupling_spline": nets | splines}.get(kind, nets)
+    return {"model.num_layers", "train.steps", *used}
 
 
 def test_energies_are_learned_without_their_rows():
@@ -58,6 +67,11 @@ def test_energies_are_learned_without_their_rows():
     assert eqx.tree_equal(fit.model, again.model)
     assert "elbo" in fit.history[-1]
     assert recipe.judge(fit.model, splits.test, settings)["flow_energy"].bound == "exact"
+
+
+def test_energies_take_no_batches():
+    with pytest.raises(ValueError, match=r"`train\.batch_size=10` means nothing to this recipe"):
+        lnz.recipes.flow_energy.resolve({"train.batch_size": "10"})
 
 
 def test_energies_need_an_energy():

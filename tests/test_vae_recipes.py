@@ -1,5 +1,6 @@
 """Recipes of variational autoencoders, in small."""
 
+import re
 import warnings
 
 import numpy as np
@@ -7,10 +8,11 @@ import pytest
 
 import lnz
 from lnz import recipes
+from lnz._settings import flatten
 
-SMALL = {"model.width": 6, "model.num_latent": 2, "train.steps": 12, "train.batch_size": 10, "train.valid_every": 6}
+SMALL = {"model.num_latent": 2, "train.steps": 12, "train.batch_size": 10, "train.valid_every": 6}
 SMALL |= {"evaluate.num_samples": 400}
-FEW_LAYERS = {"model.num_flow_layers": 2, "model.flow_width": 4}
+FEW_LAYERS = {"model.num_flow_layers": 2}
 FEW_COMPONENTS = {"model.num_components": 5, "model.num_latent": 4}
 NAMES = {
     "vae_digits": {},
@@ -18,7 +20,7 @@ NAMES = {
     "vae_mnist_conv": {},
     "iwae_mnist": {"model.num_samples": 5, "model.prior": "flow", "model.flow_width": 4},
     "vae_mnist_planar": FEW_LAYERS,
-    "vae_mnist_iaf": FEW_LAYERS,
+    "vae_mnist_iaf": {**FEW_LAYERS, "model.flow_width": 4},
     "vampprior_mnist": FEW_COMPONENTS,
     "hvae_mnist": FEW_COMPONENTS,
     "vae_frey": {},
@@ -43,8 +45,10 @@ def pictures(kind, path):
 def test_each_recipe_runs_in_small(name, tmp_path):
     pictures(name, tmp_path / "data.npz")
     recipe = getattr(recipes, name)
-    warm_up = {"model.warm_up": 3} if recipe.settings["model"]["warm_up"] else {}
-    settings = recipe.resolve({**SMALL, **warm_up, **NAMES[name], "data.source": str(tmp_path / "data.npz")})
+    defaults = recipe.settings["model"]
+    warm_up = {"model.num_warm_up": 3} if defaults["num_warm_up"] else {}
+    narrow = {} if defaults["network"] == "conv" else {"model.width": 6}
+    settings = recipe.resolve({**SMALL, **warm_up, **narrow, **NAMES[name], "data.source": str(tmp_path / "data.npz")})
     splits = recipe.load(settings)
     recipe.check(settings, splits)
     with warnings.catch_warnings():  # few draws will do while training, as on the command line
@@ -76,23 +80,68 @@ def test_each_recipe_runs_in_small(name, tmp_path):
         ("model.posterior", "gaussian", "normal, full, planar, iaf"),
         ("model.prior", "vamp", "normal, mixture, vampprior, flow"),
         ("model.network", "cnn", "mlp, gated, conv"),
-        ("model.objective", "vae", "elbo, iwae, dreg"),
-        ("model.num_layers", 3, "must be 1, or 2"),
-        ("model.free_bits", 0.5, "`model.free_bits=0.5` is an option of `model.objective=elbo`; got 'iwae'"),
+        ("model.objective", "vae", "elbo, iwae"),
+        ("model.gradient", "dreg", "reparameterised, doubly_reparameterised, sticking_the_landing"),
     ],
 )
-def test_wrong_settings_are_answered_by_what_there_is(setting, value, words, tmp_path):
+def test_wrong_words_are_answered_by_what_there_is(setting, value, words):
+    with pytest.raises(ValueError, match=f"`{setting}` must be one of {words}; got '{value}'"):
+        recipes.vae_digits.resolve({setting: value})
+
+
+def test_layers_of_latents_are_one_or_two(tmp_path):
     pictures("bits", tmp_path / "data.npz")
     recipe = recipes.vae_digits
-    settings = recipe.resolve({**SMALL, setting: value, "data.source": str(tmp_path / "data.npz")})
-    splits = recipe.load(settings)
-    with pytest.raises(ValueError, match=words):
-        recipe.start(splits, settings)
+    settings = recipe.resolve({**SMALL, "model.num_layers": 3, "data.source": str(tmp_path / "data.npz")})
+    with pytest.raises(ValueError, match="must be 1, or 2"):
+        recipe.start(recipe.load(settings), settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"num_components": 20}, "=20` belongs to `model.prior=mixture` or `model.prior=vampprior`; with"),
+        ({"num_components": 500}, "with `model.prior=normal` it means nothing. Leave it out, or change `model.prior`"),
+        ({"flow_width": 8}, "belongs to `model.posterior=iaf` or `model.prior=flow`; with `model.posterior=full` and"),
+        ({"num_flow_layers": 8}, "belongs to `model.posterior=planar` or `model.posterior=iaf`"),
+        ({"free_bits": 0.5}, "`model.free_bits=0.5` belongs to `model.objective=elbo`; with `model.objective=iwae` it"),
+        ({"num_warm_up": 0}, "belongs to `model.objective=elbo`"),
+        ({"gradient": "sticking_the_landing", "objective": "elbo"}, "belongs to `model.objective=iwae`"),
+        ({"width": 8, "network": "conv"}, "belongs to `model.network=mlp` or `model.network=gated` or `model.num"),
+    ],
+)
+def test_a_setting_that_means_nothing_is_refused(changes, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        recipes.vae_digits.resolve({f"model.{name}": value for name, value in changes.items()})
+
+
+def test_settings_mean_something_where_they_belong():
+    resolve = recipes.vae_digits.resolve
+    resolve({"model.prior": "vampprior", "model.num_components": 20})
+    resolve({"model.prior": "flow", "model.flow_width": 20})
+    resolve({"model.network": "conv", "model.num_layers": 2, "model.width": 20})
+    # What a run was made with is no change, whatever is changed now, nor is what a recipe starts from.
+    mixed = resolve({"model.prior": "mixture", "model.num_components": 20})
+    assert resolve(base=mixed) == mixed
+    assert resolve({"model.prior": "normal"}, mixed)["model"]["num_components"] == 20
+    assert recipes.vae_mnist.resolve({"model.objective": "iwae"})["model"]["num_warm_up"] == 10_000
+
+
+def test_every_setting_that_belongs_to_another_exists():
+    for recipe in vars(recipes).values():
+        if isinstance(recipe, recipes.Recipe):
+            known = dict(flatten(recipe.settings))
+            for name, owners in recipe.belongs.items():
+                assert {name, *owners} <= known.keys()
+                for owner, values in owners.items():
+                    assert set(values) <= set(recipe.choices.get(owner, values))
+            assert recipe.choices.keys() <= known.keys()
+            recipe.resolve()
 
 
 def test_a_warm_up_that_never_ends_is_warned_of(tmp_path):
     pictures("bits", tmp_path / "data.npz")
     recipe = recipes.vae_mnist
     settings = recipe.resolve({**SMALL, "data.source": str(tmp_path / "data.npz")})
-    with pytest.warns(UserWarning, match=r"`model.warm_up=10000` is not over after `train.steps=12`"):
+    with pytest.warns(UserWarning, match=r"`model.num_warm_up=10000` is not over after `train.steps=12`"):
         recipe.start(recipe.load(settings), settings)

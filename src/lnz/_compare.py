@@ -11,6 +11,8 @@ from ._estimate import (
     LogLikelihood,
 )
 
+_MEASURES = {"counting": "counting, of probabilities", "Lebesgue": "Lebesgue, of densities"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
@@ -47,13 +49,12 @@ def compare(results: Mapping[str, LogLikelihood]) -> Comparison:
         raise ValueError("`compare(results)` needs at least one row.")
     first_name, first = next(iter(results.items()))
     for name, result in results.items():
-        for what, value in first.stats["fingerprint"].items():
-            other = result.stats["fingerprint"][what]
-            if other != value:
-                raise ValueError(
-                    f"`compare`: {first_name!r} and {name!r} are not likelihoods of the same thing: their {what} "
-                    f"differ ({value} and {other}). Evaluate both on the same examples in the same space."
-                )
+        reasons = differences(first, result)
+        if reasons:
+            raise ValueError(
+                f"`compare`: {first_name!r} and {name!r} are not likelihoods of the same thing. They differ in "
+                f"{'; in '.join(reasons)}. Evaluate both on the same examples in the same space."
+            )
     ranked = sorted(results.items(), key=lambda item: -item[1].value)
     best_name, best = ranked[0]
     rows = []
@@ -76,6 +77,23 @@ def compare(results: Mapping[str, LogLikelihood]) -> Comparison:
             }
         )
     return Comparison(tuple(rows))
+
+
+def differences(first: LogLikelihood, second: LogLikelihood) -> list[str]:
+    """In words, what keeps two likelihoods from standing in one table; empty if nothing does."""
+    one, other = first.stats["fingerprint"], second.stats["fingerprint"]
+    found = []
+    if one["space"] != other["space"]:
+        found.append(f"space ({one['space']} and {other['space']})")
+    if one["base_measure"] != other["base_measure"]:
+        measures = one["base_measure"], other["base_measure"]
+        words = [_MEASURES.get(measure, str(measure)) for measure in measures]
+        found.append(f"base measure ({' and '.join(words)})")
+    if first.num != second.num:
+        found.append(f"data ({first.num} and {second.num} examples)")
+    elif one["data"] != other["data"]:
+        found.append(f"data ({first.num} examples each, with other values or in another order)")
+    return found
 
 
 def _partition_error(first: LogLikelihood, second: LogLikelihood) -> float:

@@ -363,6 +363,14 @@ class LogLikelihood:
         return -self.value / (self.stats["num_dimensions"] * math.log(2))
 
     @property
+    def per_example_error(self) -> Float[np.ndarray, " n"]:
+        """Monte Carlo standard error of each of `per_example` that is its own, from estimating its numerator.
+
+        That of the denominator, `stats["partition_error"]`, is shared: it moves all of them together.
+        """
+        return np.asarray(self.stats.get("hidden_errors", np.zeros(self.num)), np.float64)
+
+    @property
     def warnings(self) -> list[str]:
         return list(self.stats.get("warnings", []))
 
@@ -375,4 +383,20 @@ class LogLikelihood:
             if weights:
                 parts.append(f"{side}: " + ", ".join(_describe_weights(weights)))
         parts += [f"assumes {what}" for what in self.assumes]
-        return f"{self.value:.3f} nats per example ({', '.join(parts)})"
+        words = f"{self.value:.3f} nats per example ({', '.join(parts)})"
+        return words + (f" = {self.in_bits}" if self.in_bits else "")
+
+    @property
+    def in_bits(self) -> str | None:
+        """Such as "4.512 bits/dim (upper bound)", where that is how such data are quoted: of many whole values each.
+
+        The sign turns: a lower bound on log p is an upper bound on bits.
+        """
+        if not self.stats.get("many_values"):
+            return None
+        return f"{self.bits_per_dimension:.4f} bits/dim ({_IN_WORDS[flip_bound(self.bound)]})"
+
+    @property
+    def kind(self) -> str:
+        """`bound` in words, such as "lower bound"."""
+        return _IN_WORDS[self.bound]

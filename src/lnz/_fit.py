@@ -21,6 +21,7 @@ from ._loop import Loop, program_of, run_steps, zero_sums
 from ._source import AbstractSource, Resident, as_source
 from ._space import AbstractSpace
 from ._training import Plateau, Training, int32
+from ._whole_numbers import warn_of_whole_numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +99,8 @@ def fit(
     - `throw`: raise if a metric or the model is not finite, or at Ctrl-C; otherwise return the model of the last good
       step, with what happened in `status`.
 
+    A `UserWarning` says when whole numbers are given to a model with densities, by the rule of `evaluate`.
+
     **Returns:** a `Fit`.
 
     **Raises:** `ValueError` or `TypeError` for bad arguments; `FloatingPointError` when a metric or the model is no
@@ -124,6 +127,8 @@ def fit(
     with Feed(source, _key_order(key), batch_size) as feed:
         loop, first = _prepare(key, model, method, feed, batch_size, average, keep)
         rows = feed.rows(0)
+        if rows is not None:
+            warn_of_whole_numbers(model.space, rows, stacklevel=2)
         run_steps(loop, first.arrays, first.sums, loop.no_order(rows), rows, int32(0), int32(0))  # no steps: compiles
         training = Training(
             loop=loop,

@@ -278,8 +278,9 @@ def _read_row(row: dict[str, Any]) -> LogLikelihood:
     for side in ("hidden_weights", "partition_weights"):
         if side in stats:
             stats[side] = {name: float(value) for name, value in stats[side].items()}
-    if "partition_log_weights" in stats:
-        stats["partition_log_weights"] = np.asarray(stats["partition_log_weights"], float)
+    for name in ("partition_log_weights", "hidden_errors"):
+        if name in stats:
+            stats[name] = np.array([float(value) for value in stats[name]])
     return LogLikelihood(
         **numbers,
         bound=row["bound"],

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from ._compare import compare
+from ._compare import compare, differences
 from ._estimate import Bound, LogLikelihood
 from ._run import Run
 
@@ -46,6 +46,7 @@ def tabulate(runs: Mapping[str, Run]) -> Table:
         for row_name, result in run.rows.items():
             label = name + row_name.removeprefix(run.recipe)
             run_of[label], results[label] = name, result
+    _check_same(runs, run_of, results)
     rows = tuple(
         {
             **row,
@@ -57,6 +58,36 @@ def tabulate(runs: Mapping[str, Run]) -> Table:
     )
     warnings = tuple(f"{row['name']}: {warning}" for row in rows for warning in row["warnings"])
     return Table(rows, _notes(rows), _checks(run_of, results), _protocols(runs, rows), warnings)
+
+
+def _check_same(runs: Mapping[str, Run], run_of: Mapping[str, str], results: Mapping[str, LogLikelihood]) -> None:
+    """**Raises:** `ValueError` that says in words what differs between two rows, and between the data of their runs."""
+    names = list(results)
+    for other in names[1:]:
+        first = names[0]
+        reasons = differences(results[first], results[other])
+        if reasons:
+            one, two = runs[run_of[first]], runs[run_of[other]]
+            raise ValueError(
+                f"{first!r} and {other!r} are not likelihoods of the same thing. They differ in "
+                f"{'; in '.join([*_differences_of_data(one, two), *reasons])}. Train both on the same data with the "
+                "same split."
+            )
+
+
+def _differences_of_data(one: Run, two: Run) -> list[str]:
+    if one.data != two.data:
+        return [f"data set ({one.data} and {two.data})"]
+    found = []
+    options, others = one.settings["data"], two.settings["data"]
+    for name in options:
+        if name != "source" and options[name] != others.get(name):
+            found.append(f"the setting data.{name} ({options[name]} and {others.get(name)})")
+    if one.digest != two.digest:
+        found.append(f"the contents of {one.data} (the file has changed, or is another one of this name)")
+    if not found and one.data_protocol != two.data_protocol:
+        found.append(f"split ({one.data_protocol}; and {two.data_protocol})")
+    return found
 
 
 def _notes(rows: tuple[dict[str, Any], ...]) -> tuple[tuple[str, str], ...]:

@@ -157,7 +157,18 @@ def test_compare_refuses_other_data(runs, tmp_path, monkeypatch, capsys):
     report["rows"]["independent_digits"]["stats"]["fingerprint"]["data"] = "0" * 16
     (tmp_path / "other" / "report.json").write_text(json.dumps(report))
     assert call(monkeypatch, "compare", folder / "independent_digits", tmp_path / "other") == 2
-    assert "not likelihoods of the same thing" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "not likelihoods of the same thing. They differ in data (360 examples each, with other values" in err
+    assert "0000" not in err
+    config = json.loads((tmp_path / "other" / "config.json").read_text())
+    config["settings"]["data"]["binarize"] = "threshold"
+    (tmp_path / "other" / "config.json").write_text(json.dumps(config))
+    assert call(monkeypatch, "compare", folder / "independent_digits", tmp_path / "other") == 2
+    assert "the setting data.binarize (none and threshold); in data (360" in capsys.readouterr().err
+    config["settings"]["data"]["source"] = "digits"
+    (tmp_path / "other" / "config.json").write_text(json.dumps(config))
+    assert call(monkeypatch, "compare", folder / "independent_digits", tmp_path / "other") == 2
+    assert "differ in data set (binary_digits and digits); in data (360" in capsys.readouterr().err
 
 
 def test_compare_shows_warnings(runs, tmp_path, monkeypatch, capsys):
@@ -310,6 +321,8 @@ def test_a_table_of_ones_own_is_scored_as_the_closed_form_says(table, normal_run
     scores = csv.read_csv(out).to_pydict()
     assert scores["row"][0] == 20
     assert scores["log_prob"] == sorted(scores["log_prob"])
+    assert scores["bound"] == ["exact"] * 21
+    assert scores["standard_error"] == [0] * 21
     out = tmp_path / "scores.parquet"
     assert call(monkeypatch, "score", normal_run, "--data", outlier, "--out", out) == 0
     scores = parquet.read_table(out).to_pydict()
@@ -319,7 +332,10 @@ def test_a_table_of_ones_own_is_scored_as_the_closed_form_says(table, normal_run
     exact = multivariate_normal(train.mean(axis=0), np.cov(train.T, bias=True)).logpdf(rows)
     # Adam stops a little off the optimum, and rows of 1000 have seven digits in float32.
     np.testing.assert_allclose(scores["log_prob"], exact, rtol=0.02, atol=0.02)
-    assert "nats per example (exact, n = 21" in capsys.readouterr().out.replace("\n", " ")
+    printed = capsys.readouterr().out
+    assert "nats per example (exact, n = 21" in printed.replace("\n", " ")
+    assert "Wrote log p (nats, exact) of 21 rows" in printed
+    assert "columns row, log_prob, bound, standard_error" in printed
 
 
 def test_score_names_a_bad_cell_of_the_table(normal_run, tmp_path, monkeypatch, capsys):
@@ -367,15 +383,15 @@ def test_sample_writes_files(runs, ending, tmp_path, monkeypatch):
     folder, _ = runs
     out = tmp_path / f"samples.{ending}"
     run = folder / "rbm_digits_exact"
-    assert call(monkeypatch, "sample", run, "--num", "5", "--steps", "3", "--out", out) == 0
+    assert call(monkeypatch, "sample", run, "--num", "5", "--num-steps", "3", "--out", out) == 0
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
     if ending == "npy":
         draws = np.load(out)
         assert draws.shape == (5, 64)
         assert set(np.unique(draws)) <= {0, 1}
-        assert call(monkeypatch, "sample", run, "--num", "5", "--steps", "3", "--out", out) == 0
+        assert call(monkeypatch, "sample", run, "--num", "5", "--num-steps", "3", "--out", out) == 0
         np.testing.assert_array_equal(np.load(out), draws)
-        assert call(monkeypatch, "sample", run, "--num", "5", "--steps", "3", "--seed", "1", "--out", out) == 0
+        assert call(monkeypatch, "sample", run, "--num", "5", "--num-steps", "3", "--seed", "1", "--out", out) == 0
         assert np.load(out).tolist() != draws.tolist()
     if ending == "png":
         assert out.read_bytes().startswith(b"\x89PNG")

@@ -172,6 +172,8 @@ def test_every_name_is_described():
         ({"seed": -1}, r"`load\(seed=...\)` must be a whole number from 0 to 4294967295; got -1"),
         ({"seed": True}, r"`load\(seed=...\)` must be a whole number"),
         ({"resident_limit": 1.5}, r"`load\(resident_limit=...\)` must be a whole number"),
+        ({"seed": 3}, r"`load\('digits'\)` has a split of its own, which no `seed` changes"),
+        ({"threshold": 0.3}, "belongs to `binarize='threshold'`; with `binarize='none'` it means nothing"),
         ({"valid_fraction": 0.2}, r"`load\('digits'\)` has a split of its own: leave out `valid_fraction`"),
     ],
 )

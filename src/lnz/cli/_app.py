@@ -107,7 +107,7 @@ def _sample(
     run: _Run,
     out: Annotated[Path, typer.Option(metavar="FILE", help="A .npy, .csv, .parquet or .png file.")],
     num: Annotated[int, typer.Option(metavar="N", help="How many.")] = 36,
-    num_steps: Annotated[int, typer.Option("--steps", metavar="N", help="Steps of each Markov chain.")] = 1000,
+    num_steps: Annotated[int, typer.Option(metavar="N", help="Steps of each Markov chain.")] = 1000,
     seed: Annotated[int, typer.Option(metavar="N", help="Another seed gives other samples.")] = 0,
 ) -> None:
     """Draw samples from a run's model."""
@@ -124,7 +124,7 @@ def _score(
     anomalous_first: Annotated[bool, typer.Option("--anomalous-first", help="Least likely rows first.")] = False,
     changes: _EvaluateChanges = [],  # noqa: B006
 ) -> None:
-    """Write log p, in nats, of every row of a file."""
+    """Write log p, in nats, of every row of a file, with its kind (exact, lower, ...) and its Monte Carlo error."""
     from ._use import score
 
     score(run, data, out, anomalous_first, changes)

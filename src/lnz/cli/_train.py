@@ -19,7 +19,6 @@ from .._check import unknown_name
 from .._environment import environment
 from .._fit import expected_memory
 from .._run import EventLog, Examples, Run, locked, read_config, remove_run, start_folder, to_json, write_config
-from .._settings import flatten
 from ._compare import write_html
 from ._console import console, short_path
 from ._interrupt import Interrupted, Presses, watch_ctrl_c
@@ -95,8 +94,7 @@ def _chosen(recipe: str | None, changes: dict[str, str]) -> tuple[Recipe, dict[s
         return chosen, _with_whole_path(chosen.resolve(changes))
     config = read_config(Path(recipe))
     chosen = find_recipe(config["recipe"])
-    stored = dict(flatten(config["settings"]))
-    resolved = _with_whole_path(chosen.resolve({**stored, **changes}))
+    resolved = _with_whole_path(chosen.resolve(changes, config["settings"]))
     if resolved["data"] == config["settings"]["data"]:
         digest = chosen.load(resolved).source_digest
         if digest != config["digest"]:
@@ -124,7 +122,7 @@ def _resumed(recipe: str | None, out: Path, changes: dict[str, str], overwrite: 
             f"`--resume` takes all settings from {str(out / 'config.json')!r}: leave out --set and --data."
         )
     chosen = find_recipe(config["recipe"])
-    return chosen, chosen.resolve(dict(flatten(config["settings"])))
+    return chosen, chosen.resolve(base=config["settings"])
 
 
 def train_into(folder: Path, recipe: Recipe, settings: dict[str, Any], options: TrainOptions) -> Run:
@@ -162,8 +160,10 @@ def train_into(folder: Path, recipe: Recipe, settings: dict[str, Any], options: 
                 raise
         run.write(folder)
     after = f"{run.status} after {run.history[-1]['step']} of {settings['train']['steps']} steps"
+    row = run.rows[recipe.name]
+    in_bits = f" = {row.in_bits}" if row.in_bits else ""
     console().print(
-        f"{recipe.name}: {run.rows[recipe.name].value:.3f} nats per test example, {after} "
+        f"{recipe.name}: {row.value:.3f} nats per test example ({row.kind}){in_bits}, {after} "
         f"({describe_seconds(run.seconds)})",
         soft_wrap=True,
     )
@@ -208,7 +208,14 @@ def _train_and_judge(
     with warnings.catch_warnings():
         # The report says it once for each row; ten validations that say it would bury the rest.
         warnings.simplefilter("ignore", lnz.UnreliableEstimateWarning)
-        warnings.showwarning = lambda message, *_: display.warn(str(message))
+        told: set[str] = set()
+
+        def show(message, *_):
+            if str(message) not in told:  # training and evaluation may find the same
+                told.add(str(message))
+                display.warn(str(message))
+
+        warnings.showwarning = show
         started = time.perf_counter()
         try:
             fit = recipe.fit(

@@ -13,7 +13,6 @@ import lnz.recipes
 
 from .._atomic import write_atomically
 from .._run import Run, to_json, write_text
-from .._settings import flatten
 from .._space import Binary
 from ..data import Splits
 from ..recipes import Recipe
@@ -80,15 +79,34 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
     rows, observed, made = examples_for(run, data, settings)
     result = recipe.score(run.model, rows, settings, observed)
     order = np.argsort(result.per_example, kind="stable") if anomalous_first else np.arange(len(rows))
-    columns = {"row": order, "log_prob": result.per_example[order]}
+    columns = {
+        "row": order,
+        "log_prob": result.per_example[order],
+        "bound": np.full(len(rows), result.bound),
+        "standard_error": result.per_example_error[order],
+    }
     if out is None:
-        kind = "most anomalous" if anomalous_first else "first"
-        console().print(f"The {min(_NUM_SHOWN, len(rows))} {kind} of {len(rows)} rows, log p in nats ({result.bound}):")
-        for row, value in zip(columns["row"][:_NUM_SHOWN], columns["log_prob"], strict=False):
-            console().print(f"{row:>8}  {value:.4f}")
+        which = "most anomalous" if anomalous_first else "first"
+        console().print(
+            f"The {min(_NUM_SHOWN, len(rows))} {which} of {len(rows)} rows: log p in nats ({result.kind}), and its own "
+            "Monte Carlo s.e.",
+            soft_wrap=True,
+        )
+        shown = zip(*(columns[name][:_NUM_SHOWN] for name in ("row", "log_prob", "standard_error")), strict=True)
+        for row, value, error in shown:
+            console().print(f"{row:>8}  {value:.4f}  {error:.2g}")
     else:
         write_table(out, columns)
-        console().print(f"Wrote log p (nats, {result.bound}) of {len(rows)} rows to {short_path(out)}", soft_wrap=True)
+        console().print(
+            f"Wrote log p (nats, {result.kind}) of {len(rows)} rows to {short_path(out)}: columns {', '.join(columns)}",
+            soft_wrap=True,
+        )
+    if result.stats["partition_error"]:
+        console().print(
+            f"One log Z is subtracted from every row: its s.e., {result.stats['partition_error']:.2g} nats, moves all "
+            "of them together and changes no difference",
+            soft_wrap=True,
+        )
     console().print(f"mean: {result}", soft_wrap=True)
     console().print(f"  {made}; {result.stats['protocol']}", soft_wrap=True)
 
@@ -119,7 +137,7 @@ def settings_of(run: Run, changes: list[str]) -> tuple[Recipe, dict[str, Any]]:
     for name in wanted:
         if not name.startswith("evaluate."):
             raise ValueError(f"`--set {name}`: the model is trained; only settings of `evaluate` can be changed now.")
-    return recipe, recipe.resolve({**dict(flatten(run.settings)), **wanted})
+    return recipe, recipe.resolve(wanted, run.settings)
 
 
 def examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None, str]:
@@ -127,7 +145,10 @@ def examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndar
     how they were made, in words."""
     chosen = settings["data"]
     if data in lnz.data.names():
-        splits = find_recipe(run.recipe).load({**settings, "data": {**chosen, "source": data}})
+        recipe = find_recipe(run.recipe)
+        of_files = ("valid_fraction", "test_fraction", *(() if chosen["binarize"] == "sample" else ("seed",)))
+        defaults = {name: recipe.settings["data"][name] for name in of_files}  # a named set has a split of its own
+        splits = recipe.load({**settings, "data": {**chosen, **defaults, "source": data}})
         return splits.test, None, _test_part(splits)
     rows = lnz.data.read_rows(
         data,

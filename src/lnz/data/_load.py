@@ -77,7 +77,7 @@ def load(
     - `binarize`: `"none"`; `"threshold"`, a one where the value is at least `threshold` times the full scale, which is
       255 for bytes and 1 for floats; or `"sample"`, a one with probability value / full scale, drawn once with `seed`.
     - `valid_fraction`, `test_fraction`: of the training rows, for parts that a file does not have.
-    - `seed`: of the split of a file, and of `binarize="sample"`. Splits of named sets never change.
+    - `seed`: of the split of a file, and of `binarize="sample"`. Splits of named sets never change, and take no other.
     - `missing`: `"error"`, or `"mask"`: empty cells of a table and nan in any file are missing entries, marked in
       `Splits.observed` and stored as zeros, for `lnz.fit(observed=...)` and `lnz.evaluate(observed=...)`. The file must
       fit into memory.
@@ -147,6 +147,11 @@ def _named_set(name: str, options: Options) -> Splits:
     for fraction in ("valid_fraction", "test_fraction"):
         if getattr(options, fraction) != getattr(default, fraction):
             raise ValueError(f"`load({name!r})` has a split of its own: leave out `{fraction}`.")
+    if options.seed != default.seed and options.binarize != "sample":
+        raise ValueError(
+            f"`load({name!r})` has a split of its own, which no `seed` changes: leave it out. (It seeds the bits that "
+            "`binarize='sample'` draws, and the split of files.)"
+        )
     splits = _SETS[name][0]()
     if options.binarize == "none" or isinstance(splits.space, Binary):
         return splits

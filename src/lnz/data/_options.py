@@ -8,6 +8,7 @@ import numpy as np
 BINARIZE = ("none", "sample", "threshold")
 MISSING = ("error", "mask")
 HEADER = ("auto", "yes", "no")
+_THRESHOLD = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Options:
     """The keyword arguments of `lnz.data.load`, whose docstring says what they mean."""
 
     binarize: str = "none"
-    threshold: float = 0.5
+    threshold: float = _THRESHOLD
     valid_fraction: float = 0.1
     test_fraction: float = 0.2
     seed: int = 0
@@ -28,6 +29,11 @@ class Options:
         _check_choice("missing", self.missing, MISSING)
         _check_choice("header", self.header, HEADER)
         _check_fraction("threshold", self.threshold, one_is_fine=True)
+        if self.threshold != _THRESHOLD and self.binarize != "threshold":
+            raise ValueError(
+                f"`load(threshold={self.threshold})` belongs to `binarize='threshold'`; with "
+                f"`binarize={self.binarize!r}` it means nothing. Leave it out, or change `binarize`."
+            )
         _check_fraction("valid_fraction", self.valid_fraction)
         _check_fraction("test_fraction", self.test_fraction)
         if self.valid_fraction + self.test_fraction >= 1:

@@ -21,10 +21,26 @@ from ._fitting import all_false, are_matrices, decayed_adam
 from ._recipe import Recipe, column_moments
 from ._tables import standardisation
 
-_POSTERIORS = ("normal", "full", "planar", "iaf")
-_PRIORS = ("normal", "mixture", "vampprior", "flow")
-_NETWORKS = ("mlp", "gated", "conv")
-_OBJECTIVES = ("elbo", "iwae", "dreg")
+_CHOICES = {
+    "model.network": ("mlp", "gated", "conv"),
+    "model.posterior": ("normal", "full", "planar", "iaf"),
+    "model.prior": ("normal", "mixture", "vampprior", "flow"),
+    "model.objective": ("elbo", "iwae"),
+    "model.gradient": ("reparameterised", "doubly_reparameterised", "sticking_the_landing"),
+}
+_WITH_ELBO = {"model.objective": ("elbo",)}
+_WITH_DENSE = {"model.network": ("mlp", "gated"), "model.num_layers": (2,)}
+_BELONGS = {
+    "model.width": _WITH_DENSE,
+    "model.depth": _WITH_DENSE,
+    "model.num_flow_layers": {"model.posterior": ("planar", "iaf")},
+    "model.flow_width": {"model.posterior": ("iaf",), "model.prior": ("flow",)},
+    "model.num_components": {"model.prior": ("mixture", "vampprior")},
+    "model.beta": _WITH_ELBO,
+    "model.num_warm_up": _WITH_ELBO,
+    "model.free_bits": _WITH_ELBO,
+    "model.gradient": {"model.objective": ("iwae",)},
+}
 
 
 def _build(key, splits, settings):
@@ -58,24 +74,17 @@ def _template(model):
 
 
 def _objective(chosen, num_steps):
-    kind, num = chosen["objective"], chosen["num_samples"]
-    if kind not in _OBJECTIVES:
-        raise ValueError(f"`model.objective` must be one of {', '.join(_OBJECTIVES)}; got {kind!r}.")
-    if kind == "elbo":
-        if chosen["warm_up"] >= num_steps:
-            warnings.warn(
-                f"`model.warm_up={chosen['warm_up']}` is not over after `train.steps={num_steps}`: the KL never gets "
-                "its full weight. Set it lower.",
-                stacklevel=2,
-            )
-        return objectives.ELBO(num, beta=chosen["beta"], num_warm_up=chosen["warm_up"], free_bits=chosen["free_bits"])
-    ignored = [name for name, neutral in (("beta", 1.0), ("warm_up", 0), ("free_bits", 0.0)) if chosen[name] != neutral]
-    if ignored:
-        raise ValueError(
-            f"`model.{ignored[0]}={chosen[ignored[0]]}` is an option of `model.objective=elbo`; got {kind!r}. Leave it "
-            "out, or change the objective."
+    num = chosen["num_samples"]
+    if chosen["objective"] == "iwae":
+        return objectives.IWAE(num, chosen["gradient"])
+    if chosen["num_warm_up"] >= num_steps:
+        warnings.warn(
+            f"`model.num_warm_up={chosen['num_warm_up']}` is not over after `train.steps={num_steps}`: the KL never "
+            "gets its full weight. Set it lower.",
+            stacklevel=2,
         )
-    return objectives.IWAE(num, "reparameterised" if kind == "iwae" else "doubly_reparameterised")
+    options = {name: chosen[name] for name in ("beta", "num_warm_up", "free_bits")}
+    return objectives.ELBO(num, **options)
 
 
 def _hierarchy(keys, splits, chosen, decoder):
@@ -121,8 +130,6 @@ def _image_shape(splits):
 
 
 def _network(num_in, num_out, key, chosen):
-    if chosen["network"] not in _NETWORKS:
-        raise ValueError(f"`model.network` must be one of {', '.join(_NETWORKS)}; got {chosen['network']!r}.")
     make = GatedMLP if chosen["network"] == "gated" else MLP
     # Near zero at the start: every posterior is near the prior, and every pixel at its base rate.
     return make(num_in, num_out, key=key, width=chosen["width"], depth=chosen["depth"], last_scale=0.1)
@@ -153,8 +160,6 @@ def _moments(splits):
 
 def _posterior(key, num, chosen):
     kind = chosen["posterior"]
-    if kind not in _POSTERIORS:
-        raise ValueError(f"`model.posterior` must be one of {', '.join(_POSTERIORS)}; got {kind!r}.")
     normal = Normal.standard(num)
     if kind == "normal":
         return normal, None
@@ -180,8 +185,6 @@ def _has_biases(node):
 
 def _prior(key, num, splits, chosen):
     kind = chosen["prior"]
-    if kind not in _PRIORS:
-        raise ValueError(f"`model.prior` must be one of {', '.join(_PRIORS)}; got {kind!r}.")
     if kind == "normal":
         return Normal.standard(num)
     if kind == "vampprior":
@@ -214,8 +217,9 @@ _MODEL = {
     "num_components": 500,
     "objective": "elbo",
     "num_samples": 1,
+    "gradient": "reparameterised",
     "beta": 1.0,
-    "warm_up": 0,
+    "num_warm_up": 0,
     "free_bits": 0.0,
     "learning_rate": 1e-3,
     "weight_decay": 0.0,
@@ -229,6 +233,8 @@ def _recipe(name, title, data, train, space: type[AbstractSpace] = Binary, num_i
         data=data,
         space=space,
         build=_build,
+        choices=_CHOICES,
+        belongs=_BELONGS,
         model={**_MODEL, **model},
         train=train,
         evaluate={"num_samples": num_importance, "num_samples_while_training": 50},
@@ -238,7 +244,7 @@ def _recipe(name, title, data, train, space: type[AbstractSpace] = Binary, num_i
 
 
 _DIGITS = {"width": 256, "num_latent": 16, "learning_rate": 2e-3, "weight_decay": 0.1}
-_MNIST = {"width": 300, "depth": 2, "num_latent": 40, "warm_up": 10_000, "learning_rate": 5e-4}
+_MNIST = {"width": 300, "depth": 2, "num_latent": 40, "num_warm_up": 10_000, "learning_rate": 5e-4}
 _MNIST_TRAIN = {"steps": 200_000, "batch_size": 128, "keep": "best", "valid_every": 10_000}
 
 vae_digits = _recipe(
@@ -273,9 +279,10 @@ iwae_mnist = _recipe(
     "Importance-weighted autoencoder of binarized MNIST, 50 draws: for a GPU",
     "binary_mnist",
     _MNIST_TRAIN,
-    objective="dreg",
+    objective="iwae",
+    gradient="doubly_reparameterised",
     num_samples=50,
-    **{**_MNIST, "num_latent": 50, "warm_up": 0},
+    **{**_MNIST, "num_latent": 50, "num_warm_up": 0},
 )
 
 vae_mnist_planar = _recipe(
@@ -328,7 +335,7 @@ vae_frey = _recipe(
     network="gated",
     learning_rate=5e-4,
     weight_decay=0.1,
-    warm_up=1500,
+    num_warm_up=1500,
 )
 
 vae_faces = _recipe(

@@ -27,7 +27,7 @@ def _build_rbm(key, splits, settings):
     num = len(splits.train) if splits.observed is None else splits.observed[0].sum(axis=0)
     base_rates = jnp.asarray((len(splits.train) * means + 1) / (num + 2), "float32")
     rbm = RBM(splits.space.num_dimensions, chosen["num_hidden"], key=key, base_rates=base_rates)
-    objective = objectives.PCD(chosen["sweeps"], chosen["num_chains"])
+    objective = objectives.PCD(chosen["k"], chosen["num_chains"])
     if splits.observed is not None:
         objective = objectives.Imputed(objective)
     optimizer = optax.chain(
@@ -81,7 +81,7 @@ rbm_digits_exact = Recipe(
     data="binary_digits",
     build=_build_rbm,
     takes_missing=True,
-    model={"num_hidden": 16, "sweeps": 1, "num_chains": 100, "learning_rate": 0.1, "weight_decay": 0.0},
+    model={"num_hidden": 16, "k": 1, "num_chains": 100, "learning_rate": 0.1, "weight_decay": 0.0},
     train={"steps": 40000, "batch_size": 100, "keep": "best"},
     evaluate={"num_chains": 100, "num_betas": 4000},
     partitions=lambda settings: {"": normalizers.Quadrature(), " (AIS)": _ais(settings)},
@@ -95,7 +95,7 @@ rbm_digits = Recipe(
     data="binary_digits",
     build=_build_rbm,
     takes_missing=True,
-    model={"num_hidden": 128, "sweeps": 2, "num_chains": 300, "learning_rate": 0.1, "weight_decay": 3e-4},
+    model={"num_hidden": 128, "k": 2, "num_chains": 300, "learning_rate": 0.1, "weight_decay": 3e-4},
     train={"steps": 25000, "batch_size": 100, "keep": "best"},
     evaluate={"num_chains": 100, "num_betas": 2000, "num_warm_up": 5000},
     partitions=lambda settings: {"": _ais(settings)},
@@ -118,7 +118,7 @@ rbm_mnist = Recipe(
     data="binary_mnist",
     build=_build_rbm,
     takes_missing=True,
-    model={"num_hidden": 500, "sweeps": 1, "num_chains": 100, "learning_rate": 0.05, "weight_decay": 0.0},
+    model={"num_hidden": 500, "k": 1, "num_chains": 100, "learning_rate": 0.05, "weight_decay": 0.0},
     train={"steps": 150_000, "batch_size": 100, "valid_every": 15_000},
     evaluate={"num_chains": 100, "num_betas": 30_000, "num_warm_up": 30_000},
     partitions=lambda settings: {"": _ais(settings)},
@@ -132,7 +132,7 @@ rbm_mnist_pcd25 = Recipe(
     data="binary_mnist",
     build=_build_rbm,
     takes_missing=True,
-    model={"num_hidden": 500, "sweeps": 25, "num_chains": 500, "learning_rate": 0.05, "weight_decay": 0.0},
+    model={"num_hidden": 500, "k": 25, "num_chains": 500, "learning_rate": 0.05, "weight_decay": 0.0},
     train={"steps": 500_000, "batch_size": 100, "valid_every": 25_000},
     evaluate={"num_chains": 500, "num_betas": 20_000, "num_warm_up": 20_000},
     partitions=lambda settings: {"": _ais(settings)},

@@ -19,6 +19,14 @@ from ._tables import standardisation
 
 _SPLINES = ("coupling_spline", "autoregressive_spline")
 _AFFINE = ("realnvp", "masked_autoregressive", "inverse_autoregressive")
+_CHOICES = {"model.kind": (*_SPLINES, *_AFFINE, "planar")}
+_WITH_NETWORKS, _WITH_SPLINES = {"model.kind": _SPLINES + _AFFINE}, {"model.kind": _SPLINES}
+_BELONGS = {
+    "model.width": _WITH_NETWORKS,
+    "model.depth": _WITH_NETWORKS,
+    "model.num_bins": _WITH_SPLINES,
+    "model.bound": _WITH_SPLINES,
+}
 _NUM_CHECKED_ROWS = 100_000
 
 
@@ -27,8 +35,6 @@ def _flow(key, space, chosen, fast) -> AbstractBijection:
     kind = chosen["kind"]
     if kind == "planar":
         return flows.planar(space, key=key, num_layers=chosen["num_layers"], fast=fast)
-    if kind not in _SPLINES + _AFFINE:
-        raise ValueError(f"`model.kind` must be one of {', '.join(_SPLINES + _AFFINE)}, planar; got {kind!r}.")
     options = {name: chosen[name] for name in ("num_layers", "width", "depth")}
     if kind in _SPLINES:
         options |= {"num_bins": chosen["num_bins"], "bound": chosen["bound"]}
@@ -105,6 +111,8 @@ flow_moons = Recipe(
     data="two_moons",
     space=Euclidean,
     build=_build_table,
+    choices=_CHOICES,
+    belongs=_BELONGS,
     model=_PLANE,
     train={"steps": 2000, "batch_size": 256, "keep": "best", "valid_every": 100},
 )
@@ -115,6 +123,8 @@ flow_tabular = Recipe(
     data="uci_protein",
     space=Euclidean,
     build=_build_table,
+    choices=_CHOICES,
+    belongs=_BELONGS,
     model=_TABLE,
     train={"steps": 3000, "batch_size": 256, "keep": "best", "valid_every": 250},
 )
@@ -125,6 +135,8 @@ flow_energy = Recipe(
     data="energy_1",
     space=Euclidean,
     build=_build_energy,
+    choices=_CHOICES,
+    belongs={**_BELONGS, "train.batch_size": {}},  # it learns from draws of its own, `model.num_samples` a step
     model={
         **_PLANE,
         "num_layers": 4,

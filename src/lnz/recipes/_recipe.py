@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.random as jr
@@ -52,6 +52,9 @@ class Recipe:
     - `model`, `train`, `evaluate`: every number that was chosen.
     - `build`: `(key, splits, settings) -> (model, method)`.
     - `space`: what examples must be, `Binary`, `Euclidean` or `Categorical` (bits or whole numbers).
+    - `choices`: `{setting: the words it may be}`.
+    - `belongs`: `{setting: {other setting: values}}`: it means something only where one of the others has such a value,
+      and nothing where there are none.
     - `takes_missing`: whether rows may have missing entries.
     - `partitions`: `settings -> {row suffix: normaliser or None}`: one row of the comparison for each way to
       compute the denominator; the suffix "" is the recipe's own row.
@@ -68,6 +71,8 @@ class Recipe:
     build: Callable[[PRNGKeyArray, Splits, Settings], tuple[AbstractModel, AbstractMethod]]
     evaluate: Settings = dataclasses.field(default_factory=dict)
     space: type[AbstractSpace] = Binary
+    choices: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    belongs: Mapping[str, Mapping[str, tuple[Any, ...]]] = dataclasses.field(default_factory=dict)
     takes_missing: bool = False
     partitions: Callable[[Settings], dict[str, AbstractNormalizer | None]] = lambda settings: {"": None}
     validator: Callable[[Settings], AbstractNormalizer | None] = lambda settings: None
@@ -86,14 +91,18 @@ class Recipe:
         }
         return copy.deepcopy({"seed": 0, **groups})
 
-    def resolve(self, changes: Settings | None = None) -> Settings:
+    def resolve(self, changes: Settings | None = None, base: Settings | None = None) -> Settings:
         """The settings with `changes`, given as `{"train.steps": 100}`.
 
-        **Raises:** `ValueError` for a key that does not exist (naming the nearest) or a value of another type.
+        - `base`: the settings of an earlier run to start from, in groups as they are returned; by default those of the
+          recipe.
+
+        **Raises:** `ValueError` for a key that does not exist (naming the nearest), a value of another type or that is
+        no choice, and for a change that the other settings leave without a meaning, naming those it belongs to.
         """
         settings = self.settings
-        known = dict(flatten(settings))
-        for name, value in (changes or {}).items():
+        known, changes = dict(flatten(settings)), changes or {}
+        for name, value in {**dict(flatten(base or {})), **changes}.items():
             if name not in known:
                 raise ValueError(unknown_name(f"setting of {self.name}", name, known))
             *groups, last = name.split(".")
@@ -101,6 +110,13 @@ class Recipe:
             for group in groups:
                 node = node[group]
             node[last] = _convert(name, value, known[name])
+        chosen = dict(flatten(settings))
+        for name, words in self.choices.items():
+            if chosen[name] not in words:
+                raise ValueError(f"`{name}` must be one of {', '.join(words)}; got {chosen[name]!r}.")
+        for name in changes:
+            if name in self.belongs:
+                _check_has_meaning(name, self.belongs[name], chosen)
         return settings
 
     def load(self, settings: Settings) -> Splits:
@@ -221,13 +237,27 @@ def _require_whole_numbers(splits: Splits) -> Splits:
     return splits
 
 
+def _check_has_meaning(name: str, owners: Mapping[str, tuple[Any, ...]], chosen: Settings) -> None:
+    """**Raises:** `ValueError` if none of the settings that `name` belongs to has a value that uses it."""
+    if any(chosen[owner] in values for owner, values in owners.items()):
+        return
+    if not owners:
+        raise ValueError(f"`{name}={chosen[name]}` means nothing to this recipe. Leave it out.")
+    homes = " or ".join(f"`{owner}={value}`" for owner, values in owners.items() for value in values)
+    got = " and ".join(f"`{owner}={chosen[owner]}`" for owner in owners)
+    raise ValueError(
+        f"`{name}={chosen[name]}` belongs to {homes}; with {got} it means nothing. Leave it out, or change "
+        f"{' or '.join(f'`{owner}`' for owner in owners)}."
+    )
+
+
 def _check_number(group: str, name: str, value: Any, default: Any) -> None:
     """**Raises:** `ValueError` for a number that the library would refuse, or take without sense, by its setting."""
     is_count = group == "model" and (name.startswith("num_") or name in _SIZES)
     if group == "evaluate" and name.startswith(("num_samples", "num_repeats")):
         least, why = 2, ", so that there is an error bar"
     else:
-        least, why = 2 if name == "num_bins" else 1 if is_count else None, ""
+        least, why = {"num_bins": 2, "num_warm_up": 0}.get(name, 1) if is_count else None, ""
     if least is not None and value < least:
         raise ValueError(f"`{group}.{name}` must be at least {least}, such as {default}{why}; got {value}.")
     if name in _POSITIVE and not (0 < value < math.inf):
