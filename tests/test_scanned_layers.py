@@ -9,6 +9,7 @@ import pytest
 import table
 
 import lnz
+from lnz._batch_last import understands_batches
 from lnz.bijections import (
     ActNorm,
     Affine,
@@ -106,6 +107,7 @@ def test_parameters_for_each_example(make, float64):
     """Together under `vmap`, where parameters have batch axes, and one after the other: the same numbers."""
     keys = jr.split(jr.key(0), 5)  # more than any axis is long
     bijections = eqx.filter_vmap(make)(keys)
+    assert understands_batches(bijections)  # so that they are not taken one by one
     x = points(make(keys[0]), 5)
 
     def both(bijection, x):

@@ -13,6 +13,7 @@ from .._batch_last import aligned, over_batch
 from .._bijection import (
     AbstractBatchLastBijection,
     AbstractBijection,
+    AbstractSelfMap,
     AbstractStartable,
     forward_batch_last,
     inverse_batch_last,
@@ -268,7 +269,7 @@ def _joined(spaces: list[AbstractSpace]) -> AbstractSpace:
 
 
 @register
-class Permutation(AbstractBatchLastBijection):
+class Permutation(AbstractBatchLastBijection, AbstractSelfMap):
     """`y_i = x[order_i]`: exchanges variables of a vector.
 
     **Arguments:**
@@ -279,14 +280,6 @@ class Permutation(AbstractBatchLastBijection):
 
     order: Int[Array, " n"]
     space: AbstractSpace = eqx.field(static=True)
-
-    @property
-    def domain(self) -> AbstractSpace:
-        return self.space
-
-    @property
-    def codomain(self) -> AbstractSpace:
-        return self.space
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return take(x, self.order), jnp.zeros(x.shape[1:], x.dtype)
@@ -303,18 +296,10 @@ def take(x, order):
 
 
 @register
-class Flip(AbstractBatchLastBijection):
+class Flip(AbstractBatchLastBijection, AbstractSelfMap):
     """`y_i = x[n - 1 - i]`: variables in reverse order."""
 
     space: AbstractSpace = eqx.field(static=True)
-
-    @property
-    def domain(self) -> AbstractSpace:
-        return self.space
-
-    @property
-    def codomain(self) -> AbstractSpace:
-        return self.space
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return x[::-1], jnp.zeros(x.shape[1:], x.dtype)

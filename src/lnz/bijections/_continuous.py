@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._bijection import AbstractVelocityBijection
+from .._bijection import AbstractSelfMap, AbstractVelocityBijection
 from .._register import register
 from .._space import AbstractSpace
 from .._stochastic import AbstractStochastic, AbstractTolerant, need_key
@@ -17,7 +17,7 @@ Adjoint = Literal["checkpoint", "backsolve", "forward"]
 
 
 @register
-class Continuous(AbstractVelocityBijection, AbstractStochastic, AbstractTolerant):
+class Continuous(AbstractVelocityBijection, AbstractStochastic, AbstractTolerant, AbstractSelfMap):
     """`x(0) -> x(1)` along `dx/dt = v(t, x)`: the base at time 0, data at time 1.
 
     `log |det dx(1)/dx(0)| = int_0^1 tr(dv/dx) dt`, solved together with x by diffrax; the inverse runs from time 1 to
@@ -69,14 +69,6 @@ class Continuous(AbstractVelocityBijection, AbstractStochastic, AbstractTolerant
             if not getattr(self, name) > 0:
                 raise ValueError(f"`Continuous({name}=...)` must be positive; got {getattr(self, name)}.")
         _diffrax()
-
-    @property
-    def domain(self) -> AbstractSpace:
-        return self.space
-
-    @property
-    def codomain(self) -> AbstractSpace:
-        return self.space
 
     @property
     def stochastic(self) -> bool:

@@ -9,7 +9,7 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from .._batch_last import over_batch
-from .._bijection import AbstractBatchLastBijection
+from .._bijection import AbstractBatchLastBijection, AbstractSelfMap
 from .._register import register
 from .._space import AbstractSpace
 from .._stochastic import AbstractStochastic, AbstractTolerant, need_key
@@ -20,7 +20,7 @@ _AS_GOOD_AS_ROUNDING = 1e-10
 
 
 @register
-class Residual(AbstractBatchLastBijection, AbstractStochastic, AbstractTolerant):
+class Residual(AbstractBatchLastBijection, AbstractStochastic, AbstractTolerant, AbstractSelfMap):
     """`y = x + g(x)` with `|g(x) - g(x')| <= L |x - x'|`, L < 1: free-form Jacobians.
 
     Forward is one pass. Inverse repeats `x <- y - g(x)`, which converges as L^k, and stops when the error is known to
@@ -72,14 +72,6 @@ class Residual(AbstractBatchLastBijection, AbstractStochastic, AbstractTolerant)
             raise ValueError(f"`Residual(continuation=...)` is a probability between 0 and 1; got {self.continuation}.")
         if not self.tolerance > 0:
             raise ValueError(f"`Residual(tolerance=...)` must be positive; got {self.tolerance}.")
-
-    @property
-    def domain(self) -> AbstractSpace:
-        return self.space
-
-    @property
-    def codomain(self) -> AbstractSpace:
-        return self.space
 
     @property
     def lipschitz(self) -> float:
