@@ -29,10 +29,12 @@ from lnz.bijections import (
     Sigmoid,
     SigmoidalTransformer,
     Softplus,
+    Stack,
     Sylvester,
     Tanh,
     ToSupport,
     TriangularAffine,
+    Vmap,
 )
 
 
@@ -78,6 +80,8 @@ LAYERS = {
     "actnorm": actnorm,
     "power": powers,
     "elementwise": lambda key: Elementwise(SigmoidalTransformer(2), jr.normal(key, (6, 3))),
+    "stack": lambda key: Stack(Affine(jr.normal(key, (3,)), 2.0), lu(key)),
+    "vmap": lambda key: Vmap.of(triangular, jr.split(key, 2)),
     "on_first_affine": lambda key: OnFirst(Affine(jr.normal(key, (2,)), 2.0), 3),
     "on_first_triangular": lambda key: OnFirst(triangular(key), 4),
     "on_first_lu": lambda key: OnFirst(lu(key, 2), 3),

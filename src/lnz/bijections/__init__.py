@@ -19,6 +19,8 @@ from ._compose import (
     Inverse as Inverse,
     Permutation as Permutation,
     Scan as Scan,
+    Stack as Stack,
+    Vmap as Vmap,
 )
 from ._continuous import Continuous as Continuous
 from ._coupling import Coupling as Coupling
