@@ -35,7 +35,7 @@ class TriangularAffine(AbstractBatchLastBijection, AbstractEuclideanMap):
         self.shape = self.loc.shape
 
     @property
-    def tril(self) -> Float[Array, "n n"]:
+    def tril(self) -> Float[Array, "n n ..."]:
         """L; with axes of a batch last, if the parameters have some."""
         num_batch = self.raw_tril.ndim - 2
         eye = jnp.eye(len(self.raw_tril), dtype=self.raw_tril.dtype)
