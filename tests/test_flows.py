@@ -384,8 +384,9 @@ def test_stacked_maps_act_on_slices(precision):
     assert (positive.domain, positive.codomain) == (lnz.Euclidean((2, 3)), lnz.Positive((2, 3)))
     with pytest.raises(ValueError, match=r"one domain and one codomain; number 0 .* number 1 .*`Concatenate"):
         lnz.bijections.Stack(parts[0], lnz.bijections.Exp(lnz.Positive(3)))
+    product = lnz.Product(lnz.Euclidean(1), lnz.Positive(1))
     with pytest.raises(ValueError, match=r"`Vmap\(parts\)` needs a space that may have any shape; got Product"):
-        lnz.bijections.Vmap(Permutation(jnp.array([[1, 0]]), lnz.Product(lnz.Euclidean(1), lnz.Positive(1))), 1)
+        lnz.bijections.Vmap.of(lambda order: Permutation(order, product), jnp.array([[1, 0]]))
 
 
 class Shrink(eqx.Module):
