@@ -357,12 +357,31 @@ PATHS = {
     "mixture_of_normals": mixture_of_normals,
 }
 
+
+def stack():
+    """Two different maps, one of them with bounds, side by side with themselves."""
+    lu = lnz.bijections.LULinear(normal(320, 3), normal(321, 3, 3))
+    splines = lnz.bijections.Elementwise(lnz.bijections.SplineTransformer(5), normal(94, 14, 3))
+    return lnz.bijections.Stack(lu, lnz.bijections.Inverse(splines))
+
+
+def vmap_of_flows():
+    """Two flows of positive numbers."""
+
+    def make(key):
+        return lnz.flows.coupling_spline(lnz.Positive(2), key=key, num_layers=2, width=4)
+
+    return away_from_identity(lnz.bijections.Vmap.of(make, jr.split(jr.key(1), 2)), 0.3)
+
+
 BIJECTIONS = {
     "lecture": lambda: lnz.bijections.Affine(jnp.ones(1), 2.0),
     "affine": lambda: lnz.bijections.Affine(normal(91, 3), jnp.array([0.5, 1.5, 2.0])),
     "triangular": lambda: lnz.flows.affine(lnz.Euclidean(3), key=jr.key(92)),
     "chain": composed_bijection,
     "inverse": lambda: lnz.bijections.Inverse(composed_bijection()),
+    "stack": stack,
+    "vmap": vmap_of_flows,
     "residual": lambda: flow("residual", 3, depth=1),
     "spline": lambda: lnz.bijections.Elementwise(lnz.bijections.SplineTransformer(5), normal(94, 14, 3)),
     "continuous": continuous_flow,

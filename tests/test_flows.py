@@ -365,6 +365,40 @@ def test_concatenated_maps_act_side_by_side(precision):
         lnz.bijections.Concatenate(lnz.bijections.Affine(jnp.ones(()), 2.0))
 
 
+def test_stacked_maps_act_on_slices(precision):
+    """By hand, and a `Vmap` is the `Stack` of its parts, also with keys for each."""
+    parts = [lnz.bijections.Affine(table.normal(i, 3), 2.0 + i) for i in range(2)]
+    stack = lnz.bijections.Stack(*parts)
+    x = table.normal(15, 2, 3)
+    y, log_det = stack.forward_and_log_det(x)
+    np.testing.assert_allclose(y, [2 * x[0] + parts[0].loc, 3 * x[1] + parts[1].loc], rtol=1e-6)
+    assert float(log_det) == pytest.approx(3 * np.log(6), rel=1e-6)
+    nets = [Shrink(table.normal(i, 3)) for i in (3, 4)]
+    layers = [Inverse(lnz.bijections.Residual(lnz.Euclidean(3), net, "unbiased")) for net in nets]
+    stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *layers)
+    both = lnz.bijections.Stack(*layers), lnz.bijections.Vmap(stacked, 2)
+    ours, theirs = (eqx.filter_jit(f.inverse_and_log_det)(x, key=jr.key(0)) for f in both)
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-6)
+    assert float(ours[1]) == pytest.approx(float(theirs[1]), rel=1e-5)
+    positive = lnz.bijections.Vmap(lnz.bijections.Exp(lnz.Positive(3)), 2)
+    assert (positive.domain, positive.codomain) == (lnz.Euclidean((2, 3)), lnz.Positive((2, 3)))
+    with pytest.raises(ValueError, match=r"one domain and one codomain; number 0 .* number 1 .*`Concatenate"):
+        lnz.bijections.Stack(parts[0], lnz.bijections.Exp(lnz.Positive(3)))
+    product = lnz.Product(lnz.Euclidean(1), lnz.Positive(1))
+    with pytest.raises(ValueError, match=r"`Vmap\(parts\)` needs a space that may have any shape; got Product"):
+        lnz.bijections.Vmap.of(lambda order: Permutation(order, product), jnp.array([[1, 0]]))
+
+
+class Shrink(eqx.Module):
+    """`tanh(x w) / 2` in each variable, of a slope below one half."""
+
+    w: jax.Array
+    lipschitz: float = eqx.field(static=True, default=0.5)
+
+    def __call__(self, x):
+        return jnp.tanh(x * jnp.tanh(self.w)) / 2
+
+
 def test_a_base_that_would_not_integrate_to_one_is_refused():
     to_positive = lnz.bijections.Power(jnp.ones(1))
     with pytest.raises(ValueError, match="would not integrate to one"):

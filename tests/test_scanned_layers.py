@@ -9,6 +9,7 @@ import pytest
 import table
 
 import lnz
+from lnz._batch_last import understands_batches
 from lnz.bijections import (
     ActNorm,
     Affine,
@@ -28,10 +29,12 @@ from lnz.bijections import (
     Sigmoid,
     SigmoidalTransformer,
     Softplus,
+    Stack,
     Sylvester,
     Tanh,
     ToSupport,
     TriangularAffine,
+    Vmap,
 )
 
 
@@ -77,6 +80,8 @@ LAYERS = {
     "actnorm": actnorm,
     "power": powers,
     "elementwise": lambda key: Elementwise(SigmoidalTransformer(2), jr.normal(key, (6, 3))),
+    "stack": lambda key: Stack(Affine(jr.normal(key, (3,)), 2.0), lu(key)),
+    "vmap": lambda key: Vmap.of(triangular, jr.split(key, 2)),
     "on_first_affine": lambda key: OnFirst(Affine(jr.normal(key, (2,)), 2.0), 3),
     "on_first_triangular": lambda key: OnFirst(triangular(key), 4),
     "on_first_lu": lambda key: OnFirst(lu(key, 2), 3),
@@ -106,6 +111,7 @@ def test_parameters_for_each_example(make, float64):
     """Together under `vmap`, where parameters have batch axes, and one after the other: the same numbers."""
     keys = jr.split(jr.key(0), 5)  # more than any axis is long
     bijections = eqx.filter_vmap(make)(keys)
+    assert understands_batches(bijections)  # so that they are not taken one by one
     x = points(make(keys[0]), 5)
 
     def both(bijection, x):

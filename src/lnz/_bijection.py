@@ -67,6 +67,34 @@ class AbstractBatchLastBijection(AbstractBijection):
         return batch_last(_inverse, self, _typed(key), y, takes_batched_parameters=understands_batches(self))
 
 
+class AbstractSelfMap(AbstractBijection):
+    """A bijection of a space to itself."""
+
+    space: AbstractVar[AbstractSpace]
+
+    @property
+    def domain(self) -> AbstractSpace:
+        return self.space
+
+    @property
+    def codomain(self) -> AbstractSpace:
+        return self.space
+
+
+class AbstractEuclideanMap(AbstractBijection):
+    """A bijection of `R^shape` to itself."""
+
+    shape: AbstractVar[tuple[int, ...]]  # of one example; its arrays may have axes of layers or batches too
+
+    @property
+    def domain(self) -> Euclidean:
+        return Euclidean(self.shape)
+
+    @property
+    def codomain(self) -> Euclidean:
+        return Euclidean(self.shape)
+
+
 class AbstractStartable(AbstractBijection):
     """A bijection of which some part, perhaps deep inside, takes something from the data that reach it.
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ._estimate import Estimate
 from ._register import register
 from ._space import AbstractSpace
-from ._stochastic import is_stochastic
+from ._stochastic import assumptions, is_stochastic
 
 if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
     from typing import ClassVar as AbstractVar
@@ -91,7 +91,8 @@ class AbstractModel(eqx.Module):
 class AbstractDistribution(AbstractDensity, AbstractModel):
     """A normalised density that can be sampled: the denominator is exact, and so is the numerator.
 
-    Only where a flow estimates its log-determinants is the numerator one unbiased draw instead.
+    Only where a flow estimates its log-determinants is the numerator one unbiased draw instead; and where a flow is
+    computed to a tolerance, the numerator says in `assumes` to which.
     """
 
     @property
@@ -122,10 +123,11 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
 
     def log_numerator(self, key: PRNGKeyArray, x: Array, method: AbstractNormalizer | None = None) -> Estimate:
         if not is_stochastic(self):
-            return Estimate.exact(self.log_prob(x))
+            value = self.log_prob(x)
+            return Estimate(value, jnp.zeros_like(value), "exact", assumptions(self))
         value = self.log_prob(x, key=key)
         # One draw: its spread is not known. `evaluate` averages several.
-        return Estimate(value, jnp.full_like(value, jnp.nan), "unbiased")
+        return Estimate(value, jnp.full_like(value, jnp.nan), "unbiased", assumptions(self))
 
     def log_denominator(self, key: PRNGKeyArray, method: AbstractNormalizer | None = None) -> Estimate:
         return Estimate.exact(jnp.zeros((), jnp.result_type(float)))

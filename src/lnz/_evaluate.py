@@ -40,7 +40,7 @@ from ._model import (
 )
 from ._normalize import FEW_STATES, check_normalizer, default_normalizer
 from ._space import Counts
-from ._stochastic import is_stochastic
+from ._stochastic import assumptions, is_stochastic
 from ._whole_numbers import warn_of_whole_numbers
 
 # Enumerated without being asked, for each example.
@@ -80,7 +80,8 @@ def evaluate(
       likelihood is then that of these entries alone, with the others summed out by `hidden`. For Boltzmann machines.
 
     A flow that estimates its log-determinants is "unbiased": an average of four draws for each example, whose error is
-    the Monte Carlo error. `lnz.evaluate(key, lnz.bijections.exact_log_det(flow), data)` is exact.
+    the Monte Carlo error. `lnz.evaluate(key, lnz.bijections.exact_log_det(flow), data)` is exact. A continuous flow
+    solves an equation to a tolerance: that its error is of this size is what the result `assumes`.
 
     A method for an integral that has a closed form is not used, and the protocol says "exact".
 
@@ -257,15 +258,15 @@ def _summarise(
         bound=bound,
         per_example=per_example,
         stats=stats,
-        assumes=tuple(dict.fromkeys(numerators.assumes + denominator.assumes)),
+        assumes=tuple(dict.fromkeys(numerators.assumes + denominator.assumes + assumptions(model))),
     )
 
 
 def _method_name(method: AbstractNormalizer | None, estimate: Estimate) -> str:
-    if method is None and estimate.bound == "unbiased":
-        return f"estimated without bias ({_NUM_DRAWS} draws for each example)"
     if method is None:
-        return "exact"
+        unbiased = f"estimated without bias ({_NUM_DRAWS} draws for each example)"
+        words = "exact" if estimate.bound == "exact" else unbiased
+        return ", ".join([words, *(f"assuming {what}" for what in estimate.assumes)])
     if estimate.bound == "exact":
         return f"exact ({type(method).__name__})"
     fields = [

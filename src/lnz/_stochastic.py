@@ -1,4 +1,4 @@
-"""Maps whose log-determinants are estimated: what says so, and what makes them exact."""
+"""Maps that are not computed exactly: by random estimates, which can be made exact, or to a tolerance."""
 
 from abc import abstractmethod
 from typing import Any
@@ -19,6 +19,25 @@ class AbstractStochastic(eqx.Module):
     @abstractmethod
     def exact(self) -> "AbstractStochastic":
         """The same map with its log-determinant computed exactly: no key, and the work of d products."""
+
+
+class AbstractTolerant(eqx.Module):
+    """A part of a model that is computed to a tolerance which is not rounding, so that its densities are too."""
+
+    @property
+    @abstractmethod
+    def assumptions(self) -> tuple[str, ...]:
+        """What is assumed by whoever takes its values for exact, such as `"ODE error near the tolerance 1e-05"`."""
+
+
+def _is_tolerant(node: Any) -> bool:
+    return isinstance(node, AbstractTolerant)
+
+
+def assumptions(model: Any) -> tuple[str, ...]:
+    """What is assumed by whoever takes densities of `model` for exact: for the `assumes` of an `Estimate`."""
+    parts = (node for node in jax.tree.leaves(model, is_leaf=_is_tolerant) if _is_tolerant(node))
+    return tuple(dict.fromkeys(what for part in parts for what in part.assumptions))
 
 
 def _is_stochastic(node: Any) -> bool:

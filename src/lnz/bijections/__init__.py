@@ -5,7 +5,7 @@ from .._bijection import (
 )
 from .._stochastic import exact_log_det as exact_log_det
 from ._actnorm import ActNorm as ActNorm
-from ._affine import Affine as Affine, TriangularAffine as TriangularAffine
+from ._affine import Affine as Affine
 from ._autoregressive import MaskedAutoregressive as MaskedAutoregressive
 from ._circular import (
     CircularSplineTransformer as CircularSplineTransformer,
@@ -19,12 +19,19 @@ from ._compose import (
     Inverse as Inverse,
     Permutation as Permutation,
     Scan as Scan,
+    Stack as Stack,
+    Vmap as Vmap,
 )
 from ._continuous import Continuous as Continuous
 from ._coupling import Coupling as Coupling
 from ._elementwise import Elementwise as Elementwise
 from ._image import OnFirst as OnFirst, Reshape as Reshape, Squeeze as Squeeze
-from ._linear import Householder as Householder, InvertibleConv as InvertibleConv, LULinear as LULinear
+from ._linear import (
+    Householder as Householder,
+    InvertibleConv as InvertibleConv,
+    LULinear as LULinear,
+    TriangularAffine as TriangularAffine,
+)
 from ._planar import Planar as Planar, Radial as Radial
 from ._residual import Residual as Residual
 from ._scalar import (

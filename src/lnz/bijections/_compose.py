@@ -13,13 +13,15 @@ from .._batch_last import aligned, over_batch
 from .._bijection import (
     AbstractBatchLastBijection,
     AbstractBijection,
+    AbstractSelfMap,
     AbstractStartable,
     forward_batch_last,
     inverse_batch_last,
     start,
     waits_for_data,
 )
-from .._module import replace
+from .._check import check_positive
+from .._module import field_names, replace
 from .._register import register
 from .._space import AbstractSpace, Euclidean
 from .._supports import Product
@@ -150,19 +152,12 @@ class Scan(AbstractBatchLastBijection, AbstractStartable):
         return jax.tree.leaves(eqx.filter(self.layers, eqx.is_array))[0].shape[0]
 
     @property
-    def _first(self) -> AbstractBijection:
-        """A layer's shapes, without its numbers."""
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) if eqx.is_array(leaf) else leaf, self.layers
-        )
-
-    @property
     def domain(self) -> AbstractSpace:
-        return self._first.domain
+        return _one_of(self.layers).domain
 
     @property
     def codomain(self) -> AbstractSpace:
-        return self._first.codomain
+        return _one_of(self.layers).codomain
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return self._apply(forward_batch_last, x, key, reverse=False)
@@ -268,7 +263,120 @@ def _joined(spaces: list[AbstractSpace]) -> AbstractSpace:
 
 
 @register
-class Permutation(AbstractBatchLastBijection):
+class Stack(AbstractBatchLastBijection):
+    """`y[i] = f_i(x[i])`: bijections side by side, each on its own slice along a new first axis.
+
+    **Arguments:**
+
+    - `bijections`: all of one domain and one codomain, which have a shape of one's choice: Euclidean, positive, an
+      interval or angles. Log-determinants add.
+
+    For bijections that differ in their arrays only `Vmap` is quicker to compile; of vectors of different lengths, or of
+    different spaces, `Concatenate` makes one.
+    """
+
+    bijections: tuple[AbstractBijection, ...]
+
+    def __init__(self, *bijections: AbstractBijection):
+        self.bijections = bijections
+
+    def __check_init__(self):
+        if not self.bijections:
+            raise ValueError("`Stack(...)` needs at least one bijection.")
+        first = self.bijections[0]
+        for i, part in enumerate(self.bijections):
+            if (part.domain, part.codomain) != (first.domain, first.codomain):
+                raise ValueError(
+                    f"`Stack(...)` needs bijections of one domain and one codomain; number 0 goes from {first.domain} "
+                    f"to {first.codomain}, number {i} from {part.domain} to {part.codomain}. `Concatenate(...)` joins "
+                    "vectors of different spaces."
+                )
+        _check_stackable(first, "Stack(...)")
+
+    @property
+    def domain(self) -> AbstractSpace:
+        return _stacked(self.bijections[0].domain, len(self.bijections))
+
+    @property
+    def codomain(self) -> AbstractSpace:
+        return _stacked(self.bijections[0].codomain, len(self.bijections))
+
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return self._apply(forward_batch_last, x, key)
+
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return self._apply(inverse_batch_last, y, key)
+
+    def _apply(self, function, x, key):
+        keys = _split(key, len(self.bijections))
+        pieces = [function(*part) for part in zip(self.bijections, x, keys, strict=True)]
+        return jnp.stack([piece for piece, _ in pieces]), jnp.sum(jnp.stack([log_det for _, log_det in pieces]), axis=0)
+
+
+@register
+class Vmap(AbstractBatchLastBijection):
+    """`y[i] = f_i(x[i])` for bijections that differ in their arrays only: `Stack`, compiled once and computed together.
+
+    **Arguments:**
+
+    - `parts`: one bijection whose arrays are stacked along a new first axis `[num, ...]`. `Vmap.of(make, keys)` builds
+      it; `Scan` is the like for bijections one after the other.
+    - `num`: how many.
+    """
+
+    parts: AbstractBijection
+    num: int = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, make: Callable[[PRNGKeyArray], AbstractBijection], keys: Array) -> "Vmap":
+        """The bijections `make(keys[0]), make(keys[1]), ...`."""
+        return cls(eqx.filter_vmap(make)(keys), len(keys))
+
+    def __check_init__(self):
+        check_positive(self.num, "Vmap(num=...)")
+        _check_stackable(_one_of(self.parts), "Vmap(parts)")
+
+    @property
+    def domain(self) -> AbstractSpace:
+        return _stacked(_one_of(self.parts).domain, self.num)
+
+    @property
+    def codomain(self) -> AbstractSpace:
+        return _stacked(_one_of(self.parts).codomain, self.num)
+
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return self._apply(forward_batch_last, x, key)
+
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return self._apply(inverse_batch_last, y, key)
+
+    def _apply(self, function, x, key):
+        dynamic, static = eqx.partition(self.parts, eqx.is_array)
+        keys = None if key is None else jnp.stack(_split(key, self.num))
+        y, log_dets = jax.vmap(lambda arrays, x, key: function(eqx.combine(arrays, static), x, key))(dynamic, x, keys)
+        return y, jnp.sum(log_dets, axis=0)
+
+
+def _one_of(stacked: AbstractBijection) -> AbstractBijection:
+    """One of the bijections whose arrays are stacked along a first axis: its shapes, without its numbers."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) if eqx.is_array(leaf) else leaf, stacked
+    )
+
+
+def _check_stackable(bijection: AbstractBijection, owner: str) -> None:
+    for space in (bijection.domain, bijection.codomain):
+        if "shape" not in field_names(type(space)):  # of a product, say, it follows from the parts
+            raise ValueError(f"`{owner}` needs a space that may have any shape; got {space}.")
+
+
+def _stacked(space: AbstractSpace, num: int) -> AbstractSpace:
+    """The space of `num` points of `space`, `[num, *space.shape]`."""
+    return replace(space, shape=(num, *space.shape))
+
+
+@register
+class Permutation(AbstractBatchLastBijection, AbstractSelfMap):
     """`y_i = x[order_i]`: exchanges variables of a vector.
 
     **Arguments:**
@@ -279,14 +387,6 @@ class Permutation(AbstractBatchLastBijection):
 
     order: Int[Array, " n"]
     space: AbstractSpace = eqx.field(static=True)
-
-    @property
-    def domain(self) -> AbstractSpace:
-        return self.space
-
-    @property
-    def codomain(self) -> AbstractSpace:
-        return self.space
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return take(x, self.order), jnp.zeros(x.shape[1:], x.dtype)
@@ -303,18 +403,10 @@ def take(x, order):
 
 
 @register
-class Flip(AbstractBatchLastBijection):
+class Flip(AbstractBatchLastBijection, AbstractSelfMap):
     """`y_i = x[n - 1 - i]`: variables in reverse order."""
 
     space: AbstractSpace = eqx.field(static=True)
-
-    @property
-    def domain(self) -> AbstractSpace:
-        return self.space
-
-    @property
-    def codomain(self) -> AbstractSpace:
-        return self.space
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return x[::-1], jnp.zeros(x.shape[1:], x.dtype)

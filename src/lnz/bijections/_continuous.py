@@ -8,22 +8,22 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._bijection import AbstractVelocityBijection
+from .._bijection import AbstractSelfMap, AbstractVelocityBijection
 from .._register import register
 from .._space import AbstractSpace
-from .._stochastic import AbstractStochastic, need_key
+from .._stochastic import AbstractStochastic, AbstractTolerant, need_key
 
 Adjoint = Literal["checkpoint", "backsolve", "forward"]
 
 
 @register
-class Continuous(AbstractVelocityBijection, AbstractStochastic):
+class Continuous(AbstractVelocityBijection, AbstractStochastic, AbstractTolerant, AbstractSelfMap):
     """`x(0) -> x(1)` along `dx/dt = v(t, x)`: the base at time 0, data at time 1.
 
     `log |det dx(1)/dx(0)| = int_0^1 tr(dv/dx) dt`, solved together with x by diffrax; the inverse runs from time 1 to
     0. Both directions cost the same: as many evaluations of v as the tolerances ask for. Round trips and
-    log-determinants are only as accurate as these, which hold for each step: errors of whole solves add up to more. It
-    needs `pip install "lnz[ode]"`.
+    log-determinants are only as accurate as these, which hold for each step: errors of whole solves add up to more. So
+    `lnz.evaluate` says that a likelihood assumes an error of this size. It needs `pip install "lnz[ode]"`.
 
     **Arguments:**
 
@@ -71,14 +71,6 @@ class Continuous(AbstractVelocityBijection, AbstractStochastic):
         _diffrax()
 
     @property
-    def domain(self) -> AbstractSpace:
-        return self.space
-
-    @property
-    def codomain(self) -> AbstractSpace:
-        return self.space
-
-    @property
     def stochastic(self) -> bool:
         return self.divergence == "hutchinson"
 
@@ -86,6 +78,11 @@ class Continuous(AbstractVelocityBijection, AbstractStochastic):
         return Continuous(
             self.space, self.vector_field, "exact", self.rtol, self.atol, self.solver, self.adjoint, self.max_steps
         )
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        tolerance = f"{self.rtol:g}" if self.rtol == self.atol else f"{self.rtol:g} (relative) and {self.atol:g}"
+        return (f"ODE error near the tolerance {tolerance}",)
 
     def velocity(self, t: Float[Array, ""], x: Array) -> Array:
         return self.vector_field(t, x)

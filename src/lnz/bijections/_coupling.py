@@ -5,14 +5,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._batch_last import is_batch_last, over_batch
-from .._bijection import AbstractBatchLastBijection
+from .._bijection import AbstractBatchLastBijection, AbstractSelfMap
 from .._register import register
 from .._space import AbstractSpace
 from ._transformers import AbstractTransformer
 
 
 @register
-class Coupling(AbstractBatchLastBijection):
+class Coupling(AbstractBatchLastBijection, AbstractSelfMap):
     """`y_a = x_a`, `y_b = f(x_b; net(x_a))`: the first variables choose what happens to the others.
 
     Both directions cost one pass of the network.
@@ -40,14 +40,6 @@ class Coupling(AbstractBatchLastBijection):
                 f"`Coupling(space, num_kept)` needs at least two variables (or channels), some of which are kept; got "
                 f"{self.space} and num_kept={self.num_kept}."
             )
-
-    @property
-    def domain(self) -> AbstractSpace:
-        return self.space
-
-    @property
-    def codomain(self) -> AbstractSpace:
-        return self.space
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return self._apply(self.transformer.forward, x)

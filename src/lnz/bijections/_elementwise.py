@@ -3,14 +3,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._batch_last import aligned
-from .._bijection import AbstractBatchLastBijection
+from .._bijection import AbstractBatchLastBijection, AbstractSelfMap
 from .._register import register
 from .._space import AbstractSpace, Euclidean
 from ._transformers import AbstractTransformer
 
 
 @register
-class Elementwise(AbstractBatchLastBijection):
+class Elementwise(AbstractBatchLastBijection, AbstractSelfMap):
     """`y_i = f(x_i; raw_i)`: each variable by a member of its own of one family, such as a spline.
 
     **Arguments:**
@@ -26,14 +26,6 @@ class Elementwise(AbstractBatchLastBijection):
     def __init__(self, transformer: AbstractTransformer, raw, space: AbstractSpace | None = None):
         self.transformer, self.raw = transformer, jnp.asarray(raw)
         self.space = Euclidean(self.raw.shape[1:]) if space is None else space
-
-    @property
-    def domain(self) -> AbstractSpace:
-        return self.space
-
-    @property
-    def codomain(self) -> AbstractSpace:
-        return self.space
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return self._apply(self.transformer.forward, x)

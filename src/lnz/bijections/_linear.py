@@ -1,4 +1,4 @@
-"""Linear maps whose determinants are known: triangular factors and reflections."""
+"""Linear maps whose determinants are known: triangular matrices, products of such, and reflections."""
 
 import equinox as eqx
 import jax
@@ -6,8 +6,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from .._batch_last import aligned, over_batch
-from .._bijection import AbstractBatchLastBijection
+from .._bijection import AbstractBatchLastBijection, AbstractEuclideanMap
 from .._check import as_floats, is_false
+from .._positive import loc_and_raw_tril
 from .._register import register
 from .._space import Euclidean
 from ..nets._layers import dense
@@ -15,7 +16,46 @@ from ._compose import take
 
 
 @register
-class LULinear(AbstractBatchLastBijection):
+class TriangularAffine(AbstractBatchLastBijection, AbstractEuclideanMap):
+    """`y = L x + loc` with L lower triangular and its diagonal positive: mixes the dimensions.
+
+    **Arguments:**
+
+    - `loc`: shift `[n]`.
+    - `tril`: `[n, n]`; what is above the diagonal is ignored. The field `raw_tril` holds the logarithm of the
+      diagonal, so that training keeps the map invertible.
+    """
+
+    loc: Float[Array, " n"]
+    raw_tril: Float[Array, "n n"]
+    shape: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(self, loc, tril):
+        self.loc, self.raw_tril = loc_and_raw_tril(loc, tril, "TriangularAffine", "tril")
+        self.shape = self.loc.shape
+
+    @property
+    def tril(self) -> Float[Array, "n n ..."]:
+        """L; with axes of a batch last, if the parameters have some."""
+        num_batch = self.raw_tril.ndim - 2
+        eye = jnp.eye(len(self.raw_tril), dtype=self.raw_tril.dtype)
+        below = aligned(jnp.tril(jnp.ones_like(eye), -1), 2, num_batch)
+        return self.raw_tril * below + aligned(eye, 2, num_batch) * jnp.exp(self._log_diagonal)[None]
+
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return dense(self.tril, x, self.loc, 2), _sum_of_logs(self._log_diagonal, x)
+
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        x = _solve_triangular(self.tril, y - aligned(self.loc, 1, y.ndim - 1), lower=True, unit_diagonal=False)
+        return x, -_sum_of_logs(self._log_diagonal, y)
+
+    @property
+    def _log_diagonal(self) -> Float[Array, "n ..."]:
+        return jnp.moveaxis(jnp.diagonal(self.raw_tril), -1, 0)
+
+
+@register
+class LULinear(AbstractBatchLastBijection, AbstractEuclideanMap):
     """`y = W x + loc`, `W = P L U`: any invertible matrix, and `log |det W| = sum_i log |U_ii|`.
 
     L is unit lower triangular, U upper triangular with a diagonal `signs_i exp(log_diagonal_i)`, so that training keeps
@@ -63,27 +103,19 @@ class LULinear(AbstractBatchLastBijection):
         lower, upper = self._factors()
         return (lower @ upper)[self.order]
 
-    @property
-    def domain(self) -> Euclidean:
-        return Euclidean(self.shape)
-
-    @property
-    def codomain(self) -> Euclidean:
-        return Euclidean(self.shape)
-
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         num_batch = x.ndim - 1
         lower, upper = self._factors()
         zero = jnp.zeros(len(x), x.dtype)
         y = dense(lower, dense(upper, x, zero, 2), zero, 2)
-        return take(y, self.order) + aligned(self.loc, 1, num_batch), self._log_det(x)
+        return take(y, self.order) + aligned(self.loc, 1, num_batch), _sum_of_logs(self.log_diagonal, x)
 
     def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         num_batch = y.ndim - 1
         lower, upper = self._factors()
         x = take(y - aligned(self.loc, 1, num_batch), jnp.argsort(self.order, axis=0))
         x = _solve_triangular(lower, x, lower=True, unit_diagonal=True)
-        return _solve_triangular(upper, x, lower=False, unit_diagonal=False), -self._log_det(y)
+        return _solve_triangular(upper, x, lower=False, unit_diagonal=False), -_sum_of_logs(self.log_diagonal, y)
 
     def _factors(self):
         """L and U, `[n, n]` or `[n, n, *batch]`."""
@@ -98,9 +130,10 @@ class LULinear(AbstractBatchLastBijection):
         own = self.lower.ndim - 2
         return self.lower * aligned(below, 2, own) + aligned(eye, 2, own), upper
 
-    def _log_det(self, x):
-        log_det = jnp.sum(aligned(self.log_diagonal, 1, x.ndim - 1), axis=0)
-        return jnp.broadcast_to(log_det, x.shape[1:])
+
+def _sum_of_logs(log_diagonal, x):
+    """The log-determinant of a triangular map, `[*batch]`, of `log_diagonal [n, *some batch]` and `x [n, *batch]`."""
+    return jnp.broadcast_to(jnp.sum(aligned(log_diagonal, 1, x.ndim - 1), axis=0), x.shape[1:])
 
 
 def _solve_triangular(W, y, *, lower, unit_diagonal):
@@ -151,7 +184,7 @@ class InvertibleConv(AbstractBatchLastBijection):
 
 
 @register
-class Householder(AbstractBatchLastBijection):
+class Householder(AbstractBatchLastBijection, AbstractEuclideanMap):
     """`y = H_1 ... H_k x`, `H_i = I - 2 v_i v_i' / |v_i|^2`: rotations and reflections, volume is kept.
 
     Any orthogonal matrix of n rows is such a product of at most n reflections. A zero vector reflects nothing.
@@ -171,14 +204,6 @@ class Householder(AbstractBatchLastBijection):
         if self.vectors.ndim != 2:
             raise ValueError(f"`Householder(vectors)` needs an array of shape (k, n); got {self.vectors.shape}.")
         self.shape = self.vectors.shape[1:]
-
-    @property
-    def domain(self) -> Euclidean:
-        return Euclidean(self.shape)
-
-    @property
-    def codomain(self) -> Euclidean:
-        return Euclidean(self.shape)
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return reflect(self.vectors, x), jnp.zeros(x.shape[1:], x.dtype)

@@ -7,17 +7,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._batch_last import aligned
-from .._bijection import AbstractBatchLastBijection
+from .._bijection import AbstractBatchLastBijection, AbstractEuclideanMap
 from .._check import as_floats
 from .._register import register
 from .._softplus import softplus
-from .._space import Euclidean
 from ..nets._layers import dense
 from ._root import bend_slope, excess_of, slope_of, unbend
 
 
 @register
-class Planar(AbstractBatchLastBijection):
+class Planar(AbstractBatchLastBijection, AbstractEuclideanMap):
     """`y = x + u tanh(w·x + b)`, a bend of the space along one direction; `det = 1 + w·u tanh'(w·x + b)`.
 
     It is invertible only while `w·u > -1`. So `u` is projected on every use: `constrained_u` changes it along w such
@@ -55,14 +54,6 @@ class Planar(AbstractBatchLastBijection):
         _check_least(self.min_slope, "Planar(min_slope=...)")
 
     @property
-    def domain(self) -> Euclidean:
-        return Euclidean(self.shape)
-
-    @property
-    def codomain(self) -> Euclidean:
-        return Euclidean(self.shape)
-
-    @property
     def constrained_u(self) -> Float[Array, " dim"]:
         """The u that is used, with `w·u > -1`."""
         return self._aligned(0)[0]
@@ -90,7 +81,7 @@ class Planar(AbstractBatchLastBijection):
 
 
 @register
-class Radial(AbstractBatchLastBijection):
+class Radial(AbstractBatchLastBijection, AbstractEuclideanMap):
     """`y = x + beta h(r) (x - center)`, `h(r) = 1 / (alpha + r)`, `r = |x - center|`: a bulge or dent around a point.
 
     `log |det| = (dim - 1) log(1 + beta h) + log(1 + beta h + beta h' r)`, here without differences of like numbers.
@@ -126,14 +117,6 @@ class Radial(AbstractBatchLastBijection):
 
     def __check_init__(self):
         _check_least(self.min_slope, "Radial(min_slope=...)")
-
-    @property
-    def domain(self) -> Euclidean:
-        return Euclidean(self.shape)
-
-    @property
-    def codomain(self) -> Euclidean:
-        return Euclidean(self.shape)
 
     @property
     def alpha(self) -> Float[Array, ""]:

@@ -9,16 +9,18 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from .._batch_last import over_batch
-from .._bijection import AbstractBatchLastBijection
+from .._bijection import AbstractBatchLastBijection, AbstractSelfMap
 from .._register import register
 from .._space import AbstractSpace
-from .._stochastic import AbstractStochastic, need_key
+from .._stochastic import AbstractStochastic, AbstractTolerant, need_key
 from ..nets import LipschitzMLP
 from ._coupling import call_net
 
+_AS_GOOD_AS_ROUNDING = 1e-10
+
 
 @register
-class Residual(AbstractBatchLastBijection, AbstractStochastic):
+class Residual(AbstractBatchLastBijection, AbstractStochastic, AbstractTolerant, AbstractSelfMap):
     """`y = x + g(x)` with `|g(x) - g(x')| <= L |x - x'|`, L < 1: free-form Jacobians.
 
     Forward is one pass. Inverse repeats `x <- y - g(x)`, which converges as L^k, and stops when the error is known to
@@ -38,7 +40,7 @@ class Residual(AbstractBatchLastBijection, AbstractStochastic):
     - `num_terms`: terms of the series that are always computed, by `"unbiased"`.
     - `continuation`: the probability of each further term. By default L, with which the variance is finite; the paper's
       0.5 needs fewer terms and has a finite variance for sure only where L^2 < 0.5.
-    - `tolerance`: of the inverse, see above.
+    - `tolerance`: of the inverse, see above. One above 1e-10 is named in what `lnz.evaluate` assumes.
 
     **Raises:** `ValueError` without a key where `log_det="unbiased"`.
 
@@ -72,14 +74,6 @@ class Residual(AbstractBatchLastBijection, AbstractStochastic):
             raise ValueError(f"`Residual(tolerance=...)` must be positive; got {self.tolerance}.")
 
     @property
-    def domain(self) -> AbstractSpace:
-        return self.space
-
-    @property
-    def codomain(self) -> AbstractSpace:
-        return self.space
-
-    @property
     def lipschitz(self) -> float:
         """The bound on the slope of g, below one."""
         return getattr(self.net, "lipschitz")  # noqa: B009 (of any callable)
@@ -90,6 +84,12 @@ class Residual(AbstractBatchLastBijection, AbstractStochastic):
 
     def exact(self) -> "Residual":
         return Residual(self.space, self.net, "exact", self.num_terms, self.continuation, self.tolerance)
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        if self.tolerance <= _AS_GOOD_AS_ROUNDING:
+            return ()
+        return (f"inverses of residual layers, if any, to the tolerance {self.tolerance:g}",)
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return x + _prepared(self.net)(x), self._log_det(x, key)

@@ -4,10 +4,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._batch_last import aligned
-from .._bijection import AbstractBatchLastBijection
+from .._bijection import AbstractBatchLastBijection, AbstractEuclideanMap
 from .._check import as_floats
 from .._register import register
-from .._space import Euclidean
 from ..nets._layers import dense
 from ._linear import reflect
 from ._planar import _check_least
@@ -15,7 +14,7 @@ from ._root import bend_slope, excess_of, slope_of, unbend
 
 
 @register
-class Sylvester(AbstractBatchLastBijection):
+class Sylvester(AbstractBatchLastBijection, AbstractEuclideanMap):
     """`y = x + Q R tanh(S Q'x + b)`: bends along `m` directions at once, with R and S upper triangular.
 
     `log |det| = sum_i log(1 + R_ii S_ii tanh'((S Q'x + b)_i))`, and the map is invertible while every `R_ii S_ii > -1`:
@@ -65,14 +64,6 @@ class Sylvester(AbstractBatchLastBijection):
         if isinstance(self.b, jax.Array) and self.b.shape[-1] > self.shape[0]:
             num, dim = self.b.shape[-1], self.shape[0]
             raise ValueError(f"`Sylvester`: {num} directions do not fit into vectors of length {dim}.")
-
-    @property
-    def domain(self) -> Euclidean:
-        return Euclidean(self.shape)
-
-    @property
-    def codomain(self) -> Euclidean:
-        return Euclidean(self.shape)
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         R, S, slope = self._factors()
