@@ -137,6 +137,26 @@ def test_masked_networks_see_only_what_comes_before(num, float64):
     assert np.array_equal(seen != 0, np.tril(np.ones((num, num)), -1).astype(bool))
 
 
+@pytest.mark.parametrize(("num", "width"), [(1, 5), (2, 7), (3, 2), (8, 20), (9, 3)])
+def test_products_in_parts_are_the_whole_products(num, width, float64):
+    """With inputs, hidden units and outputs in two parts, also where one of them is empty; as on a GPU, in one part."""
+
+    @eqx.filter_jit
+    def both(residual, x):
+        net = MaskedMLP(num, 2, key=jr.key(3), width=width, depth=3, residual=residual)
+        *inner, last = net.masked()
+        h = x
+        for i, (W, b) in enumerate(zip(inner, net.biases[:-1], strict=True)):
+            after = jax.nn.relu(W @ h + b[:, None])
+            h = h + after if residual and i else after
+        return net(x), jnp.tensordot(last, h, 1) + net.biases[-1][..., None]
+
+    for residual in (False, True):
+        found, whole = both(residual, table.normal(12, num, 4))
+        assert found.shape == (2, num, 4)
+        np.testing.assert_allclose(found, whole, rtol=0, atol=1e-14)
+
+
 @pytest.mark.parametrize("num", range(2, 9))
 def test_flow_jacobians_have_the_structure_they_declare(num, float64):
     space, x, transformer = lnz.Euclidean(num), table.normal(6, num), AffineTransformer()

@@ -8,7 +8,6 @@ from abc import abstractmethod
 from typing import ClassVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -91,7 +90,9 @@ class SoftplusAffineTransformer(AbstractTransformer):
         return 2
 
     def _scale(self, raw):
-        return self.min_scale + jax.nn.softplus(raw[1] + math.log(math.expm1(1 - self.min_scale)))
+        u = raw[1] + math.log(math.expm1(1 - self.min_scale))
+        # jax.nn.softplus, without its care for two infinities that cancel, which takes as long as the rest
+        return self.min_scale + (jnp.maximum(u, 0) + jnp.log1p(jnp.exp(-jnp.abs(u))))
 
     def forward(self, raw: Float[Array, "..."], x: Float[Array, "..."]) -> tuple[Array, Array]:
         scale = self._scale(raw)
