@@ -1,10 +1,18 @@
+import gc
 import os
+from importlib.metadata import version
 
 # Before JAX starts: every law also runs under a checker of shapes and types, with no silent promotions.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Most of the time goes into compiling small programs, which takes half as long without LLVM's optimisations. With
-# `XLA_FLAGS=` in the environment the programs are those that users run.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Most of the time goes into compiling thousands of small programs, which takes half as long without LLVM's
+# optimisations, and half of that without the emitter of fused loops that sets up a compiler of its own for each. XLA
+# ends the process at a flag that it does not know, and jaxlib 0.12 no longer knows the second. With `XLA_FLAGS=` in the
+# environment the programs are those that users run.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0"
+    + (" --xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else ""),
+)
 
 from jaxtyping import install_import_hook
 
@@ -19,6 +27,13 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+def pytest_collection_finish(session):
+    """A tenth of the time goes into looking for garbage among objects that live as long as the tests."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -3,12 +3,15 @@
 Each entry is a function without arguments, because an instance has the precision in force where it is built.
 """
 
+import functools
 import itertools
+import math
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 
 import lnz
 from lnz._space import Categorical
@@ -17,7 +20,20 @@ from lnz.energy import DBM, RBM, BernoulliUnits, CategoricalUnits, MarkovField
 
 def normal(seed, *shape):
     """The same numbers in both precisions: `jax.random` draws others in float64."""
-    return jr.normal(jr.key(seed), shape, jnp.float32).astype(jnp.result_type(float))
+    return jnp.asarray(_numbers(seed, *shape))
+
+
+def _numbers(seed, *shape):
+    """In NumPy, so that nothing is compiled for each shape: the first draws of a key are the same, however many."""
+    num = math.prod(shape)
+    draws = _draws(seed, 1024) if num <= 1024 else _draws(seed, num)
+    return draws[:num].reshape(shape).astype(jnp.result_type(float))
+
+
+@functools.cache
+def _draws(seed, num):
+    with jax.ensure_compile_time_eval():
+        return np.asarray(jr.normal(jr.key(seed), (num,), jnp.float32))
 
 
 def rbm(visible=4, hidden=3, scale=1.0, seed=0):
@@ -75,7 +91,9 @@ def away_from_identity(module, scale=0.05, seed=300):
     """Every parameter moved by a random number: a law at the identity would hold for much that is wrong."""
     leaves, structure = jax.tree.flatten(module)
     moved = [
-        leaf + scale * normal(seed + i, *leaf.shape).astype(leaf.dtype) if eqx.is_inexact_array(leaf) else leaf
+        jnp.asarray(np.asarray(leaf) + (scale * _numbers(seed + i, *leaf.shape)).astype(leaf.dtype))
+        if eqx.is_inexact_array(leaf)
+        else leaf
         for i, leaf in enumerate(leaves)
     ]
     return jax.tree.unflatten(structure, moved)

@@ -1,6 +1,7 @@
 """Citations: what was used names its sources, and every source named has an entry."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -22,8 +23,10 @@ def keys(obj):
     return re.findall(r"@\w+\{([^,]+),", lnz.cite(obj))
 
 
+@functools.cache
 def citations():
-    """`(file, first author, the others, year)` for each citation after `Source:` in a docstring."""
+    """`(file and citation, citation)` for each that stands after `Source:` in a docstring."""
+    every = []
     for file in sorted(ROOT.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.Module):
@@ -31,7 +34,8 @@ def citations():
             _, found, source = (ast.get_docstring(node) or "").partition("Source:")
             if found:
                 for match in CITATION.finditer(re.sub(r"\s+", " ", source)):
-                    yield f"{file.relative_to(ROOT)}: {match[0]}", match[0]
+                    every.append((f"{file.relative_to(ROOT)}: {match[0]}", match[0]))
+    return every
 
 
 def test_the_pattern_finds_citations():
@@ -41,10 +45,10 @@ def test_the_pattern_finds_citations():
         "Smolensky (1986)",
         "Vehtari et al. (2024)",
     ]
-    assert len(list(citations())) > 25
+    assert len(citations()) > 25
 
 
-@pytest.mark.parametrize(("place", "citation"), list(citations()), ids=[place for place, _ in citations()])
+@pytest.mark.parametrize(("place", "citation"), citations(), ids=[place for place, _ in citations()])
 def test_every_source_has_one_entry(place, citation):
     found = [key for key, (pattern, _) in _entries().items() if pattern.search(citation)]
     assert len(found) == 1, f"{place}: references.bib has {found or 'no entry'}"

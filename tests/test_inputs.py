@@ -48,7 +48,12 @@ def test_a_batch_is_no_example(untyped, make):
         f(jnp.zeros((*shape[:-1], shape[-1] + 1)))  # a wrong length
     with pytest.raises(ValueError, match=r"must be one example of shape"):
         f(jnp.zeros(()))  # would broadcast
-    alone, mapped = (eqx.filter(made, eqx.is_array) for made in (f(jnp.zeros(shape)), eqx.filter_vmap(f)(batch)))
+
+    @eqx.filter_jit
+    def both():
+        return f(jnp.zeros(shape)), eqx.filter_vmap(f)(batch)
+
+    alone, mapped = (eqx.filter(made, eqx.is_array) for made in both())
     for one, many in zip(jax.tree.leaves(alone), jax.tree.leaves(mapped), strict=True):
         np.testing.assert_allclose(many[0], one, rtol=1e-5, atol=1e-6)
 

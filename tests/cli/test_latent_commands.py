@@ -39,6 +39,11 @@ def write_run(folder, model, recipe="independent_digits"):
     return folder
 
 
+def arrays(path):
+    with np.load(path) as file:
+        return dict(file)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The folder of a run, and its model."""
@@ -54,7 +59,7 @@ def test_embed_writes_the_posterior_means(made, monkeypatch, tmp_path, capsys):
     splits = lnz.data.load("binary_digits")
     assert splits.labels is not None
     assert call(monkeypatch, "embed", folder, "--out", tmp_path / "z.npz") == 0
-    found = np.load(tmp_path / "z.npz")
+    found = arrays(tmp_path / "z.npz")
     expected = lnz.latent.embed(model, splits.test)
     np.testing.assert_allclose(found["z"], expected, atol=1e-5)
     np.testing.assert_array_equal(found["labels"], splits.labels[2])
@@ -71,7 +76,7 @@ def test_interpolate_writes_paths(made, monkeypatch, tmp_path, capsys):
     test = lnz.data.load("binary_digits").test
     arguments = ["--rows", "3,4", "--rows", "5,0", "--num", "4", "--out", tmp_path / "paths.npz"]
     assert call(monkeypatch, "interpolate", folder, *arguments) == 0
-    found = np.load(tmp_path / "paths.npz")
+    found = arrays(tmp_path / "paths.npz")
     assert found["images"].shape == (2, 4, 64)
     assert found["rows"].tolist() == [[3, 4], [5, 0]]
     np.testing.assert_allclose(found["images"][1], lnz.latent.interpolate(model, test[5], test[0], 4), atol=1e-5)
@@ -85,7 +90,7 @@ def test_manipulate_moves_along_a_class_and_says_how_well(made, monkeypatch, tmp
     folder, _ = made
     out = tmp_path / "more.npz"
     assert call(monkeypatch, "manipulate", folder, "--attribute", "3", "--strengths=-1,0,2", "--out", out) == 0
-    found = np.load(out)
+    found = arrays(out)
     splits = lnz.data.load("binary_digits")
     assert splits.labels is not None
     assert found["images"].shape == (6, 3, 64)

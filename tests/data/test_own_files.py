@@ -273,8 +273,10 @@ def test_axes_of_what_is_no_picture_are_flattened(tmp_path):
 def test_constant_pixels_are_fine(tmp_path):
     x = pictures()
     x[:, 0] = 7
-    lnz.data.load(write_npy(tmp_path / "x.npy", x))
-    lnz.data.load(write_npy(tmp_path / "y.npy", x > 100))
+    for name, kept in (("x.npy", x), ("y.npy", x > 100)):
+        splits = lnz.data.load(write_npy(tmp_path / name, kept))
+        assert splits.train.shape[1:] == (kept[0].size,)
+        assert len(np.unique(splits.train.reshape(-1, *kept.shape[1:])[:, 0])) == 1
 
 
 def test_names_of_columns(tmp_path):

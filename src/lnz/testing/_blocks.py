@@ -1,8 +1,9 @@
 """Laws of block conditionals, exactly."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,38 +23,75 @@ def check_conditionals(density: AbstractBlockDensity) -> None:
     A conditional must not depend on the present value of its own block. Given what cannot be, as of units held at other
     values, nothing is asked of it.
     """
-    tables, joint = _enumerate_blocks(density)
+    found = _enumerate(density)
+    joint = np.asarray(found.joint)
     tolerance = max(1e-10, 200 * eps()) * (1 + float(np.max(np.abs(joint), where=np.isfinite(joint), initial=0)))
     for block in range(density.num_blocks):
-        total = logsumexp(joint, axis=block, keepdims=True)
-        enumerated = joint - total
-        is_possible = np.broadcast_to(np.isfinite(total), joint.shape)
+        enumerated = np.asarray(found.enumerated[block])
+        is_possible = np.broadcast_to(np.isfinite(found.totals[block]), joint.shape)
         law = f"conditional of block {block} equals the enumerated one"
-        for present in (None, 0, -1):  # its own value: the one that is scored, and two others
-            given = _log_conditional(density, tables, block, present)
+        for present, given in zip(_PRESENT, found.conditionals[block], strict=True):
+            given = np.asarray(given)
             law_of_value = law if present is None else f"{law}, whatever its own value"
             never = np.isneginf(enumerated)
             require(np.all((np.isneginf(given) == never)[is_possible]), f"{law_of_value}: other values are impossible.")
             require_close(given[is_possible & ~never], enumerated[is_possible & ~never], tolerance, law_of_value)
-    states, kernel = gibbs_transition_matrix(density)
-    log_p = jax.vmap(density.log_density)(states)
-    p = np.asarray(jnp.exp(log_p - logsumexp(log_p)), np.float64)
+    _, kernel = gibbs_transition_matrix(density)
+    p = np.asarray(found.p, np.float64)
     tolerance = max(1e-10, 100 * eps())
     require_close(kernel.sum(axis=1), np.ones(len(p)), tolerance, "conditionals sum to one")
     require_close(p @ kernel, p, tolerance, "a Gibbs sweep leaves the density invariant (pi P = pi)")
 
 
-def _enumerate_blocks(density: AbstractBlockDensity) -> tuple[list[Array], Float[Array, "..."]]:
-    """All values of each block, and the log joint of all blocks with one axis for each."""
-    blocks = density.split(enumerate_states(density.space)[0])
-    tables = [
-        enumerate_states(density.conditional(i, blocks).space).astype(blocks[i].dtype)
-        for i in range(density.num_blocks)
-    ]
+# Its own value that a conditional is told: the one that is scored, and two others.
+_PRESENT = (None, 0, -1)
+
+
+class _Enumerated(NamedTuple):
+    """A density in full.
+
+    - `states`, `p`: its points and their probabilities.
+    - `tables`, `starts`, `ends`: all values of each block, the blocks of each point, and the point of each combination.
+    - `joint`, `totals`: the log joint of all blocks with one axis for each, and its sum over each of them.
+    - `enumerated`: their differences, the log conditionals that follow from the joint.
+    - `conditionals`: the log conditional that the density states for each block, for each value in `_PRESENT`.
+    """
+
+    states: Array
+    p: Array
+    tables: list[Array]
+    starts: tuple[Array, ...]
+    ends: Array
+    joint: Array
+    totals: list[Array]
+    enumerated: list[Array]
+    conditionals: list[list[Array]]
+
+
+@eqx.filter_jit
+def _enumerate(density: AbstractBlockDensity) -> _Enumerated:
+    """In one program, which is compiled once for all that ask."""
+    states = enumerate_states(density.space)
+    log_p = jax.vmap(density.log_density)(states)
+    blocks = density.split(states[0])
+    num = density.num_blocks
+    tables = [enumerate_states(density.conditional(i, blocks).space).astype(blocks[i].dtype) for i in range(num)]
     joint = _over_blocks(tables, lambda *blocks: density.log_density(density.join(blocks)))
+    conditionals = [[_log_conditional(density, tables, i, present) for present in _PRESENT] for i in range(num)]
     if joint.size > (density.space.num_points or 0):  # the first block is auxiliary
-        joint = joint + _log_conditional(density, tables, 0, None)
-    return tables, joint
+        joint = joint + conditionals[0][0]
+    totals = [logsumexp(joint, axis=i, keepdims=True) for i in range(num)]
+    return _Enumerated(
+        states,
+        jnp.exp(log_p - logsumexp(log_p)),
+        tables,
+        tuple(jax.vmap(density.split)(states)),
+        _over_blocks(tables, lambda *blocks: density.join(blocks)),
+        joint,
+        totals,
+        [joint - total for total in totals],
+        conditionals,
+    )
 
 
 def _log_conditional(
@@ -73,22 +111,21 @@ def _over_blocks(tables: list[Array], function: Callable) -> Any:
     """`function` of every combination of block values, with one axis for each block."""
     for axis in reversed(range(len(tables))):
         function = jax.vmap(function, in_axes=[0 if i == axis else None for i in range(len(tables))])
-    return jax.jit(function)(*tables)
+    return function(*tables)
 
 
 def gibbs_transition_matrix(density: AbstractBlockDensity) -> tuple[Array, np.ndarray]:
     """`(states [n, ...], P [n, n])` of one sweep over all blocks, exactly, from the conditionals' probabilities."""
-    states = enumerate_states(density.space)
-    tables, _ = _enumerate_blocks(density)
+    found = _enumerate(density)
+    states, tables, start = found.states, found.tables, found.starts
     shape = tuple(len(table) for table in tables)
-    start = jax.vmap(density.split)(states)
     # [n, *values of each block]: the distribution of all blocks after a part of the sweep, from each state.
     p = np.zeros((len(states), *shape))
     p[(np.arange(len(states)), *(_rows_of(x, table) for x, table in zip(start, tables, strict=True)))] = 1
     for block in range(density.num_blocks):
-        conditional = np.exp(np.asarray(_log_conditional(density, tables, block, None), np.float64))
+        conditional = np.exp(np.asarray(found.conditionals[block][0], np.float64))
         p = p.sum(axis=1 + block, keepdims=True) * conditional
-    ends = np.asarray(_over_blocks(tables, lambda *blocks: density.join(blocks))).reshape(-1, *states.shape[1:])
+    ends = np.asarray(found.ends).reshape(-1, *states.shape[1:])
     kernel = np.zeros((len(states), len(states)))
     np.add.at(kernel.T, _rows_of(ends, states), p.reshape(len(states), -1).T)
     return states, kernel

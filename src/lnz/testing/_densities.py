@@ -30,11 +30,12 @@ def enumerate_states(space: AbstractSpace) -> Array:
 def exact_log_normalizer(density: AbstractDensity, **grid: Any) -> float:
     """`log int p~` on the density's own space, in nats: no smaller layer, no shortcut."""
 
-    @eqx.filter_jit
-    def integrate(density):
-        return density.space.quadrature(**grid).log_integral(density.log_density)
+    return float(_log_integral(density, grid))
 
-    return float(integrate(density))
+
+@eqx.filter_jit
+def _log_integral(density, grid):
+    return density.space.quadrature(**grid).log_integral(density.log_density)
 
 
 def check_density(
@@ -72,18 +73,25 @@ def check_density(
 
 def _check_draws(distribution: AbstractDistribution, key: PRNGKeyArray, **grid: Any) -> None:
     num = 20_000
-    x, log_p = eqx.filter_jit(distribution.sample_and_log_prob)(key, (num,))
+    x, log_p, again, lie_in_space, two = _draw(distribution, key, num)
     require(x.shape == (num, *distribution.space.shape), f"draws have shape {x.shape}")
-    require(bool(jnp.all(jax.vmap(distribution.space.contains)(x))), "draws lie in the space")
-    again = jax.vmap(distribution.log_prob)(x)
-    scale = float(jnp.max(jnp.abs(again))) + 1
+    require(lie_in_space, "draws lie in the space")
+    scale = float(np.max(np.abs(again))) + 1
     require_close(log_p, again, 200 * eps() * scale, "`sample_and_log_prob` agrees with `log_prob`")
     if distribution.space.num_points is not None:
         check_follows(x, distribution)
     else:
         _check_moments(x, distribution, **grid)
-    two = jax.vmap(distribution.sample)(jr.split(key, 64))
     require(len(np.unique(np.asarray(two).reshape(64, -1), axis=0)) > 1, "vmapped draws differ between examples")
+
+
+@eqx.filter_jit
+def _draw(distribution, key, num):
+    """All draws that are looked at, in one program."""
+    x, log_p = distribution.sample_and_log_prob(key, (num,))
+    again = jax.vmap(distribution.log_prob)(x)
+    lie_in_space = jnp.all(jax.vmap(distribution.space.contains)(x))
+    return x, log_p, again, lie_in_space, jax.vmap(distribution.sample)(jr.split(key, 64))
 
 
 def check_follows(x: Array, density: AbstractDensity, false_alarm: float = 1e-6) -> None:
@@ -94,10 +102,10 @@ def check_follows(x: Array, density: AbstractDensity, false_alarm: float = 1e-6)
     """
     num = len(x)
     require(num >= 100, f"there are enough draws to say anything; got {num}.")
-    points = enumerate_states(density.space)
-    log_p = jax.vmap(density.log_density)(points)
-    p = np.asarray(jnp.exp(log_p - logsumexp(log_p)), np.float64)
-    index = {np.asarray(point).tobytes(): i for i, point in enumerate(points)}
+    enumerate_states(density.space)  # which says so where there are none
+    points, p = _probabilities(density, {})
+    p = np.asarray(p, np.float64)
+    index = {np.asarray(point).tobytes(): i for i, point in enumerate(np.asarray(points))}
     rows = np.asarray(x.astype(points.dtype))
     counts = np.zeros(len(p))
     for row in rows:
@@ -110,11 +118,18 @@ def check_follows(x: Array, density: AbstractDensity, false_alarm: float = 1e-6)
     )
 
 
-def _check_moments(x: Array, density: AbstractDensity, **grid: Any) -> None:
-    """First and second moments of draws agree with quadrature within 6 standard errors (1 alarm in 10 million)."""
+@eqx.filter_jit
+def _probabilities(density, grid):
+    """The points of a grid and what `density` gives to each, normalised."""
     points, log_w = density.space.quadrature(**grid)
     log_p = jax.vmap(density.log_density)(points) + log_w
-    p = np.asarray(jnp.exp(log_p - logsumexp(log_p)), np.float64)
+    return points, jnp.exp(log_p - logsumexp(log_p))
+
+
+def _check_moments(x: Array, density: AbstractDensity, **grid: Any) -> None:
+    """First and second moments of draws agree with quadrature within 6 standard errors (1 alarm in 10 million)."""
+    points, p = _probabilities(density, grid)
+    p = np.asarray(p, np.float64)
 
     def features(x):
         flat = np.asarray(x, np.float64).reshape(len(x), -1)
@@ -164,17 +179,23 @@ def _check_marginals(x: np.ndarray, points: np.ndarray, p: np.ndarray, is_counts
 
 def _check_exponential_family(family: AbstractExponentialFamily, key: PRNGKeyArray) -> None:
     name = type(family).__name__
-    x = family.sample(key)
-    inner = jnp.dot(family.natural, family.statistics(x))
-    rebuilt = inner - family.log_partition() + family.log_base(x)
-    tolerance = 200 * eps() * (float(jnp.abs(inner)) + float(jnp.abs(family.log_partition())) + 1)
-    require_close(rebuilt, family.log_prob(x), tolerance, f"{name}: natural . statistics - log_partition + log_base")
-    same = family.with_mean(family.mean())
-    require_close(same.log_prob(x), family.log_prob(x), 2000 * eps() * 10, f"{name}: with_mean inverts mean")
-    draws = jax.vmap(family.statistics)(family.sample(key, (20_000,)))
-    error = jnp.std(draws, axis=0) / math.sqrt(20_000) + 1e-6
-    pulls = float(jnp.max(jnp.abs(jnp.mean(draws, axis=0) - family.mean()) / error))
+    log_p, inner, log_partition, rebuilt, of_mean, mean, draws = _exponential_family(family, key)
+    tolerance = 200 * eps() * (abs(float(inner)) + abs(float(log_partition)) + 1)
+    require_close(rebuilt, log_p, tolerance, f"{name}: natural . statistics - log_partition + log_base")
+    require_close(of_mean, log_p, 2000 * eps() * 10, f"{name}: with_mean inverts mean")
+    draws = np.asarray(draws)
+    error = np.std(draws, axis=0) / math.sqrt(len(draws)) + 1e-6
+    pulls = float(np.max(np.abs(np.mean(draws, axis=0) - np.asarray(mean)) / error))
     require(pulls < 6, f"{name}: mean() is the mean of statistics: off by {pulls:.1f} standard errors.")
+
+
+@eqx.filter_jit
+def _exponential_family(family, key):
+    x = family.sample(key)
+    inner, log_partition, mean = jnp.dot(family.natural, family.statistics(x)), family.log_partition(), family.mean()
+    rebuilt = inner - log_partition + family.log_base(x)
+    draws = jax.vmap(family.statistics)(family.sample(key, (20_000,)))
+    return family.log_prob(x), inner, log_partition, rebuilt, family.with_mean(mean).log_prob(x), mean, draws
 
 
 def check_save(model: Any) -> None:
