@@ -22,6 +22,7 @@ class Affine(AbstractBatchLastBijection):
     - `scale`: positive factors of the same shape or a number. The field is `log_scale`.
     """
 
+    affine: ClassVar[bool] = True
     loc: Float[Array, "*shape"]
     log_scale: Float[Array, "*shape"]
     shape: tuple[int, ...] = eqx.field(static=True)  # of one example; arrays may have axes of layers or batches too
@@ -68,6 +69,7 @@ class TriangularAffine(AbstractBatchLastBijection):
       diagonal, so that training keeps the map invertible.
     """
 
+    affine: ClassVar[bool] = True
     batch_last: ClassVar[bool] = False  # of its own arrays, which are taken one example at a time
     loc: Float[Array, " n"]
     raw_tril: Float[Array, "n n"]

@@ -1,5 +1,7 @@
 """Linear maps whose determinants are known: triangular factors and reflections."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -31,6 +33,7 @@ class LULinear(AbstractBatchLastBijection):
     Source: Kingma and Dhariwal (2018), equation 10; arXiv:1807.03039.
     """
 
+    affine: ClassVar[bool] = True
     loc: Float[Array, " n"]
     lower: Float[Array, "n n"]  # its strict lower triangle is used
     upper: Float[Array, "n n"]  # its strict upper triangle is used
@@ -163,6 +166,7 @@ class Householder(AbstractBatchLastBijection):
     Source: Tomczak and Welling (2016), section 3.2; arXiv:1611.09630.
     """
 
+    affine: ClassVar[bool] = True
     vectors: Float[Array, "k n"]
     shape: tuple[int, ...] = eqx.field(static=True)
 
