@@ -30,18 +30,12 @@ def make_flow(model, dim, cfg):
     return lnz.Transformed(lnz.Normal.standard(dim), bijection)
 
 
-def trained_leaves(flow):
-    """The base stays a standard normal, as in the peers."""
-    filter_ = lnz.trainable(flow)
-    return eqx.tree_at(lambda f: f.base, filter_, replace_fn=lambda base: jax.tree.map(lambda _: False, base))
-
-
 class Adapter:
     lib = "lnz"
 
     def __init__(self, model, dim, cfg):
         flow = make_flow(model, dim, cfg)
-        self.params, static = eqx.partition(flow, trained_leaves(flow))
+        self.params, static = eqx.partition(flow, lnz.trainable(flow))
         optimizer = optax.adam(cfg.lr)
         self.state, self.key = optimizer.init(self.params), jr.key(cfg.seed + 1)
         self.n_params = sum(leaf.size for leaf in jax.tree.leaves(self.params))

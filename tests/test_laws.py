@@ -2,6 +2,7 @@
 
 import re
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -27,6 +28,51 @@ def test_distribution(make, precision):
     num = 401 if isinstance(distribution.space, lnz.Counts) else num
     fine = {} if distribution.space.num_points else {"num": num, "bounds": (-16.0, 16.0)}
     testing.check_density(distribution, jr.key(0), **fine)
+
+
+NO_MEAN = {
+    "categorical",
+    "uniform_torus",
+    "product",  # of which a part is an angle
+    "joint",
+    "layered_down",
+    "layered_up",
+    "layered_bits",
+    "autoregressive_bits",
+    "spline_flow",
+    "coupling_flow",
+    "autoregressive_flow",
+    "flow_interval",
+    "flow_positive",
+}
+
+
+def test_means_in_closed_form():
+    """Those that there are obey a law of `check_density`; what has none says so."""
+    for name, make in table.DISTRIBUTIONS.items():
+        if name in NO_MEAN:
+            with pytest.raises(NotImplementedError, match=r"no closed form is known for this .*Average draws"):
+                jax.eval_shape(lambda make=make: make().mean())
+        else:
+            assert jax.eval_shape(lambda make=make: make().mean()).shape == make().space.shape, name
+    assert jnp.isnan(lnz.StudentT(jnp.zeros(1), 1.0, 0.9).mean()[0])  # the integral does not converge
+
+
+def test_maps_that_say_they_are_affine_take_means_to_means(float64):
+    shapes = {name: eqx.filter_eval_shape(make) for name, make in table.BIJECTIONS.items()}
+    found = [name for name, bijection in shapes.items() if lnz._bijection.is_affine(bijection)]
+    assert found == ["lecture", "affine", "triangular", "chain", "inverse", "lu", "householder"]
+
+    @jax.jit
+    def images():
+        images = []
+        for bijection in (table.BIJECTIONS[name]() for name in found):
+            a, b = 3 * table.normal(320, 2, *bijection.domain.shape)
+            images.append(jnp.stack([bijection.forward_and_log_det(x)[0] for x in (a, b, (a + b) / 2)]))
+        return images
+
+    for name, y in zip(found, images(), strict=True):
+        np.testing.assert_allclose((y[0] + y[1]) / 2, y[2], rtol=1e-12, atol=1e-12, err_msg=name)
 
 
 @cases(table.ENERGIES)

@@ -160,7 +160,7 @@ def test_continuous_bernoulli_agrees_with_scipy(logit, precision):
     def run(t):
         one = lnz.ContinuousBernoulli(t[None])
         quantiles = jax.vmap(lambda u: _quantile(u, t))(u)
-        again = one.with_mean(one.mean()).logits[0]
+        again = one.with_expected_statistics(one.expected_statistics()).logits[0]
         return jax.vmap(lambda x: one.log_prob(x[None]))(x), quantiles, one.mean()[0], again
 
     log_probs, quantiles, mean, logit_again = run(jnp.asarray(logit))

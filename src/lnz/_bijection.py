@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._batch_last import batch_last, over_batch, understands_batches
 from ._check import model_dtype
-from ._density import AbstractDistribution
+from ._density import AbstractDistribution, closed_form_mean
 from ._model import AbstractDataDependent
 from ._module import replace
 from ._register import register
@@ -166,6 +166,11 @@ class AbstractVelocityBijection(AbstractBijection):
         """`dx/dt` of ONE example at time t."""
 
 
+def is_affine(bijection: AbstractBijection) -> bool:
+    """Whether it says of itself `affine = True`: then it takes the mean to the mean."""
+    return getattr(bijection, "affine", False)
+
+
 def _typed(key: PRNGKeyArray | None) -> PRNGKeyArray | None:
     """An old-style key has an axis of its own, which would be taken for one of the batch."""
     if key is None or jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -244,6 +249,10 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
     @property
     def space(self) -> AbstractSpace:
         return self.bijection.codomain
+
+    def closed_form_mean(self) -> Array | None:
+        mean = closed_form_mean(self.base) if is_affine(self.bijection) else None
+        return None if mean is None else self.bijection.forward_and_log_det(mean)[0]
 
     @property
     def reparameterised(self) -> bool:

@@ -12,7 +12,8 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ._batch_last import aligned, batch_last, is_batch_last
 from ._check import model_dtype
-from ._model import Frozen, trainable
+from ._model import Frozen, is_constant, trainable
+from ._module import replace
 from ._register import register
 from .nets import MLP, ConvNet, GatedMLP, LipschitzMLP, MaskedMLP
 
@@ -31,7 +32,8 @@ class Conditional(eqx.Module):
     - `template`: any module with floating-point arrays, which are trained too, as what the parameters are where the
       network returns zero: log-odds of pixels, say. Wrapped as `lnz.Frozen(template)` they are constants:
       `Conditional(lnz.Frozen(lnz.Normal(jnp.zeros(3), 0.1)), net, where=lambda normal: normal.loc)` is a normal of
-      fixed scale, and without `Frozen` one of a learned scale.
+      fixed scale, and without `Frozen` one of a learned scale. `lnz.Normal.standard(n)`, of which a part moves, is a
+      normal like any other.
     - `net`: from the context to a vector with a number for each parameter that moves, `num_moved(template)`.
       `Conditional.of` makes it.
     - `where`: of a template, the arrays that move, as in `equinox.tree_at`: such as `lambda flow: flow.base.loc`. By
@@ -50,7 +52,8 @@ class Conditional(eqx.Module):
     moved: tuple[int, ...] = eqx.field(static=True)  # numbers of leaves of the template
 
     def __init__(self, template: Any, net: Callable[[Array], Array], where: Callable[[Any], Any] | None = None):
-        self.template, self.net, self.moved = template, net, _moved(template, where)
+        self.net, self.moved = net, _moved(template, where)
+        self.template = _free_where_moved(template, self.moved)
 
     @classmethod
     def of(
@@ -114,7 +117,7 @@ def _inside(template):
 
 
 def _moved(template, where):
-    template = _inside(template)
+    template = _free(_inside(template))
     free = [bool(is_free) for is_free in _per_leaf(template, trainable(template))]
     if where is None:
         chosen = _numbers(template, _first_biases) or [i for i, is_free in enumerate(free) if is_free]
@@ -127,6 +130,24 @@ def _moved(template, where):
             f"{len(chosen)} chosen."
         )
     return tuple(chosen)
+
+
+def _free(tree):
+    """`tree` without constant parts (`lnz.Normal.standard`); `Frozen` ones stay."""
+
+    def free(node):
+        return replace(node, constant=False) if is_constant(node) else node
+
+    return jax.tree.map(free, tree, is_leaf=is_constant)
+
+
+def _free_where_moved(template, moved):
+    numbers = jax.tree.unflatten(jax.tree.structure(template), range(len(jax.tree.leaves(template))))
+
+    def free(node, numbers):
+        return node if {*jax.tree.leaves(numbers)}.isdisjoint(moved) else _free(node)
+
+    return jax.tree.map(free, template, numbers, is_leaf=is_constant)
 
 
 def _per_leaf(template, filter_tree):

@@ -118,6 +118,21 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
     def log_density(self, x: Array) -> Float[Array, ""]:
         return self.log_prob(x)
 
+    def mean(self) -> Array:
+        """`E[x]`, of the shape of one example, in closed form.
+
+        A class that has one says so by a method `closed_form_mean()`, which returns `None` where its parts have none.
+
+        **Raises:** `NotImplementedError` if there is none.
+        """
+        mean = closed_form_mean(self)
+        if mean is None:
+            raise NotImplementedError(
+                f"`mean()`: no closed form is known for this {type(self).__name__}. Average draws of it: "
+                "`jnp.mean(distribution.sample(key, (1000,)), axis=0)`."
+            )
+        return mean
+
     def path(self) -> AbstractPath:
         return GeometricPath(self, self)
 
@@ -131,6 +146,12 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
 
     def log_denominator(self, key: PRNGKeyArray, method: AbstractNormalizer | None = None) -> Estimate:
         return Estimate.exact(jnp.zeros((), jnp.result_type(float)))
+
+
+def closed_form_mean(distribution: AbstractDistribution) -> Array | None:
+    """`E[x]`, or `None` where no closed form is known."""
+    known = getattr(distribution, "closed_form_mean", None)
+    return None if known is None else known()
 
 
 def draw_then_score(
@@ -213,11 +234,11 @@ class AbstractExponentialFamily(AbstractDistribution):
         """The member of the family with these natural parameters."""
 
     @abstractmethod
-    def with_mean(self, mean: Float[Array, " statistics"]) -> "AbstractExponentialFamily":
-        """The member whose expected statistics are `mean`: the maximum-likelihood estimate from data."""
+    def with_expected_statistics(self, expected: Float[Array, " statistics"]) -> "AbstractExponentialFamily":
+        """The member whose statistics have these means: with those of data, the maximum-likelihood estimate."""
 
-    def mean(self) -> Float[Array, " statistics"]:
-        """Expected statistics: the gradient of the log partition function."""
+    def expected_statistics(self) -> Float[Array, " statistics"]:
+        """`E[statistics(x)]`: the gradient of the log partition function."""
         return jax.grad(lambda natural: self.with_natural(natural).log_partition())(self.natural)
 
 

@@ -35,12 +35,26 @@ class Frozen(eqx.Module):
 
 
 def trainable(model: Any) -> Any:
-    """A filter for `equinox.partition`: true for floating-point arrays that are not `Frozen`."""
-    return jax.tree.map(
-        lambda node: not isinstance(node, Frozen) and eqx.is_inexact_array(node),
-        model,
-        is_leaf=lambda node: isinstance(node, Frozen),
-    )
+    """A filter for `equinox.partition`: true for floating-point arrays but those of constant parts.
+
+    Constant is what is `Frozen`, and a module whose field `constant` is true, as that of `lnz.Normal.standard(n)`: the
+    base of a flow, the prior of an autoencoder. Where it is all of `model`, the latter is trained.
+    """
+
+    def is_leaf(node):
+        return isinstance(node, Frozen) or (is_constant(node) and node is not model)
+
+    def is_trained(node):
+        if is_constant(node):  # in full, so that a filter can be made from it that trains one of its arrays
+            return jax.tree.map(lambda _: False, node)
+        return not isinstance(node, Frozen) and eqx.is_inexact_array(node)
+
+    return jax.tree.map(is_trained, model, is_leaf=is_leaf)
+
+
+def is_constant(node: Any) -> bool:
+    """Whether a module says of itself that it is a constant part."""
+    return isinstance(node, eqx.Module) and getattr(node, "constant", False) is True
 
 
 class AbstractConditionable(eqx.Module):

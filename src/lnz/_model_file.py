@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from ._atomic import write_atomically
 from ._check import unknown_name
-from ._module import build, check_fields, field_names
+from ._module import build, check_fields, defaults, field_names
 from ._register import registered_name, registered_names, registered_object
 from ._safetensors import (
     DTYPES,
@@ -206,11 +206,14 @@ def _decode_module(name: Any, children: dict[str, Any], arrays: dict[str, Stored
     if not (isinstance(cls, type) and issubclass(cls, eqx.Module)):
         raise ValueError(f"The file uses {name!r} as a class, which it is not.")
     expected = sorted(field_names(cls))
-    if sorted(children) != expected:
+    # What a class has learned to say since the file was written, it said by its default before.
+    added = defaults(cls).keys() - children.keys()
+    if sorted({*children, *added}) != expected:
         raise ValueError(
             f"The file describes {name} with the fields {short(sorted(children))}, but this version has {expected}."
         )
     fields = {field: _decode(child, arrays, depth + 1) for field, child in children.items()}
+    fields |= {field: defaults(cls)[field] for field in added}
     try:
         check_fields(cls, fields)
         return build(cls, fields)

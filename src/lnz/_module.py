@@ -41,6 +41,12 @@ def field_names(cls: type[eqx.Module]) -> list[str]:
     return [field.name for field in dataclasses.fields(cls)]  # pyright: ignore[reportArgumentType]
 
 
+def defaults(cls: type[eqx.Module]) -> dict[str, Any]:
+    """The fields that have a default, with it."""
+    fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
+    return {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+
+
 def check_fields(cls: type[eqx.Module], fields: dict[str, Any]) -> None:
     """Compare values with the declared types and the declared shapes with each other.
 

@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -18,6 +20,7 @@ class Affine(AbstractBatchLastBijection, AbstractEuclideanMap):
     - `scale`: positive factors of the same shape or a number. The field is `log_scale`.
     """
 
+    affine: ClassVar[bool] = True
     loc: Float[Array, "*shape"]
     log_scale: Float[Array, "*shape"]
     shape: tuple[int, ...] = eqx.field(static=True)

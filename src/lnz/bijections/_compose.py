@@ -1,6 +1,7 @@
 """Bijections made of bijections."""
 
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -17,6 +18,7 @@ from .._bijection import (
     AbstractStartable,
     forward_batch_last,
     inverse_batch_last,
+    is_affine,
     start,
     waits_for_data,
 )
@@ -32,6 +34,10 @@ class Inverse(AbstractBatchLastBijection, AbstractStartable):
     """`f^-1`: forward and inverse change places."""
 
     bijection: AbstractBijection
+
+    @property
+    def affine(self) -> bool:
+        return is_affine(self.bijection)
 
     @property
     def domain(self) -> AbstractSpace:
@@ -77,6 +83,10 @@ class Chain(AbstractBatchLastBijection, AbstractStartable):
                     f"`Chain(...)`: bijection {i} ends in {first.codomain} but bijection {i + 1} starts in "
                     f"{second.domain}."
                 )
+
+    @property
+    def affine(self) -> bool:
+        return all(is_affine(bijection) for bijection in self.bijections)
 
     @property
     def domain(self) -> AbstractSpace:
@@ -385,6 +395,7 @@ class Permutation(AbstractBatchLastBijection, AbstractSelfMap):
     - `space`: of vectors, by default `lnz.Euclidean(n)`.
     """
 
+    affine: ClassVar[bool] = True
     order: Int[Array, " n"]
     space: AbstractSpace = eqx.field(static=True)
 
@@ -406,6 +417,7 @@ def take(x, order):
 class Flip(AbstractBatchLastBijection, AbstractSelfMap):
     """`y_i = x[n - 1 - i]`: variables in reverse order."""
 
+    affine: ClassVar[bool] = True
     space: AbstractSpace = eqx.field(static=True)
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:

@@ -1,5 +1,7 @@
 """Linear maps whose determinants are known: triangular matrices, products of such, and reflections."""
 
+from typing import ClassVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -26,6 +28,7 @@ class TriangularAffine(AbstractBatchLastBijection, AbstractEuclideanMap):
       diagonal, so that training keeps the map invertible.
     """
 
+    affine: ClassVar[bool] = True
     loc: Float[Array, " n"]
     raw_tril: Float[Array, "n n"]
     shape: tuple[int, ...] = eqx.field(static=True)
@@ -71,6 +74,7 @@ class LULinear(AbstractBatchLastBijection, AbstractEuclideanMap):
     Source: Kingma and Dhariwal (2018), equation 10; arXiv:1807.03039.
     """
 
+    affine: ClassVar[bool] = True
     loc: Float[Array, " n"]
     lower: Float[Array, "n n"]  # its strict lower triangle is used
     upper: Float[Array, "n n"]  # its strict upper triangle is used
@@ -196,6 +200,7 @@ class Householder(AbstractBatchLastBijection, AbstractEuclideanMap):
     Source: Tomczak and Welling (2016), section 3.2; arXiv:1611.09630.
     """
 
+    affine: ClassVar[bool] = True
     vectors: Float[Array, "k n"]
     shape: tuple[int, ...] = eqx.field(static=True)
 

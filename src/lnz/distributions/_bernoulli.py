@@ -52,6 +52,9 @@ class Bernoulli(AbstractExponentialFamily):
     def probs(self) -> Float[Array, "*shape"]:
         return jax.nn.sigmoid(self.logits)
 
+    def closed_form_mean(self) -> Float[Array, "*shape"]:
+        return self.probs
+
     @property
     def natural(self) -> Float[Array, " statistics"]:
         return self.logits.reshape(-1)
@@ -68,8 +71,8 @@ class Bernoulli(AbstractExponentialFamily):
     def with_natural(self, natural: Float[Array, " statistics"]) -> "Bernoulli":
         return type(self)(natural.reshape(self.logits.shape))
 
-    def with_mean(self, mean: Float[Array, " statistics"]) -> "Bernoulli":
-        return self.with_natural(jnp.log(mean) - jnp.log1p(-mean))
+    def with_expected_statistics(self, expected: Float[Array, " statistics"]) -> "Bernoulli":
+        return self.with_natural(jnp.log(expected) - jnp.log1p(-expected))
 
     @property
     def reparameterised(self) -> bool:

@@ -22,7 +22,8 @@ class Categorical(AbstractExponentialFamily):
     - `logits`: unnormalised log-probabilities `[*shape, num_categories]`; minus infinity for what is impossible.
 
     Log-probabilities are in nats with respect to counting measure on `{0, ..., num_categories - 1}^shape`.
-    The natural parameters are the logits, one more than needed for each variable; so `with_mean` returns
+    The natural parameters are the logits, one more than needed for each variable; so
+    `with_expected_statistics` returns
     log-probabilities.
     """
 
@@ -55,8 +56,8 @@ class Categorical(AbstractExponentialFamily):
     def with_natural(self, natural: Float[Array, " statistics"]) -> "Categorical":
         return type(self)(natural.reshape(self.logits.shape))
 
-    def with_mean(self, mean: Float[Array, " statistics"]) -> "Categorical":
-        return self.with_natural(jnp.log(mean))
+    def with_expected_statistics(self, expected: Float[Array, " statistics"]) -> "Categorical":
+        return self.with_natural(jnp.log(expected))
 
     @property
     def reparameterised(self) -> bool:

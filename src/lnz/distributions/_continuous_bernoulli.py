@@ -47,6 +47,9 @@ class ContinuousBernoulli(AbstractExponentialFamily):
     def space(self) -> Interval:
         return Interval(self.logits.shape)
 
+    def closed_form_mean(self) -> Float[Array, "*shape"]:
+        return _mean(self.logits)
+
     @property
     def natural(self) -> Float[Array, " statistics"]:
         return self.logits.reshape(-1)
@@ -63,14 +66,14 @@ class ContinuousBernoulli(AbstractExponentialFamily):
     def with_natural(self, natural: Float[Array, " statistics"]) -> "ContinuousBernoulli":
         return type(self)(natural.reshape(self.logits.shape))
 
-    def with_mean(self, mean: Float[Array, " statistics"]) -> "ContinuousBernoulli":
+    def with_expected_statistics(self, expected: Float[Array, " statistics"]) -> "ContinuousBernoulli":
         """By Newton's method, which has no closed form to replace it. Means of 0 and 1 have no member."""
         # Right at both ends, and two thirds of the truth in the middle.
-        start = (2 * mean - 1) / (mean * (1 - mean))
+        start = (2 * expected - 1) / (expected * (1 - expected))
 
         def step(_, t):
             value, slope = jax.jvp(_mean, (t,), (jnp.ones_like(t),))
-            return t - (value - mean) / slope
+            return t - (value - expected) / slope
 
         return self.with_natural(jax.lax.fori_loop(0, 20, step, start))
 

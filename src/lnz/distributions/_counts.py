@@ -60,6 +60,9 @@ class Poisson(AbstractExponentialFamily):
     def space(self) -> Counts:
         return Counts(self.log_rate.shape)
 
+    def closed_form_mean(self) -> Float[Array, "*shape"]:
+        return self.rate
+
     @property
     def natural(self) -> Float[Array, " statistics"]:
         return self.log_rate.reshape(-1)
@@ -76,8 +79,8 @@ class Poisson(AbstractExponentialFamily):
     def with_natural(self, natural: Float[Array, " statistics"]) -> "Poisson":
         return type(self)(natural.reshape(self.log_rate.shape))
 
-    def with_mean(self, mean: Float[Array, " statistics"]) -> "Poisson":
-        return self.with_natural(jnp.log(mean))
+    def with_expected_statistics(self, expected: Float[Array, " statistics"]) -> "Poisson":
+        return self.with_natural(jnp.log(expected))
 
     @property
     def reparameterised(self) -> bool:
@@ -133,8 +136,7 @@ class NegativeBinomial(AbstractDistribution):
             )
         self.log_size = jnp.broadcast_to(log_size, self.log_mean.shape)
 
-    @property
-    def mean(self) -> Float[Array, "*shape"]:
+    def closed_form_mean(self) -> Float[Array, "*shape"]:
         return jnp.exp(self.log_mean)
 
     @property
@@ -151,7 +153,7 @@ class NegativeBinomial(AbstractDistribution):
 
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
         x = self.space.check_example(x).astype(self.log_mean.dtype)
-        log_mean, log_size, mean, size = self.log_mean, self.log_size, self.mean, self.size
+        log_mean, log_size, mean, size = self.log_mean, self.log_size, jnp.exp(self.log_mean), self.size
         log_none = -size * softplus(log_mean - log_size)
         # With Stirling's formula for all three gamma functions the large parts are x log(m / x) and
         # (x + s) log((x + s) / (m + s)).

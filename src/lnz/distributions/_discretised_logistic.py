@@ -57,6 +57,9 @@ class DiscretisedLogistic(AbstractDistribution):
     def space(self) -> _space.Categorical:
         return _space.Categorical(self.loc.shape, self.num_values)
 
+    def closed_form_mean(self) -> Float[Array, "*shape"]:
+        return _mean_of_cells(self.loc, self.scale, self.num_values)
+
     @property
     def reparameterised(self) -> bool:
         return False
@@ -119,6 +122,10 @@ class DiscretisedLogisticMixture(AbstractDistribution):
     def space(self) -> _space.Categorical:
         return _space.Categorical(self.loc.shape[:-1], self.num_values)
 
+    def closed_form_mean(self) -> Float[Array, "*shape"]:
+        means = _mean_of_cells(self.loc, self.scale, self.num_values)
+        return jnp.sum(jax.nn.softmax(self.logits, axis=-1) * means, axis=-1)
+
     @property
     def reparameterised(self) -> bool:
         return False
@@ -172,3 +179,9 @@ def _log_one_minus_exp(log_width: Array) -> Array:
 
 def _to_cells(y: Array, num_values: int) -> Int[Array, "..."]:
     return jnp.clip(jnp.floor(y * num_values), 0, num_values - 1).astype(jnp.int32)
+
+
+def _mean_of_cells(loc: Array, scale: Array, num_values: int) -> Array:
+    """The sum over k of P(x >= k)."""
+    edges = jnp.arange(1, num_values, dtype=loc.dtype).reshape(-1, *(1,) * loc.ndim) / num_values
+    return jnp.sum(jax.nn.sigmoid((loc[None] - edges) / scale[None]), axis=0)

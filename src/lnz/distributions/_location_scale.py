@@ -46,6 +46,9 @@ class Laplace(AbstractDistribution):
     def scale(self) -> Float[Array, "*shape"]:
         return jnp.exp(self.log_scale)
 
+    def closed_form_mean(self) -> Float[Array, "*shape"]:
+        return self.loc
+
     @property
     def space(self) -> Euclidean:
         return Euclidean(self.loc.shape)
@@ -90,6 +93,9 @@ class Logistic(AbstractDistribution):
     @property
     def scale(self) -> Float[Array, "*shape"]:
         return jnp.exp(self.log_scale)
+
+    def closed_form_mean(self) -> Float[Array, "*shape"]:
+        return self.loc
 
     @property
     def space(self) -> Euclidean:
@@ -157,6 +163,10 @@ class StudentT(AbstractDistribution):
     @property
     def df(self) -> Float[Array, "*shape"]:
         return jnp.exp(self.log_df)
+
+    def closed_form_mean(self) -> Float[Array, "*shape"]:
+        """The medians; with one degree of freedom or fewer there is no mean, NaN."""
+        return jnp.where(self.df > 1, self.loc, jnp.nan)
 
     @property
     def space(self) -> Euclidean:

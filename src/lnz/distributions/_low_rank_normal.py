@@ -58,6 +58,9 @@ class LowRankNormal(AbstractDistribution):
     def covariance(self) -> Float[Array, "n n"]:
         return self.factor @ self.factor.T + jnp.diag(self.scale**2)
 
+    def closed_form_mean(self) -> Float[Array, " n"]:
+        return self.loc
+
     @property
     def space(self) -> Euclidean:
         return Euclidean(self.loc.shape)

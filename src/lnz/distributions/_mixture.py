@@ -1,14 +1,19 @@
+import math
+
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from .._batch_last import aligned, batch_last
 from .._check import as_floats
-from .._density import AbstractDistribution, draw_then_score
+from .._density import AbstractDistribution, closed_form_mean, draw_then_score
 from .._register import register
 from .._space import AbstractSpace
 from ._bernoulli import Bernoulli, log_prob_by_products
+from ._normal import Normal
 
 
 @register
@@ -69,9 +74,19 @@ class Mixture(AbstractDistribution):
     def log_joint(self, x: Array) -> Float[Array, " num_components"]:
         """`log w_k + log p_k(x)` for every component; its softmax is the posterior over components."""
         x = self.space.check_example(x)
+        log_weights = jax.nn.log_softmax(self.logits)
+        if isinstance(self.components, Normal):
+            loc, log_scale = (
+                a.reshape(self.num_components, -1) for a in (self.components.loc, self.components.log_scale)
+            )
+            x = x.astype(loc.dtype).reshape(-1)
+            return batch_last(_log_joint_of_normals, log_weights, loc, log_scale, x, takes_batched_parameters=True)
         log_prob = log_prob_by_products if isinstance(self.components, Bernoulli) else _log_prob
-        log_probs = eqx.filter_vmap(log_prob, in_axes=(eqx.if_array(0), None))(self.components, x)
-        return jax.nn.log_softmax(self.logits) + log_probs
+        return log_weights + eqx.filter_vmap(log_prob, in_axes=(eqx.if_array(0), None))(self.components, x)
+
+    def closed_form_mean(self) -> Array | None:
+        means = eqx.filter_vmap(closed_form_mean)(self.components)
+        return None if means is None else jnp.tensordot(self.weights, means, 1)
 
     @property
     def reparameterised(self) -> bool:
@@ -93,6 +108,21 @@ class Mixture(AbstractDistribution):
 
     def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
         return draw_then_score(self, key, shape)
+
+
+def _log_joint_of_normals(log_weights: Array, loc: Array, log_scale: Array, x: Array) -> Array:
+    """`[K, *batch]` of `[K]`, twice `[K, n]` and `x [n, *batch]`, of which the first three may have batch axes too.
+
+    The array of all components, variables and examples runs along the examples and is never stored: 10 times faster
+    than with the batch first. (Two matrix products would be faster still, but lose the digits of narrow components.)
+    """
+    num_batch = x.ndim - 1
+    constant = log_weights + -jnp.sum(log_scale, axis=1) - 0.5 * math.log(2 * math.pi) * loc.shape[1]
+    # Without a barrier XLA draws the noise of x anew for every component, within the loop.
+    loc, precision, x = jax.lax.optimization_barrier((loc, jnp.exp(-log_scale), x))
+    loc, precision = (aligned(a, 2, num_batch) for a in (loc, precision))
+    z = (x[None] - loc) * precision
+    return aligned(constant, 1, num_batch) - 0.5 * jnp.sum(z**2, axis=1)
 
 
 def _log_prob(component: AbstractDistribution, x: Array) -> Float[Array, ""]:

@@ -1,6 +1,7 @@
 import math
 from typing import ClassVar
 
+import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 from jax.scipy.linalg import solve_triangular
@@ -22,6 +23,9 @@ class Normal(AbstractExponentialFamily):
 
     - `loc`: means `[*shape]`.
     - `scale`: standard deviations, positive, of the same shape or a number.
+    - `constant`: whether training leaves it alone where it is a part of a model, as the prior of a
+      `lnz.latent.VAE` or the base of a flow. On its own it is trained all the same, and so is what a
+      `lnz.Conditional` moves of it.
 
     Log-densities are in nats with respect to Lebesgue measure. The field is `log_scale`, so that
     training keeps the scale positive.
@@ -30,14 +34,18 @@ class Normal(AbstractExponentialFamily):
     factorised: ClassVar[bool] = True
     loc: Float[Array, "*shape"]
     log_scale: Float[Array, "*shape"]
+    constant: bool = eqx.field(static=True, default=False)
 
-    def __init__(self, loc, scale):
+    def __init__(self, loc, scale, *, constant: bool = False):
         self.loc, self.log_scale = loc_and_log_scale(loc, scale, "Normal")
+        self.constant = constant
 
     @classmethod
     def standard(cls, num: int | tuple[int, ...]) -> "Normal":
-        """Mean zero, variance one, on `Euclidean(num)`."""
-        return cls(jnp.zeros(Euclidean(num).shape), 1.0)
+        """Mean zero, variance one, on `Euclidean(num)`: a constant prior or base. `Normal(jnp.zeros(num), 1.0)` is one
+        that is learned.
+        """
+        return cls(jnp.zeros(Euclidean(num).shape), 1.0, constant=True)
 
     @property
     def scale(self) -> Float[Array, "*shape"]:
@@ -62,16 +70,21 @@ class Normal(AbstractExponentialFamily):
     def log_base(self, x: Array) -> Float[Array, ""]:
         return jnp.asarray(-0.5 * math.log(2 * math.pi) * self.loc.size, self.loc.dtype)
 
+    def closed_form_mean(self) -> Float[Array, "*shape"]:
+        return self.loc
+
     def with_natural(self, natural: Float[Array, " statistics"]) -> "Normal":
         first, second = jnp.split(natural, 2)
         variance = -0.5 / second
         shape = self.loc.shape
-        return type(self)((variance * first).reshape(shape), jnp.sqrt(variance).reshape(shape))
+        loc, scale = (variance * first).reshape(shape), jnp.sqrt(variance).reshape(shape)
+        return type(self)(loc, scale, constant=self.constant)
 
-    def with_mean(self, mean: Float[Array, " statistics"]) -> "Normal":
-        first, second = jnp.split(mean, 2)
+    def with_expected_statistics(self, expected: Float[Array, " statistics"]) -> "Normal":
+        first, second = jnp.split(expected, 2)
         shape = self.loc.shape
-        return type(self)(first.reshape(shape), jnp.sqrt(second - first**2).reshape(shape))
+        loc, scale = first.reshape(shape), jnp.sqrt(second - first**2).reshape(shape)
+        return type(self)(loc, scale, constant=self.constant)
 
     @property
     def reparameterised(self) -> bool:
@@ -125,6 +138,9 @@ class MultivariateNormal(AbstractDistribution):
     @property
     def covariance(self) -> Float[Array, "n n"]:
         return self.scale_tril @ self.scale_tril.T
+
+    def closed_form_mean(self) -> Float[Array, " n"]:
+        return self.loc
 
     @property
     def space(self) -> Euclidean:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._check import model_dtype
 from .._closed_form_kl import closed_form_kl, register_kl
-from .._density import AbstractDistribution
+from .._density import AbstractDistribution, closed_form_mean
 from .._register import register
 from .._supports import Product
 
@@ -37,6 +37,11 @@ class ProductDistribution(AbstractDistribution):
     @property
     def space(self) -> Product:
         return Product(*(part.space for part in self.parts))
+
+    def closed_form_mean(self) -> Array | None:
+        found = [closed_form_mean(part) for part in self.parts]
+        means = [mean for mean in found if mean is not None]
+        return jnp.concatenate(means) if len(means) == len(found) else None
 
     @property
     def reparameterised(self) -> bool:

@@ -29,6 +29,12 @@ class Uniform(AbstractDistribution):
     def __init__(self, shape: int | tuple[int, ...] | Interval | Torus, low: float = 0.0, high: float = 1.0):
         self.space = shape if isinstance(shape, Interval | Torus) else Interval(shape, low, high)
 
+    def closed_form_mean(self) -> Float[Array, "*shape"] | None:
+        if isinstance(self.space, Torus):
+            return None  # of angles
+        middle = 0.5 * self.space.low + 0.5 * self.space.high
+        return jnp.full(self.space.shape, middle, jnp.result_type(float))
+
     @property
     def reparameterised(self) -> bool:
         return True

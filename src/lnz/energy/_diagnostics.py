@@ -49,7 +49,7 @@ def reconstruction_error(rbm: RBM, v: Array) -> Float[Array, ""]:
     Source: Hinton (2012), section 15.
     """
     v = rbm.space.check_example(v, "v")
-    hidden = rbm.hidden.distribution(rbm.density().hidden_natural(v)).mean()
+    hidden = rbm.hidden.distribution(rbm.density().hidden_natural(v)).expected_statistics()
     natural = rbm.b + hidden @ rbm.W.T
     t = rbm.visible.statistics(v, natural.dtype)
     return rbm.visible.log_partition(natural) - jnp.dot(t, natural)

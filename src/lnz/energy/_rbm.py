@@ -210,7 +210,7 @@ class RBM(
         if self.base_rates is not None:
             return self
         total, num = _total_statistics(self.visible, jnp.asarray(data), self.W.dtype)
-        uniform = self.visible.distribution(jnp.zeros_like(self.b)).mean()
+        uniform = self.visible.distribution(jnp.zeros_like(self.b)).expected_statistics()
         rates = (total + 2 * uniform) / (num + 2)
         # Without a branch, so that the memory of training can be estimated without any data.
         b = jnp.where(jnp.all(self.b == 0), _natural_of_rates(self.visible, rates).astype(self.b.dtype), self.b)
@@ -251,7 +251,7 @@ def _natural_of_rates(units: AbstractUnits, base_rates: Array) -> Float[Array, "
             "`(data.sum(0) + 1) / (len(data) + 2)`."
         )
     family: AbstractExponentialFamily = units.distribution(jnp.zeros_like(rates))
-    return family.with_mean(rates).natural
+    return family.with_expected_statistics(rates).natural
 
 
 @register
@@ -271,7 +271,7 @@ def centred_gradient(model: RBM, gradient: RBM, positive: Array, negative: Array
 
     def means(v):
         natural = jax.vmap(model.density().hidden_natural)(v)
-        h = jax.vmap(lambda n: model.hidden.distribution(n).mean())(natural)
+        h = jax.vmap(lambda n: model.hidden.distribution(n).expected_statistics())(natural)
         t = jax.vmap(lambda v: model.visible.statistics(v, model.W.dtype))(v)
         return jnp.mean(t, axis=0), jnp.mean(h, axis=0)
 

@@ -1,5 +1,3 @@
-import jax.numpy as jnp
-
 from .._density import AbstractDistribution
 from .._space import AbstractSpace
 from .._supports import Product, Torus
@@ -25,4 +23,4 @@ def base_for(space: AbstractSpace) -> AbstractDistribution:
 
 
 def _base(part: AbstractSpace) -> AbstractDistribution:
-    return Uniform(part) if isinstance(part, Torus) else Normal(jnp.zeros(part.shape), 1.0)
+    return Uniform(part) if isinstance(part, Torus) else Normal.standard(part.shape)

@@ -28,6 +28,9 @@ class PointMass(AbstractDistribution):
     value: Array
     space: AbstractSpace = eqx.field(static=True)
 
+    def closed_form_mean(self) -> Array:
+        return self.value.astype(jnp.result_type(float))
+
     @property
     def reparameterised(self) -> bool:
         return False

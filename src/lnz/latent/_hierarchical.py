@@ -130,7 +130,7 @@ class Corrected(eqx.Module):
         log_precision = jnp.logaddexp(-2 * prior.log_scale, -2 * self.message.log_scale)
         weight = jax.nn.sigmoid(2 * (prior.log_scale - self.message.log_scale))
         loc = prior.loc + weight * (self.message.loc - prior.loc)
-        return replace(prior, loc=loc, log_scale=-0.5 * log_precision)
+        return replace(prior, loc=loc, log_scale=-0.5 * log_precision, constant=False)
 
 
 @register

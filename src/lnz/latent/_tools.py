@@ -15,9 +15,8 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
 from .._check import check_key, check_positive, model_dtype
-from .._density import AbstractDistribution
+from .._density import AbstractDistribution, closed_form_mean
 from .._model import AbstractLatentModel
-from ._mean import closed_form_mean, mean_or_average
 from ._paths import lerp, slerp
 
 _NUM_DRAWS = 100  # for a mean that has no closed form
@@ -172,12 +171,22 @@ def _has_mean(conditional: Callable[[Array], Any], example: Array) -> bool:
     return eqx.filter_eval_shape(lambda x: closed_form_mean(conditional(x)), example) is not None
 
 
+def _mean_or_average(distribution: AbstractDistribution, key: PRNGKeyArray, num_draws: int) -> Array:
+    """`E[x]`, or the average of independent draws, an unbiased estimate."""
+    mean = closed_form_mean(distribution)
+    if mean is not None:
+        return mean
+    draws = distribution.sample(key, (num_draws,))
+    dtype = draws.dtype if jnp.issubdtype(draws.dtype, jnp.floating) else jnp.result_type(float)
+    return jnp.mean(draws.astype(dtype), axis=0)
+
+
 def _posterior_mean(key: PRNGKeyArray, model: AbstractLatentModel, x: Array, num_draws: int) -> Array:
-    return mean_or_average(_present(model.posterior(x)), key, num_draws)
+    return _mean_or_average(_present(model.posterior(x)), key, num_draws)
 
 
 def _likelihood_mean(key: PRNGKeyArray, model: AbstractLatentModel, z: Array, num_draws: int) -> Array:
-    return mean_or_average(model.likelihood(z), key, num_draws)
+    return _mean_or_average(model.likelihood(z), key, num_draws)
 
 
 def _reconstruction(key: PRNGKeyArray, model: AbstractLatentModel, x: Array, num_draws: int) -> Array:

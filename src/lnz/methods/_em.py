@@ -54,7 +54,7 @@ class EM(AbstractMethod):
         starts = 0.5 * jax.vmap(family.statistics)(data[rows]) + 0.5 * means[None, :]
         log_prior = jnp.zeros_like(model.logits)
         starts = self._smooth(family, starts, jnp.ones(model.num_components, starts.dtype))
-        components = eqx.filter_vmap(family.with_mean)(starts)
+        components = eqx.filter_vmap(family.with_expected_statistics)(starts)
         return replace(model, logits=log_prior, components=components), len(data)
 
     def step(
@@ -69,7 +69,7 @@ class EM(AbstractMethod):
             total = jnp.sum(jax.vmap(model.statistics)(batch), axis=0)
             count = jnp.asarray(float(len(batch)), total.dtype)
             mean = self._smooth(model, (total / count)[None], count[None])[0]
-            return model.with_mean(mean), state, {"negative_log_likelihood": -log_likelihood}
+            return model.with_expected_statistics(mean), state, {"negative_log_likelihood": -log_likelihood}
 
         log_joint = jax.vmap(model.log_joint)(batch)  # [n, components]
         log_evidence = logsumexp(log_joint, axis=1)
@@ -79,7 +79,7 @@ class EM(AbstractMethod):
         sums = responsibility.T @ jax.vmap(family.statistics)(batch)
         # A component that lost all its examples keeps a finite mean; smoothing then sets it.
         means = self._smooth(family, sums / jnp.maximum(counts, 1e-6)[:, None], counts)
-        components = eqx.filter_vmap(family.with_mean)(means)
+        components = eqx.filter_vmap(family.with_expected_statistics)(means)
         logits = jnp.log(counts + self.smoothing) - jnp.log(len(batch) + self.smoothing * len(counts))
         model = replace(model, logits=logits, components=components)
         return model, state, {"negative_log_likelihood": -jnp.mean(log_evidence)}
@@ -87,7 +87,7 @@ class EM(AbstractMethod):
     def _smooth(self, family: AbstractExponentialFamily, means: Array, counts: Array) -> Array:
         if self.smoothing == 0:
             return means
-        flat = family.with_natural(jnp.zeros_like(family.natural)).mean()
+        flat = family.with_natural(jnp.zeros_like(family.natural)).expected_statistics()
         weight = (counts / (counts + self.smoothing))[:, None]
         return weight * means + (1 - weight) * flat[None, :]
 

@@ -26,7 +26,8 @@ class Gradient(AbstractMethod):
     - `optimizer`: an `optax.GradientTransformation`; `optax.MultiSteps(optimizer, k)` averages the gradients of k steps
       for one update, which is a batch k times as large in the memory of one.
     - `filter`: which leaves of the model to train: a function from the model to a tree of true and false.
-      By default all floating-point arrays that are not `Frozen`.
+      By default `lnz.trainable`: all floating-point arrays but those of constant parts, which are what is `Frozen`
+      and an `lnz.Normal.standard(n)` within a model.
     """
 
     objective: AbstractObjective

@@ -55,15 +55,12 @@ def _build(key, splits, settings):
     else:
         model = _hierarchy(keys, splits, chosen, decoder)
     objective = _objective(chosen, settings["train"]["steps"])
-    return model, Gradient(objective, decayed_adam(settings, are_matrices), _all_but_constants)
+    return model, Gradient(objective, decayed_adam(settings, are_matrices), _all_but_units)
 
 
-def _all_but_constants(model):
-    """What is trained: not a standard normal prior, nor the units of a table."""
+def _all_but_units(model):
+    """What is trained: not the units of a table."""
     chosen = trainable(model)
-    prior = "given_prior" if isinstance(model, VAE) else "top"
-    if isinstance(getattr(model, prior), Normal):
-        chosen = eqx.tree_at(lambda model: getattr(model, prior), chosen, replace_fn=all_false)
     if isinstance(_template(model), Transformed):
         chosen = eqx.tree_at(lambda model: _template(model).bijection, chosen, replace_fn=all_false)
     return chosen

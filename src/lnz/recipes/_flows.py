@@ -45,7 +45,8 @@ def _build_table(key, splits, settings):
     _warn_of_atoms(splits)
     flow = Chain(_flow(key, splits.space, settings["model"], "density"), standardisation(splits))
     method = Gradient(objectives.MaximumLikelihood(), decayed_adam(settings), all_but_standardisation)
-    return Transformed(Normal.standard(splits.space.shape), flow), method
+    base = Normal(jnp.zeros(splits.space.shape), 1.0)  # learned: the splines have no affine map of their own
+    return Transformed(base, flow), method
 
 
 def _build_energy(key, splits, settings):

@@ -103,8 +103,12 @@ def check_gradient(
     tolerance: float,
     directions: Sequence[int] = range(3),
 ) -> None:
-    """`gradient` agrees with central finite differences of `function` along random directions (float64 advised)."""
-    params, rest = eqx.partition(model, eqx.is_inexact_array)
+    """`gradient` agrees with central finite differences of `function` along random directions (float64 advised).
+
+    Where it has `None`, as for constant parts of a model, the model is not moved.
+    """
+    has_gradient = jax.tree.map(eqx.is_inexact_array, gradient, is_leaf=lambda node: node is None)
+    params, rest = eqx.partition(model, has_gradient)
     leaves, structure = jax.tree.flatten(params)
     step = 1e-5 if jnp.result_type(float) == jnp.float64 else 1e-2
     for seed in directions:

@@ -13,7 +13,13 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, PRNGKeyArray
 
-from .._density import AbstractCollapsibleDensity, AbstractDensity, AbstractDistribution, AbstractExponentialFamily
+from .._density import (
+    AbstractCollapsibleDensity,
+    AbstractDensity,
+    AbstractDistribution,
+    AbstractExponentialFamily,
+    closed_form_mean,
+)
 from .._model_file import load, save
 from .._space import AbstractSpace
 from ._require import eps, require, require_close
@@ -48,6 +54,7 @@ def check_density(
       one of a million keys; on a continuous one by moments and by Kolmogorov and Smirnov's test of each variable, in
       one of 10,000.
     - `sample_and_log_prob` agrees with `log_prob`; draws under `vmap` with split keys differ.
+    - `mean()`, where there is a closed form, is that of draws within 5 standard errors.
     - A collapsed density has the same normaliser; exponential families obey their defining equation.
 
     `grid` goes to `space.quadrature`; its error must be below 1e-4 nats in float32 and 1e-6 in float64.
@@ -82,6 +89,12 @@ def _check_draws(distribution: AbstractDistribution, key: PRNGKeyArray, **grid: 
         check_follows(x, distribution)
     else:
         _check_moments(x, distribution, **grid)
+    mean = closed_form_mean(distribution)
+    if mean is not None:
+        require(mean.shape == x.shape[1:], f"mean() has the shape of one example; got {mean.shape}.")
+        draws = np.asarray(x, np.float64)
+        pulls = np.abs(draws.mean(axis=0) - mean) / (draws.std(axis=0) / math.sqrt(num) + 1e-9)
+        require(np.all(pulls < 5), f"mean() is that of draws: off by {np.max(pulls):.1f} standard errors.")
     require(len(np.unique(np.asarray(two).reshape(64, -1), axis=0)) > 1, "vmapped draws differ between examples")
 
 
@@ -182,20 +195,22 @@ def _check_exponential_family(family: AbstractExponentialFamily, key: PRNGKeyArr
     log_p, inner, log_partition, rebuilt, of_mean, mean, draws = _exponential_family(family, key)
     tolerance = 200 * eps() * (abs(float(inner)) + abs(float(log_partition)) + 1)
     require_close(rebuilt, log_p, tolerance, f"{name}: natural . statistics - log_partition + log_base")
-    require_close(of_mean, log_p, 2000 * eps() * 10, f"{name}: with_mean inverts mean")
+    require_close(of_mean, log_p, 2000 * eps() * 10, f"{name}: with_expected_statistics inverts expected_statistics")
     draws = np.asarray(draws)
     error = np.std(draws, axis=0) / math.sqrt(len(draws)) + 1e-6
     pulls = float(np.max(np.abs(np.mean(draws, axis=0) - np.asarray(mean)) / error))
-    require(pulls < 6, f"{name}: mean() is the mean of statistics: off by {pulls:.1f} standard errors.")
+    require(pulls < 6, f"{name}: expected_statistics() is the mean of statistics: off by {pulls:.1f} standard errors.")
 
 
 @eqx.filter_jit
 def _exponential_family(family, key):
     x = family.sample(key)
-    inner, log_partition, mean = jnp.dot(family.natural, family.statistics(x)), family.log_partition(), family.mean()
+    log_partition, expected = family.log_partition(), family.expected_statistics()
+    inner = jnp.dot(family.natural, family.statistics(x))
     rebuilt = inner - log_partition + family.log_base(x)
     draws = jax.vmap(family.statistics)(family.sample(key, (20_000,)))
-    return family.log_prob(x), inner, log_partition, rebuilt, family.with_mean(mean).log_prob(x), mean, draws
+    again = family.with_expected_statistics(expected)
+    return family.log_prob(x), inner, log_partition, rebuilt, again.log_prob(x), expected, draws
 
 
 def check_save(model: Any) -> None:
