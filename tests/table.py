@@ -91,7 +91,11 @@ def away_from_identity(module, scale=0.05, seed=300):
     """Every parameter moved by a random number: a law at the identity would hold for much that is wrong."""
     leaves, structure = jax.tree.flatten(module)
     moved = [
-        jnp.asarray(np.asarray(leaf) + (scale * _numbers(seed + i, *leaf.shape)).astype(leaf.dtype))
+        # By NumPy, which compiles nothing, unless a test builds it within a program.
+        jnp.asarray(
+            (leaf if isinstance(leaf, jax.core.Tracer) else np.asarray(leaf))
+            + (scale * _numbers(seed + i, *leaf.shape)).astype(leaf.dtype)
+        )
         if eqx.is_inexact_array(leaf)
         else leaf
         for i, leaf in enumerate(leaves)
