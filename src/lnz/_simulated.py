@@ -90,6 +90,9 @@ def adapted_hmc(key: PRNGKeyArray, model: AbstractLatentModel) -> HMC:
 
     **Raises:** `TypeError` for a model without latents, or with a prior that has no exact draws; `ValueError` if its
     latents do not live on a `Euclidean` space.
+
+    Source: for annealing by HMC towards posteriors of decoders, Wu, Burda, Salakhutdinov and Grosse (2017);
+    arXiv:1611.04273. The choice of the step is our own.
     """
     check_key(key)
     _check_model(model)

@@ -49,7 +49,7 @@ class TopDown(eqx.Module):
     - `first`: from x to a distribution of z_L.
     - `conditionals`: from the vector `[x, z_L]` to a distribution of z_{L-1}, and so on downwards.
 
-    Source: Tomczak and Welling (2018), section 4.2, for two layers; arXiv:1705.07120.
+    Source: Tomczak and Welling (2018), for two layers; arXiv:1705.07120.
     """
 
     first: Callable[[Array], AbstractDistribution]

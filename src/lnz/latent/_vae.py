@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from .._check import model_dtype
-from .._density import AbstractDensity, AbstractDistribution
+from .._density import AbstractDensity, AbstractDistribution, space_of_conditional
 from .._model import AbstractDataDependent, AbstractLatentModel
 from .._module import replace
 from .._register import register
@@ -60,11 +60,13 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
         """**Raises:** as the class says. Shapes alone are traced: nothing is computed."""
         latent = eqx.filter_eval_shape(lambda vae: vae.prior.space, self)
         z = jax.ShapeDtypeStruct(latent.shape, jnp.int32 if latent.kind == "int" else model_dtype(self))
-        x_space = _space_of(self.decoder, z, "decoder", f"a latent variable of shape {latent.shape}, as the prior has")
+        words = f"a latent variable of shape {latent.shape}, as the prior has"
+        x_space = space_of_conditional(self.decoder, z, "VAE(decoder=...)", words)
         if self.encoder is None:
             return
         x = jax.ShapeDtypeStruct(x_space.shape, jnp.int32 if x_space.kind == "int" else model_dtype(self))
-        q_space = _space_of(self.encoder, x, "encoder", f"an example of shape {x_space.shape}, as the decoder makes")
+        words = f"an example of shape {x_space.shape}, as the decoder makes"
+        q_space = space_of_conditional(self.encoder, x, "VAE(encoder=...)", words)
         if q_space.shape != latent.shape:
             raise ValueError(
                 f"`VAE(prior, decoder, encoder)` needs one latent space; the prior lives on {latent}, the encoder's "
@@ -95,24 +97,3 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
 
     def posterior(self, x: Array) -> AbstractDistribution | None:
         return None if self.encoder is None else self.encoder(self.space.check_example(x))
-
-
-def _space_of(conditional, argument, name: str, words: str) -> AbstractSpace:
-    """Where `conditional(argument)` lives.
-
-    **Raises:** `ValueError` if it cannot take the argument; `TypeError` if it returns no distribution.
-    """
-    try:
-        space = eqx.filter_eval_shape(_space_or_none, conditional, argument)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"`VAE({name}=...)` cannot take {words}: {error}") from error
-    if space is None:
-        raise TypeError(
-            f"`VAE({name}=...)` must return a distribution, such as `lnz.Conditional(lnz.Normal.standard(20), net)`."
-        )
-    return space
-
-
-def _space_or_none(conditional, argument):
-    made = conditional(argument)
-    return made.space if isinstance(made, AbstractDistribution) else None
