@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ._by_shapes import by_shapes
 from ._estimate import Estimate
 from ._register import register
 from ._space import AbstractSpace
@@ -165,7 +166,7 @@ def space_of_conditional(
     **Raises:** `ValueError` if it cannot take the argument; `TypeError` if it returns no distribution.
     """
     try:
-        space = eqx.filter_eval_shape(_space_or_none, conditional, argument)
+        space = by_shapes(space_made_by, conditional, argument)
     except (TypeError, ValueError) as error:
         raise ValueError(f"`{name}` cannot take {words}: {error}") from error
     if space is None:
@@ -175,7 +176,8 @@ def space_of_conditional(
     return space
 
 
-def _space_or_none(conditional, argument):
+def space_made_by(conditional: Callable[[Array], AbstractDistribution], argument: Array) -> AbstractSpace | None:
+    """Where `conditional(argument)` lives, or `None` if it is no distribution."""
     made = conditional(argument)
     return made.space if isinstance(made, AbstractDistribution) else None
 
