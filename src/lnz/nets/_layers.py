@@ -227,6 +227,8 @@ def _derivative(primals, tangents):
 
 
 def _times(W: Array, mask: np.ndarray, ndim: int) -> Array:
+    if mask.all():
+        return W
     return W * aligned(jnp.asarray(mask.reshape((*(1,) * (ndim - 2), *mask.shape)), W.dtype), ndim, W.ndim - ndim)
 
 
@@ -241,7 +243,7 @@ def _rows(
         seen = mask[rows, columns]
         if seen.any():
             part = W[(*lead, rows, columns)]
-            y = _product(part if seen.all() else _times(part, seen, ndim), h, ndim) + y
+            y = _product(_times(part, seen, ndim), h, ndim) + y
     return jnp.broadcast_to(y, (*y.shape[: ndim - 1], *batch))
 
 
