@@ -105,18 +105,19 @@ def evaluate(
         if isinstance(model, AbstractBayesianModel):
             hint = " A Bayesian model is evaluated by its predictive distribution, `model.predictive(data)`."
         raise TypeError(f"`model` must be a model with a likelihood of examples; got {type(model).__name__}.{hint}")
+    space = model.space  # once: that of a model with latents is traced each time
     if observed is None:
-        array = model.space.check_data(data, "data")
-        warn_of_whole_numbers(model.space, array, stacklevel=2)
+        array = space.check_data(data, "data")
+        warn_of_whole_numbers(space, array, stacklevel=2)
     else:
         if not isinstance(model, AbstractClampable):
             raise TypeError(
                 "`observed` needs a model whose variables can be held fixed, such as an RBM; got "
                 f"{type(model).__name__}."
             )
-        array, observed = known_entries(model.space, data, observed)
+        array, observed = known_entries(space, data, observed)
     dtype = model_dtype(model)
-    example = model.space.cast(array[0], dtype)
+    example = space.cast(array[0], dtype)
     if observed is None:
         hidden, partition = _default_methods(model, example, hidden, partition)
     else:
@@ -136,10 +137,10 @@ def evaluate(
     per_example = np.asarray(numerators.value, np.float64) - float(denominator.value)
     if observed is not None:  # a value that is not known has no part in what was evaluated
         array = np.where(observed, array, np.nan)
-    result = _summarise(model, array, per_example, numerators, denominator, hidden, partition)
+    result = _summarise(model, space, array, per_example, numerators, denominator, hidden, partition)
     if observed is None:
         return result
-    mean_known = float(np.mean(observed)) * model.space.num_dimensions
+    mean_known = float(np.mean(observed)) * space.num_dimensions
     protocol = f"{result.stats['protocol']}; on average {mean_known:.1f} known entries of an example, others summed out"
     return dataclasses.replace(result, stats={**result.stats, "num_dimensions": mean_known, "protocol": protocol})
 
@@ -230,15 +231,15 @@ _UNRELIABLE_BY_CHANCE = 0.05
 
 
 def _summarise(
-    model, array, per_example, numerators: Estimate, denominator: Estimate, hidden, partition
+    model, space, array, per_example, numerators: Estimate, denominator: Estimate, hidden, partition
 ) -> LogLikelihood:
     num = len(per_example)
     shared_error = float(denominator.standard_error)
     own_error = float(np.sqrt(np.sum(np.asarray(numerators.standard_error, np.float64) ** 2))) / num
     bound = join_bounds(numerators.bound, flip_bound(denominator.bound))
     stats: dict[str, Any] = {
-        "num_dimensions": model.space.num_dimensions,
-        "fingerprint": _fingerprint(model.space, array),
+        "num_dimensions": space.num_dimensions,
+        "fingerprint": _fingerprint(space, array),
         "hidden_error": own_error,
         "partition_error": shared_error,
         "log_partition": float(denominator.value),
@@ -246,7 +247,7 @@ def _summarise(
     if numerators.bound != "exact":
         stats["hidden_errors"] = np.asarray(numerators.standard_error, np.float64)
     # Of bits nobody speaks in bits per dimension, of grey values everybody.
-    stats["many_values"] = isinstance(model.space, Counts) or getattr(model.space, "num_categories", 2) > 2
+    stats["many_values"] = isinstance(space, Counts) or getattr(space, "num_categories", 2) > 2
     notes = []
     if denominator.stats:
         scalars = {name: float(value) for name, value in denominator.stats.items() if np.ndim(value) == 0}
@@ -264,7 +265,7 @@ def _summarise(
             notes.append(f"hidden: {sum(bad)} of {num} examples have too few effective weights")
     stats["warnings"] = notes
     stats["protocol"] = (
-        f"{num} examples of {model.space}; numerator {_method_name(hidden, numerators)}; "
+        f"{num} examples of {space}; numerator {_method_name(hidden, numerators)}; "
         f"denominator {_method_name(partition, denominator)}"
     )
     for note in notes:

@@ -1,10 +1,10 @@
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from .._by_shapes import by_shapes
 from .._check import model_dtype
 from .._density import AbstractDensity, AbstractDistribution, space_made_by, space_of_conditional
 from .._model import AbstractDataDependent, AbstractLatentModel
@@ -58,7 +58,7 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
 
     def _check_parts(self):
         """**Raises:** as the class says. Shapes alone are traced: nothing is computed."""
-        latent = by_shapes(_latent_space, self)
+        latent = eqx.filter_eval_shape(_latent_space, self)
         z = jax.ShapeDtypeStruct(latent.shape, jnp.int32 if latent.kind == "int" else model_dtype(self))
         words = f"a latent variable of shape {latent.shape}, as the prior has"
         x_space = space_of_conditional(self.decoder, z, "VAE(decoder=...)", words)
@@ -82,9 +82,9 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
 
     @property
     def space(self) -> AbstractSpace:
-        latent = by_shapes(_latent_space, self)
+        latent = eqx.filter_eval_shape(_latent_space, self)
         z = jax.ShapeDtypeStruct(latent.shape, jnp.int32 if latent.kind == "int" else model_dtype(self))
-        return by_shapes(space_made_by, self.decoder, z)
+        return eqx.filter_eval_shape(space_made_by, self.decoder, z)
 
     def initialise(self, key: PRNGKeyArray, data: Array) -> "VAE":
         """The model whose prior, if it takes a start from data, has taken it: a function of the encoder from `data`, a
