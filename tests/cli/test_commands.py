@@ -84,6 +84,7 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(runs):
     lines = [line for line in out.splitlines() if line.startswith("rbm_digits_exact: step ")]
     assert len(lines) == 10  # one a validation
     assert all("steps/s" in line and "valid -" in line and line.endswith(" nats") for line in lines)
+    assert all(re.search(r"valid -[\d.]+ \(exact\)", line) for line in lines)
 
 
 def test_run_folder_is_complete(runs):
@@ -278,7 +279,7 @@ def test_ctrl_c_is_no_traceback(monkeypatch, tmp_path, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lnz.cli._train.start_folder", interrupted)
+    monkeypatch.setattr("lnz.cli._train.check_folder", interrupted)
     assert call(monkeypatch, "train", "rbm_digits", "--out", tmp_path / "new") == 130
     assert capsys.readouterr().err == "lnz: stopped by Ctrl-C.\n"
 
@@ -357,6 +358,49 @@ def test_evaluate_on_other_data_replaces_nothing(table, normal_run, tmp_path, mo
     assert len(result["per_example"]) == 400
     assert result["data_protocol"] == f"all rows of {path.name}"
     assert {file.name: file.read_bytes() for file in normal_run.iterdir() if file.is_file()} == before
+
+
+def test_evaluate_says_that_a_file_is_that_of_the_training(table, normal_run, tmp_path, monkeypatch, capsys):
+    path, x = table
+    np.savetxt(tmp_path / "other.csv", x[:30], delimiter=",", header="height,weight", comments="")
+    for command in ("evaluate", "score"):
+        assert call(monkeypatch, command, normal_run, "--data", path) == 0
+        assert f"Warning: {path} is the file that this run was made of" in capsys.readouterr().out
+        assert call(monkeypatch, command, normal_run, "--data", tmp_path / "other.csv") == 0
+        assert "Warning" not in capsys.readouterr().out
+
+
+def test_a_training_names_the_estimators_of_its_numbers(tmp_path, monkeypatch, capsys):
+    sizes = {"model.width": 4, "model.num_latent": 2, "train.steps": 2, "train.valid_every": 2, "model.num_samples": 3}
+    sizes |= {
+        "model.posterior": "normal",
+        "train.batch_size": 0,
+        "evaluate.num_samples": 40,
+        "evaluate.num_samples_while_training": 30,
+    }
+    changes = [word for name, value in sizes.items() for word in ("--set", f"{name}={value}")]
+    monkeypatch.setattr("lnz.cli._train.write_html", lambda *_: None)  # the pictures of a report are not looked at
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lnz.UnreliableEstimateWarning)  # of a model that has learned nothing
+        assert call(monkeypatch, "train", "vae_digits", *changes, "--data", "bars_and_stripes", "--out", tmp_path) == 0
+    out = capsys.readouterr().out
+    number = r"-[\d.]+"
+    assert re.search(rf"elbo {number}, iwae {number} \(lower bound by IWAE-3\), valid {number} \(.* by IWAE-30\)", out)
+    assert re.search(r"-[\d.]+ nats per test example \(lower bound by IWAE-40\)", out)
+
+
+def test_compare_shows_what_is_assumed(runs, tmp_path, monkeypatch, capsys):
+    folder, _ = runs
+    shutil.copytree(folder / "independent_digits", tmp_path / "flow")
+    report = json.loads((tmp_path / "flow" / "report.json").read_text())
+    report["rows"]["independent_digits"]["assumes"] = ["an ODE solved to 1e-5"]
+    (tmp_path / "flow" / "report.json").write_text(json.dumps(report))
+    assert call(monkeypatch, "compare", tmp_path / "flow", folder / "independent_digits") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "flow assumes an ODE solved to 1e-5." in out
+    assert "independent_digits assumes" not in out
+    results = {name: run.rows["independent_digits"] for name, run in lnz._run.read_runs([tmp_path / "flow"]).items()}
+    assert str(lnz.compare(results)).endswith("flow assumes an ODE solved to 1e-5")
 
 
 def test_evaluate_anew_replaces_the_rows(runs, tmp_path, monkeypatch, capsys):
@@ -465,6 +509,32 @@ def test_a_refused_resume_leaves_a_finished_run_as_it_is(finished, monkeypatch, 
     assert after.pop("config.json")  # which tells of the environment of now
     assert after == {name: content for name, content in before.items() if name != "config.json"}
     assert Run.read(finished).rows
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["vae_digits", "--set", "model.num_layers=3"], "`model.num_layers` must be 1, or 2"),
+        (["normal", "--data", "digits"], "`digits`: column 0 hardly varies"),
+        (["rbm_digits_exact", *_TINY, "--set", "model.learning_rate=1e38"], "Training diverged at step"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_overwrite_by_a_wrong_setting_loses_nothing(finished, arguments, words, monkeypatch, capsys):
+    before = contents(finished)
+    assert call(monkeypatch, "train", *arguments, "--out", finished, "--overwrite") == 2
+    assert words in capsys.readouterr().err
+    assert contents(finished) == before
+
+
+def test_a_training_at_work_is_not_overwritten(finished, monkeypatch, capsys):
+    from lnz._run import locked
+
+    before = contents(finished)
+    with locked(finished):
+        assert call(monkeypatch, "train", "independent_digits", "--out", finished, "--overwrite") == 2
+    assert "Another `lnz train` is at work" in capsys.readouterr().err
+    assert contents(finished) == before
 
 
 def test_a_setting_edited_by_hand_is_not_resumed(finished, monkeypatch, capsys):

@@ -13,12 +13,23 @@ import numpy as np
 import lnz
 import lnz.recipes
 from lnz.data import Splits
-from lnz.recipes import Recipe, fit_options
+from lnz.recipes import Recipe, Start, fit_options
 
 from .._check import unknown_name
 from .._environment import environment
 from .._fit import expected_memory
-from .._run import EventLog, Examples, Run, locked, read_config, remove_run, start_folder, to_json, write_config
+from .._run import (
+    EventLog,
+    Examples,
+    Run,
+    check_folder,
+    end_folder,
+    locked,
+    read_config,
+    start_folder,
+    to_json,
+    write_config,
+)
 from ._compare import write_html
 from ._console import console, short_path
 from ._interrupt import Interrupted, Presses, watch_ctrl_c
@@ -129,7 +140,7 @@ def train_into(folder: Path, recipe: Recipe, settings: dict[str, Any], options: 
     """Train and evaluate a recipe with a progress display, and write its run folder.
 
     **Raises:** `ValueError` for data or settings that do not fit, and for a folder that is in use, before anything is
-    done.
+    written or removed.
     """
     splits = recipe.load(settings)
     recipe.check(settings, splits)
@@ -138,8 +149,12 @@ def train_into(folder: Path, recipe: Recipe, settings: dict[str, Any], options: 
     if options.resume:
         check_same_data(folder, splits)
     else:
-        start_folder(folder, options.overwrite)
+        check_folder(folder, options.overwrite)
+    start = recipe.start(splits, settings)  # the model refuses settings of its own: an earlier run is still there
+    folder.mkdir(parents=True, exist_ok=True)
     with locked(folder), watch_ctrl_c() as presses:
+        if not options.resume:
+            start_folder(folder, options.overwrite)
         config: dict[str, Any] = {
             "recipe": recipe.name,
             "title": recipe.title,
@@ -150,20 +165,23 @@ def train_into(folder: Path, recipe: Recipe, settings: dict[str, Any], options: 
         write_config(folder, **config)
         with show_progress(console(), recipe.name, settings["train"]["steps"]) as display:
             try:
-                run = _train_and_judge(folder, recipe, config, splits, display, options, presses)
+                run = _train_and_judge(folder, recipe, config, splits, start, display, options, presses)
             except KeyboardInterrupt:
+                if end_folder(folder):
+                    raise Interrupted("stopped by Ctrl-C before the first step; the earlier run is kept.") from None
                 advice = f"go on with `lnz train --resume --out {short_path(folder)}`"
                 raise Interrupted(f"stopped by Ctrl-C; what was trained is saved: {advice}.") from None
-            except Exception:
-                if not (options.resume or (folder / "checkpoints").is_dir()):
-                    remove_run(folder)  # nothing was trained: the folder is free for another try
+            except Exception as error:
+                if not options.resume:
+                    end_folder(folder, has_diverged=isinstance(error, FloatingPointError))
                 raise
         run.write(folder)
+        end_folder(folder)
     after = f"{run.status} after {run.history[-1]['step']} of {settings['train']['steps']} steps"
     row = run.rows[recipe.name]
     in_bits = f" = {row.in_bits}" if row.in_bits else ""
     console().print(
-        f"{recipe.name}: {row.value:.3f} nats per test example ({row.kind}){in_bits}, {after} "
+        f"{recipe.name}: {row.value:.3f} nats per test example ({row.kind_and_estimator}){in_bits}, {after} "
         f"({describe_seconds(run.seconds)})",
         soft_wrap=True,
     )
@@ -185,6 +203,7 @@ def _train_and_judge(
     recipe: Recipe,
     config: dict[str, Any],
     splits: Splits,
+    start: Start,
     display: Display,
     options: TrainOptions,
     presses: Presses,
@@ -201,6 +220,9 @@ def _train_and_judge(
         display.update(record)
         presses.check()
 
+    objective = getattr(start[2], "objective", None)
+    if isinstance(objective, lnz.objectives.IWAE):
+        display.explain("iwae", f"lower bound by IWAE-{objective.num_samples}")
     label = hashlib.sha256(to_json(settings).encode()).hexdigest()[:16]
     checkpoints = lnz.Checkpoints(folder / "checkpoints", every=options.checkpoint_every, label=label)
     if options.resume:
@@ -219,7 +241,14 @@ def _train_and_judge(
         started = time.perf_counter()
         try:
             fit = recipe.fit(
-                splits, settings, progress=progress, pulse=pulse, checkpoints=checkpoints, resume=options.resume
+                splits,
+                settings,
+                start=start,
+                validated=lambda result: display.explain("valid", result.kind_and_estimator),
+                progress=progress,
+                pulse=pulse,
+                checkpoints=checkpoints,
+                resume=options.resume,
             )
         finally:
             for log in logs:

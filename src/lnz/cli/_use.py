@@ -15,6 +15,7 @@ from .._atomic import write_atomically
 from .._run import Run, to_json, write_text
 from .._space import Binary
 from ..data import Splits
+from ..data._files import digest_of
 from ..recipes import Recipe
 from ._compare import write_html
 from ._console import console, short_path
@@ -35,6 +36,7 @@ def evaluate(folder: Path, data: str | None, changes: list[str], out: Path | Non
     recipe, settings = settings_of(run, changes)
     if data is not None:
         rows, observed, made = examples_for(run, data, settings)
+        _warn_of_training_data(run, folder, data)
         results = recipe.judge(run.model, rows, settings, observed)
     else:
         splits = recipe.load(settings)
@@ -65,9 +67,15 @@ def _diagnose(model: lnz.AbstractLatentModel, rows: np.ndarray, made: str, seed:
     console().print(f"\nDiagnosis of {len(some)} rows from all over: {made}; a minute or so", soft_wrap=True)
     console().print(str(lnz.diagnose(key_diagnose, model, some)), soft_wrap=True)
     if isinstance(model.prior.space, lnz.Euclidean):
-        bracket = lnz.simulated_bracket(key_bracket, model, _NUM_SIMULATED)
-        words = f"Mean log p(x) of {_NUM_SIMULATED} examples drawn from the model itself, not of these rows"
-        console().print(f"{words}: {bracket}", soft_wrap=True)
+        console().print("How far off a likelihood of this model can be, by examples of its own:", soft_wrap=True)
+
+        def tell(num: int) -> None:
+            console().print(f"  {num} of {_NUM_SIMULATED} annealed from both sides", soft_wrap=True)
+
+        bracket = lnz.simulated_bracket(
+            key_bracket, model, _NUM_SIMULATED, batch_size=-(-_NUM_SIMULATED // 4), progress=tell
+        )
+        console().print(f"{bracket}; not of these rows", soft_wrap=True)
 
 
 def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, changes: list[str]) -> None:
@@ -77,6 +85,7 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
     run = Run.read(folder)
     recipe, settings = settings_of(run, changes)
     rows, observed, made = examples_for(run, data, settings)
+    _warn_of_training_data(run, folder, data)
     result = recipe.score(run.model, rows, settings, observed)
     order = np.argsort(result.per_example, kind="stable") if anomalous_first else np.arange(len(rows))
     columns = {
@@ -164,6 +173,16 @@ def examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndar
         how = f" at {chosen['threshold']}" if chosen["binarize"] == "threshold" else f" with seed {chosen['seed']}"
         made += f", binarized by {chosen['binarize']}{how}"
     return np.asarray(run.model.space.check_data(rows.array, str(data))), rows.observed, made
+
+
+def _warn_of_training_data(run: Run, folder: Path, data: str) -> None:
+    """Of the file that a run was made of, most rows are those that the model learnt from."""
+    if run.digest is not None and data not in lnz.data.names() and digest_of(Path(data)) == run.digest:
+        console().print(
+            f"Warning: {data} is the file that this run was made of. Most of its rows are those that the model learnt "
+            f"from, which flatters it; `lnz evaluate {short_path(folder)}` takes the test part alone.",
+            soft_wrap=True,
+        )
 
 
 def _test_part(splits: Splits) -> str:

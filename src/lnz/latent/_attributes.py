@@ -125,16 +125,24 @@ class AttributeQuality:
     num_judged: int
 
     def __str__(self) -> str:
-        flips = f"{self.flip_rate:.3f} ± {_binomial_error(self.flip_rate, self.num_judged):.3f} of {self.num_judged}"
         lines = [
-            f"strength {self.strength:g}, {self.num} examples",
-            f"flip rate       {flips} (classifier of pixels, accuracy {self.accuracy:.3f})",
+            f"strength {self.strength:g}, {self.num} examples; those with the attribute are moved backwards",
+            f"flip rate       {self._rate(self.flip_rate, self.num_judged)} of the {self.num_judged} reconstructions "
+            f"that were classified rightly (by pixels; accuracy {self.accuracy:.3f} on the examples themselves)",
         ]
         for name, rate in self.leakage.items():
-            lines.append(f"leakage         {rate:.3f} ± {_binomial_error(rate, self.num):.3f} into {name}")
-        lines.append(f"identity kept   {self.identity:.3f} ± {_binomial_error(self.identity, self.num):.3f}")
-        lines.append(f"distance moved  {self.distance:.3f} of that between two examples")
+            words = f"of all {self.num} reconstructions change their class in {name}"
+            lines.append(f"leakage         {self._rate(rate, self.num)} {words}")
+        if not self.leakage:
+            lines.append("leakage         not measured: no other attributes were given")
+        words = f"of the {self.num} moved images are nearest to their own reconstruction"
+        lines.append(f"identity kept   {self._rate(self.identity, self.num)} {words}")
+        lines.append(f"distance moved  {self.distance:.3f} of that between the reconstructions of two examples")
         return "\n".join(lines)
+
+    @staticmethod
+    def _rate(rate: float, num: int) -> str:
+        return f"{rate:.3f} ± {_binomial_error(rate, num):.3f}"
 
 
 def attribute_quality(
