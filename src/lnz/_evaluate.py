@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from . import normalizers
-from ._check import check_key, check_positive, model_dtype
+from ._check import check_key, check_positive, kind_of, model_dtype
 from ._density import (
     AbstractDensity,
     AbstractDistribution,
@@ -102,7 +102,7 @@ def evaluate(
         hint = " Try `fit.model`." if isinstance(model, Fit) else ""
         if isinstance(model, AbstractBayesianModel):
             hint = " A Bayesian model is evaluated by its predictive distribution, `model.predictive(data)`."
-        raise TypeError(f"`model` must be a model with a likelihood of examples; got {type(model).__name__}.{hint}")
+        raise TypeError(f"`model` must be a model with a likelihood of examples; got {kind_of(model)}.{hint}")
     if observed is None:
         array = model.space.check_data(data, "data")
         warn_of_whole_numbers(model.space, array, stacklevel=2)

@@ -113,8 +113,10 @@ class Run:
                 examples=_read_examples(report.pop("examples")),
                 **report,
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"The run folder {str(folder)!r} is damaged: {error}.") from error
+        except KeyError as error:
+            raise ValueError(f"The run folder {str(folder)!r} is damaged: its report.json has no {error}.") from error
+        except (TypeError, AttributeError, ValueError, FileNotFoundError) as error:
+            raise ValueError(f"The run folder {str(folder)!r} is damaged: {str(error).rstrip('.')}.") from error
 
 
 def write_config(folder: Path, **config: Any) -> None:
@@ -129,7 +131,11 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     if path.suffix != ".json":
         if not path.is_dir():
-            raise FileNotFoundError(f"There is no run folder {str(path)!r}.")
+            if not path.is_file():
+                raise FileNotFoundError(f"There is no run folder {str(path)!r}.")
+            is_within = (path.parent / "config.json").is_file()
+            advice = f"Give the folder, {str(path.parent)!r}" if is_within else "Data are given by `--data`"
+            raise ValueError(f"{str(path)!r} is a file, and a run is a folder. {advice}.")
         path = path / "config.json"
     if not path.is_file():
         raise FileNotFoundError(

@@ -249,6 +249,20 @@ def test_demo_trains_compares_and_reports(tmp_path, monkeypatch, capsys):
         (["score", "nowhere", "--data", "table.csv", "--out", "s.txt"], "must end in one of .csv, .parquet"),
         (["evaluate", "nowhere"], "no run folder 'nowhere'"),
         (["report", "a", "b"], "needs `--out FILE`"),
+        (
+            ["train", "table.csv", "--out", "new"],
+            "'table.csv' is a file or folder: data are given by `--data table.csv`",
+        ),
+        (["train", "normal", "table.csv", "--out", "new"], "(table.csv). Data are given by `--data FILE`. See"),
+        (["train", "normal", "--out", "new", "--steps", "5"], "are given by `--set`, such as `--set train.steps=2000`"),
+        (["train", "normal", "--out", "new", "--data", "table.txt"], "There is no file 'table.txt'"),
+        (
+            ["train", "normal", "--out", "new", "--checkpoint-every", "-3"],
+            "`--checkpoint-every` is a number of seconds",
+        ),
+        (["evaluate", "table.csv"], "'table.csv' is a file, and a run is a folder. Data are given by `--data`"),
+        (["report", "nowhere", "--out", "full"], "`--out full` is a folder; add the name of a file"),
+        (["compare", "nowhere", "--html", "full"], "`--html full` is a folder; add the name of a file"),
         (["trian"], "Did you mean 'train'?"),
         (["compare", "nowhere"], "no run folder 'nowhere'"),
         (["compare", "full"], "it has no config.json"),
@@ -525,6 +539,22 @@ def test_overwrite_by_a_wrong_setting_loses_nothing(finished, arguments, words, 
     assert call(monkeypatch, "train", *arguments, "--out", finished, "--overwrite") == 2
     assert words in capsys.readouterr().err
     assert contents(finished) == before
+
+
+def test_what_is_wrong_with_a_run_folder_is_told(finished, monkeypatch, capsys):
+    assert call(monkeypatch, "evaluate", finished / "model.lnz") == 2
+    assert f"is a file, and a run is a folder. Give the folder, '{finished}'." in capsys.readouterr().err
+    (finished / "model.lnz").write_bytes(b"junk")
+    assert call(monkeypatch, "evaluate", finished) == 2
+    err = capsys.readouterr().err
+    assert "is damaged: `load(path)`: " in err
+    assert not err.endswith("..\n")
+    (finished / "model.lnz").unlink()
+    assert call(monkeypatch, "evaluate", finished) == 2
+    assert f"The run folder '{finished}' is damaged: `load(path)`: there is no file" in capsys.readouterr().err
+    (finished / "report.json").write_text("{}")
+    assert call(monkeypatch, "evaluate", finished) == 2
+    assert "is damaged" in capsys.readouterr().err
 
 
 def test_a_training_at_work_is_not_overwritten(finished, monkeypatch, capsys):

@@ -54,6 +54,8 @@ def train(
     recipe: str | None, out: Path, data: str | None, changes: list[str], options: TrainOptions, dry_run: bool
 ) -> None:
     """The command `lnz train`."""
+    if not options.checkpoint_every >= 0:
+        raise ValueError(f"`--checkpoint-every` is a number of seconds, at least 0; got {options.checkpoint_every:g}.")
     settings = parse_changes(changes, data)
     if options.resume:
         chosen, resolved = _resumed(recipe, out, settings, options.overwrite)
@@ -82,6 +84,11 @@ def find_recipe(name: str) -> Recipe:
     """**Raises:** `ValueError` for an unknown name, with the nearest."""
     known = recipes()
     if name not in known:
+        if Path(name).exists():
+            raise ValueError(
+                f"{name!r} is a file or folder: data are given by `--data {name}`, behind a recipe such as "
+                "flow_tabular or rbm_digits; `lnz list` shows them."
+            )
         raise ValueError(unknown_name("recipe", name, known))
     return known[name]
 

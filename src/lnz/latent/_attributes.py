@@ -208,9 +208,12 @@ def _flat(rows: np.ndarray) -> Float[np.ndarray, "n d"]:
 def _as_bits(labels: Any, num: int, argument: str) -> Bool[np.ndarray, " n"]:
     labels = np.asarray(labels)
     if labels.shape != (num,) or not np.isin(labels, (0, 1)).all():
+        got = f"an array of shape {labels.shape}"
+        if labels.shape == (num,):
+            got = f"the value {labels[~np.isin(labels, (0, 1))][0]}"
         raise ValueError(
-            f"`{argument}` must say for each of the {num} rows whether it has the attribute, true or false; got an "
-            f"array of shape {labels.shape}. For a class of many, try `labels == 3`."
+            f"`{argument}` must say for each of the {num} rows whether it has the attribute, true or false; got {got}. "
+            "For a class of many, try `labels == 3`."
         )
     has = labels.astype(bool)
     if has.all() or not has.any():
