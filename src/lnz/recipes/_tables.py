@@ -34,7 +34,7 @@ def _build_mixture(key, splits, settings):
         )
     warn_of_atoms(splits)
     rows = jr.choice(key, len(splits.train), (num_components,), replace=False)
-    starts = (jnp.asarray(splits.train[rows], "float32") - loc) / sd
+    starts = (jnp.asarray(splits.train[rows], "float32") - loc[None]) / sd[None]
     components = Normal(starts, jnp.full_like(starts, scale))
     return _in_units_of(splits, Mixture(jnp.zeros(num_components), components)), _climb(settings)
 
