@@ -64,7 +64,7 @@ def planar():
         (lambda: lnz.Gradient(ADAM, lnz.objectives.PCD(1)), TypeError, "got an optimizer: the objective comes first"),
         (lambda: lnz.Gradient(lnz.objectives.ELBO, ADAM), TypeError, "got the class ELBO, not one that was made"),
         (lambda: lnz.evaluate(KEY, lnz.energy.RBM, BITS), TypeError, "got the class RBM, not one that was made"),
-        (lambda: exchanged(vae()), ValueError, r"The order is `VAE\(prior, decoder, encoder\)`"),
+        (lambda: exchanged(vae()), ValueError, r"\(in `VAE\(prior, decoder, encoder\)`\)"),
         (lambda: prior_last(vae()), TypeError, "the prior comes first, and is a distribution, .* got a Conditional"),
         (lambda: lnz.Conditional(mlp(2, 4), lnz.Normal.standard(2)), TypeError, "after the template; got Normal"),
         (lambda: lnz.Conditional(lnz.Normal.standard(2), np.zeros((2, 4))), TypeError, "network, .* got ndarray"),
