@@ -19,7 +19,7 @@ from ..methods import Gradient
 from ..nets import MLP, ConvDecoder, ConvEncoder, GatedMLP, Standardised
 from ._fitting import all_false, are_matrices, decayed_adam
 from ._recipe import Recipe, column_moments
-from ._tables import standardisation
+from ._tables import standardisation, warn_of_atoms
 
 _CHOICES = {
     "model.network": ("mlp", "gated", "conv"),
@@ -144,6 +144,7 @@ def _likelihood(splits, chosen):
         # Its standard deviation is 1.8 scales.
         grey = DiscretisedLogistic((means + 0.5) / num_values, scales / (1.8 * num_values), num_values)
         return grey, lambda grey: grey.loc  # a scale for each pixel: one that z moves learns the training rows by heart
+    warn_of_atoms(splits)
     num = splits.space.num_dimensions
     # A scale for each column that does not depend on z: where it did, a density could grow on single rows for ever.
     template = Transformed(Normal.standard(num), standardisation(splits))

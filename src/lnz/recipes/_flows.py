@@ -1,21 +1,18 @@
 """Normalizing flows: of tables, by maximum likelihood, and of energies in the plane, without data."""
 
 import re
-import warnings
 
 import jax.numpy as jnp
-import numpy as np
 
 from .. import flows, objectives
 from .._bijection import AbstractBijection, Transformed
 from .._space import Euclidean
 from ..bijections import Chain
-from ..data._atoms import describe_atoms
 from ..distributions import Normal, PlanarEnergy
 from ..methods import Gradient
 from ._fitting import all_but_standardisation, decayed_adam
 from ._recipe import Recipe
-from ._tables import standardisation
+from ._tables import standardisation, warn_of_atoms
 
 _SPLINES = ("coupling_spline", "autoregressive_spline")
 _AFFINE = ("realnvp", "masked_autoregressive", "inverse_autoregressive")
@@ -27,7 +24,6 @@ _BELONGS = {
     "model.num_bins": _WITH_SPLINES,
     "model.bound": _WITH_SPLINES,
 }
-_NUM_CHECKED_ROWS = 100_000
 
 
 def _flow(key, space, chosen, fast) -> AbstractBijection:
@@ -42,7 +38,7 @@ def _flow(key, space, chosen, fast) -> AbstractBijection:
 
 
 def _build_table(key, splits, settings):
-    _warn_of_atoms(splits)
+    warn_of_atoms(splits)
     flow = Chain(_flow(key, splits.space, settings["model"], "density"), standardisation(splits))
     method = Gradient(objectives.MaximumLikelihood(), decayed_adam(settings), all_but_standardisation)
     base = Normal(jnp.zeros(splits.space.shape), 1.0)  # learned: the splines have no affine map of their own
@@ -64,32 +60,6 @@ def _build_energy(key, splits, settings):
     )
     flow = _flow(key, splits.space, chosen, "draws")
     return Transformed(base, flow), Gradient(objective, decayed_adam(settings))
-
-
-def _warn_of_atoms(splits) -> None:
-    """Repeated rows and discrete columns: a density can grow there without bound, and its likelihood means little."""
-    rows = np.asarray(splits.train[:_NUM_CHECKED_ROWS])
-    problems = []
-    # Over all parts: a test row that was trained on tells nothing either.
-    whole = np.concatenate([rows, splits.valid[:_NUM_CHECKED_ROWS], splits.test[:_NUM_CHECKED_ROWS]])
-    num_repeated = len(whole) - len(np.unique(whole, axis=0))
-    if num_repeated:
-        problems.append(f"{num_repeated} of {len(whole)} rows repeat another one (remove them from the file)")
-    different = np.unique(rows, axis=0)  # a row that is repeated makes no column discrete
-    found = {i: why for i, column in enumerate(different.T) if (why := describe_atoms(column))}
-    if found:
-        named = [f"{splits.columns[i]!r}" if splits.columns else f"column {i}" for i in found]
-        whys = ", ".join(f"{name} has {why}" for name, why in list(zip(named, found.values(), strict=True))[:3])
-        more = f", and so on for {len(found) - 3} more" if len(found) > 3 else ""
-        problems.append(
-            f"of {len(different)} different training rows {whys}{more} (leave discrete columns out, or add uniform "
-            "noise as wide as their steps)"
-        )
-    if problems:
-        warnings.warn(
-            f"`{splits.name}`: {'; '.join(problems)}. A density has no bound there: nats of this table say little.",
-            stacklevel=2,
-        )
 
 
 _TABLE = {
