@@ -30,7 +30,7 @@ class SigmoidalTransformer(AbstractTransformer):
     - `num_units`: J; `3 J` raw numbers.
     - `max_log_slope`: `|log a_j|` stays below it, by the same soft bound as in `AffineTransformer`.
 
-    Source: Huang, Krueger, Lacoste and Courville (2018), equation 8; arXiv:1804.00779.
+    Source: Huang, Krueger, Lacoste and Courville (2018), deep sigmoidal flow; arXiv:1804.00779.
     """
 
     num_units: int = eqx.field(static=True, default=8)
