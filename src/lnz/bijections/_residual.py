@@ -180,7 +180,7 @@ def _draw(key: Array, x: Array, num_terms: int, continuation: float) -> tuple[Ar
 def _estimated_log_det(net, x, probe, num, num_terms, continuation):
     """The series with `v' J^k v` for `tr(J^k)`, each term divided by the probability of being computed.
 
-    Differentiated, the series is `(sum_k (-1)^k v' J^k / P(N >= k)) dJ v` (their Neumann series), in which the sum is a constant:
+    Differentiated, the series is `(sum_k (-1)^k v' J^k / P(N >= k)) dJ v` (Neumann's), in which the sum is a constant:
     nothing of the loop is kept for the gradient.
     """
     arrays, rest = eqx.partition((net, x), eqx.is_array)
