@@ -64,7 +64,7 @@ class MaskedAutoregressive(AbstractBatchLastBijection, AbstractTolerant, Abstrac
     def assumptions(self) -> tuple[str, ...]:
         if self.inversion != "fixed_point":
             return ()
-        return (f"inverses of autoregressive layers by repetition to the tolerance {self.tolerance:g}",)
+        return (f"inverses of autoregressive layers, if any, by repetition to the tolerance {self.tolerance:g}",)
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         y, log_derivative = self.transformer.forward(self.net(x), x)
