@@ -51,8 +51,10 @@ GENTLER = {
     **dict.fromkeys(
         ("affine", "chain", "triangular", "stack", "lu", "glow_step", "power", "residual"), (10.0, _NO_NUMBER)
     ),
-    **dict.fromkeys(("glow", "coupling_mixed", "maf_mixed", "maf", "neural_autoregressive"), (10.0, _DEEP)),
+    **dict.fromkeys(("glow",), (3.0, _DEEP)),
+    **dict.fromkeys(("coupling_mixed", "maf_mixed", "maf", "neural_autoregressive"), (10.0, _DEEP)),
     **dict.fromkeys(("maf_fixed_point",), (10.0, _DEEP)),
+    **dict.fromkeys(("continuous",), (3.0, "the solver's steps run out, which is an error and not a number")),
     **dict.fromkeys(EXTREME, (1.0, "they are extreme as they are")),
 }
 # Where these are differentiated in forward mode, because they have no other.

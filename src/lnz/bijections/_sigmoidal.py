@@ -2,6 +2,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
 from .._check import check_positive
@@ -63,7 +64,7 @@ class SigmoidalTransformer(AbstractTransformer):
         offsets = np.linspace(-1, 1, num) if num > 1 else np.zeros(1)
         offsets = jnp.asarray(offsets.reshape(-1, *(1,) * (raw.ndim - 1)), raw.dtype)
         return (
-            _log_shares(raw[:num]),
+            jax.nn.log_softmax(raw[:num], axis=0),
             log_slope / (1 + jnp.abs(log_slope) / self.max_log_slope),
             raw[2 * num :] + offsets,
         )
@@ -72,14 +73,18 @@ class SigmoidalTransformer(AbstractTransformer):
 def _log_parts(parameters, x):
     """Logarithms of `w_j sigmoid(z_j)` and `w_j sigmoid(-z_j)`, of `sigmoid(z_j)` and of `sigmoid(-z_j)`."""
     log_weight, log_slope, shift = parameters
-    z = jnp.exp(log_slope) * x[None] + shift
+    # Bounded, and not for the bound: a compiled program may compute z twice, once with the product rounded before the sum
+    # and once not. Of numbers near 1e9 the two differ by hundreds of nats, and so would logarithms of sums and the largest
+    # of their terms. With something between product and sum both are rounded.
+    most = float(np.finfo(x.dtype).max) / 4
+    z = jnp.clip(jnp.exp(log_slope) * x[None], -most, most) + shift
     below, above = jax.nn.log_sigmoid(z), jax.nn.log_sigmoid(-z)
     return log_weight + below, log_weight + above, below, above
 
 
 def _value(parameters, x):
     log_below, log_above, _, _ = _log_parts(parameters, x)
-    return _log_sum(log_below) - _log_sum(log_above)
+    return logsumexp(log_below, axis=0) - logsumexp(log_above, axis=0)
 
 
 def _difference(x, parameters, y):
@@ -88,21 +93,5 @@ def _difference(x, parameters, y):
 
 def _log_derivative(parameters, x):
     log_below, log_above, below, above = _log_parts(parameters, x)
-    shares = [_log_shares(log_below) + above, _log_shares(log_above) + below]
-    return _log_sum(jnp.concatenate([parameters[1] + share for share in shares]))
-
-
-def _log_sum(logs):
-    """`log sum_j exp(logs_j)`, finite wherever the logarithms are.
-
-    A compiled program may compute them twice, of which one is rounded otherwise. Of numbers near 1e9 the two differ by
-    hundreds: then none might be the largest, and the logarithm of a sum of zeros be taken.
-    """
-    most = jax.lax.stop_gradient(jnp.max(logs, axis=0))
-    below = logs - most[None]
-    total = jnp.sum(jnp.exp(jnp.where(below > 0, 0, below)), axis=0)
-    return most + jnp.log(jnp.where(total < 1, 1, total))
-
-
-def _log_shares(logs):
-    return logs - _log_sum(logs)[None]
+    shares = [jax.nn.log_softmax(log_below, axis=0) + above, jax.nn.log_softmax(log_above, axis=0) + below]
+    return logsumexp(jnp.concatenate([parameters[1] + share for share in shares]), axis=0)
