@@ -73,9 +73,9 @@ class SigmoidalTransformer(AbstractTransformer):
 def _log_parts(parameters, x):
     """Logarithms of `w_j sigmoid(z_j)` and `w_j sigmoid(-z_j)`, of `sigmoid(z_j)` and of `sigmoid(-z_j)`."""
     log_weight, log_slope, shift = parameters
-    # Bounded, and not for the bound: a compiled program may compute z twice, once with the product rounded before the sum
-    # and once not. Of numbers near 1e9 the two differ by hundreds of nats, and so would logarithms of sums and the largest
-    # of their terms. With something between product and sum both are rounded.
+    # Bounded, and not for the bound: a compiled program may compute z twice, the product rounded before the sum in one
+    # place only. Of numbers near 1e9 the two differ by hundreds, and then the largest of some logarithms is not the
+    # largest. With something between product and sum both are rounded everywhere.
     most = float(np.finfo(x.dtype).max) / 4
     z = jnp.clip(jnp.exp(log_slope) * x[None], -most, most) + shift
     below, above = jax.nn.log_sigmoid(z), jax.nn.log_sigmoid(-z)
