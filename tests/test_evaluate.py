@@ -213,6 +213,16 @@ def test_batch_size_does_not_change_the_numbers(by_importance):
     np.testing.assert_allclose(again.per_example, by_importance.per_example, atol=1e-5)
 
 
+def test_progress_is_told_after_each_batch_and_changes_no_numbers(by_importance):
+    told = []
+    again = lnz.evaluate(
+        KEY, table.linear_vae(), ROWS, hidden=PRIOR, batch_size=4, progress=lambda *counts: told.append(counts)
+    )
+    assert told == [(4, 6), (6, 6)]
+    np.testing.assert_allclose(again.per_example, by_importance.per_example, atol=1e-5)
+    np.testing.assert_allclose(again.per_example_error, by_importance.per_example_error, rtol=1e-5)
+
+
 def test_defaults_are_as_documented(monkeypatch):
     """Small is enumerated; latent variables get `Importance(5000)`; large denominators get `AIS()`."""
     monkeypatch.setattr(lnz._evaluate.normalizers, "AIS", lambda: AIS(20, 5))  # the default one is slow

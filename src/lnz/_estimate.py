@@ -151,7 +151,7 @@ def _describe_weights(stats: Mapping[str, Any]) -> list[str]:
     words = []
     if "ess" in stats:
         words.append(f"ESS {float(stats['ess']):.1f} of {int(stats['num'])}")
-    if "pareto_k" in stats:
+    if "pareto_k" in stats and not np.isnan(float(stats["pareto_k"])):
         words.append(f"Pareto k {float(stats['pareto_k']):.2f}")
     if "overlap" in stats and not np.isnan(float(stats["overlap"])):
         words.append(f"overlap {float(stats['overlap']):.2f}")

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -14,6 +15,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from . import normalizers
+from ._algorithm import AbstractSampler
 from ._check import check_key, check_positive, model_dtype
 from ._density import (
     AbstractDensity,
@@ -62,6 +64,7 @@ def evaluate(
     partition: AbstractNormalizer | None = None,
     batch_size: int | None = None,
     observed: Any = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> LogLikelihood:
     """Mean log-likelihood of `data` in nats per example, with both errors and the direction of the bound.
 
@@ -78,6 +81,7 @@ def evaluate(
     - `batch_size`: examples held in memory at a time; by default 512, or 16 where each needs an estimate of its own.
     - `observed`: which entries of `data` are known, `[n, ...]` of true and false, such as `~np.isnan(data)`; the
       likelihood is then that of these entries alone, with the others summed out by `hidden`. For Boltzmann machines.
+    - `progress`: called after each batch with the number of examples done and that of all. The numbers are the same.
 
     A flow that estimates its log-determinants is "unbiased": an average of four draws for each example, whose error is
     the Monte Carlo error. `lnz.evaluate(key, lnz.bijections.exact_log_det(flow), data)` is exact. A continuous flow
@@ -126,7 +130,8 @@ def evaluate(
     _warn_of_much_work(hidden, model, len(array))
 
     rows = jnp.asarray(array.astype(dtype) if array.dtype.kind == "f" else array)
-    numerators = _numerators(model, key_hidden, rows, observed, hidden, dtype, min(batch_size, len(rows)))
+    inputs = jr.split(key_hidden, len(rows)), rows, None if observed is None else jnp.asarray(observed)
+    numerators = _numerators(model, inputs, hidden, dtype, min(batch_size, len(rows)), progress)
     denominator = _denominator(model, key_partition, partition)
     per_example = np.asarray(numerators.value, np.float64) - float(denominator.value)
     if observed is not None:  # a value that is not known has no part in what was evaluated
@@ -186,8 +191,21 @@ def _num_sweeps(method: AbstractNormalizer | None) -> int:
     return getattr(method, "num_chains", 0) * (betas if isinstance(betas, int) else len(betas) - 1)
 
 
+def _numerators(model, inputs, hidden, dtype, batch_size, progress) -> Estimate:
+    if progress is None:
+        return _numerators_at_once(model, inputs, hidden, dtype, batch_size)
+    num, parts = len(inputs[1]), []
+    for start in range(0, num, batch_size):
+        # The last batch is filled up, so that there is one program.
+        chosen = jnp.minimum(jnp.arange(start, start + batch_size), num - 1)
+        batch = jax.tree.map(lambda array: array[chosen], inputs)  # noqa: B023 (called at once)
+        parts.append(jax.block_until_ready(_numerators_at_once(model, batch, hidden, dtype, batch_size)))
+        progress(min(start + batch_size, num), num)
+    return jax.tree.map(lambda *arrays: jnp.concatenate(arrays)[:num], *parts)
+
+
 @eqx.filter_jit
-def _numerators(model, key, rows, observed, hidden, dtype, batch_size) -> Estimate:
+def _numerators_at_once(model, inputs, hidden, dtype, batch_size) -> Estimate:
     def one(inputs):
         key, x, known = inputs
         x = model.space.cast(x, dtype)
@@ -199,7 +217,7 @@ def _numerators(model, key, rows, observed, hidden, dtype, batch_size) -> Estima
         error = jnp.std(draws.value, ddof=1) / math.sqrt(_NUM_DRAWS)
         return Estimate(jnp.mean(draws.value), error, draws.bound, draws.assumes)
 
-    return jax.lax.map(one, (jr.split(key, len(rows)), rows, observed), batch_size=batch_size)
+    return jax.lax.map(one, inputs, batch_size=batch_size)
 
 
 @eqx.filter_jit
@@ -269,10 +287,11 @@ def _method_name(method: AbstractNormalizer | None, estimate: Estimate) -> str:
         return ", ".join([words, *(f"assuming {what}" for what in estimate.assumes)])
     if estimate.bound == "exact":
         return f"exact ({type(method).__name__})"
-    fields = [
-        f"{name}={value}"
+    fields = _numbers(method)
+    fields += [
+        f"{name}={type(value).__name__}({', '.join(_numbers(value))})"
         for name, value in vars(method).items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(value, AbstractSampler)
     ]
     inner = [(name, value) for name, value in vars(method).items() if isinstance(value, AbstractNormalizer)]
     fields += [f"{name}={_method_name(value, estimate)}" for name, value in inner]
@@ -280,6 +299,14 @@ def _method_name(method: AbstractNormalizer | None, estimate: Estimate) -> str:
     if betas is not None and not isinstance(betas, int):
         fields.append(f"betas=array of {len(betas)}")
     return f"{type(method).__name__}({', '.join(fields)})"
+
+
+def _numbers(module: eqx.Module) -> list[str]:
+    return [
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in vars(module).items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    ]
 
 
 def _fingerprint(space, array) -> dict[str, str]:

@@ -29,7 +29,11 @@ else:
 
 @register
 class Frozen(eqx.Module):
-    """An array that belongs to a model but is no parameter, or a module of such: gradient methods leave it alone."""
+    """An array that belongs to a model but is no parameter, or a module of such: gradient methods leave it alone.
+
+    What is wrapped is no distribution any more, for a model to use as its prior or base. Such a part says of itself
+    that it is constant, by a field `constant`: see `lnz.trainable`.
+    """
 
     value: Any
 

@@ -1,14 +1,22 @@
 """How far training is: a live bar on a terminal, a few plain lines elsewhere."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.padding import Padding
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 _SECONDS_BETWEEN_LINES = 30.0  # at least one line, where there is no bar
@@ -90,6 +98,28 @@ class _Lines:
 
     def warn(self, words: str) -> None:
         self.say(f"warning: {words}")
+
+
+@contextmanager
+def show_rows(console: Console, what: str, num: int) -> Iterator[Callable[[int, int], None]]:
+    """A bar, or a line now and then, for what is called with the number of rows done and that of all."""
+    if console.is_terminal:
+        words = TextColumn("{task.description}", markup=False)
+        columns = SpinnerColumn(), words, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task(what, total=num)
+            yield lambda done, total: bar.update(task, completed=done)
+        return
+    console.print(f"{what}: {num} rows", soft_wrap=True)
+    last = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > _SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            console.print(f"{what}: {done} of {total} rows", soft_wrap=True)
+
+    yield tell
 
 
 def describe_seconds(seconds: Mapping[str, float]) -> str:

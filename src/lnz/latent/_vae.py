@@ -1,12 +1,12 @@
 from collections.abc import Callable
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
+from .._by_shapes import by_shapes
 from .._check import model_dtype
-from .._density import AbstractDensity, AbstractDistribution
+from .._density import AbstractDensity, AbstractDistribution, space_made_by, space_of_conditional
 from .._model import AbstractDataDependent, AbstractLatentModel
 from .._module import replace
 from .._register import register
@@ -58,13 +58,15 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
 
     def _check_parts(self):
         """**Raises:** as the class says. Shapes alone are traced: nothing is computed."""
-        latent = eqx.filter_eval_shape(lambda vae: vae.prior.space, self)
+        latent = by_shapes(_latent_space, self)
         z = jax.ShapeDtypeStruct(latent.shape, jnp.int32 if latent.kind == "int" else model_dtype(self))
-        x_space = _space_of(self.decoder, z, "decoder", f"a latent variable of shape {latent.shape}, as the prior has")
+        words = f"a latent variable of shape {latent.shape}, as the prior has"
+        x_space = space_of_conditional(self.decoder, z, "VAE(decoder=...)", words)
         if self.encoder is None:
             return
         x = jax.ShapeDtypeStruct(x_space.shape, jnp.int32 if x_space.kind == "int" else model_dtype(self))
-        q_space = _space_of(self.encoder, x, "encoder", f"an example of shape {x_space.shape}, as the decoder makes")
+        words = f"an example of shape {x_space.shape}, as the decoder makes"
+        q_space = space_of_conditional(self.encoder, x, "VAE(encoder=...)", words)
         if q_space.shape != latent.shape:
             raise ValueError(
                 f"`VAE(prior, decoder, encoder)` needs one latent space; the prior lives on {latent}, the encoder's "
@@ -80,9 +82,9 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
 
     @property
     def space(self) -> AbstractSpace:
-        space = eqx.filter_eval_shape(lambda vae: vae.prior.space, self)  # shapes alone: nothing is computed
-        z = jnp.zeros(space.shape, jnp.int32 if space.kind == "int" else model_dtype(self))
-        return eqx.filter_eval_shape(lambda decoder, z: decoder(z).space, self.decoder, z)
+        latent = by_shapes(_latent_space, self)
+        z = jax.ShapeDtypeStruct(latent.shape, jnp.int32 if latent.kind == "int" else model_dtype(self))
+        return by_shapes(space_made_by, self.decoder, z)
 
     def initialise(self, key: PRNGKeyArray, data: Array) -> "VAE":
         """The model whose prior, if it takes a start from data, has taken it: a function of the encoder from `data`, a
@@ -97,22 +99,5 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
         return None if self.encoder is None else self.encoder(self.space.check_example(x))
 
 
-def _space_of(conditional, argument, name: str, words: str) -> AbstractSpace:
-    """Where `conditional(argument)` lives.
-
-    **Raises:** `ValueError` if it cannot take the argument; `TypeError` if it returns no distribution.
-    """
-    try:
-        space = eqx.filter_eval_shape(_space_or_none, conditional, argument)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"`VAE({name}=...)` cannot take {words}: {error}") from error
-    if space is None:
-        raise TypeError(
-            f"`VAE({name}=...)` must return a distribution, such as `lnz.Conditional(lnz.Normal.standard(20), net)`."
-        )
-    return space
-
-
-def _space_or_none(conditional, argument):
-    made = conditional(argument)
-    return made.space if isinstance(made, AbstractDistribution) else None
+def _latent_space(vae: VAE) -> AbstractSpace:
+    return vae.prior.space

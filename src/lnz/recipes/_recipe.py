@@ -197,15 +197,28 @@ class Recipe:
         )
 
     def judge(
-        self, model: AbstractModel, rows: Any, settings: Settings, observed: Any = None
+        self,
+        model: AbstractModel,
+        rows: Any,
+        settings: Settings,
+        observed: Any = None,
+        *,
+        hidden: AbstractNormalizer | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> dict[str, LogLikelihood]:
-        """Likelihoods of `rows`, or of their `observed` entries: `{recipe name and suffix: LogLikelihood}`."""
+        """Likelihoods of `rows`, or of their `observed` entries: `{recipe name and suffix: LogLikelihood}`.
+
+        - `hidden`: for numerators, another normaliser than the recipe's own.
+        - `progress`: as of `lnz.evaluate`.
+        """
         *_, key = _keys(settings)
-        hidden = self._hidden(settings, observed)
+        methods: dict[str, Any] = {
+            "hidden": self._hidden(settings, observed) if hidden is None else hidden,
+            "observed": observed,
+            "progress": progress,
+        }
         return {
-            f"{self.name}{suffix}": _with_seed(
-                evaluate(key, model, rows, hidden=hidden, partition=partition, observed=observed), settings
-            )
+            f"{self.name}{suffix}": _with_seed(evaluate(key, model, rows, partition=partition, **methods), settings)
             for suffix, partition in self.partitions(settings).items()
         }
 
