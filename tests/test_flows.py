@@ -322,6 +322,8 @@ def test_wrong_calls_say_what_to_try():
         lnz.flows.realnvp(space, key=key, order="shuffled")
     with pytest.raises(ValueError, match="'density' or 'draws'"):
         lnz.flows.autoregressive(space, AffineTransformer(), key=key, fast="both")
+    with pytest.raises(ValueError, match=r"`MaskedAutoregressive\(tolerance=...\)` must be positive; got 0.0"):
+        MaskedAutoregressive(lnz.Euclidean(2), MaskedMLP(2, 2, key=jr.key(0)), AffineTransformer(), tolerance=0.0)
     with pytest.raises(ValueError, match="'substitution' or 'fixed_point'"):
         lnz.flows.masked_autoregressive(space, key=key, inversion="newton")
     with pytest.raises(ValueError, match=r"num_layers=\.\.\.\).* at least 1"):
