@@ -34,7 +34,7 @@ def log_prob_by_loops(p, x):
                 inside = 0 <= row < rows and 0 <= column < columns
                 j = row * columns + column
                 inputs.append(((x[j] + 0.5) / K - centre[j]) / unit[j] if inside else 0.0)
-        inputs += [(loc[i] - centre[i]) / unit[i], *np.asarray(p.context).reshape(rows * columns, -1)[i]]
+        inputs += [(loc[i] - centre[i]) / unit[i], *np.asarray(p.context).reshape(-1, rows * columns)[:, i]]
         shift, log_factor = np.asarray(p.net(jnp.asarray(inputs)))
         scale = max(np.exp(log_scale[i] + log_factor), p.min_scale)
         cdf = scipy.stats.logistic(loc[i] + unit[i] * shift, scale).cdf
@@ -113,10 +113,10 @@ def test_grey_values_that_do_not_exist_have_no_probability():
         ({"radius": 0}, r"radius"),
         ({"min_scale": 0.0}, r"min_scale=.*must be positive; got 0.0"),
         ({"scale": -1.0}, r"scale=.*must be positive"),
-        ({"context": np.zeros((5, 1))}, r"context=.*\(6, 'num'\); got \(5, 1\)"),
+        ({"context": np.zeros((1, 5))}, r"context=.*\('num', 6\); got \(1, 5\)"),
     ],
 )
 def test_what_cannot_be_built(change, message):
-    parts = {"loc": np.full(6, 0.5), "scale": 0.1, "context": np.zeros((6, 1)), "image_shape": (2, 3), **change}
+    parts = {"loc": np.full(6, 0.5), "scale": 0.1, "context": np.zeros((1, 6)), "image_shape": (2, 3), **change}
     with pytest.raises(ValueError, match=message):
         lnz.AutoregressiveLogistic(net=lambda h: h[:2], **parts)

@@ -33,11 +33,10 @@ class AutoregressiveLogistic(AbstractDistribution):
     which every pixel is an example, so that it overfits a few pictures less.
 
     The network sees `(x_j - c_j) / s_j` of the pixels j at most `radius` rows above and `radius` columns beside i, zero
-    beyond the border; then `(loc_i - c_i) / s_i`; then the numbers `context[i]`, which tell it where it is and what z
-    says. Grey values are in units of the whole range, `c` and `s` are `loc` and `scale` as they were first given:
-    constants, while the fields `loc`, `log_scale` and `context` are trained or moved. (Without the noise of z, which
-    the place of each pixel now has, the network learns several times faster.) Where it returns zero this is
-    `DiscretisedLogistic`.
+    beyond the border; then `(loc_i - c_i) / s_i`; then the numbers `context[:, i]`, which tell it where it is and what
+    z says. Grey values are in units of the whole range; `c` and `s` are `loc` and `scale` as they were first given, and
+    stay so while `loc`, `log_scale` and `context` are trained or moved: with residuals of a moved `loc`, noisy in z,
+    a decoder learned several times more slowly. Where the network returns zero this is `DiscretisedLogistic`.
 
     The log-probability takes one pass over all pixels at once; draws are made pixel by pixel.
 
@@ -47,7 +46,7 @@ class AutoregressiveLogistic(AbstractDistribution):
     **Arguments:**
 
     - `loc`, `scale`, `num_values`: as for `DiscretisedLogistic`; at the start those of the data, pixel by pixel.
-    - `context`: `[*shape, num_context]`.
+    - `context`: `[num_context, *shape]`.
     - `net`: from `[2 radius (radius + 1) + 1 + num_context]` to `[2]`, with batch axes last, such as `lnz.nets.MLP`.
       `AutoregressiveLogistic.of` makes it.
     - `image_shape`: rows and columns of the picture, if `loc` has another shape, such as that of one long row.
@@ -63,7 +62,7 @@ class AutoregressiveLogistic(AbstractDistribution):
 
     loc: Float[Array, "*shape"]
     log_scale: Float[Array, "*shape"]
-    context: Float[Array, "*shape num_context"]
+    context: Float[Array, "num_context *shape"]
     net: Callable
     centre: Frozen
     unit: Frozen
@@ -88,10 +87,10 @@ class AutoregressiveLogistic(AbstractDistribution):
         self.loc, self.log_scale = loc_and_log_scale(loc, scale, owner)
         self.centre, self.unit = Frozen(self.loc), Frozen(jnp.exp(self.log_scale))
         self.context = jnp.asarray(context, self.loc.dtype)
-        if self.context.shape[:-1] != self.loc.shape or self.context.ndim != self.loc.ndim + 1:
+        if self.context.ndim == 0 or self.context.shape[1:] != self.loc.shape:
             raise ValueError(
-                f"`{owner}(context=...)` must have the shape of loc and one axis more, {(*self.loc.shape, 'num')}; got "
-                f"{self.context.shape}."
+                f"`{owner}(context=...)` must have the shape of loc behind an axis more, {('num', *self.loc.shape)}; "
+                f"got {self.context.shape}."
             )
         self.image_shape = _image_shape(image_shape, self.loc.shape, owner)
         self.radius = check_positive(radius, f"{owner}(radius=...)")
@@ -119,7 +118,7 @@ class AutoregressiveLogistic(AbstractDistribution):
         """With an `lnz.nets.MLP` whose output starts at zero: `DiscretisedLogistic(loc, scale, num_values)`."""
         num_in = 2 * radius * (radius + 1) + 1 + num_context
         net = MLP(num_in, 2, key=key, width=width, depth=depth, activation=activation, last_scale=0.0)
-        context = jnp.zeros((*jnp.shape(loc), num_context))
+        context = jnp.zeros((num_context, *jnp.shape(loc)))
         return cls(loc, scale, context, net, num_values, image_shape=image_shape, radius=radius, min_scale=min_scale)
 
     @property
@@ -172,7 +171,7 @@ def _image_shape(image_shape, shape, owner):
 def _in_a_row(p: AutoregressiveLogistic) -> AutoregressiveLogistic:
     """With all pixels along one axis, so that any further axes are of a batch."""
     loc, log_scale, centre, unit = (one.reshape(-1) for one in (p.loc, p.log_scale, p.centre.value, p.unit.value))
-    context = p.context.reshape(loc.size, p.context.shape[-1])
+    context = p.context.reshape(len(p.context), loc.size)
     return replace(p, loc=loc, log_scale=log_scale, context=context, centre=Frozen(centre), unit=Frozen(unit))
 
 
@@ -183,7 +182,7 @@ def _given(p: AutoregressiveLogistic, x: Array) -> tuple[Array, Array]:
     seen = _standardised(pixels, x, p.num_values).reshape(rows, columns, *batch)
     seen = jnp.pad(seen, [(r, 0), (r, r), *[(0, 0)] * len(batch)])
     near = [seen[i : i + rows, j : j + columns].reshape(x.shape) for i, j in _window(r)]
-    return _moved(p, pixels, jnp.moveaxis(pixels.context, 1, 0), jnp.stack(near))
+    return _moved(p, pixels, jnp.stack(near))
 
 
 def _draw(p: AutoregressiveLogistic, noise: Array) -> Array:
@@ -196,13 +195,15 @@ def _draw(p: AutoregressiveLogistic, noise: Array) -> Array:
         row, column = i // columns, i % columns
         window = jax.lax.dynamic_slice(seen, (row, column, *zeros), (r + 1, 2 * r + 1, *batch))
         near = window.reshape(-1, *batch)[: len(_window(r))]
-        loc, log_scale = _moved(p, pixel, pixel.context, near)
+        loc, log_scale = _moved(p, pixel, near)
         x = jnp.clip(jnp.floor((loc + jnp.exp(log_scale) * noise) * p.num_values), 0, p.num_values - 1)
         new = _standardised(pixel, x, p.num_values)[None, None]
         return jax.lax.dynamic_update_slice(seen, new, (row + r, column + r, *zeros)), x
 
     seen = jnp.zeros((rows + r, columns + 2 * r, *batch), noise.dtype)
-    inputs = (jnp.arange(rows * columns), noise, _pixels(p, len(batch)))
+    pixels = _pixels(p, len(batch))
+    pixels = pixels._replace(context=jnp.moveaxis(pixels.context, 1, 0))
+    inputs = (jnp.arange(rows * columns), noise, pixels)
     return jax.lax.scan(draw_pixel, seen, inputs)[1]
 
 
@@ -213,13 +214,13 @@ def _window(radius: int) -> list[tuple[int, int]]:
 
 
 class _Pixels(NamedTuple):
-    """What is known of pixels without x: `[pixels, *batch]`, in a loop over them `[*batch]`."""
+    """What is known of all pixels without x, `[pixels, *batch]`, or of one, `[*batch]`."""
 
     loc: Array
     log_scale: Array
     centre: Array
     unit: Array
-    context: Array  # with an axis of its own before those of the batch
+    context: Array  # with an axis before these
 
 
 def _pixels(p: AutoregressiveLogistic, num_batch: int) -> _Pixels:
@@ -232,10 +233,10 @@ def _standardised(pixels: _Pixels, x: Array, num_values: int) -> Array:
     return ((x + 0.5) / num_values - pixels.centre) / pixels.unit
 
 
-def _moved(p: AutoregressiveLogistic, pixels: _Pixels, context: Array, near: Array) -> tuple[Array, Array]:
-    """`loc` and `log_scale` by the network of `near` and `context`, whose first axes are those of its inputs."""
+def _moved(p: AutoregressiveLogistic, pixels: _Pixels, near: Array) -> tuple[Array, Array]:
+    """`loc` and `log_scale` by the network of `near [neighbours, ...]`, the last axes of which are those of pixels."""
     own = ((pixels.loc - pixels.centre) / pixels.unit)[None]
-    inputs = [jnp.broadcast_to(part, (len(part), *near.shape[1:])) for part in (near, own, context)]
+    inputs = [jnp.broadcast_to(part, (len(part), *near.shape[1:])) for part in (near, own, pixels.context)]
     shift, log_factor = p.net(jnp.concatenate(inputs))
     log_scale = jnp.maximum(pixels.log_scale + log_factor, math.log(p.min_scale))
     return pixels.loc + pixels.unit * shift, log_scale
