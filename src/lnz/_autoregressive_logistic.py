@@ -109,7 +109,7 @@ class AutoregressiveLogistic(AbstractDistribution):
         key: PRNGKeyArray,
         image_shape: tuple[int, int] | None = None,
         radius: int = 3,
-        num_context: int = 4,
+        num_context: int = 8,
         width: int = 48,
         depth: int = 1,
         activation: Callable = jax.nn.silu,

@@ -222,7 +222,7 @@ def _hidden_while_training(settings):
 _MODEL = {
     "likelihood": "independent",
     "radius": 3,
-    "num_context": 4,
+    "num_context": 8,
     "pixel_width": 48,
     "network": "mlp",
     "width": 500,
@@ -346,7 +346,7 @@ vae_frey = _recipe(
     "vae_frey",
     "Frey faces by logistics that see the pixels before them, in bits a pixel",
     "frey",
-    {"steps": 1500, "batch_size": 100, "keep": "best", "valid_every": 250, "average": 0.99},
+    {"steps": 1250, "batch_size": 100, "keep": "best", "valid_every": 125, "average": 0.99},
     space=Categorical,
     likelihood="autoregressive",
     num_latent=40,
