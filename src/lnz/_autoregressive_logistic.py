@@ -20,6 +20,7 @@ from ._module import replace
 from ._positive import loc_and_log_scale
 from ._register import register
 from .distributions import DiscretisedLogistic
+from .distributions._discretised_logistic import to_cells
 from .nets import MLP
 
 
@@ -152,7 +153,7 @@ class AutoregressiveLogistic(AbstractDistribution):
         for _ in shape:
             draw = jax.vmap(draw)
         noise = jr.logistic(key, (*shape, *self.loc.shape), self.loc.dtype)
-        return draw(noise.reshape(*shape, -1)).reshape(noise.shape).astype(jnp.int32)
+        return draw(noise.reshape(*shape, -1)).reshape(noise.shape)
 
     def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
         return draw_then_score(self, key, shape)
@@ -186,7 +187,7 @@ def _given(p: AutoregressiveLogistic, x: Array) -> tuple[Array, Array]:
 
 
 def _draw(p: AutoregressiveLogistic, noise: Array) -> Array:
-    """Grey values, as floating-point numbers, made of logistic noise `[pixels, *batch]` one pixel after the other."""
+    """Grey values made of logistic noise `[pixels, *batch]`, one pixel after the other."""
     batch, (rows, columns), r = noise.shape[1:], p.image_shape, p.radius
     zeros = (0,) * len(batch)
 
@@ -196,8 +197,8 @@ def _draw(p: AutoregressiveLogistic, noise: Array) -> Array:
         window = jax.lax.dynamic_slice(seen, (row, column, *zeros), (r + 1, 2 * r + 1, *batch))
         near = window.reshape(-1, *batch)[: len(_window(r))]
         loc, log_scale = _moved(p, pixel, near)
-        x = jnp.clip(jnp.floor((loc + jnp.exp(log_scale) * noise) * p.num_values), 0, p.num_values - 1)
-        new = _standardised(pixel, x, p.num_values)[None, None]
+        x = to_cells(loc + jnp.exp(log_scale) * noise, p.num_values)
+        new = _standardised(pixel, x.astype(noise.dtype), p.num_values)[None, None]
         return jax.lax.dynamic_update_slice(seen, new, (row + r, column + r, *zeros)), x
 
     seen = jnp.zeros((rows + r, columns + 2 * r, *batch), noise.dtype)
