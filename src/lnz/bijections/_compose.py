@@ -23,7 +23,7 @@ from .._bijection import (
     waits_for_data,
 )
 from .._check import check_positive
-from .._module import field_names, replace
+from .._module import field_names, leading_axes, replace
 from .._register import register
 from .._space import AbstractSpace, Euclidean
 from .._supports import Product
@@ -332,10 +332,17 @@ class Vmap(AbstractBatchLastBijection):
     - `parts`: one bijection whose arrays are stacked along a new first axis `[num, ...]`. `Vmap.of(make, keys)` builds
       it; `Scan` is the like for bijections one after the other.
     - `num`: how many.
+
+    **Raises:** `ValueError` if the arrays are not stacked along one axis of length `num`.
     """
 
     parts: AbstractBijection
     num: int = eqx.field(static=True)
+
+    def __init__(self, parts: AbstractBijection, num: int):
+        self.parts, self.num = parts, num
+        if min(map(len, _stacks(parts)), default=1) != 1:
+            self._refuse()
 
     @classmethod
     def of(cls, make: Callable[[PRNGKeyArray], AbstractBijection], keys: Array) -> "Vmap":
@@ -344,7 +351,19 @@ class Vmap(AbstractBatchLastBijection):
 
     def __check_init__(self):
         check_positive(self.num, "Vmap(num=...)")
+        # Inside a `Scan` that comes from a file the axes of layers are before that of the parts.
+        depth = min(map(len, _stacks(self.parts)), default=1)
+        leaves = jax.tree.leaves(eqx.filter(self.parts, eqx.is_array))
+        if depth == 0 or any(leaf.shape[depth - 1 : depth] != (self.num,) for leaf in leaves):
+            self._refuse()
         _check_stackable(_one_of(self.parts), "Vmap(parts)")
+
+    def _refuse(self):
+        shapes = [list(leaf.shape) for leaf in jax.tree.leaves(eqx.filter(self.parts, eqx.is_array))]
+        raise ValueError(
+            f"`Vmap(parts, num={self.num})` needs one bijection whose arrays are all stacked along one new first axis, "
+            f"of length {self.num}; got {type(self.parts).__name__} with arrays {shapes}. Try `Vmap.of(make, keys)`."
+        )
 
     @property
     def domain(self) -> AbstractSpace:
@@ -372,6 +391,16 @@ def _one_of(stacked: AbstractBijection) -> AbstractBijection:
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) if eqx.is_array(leaf) else leaf, stacked
     )
+
+
+def _stacks(node) -> list[tuple[int, ...]]:
+    """The axes of a stack before the axes of one bijection, as far as declared shapes tell, of each array."""
+    children = jax.tree.leaves(node, is_leaf=lambda child: child is not node and isinstance(child, eqx.Module))
+    inner = [stack for child in children if isinstance(child, eqx.Module) for stack in _stacks(child)]
+    if isinstance(node, Scan | Vmap):  # the last axis is its own
+        return [stack[:-1] for stack in inner]
+    shape = node.domain.shape if isinstance(node, AbstractBijection) else None
+    return inner + (leading_axes(node, shape) if isinstance(node, eqx.Module) else [])
 
 
 def _check_stackable(bijection: AbstractBijection, owner: str) -> None:
