@@ -217,7 +217,7 @@ def _split(keys: Array | None, num: int) -> list:
 
 
 @register
-class Concatenate(AbstractBatchLastBijection):
+class Concatenate(AbstractBatchLastBijection, AbstractStartable):
     """`y = (f_1(x_1), ..., f_k(x_k))`: bijections side by side, each on its own part of a vector.
 
     **Arguments:**
@@ -254,6 +254,17 @@ class Concatenate(AbstractBatchLastBijection):
     def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return self._apply(inverse_batch_last, y, key, [part.codomain for part in self.bijections])
 
+    @property
+    def waits_for_data(self) -> bool:
+        return any(waits_for_data(part) for part in self.bijections)
+
+    def start(self, key: PRNGKeyArray, x: Array, inverse: bool) -> tuple["Concatenate", Array]:
+        spaces = [part.codomain if inverse else part.domain for part in self.bijections]
+        ends = np.cumsum([space.shape[0] for space in spaces]).tolist()
+        pieces = jnp.split(x, ends[:-1], axis=1)
+        bijections, pieces = _start_each(self.bijections, key, pieces, inverse)
+        return Concatenate(*bijections), jnp.concatenate(pieces, axis=1)
+
     def _apply(self, function, x, key, spaces):
         ends = np.cumsum([space.shape[0] for space in spaces]).tolist()
         keys = _split(key, len(spaces))
@@ -265,6 +276,13 @@ class Concatenate(AbstractBatchLastBijection):
         return jnp.concatenate([piece for piece, _ in pieces]), sum(log_dets[1:], log_dets[0])
 
 
+def _start_each(bijections, key, xs, inverse):
+    """Bijections side by side, started, and what leaves each of the rows `xs[i] [n, ...]`."""
+    keys = jr.split(key, len(bijections))
+    started = [start(*part, inverse) for part in zip(bijections, keys, xs, strict=True)]
+    return [bijection for bijection, _ in started], [x for _, x in started]
+
+
 def _joined(spaces: list[AbstractSpace]) -> AbstractSpace:
     """One space of vectors whose parts are these."""
     if all(isinstance(space, Euclidean) for space in spaces):
@@ -273,7 +291,7 @@ def _joined(spaces: list[AbstractSpace]) -> AbstractSpace:
 
 
 @register
-class Stack(AbstractBatchLastBijection):
+class Stack(AbstractBatchLastBijection, AbstractStartable):
     """`y[i] = f_i(x[i])`: bijections side by side, each on its own slice along a new first axis.
 
     **Arguments:**
@@ -317,6 +335,14 @@ class Stack(AbstractBatchLastBijection):
     def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return self._apply(inverse_batch_last, y, key)
 
+    @property
+    def waits_for_data(self) -> bool:
+        return any(waits_for_data(part) for part in self.bijections)
+
+    def start(self, key: PRNGKeyArray, x: Array, inverse: bool) -> tuple["Stack", Array]:
+        bijections, slices = _start_each(self.bijections, key, jnp.moveaxis(x, 1, 0), inverse)
+        return Stack(*bijections), jnp.stack(slices, axis=1)
+
     def _apply(self, function, x, key):
         keys = _split(key, len(self.bijections))
         pieces = [function(*part) for part in zip(self.bijections, x, keys, strict=True)]
@@ -324,7 +350,7 @@ class Stack(AbstractBatchLastBijection):
 
 
 @register
-class Vmap(AbstractBatchLastBijection):
+class Vmap(AbstractBatchLastBijection, AbstractStartable):
     """`y[i] = f_i(x[i])` for bijections that differ in their arrays only: `Stack`, compiled once and computed together.
 
     **Arguments:**
@@ -378,6 +404,21 @@ class Vmap(AbstractBatchLastBijection):
 
     def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return self._apply(inverse_batch_last, y, key)
+
+    @property
+    def waits_for_data(self) -> bool:
+        return waits_for_data(self.parts)
+
+    def start(self, key: PRNGKeyArray, x: Array, inverse: bool) -> tuple["Vmap", Array]:
+        dynamic, static = eqx.partition(self.parts, eqx.is_array)
+
+        def start_one(arrays, key, x):
+            bijection, x = start(eqx.combine(arrays, static), key, x, inverse)
+            return eqx.filter(bijection, eqx.is_array), x
+
+        keys = jr.split(key, self.num)
+        dynamic, x = jax.vmap(start_one, in_axes=(0, 0, 1), out_axes=(0, 1))(dynamic, keys, x)
+        return replace(self, parts=eqx.combine(dynamic, static)), x
 
     def _apply(self, function, x, key):
         dynamic, static = eqx.partition(self.parts, eqx.is_array)
