@@ -22,11 +22,21 @@ from .._bijection import (
     start,
     waits_for_data,
 )
-from .._check import check_positive
+from .._check import check_positive, kind_of
 from .._module import field_names, leading_axes, replace
 from .._register import register
 from .._space import AbstractSpace, Euclidean
 from .._supports import Product
+
+
+def _check_bijections(bijections: tuple[AbstractBijection, ...], owner: str) -> None:
+    if not bijections:
+        raise ValueError(f"`{owner}(...)` needs at least one bijection.")
+    for i, bijection in enumerate(bijections):
+        if not isinstance(bijection, AbstractBijection):
+            kind = kind_of(bijection)
+            advice = f" Try `{owner}(*bijections)`." if isinstance(bijection, list | tuple) else ""
+            raise TypeError(f"`{owner}(...)` needs bijections, one by one; argument {i} is {kind}.{advice}")
 
 
 @register
@@ -75,8 +85,7 @@ class Chain(AbstractBatchLastBijection, AbstractStartable):
         self.bijections = bijections
 
     def __check_init__(self):
-        if not self.bijections:
-            raise ValueError("`Chain(...)` needs at least one bijection.")
+        _check_bijections(self.bijections, "Chain")
         for i, (first, second) in enumerate(zip(self.bijections[:-1], self.bijections[1:], strict=True)):
             if first.codomain != second.domain:
                 raise ValueError(
@@ -231,8 +240,7 @@ class Concatenate(AbstractBatchLastBijection, AbstractStartable):
         self.bijections = bijections
 
     def __check_init__(self):
-        if not self.bijections:
-            raise ValueError("`Concatenate(...)` needs at least one bijection.")
+        _check_bijections(self.bijections, "Concatenate")
         for i, part in enumerate(self.bijections):
             if len(part.domain.shape) != 1 or len(part.codomain.shape) != 1:
                 raise ValueError(
@@ -309,8 +317,7 @@ class Stack(AbstractBatchLastBijection, AbstractStartable):
         self.bijections = bijections
 
     def __check_init__(self):
-        if not self.bijections:
-            raise ValueError("`Stack(...)` needs at least one bijection.")
+        _check_bijections(self.bijections, "Stack")
         first = self.bijections[0]
         for i, part in enumerate(self.bijections):
             if (part.domain, part.codomain) != (first.domain, first.codomain):
