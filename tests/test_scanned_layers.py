@@ -10,6 +10,7 @@ import table
 
 import lnz
 from lnz._batch_last import understands_batches
+from lnz._positive import positive_tril
 from lnz.bijections import (
     ActNorm,
     Affine,
@@ -122,6 +123,16 @@ def test_parameters_for_each_example(make, float64):
     for i, key in enumerate(keys):
         for a, b in zip(jax.tree.leaves(together), jax.tree.leaves(alone_of(make(key), x[i])), strict=True):
             np.testing.assert_allclose(a[i], b, rtol=1e-9, atol=1e-9)
+
+
+def test_triangular_factors_of_each_example(precision):
+    """Batch axes last; a diagonal that overflows makes no NaN beside it."""
+    raw = table.normal(8, 3, 3, 2).at[1, 1, 0].set(1000.0)
+    L = np.asarray(jax.jit(positive_tril)(raw))
+    for i in range(2):
+        with np.errstate(over="ignore"):
+            diagonal = np.diag(np.exp(np.diag(raw[..., i])))
+        np.testing.assert_allclose(L[..., i], np.tril(raw[..., i], -1) + diagonal, rtol=1e-6)
 
 
 def test_a_scan_of_layers_for_each_example(float64):

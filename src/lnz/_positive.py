@@ -3,8 +3,10 @@
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from ._batch_last import aligned
 from ._check import as_floats, is_false
 
 
@@ -40,6 +42,9 @@ def loc_and_raw_tril(
     return loc, jnp.tril(tril, -1) + jnp.diag(jnp.log(diagonal))
 
 
-def positive_tril(raw_tril: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """The triangular factor whose diagonal is stored as logarithms."""
-    return jnp.tril(raw_tril, -1) + jnp.diag(jnp.exp(jnp.diagonal(raw_tril)))
+def positive_tril(raw_tril: Float[Array, "n n ..."]) -> Float[Array, "n n ..."]:
+    """The triangular factor whose diagonal is stored as logarithms; with axes of a batch last, if it has some."""
+    num_batch = raw_tril.ndim - 2
+    eye = np.eye(len(raw_tril), dtype=bool)
+    on, below = (aligned(jnp.asarray(mask), 2, num_batch) for mask in (eye, np.tril(~eye)))
+    return jnp.where(on, jnp.exp(jnp.where(on, raw_tril, 0)), jnp.where(below, raw_tril, 0))

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from .._batch_last import aligned, over_batch
 from .._bijection import AbstractBatchLastBijection, AbstractEuclideanMap
 from .._check import as_floats, is_false
-from .._positive import loc_and_raw_tril
+from .._positive import loc_and_raw_tril, positive_tril
 from .._register import register
 from .._space import Euclidean
 from ..nets._layers import dense
@@ -40,10 +40,7 @@ class TriangularAffine(AbstractBatchLastBijection, AbstractEuclideanMap):
     @property
     def tril(self) -> Float[Array, "n n ..."]:
         """L; with axes of a batch last, if the parameters have some."""
-        num_batch = self.raw_tril.ndim - 2
-        eye = jnp.eye(len(self.raw_tril), dtype=self.raw_tril.dtype)
-        below = aligned(jnp.tril(jnp.ones_like(eye), -1), 2, num_batch)
-        return self.raw_tril * below + aligned(eye, 2, num_batch) * jnp.exp(self._log_diagonal)[None]
+        return positive_tril(self.raw_tril)
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return dense(self.tril, x, self.loc, 2), _sum_of_logs(self._log_diagonal, x)
