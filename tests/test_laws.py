@@ -114,6 +114,33 @@ def test_maps_that_say_they_are_affine_take_means_to_means(float64):
         np.testing.assert_allclose((y[0] + y[1]) / 2, y[2], rtol=1e-12, atol=1e-12, err_msg=name)
 
 
+class Sinh(lnz.AbstractBijection):
+    """`y = sinh(affine(x))`: a field called affine, of a map that is not."""
+
+    affine: object
+
+    @property
+    def domain(self):
+        return lnz.Euclidean(1)
+
+    @property
+    def codomain(self):
+        return lnz.Euclidean(1)
+
+    def forward_and_log_det(self, x, *, key=None):
+        raise NotImplementedError
+
+    def inverse_and_log_det(self, y, *, key=None):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("field", [True, lnz.bijections.Affine(jnp.ones(1), 1.0)], ids=["true", "a part"])
+def test_a_field_called_affine_declares_nothing(field):
+    flow = lnz.Transformed(lnz.Normal(jnp.zeros(1), 1.0), Sinh(field))
+    with pytest.raises(NotImplementedError, match="no closed form is known"):
+        flow.mean()
+
+
 @cases(table.ENERGIES)
 def test_energy_has_one_normalizer(make, precision):
     density = make()

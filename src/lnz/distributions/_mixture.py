@@ -85,6 +85,7 @@ class Mixture(AbstractDistribution):
         return log_weights + eqx.filter_vmap(log_prob, in_axes=(eqx.if_array(0), None))(self.components, x)
 
     def closed_form_mean(self) -> Array | None:
+        """The means of the components, weighted; `None` where those have no closed form."""
         means = eqx.filter_vmap(closed_form_mean)(self.components)
         return None if means is None else jnp.tensordot(self.weights, means, 1)
 

@@ -71,6 +71,7 @@ class Normal(AbstractExponentialFamily):
         return jnp.asarray(-0.5 * math.log(2 * math.pi) * self.loc.size, self.loc.dtype)
 
     def closed_form_mean(self) -> Float[Array, "*shape"]:
+        """`loc`."""
         return self.loc
 
     def with_natural(self, natural: Float[Array, " statistics"]) -> "Normal":
@@ -140,6 +141,7 @@ class MultivariateNormal(AbstractDistribution):
         return self.scale_tril @ self.scale_tril.T
 
     def closed_form_mean(self) -> Float[Array, " n"]:
+        """`loc`."""
         return self.loc
 
     @property
