@@ -12,8 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ._batch_last import aligned, batch_last, is_batch_last
 from ._check import model_dtype
-from ._model import Frozen, is_constant, trainable
-from ._module import replace
+from ._model import Frozen, freed, is_constant, trainable
 from ._register import register
 from .nets import MLP, ConvNet, GatedMLP, LipschitzMLP, MaskedMLP
 
@@ -134,11 +133,7 @@ def _moved(template, where):
 
 def _free(tree):
     """`tree` without constant parts (`lnz.Normal.standard`); `Frozen` ones stay."""
-
-    def free(node):
-        return replace(node, constant=False) if is_constant(node) else node
-
-    return jax.tree.map(free, tree, is_leaf=is_constant)
+    return jax.tree.map(freed, tree, is_leaf=is_constant)
 
 
 def _free_where_moved(template, moved):
