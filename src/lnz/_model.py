@@ -67,6 +67,11 @@ def trainable(model: Any) -> Any:
     return jax.tree.map(is_trained, model, is_leaf=is_leaf)
 
 
+def per_leaf(flags: Any, model: Any) -> Any:
+    """A filter, which may have one value for a whole part (what is `Frozen`, say), as a value for each leaf."""
+    return jax.tree.map(lambda flag, part: jax.tree.map(lambda _: bool(flag), part), flags, model)
+
+
 def is_constant(node: Any) -> bool:
     """Whether a module says of itself that it is a constant part."""
     return isinstance(node, AbstractFixable) and node.constant is True
