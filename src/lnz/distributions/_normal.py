@@ -34,6 +34,7 @@ class Normal(AbstractExponentialFamily, AbstractFixable):
     """
 
     factorised: ClassVar[bool] = True
+    added_fields: ClassVar[frozenset[str]] = frozenset({"constant"})
     loc: Float[Array, "*shape"]
     log_scale: Float[Array, "*shape"]
     constant: bool = eqx.field(static=True, default=False)
