@@ -406,12 +406,20 @@ def vmap_of_flows():
     return away_from_identity(lnz.bijections.Vmap.of(make, jr.split(jr.key(1), 2)), 0.3)
 
 
+def side_by_side():
+    """Two real numbers in reverse order, and an angle that is turned."""
+    turn = lnz.bijections.Elementwise(lnz.bijections.RotationTransformer(), 0.7 * normal(330, 1, 1), lnz.Torus(1))
+    real = lnz.bijections.Chain(lnz.bijections.Flip(lnz.Euclidean(2)), lnz.bijections.Affine(normal(331, 2), 1.5))
+    return lnz.bijections.Concatenate(real, turn)
+
+
 BIJECTIONS = {
     "lecture": lambda: lnz.bijections.Affine(jnp.ones(1), 2.0),
     "affine": lambda: lnz.bijections.Affine(normal(91, 3), jnp.array([0.5, 1.5, 2.0])),
     "triangular": lambda: lnz.flows.affine(lnz.Euclidean(3), key=jr.key(92)),
     "chain": composed_bijection,
     "inverse": lambda: lnz.bijections.Inverse(composed_bijection()),
+    "concatenate": side_by_side,
     "stack": stack,
     "vmap": vmap_of_flows,
     "residual": lambda: flow("residual", 3, depth=1),

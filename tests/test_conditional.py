@@ -169,6 +169,27 @@ def test_learns_a_conditional_density_from_rows():
         assert float(jnp.std(draws)) == pytest.approx(0.1 * np.exp(at), rel=0.25)
 
 
+@pytest.mark.parametrize(
+    ("marginal", "conditional", "error", "words"),
+    [
+        (lnz.Bernoulli(jnp.zeros(2)), "real", ValueError, r"Joint\(marginal=...\).*real numbers; .*Binary"),
+        (lnz.Normal.standard((2, 2)), "real", ValueError, r"Joint\(marginal=...\).*vectors"),
+        (lnz.Normal.standard(2), "bits", ValueError, r"Joint\(conditional=...\).*real numbers; .*Binary"),
+        (lnz.Normal.standard(3), "real", ValueError, r"Joint\(conditional=...\)` cannot take a vector of shape \(3,\)"),
+        (lnz.Normal.standard(2), "nothing", TypeError, r"Joint\(conditional=...\)` must return a distribution"),
+    ],
+)
+def test_a_joint_of_parts_that_do_not_fit_is_refused_when_it_is_made(marginal, conditional, error, words):
+    line = lnz.nets.Linear(jnp.ones((3, 2)), jnp.zeros(3))
+    conditionals = {
+        "real": lnz.nets.ConditionalNormal(line, 1.0),
+        "bits": lnz.nets.ConditionalBernoulli(line),
+        "nothing": line,
+    }
+    with pytest.raises(error, match=words):
+        lnz.Joint(marginal, conditionals[conditional])
+
+
 def test_a_frozen_template_is_constant():
     net = lnz.nets.MLP(2, 3, key=jr.key(7), width=4, depth=1)
     template = lnz.Normal(jnp.array([1.0, 2.0, 3.0]), 0.1)

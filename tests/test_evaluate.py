@@ -213,6 +213,16 @@ def test_batch_size_does_not_change_the_numbers(by_importance):
     np.testing.assert_allclose(again.per_example, by_importance.per_example, atol=1e-5)
 
 
+def test_progress_is_told_after_each_batch_and_changes_no_numbers(by_importance):
+    told = []
+    again = lnz.evaluate(
+        KEY, table.linear_vae(), ROWS, hidden=PRIOR, batch_size=4, progress=lambda *counts: told.append(counts)
+    )
+    assert told == [(4, 6), (6, 6)]
+    np.testing.assert_allclose(again.per_example, by_importance.per_example, atol=1e-5)
+    np.testing.assert_allclose(again.per_example_error, by_importance.per_example_error, rtol=1e-5)
+
+
 def test_defaults_are_as_documented(monkeypatch):
     """Small is enumerated; latent variables get `Importance(5000)`; large denominators get `AIS()`."""
     monkeypatch.setattr(lnz._evaluate.normalizers, "AIS", lambda: AIS(20, 5))  # the default one is slow
@@ -405,6 +415,9 @@ def test_bayesian_models_define_no_distribution_of_data_yet(untyped):
         (lambda: lnz.evaluate(KEY, table.rbm(), BITS, batch_size=0), ValueError, "`batch_size` must be"),
         (lambda: lnz.evaluate(KEY, table.rbm(), BITS, partition=100), TypeError, "`partition` must be a normaliser"),
         (lambda: lnz.evaluate(KEY, table.linear_vae(), ROWS, hidden=AIS), TypeError, "`hidden` must be a normaliser"),
+        (lambda: lnz.evaluate(KEY, table.rbm(), BITS, hidden=AIS()), ValueError, "`hidden=AIS.* no effect"),
+        (lambda: lnz.evaluate(KEY, lnz.Bernoulli(jnp.zeros(4)), BITS, partition=AIS()), ValueError, "`partition=AIS"),
+        (lambda: lnz.evaluate(KEY, table.linear_vae(), ROWS, partition=AIS()), ValueError, "this VAE is normalised"),
         (lambda: lnz.log_normalizer(KEY, table.linear_vae()), TypeError, r"use `lnz.condition\(model, x\)`"),
         (lambda: lnz.log_normalizer(KEY, table.rbm(), "ais"), TypeError, "`method` must be a normaliser"),
         (lambda: lnz.bracket(KEY, table.rbm(), lower=3), TypeError, "`lower` must be a normaliser"),

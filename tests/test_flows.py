@@ -141,20 +141,48 @@ def test_masked_networks_see_only_what_comes_before(num, float64):
 def test_products_in_parts_are_the_whole_products(num, width, float64):
     """With inputs, hidden units and outputs in two parts, also where one of them is empty; as on a GPU, in one part."""
 
-    @eqx.filter_jit
-    def both(residual, x):
-        net = MaskedMLP(num, 2, key=jr.key(3), width=width, depth=3, residual=residual)
+    def written_out(net, x):
         *inner, last = net.masked()
         h = x
         for i, (W, b) in enumerate(zip(inner, net.biases[:-1], strict=True)):
             after = jax.nn.relu(W @ h + b[:, None])
-            h = h + after if residual and i else after
-        return net(x), jnp.tensordot(last, h, 1) + net.biases[-1][..., None]
+            h = h + after if net.residual and i else after
+        return jnp.tensordot(last, h, 1) + net.biases[-1][..., None]
+
+    @eqx.filter_jit
+    def both(residual, x, weights):
+        net = MaskedMLP(num, 2, key=jr.key(3), width=width, depth=3, residual=residual)
+        # Derivatives take other products than values do.
+        gradients = (
+            eqx.filter_grad(lambda part, f: jnp.sum(weights * f(*part)))((net, x), f) for f in (calls, written_out)
+        )
+        tangent = jax.jvp(lambda x: net(x), (x,), (jnp.cos(x),))[1]
+        same_tangent = jax.jvp(lambda x: written_out(net, x), (x,), (jnp.cos(x),))[1]
+        return (net(x), tangent, *gradients), (written_out(net, x), same_tangent)
+
+    def calls(net, x):
+        return net(x)
 
     for residual in (False, True):
-        found, whole = both(residual, table.normal(12, num, 4))
+        (found, tangent, gradient, same), (whole, same_tangent) = both(
+            residual, table.normal(12, num, 4), table.normal(13, 2, num, 4)
+        )
         assert found.shape == (2, num, 4)
         np.testing.assert_allclose(found, whole, rtol=0, atol=1e-14)
+        np.testing.assert_allclose(tangent, same_tangent, rtol=0, atol=1e-14)
+        for one, other in zip(jax.tree.leaves(gradient), jax.tree.leaves(same), strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-13)
+
+
+def test_derivatives_in_one_argument_compute_no_products_of_the_other():
+    """A velocity's derivative in x, of fixed weights, has the products of one pass twice, not thrice."""
+    net, x = MaskedMLP(9, 2, key=jr.key(0), width=40), table.normal(1, 9, 30)
+
+    def work(function):
+        return jax.jit(function).lower(x).compile().cost_analysis()["flops"]
+
+    forward = work(lambda x: net._whole(x))
+    assert 1.8 * forward < work(lambda x: jax.jvp(net, (x,), (x,))) < 2.1 * forward
 
 
 @pytest.mark.parametrize("num", range(2, 9))
@@ -294,6 +322,8 @@ def test_wrong_calls_say_what_to_try():
         lnz.flows.realnvp(space, key=key, order="shuffled")
     with pytest.raises(ValueError, match="'density' or 'draws'"):
         lnz.flows.autoregressive(space, AffineTransformer(), key=key, fast="both")
+    with pytest.raises(ValueError, match=r"`MaskedAutoregressive\(tolerance=...\)` must be positive; got 0.0"):
+        MaskedAutoregressive(lnz.Euclidean(2), MaskedMLP(2, 2, key=jr.key(0)), AffineTransformer(), tolerance=0.0)
     with pytest.raises(ValueError, match="'substitution' or 'fixed_point'"):
         lnz.flows.masked_autoregressive(space, key=key, inversion="newton")
     with pytest.raises(ValueError, match=r"num_layers=\.\.\.\).* at least 1"):

@@ -12,7 +12,6 @@ import pytest
 import table
 
 import lnz
-from lnz._simulated import _adapted_sampler
 from lnz.objectives import ELBO, VIMCO, EnergyPrior
 
 KEY = jr.key(0)
@@ -174,7 +173,7 @@ def test_a_prior_without_its_constant_is_not_diagnosed():
 
 
 def test_the_pilot_run_has_no_unit_of_the_latents():
-    steps = [_adapted_sampler(KEY, in_units(table.linear_vae("diagonal"), unit)) for unit in (1.0, 1e-4)]
+    steps = [lnz.adapted_hmc(KEY, in_units(table.linear_vae("diagonal"), unit)) for unit in (1.0, 1e-4)]
     assert float(steps[1].step_size) == pytest.approx(1e-4 * float(steps[0].step_size), rel=1e-3)
 
 
@@ -183,7 +182,7 @@ def test_a_pilot_run_that_never_moves_says_so():
     vae = table.linear_vae("diagonal")
     vae = eqx.tree_at(lambda vae: vae.decoder.log_scale, vae, jnp.asarray(-25.0))
     with pytest.warns(UserWarning, match="does not move.*HMC\\(step_size\\)"):
-        sampler = _adapted_sampler(KEY, vae)
+        sampler = lnz.adapted_hmc(KEY, vae)
     assert float(sampler.step_size) < 1e-3
 
 

@@ -76,7 +76,7 @@ from ._normalize import bracket as bracket, log_normalizer as log_normalizer
 from ._numpyro import from_numpyro as from_numpyro, to_numpyro as to_numpyro
 from ._register import register as register
 from ._sample import UnreliableSampleWarning as UnreliableSampleWarning, sample as sample
-from ._simulated import simulated_bracket as simulated_bracket
+from ._simulated import adapted_hmc as adapted_hmc, simulated_bracket as simulated_bracket
 from ._space import (
     AbstractSpace as AbstractSpace,
     Binary as Binary,

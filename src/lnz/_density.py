@@ -1,6 +1,7 @@
 """Densities, distributions and paths between them: what every algorithm acts on."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import equinox as eqx
@@ -152,6 +153,32 @@ def closed_form_mean(distribution: AbstractDistribution) -> Array | None:
     """`E[x]`, or `None` where no closed form is known."""
     known = getattr(distribution, "closed_form_mean", None)
     return None if known is None else known()
+
+
+def space_of_conditional(
+    conditional: Callable[[Array], AbstractDistribution], argument: jax.ShapeDtypeStruct, name: str, words: str
+) -> AbstractSpace:
+    """Where `conditional(argument)` lives. Shapes alone are traced: nothing is computed.
+
+    - `name`, `words`: whose argument the conditional is, and what it is given, for messages.
+
+    **Raises:** `ValueError` if it cannot take the argument; `TypeError` if it returns no distribution.
+    """
+    try:
+        space = eqx.filter_eval_shape(space_made_by, conditional, argument)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` cannot take {words}: {error}") from error
+    if space is None:
+        raise TypeError(
+            f"`{name}` must return a distribution, such as `lnz.Conditional(lnz.Normal.standard(20), net)`."
+        )
+    return space
+
+
+def space_made_by(conditional: Callable[[Array], AbstractDistribution], argument: Array) -> AbstractSpace | None:
+    """Where `conditional(argument)` lives, or `None` if it is no distribution."""
+    made = conditional(argument)
+    return made.space if isinstance(made, AbstractDistribution) else None
 
 
 def draw_then_score(

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -14,7 +15,8 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from . import normalizers
-from ._check import check_key, check_positive, model_dtype
+from ._algorithm import AbstractSampler
+from ._check import check_key, check_positive, kind_of, model_dtype
 from ._density import (
     AbstractDensity,
     AbstractDistribution,
@@ -62,6 +64,7 @@ def evaluate(
     partition: AbstractNormalizer | None = None,
     batch_size: int | None = None,
     observed: Any = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> LogLikelihood:
     """Mean log-likelihood of `data` in nats per example, with both errors and the direction of the bound.
 
@@ -73,17 +76,18 @@ def evaluate(
     - `data`: examples `[n, *model.space.shape]`.
     - `hidden`: normaliser for numerators that have no closed form (latent variables). By default enumeration of at
       most 2**10 states, `Importance(5000)` for latent-variable models, else `AIS()`. `Bound()` is the ELBO itself.
+      Leave it out for a model without such variables: it would have no effect.
     - `partition`: normaliser for a denominator that has none (energy models, priors that are energies). By default
-      enumeration of at most 2**20 states, else `AIS()`.
+      enumeration of at most 2**20 states, else `AIS()`. Leave it out for a model that is normalised (a flow, a VAE
+      under a prior that is a distribution).
     - `batch_size`: examples held in memory at a time; by default 512, or 16 where each needs an estimate of its own.
     - `observed`: which entries of `data` are known, `[n, ...]` of true and false, such as `~np.isnan(data)`; the
       likelihood is then that of these entries alone, with the others summed out by `hidden`. For Boltzmann machines.
+    - `progress`: called after each batch with the number of examples done and that of all. The numbers are the same.
 
     A flow that estimates its log-determinants is "unbiased": an average of four draws for each example, whose error is
     the Monte Carlo error. `lnz.evaluate(key, lnz.bijections.exact_log_det(flow), data)` is exact. A continuous flow
     solves an equation to a tolerance: that its error is of this size is what the result `assumes`.
-
-    A method for an integral that has a closed form is not used, and the protocol says "exact".
 
     Annealing as `hidden` is a run of its own for each example: of a `DBM`, or with `observed`, 100 rows by `AIS()` are
     10 million sweeps. A `UserWarning` says so before work that will take minutes.
@@ -94,65 +98,86 @@ def evaluate(
     whole numbers among others is no reason, nor are amounts that hardly ever repeat.
 
     **Returns:** a `LogLikelihood`; its `stats["protocol"]` states what was done.
+
+    **Raises:** `TypeError` or `ValueError` for bad arguments, among them a method that could have no effect.
     """
     key_hidden, key_partition = jr.split(check_key(key))
     if not isinstance(model, AbstractModel):
         hint = " Try `fit.model`." if isinstance(model, Fit) else ""
         if isinstance(model, AbstractBayesianModel):
             hint = " A Bayesian model is evaluated by its predictive distribution, `model.predictive(data)`."
-        raise TypeError(f"`model` must be a model with a likelihood of examples; got {type(model).__name__}.{hint}")
+        raise TypeError(f"`model` must be a model with a likelihood of examples; got {kind_of(model)}.{hint}")
+    space = model.space  # once: that of a model with latents is traced each time
     if observed is None:
-        array = model.space.check_data(data, "data")
-        warn_of_whole_numbers(model.space, array, stacklevel=2)
+        array = space.check_data(data, "data")
+        warn_of_whole_numbers(space, array, stacklevel=2)
     else:
         if not isinstance(model, AbstractClampable):
             raise TypeError(
                 "`observed` needs a model whose variables can be held fixed, such as an RBM; got "
                 f"{type(model).__name__}."
             )
-        array, observed = known_entries(model.space, data, observed)
+        array, observed = known_entries(space, data, observed)
     dtype = model_dtype(model)
-    example = model.space.cast(array[0], dtype)
+    example = space.cast(array[0], dtype)
     if observed is None:
-        hidden, partition = _default_methods(model, example, hidden, partition)
+        hidden = _method_for_numerators(model, example, hidden)
     else:
         clamped = model.clamp(example, jnp.asarray(observed[0]))  # pyright: ignore[reportAttributeAccessIssue]
-        _, partition = _default_methods(model, example, normalizers.AIS(), partition)
         few = default_normalizer(clamped, _VERY_FEW_STATES, normalizers.AIS())
         hidden = few if hidden is None else check_normalizer(hidden, "hidden")
+    partition = _method_for_denominator(model, partition)
     if batch_size is None:
         batch_size = 512 if hidden is None or isinstance(hidden, normalizers.Quadrature) else 16
     check_positive(batch_size, "batch_size")
     _warn_of_much_work(hidden, model, len(array))
 
     rows = jnp.asarray(array.astype(dtype) if array.dtype.kind == "f" else array)
-    numerators = _numerators(model, key_hidden, rows, observed, hidden, dtype, min(batch_size, len(rows)))
+    inputs = jr.split(key_hidden, len(rows)), rows, None if observed is None else jnp.asarray(observed)
+    numerators = _numerators(model, inputs, hidden, dtype, min(batch_size, len(rows)), progress)
     denominator = _denominator(model, key_partition, partition)
     per_example = np.asarray(numerators.value, np.float64) - float(denominator.value)
     if observed is not None:  # a value that is not known has no part in what was evaluated
         array = np.where(observed, array, np.nan)
-    result = _summarise(model, array, per_example, numerators, denominator, hidden, partition)
+    result = _summarise(model, space, array, per_example, numerators, denominator, hidden, partition)
     if observed is None:
         return result
-    mean_known = float(np.mean(observed)) * model.space.num_dimensions
+    mean_known = float(np.mean(observed)) * space.num_dimensions
     protocol = f"{result.stats['protocol']}; on average {mean_known:.1f} known entries of an example, others summed out"
     return dataclasses.replace(result, stats={**result.stats, "num_dimensions": mean_known, "protocol": protocol})
 
 
-def _default_methods(model, example, hidden, partition):
+def _method_for_numerators(model: AbstractModel, example, hidden) -> AbstractNormalizer | None:
+    """`hidden` or its default; `None` where the numerator has a closed form."""
+    if isinstance(model, AbstractDistribution | AbstractEnergyModel):
+        if hidden is not None:
+            check_normalizer(hidden, "hidden")
+            raise ValueError(
+                f"`hidden={type(hidden).__name__}(...)` would have no effect: the numerator of {type(model).__name__} "
+                "has a closed form, without latent variables that must be summed out by a method. Leave it out."
+            )
+        return None
     if hidden is not None:
-        check_normalizer(hidden, "hidden")
-    elif isinstance(model, AbstractLatentModel):
-        hidden = default_normalizer(model.condition(example), _VERY_FEW_STATES, normalizers.Importance(5000))
-    elif isinstance(model, AbstractLatentEnergyModel):
-        hidden = default_normalizer(model.condition(example), _VERY_FEW_STATES, normalizers.AIS())
+        return check_normalizer(hidden, "hidden")
+    if isinstance(model, AbstractLatentModel):
+        return default_normalizer(model.condition(example), _VERY_FEW_STATES, normalizers.Importance(5000))
+    if isinstance(model, AbstractLatentEnergyModel):
+        return default_normalizer(model.condition(example), _VERY_FEW_STATES, normalizers.AIS())
+    return None
+
+
+def _method_for_denominator(model: AbstractModel, partition) -> AbstractNormalizer | None:
+    """`partition` or its default; `None` where the model is normalised."""
+    normalised = _normalised_by_partition(model)
     if partition is not None:
         check_normalizer(partition, "partition")
-    elif (normalised := _normalised_by_partition(model)) is not None:
-        partition = default_normalizer(normalised, FEW_STATES, normalizers.AIS())
-    has_exact_numerator = isinstance(model, AbstractDistribution | AbstractEnergyModel)
-    has_exact_denominator = _normalised_by_partition(model) is None
-    return None if has_exact_numerator else hidden, None if has_exact_denominator else partition
+        if normalised is None:
+            raise ValueError(
+                f"`partition={type(partition).__name__}(...)` would have no effect: this {type(model).__name__} is "
+                "normalised and has no partition function to estimate. Leave it out."
+            )
+        return partition
+    return None if normalised is None else default_normalizer(normalised, FEW_STATES, normalizers.AIS())
 
 
 def _normalised_by_partition(model: AbstractModel) -> AbstractDensity | None:
@@ -186,8 +211,21 @@ def _num_sweeps(method: AbstractNormalizer | None) -> int:
     return getattr(method, "num_chains", 0) * (betas if isinstance(betas, int) else len(betas) - 1)
 
 
+def _numerators(model, inputs, hidden, dtype, batch_size, progress) -> Estimate:
+    if progress is None:
+        return _numerators_at_once(model, inputs, hidden, dtype, batch_size)
+    num, parts = len(inputs[1]), []
+    for start in range(0, num, batch_size):
+        # The last batch is filled up, so that there is one program.
+        chosen = jnp.minimum(jnp.arange(start, start + batch_size), num - 1)
+        batch = jax.tree.map(lambda array: array[chosen], inputs)  # noqa: B023 (called at once)
+        parts.append(jax.block_until_ready(_numerators_at_once(model, batch, hidden, dtype, batch_size)))
+        progress(min(start + batch_size, num), num)
+    return jax.tree.map(lambda *arrays: jnp.concatenate(arrays)[:num], *parts)
+
+
 @eqx.filter_jit
-def _numerators(model, key, rows, observed, hidden, dtype, batch_size) -> Estimate:
+def _numerators_at_once(model, inputs, hidden, dtype, batch_size) -> Estimate:
     def one(inputs):
         key, x, known = inputs
         x = model.space.cast(x, dtype)
@@ -199,7 +237,7 @@ def _numerators(model, key, rows, observed, hidden, dtype, batch_size) -> Estima
         error = jnp.std(draws.value, ddof=1) / math.sqrt(_NUM_DRAWS)
         return Estimate(jnp.mean(draws.value), error, draws.bound, draws.assumes)
 
-    return jax.lax.map(one, (jr.split(key, len(rows)), rows, observed), batch_size=batch_size)
+    return jax.lax.map(one, inputs, batch_size=batch_size)
 
 
 @eqx.filter_jit
@@ -212,15 +250,15 @@ _UNRELIABLE_BY_CHANCE = 0.05
 
 
 def _summarise(
-    model, array, per_example, numerators: Estimate, denominator: Estimate, hidden, partition
+    model, space, array, per_example, numerators: Estimate, denominator: Estimate, hidden, partition
 ) -> LogLikelihood:
     num = len(per_example)
     shared_error = float(denominator.standard_error)
     own_error = float(np.sqrt(np.sum(np.asarray(numerators.standard_error, np.float64) ** 2))) / num
     bound = join_bounds(numerators.bound, flip_bound(denominator.bound))
     stats: dict[str, Any] = {
-        "num_dimensions": model.space.num_dimensions,
-        "fingerprint": _fingerprint(model.space, array),
+        "num_dimensions": space.num_dimensions,
+        "fingerprint": _fingerprint(space, array),
         "hidden_error": own_error,
         "partition_error": shared_error,
         "log_partition": float(denominator.value),
@@ -228,7 +266,7 @@ def _summarise(
     if numerators.bound != "exact":
         stats["hidden_errors"] = np.asarray(numerators.standard_error, np.float64)
     # Of bits nobody speaks in bits per dimension, of grey values everybody.
-    stats["many_values"] = isinstance(model.space, Counts) or getattr(model.space, "num_categories", 2) > 2
+    stats["many_values"] = isinstance(space, Counts) or getattr(space, "num_categories", 2) > 2
     notes = []
     if denominator.stats:
         scalars = {name: float(value) for name, value in denominator.stats.items() if np.ndim(value) == 0}
@@ -245,8 +283,10 @@ def _summarise(
         if sum(bad) > _UNRELIABLE_BY_CHANCE * num:
             notes.append(f"hidden: {sum(bad)} of {num} examples have too few effective weights")
     stats["warnings"] = notes
+    used = ((hidden, numerators), (partition, denominator))
+    stats["estimators"] = [_short_name(method) for method, estimate in used if method and estimate.bound != "exact"]
     stats["protocol"] = (
-        f"{num} examples of {model.space}; numerator {_method_name(hidden, numerators)}; "
+        f"{num} examples of {space}; numerator {_method_name(hidden, numerators)}; "
         f"denominator {_method_name(partition, denominator)}"
     )
     for note in notes:
@@ -262,6 +302,15 @@ def _summarise(
     )
 
 
+def _short_name(method: AbstractNormalizer) -> str:
+    """As the literature calls it."""
+    num_weights = {normalizers.Importance: "num_samples", normalizers.Bound: "num_weights"}.get(type(method))
+    if num_weights is None or getattr(method, "proposal", None) is not None:
+        return type(method).__name__
+    num = getattr(method, num_weights)
+    return "ELBO" if num == 1 else f"IWAE-{num}"  # importance sampling from the posterior of the model's own
+
+
 def _method_name(method: AbstractNormalizer | None, estimate: Estimate) -> str:
     if method is None:
         unbiased = f"estimated without bias ({_NUM_DRAWS} draws for each example)"
@@ -269,10 +318,11 @@ def _method_name(method: AbstractNormalizer | None, estimate: Estimate) -> str:
         return ", ".join([words, *(f"assuming {what}" for what in estimate.assumes)])
     if estimate.bound == "exact":
         return f"exact ({type(method).__name__})"
-    fields = [
-        f"{name}={value}"
+    fields = _numbers(method)
+    fields += [
+        f"{name}={type(value).__name__}({', '.join(_numbers(value))})"
         for name, value in vars(method).items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(value, AbstractSampler)
     ]
     inner = [(name, value) for name, value in vars(method).items() if isinstance(value, AbstractNormalizer)]
     fields += [f"{name}={_method_name(value, estimate)}" for name, value in inner]
@@ -280,6 +330,14 @@ def _method_name(method: AbstractNormalizer | None, estimate: Estimate) -> str:
     if betas is not None and not isinstance(betas, int):
         fields.append(f"betas=array of {len(betas)}")
     return f"{type(method).__name__}({', '.join(fields)})"
+
+
+def _numbers(module: eqx.Module) -> list[str]:
+    return [
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in vars(module).items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    ]
 
 
 def _fingerprint(space, array) -> dict[str, str]:

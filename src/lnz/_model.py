@@ -29,7 +29,11 @@ else:
 
 @register
 class Frozen(eqx.Module):
-    """An array that belongs to a model but is no parameter, or a module of such: gradient methods leave it alone."""
+    """An array that belongs to a model but is no parameter, or a module of such: gradient methods leave it alone.
+
+    What is wrapped is no distribution any more, for a model to use as its prior or base. Such a part says of itself
+    that it is constant, by a field `constant`: see `lnz.trainable`.
+    """
 
     value: Any
 
@@ -223,6 +227,7 @@ def need_method(method: AbstractNormalizer | None, argument: str, model: eqx.Mod
     if method is None:
         raise ValueError(
             f"`{argument}=None`: this integral of {type(model).__name__} has no closed form. Pass a normaliser, such "
-            f"as `{argument}=lnz.normalizers.Quadrature()` (small models) or `lnz.normalizers.AIS()`."
+            f"as `{argument}=lnz.normalizers.Quadrature()` (small models) or `lnz.normalizers.AIS()`. To train, there "
+            f"are objectives that need none: `lnz.objectives.{'ELBO()' if argument == 'hidden' else 'PCD(1)'}`."
         )
     return method

@@ -1,7 +1,8 @@
-"""A verb: the likelihood of what a latent-variable model itself made, from both sides."""
+"""By examples that a latent-variable model makes: its likelihood from both sides, a sampler for its posteriors."""
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -35,6 +36,7 @@ def simulated_bracket(
     upper: normalizers.ReverseAIS | None = None,
     *,
     batch_size: int = 16,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Bracket:
     """Mean `log p(x)` in nats of `num` examples drawn from the model, between a lower and an upper bound.
 
@@ -48,14 +50,15 @@ def simulated_bracket(
 
     - `num`: examples, at least 2.
     - `lower`: any normaliser that errs low: by default `AIS` with 10 chains and 300 temperatures from the encoder, over
-      `HMC` with a step size chosen by a pilot run on examples of its own. `Importance(5000)` shows what that is worth.
+      `adapted_hmc(key, model)`. `Importance(5000)` shows what that is worth.
     - `upper`: `ReverseAIS` without `positions`, whose chains all start at the latent of their example; by default as
       `lower`.
     - `batch_size`: examples that go at the same time.
+    - `progress`: called after every batch with how many examples are done, and of how many.
 
-    **Returns:** a `Bracket`. Its standard errors, of either side, are the spread over examples of the difference of the
-    two sides: no less than either's own Monte Carlo error, without trust in weights. `stats` of both sides have the
-    values `per_example`, `[num]`, those of the lower one the `examples` too.
+    **Returns:** a `Bracket`, which says that it is `of` simulated examples. The standard errors of its sides are the
+    spread over examples of the difference of the two sides: no less than either's own Monte Carlo error, without trust
+    in weights. `stats` of both sides have the values `per_example`, `[num]`, those of the lower one the `examples` too.
 
     **Raises:** `TypeError` for other models; `ValueError` if the sides are no such bounds.
 
@@ -63,6 +66,60 @@ def simulated_bracket(
     and Grosse (2017); arXiv:1611.04273.
     """
     key_pairs, key_pilot, key_sides = jr.split(check_key(key), 3)
+    _check_model(model)
+    if check_positive(num, "num") < 2:
+        raise ValueError("`num` must be at least 2 for an error bar; got 1.")
+    check_positive(batch_size, "batch_size")
+    if lower is None or upper is None:
+        sampler = adapted_hmc(key_pilot, model)
+        lower = normalizers.AIS(10, 300, sampler=sampler) if lower is None else lower
+        upper = normalizers.ReverseAIS(10, 300, sampler=sampler) if upper is None else upper
+    _check_upper(upper)
+    z, x = _simulate(key_pairs, model, num)
+    low, high = _in_batches(key_sides, model, z, x, check_normalizer(lower, "lower"), upper, batch_size, progress)
+    error = jnp.std(high.value - low.value, ddof=1) / math.sqrt(num)
+    return Bracket(
+        Estimate(jnp.mean(low.value), error, low.bound, low.assumes, {"per_example": low.value, "examples": x}),
+        Estimate(jnp.mean(high.value), error, high.bound, high.assumes, {"per_example": high.value}),
+        of=f"mean log p(x) of {num} examples drawn from the model itself",
+    )
+
+
+def adapted_hmc(key: PRNGKeyArray, model: AbstractLatentModel) -> HMC:
+    """`HMC` that suits the posteriors of `model`, for annealing: `AIS(20, 300, sampler=adapted_hmc(key, model))`.
+
+    Of 24 step sizes, a factor `sqrt(2)` apart, it has the one that moves farthest from exact draws of the posterior in
+    a transition of 5 leapfrog steps. Those draws come with 128 examples that the model makes (`z ~ p(z)`,
+    `x ~ p(x | z)`) and that are used for nothing else, so that bounds by annealing stay bounds.
+
+    **Raises:** `TypeError` for a model without latents, or with a prior that has no exact draws; `ValueError` if its
+    latents do not live on a `Euclidean` space.
+
+    Source: for annealing by HMC towards posteriors of decoders, Wu, Burda, Salakhutdinov and Grosse (2017);
+    arXiv:1611.04273. The choice of the step is our own.
+    """
+    check_key(key)
+    _check_model(model)
+    space = model.prior.space
+    if not isinstance(space, Euclidean):
+        raise ValueError(
+            f"The latent variables live on {space}, where HMC cannot move: give a method with a sampler that can, such "
+            "as `lnz.normalizers.AIS(sampler=...)`."
+        )
+    step_sizes, jumps = map(np.asarray, _mean_jumps(key, model, jnp.asarray(_STEP_SIZES, model_dtype(model))))
+    if np.max(jumps) > 0:
+        return HMC(float(step_sizes[np.argmax(jumps)]), _NUM_LEAPFROG)
+    warnings.warn(
+        f"HMC does not move from draws of the posterior with any step size from {step_sizes[0]:.2g} to "
+        f"{step_sizes[-1]:.2g}: bounds by annealing hold, but are as loose as without it. Give methods with "
+        "`sampler=lnz.samplers.HMC(step_size)` that does.",
+        UserWarning,
+        stacklevel=2,
+    )
+    return HMC(float(step_sizes[-1]), _NUM_LEAPFROG)
+
+
+def _check_model(model: Any) -> None:
     if not isinstance(model, AbstractLatentModel):
         raise TypeError(f"`model` must have latent variables, such as a VAE; got {type(model).__name__}.")
     if not isinstance(model.prior, AbstractDistribution):
@@ -70,21 +127,6 @@ def simulated_bracket(
             f"`model.prior` must be one that can be sampled exactly; got {type(model.prior).__name__}, of which Markov "
             "chains give draws that are only near."
         )
-    if check_positive(num, "num") < 2:
-        raise ValueError("`num` must be at least 2 for an error bar; got 1.")
-    check_positive(batch_size, "batch_size")
-    if lower is None or upper is None:
-        sampler = _adapted_sampler(key_pilot, model)
-        lower = normalizers.AIS(10, 300, sampler=sampler) if lower is None else lower
-        upper = normalizers.ReverseAIS(10, 300, sampler=sampler) if upper is None else upper
-    _check_upper(upper)
-    z, x = _simulate(key_pairs, model, num)
-    low, high = _both_sides(key_sides, model, z, x, check_normalizer(lower, "lower"), upper, min(batch_size, num))
-    error = jnp.std(high.value - low.value, ddof=1) / math.sqrt(num)
-    return Bracket(
-        Estimate(jnp.mean(low.value), error, low.bound, low.assumes, {"per_example": low.value, "examples": x}),
-        Estimate(jnp.mean(high.value), error, high.bound, high.assumes, {"per_example": high.value}),
-    )
 
 
 def _check_upper(upper: Any) -> None:
@@ -103,37 +145,29 @@ def _simulate(key, model, num: int):
     return z, jax.vmap(lambda key, z: model.likelihood(z).sample(key))(jr.split(key_x, num), z)
 
 
+def _in_batches(key, model, z, x, lower, upper, batch_size: int, progress) -> tuple[Estimate, Estimate]:
+    """Both sides of every example. All batches are of one size, so that they are one program."""
+    num = len(x)
+    batch_size = min(batch_size, num)
+    keys, found = jr.split(key, num), []
+    for start in range(0, num, batch_size):
+        rows = np.arange(start, start + batch_size) % num  # the last batch is filled up with what is left out below
+        found.append(_both_sides(keys[rows], model, z[rows], x[rows], lower, upper))
+        if progress is not None:
+            jax.block_until_ready(found[-1])
+            progress(min(start + batch_size, num), num)
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts)[:num], *found)
+
+
 @eqx.filter_jit
-def _both_sides(key, model, z, x, lower, upper, batch_size: int) -> tuple[Estimate, Estimate]:
-    def one(inputs):
-        key, z, x = inputs
+def _both_sides(keys, model, z, x, lower, upper) -> tuple[Estimate, Estimate]:
+    def one(key, z, x):
         key_low, key_high = jr.split(key)
         density = condition(model, x)
         starts = jnp.broadcast_to(z, (upper.num_chains, *z.shape))
         return lower(key_low, density), replace(upper, positions=starts)(key_high, density)
 
-    return jax.lax.map(one, (jr.split(key, len(x)), z, x), batch_size=batch_size)
-
-
-def _adapted_sampler(key: PRNGKeyArray, model: AbstractLatentModel) -> HMC:
-    """`HMC` whose steps move farthest from exact posterior draws: of pairs that are used for nothing else."""
-    prior = model.prior
-    if not isinstance(prior.space, Euclidean):
-        raise ValueError(
-            f"The latent variables live on {prior.space}, where HMC cannot move: give `lower=` and `upper=` with a "
-            "sampler that can, such as `lnz.normalizers.AIS(sampler=...)`."
-        )
-    step_sizes, jumps = map(np.asarray, _mean_jumps(key, model, jnp.asarray(_STEP_SIZES, model_dtype(model))))
-    if np.max(jumps) > 0:
-        return HMC(float(step_sizes[np.argmax(jumps)]), _NUM_LEAPFROG)
-    warnings.warn(
-        f"simulated_bracket: HMC does not move from draws of the posterior with any step size from {step_sizes[0]:.2g} "
-        f"to {step_sizes[-1]:.2g}, so the bracket is valid, but as wide as without annealing. Give `lower=` and "
-        "`upper=` with `sampler=lnz.samplers.HMC(step_size)` that does.",
-        UserWarning,
-        stacklevel=3,
-    )
-    return HMC(float(step_sizes[-1]), _NUM_LEAPFROG)
+    return jax.vmap(one)(keys, z, x)
 
 
 @eqx.filter_jit

@@ -1,5 +1,8 @@
 """The commands of latent spaces, on a run whose autoencoder is not trained: what they write, and what they refuse."""
 
+import json
+import re
+
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -96,8 +99,10 @@ def test_manipulate_moves_along_a_class_and_says_how_well(made, monkeypatch, tmp
     assert found["images"].shape == (6, 3, 64)
     assert (splits.labels[2][found["rows"]] == 3).tolist() == [False] * 3 + [True] * 3
     printed = capsys.readouterr().out
-    assert f"3 (mean_difference), learnt from {len(splits.train)} rows and measured on 360 others" in printed
-    assert "flip rate" in printed
+    words = f"learnt from {len(splits.train)} rows (training split) and measured on 360 others (test split)"
+    assert f"3 (mean_difference), vector and classifiers {words}" in printed
+    assert re.search(r"flip rate .* of the \d+ reconstructions that were classified rightly", printed)
+    assert "leakage         not measured: no other attributes were given" in printed
     assert "identity kept" in printed
 
 
@@ -113,9 +118,12 @@ def test_manipulate_takes_labels_from_a_table(made, monkeypatch, tmp_path, capsy
     balanced = ["--attribute", "large", "--method", "balanced", "--other", "odd", "--rows", "1,2"]
     assert call(monkeypatch, "manipulate", folder, *arguments, *balanced) == 0
     printed = capsys.readouterr().out
-    assert "large (balanced), learnt from 252 rows and measured on 108 others" in printed
-    assert "into odd" in printed
-    assert "into size" not in printed  # not of 0 and 1
+    files = f"of {tmp_path / 'rows.npy'}, by {tmp_path / 'labels.csv'}"
+    assert (
+        f"large (balanced), vector and classifiers learnt from 252 rows ({files}) and measured on 108 others" in printed
+    )
+    assert "of all 108 reconstructions change their class in odd" in printed
+    assert "class in size" not in printed  # not of 0 and 1
     assert (folder / "manipulation.png").is_file()
     assert call(monkeypatch, "manipulate", folder, *arguments) == 2
     assert "must name one of the 3 columns" in capsys.readouterr().err
@@ -170,9 +178,90 @@ def test_evaluate_takes_the_bound_apart(made, monkeypatch, capsys, tmp_path):
         "reconstruction",
         "KL(q(z|x) || p(z))",
         "active units",
-        "2 examples drawn from the model itself",
+        "annealing examples of its own from both sides: 2 rows\n",
+        "\nmean log p(x) of 2 examples drawn from the model itself: [",
     ):
         assert words in out
     bits = write_run(tmp_path / "bits", lnz.Bernoulli(jnp.zeros(64)))
     assert call(monkeypatch, "evaluate", bits, "--diagnose") != 0
     assert "`--diagnose` needs a model with latents" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory):
+    """The folder of a run with one latent, and its model, whose encoder is the prior."""
+    to_pixels = lnz.nets.Linear(0.5 * jr.normal(jr.key(0), (64, 1)), jnp.zeros(64))
+    to_latent = lnz.nets.Linear(jnp.zeros((1, 64)), jnp.zeros(1))
+    decoder, encoder = lnz.nets.ConditionalBernoulli(to_pixels), lnz.nets.ConditionalNormal(to_latent, jnp.ones(1))
+    model = lnz.latent.VAE(lnz.Normal.standard(1), decoder, encoder)
+    return write_run(tmp_path_factory.mktemp("runs") / "narrow", model), model
+
+
+def test_evaluate_anneals_beside_importance_sampling(narrow, monkeypatch, tmp_path, capsys):
+    """Two rows of the same examples, both at the integral over the latent within their errors."""
+    folder, model = narrow
+    before = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    out = tmp_path / "rows.json"
+    options = ["--num-rows", "20", "--num-chains", "16", "--num-betas", "30", "--out", out]
+    assert call(monkeypatch, "evaluate", folder, "--ais", *options) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    test = lnz.data.load("binary_digits").test
+    rows = test[np.arange(20) * len(test) // 20]
+    exact = lnz.evaluate(jr.key(0), model, rows, hidden=lnz.normalizers.Quadrature(bounds=(-8.0, 8.0)))
+    found = json.loads(out.read_text())
+    assert list(found) == ["independent_digits", "independent_digits (AIS)"]
+    for row in found.values():
+        assert row["bound"] == "lower"
+        assert row["stats"]["fingerprint"] == exact.stats["fingerprint"]
+        assert abs(row["value"] - exact.value) < 4 * row["monte_carlo_error"] < 0.2
+    for words in (
+        "20 rows, evenly spaced, of: test part of binary_digits",
+        "AIS(num_chains=16, betas=30, sampler=HMC(step_size=",
+        "annealed from q(z | x)",
+        "narrow (AIS) minus narrow: ",
+        "annealing: 20 rows",
+    ):
+        assert words in printed
+    assert {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()} == before
+
+
+@pytest.mark.filterwarnings("ignore::lnz.UnreliableEstimateWarning")  # of two chains
+def test_evaluate_keeps_an_annealed_row_of_the_whole_test_split(narrow, monkeypatch, capsys):
+    from lnz.cli import _use
+
+    monkeypatch.setattr(_use, "write_html", lambda path, runs: None)
+    folder, _ = narrow
+    options = ["--num-rows", "360", "--num-chains", "2", "--num-betas", "2"]
+    assert call(monkeypatch, "evaluate", folder, "--ais", *options) == 0
+    assert list(Run.read(folder).rows) == ["independent_digits", "independent_digits (AIS)"]
+    capsys.readouterr()
+    assert call(monkeypatch, "compare", folder) == 0
+    assert "narrow (AIS) minus narrow: " in capsys.readouterr().out
+
+
+def without_latents(folder):
+    return write_run(folder, lnz.Bernoulli(jnp.zeros(64)))
+
+
+def in_a_box(folder):
+    flow = lnz.Transformed(lnz.Normal.standard(64), lnz.bijections.ToSupport(lnz.Interval(64, 0.0, 2.0)))
+    return write_run(folder, lnz.latent.Dequantised(flow, lnz.Binary(64)))
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "words"),
+    [
+        (without_latents, ["--ais"], "`--ais` needs a model with latents"),
+        (in_a_box, ["--ais"], "moves latents by HMC, on Euclidean spaces"),
+        (None, ["--num-chains", "5"], "`--num-chains` belongs to `--ais`"),
+        (None, ["--ais", "--num-chains", "1"], "`--num-chains` must be at least 2"),
+        (None, ["--ais", "--num-betas", "0"], "`--num-betas` must be at least 1"),
+        (None, ["--num-rows", "361"], "`--num-rows` must be from 1 to 360"),
+    ],
+)
+def test_what_cannot_be_annealed_is_told_in_a_sentence(narrow, monkeypatch, tmp_path, capsys, make, options, words):
+    folder = narrow[0] if make is None else make(tmp_path / "other")
+    assert call(monkeypatch, "evaluate", folder, *options) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1

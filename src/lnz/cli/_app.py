@@ -95,11 +95,25 @@ def _evaluate(
         bool,
         typer.Option("--diagnose", help="Of a model with latents also: ELBO, KL, active units, gaps, and a bracket."),
     ] = False,
+    num_rows: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Fewer rows, evenly spaced; nothing is replaced. With --ais 100 by default."),
+    ] = None,
+    ais: Annotated[
+        bool, typer.Option("--ais", help="Of a model with latents also a second row: by annealing, which is slow.")
+    ] = False,
+    num_chains: Annotated[
+        int | None, typer.Option(metavar="N", help="Chains of --ais for each row; by default 20.")
+    ] = None,
+    num_betas: Annotated[
+        int | None, typer.Option(metavar="N", help="Temperatures of --ais; by default 300. More: a tighter bound.")
+    ] = None,
 ) -> None:
     """Evaluate a run anew, with other settings or on other data."""
-    from ._use import evaluate
+    from ._use import Annealing, evaluate
 
-    evaluate(run, data, changes, out, diagnose)
+    annealing = Annealing.of(ais, num_chains, num_betas)
+    evaluate(run, data, changes, out, diagnose, num_rows, annealing)
 
 
 @app.command("sample")

@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax.random as jr
 import numpy as np
 
@@ -12,35 +13,80 @@ import lnz
 import lnz.recipes
 
 from .._atomic import write_atomically
+from .._check import model_dtype
 from .._run import Run, to_json, write_text
 from .._space import Binary
 from ..data import Splits
+from ..data._files import digest_of
 from ..recipes import Recipe
 from ._compare import write_html
 from ._console import console, short_path
 from ._files import TABLES, check_ending, write_table
+from ._progress import show_rows
+from ._table import print_comparison
 from ._train import check_same_data, find_recipe, parse_changes
 
 _NUM_SHOWN = 10
 _MOST_DIAGNOSED, _NUM_SIMULATED = 200, 32
+_MOST_ANNEALED = 100
 
 
-def evaluate(folder: Path, data: str | None, changes: list[str], out: Path | None, with_diagnosis: bool) -> None:
-    """The command `lnz evaluate`: on the run's test split, whose rows are then replaced, or on other data."""
+@dataclasses.dataclass(frozen=True)
+class Annealing:
+    """How finely `lnz evaluate --ais` anneals."""
+
+    num_chains: int = 20  # enough for an effective number above 10, below which an error bar is called unreliable
+    num_betas: int = 300
+
+    @classmethod
+    def of(cls, wanted: bool, num_chains: int | None, num_betas: int | None) -> "Annealing | None":
+        given = {"num_chains": num_chains, "num_betas": num_betas}
+        given = {name: value for name, value in given.items() if value is not None}
+        for name, value in given.items():
+            option = f"--{name.replace('_', '-')}"
+            if not wanted:
+                raise ValueError(f"`{option}` belongs to `--ais`: add that, or leave it out.")
+            least = 2 if name == "num_chains" else 1
+            if value < least:
+                raise ValueError(f"`{option}` must be at least {least}, such as {getattr(cls, name)}; got {value}.")
+        return cls(**given) if wanted else None
+
+
+def evaluate(
+    folder: Path,
+    data: str | None,
+    changes: list[str],
+    out: Path | None,
+    with_diagnosis: bool,
+    num_rows: int | None = None,
+    annealing: Annealing | None = None,
+) -> None:
+    """The command `lnz evaluate`: on the run's test split, whose results are then replaced, on some of its rows, or on
+    other data.
+    """
     if out is not None:
         check_ending(out, (".json",))
     run = Run.read(folder)
+    if annealing is not None:
+        _check_can_be_annealed(folder, run.model)
     if with_diagnosis and not isinstance(run.model, lnz.AbstractLatentModel):
         raise ValueError(f"`--diagnose` needs a model with latents; {str(folder)!r} is a {type(run.model).__name__}.")
     recipe, settings = settings_of(run, changes)
     if data is not None:
         rows, observed, made = examples_for(run, data, settings)
-        results = recipe.judge(run.model, rows, settings, observed)
+        _warn_of_training_data(run, folder, data)
     else:
         splits = recipe.load(settings)
         check_same_data(folder, splits)
-        rows, made = splits.test, _test_part(splits)
-        results = recipe.judge(run.model, rows, settings, splits.observed and splits.observed[2])
+        rows, observed, made = splits.test, splits.observed and splits.observed[2], _test_part(splits)
+    if num_rows is None:
+        num_rows = len(rows) if annealing is None else min(len(rows), _MOST_ANNEALED)
+    is_whole = data is None and num_rows == len(rows)
+    rows, observed, made = _some_rows(rows, observed, made, num_rows)
+    results = recipe.judge(run.model, rows, settings, observed)
+    if annealing is not None:
+        results |= _annealed(recipe, run.model, rows, settings, annealing)
+    if is_whole:
         bracket = recipe.bracket_log_z(run.model, settings)
         run = dataclasses.replace(run, settings=settings, rows=results, bracket=bracket)
         run.write(folder)
@@ -48,7 +94,9 @@ def evaluate(folder: Path, data: str | None, changes: list[str], out: Path | Non
     for name, result in results.items():
         console().print(f"{name}: {result}", soft_wrap=True)
         console().print(f"  {made}; {result.stats['protocol']}", soft_wrap=True)
-    if data is None and run.bracket is not None:
+    if annealing is not None:
+        print_comparison(console(), {folder.resolve().name: dataclasses.replace(run, rows=results, data_protocol=made)})
+    if is_whole and run.bracket is not None:
         console().print(f"log Z: {run.bracket}", soft_wrap=True)
     if with_diagnosis:
         _diagnose(run.model, rows, made, settings["seed"])
@@ -58,6 +106,45 @@ def evaluate(folder: Path, data: str | None, changes: list[str], out: Path | Non
         console().print(f"Wrote {short_path(out)}", soft_wrap=True)
 
 
+def _check_can_be_annealed(folder: Path, model: Any) -> None:
+    if not isinstance(model, lnz.AbstractLatentModel):
+        raise ValueError(f"`--ais` needs a model with latents; {str(folder)!r} is a {type(model).__name__}.")
+    if not isinstance(model.prior.space, lnz.Euclidean):
+        raise ValueError(
+            f"`--ais` moves latents by HMC, on Euclidean spaces; those of {str(folder)!r}, a {type(model).__name__}, "
+            f"live on {model.prior.space}."
+        )
+
+
+def _some_rows(
+    rows: np.ndarray, observed: np.ndarray | None, made: str, num: int
+) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """`num` rows from all over, for neighbours may be alike; and that in words."""
+    if not 1 <= num <= len(rows):
+        raise ValueError(f"`--num-rows` must be from 1 to {len(rows)}, as many as there are; got {num}.")
+    if num == len(rows):
+        return rows, observed, made
+    index = np.arange(num) * len(rows) // num
+    return rows[index], None if observed is None else observed[index], f"{num} rows, evenly spaced, of: {made}"
+
+
+def _annealed(
+    recipe: Recipe, model: lnz.AbstractLatentModel, rows: np.ndarray, settings: dict[str, Any], annealing: Annealing
+) -> dict[str, lnz.LogLikelihood]:
+    """The same likelihoods by annealing from q(z | x) to the posterior."""
+    sampler = lnz.adapted_hmc(jr.fold_in(jr.key(settings["seed"]), 3), model)
+    method = lnz.normalizers.AIS(annealing.num_chains, annealing.num_betas, sampler=sampler)
+    with show_rows(console(), "annealing", len(rows)) as progress:
+        results = recipe.judge(model, rows, settings, hidden=method, progress=progress)
+    x = model.space.cast(rows[0], model_dtype(model))
+    start = "the prior" if eqx.filter_eval_shape(model.posterior, x) is None else "q(z | x)"
+    return {f"{name} (AIS)": _with_words(result, f"annealed from {start}") for name, result in results.items()}
+
+
+def _with_words(result: lnz.LogLikelihood, words: str) -> lnz.LogLikelihood:
+    return dataclasses.replace(result, stats={**result.stats, "protocol": f"{result.stats['protocol']}; {words}"})
+
+
 def _diagnose(model: lnz.AbstractLatentModel, rows: np.ndarray, made: str, seed: int) -> None:
     """What the bound consists of on some rows, and how far off it can be on examples that the model draws itself."""
     some = rows[:: max(1, -(-len(rows) // _MOST_DIAGNOSED))]
@@ -65,9 +152,10 @@ def _diagnose(model: lnz.AbstractLatentModel, rows: np.ndarray, made: str, seed:
     console().print(f"\nDiagnosis of {len(some)} rows from all over: {made}; a minute or so", soft_wrap=True)
     console().print(str(lnz.diagnose(key_diagnose, model, some)), soft_wrap=True)
     if isinstance(model.prior.space, lnz.Euclidean):
-        bracket = lnz.simulated_bracket(key_bracket, model, _NUM_SIMULATED)
-        words = f"Mean log p(x) of {_NUM_SIMULATED} examples drawn from the model itself, not of these rows"
-        console().print(f"{words}: {bracket}", soft_wrap=True)
+        with show_rows(console(), "annealing examples of its own from both sides", _NUM_SIMULATED) as progress:
+            size = -(-_NUM_SIMULATED // 4)
+            bracket = lnz.simulated_bracket(key_bracket, model, _NUM_SIMULATED, batch_size=size, progress=progress)
+        console().print(f"{bracket}; not of these rows", soft_wrap=True)
 
 
 def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, changes: list[str]) -> None:
@@ -77,6 +165,7 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
     run = Run.read(folder)
     recipe, settings = settings_of(run, changes)
     rows, observed, made = examples_for(run, data, settings)
+    _warn_of_training_data(run, folder, data)
     result = recipe.score(run.model, rows, settings, observed)
     order = np.argsort(result.per_example, kind="stable") if anomalous_first else np.arange(len(rows))
     columns = {
@@ -164,6 +253,16 @@ def examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndar
         how = f" at {chosen['threshold']}" if chosen["binarize"] == "threshold" else f" with seed {chosen['seed']}"
         made += f", binarized by {chosen['binarize']}{how}"
     return np.asarray(run.model.space.check_data(rows.array, str(data))), rows.observed, made
+
+
+def _warn_of_training_data(run: Run, folder: Path, data: str) -> None:
+    """Of the file that a run was made of, most rows are those that the model learnt from."""
+    if run.digest is not None and data not in lnz.data.names() and digest_of(Path(data)) == run.digest:
+        console().print(
+            f"Warning: {data} is the file that this run was made of. Most of its rows are those that the model learnt "
+            f"from, which flatters it; `lnz evaluate {short_path(folder)}` takes the test part alone.",
+            soft_wrap=True,
+        )
 
 
 def _test_part(splits: Splits) -> str:

@@ -38,7 +38,7 @@ class ContinuousBernoulli(AbstractExponentialFamily):
     Log-densities are in nats with respect to Lebesgue measure on `Interval(shape)`; minus infinity outside. They are
     often positive: they are not comparable with log-probabilities of bits or of whole grey values.
 
-    Source: Loaiza-Ganem and Cunningham (2019), section 3; arXiv:1907.06845.
+    Source: Loaiza-Ganem and Cunningham (2019); arXiv:1907.06845.
     """
 
     logits: Float[Array, "*shape"] = eqx.field(converter=as_floats)

@@ -38,7 +38,7 @@ class DiscretisedLogistic(AbstractDistribution):
 
     **Raises:** `ValueError` for a scale that is not positive, or fewer values than one.
 
-    Source: Kingma et al. (2016), section 5.2; arXiv:1606.04934.
+    Source: Kingma et al. (2016), appendix C.5; arXiv:1606.04934.
     """
 
     loc: Float[Array, "*shape"]

@@ -9,8 +9,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._check import model_dtype
 from .._closed_form_kl import closed_form_kl, register_kl
-from .._density import AbstractDistribution, closed_form_mean
+from .._density import AbstractDistribution, closed_form_mean, space_of_conditional
 from .._register import register
+from .._space import AbstractSpace
 from .._supports import Product
 
 
@@ -92,6 +93,9 @@ class Joint(AbstractDistribution):
 
     - `marginal`: the distribution of x.
     - `conditional`: any callable from x to a distribution of vectors, such as `lnz.Conditional`.
+
+    **Raises:** `ValueError` for parts that are no vectors of real numbers, and for a conditional that cannot take x;
+    `TypeError` for what is no distribution.
     """
 
     marginal: AbstractDistribution
@@ -103,12 +107,19 @@ class Joint(AbstractDistribution):
                 "`Joint(marginal, conditional)` needs a distribution and then a callable from x to a distribution; "
                 f"got {type(self.marginal).__name__} and {type(self.conditional).__name__}."
             )
+        _check_vectors(self.marginal.space, "marginal")
+        _check_vectors(self._space_of_y, "conditional")
 
     @property
     def space(self) -> Product:
-        # Shapes alone: nothing is computed.
-        x = jax.ShapeDtypeStruct(self.marginal.space.shape, model_dtype(self))
-        return Product(self.marginal.space, eqx.filter_eval_shape(self.conditional, x).space)
+        return Product(self.marginal.space, self._space_of_y)
+
+    @property
+    def _space_of_y(self) -> AbstractSpace:
+        shape = self.marginal.space.shape
+        x = jax.ShapeDtypeStruct(shape, model_dtype(self))
+        words = f"a vector of shape {shape}, as the marginal has"
+        return space_of_conditional(self.conditional, x, "Joint(conditional=...)", words)
 
     @property
     def reparameterised(self) -> bool:
@@ -136,3 +147,8 @@ class Joint(AbstractDistribution):
             draw = jax.vmap(draw)
         y, log_y = draw(jr.split(key_y, shape) if shape else key_y, x)
         return jnp.concatenate([x, y], axis=-1), log_x + log_y
+
+
+def _check_vectors(space: AbstractSpace, name: str) -> None:
+    if len(space.shape) != 1 or space.base_measure != "Lebesgue":
+        raise ValueError(f"`Joint({name}=...)` must be of vectors of real numbers; this one lives on {space}.")

@@ -127,16 +127,24 @@ class AttributeQuality:
     num_judged: int
 
     def __str__(self) -> str:
-        flips = f"{self.flip_rate:.3f} ± {_binomial_error(self.flip_rate, self.num_judged):.3f} of {self.num_judged}"
         lines = [
-            f"strength {self.strength:g}, {self.num} examples",
-            f"flip rate       {flips} (classifier of pixels, accuracy {self.accuracy:.3f})",
+            f"strength {self.strength:g}, {self.num} examples; those with the attribute are moved backwards",
+            f"flip rate       {self._rate(self.flip_rate, self.num_judged)} of the {self.num_judged} reconstructions "
+            f"that were classified rightly (by pixels; accuracy {self.accuracy:.3f} on the examples themselves)",
         ]
         for name, rate in self.leakage.items():
-            lines.append(f"leakage         {rate:.3f} ± {_binomial_error(rate, self.num):.3f} into {name}")
-        lines.append(f"identity kept   {self.identity:.3f} ± {_binomial_error(self.identity, self.num):.3f}")
-        lines.append(f"distance moved  {self.distance:.3f} of that between two examples")
+            words = f"of all {self.num} reconstructions change their class in {name}"
+            lines.append(f"leakage         {self._rate(rate, self.num)} {words}")
+        if not self.leakage:
+            lines.append("leakage         not measured: no other attributes were given")
+        words = f"of the {self.num} moved images are nearest to their own reconstruction"
+        lines.append(f"identity kept   {self._rate(self.identity, self.num)} {words}")
+        lines.append(f"distance moved  {self.distance:.3f} of that between the reconstructions of two examples")
         return "\n".join(lines)
+
+    @staticmethod
+    def _rate(rate: float, num: int) -> str:
+        return f"{rate:.3f} ± {_binomial_error(rate, num):.3f}"
 
 
 def attribute_quality(
@@ -207,9 +215,12 @@ def _flat(rows: np.ndarray) -> Float[np.ndarray, "n d"]:
 def _as_bits(labels: Any, num: int, argument: str, of_both_kinds: bool = True) -> Bool[np.ndarray, " n"]:
     labels = np.asarray(labels)
     if labels.shape != (num,) or not np.isin(labels, (0, 1)).all():
+        got = f"an array of shape {labels.shape}"
+        if labels.shape == (num,):
+            got = f"the value {labels[~np.isin(labels, (0, 1))][0]}"
         raise ValueError(
-            f"`{argument}` must say for each of the {num} rows whether it has the attribute, true or false; got an "
-            f"array of shape {labels.shape}. For a class of many, try `labels == 3`."
+            f"`{argument}` must say for each of the {num} rows whether it has the attribute, true or false; got {got}. "
+            "For a class of many, try `labels == 3`."
         )
     has = labels.astype(bool)
     if of_both_kinds and (has.all() or not has.any()):

@@ -104,8 +104,8 @@ class Dequantised(AbstractLatentModel, AbstractDataDependent):
 
     **Raises:** `ValueError` if the flow lives elsewhere.
 
-    Source: Theis et al. (2016), section 3.1, equation 4; arXiv:1511.01844 (uniform noise). Ho et al. (2019),
-    equations 11 and 12; arXiv:1902.00275 (variational).
+    Source: Theis et al. (2016), section 3.1; arXiv:1511.01844 (uniform noise). Ho et al. (2019); arXiv:1902.00275
+    (variational).
     """
 
     flow: AbstractDistribution

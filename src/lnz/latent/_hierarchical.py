@@ -49,7 +49,7 @@ class TopDown(eqx.Module):
     - `first`: from x to a distribution of z_L.
     - `conditionals`: from the vector `[x, z_L]` to a distribution of z_{L-1}, and so on downwards.
 
-    Source: Tomczak and Welling (2018), section 4.2, for two layers; arXiv:1705.07120.
+    Source: Tomczak and Welling (2018), for two layers; arXiv:1705.07120.
     """
 
     first: Callable[[Array], AbstractDistribution]
@@ -165,11 +165,8 @@ class Hierarchical(AbstractLatentModel, AbstractDataDependent):
 
     @property
     def space(self) -> AbstractSpace:
-        def space(model, z):
-            return model.likelihood(z).space
-
-        latent = eqx.filter_eval_shape(lambda model: model.prior.space, self)  # shapes alone: nothing is computed
-        return eqx.filter_eval_shape(space, self, jax.ShapeDtypeStruct(latent.shape, model_dtype(self)))
+        latent = eqx.filter_eval_shape(_latent_space, self)
+        return eqx.filter_eval_shape(_space, self, jax.ShapeDtypeStruct(latent.shape, model_dtype(self)))
 
     def initialise(self, key: PRNGKeyArray, data: Array) -> "Hierarchical":
         """The model whose top layer, if it takes a start from data, has taken it: a function of the posterior from
@@ -185,7 +182,7 @@ class Hierarchical(AbstractLatentModel, AbstractDataDependent):
     def likelihood(self, z: Array) -> AbstractDistribution:
         if self.skip:
             return self.decoder(z)
-        num = eqx.filter_eval_shape(lambda model: model.prior.layer_spaces[0], self).shape[0]
+        num = eqx.filter_eval_shape(_lowest_space, self).shape[0]
         return self.decoder(z[:num])
 
     def posterior(self, x: Array) -> AbstractDistribution | None:
@@ -205,3 +202,15 @@ class Hierarchical(AbstractLatentModel, AbstractDataDependent):
         if isinstance(self.encoder, Ladder):
             return self.encoder.posterior(x, self.conditionals)
         return None if self.encoder is None else self.encoder(x)
+
+
+def _latent_space(model: Hierarchical) -> AbstractSpace:
+    return model.prior.space
+
+
+def _lowest_space(model: Hierarchical) -> AbstractSpace:
+    return model.prior.layer_spaces[0]
+
+
+def _space(model: Hierarchical, z: Array) -> AbstractSpace:
+    return model.likelihood(z).space

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from .._check import model_dtype
-from .._density import AbstractDensity, AbstractDistribution
+from .._conditional import Conditional
+from .._density import AbstractDensity, AbstractDistribution, space_made_by, space_of_conditional
 from .._model import AbstractDataDependent, AbstractLatentModel
 from .._module import replace
 from .._register import register
@@ -31,7 +32,8 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
     - `encoder`: from x to a distribution of z, or `None`.
 
     **Raises:** `ValueError` for a prior that is a function of the encoder where there is none, and for parts whose
-    shapes do not fit; `TypeError` for a decoder or an encoder that returns no distribution.
+    shapes do not fit; `TypeError` for a decoder or an encoder that returns no distribution, or in place of the
+    prior.
 
     Source: Kingma and Welling (2014); arXiv:1312.6114. Rezende, Mohamed and Wierstra (2014); arXiv:1401.4082.
     """
@@ -49,6 +51,11 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
         self.given_prior, self.decoder, self.encoder = prior, decoder, encoder
 
     def __check_init__(self):
+        if isinstance(self.given_prior, Conditional):
+            raise TypeError(
+                "`VAE(prior, decoder, encoder)`: the prior comes first, and is a distribution, such as "
+                "`lnz.Normal.standard(20)`; got a Conditional."
+            )
         if self.encoder is None and not isinstance(self.given_prior, AbstractDensity):
             raise ValueError(
                 f"`VAE(prior={type(self.given_prior).__name__}, encoder=None)`: this prior is a function of the "
@@ -58,13 +65,15 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
 
     def _check_parts(self):
         """**Raises:** as the class says. Shapes alone are traced: nothing is computed."""
-        latent = eqx.filter_eval_shape(lambda vae: vae.prior.space, self)
+        latent = eqx.filter_eval_shape(_latent_space, self)
         z = jax.ShapeDtypeStruct(latent.shape, jnp.int32 if latent.kind == "int" else model_dtype(self))
-        x_space = _space_of(self.decoder, z, "decoder", f"a latent variable of shape {latent.shape}, as the prior has")
+        words = f"a latent variable of shape {latent.shape}, as the prior has (in `VAE(prior, decoder, encoder)`)"
+        x_space = space_of_conditional(self.decoder, z, "VAE(decoder=...)", words)
         if self.encoder is None:
             return
         x = jax.ShapeDtypeStruct(x_space.shape, jnp.int32 if x_space.kind == "int" else model_dtype(self))
-        q_space = _space_of(self.encoder, x, "encoder", f"an example of shape {x_space.shape}, as the decoder makes")
+        words = f"an example of shape {x_space.shape}, as the decoder makes"
+        q_space = space_of_conditional(self.encoder, x, "VAE(encoder=...)", words)
         if q_space.shape != latent.shape:
             raise ValueError(
                 f"`VAE(prior, decoder, encoder)` needs one latent space; the prior lives on {latent}, the encoder's "
@@ -80,9 +89,9 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
 
     @property
     def space(self) -> AbstractSpace:
-        space = eqx.filter_eval_shape(lambda vae: vae.prior.space, self)  # shapes alone: nothing is computed
-        z = jnp.zeros(space.shape, jnp.int32 if space.kind == "int" else model_dtype(self))
-        return eqx.filter_eval_shape(lambda decoder, z: decoder(z).space, self.decoder, z)
+        latent = eqx.filter_eval_shape(_latent_space, self)
+        z = jax.ShapeDtypeStruct(latent.shape, jnp.int32 if latent.kind == "int" else model_dtype(self))
+        return eqx.filter_eval_shape(space_made_by, self.decoder, z)
 
     def initialise(self, key: PRNGKeyArray, data: Array) -> "VAE":
         """The model whose prior, if it takes a start from data, has taken it: a function of the encoder from `data`, a
@@ -97,22 +106,5 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
         return None if self.encoder is None else self.encoder(self.space.check_example(x))
 
 
-def _space_of(conditional, argument, name: str, words: str) -> AbstractSpace:
-    """Where `conditional(argument)` lives.
-
-    **Raises:** `ValueError` if it cannot take the argument; `TypeError` if it returns no distribution.
-    """
-    try:
-        space = eqx.filter_eval_shape(_space_or_none, conditional, argument)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"`VAE({name}=...)` cannot take {words}: {error}") from error
-    if space is None:
-        raise TypeError(
-            f"`VAE({name}=...)` must return a distribution, such as `lnz.Conditional(lnz.Normal.standard(20), net)`."
-        )
-    return space
-
-
-def _space_or_none(conditional, argument):
-    made = conditional(argument)
-    return made.space if isinstance(made, AbstractDistribution) else None
+def _latent_space(vae: VAE) -> AbstractSpace:
+    return vae.prior.space

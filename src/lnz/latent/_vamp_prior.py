@@ -41,7 +41,7 @@ class VampPrior(AbstractDataDependent):
 
     **Raises:** `ValueError` for shapes that do not fit, or pseudo-inputs outside `bounds`.
 
-    Source: Tomczak and Welling (2018), equation 9; arXiv:1705.07120. Differs: a sigmoid in place of their hard tanh,
+    Source: Tomczak and Welling (2018); arXiv:1705.07120. Differs: a sigmoid in place of their hard tanh,
     whose gradient is zero outside, and free pseudo-inputs in place of the outputs of a linear layer.
     """
 

@@ -171,6 +171,20 @@ class MaskedMLP(eqx.Module):
         return tuple(_times(W, mask, ndim) for W, mask, ndim in layers)
 
     def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        return _masked_pass(self, x)
+
+    def _whole(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The same, in one product a layer of weights that are masked."""
+        *inner, last = zip(self.masked(), self.biases, self._ndims, strict=True)
+        h = hidden = x
+        for i, (W, b, ndim) in enumerate(inner):
+            h = self.activation(dense(W, hidden, b, ndim))
+            hidden = hidden + h if self.residual and i else h
+        W, b, ndim = last
+        return dense(W, hidden, b, ndim)
+
+    def _in_parts(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """The same, in products of parts of each layer, of which those that are only masked away are left out."""
         inputs, *hidden, outputs = self._parts()
         seen = tuple(x[rows] for rows in inputs)
         *inner, last = zip(self.weights, self.biases, _masks(self.num, self._own_widths), self._ndims, strict=True)
@@ -201,7 +215,33 @@ class MaskedMLP(eqx.Module):
         return [2] * (len(self.weights) - 1) + [3]
 
 
+@jax.custom_jvp
+def _masked_pass(net: MaskedMLP, x: Array) -> Array:
+    """In parts, with a quarter less work; whole where derivatives are taken, which takes fewer programs to compile."""
+    return net._in_parts(x)
+
+
+@functools.partial(_masked_pass.defjvp, symbolic_zeros=True)
+def _derivative(primals, tangents):
+    leaves, structure = jax.tree.flatten(primals)
+    moves = jax.tree.leaves(tangents, is_leaf=_is_zero)
+    moved = [i for i, move in enumerate(moves) if not _is_zero(move)]  # else products with zeros would be computed
+
+    def whole(*values):
+        changed = dict(zip(moved, values, strict=True))
+        net, x = jax.tree.unflatten(structure, [changed.get(i, leaf) for i, leaf in enumerate(leaves)])
+        return net._whole(x)
+
+    return jax.jvp(whole, [leaves[i] for i in moved], [moves[i] for i in moved])
+
+
+def _is_zero(tangent) -> bool:
+    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
+
+
 def _times(W: Array, mask: np.ndarray, ndim: int) -> Array:
+    if mask.all():
+        return W
     return W * aligned(jnp.asarray(mask.reshape((*(1,) * (ndim - 2), *mask.shape)), W.dtype), ndim, W.ndim - ndim)
 
 
@@ -216,7 +256,7 @@ def _rows(
         seen = mask[rows, columns]
         if seen.any():
             part = W[(*lead, rows, columns)]
-            y = _product(part if seen.all() else _times(part, seen, ndim), h, ndim) + y
+            y = _product(_times(part, seen, ndim), h, ndim) + y
     return jnp.broadcast_to(y, (*y.shape[: ndim - 1], *batch))
 
 

@@ -70,7 +70,7 @@ class VIMCO(AbstractObjective):
 
     - `num_samples`: K, at least 2.
 
-    Source: Mnih and Rezende (2016), section 2.4; arXiv:1602.06725.
+    Source: Mnih and Rezende (2016); arXiv:1602.06725.
     """
 
     num_samples: int = eqx.field(static=True, default=5)

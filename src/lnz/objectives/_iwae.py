@@ -46,7 +46,7 @@ class IWAE(AbstractObjective):
     **Raises:** `ValueError` for another `gradient`; `TypeError` for a posterior whose draws have no pathwise gradient.
 
     Source: Burda, Grosse and Salakhutdinov (2016), equation 8; arXiv:1509.00519. Tucker, Lawson, Gu and Maddison
-    (2019), section 4; arXiv:1810.04152.
+    (2019); arXiv:1810.04152.
     """
 
     num_samples: int = eqx.field(static=True, default=50)

@@ -20,7 +20,7 @@ from ..methods import Gradient
 from ..nets import MLP, ConvDecoder, ConvEncoder, GatedMLP, Standardised
 from ._fitting import all_false, are_matrices, decayed_adam
 from ._recipe import Recipe, column_moments
-from ._tables import standardisation
+from ._tables import standardisation, warn_of_atoms
 
 _CHOICES = {
     "model.likelihood": ("independent", "autoregressive"),
@@ -162,6 +162,7 @@ def _likelihood(key, splits, chosen):
             return grey, lambda grey: (grey.loc, grey.context)
         grey = DiscretisedLogistic(*parts)
         return grey, lambda grey: grey.loc  # a scale for each pixel: one that z moves learns the training rows by heart
+    warn_of_atoms(splits)
     num = splits.space.num_dimensions
     # A scale for each column that does not depend on z: where it did, a density could grow on single rows for ever.
     template = Transformed(Normal.standard(num), standardisation(splits))
