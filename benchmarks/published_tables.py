@@ -32,7 +32,7 @@ PUBLISHED = {
     "vae_mnist_iaf": ("VAE + IAF", "", ""),
     "vampprior_mnist": ("VampPrior of 500", "-85.57", "Tomczak and Welling (2018), table 1"),
     "hvae_mnist": ("two layers + VampPrior", "-83.2", "Tomczak and Welling (2018), table 2"),
-    "vae_frey": ("VAE of Frey faces, bits/dim", "4.35 or less", "Tomczak and Welling (2018)"),
+    "vae_frey": ("PixelVAE of Frey faces, bits/dim", "4.35 or less", "Tomczak and Welling (2018)"),
 }
 
 SHUFFLED_FREY = {"data.valid_fraction": 0.1, "data.test_fraction": 0.1}

@@ -258,6 +258,15 @@ def made(num):
     return away_from_identity(net, 0.7, 660)
 
 
+def autoregressive_grey(rows, columns, num_values, seed=680, **options):
+    """Grey values, in one long row, that depend on each other: with scales that do not see a single value."""
+    loc = jnp.linspace(0.2, 0.9, rows * columns)
+    made = lnz.AutoregressiveLogistic.of(
+        loc, 0.3, num_values, key=jr.key(seed), image_shape=(rows, columns), width=5, num_context=2, **options
+    )
+    return eqx.tree_at(lambda d: (d.net, d.context), made, away_from_identity((made.net, made.context), 0.8, seed))
+
+
 def bits_vae():
     """Two latent bits, three bits of data: everything about it can be enumerated."""
     decoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear(1.5 * normal(42, 3, 2), normal(43, 3)))
@@ -329,6 +338,7 @@ DISTRIBUTIONS = {
     "layered_up": lambda: layered("up"),
     "layered_bits": lambda: lnz.Layered(lnz.Bernoulli(normal(630, 2)), (bit_encoder(2, 3, 631),)),
     "autoregressive_bits": lambda: made(4),
+    "autoregressive_grey": lambda: autoregressive_grey(2, 2, 3, radius=1),
     "mixture_of_bernoullis": mixture_of_bernoullis,
     "mixture_of_normals": mixture_of_normals,
     "affine_flow": affine_flow,
@@ -396,12 +406,20 @@ def vmap_of_flows():
     return away_from_identity(lnz.bijections.Vmap.of(make, jr.split(jr.key(1), 2)), 0.3)
 
 
+def side_by_side():
+    """Two real numbers in reverse order, and an angle that is turned."""
+    turn = lnz.bijections.Elementwise(lnz.bijections.RotationTransformer(), 0.7 * normal(330, 1, 1), lnz.Torus(1))
+    real = lnz.bijections.Chain(lnz.bijections.Flip(lnz.Euclidean(2)), lnz.bijections.Affine(normal(331, 2), 1.5))
+    return lnz.bijections.Concatenate(real, turn)
+
+
 BIJECTIONS = {
     "lecture": lambda: lnz.bijections.Affine(jnp.ones(1), 2.0),
     "affine": lambda: lnz.bijections.Affine(normal(91, 3), jnp.array([0.5, 1.5, 2.0])),
     "triangular": lambda: lnz.flows.affine(lnz.Euclidean(3), key=jr.key(92)),
     "chain": composed_bijection,
     "inverse": lambda: lnz.bijections.Inverse(composed_bijection()),
+    "concatenate": side_by_side,
     "stack": stack,
     "vmap": vmap_of_flows,
     "residual": lambda: flow("residual", 3, depth=1),
@@ -510,6 +528,7 @@ MODELS = {
     "vamp_vae": vamp_vae,
     "rbm_vae": rbm_vae,
     "autoregressive_bits": lambda: made(4),
+    "autoregressive_grey": lambda: autoregressive_grey(2, 2, 3, radius=1),
     "ladder": lambda: hierarchical("ladder"),
     "top_down": lambda: hierarchical("top_down"),
     "glow": glow,

@@ -186,6 +186,12 @@ def test_what_is_solved_to_a_tolerance_is_assumed():
     assert numerator(Chain(Inverse(coarse), coarse)).assumes == (
         "inverses of residual layers, if any, to the tolerance 0.001",
     )
+    masked = lnz.flows.masked_autoregressive(SPACE, key=jr.key(0), num_layers=1, width=2)
+    assert numerator(masked).assumes == ()
+    repeated = lnz.flows.masked_autoregressive(SPACE, key=jr.key(0), num_layers=1, width=2, inversion="fixed_point")
+    assert numerator(repeated).assumes == (
+        "inverses of autoregressive layers, if any, by repetition to the tolerance 1e-06",
+    )
     prior = lnz.Transformed(lnz.Normal.standard(2), coarse)
     decoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear(jnp.ones((3, 2)), jnp.zeros(3)))
     encoder = lnz.nets.ConditionalNormal(lnz.nets.Linear(jnp.ones((2, 3)), jnp.zeros(2)), 1.0)

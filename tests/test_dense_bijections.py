@@ -255,60 +255,15 @@ def test_gradients_of_log_prob_through_a_scan_of_inverses(float64):
     check_grads(loss, (params,), order=2, modes=["rev"], rtol=1e-5)
 
 
-# Numbers stay finite.
+# Numbers stay right far out; that they stay finite is in `test_stress.py`.
 
-EXTREME = {
-    "planar": planar,
-    "planar_zero": lambda: planar((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0),
-    "planar_huge": lambda: planar((1e8, -1e8, 3.0), (-1.0, 2.0, 1e8)),
-    "radial": lambda: Radial(jnp.zeros(3), jnp.asarray(0.4), jnp.asarray(-0.8)),
-    "radial_extreme": lambda: Radial(jnp.zeros(3), jnp.asarray(-1e8), jnp.asarray(-1e8)),
-    "sylvester": sylvester,
-    "sylvester_zero": lambda: Sylvester(jnp.zeros((2, 3)), jnp.zeros((2, 2)), jnp.zeros((2, 2)), jnp.zeros(2)),
-    "sylvester_huge": lambda: sylvester(1e8),
-    "householder": lambda: Householder(jnp.zeros((2, 3)).at[0, 1].set(1e8)),
-    "sigmoidal": lambda: sigmoidal(1.0, 3),
-    "sigmoidal_extreme": lambda: sigmoidal(1e8, 3),
-    "sigmoid": lambda: Sigmoid(lnz.Interval(3, -1.0, 3.0)),
-    "tanh": lambda: Tanh(lnz.Euclidean(3)),
-    "softplus": lambda: Softplus(lnz.Positive(3)),
-    "exp": lambda: Exp(lnz.Positive(3)),
-    "power": lambda: Power(jnp.array([0.3, 1.0, 7.0])),
-    "leaky_relu": lambda: LeakyReLU(lnz.Euclidean(3)),
-    "actnorm": lambda: ActNorm(lnz.Euclidean(3)),
+FAR_OUT = {
+    "sigmoid": Sigmoid(lnz.Interval(3, -1.0, 3.0)),
+    "tanh": Tanh(lnz.Euclidean(3)),
+    "softplus": Softplus(lnz.Positive(3)),
+    "exp": Exp(lnz.Positive(3)),
+    "leaky_relu": LeakyReLU(lnz.Euclidean(3)),
 }
-
-
-@pytest.mark.parametrize("name", EXTREME)
-def test_numbers_are_finite(name):
-    """Values and gradients, in both directions, far out, at ends of intervals, at zero and for denormals."""
-    bijection = EXTREME[name]()
-    params, rest = eqx.partition(bijection, eqx.is_inexact_array)
-    values = jnp.array([0.0, 1e-40, 1e-20, 1.0, 3.0, -1.0, -1e-40, 1e4, -1e4, 1e8, -1e8])
-    x = jnp.stack([values, values[::-1], jnp.roll(values, 3)], axis=1)
-
-    def all_of_it(params, x, inverse):
-        bijection = eqx.combine(params, rest)
-        y, log_det = (bijection.inverse_and_log_det if inverse else bijection.forward_and_log_det)(x)
-        return jnp.sum(y) + log_det, (y, log_det)
-
-    slope = jax.grad(all_of_it, (0, 1), has_aux=True)
-    for inverse in (False, True):
-        space = bijection.codomain if inverse else bijection.domain
-        inside = jnp.abs(x) if isinstance(space, lnz.Positive) else x
-        if isinstance(space, lnz.Interval):
-            inside = jnp.clip(x, space.low, space.high)
-        (params_slope, x_slope), (y, log_det) = jax.jit(jax.vmap(lambda x, i=inverse: slope(params, x, i)))(inside)
-        assert jnp.isfinite(y).all()
-        # Zero is no positive number: the density is zero there. Denormals may be either: XLA flushes some to zero.
-        positive = isinstance(space, lnz.Positive)
-        within = (np.abs(np.asarray(inside)) > 1e-38).all(axis=1) | (not positive)
-        zero = (np.asarray(inside) == 0).any(axis=1) & positive
-        assert jnp.isfinite(log_det)[within].all()
-        assert (log_det[zero] == -jnp.inf).all()
-        assert not jnp.isnan(log_det).any()
-        assert jnp.isfinite(x_slope).all()
-        assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params_slope))
 
 
 @pytest.mark.parametrize(
@@ -326,7 +281,8 @@ def test_numbers_are_finite(name):
 )
 def test_log_derivatives_far_out(name, x, expected):
     """Each from the limit of the formula, in float32."""
-    _, log_det = EXTREME[name]().forward_and_log_det(jnp.full(3, x))
+    bijection = FAR_OUT[name]
+    _, log_det = bijection.forward_and_log_det(jnp.full(3, x))
     assert float(log_det) == pytest.approx(3 * expected, rel=1e-6, abs=1e-6)
 
 

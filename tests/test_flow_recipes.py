@@ -105,6 +105,17 @@ def test_repeated_rows_and_discrete_columns_are_warned_of():
     assert "no bound" in str(caught[0].message)
 
 
+@pytest.mark.parametrize("name", ["mixture_of_normals", "vae_gaussian"])
+def test_other_densities_without_a_bound_are_warned_of_labels(name):
+    x = np.random.RandomState(2).normal(size=(100, 3))
+    recipe = getattr(lnz.recipes, name)
+    settings = recipe.resolve({"model.width": 4} if name == "vae_gaussian" else {"model.num_components": 2})
+    recipe.start(splits_of(x), settings)  # warnings are errors
+    x[:, 2] = x[:, 2] > 0
+    with pytest.warns(UserWarning, match="'label' has .*leave discrete columns out"):
+        recipe.start(splits_of(x, ("length", "weight", "label")), settings)
+
+
 @pytest.mark.parametrize("num", [45, 1000])
 def test_atoms_among_many_values_are_warned_of(num):
     """A column half zeros, and bits: in a small table even two different values are many for each row."""

@@ -256,8 +256,10 @@ def test_bracket_covers_over_keys():
 
 def test_bracket_of_probabilistic_pca():
     """With the step size of a pilot run; the sides err in their directions, for each example by little."""
-    vae = table.linear_vae("diagonal")
-    bracket = lnz.simulated_bracket(jr.key(4), vae, 40, batch_size=40)
+    vae, told = table.linear_vae("diagonal"), []
+    bracket = lnz.simulated_bracket(jr.key(4), vae, 40, batch_size=15, progress=lambda *done: told.append(done))
+    assert told == [(15, 40), (30, 40), (40, 40)]
+    assert str(bracket).startswith("mean log p(x) of 40 examples drawn from the model itself: [")
     x = bracket.lower.stats["examples"]
     exact = np.asarray(jax.vmap(table.linear_vae_marginal().log_prob)(x))
     low, high = bracket.interval

@@ -236,6 +236,25 @@ def test_quality_sees_flips_leakage_and_identity():
     assert balanced.num == 400 >= balanced.num_judged > 380
 
 
+def test_quality_by_classifiers_of_ones_own():
+    model, x, smile, other = planted()
+    vector = latent.attribute_vector(latent.embed(model, x[:1000]), smile[:1000])
+    test, has = x[1000:1400], smile[1000:1400]
+    judges = [
+        LogisticRegression.fit(np.asarray(x[:1000], float), labels[:1000], 1e-2).predict for labels in (smile, other)
+    ]
+    pairs = [(x[:1000], labels[:1000]) for labels in (smile, other)]
+    qualities = [
+        latent.attribute_quality(model, vector, test, has, train=own, others={"glasses": glasses})
+        for own, glasses in (judges, pairs)
+    ]
+    assert qualities[0] == qualities[1]
+    never = latent.attribute_quality(model, vector, test, has, train=lambda rows: np.zeros(len(rows)))
+    assert (never.flip_rate, never.num_judged) == (0.0, int((~has.astype(bool)).sum()))
+    with pytest.raises(ValueError, match=r"`train\(rows\)` must say for each of the 400 rows"):
+        latent.attribute_quality(model, vector, test, has, train=lambda rows: rows)
+
+
 def test_logistic_regression_is_at_the_optimum_also_with_more_columns_than_rows():
     random = np.random.default_rng(0)
     for num, dim in ((60, 3), (12, 30)):

@@ -78,6 +78,7 @@ NO_MEAN = {
     "layered_up",
     "layered_bits",
     "autoregressive_bits",
+    "autoregressive_grey",
     "spline_flow",
     "coupling_flow",
     "autoregressive_flow",

@@ -203,9 +203,18 @@ def test_continuous_bernoulli_is_smooth_at_one_half(float64):
     assert bool(jnp.all(jnp.isfinite(second)))
 
 
+def _extreme(scale, shift):
+    """A network that moves scales by e to the thousands, and medians by thousands of scales."""
+    made = table.autoregressive_grey(1, 3, 256)
+    made = eqx.tree_at(lambda d: d.net.biases[-1], made, jnp.array([shift, shift]))
+    return eqx.tree_at(lambda d: d.unit, made, lnz.Frozen(jnp.full(3, scale)))
+
+
 EXTREME = {
     "discretised_narrow": lambda: lnz.DiscretisedLogistic(jnp.array([0.1, 0.5, -3.0]), jnp.exp(-25.0), 256),
     "discretised_wide": lambda: lnz.DiscretisedLogistic(jnp.array([0.1, 1e6, -1e6]), jnp.exp(60.0), 256),
+    "autoregressive_narrow": lambda: _extreme(1e-3, -3e3),
+    "autoregressive_far": lambda: _extreme(1e-9, 3e3),
     "mixture_narrow": lambda: lnz.DiscretisedLogisticMixture(
         jnp.array([[0.0, 90.0], [0.0, -90.0], [0.0, 0.0]]), 10 * normal(620, 3, 2), jnp.exp(-20.0), 256
     ),
@@ -294,6 +303,7 @@ def test_quadrature_of_counts_says_what_it_misses():
 DECODERS = {
     "categorical": lambda: lnz.Categorical(normal(630, 3, 4)),
     "discretised_logistic": lambda: lnz.DiscretisedLogistic(0.5 + normal(631, 3), 0.3, 4),
+    "autoregressive_logistic": lambda: table.autoregressive_grey(1, 3, 4),
     "discretised_logistic_mixture": lambda: lnz.DiscretisedLogisticMixture(
         normal(632, 3, 2), normal(633, 3, 2), 0.3, 4
     ),

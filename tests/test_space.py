@@ -160,7 +160,7 @@ BAD[4321, 2] = np.nan  # beyond the first stretch of rows that is looked at
         (Binary(3), np.zeros((0, 3)), ValueError, r"`x` has no rows"),
         (Binary(3), np.array([[None] * 3]), TypeError, r"`x` must be an array of numbers; got dtype object"),
         (Binary(3), [["0", "1", "1"]], TypeError, r"`x` must be an array of numbers; got dtype <U1"),
-        (Binary(3), "data.npz", TypeError, r"`x` must be an array of numbers"),
+        (Binary(3), "data.npz", TypeError, r"the name of a file or data set: try `lnz.data.load"),
         (Binary(3), None, TypeError, r"`x` must be an array of numbers; got dtype object"),
         (Binary(3), np.zeros((2, 3), complex), TypeError, r"got dtype complex128"),
     ],

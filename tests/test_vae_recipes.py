@@ -3,6 +3,8 @@
 import re
 import warnings
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -23,7 +25,7 @@ NAMES = {
     "vae_mnist_iaf": {**FEW_LAYERS, "model.flow_width": 4},
     "vampprior_mnist": FEW_COMPONENTS,
     "hvae_mnist": FEW_COMPONENTS,
-    "vae_frey": {},
+    "vae_frey": {"model.radius": 1, "model.pixel_width": 4},
     "vae_gaussian": {"model.num_layers": 2},
 }
 
@@ -77,6 +79,7 @@ def test_each_recipe_runs_in_small(name, tmp_path):
 @pytest.mark.parametrize(
     ("setting", "value", "words"),
     [
+        ("model.likelihood", "pixelcnn", "independent, autoregressive"),
         ("model.posterior", "gaussian", "normal, full, planar, iaf"),
         ("model.prior", "vamp", "normal, mixture, vampprior, flow"),
         ("model.network", "cnn", "mlp, gated, conv"),
@@ -87,6 +90,36 @@ def test_each_recipe_runs_in_small(name, tmp_path):
 def test_wrong_words_are_answered_by_what_there_is(setting, value, words):
     with pytest.raises(ValueError, match=f"`{setting}` must be one of {words}; got '{value}'"):
         recipes.vae_digits.resolve({setting: value})
+
+
+def test_bits_have_no_scales_that_a_network_could_move(tmp_path):
+    pictures("bits", tmp_path / "data.npz")
+    recipe = recipes.vae_digits
+    changes = {"model.likelihood": "autoregressive", "data.source": str(tmp_path / "data.npz")}
+    settings = recipe.resolve({**SMALL, **changes})
+    with pytest.raises(ValueError, match=r"`model.likelihood=autoregressive` needs grey values; .* is of Binary"):
+        recipe.start(recipe.load(settings), settings)
+
+
+@pytest.mark.parametrize("network", ["gated", "conv"])
+def test_latents_move_the_place_and_the_context_of_each_pixel(network, tmp_path):
+    pictures("vae_frey", tmp_path / "data.npz")
+    recipe = recipes.vae_frey
+    changes = {"model.network": network, "model.num_context": 3, "data.source": str(tmp_path / "data.npz")}
+    settings = recipe.resolve({**SMALL, "model.num_warm_up": 3, **changes})
+    splits = recipe.load(settings)
+
+    def moved():
+        _, model, _ = recipe.start(splits, settings)
+        likelihoods = jax.vmap(model.likelihood)(jnp.arange(4.0).reshape(2, 2))
+        return [jnp.ptp(part, axis=0) for part in (likelihoods.loc, likelihoods.context, likelihoods.log_scale)]
+
+    loc, context, log_scale = jax.jit(moved)()
+    assert loc.shape == (16,)
+    assert context.shape == (3, 16)
+    assert bool(jnp.all(loc > 0))
+    assert bool(jnp.all(context > 0))
+    assert bool(jnp.all(log_scale == 0))
 
 
 def test_layers_of_latents_are_one_or_two(tmp_path):
@@ -104,6 +137,7 @@ def test_layers_of_latents_are_one_or_two(tmp_path):
         ({"num_components": 500}, "with `model.prior=normal` it means nothing. Leave it out, or change `model.prior`"),
         ({"flow_width": 8}, "belongs to `model.posterior=iaf` or `model.prior=flow`; with `model.posterior=full` and"),
         ({"num_flow_layers": 8}, "belongs to `model.posterior=planar` or `model.posterior=iaf`"),
+        ({"radius": 2}, "`model.radius=2` belongs to `model.likelihood=autoregressive`"),
         ({"free_bits": 0.5}, "`model.free_bits=0.5` belongs to `model.objective=elbo`; with `model.objective=iwae` it"),
         ({"num_warm_up": 0}, "belongs to `model.objective=elbo`"),
         ({"gradient": "sticking_the_landing", "objective": "elbo"}, "belongs to `model.objective=iwae`"),

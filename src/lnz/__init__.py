@@ -1,3 +1,4 @@
+import sys
 from importlib import import_module, util
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ def __getattr__(name: str):
     from . import _api
 
     if not hasattr(_api, name):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        # With these two, Python itself asks "Did you mean ...?".
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
     value = getattr(_api, name)
     globals()[name] = value
     return value

@@ -22,6 +22,7 @@ from ._algorithm import (
     AbstractSampler as AbstractSampler,
 )
 from ._autoregressive import AutoregressiveBernoulli as AutoregressiveBernoulli
+from ._autoregressive_logistic import AutoregressiveLogistic as AutoregressiveLogistic
 from ._bijection import AbstractBijection as AbstractBijection, Transformed as Transformed
 from ._checkpoint import Checkpoints as Checkpoints, ResumeWarning as ResumeWarning
 from ._cite import cite as cite

@@ -1,8 +1,8 @@
 """Functions that take their batch axes last, called as functions of one example under `jax.vmap`.
 
-`jax.vmap` keeps or moves the batch axis as each operation likes, often to the front. For networks on a CPU that costs a
-factor of two to four: products `W @ h` make `[features, batch]`, and arithmetic on small feature axes runs along the
-batch only if that axis is last. So the maps of a flow are written for arrays `[*shape, *batch]`, and one primitive
+`jax.vmap` keeps or moves the batch axis as each operation likes, often to the front. For networks on a CPU that is
+slow: products `W @ h` make `[features, batch]`, and arithmetic on small feature axes runs along the batch only if that
+axis is last. So the maps of a flow are written for arrays `[*shape, *batch]`, and one primitive
 hands them whatever batch axes `jax.vmap` adds, behind the axes of the example. It computes what the function computes,
 and differentiates as it does, in any order of `grad`, `jvp` and `vmap`.
 """

@@ -35,6 +35,13 @@ def as_floats(x: Any) -> Array:
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
 
 
+def kind_of(value: Any) -> str:
+    """What an argument is, in words short enough for an error."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}, not one that was made from it"
+    return type(value).__name__
+
+
 def check_positive(value: Any, argument: str) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(f"`{argument}` must be a whole number, at least 1; got {value!r}.")

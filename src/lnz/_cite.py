@@ -21,7 +21,11 @@ def cite(obj: Any) -> str:
     - `obj`: a module, a class or function of lnz, or any tree of such.
 
     **Returns:** entries sorted by key, joined by blank lines; empty if nothing used has a source.
+
+    **Raises:** `TypeError` for a name in quotes.
     """
+    if isinstance(obj, str):
+        raise TypeError(f"`cite(obj)` needs a model, a class or a function itself, not its name; got {obj!r}.")
     entries = _entries()
     text = " ".join(_docstrings(obj))
     text = re.sub(r"\s+", " ", text)

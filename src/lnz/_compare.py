@@ -31,6 +31,7 @@ class Comparison:
                 f"{row['name']:<{width}}  {row['value']:>12.3f}  {row['bound']:>9}  {row['data_error']:>9.3f}  "
                 f"{row['monte_carlo_error']:>7.3f}  {row['bits_per_dimension']:>8.4f}  {difference}"
             )
+        lines += [f"{row['name']} assumes {', '.join(row['assumes'])}" for row in self.rows if row["assumes"]]
         return "\n".join(lines)
 
 
@@ -72,6 +73,7 @@ def compare(results: Mapping[str, LogLikelihood]) -> Comparison:
                 "bits_per_dimension": result.bits_per_dimension,
                 "difference": None if name == best_name else float(np.mean(paired)),
                 "difference_error": None if name == best_name else error,
+                "assumes": result.assumes,
                 "warnings": result.warnings,
                 "protocol": result.stats["protocol"],
             }

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from ._batch_last import aligned, batch_last, is_batch_last
-from ._check import model_dtype
+from ._check import kind_of, model_dtype
 from ._model import Frozen, freed, is_constant, per_leaf, trainable
 from ._register import register
 from .nets import MLP, ConvNet, GatedMLP, LipschitzMLP, MaskedMLP
@@ -40,7 +40,8 @@ class Conditional(eqx.Module):
       variable sees no other); without networks, as in planar or affine maps, all floating-point arrays but `Frozen`
       ones.
 
-    **Raises:** `ValueError` if nothing moves, or if `where` chooses what is no floating-point array of the template.
+    **Raises:** `ValueError` if nothing moves, or if `where` chooses what is no floating-point array of the template;
+    `TypeError` for a template that is a class, and a `net` or a `where` that is no function.
 
     Source: Papamakarios, Pavlakou and Murray (2017), section 3.4, give the context as further inputs to each network
     (arXiv:1705.07057); that moves the biases of its first layer by linear functions, here by any.
@@ -51,6 +52,11 @@ class Conditional(eqx.Module):
     moved: tuple[int, ...] = eqx.field(static=True)  # numbers of leaves of the template
 
     def __init__(self, template: Any, net: Callable[[Array], Array], where: Callable[[Any], Any] | None = None):
+        if not callable(net):
+            raise TypeError(
+                "`Conditional(template, net)` needs a network, a function from the context to a vector, after the "
+                f"template; got {kind_of(net)}. Try `Conditional.of(template, num_context, key=key)`."
+            )
         self.net, self.moved = net, _moved(template, where)
         self.template = _free_where_moved(template, self.moved)
 
@@ -116,6 +122,13 @@ def _inside(template):
 
 
 def _moved(template, where):
+    if isinstance(template, type):
+        raise TypeError(f"`Conditional(template=...)` must be a distribution or a bijection; got {kind_of(template)}.")
+    if where is not None and not callable(where):
+        raise TypeError(
+            "`Conditional(where=...)` must be a function of the template, such as `lambda normal: normal.loc`; got "
+            f"{where!r}."
+        )
     template = _free(_inside(template))
     free = jax.tree.leaves(per_leaf(trainable(template), template))
     if where is None:

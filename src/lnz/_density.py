@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ._by_shapes import by_shapes
 from ._estimate import Estimate
 from ._register import register
 from ._space import AbstractSpace
@@ -166,7 +165,7 @@ def space_of_conditional(
     **Raises:** `ValueError` if it cannot take the argument; `TypeError` if it returns no distribution.
     """
     try:
-        space = by_shapes(space_made_by, conditional, argument)
+        space = eqx.filter_eval_shape(space_made_by, conditional, argument)
     except (TypeError, ValueError) as error:
         raise ValueError(f"`{name}` cannot take {words}: {error}") from error
     if space is None:

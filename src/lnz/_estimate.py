@@ -290,11 +290,13 @@ class Bracket(eqx.Module):
 
     The raw pair without its errors contains the truth in a minority of draws, the fewer the better
     the estimates get, because each side errs only a little and in its own direction; so `interval`
-    widens it. If either side `assumes` anything, so does the bracket.
+    widens it. If either side `assumes` anything, so does the bracket. `of` says in words what it is a statement about,
+    where that is not the log normaliser of a density that the caller chose.
     """
 
     lower: Estimate
     upper: Estimate
+    of: str = eqx.field(static=True, default="")
 
     def __check_init__(self):
         for side, allowed in (("lower", ("lower", "exact")), ("upper", ("upper", "exact", "estimate"))):
@@ -323,7 +325,8 @@ class Bracket(eqx.Module):
 
     def __str__(self) -> str:
         low, high = self.interval
-        words = f"[{low:.4f}, {high:.4f}] nats (width {self.width:.2g}, each side widened by 2 s.e."
+        words = f"{self.of}: " if self.of else ""
+        words += f"[{low:.4f}, {high:.4f}] nats (width {self.width:.2g}, each side widened by 2 s.e."
         words += "".join(f", assumes {what}" for what in self.assumes)
         reasons = unreliable_reasons(self.lower.stats) + unreliable_reasons(self.upper.stats)
         return words + "".join(f", UNRELIABLE: {reason}" for reason in reasons) + ")"
@@ -403,3 +406,9 @@ class LogLikelihood:
     def kind(self) -> str:
         """`bound` in words, such as "lower bound"."""
         return _IN_WORDS[self.bound]
+
+    @property
+    def kind_and_estimator(self) -> str:
+        """Such as "lower bound by IWAE-5000"; "exact" where nothing was estimated."""
+        estimators = self.stats.get("estimators")
+        return f"{self.kind} by {' and '.join(estimators)}" if estimators else self.kind

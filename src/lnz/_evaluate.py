@@ -16,7 +16,7 @@ from jaxtyping import PRNGKeyArray
 
 from . import normalizers
 from ._algorithm import AbstractSampler
-from ._check import check_key, check_positive, model_dtype
+from ._check import check_key, check_positive, kind_of, model_dtype
 from ._density import (
     AbstractDensity,
     AbstractDistribution,
@@ -76,8 +76,10 @@ def evaluate(
     - `data`: examples `[n, *model.space.shape]`.
     - `hidden`: normaliser for numerators that have no closed form (latent variables). By default enumeration of at
       most 2**10 states, `Importance(5000)` for latent-variable models, else `AIS()`. `Bound()` is the ELBO itself.
+      Leave it out for a model without such variables: it would have no effect.
     - `partition`: normaliser for a denominator that has none (energy models, priors that are energies). By default
-      enumeration of at most 2**20 states, else `AIS()`.
+      enumeration of at most 2**20 states, else `AIS()`. Leave it out for a model that is normalised (a flow, a VAE
+      under a prior that is a distribution).
     - `batch_size`: examples held in memory at a time; by default 512, or 16 where each needs an estimate of its own.
     - `observed`: which entries of `data` are known, `[n, ...]` of true and false, such as `~np.isnan(data)`; the
       likelihood is then that of these entries alone, with the others summed out by `hidden`. For Boltzmann machines.
@@ -86,8 +88,6 @@ def evaluate(
     A flow that estimates its log-determinants is "unbiased": an average of four draws for each example, whose error is
     the Monte Carlo error. `lnz.evaluate(key, lnz.bijections.exact_log_det(flow), data)` is exact. A continuous flow
     solves an equation to a tolerance: that its error is of this size is what the result `assumes`.
-
-    A method for an integral that has a closed form is not used, and the protocol says "exact".
 
     Annealing as `hidden` is a run of its own for each example: of a `DBM`, or with `observed`, 100 rows by `AIS()` are
     10 million sweeps. A `UserWarning` says so before work that will take minutes.
@@ -98,32 +98,35 @@ def evaluate(
     whole numbers among others is no reason, nor are amounts that hardly ever repeat.
 
     **Returns:** a `LogLikelihood`; its `stats["protocol"]` states what was done.
+
+    **Raises:** `TypeError` or `ValueError` for bad arguments, among them a method that could have no effect.
     """
     key_hidden, key_partition = jr.split(check_key(key))
     if not isinstance(model, AbstractModel):
         hint = " Try `fit.model`." if isinstance(model, Fit) else ""
         if isinstance(model, AbstractBayesianModel):
             hint = " A Bayesian model is evaluated by its predictive distribution, `model.predictive(data)`."
-        raise TypeError(f"`model` must be a model with a likelihood of examples; got {type(model).__name__}.{hint}")
+        raise TypeError(f"`model` must be a model with a likelihood of examples; got {kind_of(model)}.{hint}")
+    space = model.space  # once: that of a model with latents is traced each time
     if observed is None:
-        array = model.space.check_data(data, "data")
-        warn_of_whole_numbers(model.space, array, stacklevel=2)
+        array = space.check_data(data, "data")
+        warn_of_whole_numbers(space, array, stacklevel=2)
     else:
         if not isinstance(model, AbstractClampable):
             raise TypeError(
                 "`observed` needs a model whose variables can be held fixed, such as an RBM; got "
                 f"{type(model).__name__}."
             )
-        array, observed = known_entries(model.space, data, observed)
+        array, observed = known_entries(space, data, observed)
     dtype = model_dtype(model)
-    example = model.space.cast(array[0], dtype)
+    example = space.cast(array[0], dtype)
     if observed is None:
-        hidden, partition = _default_methods(model, example, hidden, partition)
+        hidden = _method_for_numerators(model, example, hidden)
     else:
         clamped = model.clamp(example, jnp.asarray(observed[0]))  # pyright: ignore[reportAttributeAccessIssue]
-        _, partition = _default_methods(model, example, normalizers.AIS(), partition)
         few = default_normalizer(clamped, _VERY_FEW_STATES, normalizers.AIS())
         hidden = few if hidden is None else check_normalizer(hidden, "hidden")
+    partition = _method_for_denominator(model, partition)
     if batch_size is None:
         batch_size = 512 if hidden is None or isinstance(hidden, normalizers.Quadrature) else 16
     check_positive(batch_size, "batch_size")
@@ -136,28 +139,45 @@ def evaluate(
     per_example = np.asarray(numerators.value, np.float64) - float(denominator.value)
     if observed is not None:  # a value that is not known has no part in what was evaluated
         array = np.where(observed, array, np.nan)
-    result = _summarise(model, array, per_example, numerators, denominator, hidden, partition)
+    result = _summarise(model, space, array, per_example, numerators, denominator, hidden, partition)
     if observed is None:
         return result
-    mean_known = float(np.mean(observed)) * model.space.num_dimensions
+    mean_known = float(np.mean(observed)) * space.num_dimensions
     protocol = f"{result.stats['protocol']}; on average {mean_known:.1f} known entries of an example, others summed out"
     return dataclasses.replace(result, stats={**result.stats, "num_dimensions": mean_known, "protocol": protocol})
 
 
-def _default_methods(model, example, hidden, partition):
+def _method_for_numerators(model: AbstractModel, example, hidden) -> AbstractNormalizer | None:
+    """`hidden` or its default; `None` where the numerator has a closed form."""
+    if isinstance(model, AbstractDistribution | AbstractEnergyModel):
+        if hidden is not None:
+            check_normalizer(hidden, "hidden")
+            raise ValueError(
+                f"`hidden={type(hidden).__name__}(...)` would have no effect: the numerator of {type(model).__name__} "
+                "has a closed form, without latent variables that must be summed out by a method. Leave it out."
+            )
+        return None
     if hidden is not None:
-        check_normalizer(hidden, "hidden")
-    elif isinstance(model, AbstractLatentModel):
-        hidden = default_normalizer(model.condition(example), _VERY_FEW_STATES, normalizers.Importance(5000))
-    elif isinstance(model, AbstractLatentEnergyModel):
-        hidden = default_normalizer(model.condition(example), _VERY_FEW_STATES, normalizers.AIS())
+        return check_normalizer(hidden, "hidden")
+    if isinstance(model, AbstractLatentModel):
+        return default_normalizer(model.condition(example), _VERY_FEW_STATES, normalizers.Importance(5000))
+    if isinstance(model, AbstractLatentEnergyModel):
+        return default_normalizer(model.condition(example), _VERY_FEW_STATES, normalizers.AIS())
+    return None
+
+
+def _method_for_denominator(model: AbstractModel, partition) -> AbstractNormalizer | None:
+    """`partition` or its default; `None` where the model is normalised."""
+    normalised = _normalised_by_partition(model)
     if partition is not None:
         check_normalizer(partition, "partition")
-    elif (normalised := _normalised_by_partition(model)) is not None:
-        partition = default_normalizer(normalised, FEW_STATES, normalizers.AIS())
-    has_exact_numerator = isinstance(model, AbstractDistribution | AbstractEnergyModel)
-    has_exact_denominator = _normalised_by_partition(model) is None
-    return None if has_exact_numerator else hidden, None if has_exact_denominator else partition
+        if normalised is None:
+            raise ValueError(
+                f"`partition={type(partition).__name__}(...)` would have no effect: this {type(model).__name__} is "
+                "normalised and has no partition function to estimate. Leave it out."
+            )
+        return partition
+    return None if normalised is None else default_normalizer(normalised, FEW_STATES, normalizers.AIS())
 
 
 def _normalised_by_partition(model: AbstractModel) -> AbstractDensity | None:
@@ -230,15 +250,15 @@ _UNRELIABLE_BY_CHANCE = 0.05
 
 
 def _summarise(
-    model, array, per_example, numerators: Estimate, denominator: Estimate, hidden, partition
+    model, space, array, per_example, numerators: Estimate, denominator: Estimate, hidden, partition
 ) -> LogLikelihood:
     num = len(per_example)
     shared_error = float(denominator.standard_error)
     own_error = float(np.sqrt(np.sum(np.asarray(numerators.standard_error, np.float64) ** 2))) / num
     bound = join_bounds(numerators.bound, flip_bound(denominator.bound))
     stats: dict[str, Any] = {
-        "num_dimensions": model.space.num_dimensions,
-        "fingerprint": _fingerprint(model.space, array),
+        "num_dimensions": space.num_dimensions,
+        "fingerprint": _fingerprint(space, array),
         "hidden_error": own_error,
         "partition_error": shared_error,
         "log_partition": float(denominator.value),
@@ -246,7 +266,7 @@ def _summarise(
     if numerators.bound != "exact":
         stats["hidden_errors"] = np.asarray(numerators.standard_error, np.float64)
     # Of bits nobody speaks in bits per dimension, of grey values everybody.
-    stats["many_values"] = isinstance(model.space, Counts) or getattr(model.space, "num_categories", 2) > 2
+    stats["many_values"] = isinstance(space, Counts) or getattr(space, "num_categories", 2) > 2
     notes = []
     if denominator.stats:
         scalars = {name: float(value) for name, value in denominator.stats.items() if np.ndim(value) == 0}
@@ -263,8 +283,10 @@ def _summarise(
         if sum(bad) > _UNRELIABLE_BY_CHANCE * num:
             notes.append(f"hidden: {sum(bad)} of {num} examples have too few effective weights")
     stats["warnings"] = notes
+    used = ((hidden, numerators), (partition, denominator))
+    stats["estimators"] = [_short_name(method) for method, estimate in used if method and estimate.bound != "exact"]
     stats["protocol"] = (
-        f"{num} examples of {model.space}; numerator {_method_name(hidden, numerators)}; "
+        f"{num} examples of {space}; numerator {_method_name(hidden, numerators)}; "
         f"denominator {_method_name(partition, denominator)}"
     )
     for note in notes:
@@ -278,6 +300,15 @@ def _summarise(
         stats=stats,
         assumes=tuple(dict.fromkeys(numerators.assumes + denominator.assumes + assumptions(model))),
     )
+
+
+def _short_name(method: AbstractNormalizer) -> str:
+    """As the literature calls it."""
+    num_weights = {normalizers.Importance: "num_samples", normalizers.Bound: "num_weights"}.get(type(method))
+    if num_weights is None or getattr(method, "proposal", None) is not None:
+        return type(method).__name__
+    num = getattr(method, num_weights)
+    return "ELBO" if num == 1 else f"IWAE-{num}"  # importance sampling from the posterior of the model's own
 
 
 def _method_name(method: AbstractNormalizer | None, estimate: Estimate) -> str:

@@ -12,12 +12,14 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
-from ._algorithm import AbstractMethod
-from ._check import check_key, check_positive, model_dtype
+from ._algorithm import AbstractMethod, AbstractObjective
+from ._bijection import AbstractBijection
+from ._check import check_key, check_positive, kind_of, model_dtype
 from ._checkpoint import Checkpoints, Record, Snapshot
 from ._estimate import LogLikelihood
 from ._feed import Feed
 from ._loop import Loop, program_of, run_steps, zero_sums
+from ._model import AbstractBayesianModel
 from ._source import AbstractSource, Resident, as_source
 from ._space import AbstractSpace
 from ._training import Plateau, Training, int32
@@ -236,15 +238,20 @@ def _ignore(record: Record) -> None:
 
 def _check_arguments(model, method, keep, plateau, valid, average, checkpoints, resume) -> None:
     if not isinstance(method, AbstractMethod):
+        hint = " The order is `lnz.fit(key, model, method, data)`." if isinstance(model, AbstractMethod) else ""
+        if isinstance(method, AbstractObjective):
+            hint = f" Give it an optimizer: `lnz.Gradient({type(method).__name__}(...), optax.adam(1e-3))`."
         raise TypeError(
             f"`method` must be a method such as `lnz.Gradient(objective, optimizer)` or `lnz.EM()`; got "
-            f"{type(method).__name__}."
+            f"{kind_of(method)}.{hint}"
         )
     if not isinstance(getattr(model, "space", None), AbstractSpace):
-        raise TypeError(
-            f"`model` must be a model with a space of examples; got {type(model).__name__}. (A Bayesian model is not "
-            "trained but conditioned: `lnz.condition(model, data)`.)"
-        )
+        hint = ""
+        if isinstance(model, AbstractBayesianModel):
+            hint = " A Bayesian model is not trained but conditioned: `lnz.condition(model, data)`."
+        elif isinstance(model, AbstractBijection):
+            hint = " A flow is a distribution and a bijection: `lnz.Transformed(base, bijection)`."
+        raise TypeError(f"`model` must be a model with a space of examples; got {kind_of(model)}.{hint}")
     if keep not in ("last", "best"):
         raise ValueError(f"`keep` must be 'last' or 'best'; got {keep!r}.")
     if plateau is not None and not isinstance(plateau, Plateau):

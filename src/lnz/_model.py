@@ -248,6 +248,7 @@ def need_method(method: AbstractNormalizer | None, argument: str, model: eqx.Mod
     if method is None:
         raise ValueError(
             f"`{argument}=None`: this integral of {type(model).__name__} has no closed form. Pass a normaliser, such "
-            f"as `{argument}=lnz.normalizers.Quadrature()` (small models) or `lnz.normalizers.AIS()`."
+            f"as `{argument}=lnz.normalizers.Quadrature()` (small models) or `lnz.normalizers.AIS()`. To train, there "
+            f"are objectives that need none: `lnz.objectives.{'ELBO()' if argument == 'hidden' else 'PCD(1)'}`."
         )
     return method

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from ._model_file import load, save
 
 _CONFIG = ("recipe", "title", "settings", "digest", "environment")
 _FILES = ("report.json", "report.html", "events.jsonl", "model.lnz", "config.json")
+_ASIDE = ".replaced"  # where a run waits until the one that takes its place has something to show
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,8 +113,10 @@ class Run:
                 examples=_read_examples(report.pop("examples")),
                 **report,
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"The run folder {str(folder)!r} is damaged: {error}.") from error
+        except KeyError as error:
+            raise ValueError(f"The run folder {str(folder)!r} is damaged: its report.json has no {error}.") from error
+        except (TypeError, AttributeError, ValueError, FileNotFoundError) as error:
+            raise ValueError(f"The run folder {str(folder)!r} is damaged: {str(error).rstrip('.')}.") from error
 
 
 def write_config(folder: Path, **config: Any) -> None:
@@ -127,7 +131,11 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     if path.suffix != ".json":
         if not path.is_dir():
-            raise FileNotFoundError(f"There is no run folder {str(path)!r}.")
+            if not path.is_file():
+                raise FileNotFoundError(f"There is no run folder {str(path)!r}.")
+            is_within = (path.parent / "config.json").is_file()
+            advice = f"Give the folder, {str(path.parent)!r}" if is_within else "Data are given by `--data`"
+            raise ValueError(f"{str(path)!r} is a file, and a run is a folder. {advice}.")
         path = path / "config.json"
     if not path.is_file():
         raise FileNotFoundError(
@@ -187,11 +195,8 @@ def read_events(folder: Path) -> list[dict[str, int | float]]:
     return [{name: _number(value) for name, value in json.loads(line).items()} for line in lines]
 
 
-def start_folder(folder: Path, overwrite: bool) -> None:
-    """A folder to write a run into, made if there is none; with `overwrite` without the run that is in it.
-
-    **Raises:** `ValueError` if it is a file, or holds anything and `overwrite` is false.
-    """
+def check_folder(folder: Path, overwrite: bool) -> None:
+    """**Raises:** `ValueError` if `folder` is a file, or holds anything and `overwrite` is false."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`--out {folder}` is a file; a run needs a folder. Choose another name.")
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
@@ -200,19 +205,62 @@ def start_folder(folder: Path, overwrite: bool) -> None:
             f"The folder {str(folder)!r} already holds something. Choose another `--out`, "
             f"{advice + ', ' if advice else ''}or add `--overwrite`."
         )
+
+
+def start_folder(folder: Path, overwrite: bool) -> None:
+    """A folder to write a run into, made if there is none; with `overwrite` the run in it is put aside.
+
+    `end_folder` deletes what was put aside, or puts it back.
+
+    **Raises:** as `check_folder`.
+    """
+    check_folder(folder, overwrite)
+    aside = folder / _ASIDE
+    if (folder / "report.json").is_file() or _has_checkpoints(folder):  # else what is aside is the last that was whole
+        shutil.rmtree(aside, ignore_errors=True)
+        for file in _files_of_run(folder):
+            target = aside / file.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)
     folder.mkdir(parents=True, exist_ok=True)
     remove_run(folder)
 
 
+def end_folder(folder: Path, has_diverged: bool = False) -> bool:
+    """What becomes of a run that was put aside: it is back if nothing of worth was trained. Says whether it is."""
+    aside = folder / _ASIDE
+    is_worth_more = _has_checkpoints(folder) and not (has_diverged and aside.is_dir())
+    if (folder / "report.json").is_file() or is_worth_more:
+        shutil.rmtree(aside, ignore_errors=True)
+        return False
+    remove_run(folder)  # the folder is free for another try
+    is_back = aside.is_dir()
+    for file in _files_of_run(aside):
+        target = folder / file.relative_to(aside)
+        target.parent.mkdir(exist_ok=True)
+        file.replace(target)
+    shutil.rmtree(aside, ignore_errors=True)
+    return is_back
+
+
 def remove_run(folder: Path) -> None:
     """Delete the files of a run, and nothing else."""
-    for name in _FILES:
-        (folder / name).unlink(missing_ok=True)
-    for pattern in ("checkpoints/step-*.ckpt", "checkpoints/.step-*.ckpt.*", *(f".{name}.*" for name in _FILES)):
-        for file in folder.glob(pattern):  # the hidden ones are left over from a kill while they were written
-            file.unlink()
+    for file in _files_of_run(folder):
+        file.unlink()
     if (folder / "checkpoints").is_dir() and not any((folder / "checkpoints").iterdir()):
         (folder / "checkpoints").rmdir()
+
+
+def _has_checkpoints(folder: Path) -> bool:
+    return any(folder.glob("checkpoints/step-*.ckpt"))
+
+
+def _files_of_run(folder: Path) -> list[Path]:
+    """`report.json`, which says that a run is whole, comes first."""
+    files = [folder / name for name in _FILES if (folder / name).exists()]
+    for pattern in ("checkpoints/step-*.ckpt", "checkpoints/.step-*.ckpt.*", *(f".{name}.*" for name in _FILES)):
+        files += folder.glob(pattern)  # the hidden ones are left over from a kill while they were written
+    return files
 
 
 def read_runs(folders: Sequence[Path]) -> dict[str, Run]:
@@ -234,13 +282,13 @@ def to_json(value: Any, indent: int | None = None) -> str:
 
 
 def _describe_bracket(bracket: Bracket) -> dict[str, Any]:
-    return {side: dict(vars(getattr(bracket, side))) for side in ("lower", "upper")}
+    return {"of": bracket.of, **{side: dict(vars(getattr(bracket, side))) for side in ("lower", "upper")}}
 
 
 def _read_bracket(sides: dict[str, Any] | None) -> Bracket | None:
     if sides is None:
         return None
-    return Bracket(**{side: _read_estimate(**fields) for side, fields in sides.items()})
+    return Bracket(_read_estimate(**sides["lower"]), _read_estimate(**sides["upper"]), sides.get("of", ""))
 
 
 def _read_estimate(value, standard_error, bound, assumes, stats) -> Estimate:

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -35,6 +36,7 @@ def simulated_bracket(
     upper: normalizers.ReverseAIS | None = None,
     *,
     batch_size: int = 16,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Bracket:
     """Mean `log p(x)` in nats of `num` examples drawn from the model, between a lower and an upper bound.
 
@@ -52,10 +54,11 @@ def simulated_bracket(
     - `upper`: `ReverseAIS` without `positions`, whose chains all start at the latent of their example; by default as
       `lower`.
     - `batch_size`: examples that go at the same time.
+    - `progress`: called after every batch with how many examples are done, and of how many.
 
-    **Returns:** a `Bracket`. Its standard errors, of either side, are the spread over examples of the difference of the
-    two sides: no less than either's own Monte Carlo error, without trust in weights. `stats` of both sides have the
-    values `per_example`, `[num]`, those of the lower one the `examples` too.
+    **Returns:** a `Bracket`, which says that it is `of` simulated examples. The standard errors of its sides are the
+    spread over examples of the difference of the two sides: no less than either's own Monte Carlo error, without trust
+    in weights. `stats` of both sides have the values `per_example`, `[num]`, those of the lower one the `examples` too.
 
     **Raises:** `TypeError` for other models; `ValueError` if the sides are no such bounds.
 
@@ -73,11 +76,12 @@ def simulated_bracket(
         upper = normalizers.ReverseAIS(10, 300, sampler=sampler) if upper is None else upper
     _check_upper(upper)
     z, x = _simulate(key_pairs, model, num)
-    low, high = _both_sides(key_sides, model, z, x, check_normalizer(lower, "lower"), upper, min(batch_size, num))
+    low, high = _in_batches(key_sides, model, z, x, check_normalizer(lower, "lower"), upper, batch_size, progress)
     error = jnp.std(high.value - low.value, ddof=1) / math.sqrt(num)
     return Bracket(
         Estimate(jnp.mean(low.value), error, low.bound, low.assumes, {"per_example": low.value, "examples": x}),
         Estimate(jnp.mean(high.value), error, high.bound, high.assumes, {"per_example": high.value}),
+        of=f"mean log p(x) of {num} examples drawn from the model itself",
     )
 
 
@@ -141,16 +145,29 @@ def _simulate(key, model, num: int):
     return z, jax.vmap(lambda key, z: model.likelihood(z).sample(key))(jr.split(key_x, num), z)
 
 
+def _in_batches(key, model, z, x, lower, upper, batch_size: int, progress) -> tuple[Estimate, Estimate]:
+    """Both sides of every example. All batches are of one size, so that they are one program."""
+    num = len(x)
+    batch_size = min(batch_size, num)
+    keys, found = jr.split(key, num), []
+    for start in range(0, num, batch_size):
+        rows = np.arange(start, start + batch_size) % num  # the last batch is filled up with what is left out below
+        found.append(_both_sides(keys[rows], model, z[rows], x[rows], lower, upper))
+        if progress is not None:
+            jax.block_until_ready(found[-1])
+            progress(min(start + batch_size, num), num)
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts)[:num], *found)
+
+
 @eqx.filter_jit
-def _both_sides(key, model, z, x, lower, upper, batch_size: int) -> tuple[Estimate, Estimate]:
-    def one(inputs):
-        key, z, x = inputs
+def _both_sides(keys, model, z, x, lower, upper) -> tuple[Estimate, Estimate]:
+    def one(key, z, x):
         key_low, key_high = jr.split(key)
         density = condition(model, x)
         starts = jnp.broadcast_to(z, (upper.num_chains, *z.shape))
         return lower(key_low, density), replace(upper, positions=starts)(key_high, density)
 
-    return jax.lax.map(one, (jr.split(key, len(x)), z, x), batch_size=batch_size)
+    return jax.vmap(one)(keys, z, x)
 
 
 @eqx.filter_jit

@@ -7,8 +7,8 @@ from jaxtyping import Array, Float
 def softplus(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """`log(1 + e^x)`, with all digits of a small value, and the derivative `sigmoid(x)`.
 
-    `jax.nn.softplus` computes the same and takes three times as long on a CPU: as a case of `jnp.logaddexp` it also
-    minds two infinities that cancel.
+    `jax.nn.softplus` computes the same and takes longer on a CPU where its values are summed or differentiated: as a
+    case of `jnp.logaddexp` it also minds two infinities that cancel.
     """
     return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
 

@@ -1,6 +1,7 @@
 """Spaces: where examples live, with the base measure of every density on them."""
 
 import math
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -175,10 +176,14 @@ def _as_numpy(data: Any, argument: str) -> np.ndarray:
     if all(hasattr(data, part) for part in ("train", "valid", "test")):
         kind, name = type(data).__name__, getattr(data, "name", "data")
         raise TypeError(f"`{argument}` must be an array of examples: pass `{name}.train`, not the whole {kind}.")
+    if isinstance(data, str | os.PathLike):
+        read = f"lnz.data.load({os.fspath(data)!r}).train"
+        raise TypeError(f"`{argument}` must be an array of examples, not the name of a file or data set: try `{read}`.")
     try:
         return np.asarray(data)
     except ValueError as error:  # NumPy's message speaks of sequences and inhomogeneous parts
-        raise ValueError(f"`{argument}` must be an array, but its rows have different lengths.") from error
+        hint = " Pass the examples alone, without labels." if isinstance(data, tuple) else ""
+        raise ValueError(f"`{argument}` must be an array, but its rows have different lengths.{hint}") from error
 
 
 def _shape_advice(got: tuple[int, ...], shape: tuple[int, ...]) -> str:

@@ -98,6 +98,7 @@ def _notes(rows: tuple[dict[str, Any], ...]) -> tuple[tuple[str, str], ...]:
         ("data s.e.", "how far another test set of this size would move the value."),
         ("MC s.e.", "Monte Carlo noise of the estimate itself; that of log Z is shared by all examples of a row."),
         ("to best", "paired difference, example by example, and its error. All errors are one standard error."),
+        *((f"{row['name']} assumes", ", ".join(row["assumes"]) + ".") for row in rows if row["assumes"]),
     )
 
 

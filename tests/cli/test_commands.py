@@ -84,6 +84,7 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(runs):
     lines = [line for line in out.splitlines() if line.startswith("rbm_digits_exact: step ")]
     assert len(lines) == 10  # one a validation
     assert all("steps/s" in line and "valid -" in line and line.endswith(" nats") for line in lines)
+    assert all(re.search(r"valid -[\d.]+ \(exact\)", line) for line in lines)
 
 
 def test_run_folder_is_complete(runs):
@@ -248,6 +249,20 @@ def test_demo_trains_compares_and_reports(tmp_path, monkeypatch, capsys):
         (["score", "nowhere", "--data", "table.csv", "--out", "s.txt"], "must end in one of .csv, .parquet"),
         (["evaluate", "nowhere"], "no run folder 'nowhere'"),
         (["report", "a", "b"], "needs `--out FILE`"),
+        (
+            ["train", "table.csv", "--out", "new"],
+            "'table.csv' is a file or folder: data are given by `--data table.csv`",
+        ),
+        (["train", "normal", "table.csv", "--out", "new"], "(table.csv). Data are given by `--data FILE`. See"),
+        (["train", "normal", "--out", "new", "--steps", "5"], "are given by `--set`, such as `--set train.steps=2000`"),
+        (["train", "normal", "--out", "new", "--data", "table.txt"], "There is no file 'table.txt'"),
+        (
+            ["train", "normal", "--out", "new", "--checkpoint-every", "-3"],
+            "`--checkpoint-every` is a number of seconds",
+        ),
+        (["evaluate", "table.csv"], "'table.csv' is a file, and a run is a folder. Data are given by `--data`"),
+        (["report", "nowhere", "--out", "full"], "`--out full` is a folder; add the name of a file"),
+        (["compare", "nowhere", "--html", "full"], "`--html full` is a folder; add the name of a file"),
         (["trian"], "Did you mean 'train'?"),
         (["compare", "nowhere"], "no run folder 'nowhere'"),
         (["compare", "full"], "it has no config.json"),
@@ -278,7 +293,7 @@ def test_ctrl_c_is_no_traceback(monkeypatch, tmp_path, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lnz.cli._train.start_folder", interrupted)
+    monkeypatch.setattr("lnz.cli._train.check_folder", interrupted)
     assert call(monkeypatch, "train", "rbm_digits", "--out", tmp_path / "new") == 130
     assert capsys.readouterr().err == "lnz: stopped by Ctrl-C.\n"
 
@@ -357,6 +372,49 @@ def test_evaluate_on_other_data_replaces_nothing(table, normal_run, tmp_path, mo
     assert len(result["per_example"]) == 400
     assert result["data_protocol"] == f"all rows of {path.name}"
     assert {file.name: file.read_bytes() for file in normal_run.iterdir() if file.is_file()} == before
+
+
+def test_evaluate_says_that_a_file_is_that_of_the_training(table, normal_run, tmp_path, monkeypatch, capsys):
+    path, x = table
+    np.savetxt(tmp_path / "other.csv", x[:30], delimiter=",", header="height,weight", comments="")
+    for command in ("evaluate", "score"):
+        assert call(monkeypatch, command, normal_run, "--data", path) == 0
+        assert f"Warning: {path} is the file that this run was made of" in capsys.readouterr().out
+        assert call(monkeypatch, command, normal_run, "--data", tmp_path / "other.csv") == 0
+        assert "Warning" not in capsys.readouterr().out
+
+
+def test_a_training_names_the_estimators_of_its_numbers(tmp_path, monkeypatch, capsys):
+    sizes = {"model.width": 4, "model.num_latent": 2, "train.steps": 2, "train.valid_every": 2, "model.num_samples": 3}
+    sizes |= {
+        "model.posterior": "normal",
+        "train.batch_size": 0,
+        "evaluate.num_samples": 40,
+        "evaluate.num_samples_while_training": 30,
+    }
+    changes = [word for name, value in sizes.items() for word in ("--set", f"{name}={value}")]
+    monkeypatch.setattr("lnz.cli._train.write_html", lambda *_: None)  # the pictures of a report are not looked at
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lnz.UnreliableEstimateWarning)  # of a model that has learned nothing
+        assert call(monkeypatch, "train", "vae_digits", *changes, "--data", "bars_and_stripes", "--out", tmp_path) == 0
+    out = capsys.readouterr().out
+    number = r"-[\d.]+"
+    assert re.search(rf"elbo {number}, iwae {number} \(lower bound by IWAE-3\), valid {number} \(.* by IWAE-30\)", out)
+    assert re.search(r"-[\d.]+ nats per test example \(lower bound by IWAE-40\)", out)
+
+
+def test_compare_shows_what_is_assumed(runs, tmp_path, monkeypatch, capsys):
+    folder, _ = runs
+    shutil.copytree(folder / "independent_digits", tmp_path / "flow")
+    report = json.loads((tmp_path / "flow" / "report.json").read_text())
+    report["rows"]["independent_digits"]["assumes"] = ["an ODE solved to 1e-5"]
+    (tmp_path / "flow" / "report.json").write_text(json.dumps(report))
+    assert call(monkeypatch, "compare", tmp_path / "flow", folder / "independent_digits") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "flow assumes an ODE solved to 1e-5." in out
+    assert "independent_digits assumes" not in out
+    results = {name: run.rows["independent_digits"] for name, run in lnz._run.read_runs([tmp_path / "flow"]).items()}
+    assert str(lnz.compare(results)).endswith("flow assumes an ODE solved to 1e-5")
 
 
 def test_evaluate_anew_replaces_the_rows(runs, tmp_path, monkeypatch, capsys):
@@ -465,6 +523,48 @@ def test_a_refused_resume_leaves_a_finished_run_as_it_is(finished, monkeypatch, 
     assert after.pop("config.json")  # which tells of the environment of now
     assert after == {name: content for name, content in before.items() if name != "config.json"}
     assert Run.read(finished).rows
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["vae_digits", "--set", "model.num_layers=3"], "`model.num_layers` must be 1, or 2"),
+        (["normal", "--data", "digits"], "`digits`: column 0 hardly varies"),
+        (["rbm_digits_exact", *_TINY, "--set", "model.learning_rate=1e38"], "Training diverged at step"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_overwrite_by_a_wrong_setting_loses_nothing(finished, arguments, words, monkeypatch, capsys):
+    before = contents(finished)
+    assert call(monkeypatch, "train", *arguments, "--out", finished, "--overwrite") == 2
+    assert words in capsys.readouterr().err
+    assert contents(finished) == before
+
+
+def test_what_is_wrong_with_a_run_folder_is_told(finished, monkeypatch, capsys):
+    assert call(monkeypatch, "evaluate", finished / "model.lnz") == 2
+    assert f"is a file, and a run is a folder. Give the folder, '{finished}'." in capsys.readouterr().err
+    (finished / "model.lnz").write_bytes(b"junk")
+    assert call(monkeypatch, "evaluate", finished) == 2
+    err = capsys.readouterr().err
+    assert "is damaged: `load(path)`: " in err
+    assert not err.endswith("..\n")
+    (finished / "model.lnz").unlink()
+    assert call(monkeypatch, "evaluate", finished) == 2
+    assert f"The run folder '{finished}' is damaged: `load(path)`: there is no file" in capsys.readouterr().err
+    (finished / "report.json").write_text("{}")
+    assert call(monkeypatch, "evaluate", finished) == 2
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_a_training_at_work_is_not_overwritten(finished, monkeypatch, capsys):
+    from lnz._run import locked
+
+    before = contents(finished)
+    with locked(finished):
+        assert call(monkeypatch, "train", "independent_digits", "--out", finished, "--overwrite") == 2
+    assert "Another `lnz train` is at work" in capsys.readouterr().err
+    assert contents(finished) == before
 
 
 def test_a_setting_edited_by_hand_is_not_resumed(finished, monkeypatch, capsys):

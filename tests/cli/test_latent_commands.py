@@ -1,6 +1,7 @@
 """The commands of latent spaces, on a run whose autoencoder is not trained: what they write, and what they refuse."""
 
 import json
+import re
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -98,8 +99,10 @@ def test_manipulate_moves_along_a_class_and_says_how_well(made, monkeypatch, tmp
     assert found["images"].shape == (6, 3, 64)
     assert (splits.labels[2][found["rows"]] == 3).tolist() == [False] * 3 + [True] * 3
     printed = capsys.readouterr().out
-    assert f"3 (mean_difference), learnt from {len(splits.train)} rows and measured on 360 others" in printed
-    assert "flip rate" in printed
+    words = f"learnt from {len(splits.train)} rows (training split) and measured on 360 others (test split)"
+    assert f"3 (mean_difference), vector and classifiers {words}" in printed
+    assert re.search(r"flip rate .* of the \d+ reconstructions that were classified rightly", printed)
+    assert "leakage         not measured: no other attributes were given" in printed
     assert "identity kept" in printed
 
 
@@ -115,9 +118,12 @@ def test_manipulate_takes_labels_from_a_table(made, monkeypatch, tmp_path, capsy
     balanced = ["--attribute", "large", "--method", "balanced", "--other", "odd", "--rows", "1,2"]
     assert call(monkeypatch, "manipulate", folder, *arguments, *balanced) == 0
     printed = capsys.readouterr().out
-    assert "large (balanced), learnt from 252 rows and measured on 108 others" in printed
-    assert "into odd" in printed
-    assert "into size" not in printed  # not of 0 and 1
+    files = f"of {tmp_path / 'rows.npy'}, by {tmp_path / 'labels.csv'}"
+    assert (
+        f"large (balanced), vector and classifiers learnt from 252 rows ({files}) and measured on 108 others" in printed
+    )
+    assert "of all 108 reconstructions change their class in odd" in printed
+    assert "class in size" not in printed  # not of 0 and 1
     assert (folder / "manipulation.png").is_file()
     assert call(monkeypatch, "manipulate", folder, *arguments) == 2
     assert "must name one of the 3 columns" in capsys.readouterr().err
@@ -172,7 +178,8 @@ def test_evaluate_takes_the_bound_apart(made, monkeypatch, capsys, tmp_path):
         "reconstruction",
         "KL(q(z|x) || p(z))",
         "active units",
-        "2 examples drawn from the model itself",
+        "annealing examples of its own from both sides: 2 rows\n",
+        "\nmean log p(x) of 2 examples drawn from the model itself: [",
     ):
         assert words in out
     bits = write_run(tmp_path / "bits", lnz.Bernoulli(jnp.zeros(64)))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lnz
-from lnz._run import EventLog, Examples, Run, read_events, read_runs, start_folder
+from lnz._run import EventLog, Examples, Run, end_folder, read_events, read_runs, start_folder
 
 BOTH_SIDES = lnz.normalizers.AIS(20, 10), lnz.normalizers.ReverseAIS(20, 10, num_warm_up=5)
 
@@ -109,10 +109,45 @@ def test_events_are_there_at_once_and_a_torn_last_line_is_left_out(tmp_path):
     assert read_events(tmp_path) == records
 
 
-def test_overwriting_removes_the_old_run_only(run, tmp_path):
+@pytest.fixture
+def replaced(run, tmp_path):
+    """A folder whose run was put aside for another, which has not begun."""
     run.write(tmp_path)
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "step-000000005.ckpt").write_text("old")
     (tmp_path / "notes.txt").write_text("mine")
+    before = files_in(tmp_path)
     start_folder(tmp_path, overwrite=True)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["notes.txt"]
+    assert [path.name for path in tmp_path.glob("[!.]*")] == ["notes.txt"]
+    return tmp_path, before
+
+
+def files_in(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_overwriting_removes_the_old_run_only(run, replaced):
+    folder, _ = replaced
+    run.write(folder)
+    assert not end_folder(folder)
+    names = ["config.json", "events.jsonl", "model.lnz", "notes.txt", "report.json"]
+    assert sorted(path.name for path in folder.rglob("*")) == names
+
+
+@pytest.mark.parametrize("left", ["config.json", "checkpoints/step-000000001.ckpt"])
+def test_the_old_run_is_back_where_nothing_took_its_place(replaced, left):
+    folder, before = replaced
+    (folder / left).parent.mkdir(exist_ok=True)
+    (folder / left).write_text("new")
+    # A training that diverged has a checkpoint too; one that was killed before the first starts over.
+    start_folder(folder, overwrite=True) if left == "config.json" else None
+    assert end_folder(folder, has_diverged=left != "config.json")
+    assert files_in(folder) == before
+
+
+def test_a_new_checkpoint_is_worth_more_than_the_old_run(replaced):
+    folder, _ = replaced
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "step-000000001.ckpt").write_text("new")
+    assert not end_folder(folder)
+    assert sorted(files_in(folder)) == ["checkpoints/step-000000001.ckpt", "notes.txt"]

@@ -109,10 +109,11 @@ def test_bits_are_made_while_converting(tmp_path, cache, how, kind):
         path = write(tmp_path / "x.csv", csv_text(unit))
     else:
         path = write_npy(tmp_path / "x.npy", unit if kind == "floats" else MAPPED[kind])
-    splits = check_like_resident(path, binarize=how, threshold=0.3, seed=4)
+    options = {"binarize": how, **({"threshold": 0.3} if how == "threshold" else {})}
+    splits = check_like_resident(path, **options, seed=4)
     assert splits.space == lnz.Binary(splits.train.shape[1])
     assert splits.train.dtype == np.uint8
-    check_like_resident(path, binarize=how, threshold=0.3, seed=5)
+    check_like_resident(path, **options, seed=5)
     check_like_resident(path)
     assert len(list(cache.iterdir())) == 2 + (kind == "csv")
 

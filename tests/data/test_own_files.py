@@ -350,3 +350,21 @@ def test_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     write_npy(tmp_path / "x.npy", table())
     assert len(lnz.data.load("~/x.npy").train) == 28
+
+
+def test_text_tables_are_read_by_arrow_itself(tmp_path, monkeypatch):
+    """Its thread would wait for Python in a file of Python's, and abort the program that ends meanwhile."""
+    import pyarrow
+    from pyarrow import csv
+
+    open_csv, given = csv.open_csv, []
+
+    def watch(file, *arguments):
+        given.append(file)
+        return open_csv(file, *arguments)
+
+    monkeypatch.setattr(csv, "open_csv", watch)
+    write(tmp_path / "ä.csv", csv_text(table(), "abc"))
+    lnz.data.read_rows(tmp_path / "ä.csv")
+    assert given
+    assert all(isinstance(file, pyarrow.NativeFile) for file in given)

@@ -5,9 +5,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._bijection import AbstractBatchLastBijection
+from .._bijection import AbstractBatchLastBijection, AbstractSelfMap
 from .._register import register
 from .._space import AbstractSpace
+from .._stochastic import AbstractTolerant
 from ..nets import MaskedMLP, PeriodicMaskedMLP
 from ._substitution import substitute
 from ._transformers import AbstractTransformer
@@ -16,7 +17,7 @@ _FEW_VARIABLES = 4
 
 
 @register
-class MaskedAutoregressive(AbstractBatchLastBijection):
+class MaskedAutoregressive(AbstractBatchLastBijection, AbstractTolerant, AbstractSelfMap):
     """`y_i = f(x_i; net_i(x_1, ..., x_{i-1}))` with all parameters from one pass of a masked network.
 
     Forward is parallel: one pass. Inverse is sequential in the variables, yet costs little more than a pass, because
@@ -32,10 +33,11 @@ class MaskedAutoregressive(AbstractBatchLastBijection):
     - `inversion`: `"substitution"`, exact, variable by variable; or `"fixed_point"`, which repeats
       `x <- f^-1(y; net(x))` for all variables at once until nothing moves by more than `tolerance` of its size (after
       n repetitions it is exact). It is quicker where variables depend weakly on each other, and cannot be
-      differentiated in reverse mode.
+      differentiated in reverse mode. What `lnz.evaluate` assumes names the tolerance.
+    - `tolerance`: see there; positive.
 
-    Source: Kingma et al. (2016), section 3 (arXiv:1606.04934); Papamakarios, Pavlakou and Murray (2017), equations 2 to
-    4 (arXiv:1705.07057). Fixed point: Song, Meng, Liao and Ermon (2021), algorithm 1; arXiv:2002.03629.
+    Source: Kingma et al. (2016), section 3 (arXiv:1606.04934); Papamakarios, Pavlakou and Murray (2017), section
+    3.1 (arXiv:1705.07057). Fixed point: Song, Meng, Liao and Ermon (2021), Jacobi iteration; arXiv:2002.03629.
     """
 
     space: AbstractSpace = eqx.field(static=True)
@@ -55,14 +57,14 @@ class MaskedAutoregressive(AbstractBatchLastBijection):
                 "`MaskedAutoregressive(inversion=...)` must be 'substitution' or 'fixed_point'; got "
                 f"{self.inversion!r}."
             )
+        if not self.tolerance > 0:
+            raise ValueError(f"`MaskedAutoregressive(tolerance=...)` must be positive; got {self.tolerance}.")
 
     @property
-    def domain(self) -> AbstractSpace:
-        return self.space
-
-    @property
-    def codomain(self) -> AbstractSpace:
-        return self.space
+    def assumptions(self) -> tuple[str, ...]:
+        if self.inversion != "fixed_point":
+            return ()
+        return (f"inverses of autoregressive layers, if any, by repetition to the tolerance {self.tolerance:g}",)
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         y, log_derivative = self.transformer.forward(self.net(x), x)

@@ -41,7 +41,7 @@ class Continuous(AbstractVelocityBijection, AbstractStochastic, AbstractTolerant
     **Raises:** `ImportError` without diffrax; `ValueError` without a key where `divergence="hutchinson"`.
 
     Source: Chen, Rubanova, Bettencourt and Duvenaud (2018), theorem 1 (arXiv:1806.07366); Grathwohl, Chen, Bettencourt,
-    Sutskever and Duvenaud (2019), equations 2 to 8; arXiv:1810.01367.
+    Sutskever and Duvenaud (2019), section 3; arXiv:1810.01367.
     """
 
     space: AbstractSpace = eqx.field(static=True)

@@ -71,7 +71,7 @@ class LULinear(AbstractBatchLastBijection, AbstractEuclideanMap):
 
     **Raises:** `ValueError` if the matrix is singular or the shapes do not fit.
 
-    Source: Kingma and Dhariwal (2018), equation 10; arXiv:1807.03039.
+    Source: Kingma and Dhariwal (2018), section 3.2, LU decomposition; arXiv:1807.03039.
     """
 
     affine: ClassVar[bool] = True
@@ -163,7 +163,7 @@ class InvertibleConv(AbstractBatchLastBijection):
     - `linear`: the map of the channels, `lnz.bijections.LULinear`.
     - `height`, `width`: of the image.
 
-    Source: Kingma and Dhariwal (2018), section 3.2, equations 9 and 10; arXiv:1807.03039.
+    Source: Kingma and Dhariwal (2018), section 3.2; arXiv:1807.03039.
     """
 
     linear: LULinear
@@ -197,7 +197,7 @@ class Householder(AbstractBatchLastBijection, AbstractEuclideanMap):
 
     - `vectors`: `[k, n]`, of any length but zero.
 
-    Source: Tomczak and Welling (2016), section 3.2; arXiv:1611.09630.
+    Source: Tomczak and Welling (2016), Householder flow; arXiv:1611.09630.
     """
 
     affine: ClassVar[bool] = True

@@ -45,7 +45,7 @@ class Residual(AbstractBatchLastBijection, AbstractStochastic, AbstractTolerant,
     **Raises:** `ValueError` without a key where `log_det="unbiased"`.
 
     Source: Behrmann, Grathwohl, Chen, Duvenaud and Jacobsen (2019), theorem 1 and algorithm 1 (arXiv:1811.00995);
-    Chen, Behrmann, Duvenaud and Jacobsen (2019), equations 6 and 8; arXiv:1906.02735.
+    Chen, Behrmann, Duvenaud and Jacobsen (2019), sections 3.1 and 3.2; arXiv:1906.02735.
     """
 
     space: AbstractSpace = eqx.field(static=True)
@@ -180,7 +180,7 @@ def _draw(key: Array, x: Array, num_terms: int, continuation: float) -> tuple[Ar
 def _estimated_log_det(net, x, probe, num, num_terms, continuation):
     """The series with `v' J^k v` for `tr(J^k)`, each term divided by the probability of being computed.
 
-    Differentiated, the series is `(sum_k (-1)^k v' J^k / P(N >= k)) dJ v` (equation 8), in which the sum is a constant:
+    Differentiated, the series is `(sum_k (-1)^k v' J^k / P(N >= k)) dJ v` (Neumann's), in which the sum is a constant:
     nothing of the loop is kept for the gradient.
     """
     arrays, rest = eqx.partition((net, x), eqx.is_array)

@@ -31,7 +31,7 @@ class SigmoidalTransformer(AbstractTransformer):
     - `num_units`: J; `3 J` raw numbers.
     - `max_log_slope`: `|log a_j|` stays below it, by the same soft bound as in `AffineTransformer`.
 
-    Source: Huang, Krueger, Lacoste and Courville (2018), equation 8; arXiv:1804.00779.
+    Source: Huang, Krueger, Lacoste and Courville (2018), deep sigmoidal flow; arXiv:1804.00779.
     """
 
     num_units: int = eqx.field(static=True, default=8)
@@ -73,7 +73,11 @@ class SigmoidalTransformer(AbstractTransformer):
 def _log_parts(parameters, x):
     """Logarithms of `w_j sigmoid(z_j)` and `w_j sigmoid(-z_j)`, of `sigmoid(z_j)` and of `sigmoid(-z_j)`."""
     log_weight, log_slope, shift = parameters
-    z = jnp.exp(log_slope) * x[None] + shift
+    # Bounded, and not for the bound: a compiled program may compute z twice, the product rounded before the sum in one
+    # place only. Of numbers near 1e9 the two differ by hundreds, and then the largest of some logarithms is not the
+    # largest. With something between product and sum both are rounded everywhere.
+    most = float(np.finfo(x.dtype).max) / 4
+    z = jnp.clip(jnp.exp(log_slope) * x[None], -most, most) + shift
     below, above = jax.nn.log_sigmoid(z), jax.nn.log_sigmoid(-z)
     return log_weight + below, log_weight + above, below, above
 

@@ -32,8 +32,8 @@ class SplineTransformer(AbstractTransformer):
     - `circular`: whether the two ends are one point.
     - `min_bin`, `min_derivative`: smallest width or height of a bin as a part of the interval, smallest derivative.
 
-    Source: Durkan, Bekasov, Murray and Papamakarios (2019), equations 4 to 8; arXiv:1906.04032. Circular: Rezende et
-    al. (2020), section 3.1.2; arXiv:2002.02428.
+    Source: Durkan, Bekasov, Murray and Papamakarios (2019), section 3.1; arXiv:1906.04032. Circular: Rezende et al.
+    (2020), circular splines; arXiv:2002.02428.
     """
 
     num_bins: int = eqx.field(static=True, default=8)

@@ -35,7 +35,7 @@ class Sylvester(AbstractBatchLastBijection, AbstractEuclideanMap):
 
     **Raises:** `ValueError` if `m > dim`.
 
-    Source: van den Berg, Hasenclever, Tomczak and Welling (2018), equations 7 to 14; arXiv:1803.05649. They make Q
+    Source: van den Berg, Hasenclever, Tomczak and Welling (2018), section 3; arXiv:1803.05649. They make Q
     orthogonal by iteration to a tolerance; products of reflections are orthogonal to rounding, and signs of columns, by
     which the two differ, are taken up by R and S.
     """

@@ -44,7 +44,7 @@ class AffineTransformer(AbstractTransformer):
     The soft bound keeps factors between `exp(-max_log_scale)` and `exp(max_log_scale)`, so that no input of the
     network makes a density overflow.
 
-    Source: Dinh, Sohl-Dickstein and Bengio (2017), equation 4 (arXiv:1605.08803), whose s is bounded by a tanh instead.
+    Source: Dinh, Sohl-Dickstein and Bengio (2017), section 3.2; arXiv:1605.08803. Their s is bounded by a tanh instead.
     """
 
     max_log_scale: float = eqx.field(static=True, default=7.0)
@@ -106,7 +106,7 @@ class SoftplusAffineTransformer(AbstractTransformer):
 class ShiftTransformer(AbstractTransformer):
     """`y = x + t`: volume is kept.
 
-    Source: Dinh, Krueger and Bengio (2015), equation 10 (NICE); arXiv:1410.8516.
+    Source: Dinh, Krueger and Bengio (2015), section 3.2 (NICE); arXiv:1410.8516.
     """
 
     @property

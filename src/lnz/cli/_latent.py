@@ -78,8 +78,10 @@ def manipulate_run(
     steps = _numbers(strengths, "--strengths")
     if labels is None:
         learn, judge, name, found = _from_classes(folder, run, attribute, other)
+        parts = "training split", "test split"
     else:
         learn, judge, name, found = _from_file(run, attribute, labels, data, seed)
+        parts = f"of {data}, by {labels}", "of the same file"
     balance = None if other is None else _other(found, other, name)
     key, chosen = _key(seed), cast(Any, method)  # checked by `attribute_vector`
     z = embed(run.model, learn, key=key)
@@ -96,11 +98,11 @@ def manipulate_run(
     )
     shown = _shown(rows, has_judged)
     images = manipulate(run.model, judge[shown], vector, steps, key=key)
-    title = f"{name}, strength from left to right"
+    title = f"{name}, strength from left to right\n(rows of the {len(judge)} it was measured on)"
     columns = [f"{step:+g}" if step else "0" for step in steps]
     _write(run, out, images, [str(i) for i in shown], columns, title, {"rows": shown, "vector": vector})
-    words = f"{name} ({method}), learnt from {len(learn)} rows and measured on {len(judge)} others:"
-    console().print(words, soft_wrap=True)
+    words = f"{len(learn)} rows ({parts[0]}) and measured on {len(judge)} others ({parts[1]}):"
+    console().print(f"{name} ({method}), vector and classifiers learnt from {words}", soft_wrap=True)
     console().print(str(quality), soft_wrap=True)
     console().print(f"Wrote {len(shown)} rows at {len(steps)} strengths to {short_path(out)}", soft_wrap=True)
 

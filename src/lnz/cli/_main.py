@@ -60,12 +60,24 @@ def _run(arguments: list[str]) -> int:
         message = error.format_message()  # pyright: ignore[reportAttributeAccessIssue]
         if not message:  # `lnz` alone, which has printed its help
             return 2
-        return _complain(f"{message if message.endswith('?') else message.rstrip('.') + '.'} See `lnz --help`.", 2)
+        message = message if message.endswith("?") else message.rstrip(".") + "."
+        return _complain(f"{message}{_hint(message, arguments)} See `lnz --help`.", 2)
     except typer.Abort:
         code = 130
     if code == 130:  # Typer's translation of Ctrl-C, silent or as `Abort` depending on its version
         raise KeyboardInterrupt
     return code
+
+
+def _hint(message: str, arguments: list[str]) -> str:
+    """What a beginner may have meant who calls `lnz train RECIPE data.csv --steps 100`."""
+    if arguments[:1] != ["train"]:
+        return ""
+    if "extra argument" in message:
+        return " Data are given by `--data FILE`."
+    if "No such option" in message:
+        return " Settings of a recipe are given by `--set`, such as `--set train.steps=2000`."
+    return ""
 
 
 def _in_words(error: Exception) -> str:

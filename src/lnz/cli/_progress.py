@@ -29,6 +29,10 @@ class Display(Protocol):
         """Show a record of `lnz.fit`."""
         ...
 
+    def explain(self, name: str, words: str) -> None:
+        """What a number of the records is, such as `("valid", "lower bound by IWAE-50")`."""
+        ...
+
     def say(self, words: str) -> None:
         """Show what is being done."""
         ...
@@ -63,12 +67,16 @@ class _Bar:
         )
         self._task = self._progress.add_task(name, total=steps, rate="")
         self._metrics: dict[str, int | float] = {}
+        self._kinds: dict[str, str] = {}
         self._words = "compiling"
 
     def update(self, record: dict[str, int | float]) -> None:
         self._metrics |= _metrics(record)  # the last validation stays until the next
-        self._words = _in_nats(self._metrics)
+        self._words = _in_nats(self._metrics, self._kinds)
         self._progress.update(self._task, completed=record["step"], rate=_rate(record))
+
+    def explain(self, name: str, words: str) -> None:
+        self._kinds[name] = words
 
     def say(self, words: str) -> None:
         self._words = words
@@ -83,6 +91,7 @@ class _Bar:
 class _Lines:
     def __init__(self, console: Console, name: str, steps: int):
         self._console, self._name, self._steps = console, name, steps
+        self._kinds: dict[str, str] = {}
         self._last = time.monotonic()
         self.say("compiling")
 
@@ -91,7 +100,11 @@ class _Lines:
         is_told = "valid" in record or record["step"] == self._steps  # `fit` validates ten times
         if is_told or now - self._last > _SECONDS_BETWEEN_LINES:
             self._last = now
-            self.say(f"step {record['step']:.0f} of {self._steps}, {_rate(record)}: {_in_nats(_metrics(record))}")
+            words = _in_nats(_metrics(record), self._kinds)
+            self.say(f"step {record['step']:.0f} of {self._steps}, {_rate(record)}: {words}")
+
+    def explain(self, name: str, words: str) -> None:
+        self._kinds[name] = words
 
     def say(self, words: str) -> None:
         self._console.print(f"{self._name}: {words}", soft_wrap=True)
@@ -135,5 +148,6 @@ def _rate(record: dict[str, int | float]) -> str:
     return f"{record['step'] / max(record['seconds'], 1e-9):,.0f} steps/s"
 
 
-def _in_nats(metrics: dict[str, int | float]) -> str:
-    return ", ".join(f"{name} {value:.2f}" for name, value in metrics.items()) + " nats"
+def _in_nats(metrics: Mapping[str, int | float], kinds: Mapping[str, str]) -> str:
+    words = {name: f" ({kind})" for name, kind in kinds.items()}
+    return ", ".join(f"{name} {value:.2f}{words.get(name, '')}" for name, value in metrics.items()) + " nats"

@@ -13,12 +13,23 @@ import numpy as np
 import lnz
 import lnz.recipes
 from lnz.data import Splits
-from lnz.recipes import Recipe, fit_options
+from lnz.recipes import Recipe, Start, fit_options
 
 from .._check import unknown_name
 from .._environment import environment
 from .._fit import expected_memory
-from .._run import EventLog, Examples, Run, locked, read_config, remove_run, start_folder, to_json, write_config
+from .._run import (
+    EventLog,
+    Examples,
+    Run,
+    check_folder,
+    end_folder,
+    locked,
+    read_config,
+    start_folder,
+    to_json,
+    write_config,
+)
 from ._compare import write_html
 from ._console import console, short_path
 from ._interrupt import Interrupted, Presses, watch_ctrl_c
@@ -43,6 +54,8 @@ def train(
     recipe: str | None, out: Path, data: str | None, changes: list[str], options: TrainOptions, dry_run: bool
 ) -> None:
     """The command `lnz train`."""
+    if not options.checkpoint_every >= 0:
+        raise ValueError(f"`--checkpoint-every` is a number of seconds, at least 0; got {options.checkpoint_every:g}.")
     settings = parse_changes(changes, data)
     if options.resume:
         chosen, resolved = _resumed(recipe, out, settings, options.overwrite)
@@ -71,6 +84,11 @@ def find_recipe(name: str) -> Recipe:
     """**Raises:** `ValueError` for an unknown name, with the nearest."""
     known = recipes()
     if name not in known:
+        if Path(name).exists():
+            raise ValueError(
+                f"{name!r} is a file or folder: data are given by `--data {name}`, behind a recipe such as "
+                "flow_tabular or rbm_digits; `lnz list` shows them."
+            )
         raise ValueError(unknown_name("recipe", name, known))
     return known[name]
 
@@ -129,7 +147,7 @@ def train_into(folder: Path, recipe: Recipe, settings: dict[str, Any], options: 
     """Train and evaluate a recipe with a progress display, and write its run folder.
 
     **Raises:** `ValueError` for data or settings that do not fit, and for a folder that is in use, before anything is
-    done.
+    written or removed.
     """
     splits = recipe.load(settings)
     recipe.check(settings, splits)
@@ -138,8 +156,12 @@ def train_into(folder: Path, recipe: Recipe, settings: dict[str, Any], options: 
     if options.resume:
         check_same_data(folder, splits)
     else:
-        start_folder(folder, options.overwrite)
+        check_folder(folder, options.overwrite)
+    start = recipe.start(splits, settings)  # the model refuses settings of its own: an earlier run is still there
+    folder.mkdir(parents=True, exist_ok=True)
     with locked(folder), watch_ctrl_c() as presses:
+        if not options.resume:
+            start_folder(folder, options.overwrite)
         config: dict[str, Any] = {
             "recipe": recipe.name,
             "title": recipe.title,
@@ -150,20 +172,23 @@ def train_into(folder: Path, recipe: Recipe, settings: dict[str, Any], options: 
         write_config(folder, **config)
         with show_progress(console(), recipe.name, settings["train"]["steps"]) as display:
             try:
-                run = _train_and_judge(folder, recipe, config, splits, display, options, presses)
+                run = _train_and_judge(folder, recipe, config, splits, start, display, options, presses)
             except KeyboardInterrupt:
+                if end_folder(folder):
+                    raise Interrupted("stopped by Ctrl-C before the first step; the earlier run is kept.") from None
                 advice = f"go on with `lnz train --resume --out {short_path(folder)}`"
                 raise Interrupted(f"stopped by Ctrl-C; what was trained is saved: {advice}.") from None
-            except Exception:
-                if not (options.resume or (folder / "checkpoints").is_dir()):
-                    remove_run(folder)  # nothing was trained: the folder is free for another try
+            except Exception as error:
+                if not options.resume:
+                    end_folder(folder, has_diverged=isinstance(error, FloatingPointError))
                 raise
         run.write(folder)
+        end_folder(folder)
     after = f"{run.status} after {run.history[-1]['step']} of {settings['train']['steps']} steps"
     row = run.rows[recipe.name]
     in_bits = f" = {row.in_bits}" if row.in_bits else ""
     console().print(
-        f"{recipe.name}: {row.value:.3f} nats per test example ({row.kind}){in_bits}, {after} "
+        f"{recipe.name}: {row.value:.3f} nats per test example ({row.kind_and_estimator}){in_bits}, {after} "
         f"({describe_seconds(run.seconds)})",
         soft_wrap=True,
     )
@@ -185,6 +210,7 @@ def _train_and_judge(
     recipe: Recipe,
     config: dict[str, Any],
     splits: Splits,
+    start: Start,
     display: Display,
     options: TrainOptions,
     presses: Presses,
@@ -201,6 +227,9 @@ def _train_and_judge(
         display.update(record)
         presses.check()
 
+    objective = getattr(start[2], "objective", None)
+    if isinstance(objective, lnz.objectives.IWAE):
+        display.explain("iwae", f"lower bound by IWAE-{objective.num_samples}")
     label = hashlib.sha256(to_json(settings).encode()).hexdigest()[:16]
     checkpoints = lnz.Checkpoints(folder / "checkpoints", every=options.checkpoint_every, label=label)
     if options.resume:
@@ -219,7 +248,14 @@ def _train_and_judge(
         started = time.perf_counter()
         try:
             fit = recipe.fit(
-                splits, settings, progress=progress, pulse=pulse, checkpoints=checkpoints, resume=options.resume
+                splits,
+                settings,
+                start=start,
+                validated=lambda result: display.explain("valid", result.kind_and_estimator),
+                progress=progress,
+                pulse=pulse,
+                checkpoints=checkpoints,
+                resume=options.resume,
             )
         finally:
             for log in logs:

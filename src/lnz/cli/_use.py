@@ -17,6 +17,7 @@ from .._check import model_dtype
 from .._run import Run, to_json, write_text
 from .._space import Binary
 from ..data import Splits
+from ..data._files import digest_of
 from ..recipes import Recipe
 from ._compare import write_html
 from ._console import console, short_path
@@ -73,6 +74,7 @@ def evaluate(
     recipe, settings = settings_of(run, changes)
     if data is not None:
         rows, observed, made = examples_for(run, data, settings)
+        _warn_of_training_data(run, folder, data)
     else:
         splits = recipe.load(settings)
         check_same_data(folder, splits)
@@ -150,9 +152,10 @@ def _diagnose(model: lnz.AbstractLatentModel, rows: np.ndarray, made: str, seed:
     console().print(f"\nDiagnosis of {len(some)} rows from all over: {made}; a minute or so", soft_wrap=True)
     console().print(str(lnz.diagnose(key_diagnose, model, some)), soft_wrap=True)
     if isinstance(model.prior.space, lnz.Euclidean):
-        bracket = lnz.simulated_bracket(key_bracket, model, _NUM_SIMULATED)
-        words = f"Mean log p(x) of {_NUM_SIMULATED} examples drawn from the model itself, not of these rows"
-        console().print(f"{words}: {bracket}", soft_wrap=True)
+        with show_rows(console(), "annealing examples of its own from both sides", _NUM_SIMULATED) as progress:
+            size = -(-_NUM_SIMULATED // 4)
+            bracket = lnz.simulated_bracket(key_bracket, model, _NUM_SIMULATED, batch_size=size, progress=progress)
+        console().print(f"{bracket}; not of these rows", soft_wrap=True)
 
 
 def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, changes: list[str]) -> None:
@@ -162,6 +165,7 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
     run = Run.read(folder)
     recipe, settings = settings_of(run, changes)
     rows, observed, made = examples_for(run, data, settings)
+    _warn_of_training_data(run, folder, data)
     result = recipe.score(run.model, rows, settings, observed)
     order = np.argsort(result.per_example, kind="stable") if anomalous_first else np.arange(len(rows))
     columns = {
@@ -249,6 +253,16 @@ def examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndar
         how = f" at {chosen['threshold']}" if chosen["binarize"] == "threshold" else f" with seed {chosen['seed']}"
         made += f", binarized by {chosen['binarize']}{how}"
     return np.asarray(run.model.space.check_data(rows.array, str(data))), rows.observed, made
+
+
+def _warn_of_training_data(run: Run, folder: Path, data: str) -> None:
+    """Of the file that a run was made of, most rows are those that the model learnt from."""
+    if run.digest is not None and data not in lnz.data.names() and digest_of(Path(data)) == run.digest:
+        console().print(
+            f"Warning: {data} is the file that this run was made of. Most of its rows are those that the model learnt "
+            f"from, which flatters it; `lnz evaluate {short_path(folder)}` takes the test part alone.",
+            soft_wrap=True,
+        )
 
 
 def _test_part(splits: Splits) -> str:

@@ -26,7 +26,7 @@ def map_table(table: Table, options: Options) -> tuple[np.ndarray, tuple[str, ..
 
     A converted file is keyed by path, size and time of the table, and by what was asked for. Words say what was done.
     """
-    plain = dataclasses.replace(options, binarize="none")
+    plain = dataclasses.replace(options, binarize="none", threshold=Options().threshold)
     target, plain_target = _target(table, options), _target(table, plain)
     to_words = (in_words(255 if table.dtype == np.uint8 else 1, options),) if target != plain_target else ()
     if target.exists():

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .._check import unknown_name
+from .._check import kind_of, unknown_name
 from .._space import Binary
 from . import _named, _public
 from ._binarize import binarize_splits
@@ -164,13 +164,14 @@ def _existing(source: Any) -> Path:
     """The path of a file or folder that is there, or an error with the nearest name."""
     if not isinstance(source, str | os.PathLike) or not isinstance(os.fspath(source), str):
         raise TypeError(
-            f"`load(name)` needs the name of a data set, such as 'digits', or the path of a file; got {source!r}."
+            "`load(name)` needs the name of a data set, such as 'digits', or the path of a file; got "
+            f"{kind_of(source)}."
         )
     text = os.fspath(source)
     path = Path(os.path.expanduser(text))  # which, like `os.path.exists`, takes any text without an error
     if text and os.path.exists(path):
         return path
-    if isinstance(source, str) and not ending_of(path) and not set(text) & {"/", os.sep, "\0"}:
+    if isinstance(source, str) and not path.suffix and not ending_of(path) and not set(text) & {"/", os.sep, "\0"}:
         raise ValueError(unknown_name("data set", source, _SETS))
     beside = difflib.get_close_matches(path.name, os.listdir(path.parent) if os.path.isdir(path.parent) else [], n=1)
     hint = f", but {str(path.parent / beside[0])!r}" if beside else f", seen from the folder {str(Path.cwd())!r}"

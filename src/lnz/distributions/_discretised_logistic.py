@@ -72,7 +72,7 @@ class DiscretisedLogistic(AbstractDistribution):
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Int[Array, "..."]:
         noise = jr.logistic(key, (*shape, *self.loc.shape), self.loc.dtype)
         loc, scale = (jnp.broadcast_to(part, noise.shape) for part in (self.loc, self.scale))
-        return _to_cells(loc + scale * noise, self.num_values)
+        return to_cells(loc + scale * noise, self.num_values)
 
     def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
         return draw_then_score(self, key, shape)
@@ -145,7 +145,7 @@ class DiscretisedLogisticMixture(AbstractDistribution):
             jnp.take_along_axis(jnp.broadcast_to(part, (*shape, part.shape[-1])), component, axis=-1)[..., 0]
             for part in (self.loc, self.scale)
         )
-        return _to_cells(loc + scale * jr.logistic(key_noise, shape, self.loc.dtype), self.num_values)
+        return to_cells(loc + scale * jr.logistic(key_noise, shape, self.loc.dtype), self.num_values)
 
     def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
         return draw_then_score(self, key, shape)
@@ -179,7 +179,7 @@ def _log_one_minus_exp(log_width: Array) -> Array:
     return jnp.where(narrow, series, jnp.where(log_width < 5, jnp.log(-jnp.expm1(-w)), 0))
 
 
-def _to_cells(y: Array, num_values: int) -> Int[Array, "..."]:
+def to_cells(y: Array, num_values: int) -> Int[Array, "..."]:
     return jnp.clip(jnp.floor(y * num_values), 0, num_values - 1).astype(jnp.int32)
 
 

@@ -140,7 +140,7 @@ def neural_autoregressive(
     scalar equation for each variable, by Newton's method: see `lnz.bijections.SigmoidalTransformer`. The default,
     `fast="density"`, trains by maximum likelihood without solving any.
 
-    Source: Huang, Krueger, Lacoste and Courville (2018), section 3.1; arXiv:1804.00779.
+    Source: Huang, Krueger, Lacoste and Courville (2018), deep sigmoidal flow; arXiv:1804.00779.
     """
     transformer = SigmoidalTransformer(num_units)
     return autoregressive(space, transformer, key=key, num_layers=num_layers, **options)

@@ -72,7 +72,7 @@ def sylvester(
 
     **Raises:** `ValueError` if both are given or there are more directions than variables.
 
-    Source: van den Berg, Hasenclever, Tomczak and Welling (2018), sections 3.2 and 3.3; arXiv:1803.05649.
+    Source: van den Berg, Hasenclever, Tomczak and Welling (2018), section 3; arXiv:1803.05649.
     """
     num = num_variables(space, "sylvester")
     if num_orthogonal is not None and num_householder is not None:

@@ -63,7 +63,7 @@ def logit(shape: int | tuple[int, ...] | AbstractSpace, alpha: float = 1e-6) -> 
       `lnz.Interval(...)`, when it is not [0, 1].
     - `alpha`: at least 0 and less than 1/2; 1e-6 for MNIST and 0.05 for CIFAR-10 in the paper.
 
-    Source: Papamakarios, Pavlakou and Murray (2017), section 4.3; arXiv:1705.07057.
+    Source: Papamakarios, Pavlakou and Murray (2017), who so treat pictures; arXiv:1705.07057.
     """
     if not 0 <= alpha < 0.5:
         raise ValueError(f"`logit(alpha=...)` must be at least 0 and less than 1/2; got {alpha}.")

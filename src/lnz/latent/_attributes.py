@@ -1,7 +1,7 @@
 """Attribute vectors: directions of a latent space along which one attribute of the examples changes."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +10,8 @@ from jaxtyping import Bool, Float, PRNGKeyArray
 from .._model import AbstractLatentModel
 from ._logistic import LogisticRegression
 from ._tools import decode, embed
+
+Judge = Callable[[np.ndarray], Any]
 
 Method = Literal["mean_difference", "balanced", "linear_classifier"]
 
@@ -125,16 +127,24 @@ class AttributeQuality:
     num_judged: int
 
     def __str__(self) -> str:
-        flips = f"{self.flip_rate:.3f} ± {_binomial_error(self.flip_rate, self.num_judged):.3f} of {self.num_judged}"
         lines = [
-            f"strength {self.strength:g}, {self.num} examples",
-            f"flip rate       {flips} (classifier of pixels, accuracy {self.accuracy:.3f})",
+            f"strength {self.strength:g}, {self.num} examples; those with the attribute are moved backwards",
+            f"flip rate       {self._rate(self.flip_rate, self.num_judged)} of the {self.num_judged} reconstructions "
+            f"that were classified rightly (by pixels; accuracy {self.accuracy:.3f} on the examples themselves)",
         ]
         for name, rate in self.leakage.items():
-            lines.append(f"leakage         {rate:.3f} ± {_binomial_error(rate, self.num):.3f} into {name}")
-        lines.append(f"identity kept   {self.identity:.3f} ± {_binomial_error(self.identity, self.num):.3f}")
-        lines.append(f"distance moved  {self.distance:.3f} of that between two examples")
+            words = f"of all {self.num} reconstructions change their class in {name}"
+            lines.append(f"leakage         {self._rate(rate, self.num)} {words}")
+        if not self.leakage:
+            lines.append("leakage         not measured: no other attributes were given")
+        words = f"of the {self.num} moved images are nearest to their own reconstruction"
+        lines.append(f"identity kept   {self._rate(self.identity, self.num)} {words}")
+        lines.append(f"distance moved  {self.distance:.3f} of that between the reconstructions of two examples")
         return "\n".join(lines)
+
+    @staticmethod
+    def _rate(rate: float, num: int) -> str:
+        return f"{rate:.3f} ± {_binomial_error(rate, num):.3f}"
 
 
 def attribute_quality(
@@ -143,20 +153,21 @@ def attribute_quality(
     data: Any,
     labels: Any,
     *,
-    train: tuple[Any, Any],
-    others: Mapping[str, tuple[Any, Any]] | None = None,
+    train: tuple[Any, Any] | Judge,
+    others: Mapping[str, tuple[Any, Any] | Judge] | None = None,
     strength: float = 1.0,
     penalty: float = 1e-2,
     key: PRNGKeyArray | None = None,
 ) -> AttributeQuality:
-    """Measure an attribute vector by classifiers that never saw a latent: logistic regressions of the pixels.
+    """Measure an attribute vector by classifiers that never saw a latent, such as logistic regression of the pixels.
 
     **Arguments:**
 
     - `vector`: from `attribute_vector`, made from other examples than `data`.
     - `data`, `labels`: examples `[n, ...]` to move, and whether each has the attribute, `[n]`.
-    - `train`: examples and labels that the classifier learns from, `([m, ...], [m])`.
-    - `others`: by name, other attributes to look for leakage into, examples and labels as in `train`.
+    - `train`: examples and labels that the classifier learns from, `([m, ...], [m])`; or a classifier of one's own, a
+      function from examples `[n, d]`, flat and as they are decoded, to whether each has the attribute, `[n]`.
+    - `others`: by name, other attributes to look for leakage into, each as `train`.
     - `strength`: how far examples without the attribute move; those with it move as far backwards.
     - `penalty`: of the classifiers, as for `attribute_vector`.
     - `key`: as for `embed`.
@@ -172,40 +183,47 @@ def attribute_quality(
     sign = np.where(has, -1, 1).astype(z.dtype).reshape(-1, *(1,) * vector.ndim)
     kept = _flat(decode(model, z, key=key))
     moved = _flat(decode(model, z + sign * np.asarray(strength, z.dtype) * vector, key=key))
-    is_right = judge.predict(kept) == has
-    flipped = judge.predict(moved)[is_right] != has[is_right]
+    is_right = judge(kept) == has
+    flipped = judge(moved)[is_right] != has[is_right]
     num_judged = int(is_right.sum())
     return AttributeQuality(
         flip_rate=float(flipped.mean()) if num_judged else float("nan"),
-        leakage={name: float(np.mean(other.predict(kept) != other.predict(moved))) for name, other in judges.items()},
+        leakage={name: float(np.mean(other(kept) != other(moved))) for name, other in judges.items()},
         identity=float(np.mean(_nearest(moved, kept) == np.arange(len(kept)))),
         distance=_relative_distance(moved, kept),
-        accuracy=float(np.mean(judge.predict(_flat(rows)) == has)),
+        accuracy=float(np.mean(judge(_flat(rows)) == has)),
         strength=float(strength),
         num=len(rows),
         num_judged=num_judged,
     )
 
 
-def _classifier(model: AbstractLatentModel, pair: tuple[Any, Any], penalty: float, argument: str) -> LogisticRegression:
-    rows, labels = pair
+def _classifier(
+    model: AbstractLatentModel, given: tuple[Any, Any] | Judge, penalty: float, argument: str
+) -> Callable[[np.ndarray], Bool[np.ndarray, " n"]]:
+    if callable(given):
+        return lambda rows: _as_bits(given(rows), len(rows), f"{argument}(rows)", of_both_kinds=False)
+    rows, labels = given
     rows = np.asarray(model.space.check_data(rows, argument))
-    return LogisticRegression.fit(_flat(rows), _as_bits(labels, len(rows), argument), penalty)
+    return LogisticRegression.fit(_flat(rows), _as_bits(labels, len(rows), argument), penalty).predict
 
 
 def _flat(rows: np.ndarray) -> Float[np.ndarray, "n d"]:
     return rows.reshape(len(rows), -1).astype(np.float64)
 
 
-def _as_bits(labels: Any, num: int, argument: str) -> Bool[np.ndarray, " n"]:
+def _as_bits(labels: Any, num: int, argument: str, of_both_kinds: bool = True) -> Bool[np.ndarray, " n"]:
     labels = np.asarray(labels)
     if labels.shape != (num,) or not np.isin(labels, (0, 1)).all():
+        got = f"an array of shape {labels.shape}"
+        if labels.shape == (num,):
+            got = f"the value {labels[~np.isin(labels, (0, 1))][0]}"
         raise ValueError(
-            f"`{argument}` must say for each of the {num} rows whether it has the attribute, true or false; got an "
-            f"array of shape {labels.shape}. For a class of many, try `labels == 3`."
+            f"`{argument}` must say for each of the {num} rows whether it has the attribute, true or false; got {got}. "
+            "For a class of many, try `labels == 3`."
         )
     has = labels.astype(bool)
-    if has.all() or not has.any():
+    if of_both_kinds and (has.all() or not has.any()):
         raise ValueError(f"`{argument}` must have rows with the attribute and rows without; all are {bool(has[0])}.")
     return has
 

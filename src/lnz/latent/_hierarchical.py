@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from .._by_shapes import by_shapes
 from .._check import model_dtype
 from .._density import AbstractDistribution
 from .._model import AbstractDataDependent, AbstractLatentModel
@@ -166,8 +165,8 @@ class Hierarchical(AbstractLatentModel, AbstractDataDependent):
 
     @property
     def space(self) -> AbstractSpace:
-        latent = by_shapes(_latent_space, self)
-        return by_shapes(_space, self, jax.ShapeDtypeStruct(latent.shape, model_dtype(self)))
+        latent = eqx.filter_eval_shape(_latent_space, self)
+        return eqx.filter_eval_shape(_space, self, jax.ShapeDtypeStruct(latent.shape, model_dtype(self)))
 
     def initialise(self, key: PRNGKeyArray, data: Array) -> "Hierarchical":
         """The model whose top layer, if it takes a start from data, has taken it: a function of the posterior from
@@ -183,7 +182,7 @@ class Hierarchical(AbstractLatentModel, AbstractDataDependent):
     def likelihood(self, z: Array) -> AbstractDistribution:
         if self.skip:
             return self.decoder(z)
-        num = by_shapes(_lowest_space, self).shape[0]
+        num = eqx.filter_eval_shape(_lowest_space, self).shape[0]
         return self.decoder(z[:num])
 
     def posterior(self, x: Array) -> AbstractDistribution | None:

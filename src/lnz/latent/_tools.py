@@ -110,7 +110,9 @@ def interpolate(
     paths = {"slerp": slerp, "lerp": lerp}
     if method not in paths:
         raise ValueError(f"`method` must be 'slerp' or 'lerp'; got {method!r}.")
-    z0, z1 = embed(model, np.stack([np.asarray(x0), np.asarray(x1)]), key=key)
+    _check_latent(model)
+    ends = [model.space.check_example(x, name) for x, name in ((x0, "x0"), (x1, "x1"))]
+    z0, z1 = embed(model, np.stack([np.asarray(x) for x in ends]), key=key)
     along = _along(paths[method], jnp.asarray(z0), jnp.asarray(z1), jnp.linspace(0, 1, num, dtype=z0.dtype))
     return decode(model, along, key=key)
 

@@ -1,11 +1,12 @@
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from .._by_shapes import by_shapes
 from .._check import model_dtype
+from .._conditional import Conditional
 from .._density import AbstractDensity, AbstractDistribution, space_made_by, space_of_conditional
 from .._model import AbstractDataDependent, AbstractLatentModel
 from .._module import replace
@@ -31,7 +32,8 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
     - `encoder`: from x to a distribution of z, or `None`.
 
     **Raises:** `ValueError` for a prior that is a function of the encoder where there is none, and for parts whose
-    shapes do not fit; `TypeError` for a decoder or an encoder that returns no distribution.
+    shapes do not fit; `TypeError` for a decoder or an encoder that returns no distribution, or in place of the
+    prior.
 
     Source: Kingma and Welling (2014); arXiv:1312.6114. Rezende, Mohamed and Wierstra (2014); arXiv:1401.4082.
     """
@@ -49,6 +51,11 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
         self.given_prior, self.decoder, self.encoder = prior, decoder, encoder
 
     def __check_init__(self):
+        if isinstance(self.given_prior, Conditional):
+            raise TypeError(
+                "`VAE(prior, decoder, encoder)`: the prior comes first, and is a distribution, such as "
+                "`lnz.Normal.standard(20)`; got a Conditional."
+            )
         if self.encoder is None and not isinstance(self.given_prior, AbstractDensity):
             raise ValueError(
                 f"`VAE(prior={type(self.given_prior).__name__}, encoder=None)`: this prior is a function of the "
@@ -58,9 +65,9 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
 
     def _check_parts(self):
         """**Raises:** as the class says. Shapes alone are traced: nothing is computed."""
-        latent = by_shapes(_latent_space, self)
+        latent = eqx.filter_eval_shape(_latent_space, self)
         z = jax.ShapeDtypeStruct(latent.shape, jnp.int32 if latent.kind == "int" else model_dtype(self))
-        words = f"a latent variable of shape {latent.shape}, as the prior has"
+        words = f"a latent variable of shape {latent.shape}, as the prior has (in `VAE(prior, decoder, encoder)`)"
         x_space = space_of_conditional(self.decoder, z, "VAE(decoder=...)", words)
         if self.encoder is None:
             return
@@ -82,9 +89,9 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
 
     @property
     def space(self) -> AbstractSpace:
-        latent = by_shapes(_latent_space, self)
+        latent = eqx.filter_eval_shape(_latent_space, self)
         z = jax.ShapeDtypeStruct(latent.shape, jnp.int32 if latent.kind == "int" else model_dtype(self))
-        return by_shapes(space_made_by, self.decoder, z)
+        return eqx.filter_eval_shape(space_made_by, self.decoder, z)
 
     def initialise(self, key: PRNGKeyArray, data: Array) -> "VAE":
         """The model whose prior, if it takes a start from data, has taken it: a function of the encoder from `data`, a

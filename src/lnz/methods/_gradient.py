@@ -8,6 +8,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._algorithm import AbstractMethod, AbstractObjective
+from .._check import kind_of
 from .._model import AbstractDataDependent, Frozen, freed, is_constant, trainable
 
 
@@ -38,9 +39,10 @@ class Gradient(AbstractMethod):
 
     def __check_init__(self):
         if not isinstance(self.objective, AbstractObjective):
+            is_exchanged = isinstance(self.objective, optax.GradientTransformation)
             raise TypeError(
                 f"`Gradient(objective=...)` must be one of lnz.objectives, such as `lnz.objectives.PCD(1)`; got "
-                f"{self.objective!r}."
+                f"{'an optimizer: the objective comes first' if is_exchanged else kind_of(self.objective)}."
             )
         if not isinstance(self.optimizer, optax.GradientTransformation):
             raise TypeError(

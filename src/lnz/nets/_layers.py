@@ -217,13 +217,26 @@ class MaskedMLP(eqx.Module):
 
 @jax.custom_jvp
 def _masked_pass(net: MaskedMLP, x: Array) -> Array:
-    """In parts, a quarter less work; whole where derivatives are taken, which are compiled in 0.6 of the time so."""
+    """In parts, with a quarter less work; whole where derivatives are taken, which takes fewer programs to compile."""
     return net._in_parts(x)
 
 
-@_masked_pass.defjvp
+@functools.partial(_masked_pass.defjvp, symbolic_zeros=True)
 def _derivative(primals, tangents):
-    return jax.jvp(lambda net, x: net._whole(x), primals, tangents)
+    leaves, structure = jax.tree.flatten(primals)
+    moves = jax.tree.leaves(tangents, is_leaf=_is_zero)
+    moved = [i for i, move in enumerate(moves) if not _is_zero(move)]  # else products with zeros would be computed
+
+    def whole(*values):
+        changed = dict(zip(moved, values, strict=True))
+        net, x = jax.tree.unflatten(structure, [changed.get(i, leaf) for i, leaf in enumerate(leaves)])
+        return net._whole(x)
+
+    return jax.jvp(whole, [leaves[i] for i in moved], [moves[i] for i in moved])
+
+
+def _is_zero(tangent) -> bool:
+    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
 
 
 def _times(W: Array, mask: np.ndarray, ndim: int) -> Array:

@@ -22,5 +22,5 @@ from ._digits import (
 )
 from ._flows import flow_energy as flow_energy, flow_moons as flow_moons, flow_tabular as flow_tabular
 from ._picture_flows import flow_digits as flow_digits, flow_mnist as flow_mnist
-from ._recipe import Recipe as Recipe, fit_options as fit_options
+from ._recipe import Recipe as Recipe, Start as Start, fit_options as fit_options
 from ._tables import mixture_of_normals as mixture_of_normals, normal as normal

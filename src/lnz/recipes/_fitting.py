@@ -8,14 +8,17 @@ from .._model import trainable
 from ..bijections import Chain
 
 
-def falling_rate(settings):
-    """The learning rate, which falls to zero along a half cosine."""
-    return optax.cosine_decay_schedule(settings["model"]["learning_rate"], settings["train"]["steps"])
+def falling_rate(settings, num_rising=0):
+    """The learning rate: it rises from zero in `num_rising` steps, and falls to zero along a half cosine."""
+    most, steps = settings["model"]["learning_rate"], settings["train"]["steps"]
+    if not num_rising:
+        return optax.cosine_decay_schedule(most, steps)
+    return optax.warmup_cosine_decay_schedule(0.0, most, num_rising, steps)
 
 
-def decayed_adam(settings, mask=None):
+def decayed_adam(settings, mask=None, num_rising=0):
     """Adam with decay of the weights (those that `mask` chooses), a rate that falls to zero, and a limit on steps."""
-    adam = optax.adamw(falling_rate(settings), weight_decay=settings["model"]["weight_decay"], mask=mask)
+    adam = optax.adamw(falling_rate(settings, num_rising), weight_decay=settings["model"]["weight_decay"], mask=mask)
     return optax.chain(optax.clip_by_global_norm(5.0), adam)
 
 

@@ -43,6 +43,10 @@ _SIZES = ("width", "depth", "noise_width")
 _POSITIVE = ("learning_rate", "bound", "start_scale")
 
 
+# What `lnz.fit` is given first: a key, the model to start from, the method.
+Start = tuple[PRNGKeyArray, AbstractModel, AbstractMethod]
+
+
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """A complete, repeatable experiment.
@@ -155,8 +159,11 @@ class Recipe:
         self.hidden_while_training(settings)
         self.bracket(settings)
 
-    def start(self, splits: Splits, settings: Settings) -> tuple[PRNGKeyArray, AbstractModel, AbstractMethod]:
-        """What `lnz.fit` needs: its key, the model to start from, and the method."""
+    def start(self, splits: Splits, settings: Settings) -> Start:
+        """What `lnz.fit` needs: its key, the model to start from, and the method.
+
+        **Raises:** `ValueError` for settings that the model or the method refuses.
+        """
         key_build, key_fit, _ = _keys(settings)
         return key_fit, *self.build(key_build, splits, settings)
 
@@ -165,13 +172,18 @@ class Recipe:
         splits: Splits,
         settings: Settings,
         *,
+        start: Start | None = None,
+        validated: Callable[[LogLikelihood], None] = lambda result: None,
         progress: Callable[[dict[str, float | int]], None] | None = None,
         pulse: Callable[[dict[str, float | int]], None] | None = None,
         checkpoints: Checkpoints | None = None,
         resume: bool = False,
     ) -> Fit:
-        """Build and train; `settings` are what `resolve` returned."""
-        key, model, method = self.start(splits, settings)
+        """Build, unless `start` is what `self.start` built, and train; `settings` are what `resolve` returned.
+
+        `validated` is told each validation before its number is in a record of `progress`.
+        """
+        key, model, method = start or self.start(splits, settings)
         partition = self.validator(settings)
 
         known_train, known_valid, _ = splits.observed or (None, None, None)
@@ -179,7 +191,9 @@ class Recipe:
         hidden = self.hidden_while_training(settings) if known_valid is None else AIS(20, 100)
 
         def evaluator(key, model, valid):
-            return evaluate(key, model, valid, hidden=hidden, partition=partition, observed=known_valid)
+            result = evaluate(key, model, valid, hidden=hidden, partition=partition, observed=known_valid)
+            validated(result)
+            return result
 
         return fit(
             key,

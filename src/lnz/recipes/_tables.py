@@ -1,5 +1,7 @@
 """Two densities of continuous tables, fitted to standardised columns and stated in the units of the file."""
 
+import warnings
+
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -9,10 +11,13 @@ from .. import objectives
 from .._bijection import Transformed
 from .._space import Euclidean
 from ..bijections import Affine
+from ..data._atoms import describe_atoms
 from ..distributions import Mixture, MultivariateNormal, Normal
 from ..methods import Gradient
 from ._fitting import all_but_standardisation, falling_rate
 from ._recipe import Recipe, column_moments
+
+_NUM_CHECKED_ROWS = 100_000
 
 
 def _build_normal(key, splits, settings):
@@ -27,8 +32,9 @@ def _build_mixture(key, splits, settings):
         raise ValueError(
             f"`model.num_components={num_components}` is more than there are rows to train on ({len(splits.train)})."
         )
+    warn_of_atoms(splits)
     rows = jr.choice(key, len(splits.train), (num_components,), replace=False)
-    starts = (jnp.asarray(splits.train[rows], "float32") - loc) / sd
+    starts = (jnp.asarray(splits.train[rows], "float32") - loc[None]) / sd[None]
     components = Normal(starts, jnp.full_like(starts, scale))
     return _in_units_of(splits, Mixture(jnp.zeros(num_components), components)), _climb(settings)
 
@@ -53,6 +59,32 @@ def _moments(splits):
             f"{sd[flat[0]]:g}), so that a density has no bound. Remove it, or use a recipe for binary data."
         )
     return jnp.asarray(mean, "float32"), jnp.asarray(sd, "float32")
+
+
+def warn_of_atoms(splits) -> None:
+    """Repeated rows and discrete columns: a density can grow there without bound, and its likelihood means little."""
+    rows = np.asarray(splits.train[:_NUM_CHECKED_ROWS])
+    problems = []
+    # Over all parts: a test row that was trained on tells nothing either.
+    whole = np.concatenate([rows, splits.valid[:_NUM_CHECKED_ROWS], splits.test[:_NUM_CHECKED_ROWS]])
+    num_repeated = len(whole) - len(np.unique(whole, axis=0))
+    if num_repeated:
+        problems.append(f"{num_repeated} of {len(whole)} rows repeat another one (remove them from the file)")
+    different = np.unique(rows, axis=0)  # a row that is repeated makes no column discrete
+    found = {i: why for i, column in enumerate(different.T) if (why := describe_atoms(column))}
+    if found:
+        named = [f"{splits.columns[i]!r}" if splits.columns else f"column {i}" for i in found]
+        whys = ", ".join(f"{name} has {why}" for name, why in list(zip(named, found.values(), strict=True))[:3])
+        more = f", and so on for {len(found) - 3} more" if len(found) > 3 else ""
+        problems.append(
+            f"of {len(different)} different training rows {whys}{more} (leave discrete columns out, or add uniform "
+            "noise as wide as their steps)"
+        )
+    if problems:
+        warnings.warn(
+            f"`{splits.name}`: {'; '.join(problems)}. A density has no bound there: nats of this table say little.",
+            stacklevel=2,
+        )
 
 
 def _climb(settings):

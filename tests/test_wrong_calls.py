@@ -1,0 +1,90 @@
+"""What a newcomer gets wrong is told by the name of the argument, what came, what was expected and what to try."""
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+import table
+
+import lnz
+
+KEY = jr.key(0)
+BITS = np.eye(4, dtype=np.uint8)
+ADAM = optax.adam(1e-3)
+
+
+def mlp(num_in, num_out):
+    return lnz.nets.MLP(num_in, num_out, key=KEY, width=2, depth=1)
+
+
+def pcd():
+    return lnz.Gradient(lnz.objectives.PCD(1), ADAM)
+
+
+def likelihood():
+    return lnz.Gradient(lnz.objectives.MaximumLikelihood(), ADAM)
+
+
+def fit(*arguments):
+    return lnz.fit(*arguments, steps=1)
+
+
+def vae():
+    decoder = lnz.Conditional(lnz.Bernoulli(jnp.zeros(4)), mlp(2, 4))
+    return lnz.latent.VAE(lnz.Normal.standard(2), decoder, lnz.Conditional(lnz.Normal.standard(2), mlp(4, 4)))
+
+
+def exchanged(vae):
+    return lnz.latent.VAE(vae.prior, vae.encoder, vae.decoder)
+
+
+def prior_last(vae):
+    return lnz.latent.VAE(vae.encoder, vae.decoder, vae.prior)
+
+
+def planar():
+    return lnz.flows.planar(lnz.Euclidean(2), key=KEY, num_layers=1)
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: fit(KEY, pcd(), table.rbm(), BITS), TypeError, r"got RBM. The order is `lnz.fit\(key, model, method"),
+        (lambda: fit(KEY, table.rbm(), lnz.objectives.PCD(1), BITS), TypeError, r"`lnz.Gradient\(PCD\(...\), "),
+        (lambda: fit(KEY, table.rbm(), lnz.Gradient, BITS), TypeError, "got the class Gradient, not one that was made"),
+        (lambda: fit(KEY, lnz.energy.RBM, pcd(), BITS), TypeError, "`model` must be .* got the class RBM, not one"),
+        (lambda: fit(KEY, planar(), pcd(), BITS), TypeError, r"`lnz.Transformed\(base, bijection\)`"),
+        (lambda: fit(KEY, table.conjugate(), pcd(), BITS), TypeError, r"`lnz.condition\(model, data\)`"),
+        (lambda: fit(KEY, table.rbm(), pcd(), "a.csv"), TypeError, r"`data` .* try `lnz.data.load\('a.csv'\).train`"),
+        (lambda: fit(KEY, table.rbm(), pcd(), (BITS, np.zeros(4))), ValueError, "Pass the examples alone"),
+        (lambda: fit(KEY, table.rbm(), likelihood(), BITS), ValueError, "PCD"),
+        (lambda: fit(KEY, vae(), likelihood(), BITS), ValueError, "ELBO"),
+        (lambda: lnz.Gradient(ADAM, lnz.objectives.PCD(1)), TypeError, "got an optimizer: the objective comes first"),
+        (lambda: lnz.Gradient(lnz.objectives.ELBO, ADAM), TypeError, "got the class ELBO, not one that was made"),
+        (lambda: lnz.evaluate(KEY, lnz.energy.RBM, BITS), TypeError, "got the class RBM, not one that was made"),
+        (lambda: exchanged(vae()), ValueError, r"\(in `VAE\(prior, decoder, encoder\)`\)"),
+        (lambda: prior_last(vae()), TypeError, "the prior comes first, and is a distribution, .* got a Conditional"),
+        (lambda: lnz.Conditional(mlp(2, 4), lnz.Normal.standard(2)), TypeError, "after the template; got Normal"),
+        (lambda: lnz.Conditional(lnz.Normal.standard(2), np.zeros((2, 4))), TypeError, "network, .* got ndarray"),
+        (lambda: lnz.Conditional(lnz.Normal, mlp(2, 4)), TypeError, "`Conditional.template=.* got the class Normal"),
+        (lambda: lnz.Conditional(lnz.Normal.standard(2), mlp(2, 4), "loc"), TypeError, "where=.* got .loc."),
+        (lambda: lnz.latent.interpolate(vae(), BITS[0, :3], BITS[1]), ValueError, r"`x0` must be one example of shape"),
+        (lambda: lnz.latent.interpolate(vae(), BITS[0], BITS[:2]), ValueError, r"`x1` must be one example of shape"),
+        (lambda: lnz.latent.attribute_vector(np.eye(4), np.arange(4)), ValueError, "got the value 2. For a class"),
+        (lambda: lnz.data.load(BITS), TypeError, "or the path of a file; got ndarray"),
+        (lambda: lnz.data.load("table.txt"), FileNotFoundError, "There is no file 'table.txt'"),
+        (lambda: lnz.cite("RBM"), TypeError, "itself, not its name; got 'RBM'"),
+    ],
+)  # fmt: skip
+def test_wrong_call_is_told(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
+
+
+def test_python_can_ask_what_was_meant():
+    with pytest.raises(AttributeError) as caught:
+        lnz.evalute  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
+    assert (caught.value.name, caught.value.obj) == ("evalute", lnz)
+    assert "evaluate" in dir(lnz)
