@@ -107,6 +107,31 @@ def test_a_flow_with_biases_for_each_example(name, float64):
         jax.tree.map(lambda a, c, i=i: np.testing.assert_allclose(a[i], c, rtol=1e-9, atol=1e-9), together, alone)
 
 
+def test_an_inverse_with_one_array_for_each_example(float64):
+    """Whichever weight or bias of the network it is."""
+    net = lnz.nets.MaskedMLP(6, 2, key=jr.key(0), width=8, depth=1)
+    leaves, structure = jax.tree.flatten(net)
+    changed = [leaf[None] + 0.1 * table.normal(5, 3, *leaf.shape) for leaf in leaves]
+    y = table.normal(6, 3, 6)
+
+    def inverse(leaves, y):
+        net = jax.tree.unflatten(structure, leaves)
+        maf = lnz.bijections.MaskedAutoregressive(lnz.Euclidean(6), net, lnz.bijections.AffineTransformer())
+        x, log_det = maf.inverse_and_log_det(y)
+        return x, log_det, maf.forward_and_log_det(x)[0]
+
+    def with_own(i, own):
+        return jax.vmap(lambda own, y: inverse([*leaves[:i], own, *leaves[i + 1 :]], y))(own, y)
+
+    together = jax.jit(lambda changed: [with_own(i, own) for i, own in enumerate(changed)])
+
+    alone = jax.jit(inverse)
+    for i, found in enumerate(together(changed)):
+        np.testing.assert_allclose(found[2], y, rtol=1e-9, atol=1e-9)
+        own = [changed[j][1] if i == j else leaf for j, leaf in enumerate(leaves)]
+        jax.tree.map(lambda a, c: np.testing.assert_allclose(a[1], c, rtol=1e-9, atol=1e-9), found, alone(own, y[1]))
+
+
 @pytest.mark.parametrize("name", ["coupling_spline", "masked_autoregressive"])
 def test_such_a_flow_is_not_mapped_one_example_at_a_time(name):
     """The shapes that reach the networks have the batch last, biases of their own or not."""

@@ -358,6 +358,40 @@ def test_actnorm_starts_once_and_lives_on():
     np.testing.assert_allclose(jnp.var(z, axis=(0, 2, 3)), 1, atol=1e-3)
 
 
+def side_by_side(kind):
+    """A bijection of six numbers. All but one have an `ActNorm`, some of them a shift beside it."""
+
+    def shifted(loc):
+        return Chain(Affine(loc, 1.0), ActNorm(lnz.Euclidean(2)))
+
+    norm = ActNorm(lnz.Euclidean(2))
+    if kind == "concatenate":
+        return lnz.bijections.Concatenate(ActNorm(lnz.Euclidean(3)), Affine(jnp.zeros(1), 1.0), norm)
+    if kind == "stack":
+        return lnz.bijections.Stack(shifted(jnp.ones(2)), Inverse(norm), norm)
+    return lnz.bijections.Vmap.of(shifted, jnp.array([[1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]))
+
+
+@pytest.mark.parametrize("direction", [lambda b: b, Inverse], ids=["to_data", "from_data"])
+@pytest.mark.parametrize("kind", ["concatenate", "stack", "vmap"])
+def test_actnorms_side_by_side_start_from_their_own_parts(kind, direction):
+    """Six numbers of different means and scales: every one is normed, but for those without an `ActNorm` or shifted."""
+    bijection = direction(side_by_side(kind))
+    num = np.arange(6.0, dtype=np.float32)
+    data = (np.asarray(table.normal(42, 100, 6)) * (1 + num) + 3 * num).reshape(100, *bijection.domain.shape)
+    flow = lnz.Transformed(lnz.Normal.standard(bijection.domain.shape), bijection)
+    fitted = lnz.fit(jr.key(0), flow, lnz.Gradient(lnz.objectives.MaximumLikelihood(), optax.sgd(0.0)), data, steps=1)
+    z = jax.jit(jax.vmap(fitted.model.bijection.inverse_and_log_det))(data)[0].reshape(100, 6)
+    mean, scale = np.zeros(6), np.ones(6)
+    if kind == "concatenate":  # one place is left as it is
+        mean[3], scale[3] = np.mean(data[:, 3]), np.std(data[:, 3])
+    elif direction is not Inverse:  # the norm is followed by `x - 1`
+        mean[:2] = -1.0
+    np.testing.assert_allclose(np.mean(z, axis=0), mean, atol=1e-5 * np.max(np.abs(data)))
+    np.testing.assert_allclose(np.std(z, axis=0), scale, rtol=1e-4)
+    lnz.testing.check_save(fitted.model.bijection)
+
+
 def test_actnorm_of_a_constant_only_shifts():
     data = jnp.stack([table.normal(41, 20), jnp.full(20, 0.1)], axis=1)
     flow = lnz.Transformed(lnz.Normal.standard(2), ActNorm(lnz.Euclidean(2))).initialise(jr.key(0), data)

@@ -419,6 +419,23 @@ def test_stacked_maps_act_on_slices(precision):
         lnz.bijections.Vmap.of(lambda order: Permutation(order, product), jnp.array([[1, 0]]))
 
 
+def test_vmap_needs_parts_that_are_stacked_once():
+    """Else a vector's own axis would pass for that of the parts, without a word."""
+    affine = lnz.bijections.Affine(jnp.arange(3.0), 2.0)
+    again = {num: jax.tree.map(lambda leaf, num=num: jnp.stack([leaf] * num), affine) for num in (2, 3)}
+    twice = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), again[3])
+    elementwise = lnz.bijections.Elementwise(lnz.bijections.AffineTransformer(), jnp.zeros((2, 3)))
+    for parts, num in [(affine, 3), (again[2], 3), (twice, 3), (elementwise, 2), (Inverse(affine), 3)]:
+        with pytest.raises(ValueError, match=rf"`Vmap\(parts, num={num}\)` needs .* stacked along one new first axis"):
+            lnz.bijections.Vmap(parts, num)
+    assert lnz.bijections.Vmap(again[3], 3).domain == lnz.Euclidean((3, 3))
+    inner = lnz.bijections.Vmap.of(lambda loc: lnz.bijections.Affine(loc, 2.0), jnp.zeros((2, 3)))
+    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), inner)  # two maps, each with an axis of its own parts
+    assert lnz.bijections.Vmap(stacked, 2).domain == lnz.Euclidean((2, 2, 3))
+    with pytest.raises(ValueError, match="got Vmap with arrays"):
+        lnz.bijections.Vmap(inner, 2)
+
+
 class Shrink(eqx.Module):
     """`tanh(x w) / 2` in each variable, of a slope below one half."""
 

@@ -245,6 +245,21 @@ def test_scale_that_fits(scale):
             r"`TriangularAffine\(tril=...\)` needs a positive diagonal\.$",
         ),
         (
+            lambda: lnz.bijections.Chain([lnz.bijections.Affine(jnp.ones(2), 2.0)] * 2),
+            TypeError,
+            r"`Chain\(...\)` needs bijections, one by one; argument 0 is list. Try `Chain\(\*bijections\)`",
+        ),
+        (
+            lambda: lnz.bijections.Stack((lnz.bijections.Affine(jnp.ones(2), 2.0),)),
+            TypeError,
+            r"argument 0 is tuple. Try `Stack\(\*bijections\)`",
+        ),
+        (
+            lambda: lnz.bijections.Concatenate(lnz.bijections.Affine(jnp.ones(2), 2.0), lnz.bijections.Exp),
+            TypeError,
+            r"`Concatenate\(...\)` needs bijections, one by one; argument 1 is the class Exp, not one",
+        ),
+        (
             lambda: lnz.Mixture(jnp.zeros(2), [lnz.Normal.standard(1), lnz.Normal.standard(1)]),
             TypeError,
             r"got list. Stack components of one class: `jax.tree.map\(lambda \*leaves: jnp.stack\(leaves\), \*comp",

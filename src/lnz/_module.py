@@ -79,6 +79,25 @@ def check_fields(cls: type[eqx.Module], fields: dict[str, Any]) -> None:
         raise ValueError(f"The shapes of `{cls.__name__}` do not fit together: {declared}.")
 
 
+def leading_axes(module: eqx.Module, shape: tuple[int, ...] | None = None) -> list[tuple[int, ...]]:
+    """The axes before the declared ones of each array of `module` itself, as far as its declaration says how many.
+
+    `shape` is what a declared `*shape` stands for.
+    """
+    try:
+        hints = typing.get_type_hints(type(module))
+    except Exception:  # as in `check_fields`
+        return []
+    found = [_match(getattr(module, name), hints.get(name, Any)) or [] for name in field_names(type(module))]
+    spelled = None if shape is None else " ".join("_" for _ in shape)
+    stacks = []
+    for axes, dims in (shaped for arrays in found for shaped in arrays):
+        names = (dims if spelled is None else dims.replace("*shape", spelled)).split()
+        if not any(name.startswith(("*", "...")) for name in names):
+            stacks.append(axes[: max(len(axes) - len(names), 0)])
+    return stacks
+
+
 _Shaped = tuple[tuple[int, ...], str]  # a shape, and the names of its axes
 
 

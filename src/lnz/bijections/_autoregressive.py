@@ -82,7 +82,9 @@ class MaskedAutoregressive(AbstractBatchLastBijection, AbstractTolerant, Abstrac
     def _can_substitute(self, net):
         # Few passes are quicker than small steps; and substitution knows no weights of each example's own, nor
         # transformers with arrays, which are not alike for all variables.
-        return net.num > _FEW_VARIABLES and net.weights[0].ndim == 2 and not jax.tree.leaves(self.transformer)
+        *inner, last = net.weights
+        shared = all(W.ndim == 2 for W in inner) and last.ndim == 3
+        return net.num > _FEW_VARIABLES and shared and not jax.tree.leaves(self.transformer)
 
     def _fixed_point(self, y):
         def moves(carry):

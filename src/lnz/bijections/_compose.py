@@ -22,11 +22,21 @@ from .._bijection import (
     start,
     waits_for_data,
 )
-from .._check import check_positive
-from .._module import field_names, replace
+from .._check import check_positive, kind_of
+from .._module import field_names, leading_axes, replace
 from .._register import register
 from .._space import AbstractSpace, Euclidean
 from .._supports import Product
+
+
+def _check_bijections(bijections: tuple[AbstractBijection, ...], owner: str) -> None:
+    if not bijections:
+        raise ValueError(f"`{owner}(...)` needs at least one bijection.")
+    for i, bijection in enumerate(bijections):
+        if not isinstance(bijection, AbstractBijection):
+            kind = kind_of(bijection)
+            advice = f" Try `{owner}(*bijections)`." if isinstance(bijection, list | tuple) else ""
+            raise TypeError(f"`{owner}(...)` needs bijections, one by one; argument {i} is {kind}.{advice}")
 
 
 @register
@@ -75,8 +85,7 @@ class Chain(AbstractBatchLastBijection, AbstractStartable):
         self.bijections = bijections
 
     def __check_init__(self):
-        if not self.bijections:
-            raise ValueError("`Chain(...)` needs at least one bijection.")
+        _check_bijections(self.bijections, "Chain")
         for i, (first, second) in enumerate(zip(self.bijections[:-1], self.bijections[1:], strict=True)):
             if first.codomain != second.domain:
                 raise ValueError(
@@ -217,7 +226,7 @@ def _split(keys: Array | None, num: int) -> list:
 
 
 @register
-class Concatenate(AbstractBatchLastBijection):
+class Concatenate(AbstractBatchLastBijection, AbstractStartable):
     """`y = (f_1(x_1), ..., f_k(x_k))`: bijections side by side, each on its own part of a vector.
 
     **Arguments:**
@@ -231,8 +240,7 @@ class Concatenate(AbstractBatchLastBijection):
         self.bijections = bijections
 
     def __check_init__(self):
-        if not self.bijections:
-            raise ValueError("`Concatenate(...)` needs at least one bijection.")
+        _check_bijections(self.bijections, "Concatenate")
         for i, part in enumerate(self.bijections):
             if len(part.domain.shape) != 1 or len(part.codomain.shape) != 1:
                 raise ValueError(
@@ -254,6 +262,17 @@ class Concatenate(AbstractBatchLastBijection):
     def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return self._apply(inverse_batch_last, y, key, [part.codomain for part in self.bijections])
 
+    @property
+    def waits_for_data(self) -> bool:
+        return any(waits_for_data(part) for part in self.bijections)
+
+    def start(self, key: PRNGKeyArray, x: Array, inverse: bool) -> tuple["Concatenate", Array]:
+        spaces = [part.codomain if inverse else part.domain for part in self.bijections]
+        ends = np.cumsum([space.shape[0] for space in spaces]).tolist()
+        pieces = jnp.split(x, ends[:-1], axis=1)
+        bijections, pieces = _start_each(self.bijections, key, pieces, inverse)
+        return Concatenate(*bijections), jnp.concatenate(pieces, axis=1)
+
     def _apply(self, function, x, key, spaces):
         ends = np.cumsum([space.shape[0] for space in spaces]).tolist()
         keys = _split(key, len(spaces))
@@ -265,6 +284,13 @@ class Concatenate(AbstractBatchLastBijection):
         return jnp.concatenate([piece for piece, _ in pieces]), sum(log_dets[1:], log_dets[0])
 
 
+def _start_each(bijections, key, xs, inverse):
+    """Bijections side by side, started, and what leaves each of the rows `xs[i] [n, ...]`."""
+    keys = jr.split(key, len(bijections))
+    started = [start(*part, inverse) for part in zip(bijections, keys, xs, strict=True)]
+    return [bijection for bijection, _ in started], [x for _, x in started]
+
+
 def _joined(spaces: list[AbstractSpace]) -> AbstractSpace:
     """One space of vectors whose parts are these."""
     if all(isinstance(space, Euclidean) for space in spaces):
@@ -273,7 +299,7 @@ def _joined(spaces: list[AbstractSpace]) -> AbstractSpace:
 
 
 @register
-class Stack(AbstractBatchLastBijection):
+class Stack(AbstractBatchLastBijection, AbstractStartable):
     """`y[i] = f_i(x[i])`: bijections side by side, each on its own slice along a new first axis.
 
     **Arguments:**
@@ -291,8 +317,7 @@ class Stack(AbstractBatchLastBijection):
         self.bijections = bijections
 
     def __check_init__(self):
-        if not self.bijections:
-            raise ValueError("`Stack(...)` needs at least one bijection.")
+        _check_bijections(self.bijections, "Stack")
         first = self.bijections[0]
         for i, part in enumerate(self.bijections):
             if (part.domain, part.codomain) != (first.domain, first.codomain):
@@ -317,6 +342,14 @@ class Stack(AbstractBatchLastBijection):
     def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return self._apply(inverse_batch_last, y, key)
 
+    @property
+    def waits_for_data(self) -> bool:
+        return any(waits_for_data(part) for part in self.bijections)
+
+    def start(self, key: PRNGKeyArray, x: Array, inverse: bool) -> tuple["Stack", Array]:
+        bijections, slices = _start_each(self.bijections, key, jnp.moveaxis(x, 1, 0), inverse)
+        return Stack(*bijections), jnp.stack(slices, axis=1)
+
     def _apply(self, function, x, key):
         keys = _split(key, len(self.bijections))
         pieces = [function(*part) for part in zip(self.bijections, x, keys, strict=True)]
@@ -324,7 +357,7 @@ class Stack(AbstractBatchLastBijection):
 
 
 @register
-class Vmap(AbstractBatchLastBijection):
+class Vmap(AbstractBatchLastBijection, AbstractStartable):
     """`y[i] = f_i(x[i])` for bijections that differ in their arrays only: `Stack`, compiled once and computed together.
 
     **Arguments:**
@@ -332,10 +365,17 @@ class Vmap(AbstractBatchLastBijection):
     - `parts`: one bijection whose arrays are stacked along a new first axis `[num, ...]`. `Vmap.of(make, keys)` builds
       it; `Scan` is the like for bijections one after the other.
     - `num`: how many.
+
+    **Raises:** `ValueError` if the arrays are not stacked along one axis of length `num`.
     """
 
     parts: AbstractBijection
     num: int = eqx.field(static=True)
+
+    def __init__(self, parts: AbstractBijection, num: int):
+        self.parts, self.num = parts, num
+        if min(map(len, _stacks(parts)), default=1) != 1:
+            self._refuse()
 
     @classmethod
     def of(cls, make: Callable[[PRNGKeyArray], AbstractBijection], keys: Array) -> "Vmap":
@@ -344,7 +384,19 @@ class Vmap(AbstractBatchLastBijection):
 
     def __check_init__(self):
         check_positive(self.num, "Vmap(num=...)")
+        # Inside a `Scan` that comes from a file the axes of layers are before that of the parts.
+        depth = min(map(len, _stacks(self.parts)), default=1)
+        leaves = jax.tree.leaves(eqx.filter(self.parts, eqx.is_array))
+        if depth == 0 or any(leaf.shape[depth - 1 : depth] != (self.num,) for leaf in leaves):
+            self._refuse()
         _check_stackable(_one_of(self.parts), "Vmap(parts)")
+
+    def _refuse(self):
+        shapes = [list(leaf.shape) for leaf in jax.tree.leaves(eqx.filter(self.parts, eqx.is_array))]
+        raise ValueError(
+            f"`Vmap(parts, num={self.num})` needs one bijection whose arrays are all stacked along one new first axis, "
+            f"of length {self.num}; got {type(self.parts).__name__} with arrays {shapes}. Try `Vmap.of(make, keys)`."
+        )
 
     @property
     def domain(self) -> AbstractSpace:
@@ -360,6 +412,21 @@ class Vmap(AbstractBatchLastBijection):
     def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return self._apply(inverse_batch_last, y, key)
 
+    @property
+    def waits_for_data(self) -> bool:
+        return waits_for_data(self.parts)
+
+    def start(self, key: PRNGKeyArray, x: Array, inverse: bool) -> tuple["Vmap", Array]:
+        dynamic, static = eqx.partition(self.parts, eqx.is_array)
+
+        def start_one(arrays, key, x):
+            bijection, x = start(eqx.combine(arrays, static), key, x, inverse)
+            return eqx.filter(bijection, eqx.is_array), x
+
+        keys = jr.split(key, self.num)
+        dynamic, x = jax.vmap(start_one, in_axes=(0, 0, 1), out_axes=(0, 1))(dynamic, keys, x)
+        return replace(self, parts=eqx.combine(dynamic, static)), x
+
     def _apply(self, function, x, key):
         dynamic, static = eqx.partition(self.parts, eqx.is_array)
         keys = None if key is None else jnp.stack(_split(key, self.num))
@@ -372,6 +439,16 @@ def _one_of(stacked: AbstractBijection) -> AbstractBijection:
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) if eqx.is_array(leaf) else leaf, stacked
     )
+
+
+def _stacks(node) -> list[tuple[int, ...]]:
+    """The axes of a stack before the axes of one bijection, as far as declared shapes tell, of each array."""
+    children = jax.tree.leaves(node, is_leaf=lambda child: child is not node and isinstance(child, eqx.Module))
+    inner = [stack for child in children if isinstance(child, eqx.Module) for stack in _stacks(child)]
+    if isinstance(node, Scan | Vmap):  # the last axis is its own
+        return [stack[:-1] for stack in inner]
+    shape = node.domain.shape if isinstance(node, AbstractBijection) else None
+    return inner + (leading_axes(node, shape) if isinstance(node, eqx.Module) else [])
 
 
 def _check_stackable(bijection: AbstractBijection, owner: str) -> None:
