@@ -60,7 +60,7 @@ def vectors(z, smiles, attributes, seed):
     }
     random = np.random.default_rng(seed).standard_normal(z.shape[1:]).astype(z.dtype)
     length = np.linalg.norm(made["difference of means"])
-    return {**made, "random, as long as the first": random * length / np.linalg.norm(random)}
+    return {**made, "random of the same length": random * length / np.linalg.norm(random)}
 
 
 def describe(record):

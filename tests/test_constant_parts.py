@@ -77,6 +77,49 @@ def test_what_is_trained():
     assert len(jax.tree.leaves(eqx.filter(model, with_base(model)))) == len(jax.tree.leaves(bijection)) + 1
 
 
+class Line(eqx.Module):
+    """Of a user: whether to add a constant term."""
+
+    w: jax.Array
+    constant: bool = eqx.field(static=True, default=True)
+
+
+class Held(lnz.AbstractFixable):
+    w: jax.Array
+    constant: bool = eqx.field(static=True, default=True)
+
+
+def test_only_a_declared_part_is_constant():
+    assert num_trained((Line(jnp.ones(2)), jnp.ones(1))) == 3
+    assert num_trained((Held(jnp.ones(2)), jnp.ones(1))) == 1
+    assert num_trained((Held(jnp.ones(2), constant=False), jnp.ones(1))) == 3
+
+
+LIKELIHOOD = lnz.Gradient(lnz.objectives.MaximumLikelihood(), optax.sgd(0.1))
+
+
+def test_nothing_to_train_is_an_error():
+    model = lnz.ProductDistribution(lnz.Normal.standard(2), lnz.Normal.standard(1))
+    words = r"nothing of this ProductDistribution .*`model.parts\[0\]` \(Normal\), `model.parts\[1\]`.*`lnz.Normal\(jnp"
+    with pytest.raises(ValueError, match=words):
+        lnz.fit(jr.key(0), model, LIKELIHOOD, table.normal(3, 20, 3), steps=1)
+    with pytest.raises(ValueError, match=r"Uniform has no floating-point arrays"):
+        lnz.fit(jr.key(0), lnz.Uniform(2), LIKELIHOOD, jnp.full((5, 2), 0.3), steps=1)
+    of_none = lnz.Gradient(LIKELIHOOD.objective, optax.sgd(0.1), filter=lambda m: jax.tree.map(lambda _: False, m))
+    with pytest.raises(ValueError, match=r"`Gradient\(filter=...\)` selects no array of this Normal"):
+        lnz.fit(jr.key(0), lnz.Normal(jnp.zeros(2), 1.0), of_none, table.normal(3, 20, 2), steps=1)
+
+
+def test_a_normal_that_has_moved_is_no_standard_one():
+    start, x = lnz.Normal.standard(2), 3 + table.normal(3, 20, 2)
+    for method in (LIKELIHOOD, lnz.EM()):
+        fitted = lnz.fit(jr.key(0), start, method, x, steps=2).model
+        assert fitted.constant is False
+        assert num_trained(flow(fitted)) == num_trained(flow(start)) + 4
+    assert start.with_natural(start.natural).constant is False
+    assert start.with_expected_statistics(start.expected_statistics()).constant is False
+
+
 def test_what_a_network_moves_is_no_constant():
     """Of a posterior all that depends on x is a parameter: to the search for a better one of the same kind, too."""
     standard, planar = lnz.Normal.standard(2), lnz.flows.planar(lnz.Euclidean(2), key=jr.key(0), num_layers=1)

@@ -126,6 +126,10 @@ def test_each_example_has_its_own_error(by_importance, by_ais, exact):
     assert not exact.per_example_error.any()
     assert not by_ais.per_example_error.any()  # that of log Z is shared
     assert by_ais.stats["partition_error"] > 0
+    without = {name: value for name, value in by_importance.stats.items() if name != "hidden_errors"}
+    from_before = dataclasses.replace(by_importance, stats=without)
+    assert np.isnan(from_before.per_example_error).all()
+    assert from_before.per_example_error.shape == (by_importance.num,)
 
 
 def test_bits_a_dimension_of_many_values_turn_the_bound(by_importance, exact):

@@ -1,5 +1,6 @@
 """Every law of `lnz.testing` over every instance of the table, in both precisions."""
 
+import functools
 import re
 
 import equinox as eqx
@@ -28,6 +29,44 @@ def test_distribution(make, precision):
     num = 401 if isinstance(distribution.space, lnz.Counts) else num
     fine = {} if distribution.space.num_points else {"num": num, "bounds": (-16.0, 16.0)}
     testing.check_density(distribution, jr.key(0), **fine)
+
+
+# Those that understand batch axes of their own arrays (`batch_last(takes_batched_parameters=True)`), and flows of them.
+BATCH_LAST = [
+    "bernoulli_image",
+    "autoregressive_bits",
+    "mixture_of_bernoullis",
+    "mixture_of_normals",
+    "flow_of_mixture",
+    "affine_flow",
+]
+
+
+@pytest.mark.parametrize("name", BATCH_LAST)
+def test_arrays_batched_one_at_a_time_give_what_a_loop_gives(name, float64):
+    """With as many examples as the array has rows: what is aligned to the wrong axis would broadcast in silence."""
+    distribution = table.DISTRIBUTIONS[name]()
+    leaves, structure = jax.tree.flatten(distribution)
+    draws = distribution.sample(jr.key(0), (5,))
+
+    def log_prob(number, leaf, x):
+        return jax.tree.unflatten(structure, [*leaves[:number], leaf, *leaves[number + 1 :]]).log_prob(x)
+
+    @jax.jit
+    def both():
+        found = []
+        for number, leaf in enumerate(leaves):
+            if not eqx.is_inexact_array(leaf):
+                continue
+            size = leaf.shape[0] if leaf.ndim else 2
+            moved = leaf[None] + 0.3 * table.normal(640 + number, size, *leaf.shape)
+            x = jnp.resize(draws, (size, *draws.shape[1:]))
+            f = functools.partial(log_prob, number)
+            found += [(jax.vmap(f)(moved, x), jax.lax.map(lambda pair, f=f: f(*pair), (moved, x)))]
+        return found
+
+    for together, alone in both():
+        np.testing.assert_allclose(together, alone, rtol=1e-9, atol=1e-9)
 
 
 NO_MEAN = {
@@ -74,6 +113,33 @@ def test_maps_that_say_they_are_affine_take_means_to_means(float64):
 
     for name, y in zip(found, images(), strict=True):
         np.testing.assert_allclose((y[0] + y[1]) / 2, y[2], rtol=1e-12, atol=1e-12, err_msg=name)
+
+
+class Sinh(lnz.AbstractBijection):
+    """`y = sinh(affine(x))`: a field called affine, of a map that is not."""
+
+    affine: object
+
+    @property
+    def domain(self):
+        return lnz.Euclidean(1)
+
+    @property
+    def codomain(self):
+        return lnz.Euclidean(1)
+
+    def forward_and_log_det(self, x, *, key=None):
+        raise NotImplementedError
+
+    def inverse_and_log_det(self, y, *, key=None):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("field", [True, lnz.bijections.Affine(jnp.ones(1), 1.0)], ids=["true", "a part"])
+def test_a_field_called_affine_declares_nothing(field):
+    flow = lnz.Transformed(lnz.Normal(jnp.zeros(1), 1.0), Sinh(field))
+    with pytest.raises(NotImplementedError, match="no closed form is known"):
+        flow.mean()
 
 
 @cases(table.ENERGIES)

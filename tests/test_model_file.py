@@ -13,6 +13,7 @@ import sys
 import textwrap
 import tracemalloc
 from collections import namedtuple
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -172,6 +173,23 @@ def test_others_may_read_the_file_as_the_umask_says(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "m.lnz").stat().st_mode & 0o777 == 0o640
+
+
+@lnz.register
+class Grown(eqx.Module):
+    """A class that has got a field, and has another with a default."""
+
+    added_fields: ClassVar[frozenset[str]] = frozenset({"new"})
+    new: int = 3
+    old: int = 4
+
+
+def test_a_default_stands_in_only_for_fields_that_the_class_names(tmp_path):
+    lnz.save(tmp_path / "m.lnz", Grown(5, 6))
+    with safe_open(tmp_path / "m.lnz", "numpy") as file:
+        node = json.loads(file.metadata()["tree"])
+    assert lnz.load(write(tmp_path / "m.lnz", {**node, "fields": {"old": 6}})) == Grown(3, 6)
+    assert "with the fields ['new'], but" in refusal(write(tmp_path / "m.lnz", {**node, "fields": {"new": 5}}))
 
 
 def test_missing_file_and_folder(tmp_path, untyped):

@@ -54,6 +54,26 @@ def test_exact_gradient_equals_finite_differences(name, float64):
     testing.check_gradient(loss, model, gradient_of(EXACT, model, batch), tolerance=1e-6)
 
 
+def test_the_law_of_gradients_wants_one_for_all_that_is_trained(float64):
+    model = {"a": jnp.ones(3), "b": jnp.ones(2), "c": lnz.Frozen(jnp.ones(2))}
+
+    def loss(model):
+        return jnp.sum(model["a"] ** 2) * jnp.sum(model["b"])
+
+    gradient = jax.grad(loss)(model) | {"c": None}
+    testing.check_gradient(loss, model, gradient, tolerance=1e-6)
+    gradient["b"] = None
+    with pytest.raises(AssertionError, match=r"has a gradient; not so: model\['b'\]"):
+        testing.check_gradient(loss, model, gradient, tolerance=1e-6)
+
+    def only_a(model):
+        return {"a": True, "b": False, "c": False}
+
+    testing.check_gradient(loss, model, gradient, tolerance=1e-6, filter=only_a)
+    with pytest.raises(AssertionError, match="something in the model to be trained"):
+        testing.check_gradient(loss, lnz.Frozen(model), None, tolerance=1e-6)
+
+
 def test_exact_gradient_of_an_rbm_is_data_minus_model(float64):
     """dL/dW = <v h'>_data - <v h'>_model, by enumerating all 2**7 joint states."""
     model, batch = table.rbm(), data()

@@ -22,6 +22,9 @@ WHOLE = {
     "one row of bits": BITS[:1].repeat(16, axis=1),
     "counts": RANDOM.poisson(3, (500, 1)),
     "negative ones": -BITS,
+    "bits in half precision": jnp.asarray(BITS, jnp.bfloat16),
+    "bits and infinity": np.where(np.arange(200).reshape(50, 4) == 7, np.inf, BITS),
+    "more than are looked at": RANDOM.randint(0, 2, (2**18 + 1, 2)),
 }
 OTHERS = {
     "a table": TABLE,
@@ -31,6 +34,8 @@ OTHERS = {
     "half steps": BITS / 2,
     "three rows": np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]]),
     "nothing known": np.full((50, 4), np.nan),
+    "a table in half precision": jnp.asarray(np.round(8 * TABLE) / 16, jnp.bfloat16),
+    "whole numbers before a table": np.concatenate([RANDOM.randint(0, 2, (2**18, 1)), RANDOM.randn(2**10, 1)]),
 }
 
 
@@ -38,8 +43,9 @@ OTHERS = {
 def test_whole_numbers_are_warned_of(name):
     rows = WHOLE[name]
     for space in (lnz.Euclidean(rows.shape[1]), lnz.Interval(rows.shape[1], -1.0, 256.0)):
-        with pytest.warns(UserWarning, match="can grow without bound"):
+        with pytest.warns(UserWarning, match="can grow without bound") as found:
             warn_of_whole_numbers(space, rows, stacklevel=1)
+        assert len(found) == 1
     warn_of_whole_numbers(lnz.Binary(rows.shape[1]), rows, stacklevel=1)  # which has probabilities
 
 

@@ -64,6 +64,7 @@ from ._model import (
     AbstractConditionable as AbstractConditionable,
     AbstractDataDependent as AbstractDataDependent,
     AbstractEnergyModel as AbstractEnergyModel,
+    AbstractFixable as AbstractFixable,
     AbstractLatentEnergyModel as AbstractLatentEnergyModel,
     AbstractLatentModel as AbstractLatentModel,
     Frozen as Frozen,

@@ -13,7 +13,7 @@ from ._batch_last import batch_last, over_batch, understands_batches
 from ._check import model_dtype
 from ._density import AbstractDistribution, closed_form_mean
 from ._model import AbstractDataDependent
-from ._module import replace
+from ._module import field_names, replace
 from ._register import register
 from ._space import AbstractSpace, Euclidean
 from ._stochastic import is_stochastic
@@ -28,8 +28,12 @@ class AbstractBijection(eqx.Module):
     """An invertible map from `domain` to `codomain` with its log-determinants.
 
     Log-determinants are with respect to the base measures of the two spaces, in nats.
+
+    A class of maps `y = A x + b` may declare `affine: ClassVar[bool] = True`, or a property of that name where it
+    depends on its parts: then the mean of what it pushes forward is known. A field called so declares nothing.
     """
 
+    affine: ClassVar[bool]
     domain: AbstractVar[AbstractSpace]
     codomain: AbstractVar[AbstractSpace]
 
@@ -167,8 +171,8 @@ class AbstractVelocityBijection(AbstractBijection):
 
 
 def is_affine(bijection: AbstractBijection) -> bool:
-    """Whether it says of itself `affine = True`: then it takes the mean to the mean."""
-    return getattr(bijection, "affine", False)
+    """Whether its class declares it `affine`: then it takes the mean to the mean."""
+    return "affine" not in field_names(type(bijection)) and getattr(bijection, "affine", False) is True
 
 
 def _typed(key: PRNGKeyArray | None) -> PRNGKeyArray | None:
@@ -251,6 +255,7 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
         return self.bijection.codomain
 
     def closed_form_mean(self) -> Array | None:
+        """The image of the base's mean under an affine map; `None` for other maps."""
         mean = closed_form_mean(self.base) if is_affine(self.bijection) else None
         return None if mean is None else self.bijection.forward_and_log_det(mean)[0]
 

@@ -12,8 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ._batch_last import aligned, batch_last, is_batch_last
 from ._check import kind_of, model_dtype
-from ._model import Frozen, is_constant, trainable
-from ._module import replace
+from ._model import Frozen, freed, is_constant, per_leaf, trainable
 from ._register import register
 from .nets import MLP, ConvNet, GatedMLP, LipschitzMLP, MaskedMLP
 
@@ -131,7 +130,7 @@ def _moved(template, where):
             f"{where!r}."
         )
     template = _free(_inside(template))
-    free = [bool(is_free) for is_free in _per_leaf(template, trainable(template))]
+    free = jax.tree.leaves(per_leaf(trainable(template), template))
     if where is None:
         chosen = _numbers(template, _first_biases) or [i for i, is_free in enumerate(free) if is_free]
     else:
@@ -147,11 +146,7 @@ def _moved(template, where):
 
 def _free(tree):
     """`tree` without constant parts (`lnz.Normal.standard`); `Frozen` ones stay."""
-
-    def free(node):
-        return replace(node, constant=False) if is_constant(node) else node
-
-    return jax.tree.map(free, tree, is_leaf=is_constant)
+    return jax.tree.map(freed, tree, is_leaf=is_constant)
 
 
 def _free_where_moved(template, moved):
@@ -161,17 +156,6 @@ def _free_where_moved(template, moved):
         return node if {*jax.tree.leaves(numbers)}.isdisjoint(moved) else _free(node)
 
     return jax.tree.map(free, template, numbers, is_leaf=is_constant)
-
-
-def _per_leaf(template, filter_tree):
-    """A filter, which has one value for all of a `Frozen`, as a value for each leaf."""
-    whole = jax.tree.map(
-        lambda is_free, node: jax.tree.map(lambda _: is_free, node),
-        filter_tree,
-        template,
-        is_leaf=lambda node: isinstance(node, bool),
-    )
-    return jax.tree.leaves(whole)
 
 
 def _numbers(template, where):

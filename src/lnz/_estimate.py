@@ -369,9 +369,12 @@ class LogLikelihood:
     def per_example_error(self) -> Float[np.ndarray, " n"]:
         """Monte Carlo standard error of each of `per_example` that is its own, from estimating its numerator.
 
-        That of the denominator, `stats["partition_error"]`, is shared: it moves all of them together.
+        That of the denominator, `stats["partition_error"]`, is shared: it moves all of them together. Where only the
+        error of their mean was kept, as in runs from before, those of the examples are not known: NaN.
         """
-        return np.asarray(self.stats.get("hidden_errors", np.zeros(self.num)), np.float64)
+        if "hidden_errors" in self.stats:
+            return np.asarray(self.stats["hidden_errors"], np.float64)
+        return np.full(self.num, 0.0 if self.stats.get("hidden_error") == 0 else math.nan)
 
     @property
     def warnings(self) -> list[str]:

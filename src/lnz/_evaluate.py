@@ -95,7 +95,8 @@ def evaluate(
     Of a model with densities (its space has Lebesgue measure) on data that are whole numbers throughout, two or more
     different ones that occur five times each on average (bits, grey values, counts), a `UserWarning` says that its
     density can grow without bound there: add noise (`Dequantised`), or use a likelihood of whole numbers. One column of
-    whole numbers among others is no reason, nor are amounts that hardly ever repeat.
+    whole numbers among others is no reason, nor are amounts that hardly ever repeat. Of more than 2**18 numbers it
+    looks at evenly spaced rows.
 
     **Returns:** a `LogLikelihood`; its `stats["protocol"]` states what was done.
 

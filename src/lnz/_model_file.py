@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from ._atomic import write_atomically
 from ._check import unknown_name
-from ._module import build, check_fields, defaults, field_names
+from ._module import added_fields, build, check_fields, field_names
 from ._register import registered_name, registered_names, registered_object
 from ._safetensors import (
     DTYPES,
@@ -66,6 +66,9 @@ def load(path: str | os.PathLike) -> Any:
 
     Safe for files of unknown origin: names are looked up among the registered classes and functions, never imported;
     values are checked against the declared types and shapes. A model from a stranger may still be a bad model.
+
+    A file must have all fields of a class, but those that the class says older files lack, by
+    `added_fields: ClassVar = frozenset({...})`: they get their defaults.
 
     Loading a float64 model needs `jax.config.update("jax_enable_x64", True)`.
 
@@ -206,14 +209,13 @@ def _decode_module(name: Any, children: dict[str, Any], arrays: dict[str, Stored
     if not (isinstance(cls, type) and issubclass(cls, eqx.Module)):
         raise ValueError(f"The file uses {name!r} as a class, which it is not.")
     expected = sorted(field_names(cls))
-    # What a class has learned to say since the file was written, it said by its default before.
-    added = defaults(cls).keys() - children.keys()
+    # What a class says that it has learned to tell since the file was written, it said by its default before.
+    added = {field: value for field, value in added_fields(cls).items() if field not in children}
     if sorted({*children, *added}) != expected:
         raise ValueError(
             f"The file describes {name} with the fields {short(sorted(children))}, but this version has {expected}."
         )
-    fields = {field: _decode(child, arrays, depth + 1) for field, child in children.items()}
-    fields |= {field: defaults(cls)[field] for field in added}
+    fields = {field: _decode(child, arrays, depth + 1) for field, child in children.items()} | added
     try:
         check_fields(cls, fields)
         return build(cls, fields)

@@ -3,24 +3,29 @@
 import warnings
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
+from ._mapped import forget_pages
 from ._space import AbstractSpace
 
-_NUM_CHECKED = 2**18  # numbers, of the first rows
+_NUM_CHECKED = 2**18  # numbers
 _MANY = 5
 
 
 def warn_of_whole_numbers(space: AbstractSpace, rows: Any, stacklevel: int) -> None:
     """A `UserWarning` if `rows` have probabilities, and models on `space` densities.
 
-    That is where every number is whole, there are two or more different ones, and each occurs five times on average.
+    That is where every number is whole, there are two or more different ones, and each occurs five times on average,
+    among 2**18 numbers: of more, only those in evenly spaced rows are looked at.
     A table with but one column of whole numbers among others is none, nor are amounts that hardly ever repeat.
     """
     if space.base_measure != "Lebesgue":
         return
-    some = np.asarray(rows[: max(1, _NUM_CHECKED // max(1, space.num_dimensions))])
-    if some.dtype.kind == "f" and (some % 1 != 0).any():  # also where there is none, nan
+    most_rows = max(1, _NUM_CHECKED // max(1, space.num_dimensions))
+    some = np.array(rows[:: max(1, -(-len(rows) // most_rows))])
+    forget_pages(rows)
+    if jnp.issubdtype(some.dtype, jnp.floating) and (some != np.floor(some)).any():  # also where there is none, nan
         return
     num = len(np.unique(some))
     if 2 <= num <= some.size // _MANY:

@@ -113,7 +113,7 @@ def _chosen(recipe: str | None, changes: dict[str, str]) -> tuple[Recipe, dict[s
     config = read_config(Path(recipe))
     chosen = find_recipe(config["recipe"])
     resolved = _with_whole_path(chosen.resolve(changes, config["settings"]))
-    if resolved["data"] == config["settings"]["data"]:
+    if resolved["data"] == _with_whole_path(chosen.resolve(base=config["settings"]))["data"]:
         digest = chosen.load(resolved).source_digest
         if digest != config["digest"]:
             console().print(f"Warning: the data are not those of {recipe} ({config['digest']} then, {digest} now).")

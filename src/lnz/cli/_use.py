@@ -235,9 +235,7 @@ def examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndar
     chosen = settings["data"]
     if data in lnz.data.names():
         recipe = find_recipe(run.recipe)
-        of_files = ("valid_fraction", "test_fraction", *(() if chosen["binarize"] == "sample" else ("seed",)))
-        defaults = {name: recipe.settings["data"][name] for name in of_files}  # a named set has a split of its own
-        splits = recipe.load({**settings, "data": {**chosen, **defaults, "source": data}})
+        splits = recipe.load(recipe.resolve({"data.source": data}, settings))
         return splits.test, None, _test_part(splits)
     rows = lnz.data.read_rows(
         data,

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from .._check import kind_of, unknown_name
+from .._settings import has_meaning
 from .._space import Binary
 from . import _named, _public
 from ._binarize import binarize_splits
 from ._files import ending_of, load_file, rows_of
-from ._options import Options
+from ._options import BELONGS, FILE, Options
 from ._splits import Rows, Splits
 
 _SETS: dict[str, tuple[Callable[[], Splits], str]] = {
@@ -106,6 +107,11 @@ def names() -> list[str]:
     return sorted(_SETS)
 
 
+def kind_of_source(source: str) -> str:
+    """The name of a data set, or that it is a file: what decides which options mean something."""
+    return source if source in _SETS else FILE
+
+
 def describe(name: str) -> str:
     """One line about a named data set, without loading it.
 
@@ -143,15 +149,14 @@ def read_rows(
 
 
 def _named_set(name: str, options: Options) -> Splits:
-    default = Options()
-    for fraction in ("valid_fraction", "test_fraction"):
-        if getattr(options, fraction) != getattr(default, fraction):
-            raise ValueError(f"`load({name!r})` has a split of its own: leave out `{fraction}`.")
-    if options.seed != default.seed and options.binarize != "sample":
-        raise ValueError(
-            f"`load({name!r})` has a split of its own, which no `seed` changes: leave it out. (It seeds the bits that "
-            "`binarize='sample'` draws, and the split of files.)"
-        )
+    default, chosen = Options(), {"source": name, "binarize": options.binarize}
+    for option, owners in BELONGS.items():
+        if getattr(options, option) != getattr(default, option) and not has_meaning(owners, chosen):
+            also = " (It seeds the bits that `binarize='sample'` draws, and the split of files.)"
+            raise ValueError(
+                f"`load({name!r})` has a split of its own, which no `{option}` changes: leave it out."
+                f"{also if option == 'seed' else ''}"
+            )
     splits = _SETS[name][0]()
     if options.binarize == "none" or isinstance(splits.space, Binary):
         return splits

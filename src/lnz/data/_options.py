@@ -5,10 +5,21 @@ from typing import Any
 
 import numpy as np
 
+from .._settings import Owners, has_meaning
+
 BINARIZE = ("none", "sample", "threshold")
 MISSING = ("error", "mask")
 HEADER = ("auto", "yes", "no")
 _THRESHOLD = 0.5
+
+# What each option belongs to. Named sets have splits of their own: FILE stands for every `source` that is none.
+FILE = "FILE"
+BELONGS: dict[str, Owners] = {
+    "threshold": {"binarize": ("threshold",)},
+    "valid_fraction": {"source": (FILE,)},
+    "test_fraction": {"source": (FILE,)},
+    "seed": {"binarize": ("sample",), "source": (FILE,)},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +40,7 @@ class Options:
         _check_choice("missing", self.missing, MISSING)
         _check_choice("header", self.header, HEADER)
         _check_fraction("threshold", self.threshold, one_is_fine=True)
-        if self.threshold != _THRESHOLD and self.binarize != "threshold":
+        if self.threshold != _THRESHOLD and not has_meaning(BELONGS["threshold"], {"binarize": self.binarize}):
             raise ValueError(
                 f"`load(threshold={self.threshold})` belongs to `binarize='threshold'`; with "
                 f"`binarize={self.binarize!r}` it means nothing. Leave it out, or change `binarize`."

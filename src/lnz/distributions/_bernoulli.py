@@ -53,6 +53,7 @@ class Bernoulli(AbstractExponentialFamily):
         return jax.nn.sigmoid(self.logits)
 
     def closed_form_mean(self) -> Float[Array, "*shape"]:
+        """The probabilities of ones."""
         return self.probs
 
     @property

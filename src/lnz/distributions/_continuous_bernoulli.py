@@ -48,6 +48,7 @@ class ContinuousBernoulli(AbstractExponentialFamily):
         return Interval(self.logits.shape)
 
     def closed_form_mean(self) -> Float[Array, "*shape"]:
+        """`1 / (1 - e^-logit) - 1 / logit`, one half where the logit is zero."""
         return _mean(self.logits)
 
     @property

@@ -61,6 +61,7 @@ class Poisson(AbstractExponentialFamily):
         return Counts(self.log_rate.shape)
 
     def closed_form_mean(self) -> Float[Array, "*shape"]:
+        """The rates."""
         return self.rate
 
     @property
@@ -137,6 +138,7 @@ class NegativeBinomial(AbstractDistribution):
         self.log_size = jnp.broadcast_to(log_size, self.log_mean.shape)
 
     def closed_form_mean(self) -> Float[Array, "*shape"]:
+        """`exp(log_mean)`."""
         return jnp.exp(self.log_mean)
 
     @property

@@ -58,6 +58,7 @@ class DiscretisedLogistic(AbstractDistribution):
         return _space.Categorical(self.loc.shape, self.num_values)
 
     def closed_form_mean(self) -> Float[Array, "*shape"]:
+        """`sum_{k >= 1} P(x >= k)`, which is the mean of a count."""
         return _mean_of_cells(self.loc, self.scale, self.num_values)
 
     @property
@@ -123,6 +124,7 @@ class DiscretisedLogisticMixture(AbstractDistribution):
         return _space.Categorical(self.loc.shape[:-1], self.num_values)
 
     def closed_form_mean(self) -> Float[Array, "*shape"]:
+        """The means of the components, weighted."""
         means = _mean_of_cells(self.loc, self.scale, self.num_values)
         return jnp.sum(jax.nn.softmax(self.logits, axis=-1) * means, axis=-1)
 

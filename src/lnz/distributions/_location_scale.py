@@ -47,6 +47,7 @@ class Laplace(AbstractDistribution):
         return jnp.exp(self.log_scale)
 
     def closed_form_mean(self) -> Float[Array, "*shape"]:
+        """The medians, by symmetry."""
         return self.loc
 
     @property
@@ -95,6 +96,7 @@ class Logistic(AbstractDistribution):
         return jnp.exp(self.log_scale)
 
     def closed_form_mean(self) -> Float[Array, "*shape"]:
+        """The medians, by symmetry."""
         return self.loc
 
     @property

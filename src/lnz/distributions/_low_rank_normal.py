@@ -59,6 +59,7 @@ class LowRankNormal(AbstractDistribution):
         return self.factor @ self.factor.T + jnp.diag(self.scale**2)
 
     def closed_form_mean(self) -> Float[Array, " n"]:
+        """`loc`."""
         return self.loc
 
     @property

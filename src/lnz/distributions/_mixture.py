@@ -85,6 +85,7 @@ class Mixture(AbstractDistribution):
         return log_weights + eqx.filter_vmap(log_prob, in_axes=(eqx.if_array(0), None))(self.components, x)
 
     def closed_form_mean(self) -> Array | None:
+        """The means of the components, weighted; `None` where those have no closed form."""
         means = eqx.filter_vmap(closed_form_mean)(self.components)
         return None if means is None else jnp.tensordot(self.weights, means, 1)
 
@@ -117,12 +118,14 @@ def _log_joint_of_normals(log_weights: Array, loc: Array, log_scale: Array, x: A
     products would do too, but lose the digits of narrow components.)
     """
     num_batch = x.ndim - 1
-    constant = log_weights + -jnp.sum(log_scale, axis=1) - 0.5 * math.log(2 * math.pi) * loc.shape[1]
+    # Each may have batch axes or none: aligned one by one, as sizes that happen to agree would hide a mistake.
+    log_weights, volumes = (aligned(a, 1, num_batch) for a in (log_weights, jnp.sum(log_scale, axis=1)))
+    constant = log_weights - volumes - 0.5 * math.log(2 * math.pi) * loc.shape[1]
     # Without a barrier XLA draws the noise of x anew for every component, within the loop.
     loc, precision, x = jax.lax.optimization_barrier((loc, jnp.exp(-log_scale), x))
     loc, precision = (aligned(a, 2, num_batch) for a in (loc, precision))
     z = (x[None] - loc) * precision
-    return aligned(constant, 1, num_batch) - 0.5 * jnp.sum(z**2, axis=1)
+    return constant - 0.5 * jnp.sum(z**2, axis=1)
 
 
 def _log_prob(component: AbstractDistribution, x: Array) -> Float[Array, ""]:

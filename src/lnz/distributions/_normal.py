@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._closed_form_kl import register_kl
 from .._density import AbstractDistribution, AbstractExponentialFamily, draw_then_score
+from .._model import AbstractFixable
 from .._positive import loc_and_log_scale, loc_and_raw_tril, positive_tril
 from .._register import register
 from .._space import Euclidean
@@ -16,7 +17,7 @@ from ._excess import excess
 
 
 @register
-class Normal(AbstractExponentialFamily):
+class Normal(AbstractExponentialFamily, AbstractFixable):
     """Independent normals, `p(x) = prod_i exp(-(x_i - loc_i)^2 / (2 scale_i^2)) / (scale_i sqrt(2 pi))`.
 
     **Arguments:**
@@ -24,14 +25,16 @@ class Normal(AbstractExponentialFamily):
     - `loc`: means `[*shape]`.
     - `scale`: standard deviations, positive, of the same shape or a number.
     - `constant`: whether training leaves it alone where it is a part of a model, as the prior of a
-      `lnz.latent.VAE` or the base of a flow. On its own it is trained all the same, and so is what a
-      `lnz.Conditional` moves of it.
+      `lnz.latent.VAE` or the base of a flow. On its own it is trained all the same and then no constant, and so is
+      what a `lnz.Conditional` moves of it. Constant normals and others are two structures to JAX, which
+      `jax.tree.map` cannot stack together.
 
     Log-densities are in nats with respect to Lebesgue measure. The field is `log_scale`, so that
     training keeps the scale positive.
     """
 
     factorised: ClassVar[bool] = True
+    added_fields: ClassVar[frozenset[str]] = frozenset({"constant"})
     loc: Float[Array, "*shape"]
     log_scale: Float[Array, "*shape"]
     constant: bool = eqx.field(static=True, default=False)
@@ -71,6 +74,7 @@ class Normal(AbstractExponentialFamily):
         return jnp.asarray(-0.5 * math.log(2 * math.pi) * self.loc.size, self.loc.dtype)
 
     def closed_form_mean(self) -> Float[Array, "*shape"]:
+        """`loc`."""
         return self.loc
 
     def with_natural(self, natural: Float[Array, " statistics"]) -> "Normal":
@@ -78,13 +82,13 @@ class Normal(AbstractExponentialFamily):
         variance = -0.5 / second
         shape = self.loc.shape
         loc, scale = (variance * first).reshape(shape), jnp.sqrt(variance).reshape(shape)
-        return type(self)(loc, scale, constant=self.constant)
+        return type(self)(loc, scale)
 
     def with_expected_statistics(self, expected: Float[Array, " statistics"]) -> "Normal":
         first, second = jnp.split(expected, 2)
         shape = self.loc.shape
         loc, scale = first.reshape(shape), jnp.sqrt(second - first**2).reshape(shape)
-        return type(self)(loc, scale, constant=self.constant)
+        return type(self)(loc, scale)
 
     @property
     def reparameterised(self) -> bool:
@@ -140,6 +144,7 @@ class MultivariateNormal(AbstractDistribution):
         return self.scale_tril @ self.scale_tril.T
 
     def closed_form_mean(self) -> Float[Array, " n"]:
+        """`loc`."""
         return self.loc
 
     @property

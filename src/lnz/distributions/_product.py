@@ -40,6 +40,7 @@ class ProductDistribution(AbstractDistribution):
         return Product(*(part.space for part in self.parts))
 
     def closed_form_mean(self) -> Array | None:
+        """The means of the parts, one behind the other; `None` where one has no closed form."""
         found = [closed_form_mean(part) for part in self.parts]
         means = [mean for mean in found if mean is not None]
         return jnp.concatenate(means) if len(means) == len(found) else None

@@ -30,6 +30,7 @@ class Uniform(AbstractDistribution):
         self.space = shape if isinstance(shape, Interval | Torus) else Interval(shape, low, high)
 
     def closed_form_mean(self) -> Float[Array, "*shape"] | None:
+        """The middle of the interval; `None` on a torus, where angles have no mean."""
         if isinstance(self.space, Torus):
             return None  # of angles
         middle = 0.5 * self.space.low + 0.5 * self.space.high

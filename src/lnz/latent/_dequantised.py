@@ -29,6 +29,7 @@ class PointMass(AbstractDistribution):
     space: AbstractSpace = eqx.field(static=True)
 
     def closed_form_mean(self) -> Array:
+        """The value itself."""
         return self.value.astype(jnp.result_type(float))
 
     @property

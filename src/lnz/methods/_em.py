@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._algorithm import AbstractMethod
 from .._check import check_has_data, model_dtype
 from .._density import AbstractExponentialFamily
+from .._model import freed
 from .._module import replace
 from .._register import register
 from ..distributions import Mixture
@@ -42,7 +43,7 @@ class EM(AbstractMethod):
         """Mixtures start with each component at a random example, softened half-way to the mean of all."""
         data = check_has_data(data, "EM")
         if isinstance(model, AbstractExponentialFamily):
-            return model, len(data)
+            return freed(model), len(data)
         if not isinstance(model, Mixture):
             raise TypeError(
                 f"`EM` trains exponential families and mixtures of them; got {type(model).__name__}. Try `Gradient`."

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._algorithm import AbstractMethod, AbstractObjective
 from .._check import kind_of
-from .._model import AbstractDataDependent, trainable
+from .._model import AbstractDataDependent, Frozen, freed, is_constant, trainable
 
 
 def _as_transformation(optimizer: Any) -> Any:
@@ -29,6 +29,8 @@ class Gradient(AbstractMethod):
     - `filter`: which leaves of the model to train: a function from the model to a tree of true and false.
       By default `lnz.trainable`: all floating-point arrays but those of constant parts, which are what is `Frozen`
       and an `lnz.Normal.standard(n)` within a model.
+
+    **Raises:** `ValueError`, when training starts, if the filter selects nothing of the model.
     """
 
     objective: AbstractObjective
@@ -54,8 +56,10 @@ class Gradient(AbstractMethod):
 
     def init(self, key: PRNGKeyArray, model: Any, data: Array | None) -> tuple[Any, Any]:
         key_model, key_objective = jr.split(key)
-        model = _initialise(key_model, model, data)
+        model = freed(_initialise(key_model, model, data))
         params = eqx.filter(model, self.filter(model))
+        if not jax.tree.leaves(params):
+            raise ValueError(_nothing_to_train(model, self.filter))
         return model, (self.optimizer.init(params), self.objective.init(key_objective, model, data))
 
     def step(
@@ -73,6 +77,26 @@ class Gradient(AbstractMethod):
             updates, optimizer_state = self.optimizer.update(gradient, optimizer_state, params)
         model = eqx.combine(optax.apply_updates(params, updates), rest)
         return model, (optimizer_state, objective_state), parts
+
+
+def _nothing_to_train(model: Any, chosen: Callable[[Any], Any]) -> str:
+    name = type(model).__name__
+    if chosen is not trainable:
+        return f"`Gradient(filter=...)` selects no array of this {name}, so nothing would be trained."
+
+    def is_left_alone(node):
+        return isinstance(node, Frozen) or is_constant(node)
+
+    parts = jax.tree_util.tree_leaves_with_path(model, is_leaf=is_left_alone)
+    found = [
+        f"`model{jax.tree_util.keystr(path)}` ({type(part).__name__})" for path, part in parts if is_left_alone(part)
+    ]
+    if not found:
+        return f"`Gradient`: this {name} has no floating-point arrays, so nothing would be trained."
+    return (
+        f"`Gradient`: nothing of this {name} would be trained. Constant are {', '.join(found)}. For a standard normal "
+        "that is learned, write `lnz.Normal(jnp.zeros(n), 1.0)`; or choose by `Gradient(filter=...)` what is trained."
+    )
 
 
 def _initialise(key: PRNGKeyArray, model: Any, data: Array | None) -> Any:

@@ -19,10 +19,12 @@ from .._evaluate import evaluate
 from .._fit import Fit, fit
 from .._mapped import forget_pages
 from .._normalize import bracket
-from .._settings import Settings, flatten
+from .._settings import Owners, Settings, flatten, has_meaning
 from .._space import AbstractSpace, Binary, Categorical, Euclidean
 from .._training import Plateau
 from ..data import Splits, load, require_binary
+from ..data._load import kind_of_source
+from ..data._options import BELONGS
 from ..normalizers import AIS
 
 # How data are read, for every recipe: arguments of `lnz.data.load`.
@@ -35,8 +37,18 @@ _DATA: Settings = {
     "missing": "error",
     "header": "auto",
 }
+_DATA_BELONGS: dict[str, Owners] = {
+    f"data.{name}": {f"data.{owner}": values for owner, values in owners.items()} for name, owners in BELONGS.items()
+}
 # How training is run, for every recipe: 0 means off.
 _TRAIN: Settings = {"steps": 1, "batch_size": 0, "keep": "last", "valid_every": 0, "patience": 0, "average": 0.0}
+
+# How settings were called once: runs from then are still read.
+_FORMER_NAMES = {"model.sweeps": "model.k", "model.warm_up": "model.num_warm_up"}
+_FORMER_OBJECTIVES = {  # when the gradient had no setting of its own
+    "iwae": {"model.gradient": "reparameterised"},
+    "dreg": {"model.objective": "iwae", "model.gradient": "doubly_reparameterised"},
+}
 
 # Settings of any recipe, by their names: sizes of networks, and numbers that must be positive.
 _SIZES = ("width", "depth", "noise_width")
@@ -76,7 +88,7 @@ class Recipe:
     evaluate: Settings = dataclasses.field(default_factory=dict)
     space: type[AbstractSpace] = Binary
     choices: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    belongs: Mapping[str, Mapping[str, tuple[Any, ...]]] = dataclasses.field(default_factory=dict)
+    belongs: Mapping[str, Owners] = dataclasses.field(default_factory=dict)
     takes_missing: bool = False
     partitions: Callable[[Settings], dict[str, AbstractNormalizer | None]] = lambda settings: {"": None}
     validator: Callable[[Settings], AbstractNormalizer | None] = lambda settings: None
@@ -99,28 +111,27 @@ class Recipe:
         """The settings with `changes`, given as `{"train.steps": 100}`.
 
         - `base`: the settings of an earlier run to start from, in groups as they are returned; by default those of the
-          recipe.
+          recipe. What the changes leave of it without a meaning is the recipe's again.
 
         **Raises:** `ValueError` for a key that does not exist (naming the nearest), a value of another type or that is
         no choice, and for a change that the other settings leave without a meaning, naming those it belongs to.
         """
         settings = self.settings
         known, changes = dict(flatten(settings)), changes or {}
-        for name, value in {**dict(flatten(base or {})), **changes}.items():
+        for name, value in {**_renamed(base or {}), **changes}.items():
             if name not in known:
                 raise ValueError(unknown_name(f"setting of {self.name}", name, known))
-            *groups, last = name.split(".")
-            node = settings
-            for group in groups:
-                node = node[group]
-            node[last] = _convert(name, value, known[name])
+            _put(settings, name, _convert(name, value, known[name]))
         chosen = dict(flatten(settings))
         for name, words in self.choices.items():
             if chosen[name] not in words:
                 raise ValueError(f"`{name}` must be one of {', '.join(words)}; got {chosen[name]!r}.")
-        for name in changes:
-            if name in self.belongs:
-                _check_has_meaning(name, self.belongs[name], chosen)
+        chosen["data.source"] = kind_of_source(chosen["data.source"])
+        for name, owners in {**_DATA_BELONGS, **self.belongs}.items():
+            if not has_meaning(owners, chosen):
+                if name in changes:
+                    raise ValueError(_without_meaning(name, owners, chosen))
+                _put(settings, name, known[name])
         return settings
 
     def load(self, settings: Settings) -> Splits:
@@ -264,15 +275,29 @@ def _require_whole_numbers(splits: Splits) -> Splits:
     return splits
 
 
-def _check_has_meaning(name: str, owners: Mapping[str, tuple[Any, ...]], chosen: Settings) -> None:
-    """**Raises:** `ValueError` if none of the settings that `name` belongs to has a value that uses it."""
-    if any(chosen[owner] in values for owner, values in owners.items()):
-        return
+def _renamed(base: Settings) -> Settings:
+    """The settings of a run, which may be an old one, by their full names of today."""
+    settings = {_FORMER_NAMES.get(name, name): value for name, value in flatten(base)}
+    if "model.gradient" not in settings:
+        settings |= _FORMER_OBJECTIVES.get(settings.get("model.objective", ""), {})
+    return settings
+
+
+def _put(settings: Settings, name: str, value: Any) -> None:
+    """Change `settings["a"]["b"]` by its name, `"a.b"`."""
+    *groups, last = name.split(".")
+    for group in groups:
+        settings = settings[group]
+    settings[last] = value
+
+
+def _without_meaning(name: str, owners: Owners, chosen: Settings) -> str:
+    """What to say of a change where none of the settings that it belongs to has a value that uses it."""
     if not owners:
-        raise ValueError(f"`{name}={chosen[name]}` means nothing to this recipe. Leave it out.")
+        return f"`{name}={chosen[name]}` means nothing to this recipe. Leave it out."
     homes = " or ".join(f"`{owner}={value}`" for owner, values in owners.items() for value in values)
     got = " and ".join(f"`{owner}={chosen[owner]}`" for owner in owners)
-    raise ValueError(
+    return (
         f"`{name}={chosen[name]}` belongs to {homes}; with {got} it means nothing. Leave it out, or change "
         f"{' or '.join(f'`{owner}`' for owner in owners)}."
     )

@@ -14,6 +14,7 @@ from jaxtyping import Array, PRNGKeyArray
 from .._algorithm import AbstractSampler
 from .._density import AbstractDensity, AbstractDistribution, AbstractNormalizer
 from .._estimate import Estimate
+from .._model import per_leaf, trainable
 from ..normalizers import exact_samples
 from ..samplers import run_chains
 from ._densities import _check_moments, check_follows
@@ -102,12 +103,23 @@ def check_gradient(
     *,
     tolerance: float,
     directions: Sequence[int] = range(3),
+    filter: Callable[[Any], Any] = trainable,
 ) -> None:
     """`gradient` agrees with central finite differences of `function` along random directions (float64 advised).
 
-    Where it has `None`, as for constant parts of a model, the model is not moved.
+    It must have an array for each leaf of the model that `filter` selects, by default what is trained. Where it has
+    `None` elsewhere, as for constant parts, the model is not moved.
     """
     has_gradient = jax.tree.map(eqx.is_inexact_array, gradient, is_leaf=lambda node: node is None)
+    wanted = jax.tree_util.tree_leaves_with_path(per_leaf(filter(model), model))
+    found = jax.tree.leaves(per_leaf(has_gradient, model))
+    require(any(is_wanted for _, is_wanted in wanted), "there is something in the model to be trained.")
+    without = [
+        f"model{jax.tree_util.keystr(path)}"
+        for (path, is_wanted), is_found in zip(wanted, found, strict=True)
+        if is_wanted and not is_found
+    ]
+    require(not without, f"each array that is trained has a gradient; not so: {', '.join(without)}.")
     params, rest = eqx.partition(model, has_gradient)
     leaves, structure = jax.tree.flatten(params)
     step = 1e-5 if jnp.result_type(float) == jnp.float64 else 1e-2
@@ -121,8 +133,8 @@ def check_gradient(
             return function(eqx.combine(jax.tree.map(lambda p, d: p + t * d, params, direction), rest))
 
         numeric = (float(along(step)) - float(along(-step))) / (2 * step)
-        products = jax.tree.map(lambda g, d: jnp.sum(g * d), eqx.filter(gradient, eqx.is_inexact_array), direction)
-        exact = float(sum(jax.tree.leaves(products)))
+        slopes = jax.tree.leaves(eqx.filter(gradient, eqx.is_inexact_array))
+        exact = sum(float(jnp.sum(g * u)) for g, u in zip(slopes, jax.tree.leaves(direction), strict=True))
         require(
             abs(numeric - exact) <= tolerance * (1 + abs(exact)),
             f"gradient along direction {seed}: {exact:.6g}, but finite differences give {numeric:.6g}.",
