@@ -68,7 +68,7 @@ class Collect(lnz.AbstractMethod):
 
 
 def collect(data, steps, batch_size=10, **options):
-    model = lnz.Normal.standard(2)
+    model = lnz.Normal(jnp.zeros(2), 1.0)
     return lnz.fit(jr.key(0), model, Collect(500), data, steps=steps, batch_size=batch_size, **options)
 
 
@@ -120,7 +120,7 @@ def test_a_bad_value_is_found_wherever_it_is(on_disk):
         (lambda rows: Stream(rows, block_bytes=0), r"`block_bytes` must be a whole number"),
         (lambda rows: collect(Stream(rows, 8), 3, 33), r"`batch_size=33` is larger than a block of the .* \(32 rows\)"),
         (
-            lambda rows: lnz.fit(jr.key(0), lnz.Normal.standard(2), Collect(500), Stream(rows), steps=1),
+            lambda rows: lnz.fit(jr.key(0), lnz.Normal(jnp.zeros(2), 1.0), Collect(500), Stream(rows), steps=1),
             r"needs a `batch_size`",
         ),
     ],
