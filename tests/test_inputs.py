@@ -279,7 +279,7 @@ def test_scale_that_fits(scale):
         (lambda: DBM(4, np.int64(0), key=jr.key(0)), ValueError, r"at least two positive numbers"),
         (lambda: table.rbm().density(0.0), ValueError, r"`density\(temperature=...\)` must be positive"),
         (lambda: table.rbm().density(np.float32(-1)), ValueError, r"`density\(temperature=...\)` must be positive"),
-        (lambda: lnz.data.load(3), TypeError, r"`load\(name\)` needs the name of a data set.*; got 3"),
+        (lambda: lnz.data.load(3), TypeError, r"`load\(name\)` needs the name of a data set.*; got int"),
         (lambda: lnz.data.load(["digits"]), TypeError, r"`load\(name\)` needs the name of a data set"),
     ],
 )  # fmt: skip
