@@ -177,6 +177,14 @@ def test_runs_from_before_a_setting_was_renamed_are_read(recipe, old, new):
     assert recipe.resolve(base={**wanted, "model": {**model, **old}}) == wanted
 
 
+def test_runs_from_before_pixels_saw_each_other_stay_as_they_were():
+    recipe = recipes.vae_frey
+    assert recipe.resolve()["model"]["likelihood"] == "autoregressive"
+    new = ("likelihood", "radius", "num_context", "pixel_width")
+    model = {name: value for name, value in recipe.settings["model"].items() if name not in new}
+    assert recipe.resolve(base={**recipe.settings, "model": model})["model"]["likelihood"] == "independent"
+
+
 def test_but_nothing_is_set_by_a_former_name():
     with pytest.raises(ValueError, match=r"Unknown setting of rbm_digits 'model\.sweeps'"):
         recipes.rbm_digits.resolve({"model.sweeps": "7"})

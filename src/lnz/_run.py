@@ -210,13 +210,14 @@ def check_folder(folder: Path, overwrite: bool) -> None:
 def start_folder(folder: Path, overwrite: bool) -> None:
     """A folder to write a run into, made if there is none; with `overwrite` the run in it is put aside.
 
-    `end_folder` deletes what was put aside, or puts it back.
+    `end_folder` deletes what was put aside, or puts it back. A run that is not whole never takes the place of one that
+    was put aside before it.
 
     **Raises:** as `check_folder`.
     """
     check_folder(folder, overwrite)
     aside = folder / _ASIDE
-    if (folder / "report.json").is_file() or _has_checkpoints(folder):  # else what is aside is the last that was whole
+    if (folder / "report.json").is_file() or (_is_trained(folder) and not aside.is_dir()):
         shutil.rmtree(aside, ignore_errors=True)
         for file in _files_of_run(folder):
             target = aside / file.relative_to(folder)
@@ -227,20 +228,28 @@ def start_folder(folder: Path, overwrite: bool) -> None:
 
 
 def end_folder(folder: Path, has_diverged: bool = False) -> bool:
-    """What becomes of a run that was put aside: it is back if nothing of worth was trained. Says whether it is."""
+    """What becomes of a run that was put aside: it goes when the new run is whole, waits on while that can be resumed,
+    and is back if nothing was trained. Says whether it is.
+    """
     aside = folder / _ASIDE
-    is_worth_more = _has_checkpoints(folder) and not (has_diverged and aside.is_dir())
-    if (folder / "report.json").is_file() or is_worth_more:
+    if (folder / "report.json").is_file():
         shutil.rmtree(aside, ignore_errors=True)
+        return False
+    if _is_trained(folder) and not (has_diverged and aside.is_dir()):
         return False
     remove_run(folder)  # the folder is free for another try
     is_back = aside.is_dir()
-    for file in _files_of_run(aside):
+    for file in reversed(_files_of_run(aside)):  # last what says that the run is whole
         target = folder / file.relative_to(aside)
         target.parent.mkdir(exist_ok=True)
         file.replace(target)
     shutil.rmtree(aside, ignore_errors=True)
     return is_back
+
+
+def waits_aside(folder: Path) -> bool:
+    """Whether an earlier run was put aside."""
+    return (folder / _ASIDE).is_dir()
 
 
 def remove_run(folder: Path) -> None:
@@ -251,8 +260,9 @@ def remove_run(folder: Path) -> None:
         (folder / "checkpoints").rmdir()
 
 
-def _has_checkpoints(folder: Path) -> bool:
-    return any(folder.glob("checkpoints/step-*.ckpt"))
+def _is_trained(folder: Path) -> bool:
+    """Whether there is a checkpoint of a step; one of none is written where a training is stopped before the first."""
+    return any(int(path.stem.removeprefix("step-")) > 0 for path in folder.glob("checkpoints/step-*.ckpt"))
 
 
 def _files_of_run(folder: Path) -> list[Path]:

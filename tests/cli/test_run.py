@@ -2,6 +2,7 @@
 
 import math
 import os
+from pathlib import Path
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -134,20 +135,31 @@ def test_overwriting_removes_the_old_run_only(run, replaced):
     assert sorted(path.name for path in folder.rglob("*")) == names
 
 
-@pytest.mark.parametrize("left", ["config.json", "checkpoints/step-000000001.ckpt"])
+@pytest.mark.parametrize("left", ["config.json", "checkpoints/step-000000000.ckpt", "checkpoints/step-000000010.ckpt"])
 def test_the_old_run_is_back_where_nothing_took_its_place(replaced, left):
     folder, before = replaced
     (folder / left).parent.mkdir(exist_ok=True)
     (folder / left).write_text("new")
-    # A training that diverged has a checkpoint too; one that was killed before the first starts over.
+    # A training that was killed before its first checkpoint starts over.
     start_folder(folder, overwrite=True) if left == "config.json" else None
-    assert end_folder(folder, has_diverged=left != "config.json")
+    # One that stopped before its first step has a checkpoint all the same; one that diverged has later ones too.
+    assert end_folder(folder, has_diverged="10" in left)
     assert files_in(folder) == before
 
 
-def test_a_new_checkpoint_is_worth_more_than_the_old_run(replaced):
-    folder, _ = replaced
-    (folder / "checkpoints").mkdir()
-    (folder / "checkpoints" / "step-000000001.ckpt").write_text("new")
+def test_the_old_run_waits_until_the_new_one_is_whole(run, replaced):
+    """Also where that was given up and another begun: half a run never takes the place of a whole one."""
+    folder, before = replaced
+    aside = {str(Path(".replaced") / name): content for name, content in before.items() if name != "notes.txt"}
+    mine = {"notes.txt": b"mine"}
+    for number in (10, 20):
+        (folder / "checkpoints").mkdir(exist_ok=True)
+        new = f"checkpoints/step-0000000{number}.ckpt"
+        (folder / new).write_text("new")
+        assert not end_folder(folder)
+        assert files_in(folder) == aside | mine | {new: b"new"}
+        start_folder(folder, overwrite=True)
+        assert files_in(folder) == aside | mine
+    run.write(folder)
     assert not end_folder(folder)
-    assert sorted(files_in(folder)) == ["checkpoints/step-000000001.ckpt", "notes.txt"]
+    assert not (folder / ".replaced").exists()

@@ -28,6 +28,7 @@ from .._run import (
     read_config,
     start_folder,
     to_json,
+    waits_aside,
     write_config,
 )
 from ._compare import write_html
@@ -174,7 +175,7 @@ def train_into(folder: Path, recipe: Recipe, settings: dict[str, Any], options: 
             try:
                 run = _train_and_judge(folder, recipe, config, splits, start, display, options, presses)
             except KeyboardInterrupt:
-                if end_folder(folder):
+                if waits_aside(folder) and end_folder(folder):
                     raise Interrupted("stopped by Ctrl-C before the first step; the earlier run is kept.") from None
                 advice = f"go on with `lnz train --resume --out {short_path(folder)}`"
                 raise Interrupted(f"stopped by Ctrl-C; what was trained is saved: {advice}.") from None

@@ -50,6 +50,9 @@ _FORMER_OBJECTIVES = {  # when the gradient had no setting of its own
     "dreg": {"model.objective": "iwae", "model.gradient": "doubly_reparameterised"},
 }
 
+# What was so before it had a setting, of which the default of a recipe is another now.
+_BEFORE_SETTINGS = {"model.likelihood": "independent"}
+
 # Settings of any recipe, by their names: sizes of networks, and numbers that must be positive.
 _SIZES = ("width", "depth", "noise_width")
 _POSITIVE = ("learning_rate", "bound", "start_scale")
@@ -118,7 +121,8 @@ class Recipe:
         """
         settings = self.settings
         known, changes = dict(flatten(settings)), changes or {}
-        for name, value in {**_renamed(base or {}), **changes}.items():
+        before = {name: value for name, value in _BEFORE_SETTINGS.items() if base and name in known}
+        for name, value in {**before, **_renamed(base or {}), **changes}.items():
             if name not in known:
                 raise ValueError(unknown_name(f"setting of {self.name}", name, known))
             _put(settings, name, _convert(name, value, known[name]))
