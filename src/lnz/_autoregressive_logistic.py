@@ -37,7 +37,8 @@ class AutoregressiveLogistic(AbstractDistribution):
     beyond the border; then `(loc_i - c_i) / s_i`; then the numbers `context[:, i]`, which tell it where it is and what
     z says. Grey values are in units of the whole range; `c` and `s` are `loc` and `scale` as they were first given, and
     stay so while `loc`, `log_scale` and `context` are trained or moved: with residuals of a moved `loc`, noisy in z,
-    a decoder learned several times more slowly. Where the network returns zero this is `DiscretisedLogistic`.
+    a decoder learned several times more slowly. Where the network returns zero, and no scale is below `min_scale`, this
+    is `DiscretisedLogistic`.
 
     The log-probability takes one pass over all pixels at once; draws are made pixel by pixel.
 
@@ -116,7 +117,7 @@ class AutoregressiveLogistic(AbstractDistribution):
         activation: Callable = jax.nn.silu,
         min_scale: float = 1e-4,
     ) -> "AutoregressiveLogistic":
-        """With an `lnz.nets.MLP` whose output starts at zero: `DiscretisedLogistic(loc, scale, num_values)`."""
+        """With an `lnz.nets.MLP` whose output starts at zero: a `DiscretisedLogistic` at the start."""
         num_in = 2 * radius * (radius + 1) + 1 + num_context
         net = MLP(num_in, 2, key=key, width=width, depth=depth, activation=activation, last_scale=0.0)
         context = jnp.zeros((num_context, *jnp.shape(loc)))
