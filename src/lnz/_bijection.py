@@ -13,7 +13,7 @@ from ._batch_last import batch_last, over_batch, understands_batches
 from ._check import model_dtype
 from ._density import AbstractDistribution, closed_form_mean
 from ._model import AbstractDataDependent
-from ._module import field_names, replace
+from ._module import Module, field_names, replace
 from ._register import register
 from ._space import AbstractSpace, Euclidean
 from ._stochastic import is_stochastic
@@ -24,7 +24,7 @@ else:
     from equinox import AbstractVar
 
 
-class AbstractBijection(eqx.Module):
+class AbstractBijection(Module):
     """An invertible map from `domain` to `codomain` with its log-determinants.
 
     Log-determinants are with respect to the base measures of the two spaces, in nats.

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._arrays import as_numbers
 from ._density import (
+    AbstractBlockDensity,
     AbstractDensity,
     AbstractDistribution,
     AbstractModel,
@@ -19,7 +20,7 @@ from ._density import (
     GeometricPath,
 )
 from ._estimate import Estimate
-from ._module import replace
+from ._module import Module, replace
 from ._register import register
 from ._space import AbstractSpace
 
@@ -40,7 +41,7 @@ class Frozen(eqx.Module):
     value: Any
 
 
-class AbstractFixable(eqx.Module):
+class AbstractFixable(Module):
     """A part of models that training leaves alone where its field `constant` is true: see `lnz.trainable`.
 
     A field of that name in a class that is no `AbstractFixable` means nothing to training.
@@ -83,7 +84,7 @@ def freed(node: Any) -> Any:
     return replace(node, constant=False) if is_constant(node) else node
 
 
-class AbstractConditionable(eqx.Module):
+class AbstractConditionable(Module):
     """A model whose observed variables can be held fixed."""
 
     @abstractmethod
@@ -99,7 +100,7 @@ class AbstractClampable(AbstractModel):
         """The density of all that is free, given `x[mask] == values[mask]`; its log normaliser is `log p~(x[mask])`."""
 
 
-class AbstractDataDependent(eqx.Module):
+class AbstractDataDependent(Module):
     """A model that stores something of its training data before the first step."""
 
     @abstractmethod
@@ -250,7 +251,18 @@ def need_method(method: AbstractNormalizer | None, argument: str, model: eqx.Mod
     if method is None:
         raise ValueError(
             f"`{argument}=None`: this integral of {type(model).__name__} has no closed form. Pass a normaliser, such "
-            f"as `{argument}=lnz.normalizers.Quadrature()` (small models) or `lnz.normalizers.AIS()`. To train, there "
-            f"are objectives that need none: `lnz.objectives.{'ELBO()' if argument == 'hidden' else 'PCD(1)'}`."
+            f"as `{argument}=lnz.normalizers.Quadrature()` (small models) or `lnz.normalizers.AIS()`."
+            f"{_objective_without_integrals(model)}"
         )
     return method
+
+
+def _objective_without_integrals(model: eqx.Module) -> str:
+    """What trains `model` without normalisers, in words; of a deep Boltzmann machine nothing does."""
+    if isinstance(model, AbstractLatentModel):
+        wrap = "`lnz.objectives.{}`" if isinstance(model.prior, AbstractDistribution) else "`EnergyPrior({})`"
+        elbo, vimco = wrap.format("ELBO()"), wrap.format("VIMCO()")
+        return f" To train, there are objectives that need none: {elbo} (discrete latents: {vimco})."
+    if isinstance(model, AbstractBlockDensity):
+        return " To train, there are objectives that need none: `lnz.objectives.PCD(1)`."
+    return ""

@@ -5,6 +5,7 @@ network can be exchanged without a new class.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from jaxtyping import Array, Float
 from .._density import AbstractDistribution
 from .._register import register
 from ..distributions import Bernoulli, MultivariateNormal, Normal
+from ._net import InShape, one_input
 
 
 @register
@@ -22,8 +24,12 @@ class Linear(eqx.Module):
     W: Float[Array, "out in_"]
     b: Float[Array, " out"]
 
-    def __call__(self, x: Float[Array, " in_"]) -> Float[Array, " out"]:
-        return self.W @ x.astype(self.W.dtype) + self.b
+    @property
+    def in_shapes(self) -> tuple[InShape, ...]:
+        return ((self.W.shape[-1],),)
+
+    def __call__(self, x: Any) -> Float[Array, " out"]:
+        return self.W @ one_input(self, x, "x", "network").astype(self.W.dtype) + self.b
 
 
 @register

@@ -1,3 +1,5 @@
+"""Markov chains: Gibbs sampling, Hamiltonian Monte Carlo and tempering, with their autocorrelation."""
+
 from ._autocorrelation import autocorrelation as autocorrelation, autocorrelation_time as autocorrelation_time
 from ._gibbs import Gibbs as Gibbs
 from ._hmc import HMC as HMC
