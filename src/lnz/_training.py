@@ -87,7 +87,7 @@ class Training:
                 after, finite = self._advance(now, stop)
                 if not finite:
                     now, record, broken = self._locate(now, stop)
-                    raise FloatingPointError(_describe_divergence(now.step, record, broken))
+                    raise FloatingPointError(_describe_divergence(now.step, record, broken, self.loop))
                 elapsed = time.perf_counter() - started
                 num_steps = next_num_steps(stop - now.step, elapsed)
                 now = self._record(dataclasses.replace(after, seconds=now.seconds + elapsed))
@@ -174,7 +174,7 @@ def int32(step: int) -> jax.Array:
     return jnp.asarray(step, jnp.int32)
 
 
-def _describe_divergence(step: int, record: Record, broken: list[str]) -> str:
+def _describe_divergence(step: int, record: Record, broken: list[str], loop: Loop) -> str:
     values = ", ".join(f"{name} = {value:g}" for name, value in record.items())
     if not record:
         return (
@@ -182,8 +182,16 @@ def _describe_divergence(step: int, record: Record, broken: list[str]) -> str:
             "device does not compute the same twice. Resume to go on from that step."
         )
     where = f" The update made {', '.join(broken)} of the model infinite or not a number." if broken else ""
-    return (
-        f"Training diverged at step {step + 1}: {values}.{where} Try a smaller learning rate, "
-        "`optax.clip_by_global_norm(1.0)` before the optimizer (for `EM`, `smoothing=1.0`), or look for extreme values "
-        "in the data."
-    )
+    return f"Training diverged at step {step + 1}: {values}.{where} {_remedy(loop)}"
+
+
+def _remedy(loop: Loop) -> str:
+    """What can be tried with this method on this space."""
+    if hasattr(loop.method, "optimizer"):
+        return (
+            "Try a smaller learning rate, `optax.clip_by_global_norm(1.0)` before the optimizer, or look for extreme "
+            "values in the data."
+        )
+    if hasattr(loop.method, "smoothing") and loop.space.base_measure == "counting":
+        return f"Try `{type(loop.method).__name__}(smoothing=1.0)`: some value never occurs in the data."
+    return "Look for extreme values in the data, for columns that are constant and for rows that repeat."
