@@ -105,10 +105,9 @@ def test_streams_and_resumed_runs_are_moved_too(tmp_path):
     fit(on_disk, 10, checkpoints=checkpoints)
     resumed = fit(on_disk, 20, checkpoints=checkpoints, resume=True)
     assert eqx.tree_equal(resumed.model, streamed.model)
-    # Both by rows of the whole, though in another order.
-    assert streamed.history[-1]["negative_log_likelihood"] == pytest.approx(
-        fit(UNIX[:300], 20).history[-1]["negative_log_likelihood"], abs=0.05
-    )
+    # The same rows in another order: 20 steps end near the optimum, and not a million nats below it.
+    values = [lnz.evaluate(KEY, fit.model, UNIX).value for fit in (streamed, fit(UNIX[:300], 20))]
+    assert values[0] == pytest.approx(values[1], abs=0.2)
     by_rows, by_blocks = (lnz.evaluate(KEY, start, data) for data in (UNIX[:300], on_disk))
     np.testing.assert_array_equal(by_rows.per_example, by_blocks.per_example)
     assert by_rows.stats["fingerprint"] == by_blocks.stats["fingerprint"]

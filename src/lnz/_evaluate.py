@@ -245,17 +245,19 @@ def _batches(source: AbstractSource, there: Local, observed: np.ndarray | None, 
 
 def _numerators(model, key, batches, num, hidden, fingerprint, progress) -> Estimate:
     """Those of all rows: values, errors, and diagnostics that are one number for each."""
-    parts = []
+    parts: list[Any] = []
+    estimate = None
     for batch in batches:
         fingerprint.update(batch.given)
-        on_device = jax.tree.map(jnp.asarray, (np.int32(batch.start), batch.rows, batch.observed))
-        estimate = _numerators_at_once(model, key, *on_device, hidden)
+        start, rows, known = jax.tree.map(jnp.asarray, (np.int32(batch.start), batch.rows, batch.observed))
+        estimate = _numerators_at_once(model, key, start, rows, known, hidden)
         stats = {name: value for name, value in estimate.stats.items() if jnp.ndim(value) == 1}
         arrays = jax.device_get((estimate.value, estimate.standard_error, stats))
         parts.append(jax.tree.map(lambda array: array[: len(batch.given)], arrays))  # noqa: B023 (called at once)
         if progress is not None:
             progress(batch.start + len(batch.given), num)
-    value, standard_error, stats = jax.tree.map(lambda *arrays: jnp.asarray(np.concatenate(arrays)), *parts)
+    value, standard_error, stats = jax.tree.map(lambda *arrays: jax.device_put(np.concatenate(arrays)), *parts)
+    assert estimate is not None  # there is a first batch
     return Estimate(value, standard_error, estimate.bound, estimate.assumes, stats)
 
 

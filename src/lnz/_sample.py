@@ -70,14 +70,12 @@ def sample(
         return there.back(_sample_exactly(key, there.model, num))
     if isinstance(model, AbstractLatentModel):
         key_z, key_x = jr.split(key)
-        z = sample(key_z, model.prior, num, num_steps=num_steps, sampler=sampler, start=start)
-        if isinstance(z, np.ndarray):  # in float64
-            z = jnp.asarray(z, model_dtype(model))
+        z = _on_device(model, sample(key_z, model.prior, num, num_steps=num_steps, sampler=sampler, start=start))
         there = local(model)
         return there.back(_sample_likelihoods(key_x, there.model, z))
     if isinstance(model, AbstractLatentEnergyModel):
         states = sample(key, model.joint(), num, num_steps=num_steps, sampler=sampler, start=start)
-        return jax.vmap(model.observed)(states)
+        return jax.vmap(model.observed)(_on_device(model, states))
     if isinstance(model, AbstractBayesianModel):
         raise TypeError(
             f"`sample`: {type(model).__name__} defines no distribution of data before it has seen any. Sample its "
@@ -107,6 +105,11 @@ def sample(
             stacklevel=2,
         )
     return positions
+
+
+def _on_device(model: Any, draws: Array | np.ndarray) -> Array:
+    """Draws of a part of `model`, which may be in float64, in its precision."""
+    return jnp.asarray(draws, model_dtype(model)) if isinstance(draws, np.ndarray) else draws
 
 
 def _sample_clamped(key, model, num, num_steps, sampler, start, clamp) -> Array:
