@@ -16,6 +16,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from . import normalizers
 from ._algorithm import AbstractSampler
+from ._arrays import unmasked
 from ._check import check_key, check_positive, kind_of, model_dtype
 from ._density import (
     AbstractDensity,
@@ -88,6 +89,7 @@ def evaluate(
       compiles nothing. The result does not depend on it.
     - `observed`: which entries of `data` are known, `[n, ...]` of true and false, such as `~np.isnan(data)`; the
       likelihood is then that of these entries alone, with the others summed out by `hidden`. For Boltzmann machines.
+      A masked array as `data` says it itself.
     - `progress`: called after each batch with the number of examples done and that of all. The numbers are the same.
 
     A flow that estimates its log-determinants is "unbiased": an average of four draws for each example, whose error is
@@ -115,6 +117,7 @@ def evaluate(
         raise TypeError(f"`model` must be a model with a likelihood of examples; got {kind_of(model)}.{hint}")
     space = model.space  # once: that of a model with latents is traced each time
     there = local(model)
+    data, observed = unmasked(data, observed)
     if observed is None:
         source = as_source(data, space)
         some = some_rows(source)
@@ -123,7 +126,7 @@ def evaluate(
     else:
         if not isinstance(model, AbstractClampable):
             raise TypeError(
-                "`observed` needs a model whose variables can be held fixed, such as an RBM; got "
+                "`observed`, or a masked array, needs a model whose variables can be held fixed, such as an RBM; got "
                 f"{type(model).__name__}."
             )
         array, observed = known_entries(space, data, observed)
