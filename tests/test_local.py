@@ -248,11 +248,17 @@ class Still(lnz.AbstractMethod):
         return model, state, {"mean": batch.mean()}
 
 
-def test_gradients_refuse_parameters_that_cannot_move():
-    """A step of less than 64 leaves 1.7e9 as it is in float32, whatever the data are stored in."""
+def test_gradients_need_parameters_that_can_move():
+    """At 1000 standard deviations they do; a step of less than 64 leaves 1.7e9 as it is, whatever the data are in."""
+    method = lnz.Gradient(MaximumLikelihood(), optax.sgd(0.3))
+    near, far = (
+        lnz.fit(KEY, lnz.Normal(jnp.full(2, c + 0.5), 2.0), method, Z + c, steps=20).model for c in (0.0, 1000.0)
+    )
+    np.testing.assert_allclose(far.loc - 1000, near.loc, atol=1e-3)
+    np.testing.assert_allclose(far.log_scale, near.log_scale, atol=1e-3)
     model = lnz.Normal(jnp.full(2, 1.7e9), 60.0)
     with pytest.raises(ValueError, match=r"column 0 lies at .* float32 has steps of 1.3e\+02: too coarse"):
-        lnz.fit(KEY, model, SGD, UNIX.astype(np.float32), steps=1)
+        lnz.fit(KEY, model, method, UNIX.astype(np.float32), steps=1)
 
 
 def test_numbers_beyond_float32_are_named():
