@@ -107,12 +107,12 @@ class Stream(AbstractSource):
         self.block_rows = self._piece_rows * self._num_pieces
         self._blocks_per_epoch = self.num_rows // self.block_rows
 
-    def rows(self, start: int, stop: int) -> np.ndarray:
-        rows = np.array(self._array[start:stop])
+    def rows(self, start: int, stop: int) -> np.ndarray | Array:
+        rows = as_numbers(np.array(self._array[start:stop]), "rows")
         forget_pages(self._array)
         return rows
 
-    def block(self, key: PRNGKeyArray, index: int) -> np.ndarray:
+    def block(self, key: PRNGKeyArray, index: int) -> np.ndarray | Array:
         epoch, place = divmod(index, self._blocks_per_epoch)
         # RandomState, whose stream is frozen for all versions of NumPy; Generator's is not.
         random = np.random.RandomState([*_key_words(key), epoch])
