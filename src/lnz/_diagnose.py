@@ -16,9 +16,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ._check import check_key, check_positive, model_dtype
 from ._closed_form_kl import closed_form_kl
 from ._density import AbstractDistribution
-from ._estimate import Bound, Estimate, log_mean_exp, unreliable_reasons
+from ._estimate import Bound, Estimate, log_mean_exp
 from ._model import AbstractLatentModel
 from ._refine import CHUNK, amortised_parameters, mean_and_error, refinement
+from ._reliability import faulty_rows
 from ._stochastic import exact_log_det
 
 _ACTIVE = 0.01  # variance over examples of a posterior mean
@@ -211,7 +212,9 @@ def diagnose(
         num_samples=num_samples,
         num_refined=0 if refined is None else min(num_refined, num),
     )
-    collapse, notes = _collapse(result), _unreliable(likelihood, num_samples)
+    faults = faulty_rows(np.asarray(values["elbo"], float))
+    # Of numbers that are not finite no collapse can be read.
+    collapse, notes = [] if faults else _collapse(result), [*faults, *_unreliable(likelihood, num_samples)]
     for warning in collapse:
         warnings.warn(f"diagnose: {warning}", PosteriorCollapseWarning, stacklevel=2)
     return dataclasses.replace(result, warnings=(*collapse, *notes))
@@ -252,9 +255,8 @@ def _collapse(result: LatentDiagnostics) -> list[str]:
 
 
 def _unreliable(likelihood: Estimate, num_samples: int) -> list[str]:
-    stats = {name: np.asarray(values) for name, values in likelihood.stats.items()}
     num = len(likelihood.value)
-    bad = sum(bool(unreliable_reasons({name: column[i] for name, column in stats.items()})) for i in range(num))
+    bad = int(np.sum(likelihood.unreliable_rows()))
     if bad <= _UNRELIABLE_BY_CHANCE * num:
         return []
     return [

@@ -82,7 +82,8 @@ def bracket(
     `upper=lnz.normalizers.ReverseAIS(positions=...)` with exact draws, or `ReverseAIS(num_warm_up=...)` for
     long-run chains; the bracket then says that it assumes a stationary start.
 
-    **Returns:** a `Bracket`, `[lower - 2 s.e., upper + 2 s.e.]` in nats.
+    **Returns:** a `Bracket`, `[lower - 2 s.e., upper + 2 s.e.]` in nats; wider for few chains, and not `reliable` where
+    the sides cross.
     """
     key_lower, key_upper = jr.split(check_key(key))
     lower = normalizers.AIS() if lower is None else check_normalizer(lower, "lower")
