@@ -73,9 +73,12 @@ class PoisonedPath(lnz.AbstractPath):
 BAD = {"one_nan": (NAN, False), "one_plus_infinity": (INF, False), "all_minus_infinity": (-INF, True)}
 
 
-@pytest.mark.parametrize("name", table.NORMALIZERS)
+NORMALIZERS = {**table.NORMALIZERS, "bound": (lambda: lnz.normalizers.Bound(100, num_weights=2), "lower", {})}
+
+
+@pytest.mark.parametrize("name", NORMALIZERS)
 def test_no_normalizer_passes_on_weights_that_are_not_numbers(name):
-    make_normalizer, bound, _ = table.NORMALIZERS[name]
+    make_normalizer, bound, _ = NORMALIZERS[name]
     run = jax.jit(lambda bad, everywhere: make_normalizer()(jr.key(0), Poisoned(bad, everywhere)))
     for bad, (value, everywhere) in BAD.items():
         estimate = run(jnp.asarray(value), jnp.asarray(everywhere))
@@ -175,6 +178,15 @@ def test_rows_that_are_not_finite_are_told_by_evaluate():
         assert math.isnan(lnz.evaluate(jr.key(0), broken, rows).value)
     with pytest.warns(lnz.UnreliableSampleWarning, match="4 of 4 draws are not finite, first row 0"):
         lnz.sample(jr.key(0), broken, 4)
+
+
+def test_diagnose_names_rows_that_are_not_finite():
+    vae = table.linear_vae("diagonal")
+    rows = np.asarray(lnz.sample(jr.key(0), vae, 3)).copy()
+    rows[1] = 3e38
+    result = lnz.diagnose(jr.key(0), vae, rows, num_samples=2, refine_steps=0)
+    assert any("of 3 rows have" in warning and "first row 1" in warning for warning in result.warnings)
+    assert not any("collapsed" in warning for warning in result.warnings)
 
 
 @pytest.mark.parametrize("bad", [NAN, INF])
@@ -409,10 +421,10 @@ def test_a_path_that_ends_elsewhere_is_seen_where_one_draw_is_blind():
     machine = table.rbm(20, 5)
     moved = eqx.tree_at(lambda m: m.W, machine, machine.W.at[3, 2].add(0.5))
     rates = jnp.full(20, 0.3)
-    for make in (lambda: machine.path(rates), lambda: lambda rbm: machine.path(rates)):
-        with pytest.raises(Exception, match="ends at another density"):
-            eqx.filter_jit(lambda make, density: resolve_path(make(), density).start_b)(make, moved)
-        resolve_path(make(), machine)
+    resolve = eqx.filter_jit(lambda path, density: resolve_path(path, density).start_b)
+    with pytest.raises(Exception, match="ends at another density"):
+        resolve(machine.path(rates), moved)
+    resolve(machine.path(rates), machine)
     with pytest.raises(TypeError, match="the function returned RBM"):
         resolve_path(lambda rbm: rbm, machine)
 

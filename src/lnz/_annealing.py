@@ -34,6 +34,7 @@ def resolve_path(path: PathChoice, density: AbstractDensity) -> AbstractPath:
                 "`path=` must be a path, or a function from the density to one; the function returned "
                 f"{type(path).__name__}."
             )
+        return path  # made from this density, in every step of a training perhaps
     if path.start.space.shape != density.space.shape:
         raise ValueError(f"`path=` starts on {path.start.space}, but the density lives on {density.space}.")
     x = path.start.sample(jr.key(0), (_NUM_COMPARED,))

@@ -140,7 +140,11 @@ class Estimate(eqx.Module):
     def unreliable_rows(self) -> Bool[np.ndarray, "*batch"]:
         """Which estimates of a batch are not reliable, as if each stood alone."""
         shape = np.shape(self.value)
-        columns = {name: np.asarray(column) for name, column in self.stats.items() if np.shape(column) == shape}
+        columns = {
+            name: np.broadcast_to(column, shape)
+            for name, column in self.stats.items()
+            if np.shape(column) in ((), shape)
+        }
         values, errors = np.asarray(self.value, float), np.asarray(self.standard_error, float)
         bad = [
             value_reasons(float(values[i]), float(errors[i]), self.bound == "exact")

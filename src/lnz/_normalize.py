@@ -1,5 +1,6 @@
 """The verbs of log normalisers: one estimate, or a bracket of two."""
 
+import warnings
 from typing import Any
 
 import equinox as eqx
@@ -18,6 +19,7 @@ from ._density import (
 from ._estimate import (
     Bracket,
     Estimate,
+    UnreliableEstimateWarning,
     warn_if_unreliable,
 )
 
@@ -88,4 +90,7 @@ def bracket(
     key_lower, key_upper = jr.split(check_key(key))
     lower = normalizers.AIS() if lower is None else check_normalizer(lower, "lower")
     upper = normalizers.ReverseAIS() if upper is None else check_normalizer(upper, "upper")
-    return Bracket(log_normalizer(key_lower, density, lower), log_normalizer(key_upper, density, upper))
+    both = Bracket(log_normalizer(key_lower, density, lower), log_normalizer(key_upper, density, upper))
+    if both.disagreement is not None:
+        warnings.warn(f"bracket: {both.disagreement}.", UnreliableEstimateWarning, stacklevel=2)
+    return both
