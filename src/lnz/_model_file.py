@@ -105,7 +105,7 @@ _MAY_BE_INFINITE = {"logits", "potentials"}
 
 def _warn_of_faults(model: Any, where: str) -> None:
     for place, leaf in jax.tree_util.tree_leaves_with_path(model):
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+        if not eqx.is_inexact_array(leaf):
             continue
         may_be_infinite = any(getattr(key, "name", None) in _MAY_BE_INFINITE for key in place)
         array = np.asarray(leaf)
