@@ -356,6 +356,8 @@ def test_a_table_of_ones_own_is_scored_as_the_closed_form_says(table, normal_run
 @pytest.mark.filterwarnings("always")  # elsewhere in the tests they are errors
 def test_score_lists_rows_without_a_finite_density_first(table, normal_run, tmp_path, monkeypatch, capsys):
     """Squares of 3e38 overflow: such a row is out of the ordinary, and told."""
+    from pyarrow import csv
+
     _, x = table
     data, out = tmp_path / "large.csv", tmp_path / "scores.csv"
     np.savetxt(data, [*x[:3], [3e38, -3e38], *x[3:5]], delimiter=",", header="height,weight", comments="")
