@@ -195,6 +195,8 @@ def diagnose(
     mutual_information = Estimate(information, information_error, "lower")
     elbo = _mean(*parts["elbo"], bound="lower")
     variances, tiny = np.asarray(_variances(*parts["moments"])), np.finfo(dtype).tiny
+    with np.errstate(invalid="ignore"):  # infinite over infinite: rows that are not finite are told below
+        shares = variances / np.maximum(variances + np.asarray(jnp.mean(parts["inner"], axis=0)), tiny)
     result = LatentDiagnostics(
         log_likelihood=log_likelihood,
         elbo=elbo,
@@ -206,7 +208,7 @@ def diagnose(
         gap=log_likelihood - Estimate(elbo.value, elbo.standard_error, "unbiased"),
         amortisation_gap=refined,
         variances=variances,
-        shares=variances / np.maximum(variances + np.asarray(jnp.mean(parts["inner"], axis=0)), tiny),
+        shares=shares,
         data_errors={name: _data_error(np.asarray(column)) for name, column in values.items()},
         num=num,
         num_samples=num_samples,
