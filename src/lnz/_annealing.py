@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from ._algorithm import AbstractSampler
 from ._check import is_false, model_dtype
 from ._density import AbstractDensity, AbstractPath
+from ._supports import same_set
 
 _NUM_COMPARED = 16
 
@@ -35,7 +36,7 @@ def resolve_path(path: PathChoice, density: AbstractDensity) -> AbstractPath:
                 f"{type(path).__name__}."
             )
         return path  # made from this density, in every step of a training perhaps
-    if path.start.space.shape != density.space.shape:
+    if not same_set(path.start.space, density.space):
         raise ValueError(f"`path=` starts on {path.start.space}, but the density lives on {density.space}.")
     x = path.start.sample(jr.key(0), (_NUM_COMPARED,))
     end, target = jax.vmap(lambda x: (path.at(1.0).log_density(x), density.log_density(x)))(x)

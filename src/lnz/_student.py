@@ -20,7 +20,7 @@ def student_quantile(
 
     With `T = sqrt(v) tan(angle)` the probability is `int_0^angle cos^(v - 1)`, up to a constant that gamma functions
     give. Above 10,000 degrees the expansion around the normal is used. The relative error is below 1e-8 from one degree
-    up and for levels up to 0.9999. NaN for degrees that are not positive.
+    up and for levels up to 0.999. NaN for degrees that are not positive.
 
     **Raises:** `ValueError` for a level outside (0, 1).
 
