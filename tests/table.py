@@ -314,9 +314,9 @@ def joint():
 
 
 class Walled(lnz.AbstractDensity):
-    """Another density, and zero where `x[0] > 0`."""
+    """A posterior, and zero where `x[0] > 0`; its path starts at the prior."""
 
-    density: lnz.AbstractDensity
+    density: lnz.Posterior
 
     @property
     def space(self):
@@ -326,7 +326,7 @@ class Walled(lnz.AbstractDensity):
         return jnp.where(x[0] > 0, -jnp.inf, self.density.log_density(x))
 
     def path(self):
-        return lnz.GeometricPath(self.density.path().start, self)
+        return lnz.GeometricPath(self.density.prior, self)
 
 
 def walled():
