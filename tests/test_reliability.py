@@ -1,6 +1,5 @@
 """Numbers that are not finite are never passed on as if all were well; walls, and error bars of few draws."""
 
-import itertools
 import math
 import warnings
 
@@ -21,9 +20,6 @@ from lnz._student import student_quantile
 from lnz.normalizers import AIS, ReverseAIS, acceptance_ratio
 
 INF, NAN = math.inf, math.nan
-
-# Compiled whole: one by one, their small operations take longer to compile.
-log_mean_exp, bennett = jax.jit(lnz.log_mean_exp), jax.jit(acceptance_ratio)
 
 
 class Poisoned(lnz.AbstractBlockDensity):
@@ -100,21 +96,27 @@ def with_bad(bad, num):
     return jnp.asarray(np.full(num, value) if everywhere else np.append(log_w[1:], value), jnp.result_type(float))
 
 
-@pytest.mark.parametrize("bad", BAD)
+@jax.jit
+def combinations(log_w, good):
+    """Every kind of estimate that some weights enter, beside others that are well."""
+    one, well = lnz.log_mean_exp(log_w), lnz.log_mean_exp(good)
+    both_ways = acceptance_ratio(log_w, -good), acceptance_ratio(good, log_w)
+    sums = one + well, well - one, well + both_ways[0], both_ways[1] - well, Estimate.exact(1.0) - one
+    return lnz.pareto_k(log_w), one, well, (*both_ways, *sums)
+
+
 @pytest.mark.parametrize("num", [15, 400])
-def test_no_average_of_weights_passes_on_what_is_not_a_number(bad, num, precision):
-    log_w, good = with_bad(bad, num), with_bad("one_nan", num).at[-1].set(0.0)
-    assert float(lnz.pareto_k(log_w)) == INF
-    estimate, well = log_mean_exp(log_w), log_mean_exp(good)
-    assert well.reliable
-    both_ways = [bennett(*pair) for pair in ((log_w, -good), (good, log_w))]
-    sums = [estimate + well, well - estimate, well + both_ways[0], both_ways[1] - well, Estimate.exact(1.0) - estimate]
-    brackets = [Bracket(estimate, -well), Bracket(well, -estimate)]
-    for one in (estimate, *both_ways, *sums, *brackets):
-        assert not one.reliable
-        assert "UNRELIABLE" in str(one)
-        assert "UNRELIABLE" in repr((one, one))
-    assert "effective sample size 0.0 is below 10" in str(estimate)
+def test_no_average_of_weights_passes_on_what_is_not_a_number(num, precision):
+    good = with_bad("one_nan", num).at[-1].set(0.0)
+    for bad in BAD:
+        k, one, well, others = combinations(with_bad(bad, num), good)
+        assert float(k) == INF
+        assert well.reliable
+        for estimate in (one, *others, Bracket(one, -well), Bracket(well, -one)):
+            assert not estimate.reliable
+            assert "UNRELIABLE" in str(estimate)
+            assert "UNRELIABLE" in repr((estimate, estimate))
+        assert "effective sample size 0.0 is below 10" in str(one)
 
 
 def likelihood(*rows, **stats):
@@ -221,11 +223,14 @@ def test_log_ratio_beyond_walls_is_minus_infinity_and_never_nan(name, precision)
     betas = [0.0, 0.3, 0.3, 0.8, 0.8, 1.0, 1.0]
 
     @eqx.filter_jit
-    def ratios(path, x):
-        return jnp.stack([jax.vmap(path.log_ratio, (None, None, 0))(*pair, x) for pair in itertools.pairwise(betas)])
+    def ratios(density, path, x):
+        def along(path):
+            low, high = jnp.asarray(betas[:-1]), jnp.asarray(betas[1:])
+            return jax.vmap(lambda b0, b1: jax.vmap(lambda x: path.log_ratio(b0, b1, x))(x))(low, high)
 
-    found, back = np.asarray(ratios(path, x)), np.asarray(ratios(lnz.ReversedPath(path), x))
-    is_out = np.isinf(np.asarray(jax.vmap(density.log_density)(x)))
+        return along(path), along(lnz.ReversedPath(path)), jax.vmap(density.log_density)(x) == -jnp.inf
+
+    found, back, is_out = map(np.asarray, ratios(density, path, x))
     assert 0 < is_out.sum() < len(x)
     assert not np.isnan(found).any()
     assert not np.isnan(back).any()
@@ -317,9 +322,9 @@ def test_student_quantile_against_scipy(level):
 
 
 def test_intervals_of_few_draws_cover(float64):
-    """4000 averages of 2 to 10 log-normal weights of small spread, and their sums and differences with another."""
+    """2000 averages of 2 to 10 log-normal weights of small spread, and their sums and differences with another."""
     sizes, truth = (2, 3, 5, 10), 0.02**2 / 2
-    draws = [jnp.asarray(0.02 * np.random.RandomState(num).normal(size=(2, 4000, num))) for num in sizes]
+    draws = [jnp.asarray(0.02 * np.random.RandomState(num).normal(size=(2, 2000, num))) for num in sizes]
 
     @jax.jit
     @jax.vmap
@@ -332,10 +337,10 @@ def test_intervals_of_few_draws_cover(float64):
         for estimate, exact in zip(found, (truth, 2 * truth, 0.0), strict=True):
             low, high = estimate.interval()
             covered = np.mean((low <= exact) & (exact <= high))
-            # The standard error of the fraction is 0.0033: 5 of them. Of sums of so few, Welch's degrees are too few.
-            assert 0.9545 - 0.017 < covered < (0.9545 + 0.017 if estimate is found[0] or num > 4 else 0.999)
+            # The standard error of the fraction is 0.0047: 5 of them. Of sums of so few, Welch's degrees are too few.
+            assert 0.9545 - 0.024 < covered < (0.9545 + 0.024 if estimate is found[0] or num > 4 else 0.999)
         with_two = np.mean(np.abs(found[0].value - truth) <= 2 * found[0].standard_error)
-        assert with_two < {2: 0.73, 3: 0.84, 5: 0.90, 10: 0.94}[num]  # as it was: 0.70, 0.82, 0.88, 0.92
+        assert with_two < {2: 0.75, 3: 0.86, 5: 0.92, 10: 0.95}[num]  # 0.70, 0.82, 0.88, 0.92
 
 
 def estimate(value, error, bound, num=None):

@@ -228,7 +228,8 @@ def _mean(values: Float[Array, " n"], errors: Float[Array, " n"], bound: Bound) 
 
 
 def _data_error(values: Float[np.ndarray, " n"]) -> float:
-    return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    with np.errstate(invalid="ignore"):  # of values that are not finite it is NaN
+        return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
 def _collapse(result: LatentDiagnostics) -> list[str]:

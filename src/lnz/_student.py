@@ -28,22 +28,30 @@ def student_quantile(
     """
     if not 0 < level < 1:
         raise ValueError(f"`level` must be a probability between 0 and 1, such as 0.954; got {level}.")
-    degrees = np.asarray(degrees, np.float64)
+    shape = np.shape(degrees)
+    degrees, places = np.unique(np.asarray(degrees, np.float64), return_inverse=True)
     few = np.where(degrees > 0, np.minimum(degrees, _MANY), np.nan)
     many = np.where(degrees > _MANY, degrees, np.inf)
     z = NormalDist().inv_cdf(0.5 + 0.5 * level)
     expansion = z + (z**3 + z) / (4 * many) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * many**2)
-    return np.where(degrees > _MANY, expansion, _by_bisection(few, level))
+    quantiles = np.where(degrees > _MANY, expansion, _solve(few, level))
+    return np.asarray(quantiles[places].reshape(shape))
 
 
-def _by_bisection(degrees: Float[np.ndarray, "*batch"], level: float) -> Float[np.ndarray, "*batch"]:
+def _solve(degrees: Float[np.ndarray, "*batch"], level: float) -> Float[np.ndarray, "*batch"]:
     ratios = [math.exp(math.lgamma(0.5 * v) - math.lgamma(0.5 * (v + 1))) for v in degrees.flat]
     whole = 0.5 * math.sqrt(math.pi) * np.reshape(ratios, degrees.shape)
     wanted = level * whole
     low, high = np.zeros_like(degrees), np.full_like(degrees, 0.5 * math.pi)
-    for _ in range(60):
-        half = 0.25 * (low + high)
-        integral = half * (np.cos(half[..., None] * (_NODES + 1)) ** (degrees[..., None] - 1) @ _WEIGHTS)
-        is_below = integral < wanted
-        low, high = np.where(is_below, 2 * half, low), np.where(is_below, high, 2 * half)
-    return np.where(np.isnan(degrees), np.nan, np.sqrt(degrees) * np.tan(low))
+    for _ in range(30):
+        angle = 0.5 * (low + high)
+        is_below = _integral(angle, degrees) < wanted
+        low, high = np.where(is_below, angle, low), np.where(is_below, high, angle)
+    angle = low + (wanted - _integral(low, degrees)) / np.cos(low) ** (degrees - 1)  # Newton: all digits at once
+    return np.where(np.isnan(degrees), np.nan, np.sqrt(degrees) * np.tan(angle))
+
+
+def _integral(angle: Float[np.ndarray, "*batch"], degrees: Float[np.ndarray, "*batch"]) -> Float[np.ndarray, "*batch"]:
+    """`int_0^angle cos^(degrees - 1)`, by Gauss and Legendre."""
+    half = 0.5 * angle
+    return half * (np.cos(half[..., None] * (_NODES + 1)) ** (degrees[..., None] - 1) @ _WEIGHTS)
