@@ -313,6 +313,32 @@ def joint():
     return lnz.Joint(lnz.Normal(normal(101, 1), 0.8), lnz.nets.ConditionalNormal(line, 0.7))
 
 
+class Walled(lnz.AbstractDensity):
+    """A posterior, and zero where `x[0] > 0`; its path starts at the prior."""
+
+    density: lnz.Posterior
+
+    @property
+    def space(self):
+        return self.density.space
+
+    def log_density(self, x):
+        return jnp.where(x[0] > 0, -jnp.inf, self.density.log_density(x))
+
+    def path(self):
+        return lnz.GeometricPath(self.density.prior, self)
+
+
+def walled():
+    return Walled(lnz.condition(linear_vae("diagonal"), normal(90, 3)))
+
+
+def hard_core(num=8):
+    """A ring where neighbours are never both occupied."""
+    edge = jnp.array([[0.1, -0.2], [-0.2, jnp.inf]])
+    return lnz.energy.MarkovField(num, 2, [(i, (i + 1) % num) for i in range(num)], [edge] * num)
+
+
 DISTRIBUTIONS = {
     "bernoulli": lambda: lnz.Bernoulli(normal(80, 4)),
     "bernoulli_image": lambda: lnz.Bernoulli(normal(81, 2, 2)),
@@ -387,6 +413,8 @@ PATHS = {
     "posterior": lambda: lnz.condition(linear_vae("diagonal"), normal(90, 3)),
     "bayesian": lambda: lnz.condition(conjugate(), conjugate_data()),
     "mixture_of_normals": mixture_of_normals,
+    "hard_core": hard_core,
+    "walled": walled,
 }
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ._estimate import (
-    LogLikelihood,
-)
+from ._estimate import LogLikelihood
+from ._reliability import faulty_rows
 
 _MEASURES = {"counting": "counting, of probabilities", "Lebesgue": "Lebesgue, of densities"}
 
@@ -31,6 +30,7 @@ class Comparison:
                 f"{row['name']:<{width}}  {row['value']:>12.3f}  {row['bound']:>9}  {row['data_error']:>9.3f}  "
                 f"{row['monte_carlo_error']:>7.3f}  {row['bits_per_dimension']:>8.4f}  {difference}"
             )
+        lines += [f"{row['name']}: warning: {warning}" for row in self.rows for warning in row["warnings"]]
         lines += [f"{row['name']} assumes {', '.join(row['assumes'])}" for row in self.rows if row["assumes"]]
         return "\n".join(lines)
 
@@ -41,6 +41,9 @@ def compare(results: Mapping[str, LogLikelihood]) -> Comparison:
     The error of a difference is that of the mean of per-example differences, which is often far smaller than
     either row's own data error and holds the noise of estimated numerators already, joined in quadrature with
     the errors of both log partition functions (none for rows that share one estimate).
+
+    A value that is NaN or plus infinity comes last, with a warning, and is not compared: its difference is NaN. Only a
+    finite value can be best.
 
     **Raises:** `ValueError` if the rows are not log-probabilities of the same examples under the same base measure.
     """
@@ -56,13 +59,16 @@ def compare(results: Mapping[str, LogLikelihood]) -> Comparison:
                 f"`compare`: {first_name!r} and {name!r} are not likelihoods of the same thing. They differ in "
                 f"{'; in '.join(reasons)}. Evaluate both on the same examples in the same space."
             )
-    ranked = sorted(results.items(), key=lambda item: -item[1].value)
+    ranked = sorted(results.items(), key=lambda item: _rank(item[1].value))
     best_name, best = ranked[0]
     rows = []
     for name, result in ranked:
-        paired = result.per_example - best.per_example
-        spread = np.std(paired, ddof=1) / math.sqrt(len(paired)) if len(paired) > 1 else math.nan
+        with np.errstate(invalid="ignore"):  # infinity minus infinity
+            paired = result.per_example - best.per_example
+            spread = np.std(paired, ddof=1) / math.sqrt(len(paired)) if len(paired) > 1 else math.nan
+            difference = float(np.mean(paired))
         error = math.hypot(spread, _partition_error(result, best))
+        is_best = name == best_name and math.isfinite(best.value)
         rows.append(
             {
                 "name": name,
@@ -71,14 +77,19 @@ def compare(results: Mapping[str, LogLikelihood]) -> Comparison:
                 "data_error": result.data_error,
                 "monte_carlo_error": result.monte_carlo_error,
                 "bits_per_dimension": result.bits_per_dimension,
-                "difference": None if name == best_name else float(np.mean(paired)),
-                "difference_error": None if name == best_name else error,
+                "difference": None if is_best else difference,
+                "difference_error": None if is_best else error,
                 "assumes": result.assumes,
-                "warnings": result.warnings,
+                "warnings": list(dict.fromkeys([*result.warnings, *faulty_rows(result.per_example)])),
                 "protocol": result.stats["protocol"],
             }
         )
     return Comparison(tuple(rows))
+
+
+def _rank(value: float) -> tuple[bool, float]:
+    """For sorting: the highest first, and values that cannot be (NaN, plus infinity) last."""
+    return (False, -value) if value < math.inf else (True, 0.0)
 
 
 def differences(first: LogLikelihood, second: LogLikelihood) -> list[str]:

@@ -67,6 +67,8 @@ class AbstractPath(eqx.Module):
     def log_ratio(self, beta0: Float[Array, ""] | float, beta1: Float[Array, ""] | float, x: Array) -> Float[Array, ""]:
         """`at(beta1).log_density(x) - at(beta0).log_density(x)` in nats, without cancelling digits.
 
+        Zero where both temperatures are the same, also at points that are impossible under the target: `scale_ratio`.
+
         This is the weight of annealed importance sampling: with 100,000 temperatures each increment is
         a hundred-thousandth of a difference of hundreds, so plain subtraction in float32 is not enough.
         """
@@ -270,6 +272,11 @@ class AbstractExponentialFamily(AbstractDistribution):
         return jax.grad(lambda natural: self.with_natural(natural).log_partition())(self.natural)
 
 
+def scale_ratio(change: Float[Array, ""] | float, ratio: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """`change * ratio`, and zero for no change even of an infinite ratio: the increment of an annealed log weight."""
+    return jnp.where(change == 0, 0, change * ratio)
+
+
 @register
 class Interpolated(AbstractDensity):
     """`p~(x) = start(x)^(1 - beta) target(x)^beta`."""
@@ -316,7 +323,10 @@ class GeometricPath(AbstractPath):
         return Interpolated(self.start, self.target, beta)
 
     def log_ratio(self, beta0: Float[Array, ""] | float, beta1: Float[Array, ""] | float, x: Array) -> Float[Array, ""]:
-        return (beta1 - beta0) * (self.target.log_density(x) - self.start.log_prob(x))
+        target = self.target.log_density(x)
+        # Impossible under both: no chain comes there, and a draw of weight zero is what it would be.
+        ratio = jnp.where(target == -jnp.inf, target, target - self.start.log_prob(x))
+        return scale_ratio(beta1 - beta0, ratio)
 
 
 @register

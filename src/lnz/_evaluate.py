@@ -30,7 +30,6 @@ from ._estimate import (
     UnreliableEstimateWarning,
     flip_bound,
     join_bounds,
-    unreliable_reasons,
 )
 from ._fit import Fit
 from ._local import Local, check_resolved, local
@@ -43,6 +42,7 @@ from ._model import (
     AbstractLatentModel,
 )
 from ._normalize import FEW_STATES, check_normalizer, default_normalizer
+from ._reliability import faulty_rows
 from ._source import AbstractSource, Resident, as_source, canonical, some_rows
 from ._space import AbstractSpace, Counts
 from ._stochastic import assumptions, is_stochastic
@@ -141,6 +141,7 @@ def evaluate(
         few = default_normalizer(clamped, _VERY_FEW_STATES, normalizers.AIS())
         hidden = few if hidden is None else check_normalizer(hidden, "hidden")
     partition = _method_for_denominator(model, partition)
+    _check_positions(hidden, len(array))
     if batch_size is None:
         batch_size = 512 if hidden is None or isinstance(hidden, normalizers.Quadrature) else 16
     check_positive(batch_size, "batch_size")
@@ -176,6 +177,18 @@ def _method_for_numerators(model: AbstractModel, example, hidden) -> AbstractNor
     if isinstance(model, AbstractLatentEnergyModel):
         return default_normalizer(model.condition(example), _VERY_FEW_STATES, normalizers.AIS())
     return None
+
+
+def _check_positions(hidden: AbstractNormalizer | None, num: int) -> None:
+    """**Raises:** `ValueError` for exact draws of one row's latents that would start the chains of all rows."""
+    reverse = hidden.reverse if isinstance(hidden, normalizers.BAR) else hidden
+    if num > 1 and isinstance(reverse, normalizers.ReverseAIS) and reverse.positions is not None:
+        raise ValueError(
+            "`hidden=ReverseAIS(positions=...)`: the positions are exact draws of the latents of one example, but "
+            f"there are {num}, and for the others the result would not be a bound. Take one row at a time, with draws "
+            "for that row: `lnz.log_normalizer(key, lnz.condition(model, x), ReverseAIS(positions=...))`; or, for "
+            "examples that the model draws itself, `lnz.simulated_bracket(key, model)`."
+        )
 
 
 def _method_for_denominator(model: AbstractModel, partition) -> AbstractNormalizer | None:
@@ -290,6 +303,7 @@ def _denominator(model, key, partition) -> Estimate:
 
 # Even good weights have a Pareto k above its threshold now and then: 3 of 500 examples of an optimal linear VAE.
 _UNRELIABLE_BY_CHANCE = 0.05
+_TOO_SMALL = ", so its error bar is too small"
 
 
 def _summarise(
@@ -317,21 +331,23 @@ def _summarise(
         stats["hidden_errors"] = np.asarray(numerators.standard_error, np.float64)
     # Of bits nobody speaks in bits per dimension, of grey values everybody.
     stats["many_values"] = isinstance(space, Counts) or getattr(space, "num_categories", 2) > 2
-    notes = []
+    notes = faulty_rows(per_example)
     if denominator.stats:
         scalars = {name: float(value) for name, value in denominator.stats.items() if np.ndim(value) == 0}
         stats["partition_weights"] = scalars
         if "log_weights" in denominator.stats:
             stats["partition_log_weights"] = np.asarray(denominator.stats["log_weights"], np.float64)
-        notes += [f"partition: {reason}" for reason in unreliable_reasons(denominator.stats)]
-    if numerators.stats:
-        columns = {name: np.asarray(value) for name, value in numerators.stats.items() if np.ndim(value) == 1}
-        bad = [bool(unreliable_reasons({name: column[i] for name, column in columns.items()})) for i in range(num)]
+    if denominator.doubts:
+        notes.append(f"partition: {'; '.join(denominator.doubts)}{_TOO_SMALL}")
+    columns = {name: np.asarray(value) for name, value in numerators.stats.items() if np.ndim(value) == 1}
+    columns.pop("degrees", None)
+    if columns:
+        num_bad = int(np.sum(numerators.unreliable_rows()))
         # The typical example; how many are worse than the rules allow is said in words.
         stats["hidden_weights"] = {name: float(np.median(column)) for name, column in columns.items()}
-        stats["hidden_unreliable"] = sum(bad)
-        if sum(bad) > _UNRELIABLE_BY_CHANCE * num:
-            notes.append(f"hidden: {sum(bad)} of {num} examples have too few effective weights")
+        stats["hidden_unreliable"] = num_bad
+        if num_bad > _UNRELIABLE_BY_CHANCE * num:
+            notes.append(f"hidden: {num_bad} of {num} examples have too few effective weights{_TOO_SMALL}")
     stats["warnings"] = notes
     used = ((hidden, numerators), (partition, denominator))
     stats["estimators"] = [_short_name(method) for method, estimate in used if method and estimate.bound != "exact"]
@@ -340,11 +356,13 @@ def _summarise(
         f"denominator {_method_name(partition, denominator)}"
     )
     for note in notes:
-        warnings.warn(f"evaluate: {note}. The error bar is too small.", UnreliableEstimateWarning, stacklevel=3)
+        warnings.warn(f"evaluate: {note}.", UnreliableEstimateWarning, stacklevel=3)
+    with np.errstate(invalid="ignore"):  # the spread of rows of which one has probability zero is not a number
+        data_error = float(np.std(per_example, ddof=1) / math.sqrt(num)) if num > 1 else math.nan
     return LogLikelihood(
         value=float(np.mean(per_example)),
         monte_carlo_error=math.hypot(own_error, shared_error),
-        data_error=float(np.std(per_example, ddof=1) / math.sqrt(num)) if num > 1 else math.nan,
+        data_error=data_error,
         bound=bound,
         per_example=per_example,
         stats=stats,

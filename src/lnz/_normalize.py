@@ -1,5 +1,6 @@
 """The verbs of log normalisers: one estimate, or a bracket of two."""
 
+import warnings
 from typing import Any
 
 import equinox as eqx
@@ -18,6 +19,7 @@ from ._density import (
 from ._estimate import (
     Bracket,
     Estimate,
+    UnreliableEstimateWarning,
     warn_if_unreliable,
 )
 
@@ -82,9 +84,13 @@ def bracket(
     `upper=lnz.normalizers.ReverseAIS(positions=...)` with exact draws, or `ReverseAIS(num_warm_up=...)` for
     long-run chains; the bracket then says that it assumes a stationary start.
 
-    **Returns:** a `Bracket`, `[lower - 2 s.e., upper + 2 s.e.]` in nats.
+    **Returns:** a `Bracket`, `[lower - 2 s.e., upper + 2 s.e.]` in nats; wider for few chains, and not `reliable` where
+    the sides cross.
     """
     key_lower, key_upper = jr.split(check_key(key))
     lower = normalizers.AIS() if lower is None else check_normalizer(lower, "lower")
     upper = normalizers.ReverseAIS() if upper is None else check_normalizer(upper, "upper")
-    return Bracket(log_normalizer(key_lower, density, lower), log_normalizer(key_upper, density, upper))
+    both = Bracket(log_normalizer(key_lower, density, lower), log_normalizer(key_upper, density, upper))
+    if both.disagreement is not None:
+        warnings.warn(f"bracket: {both.disagreement}.", UnreliableEstimateWarning, stacklevel=2)
+    return both

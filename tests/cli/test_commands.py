@@ -8,13 +8,15 @@ import subprocess
 import sys
 import warnings
 
+import equinox as eqx
+import jax
 import jax.random as jr
 import numpy as np
 import pytest
 
 import lnz
 from lnz._run import Run
-from lnz.cli import main
+from lnz.cli import _use, main
 
 # The smallest settings that pass through everything: a second of work, the rest is compilation.
 _TINY = ["--set", "model.num_hidden=4", "--set", "train.steps=20"]
@@ -355,6 +357,42 @@ def test_a_table_of_ones_own_is_scored_as_the_closed_form_says(table, normal_run
     assert "nats per example (exact, n = 21" in printed.replace("\n", " ")
     assert "Wrote log p (nats, exact) of 21 rows" in printed
     assert "columns row, log_prob, bound, standard_error" in printed
+
+
+@pytest.mark.filterwarnings("always")  # elsewhere in the tests they are errors
+def test_score_lists_rows_without_a_finite_density_first(table, normal_run, tmp_path, monkeypatch, capsys):
+    """Squares of 3e38 overflow: such a row is out of the ordinary, and told."""
+    from pyarrow import csv
+
+    _, x = table
+    data, out = tmp_path / "large.csv", tmp_path / "scores.csv"
+    np.savetxt(data, [*x[:3], [3e38, -3e38], *x[3:5]], delimiter=",", header="height,weight", comments="")
+    assert call(monkeypatch, "score", normal_run, "--data", data, "--out", out, "--anomalous-first") == 0
+    assert csv.read_csv(out).to_pydict()["row"][0] == 3
+    assert "1 of 6 rows have" in capsys.readouterr().err
+
+
+def test_anomalous_rows_come_first_whatever_their_number():
+    log_probs = np.array([-1.0, np.nan, -5.0, -np.inf, np.inf, -3.0])
+    assert _use._anomalous_first(log_probs).tolist() == [1, 4, 3, 2, 5, 0]
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_model_of_numbers_that_are_none_is_no_success(table, normal_run, tmp_path, monkeypatch, capsys):
+    path, _ = table
+    broken = tmp_path / "broken"
+    shutil.copytree(normal_run, broken)
+    model = lnz.load(broken / "model.lnz")
+    nothing = jax.tree.map(lambda leaf: np.nan * leaf if eqx.is_inexact_array(leaf) else leaf, model)
+    lnz.save(broken / "model.lnz", nothing)
+    before, out = contents(broken), tmp_path / "out.csv"
+    for command in (["evaluate"], ["score", "--data", path], ["score", "--data", path, "--out", out]):
+        assert call(monkeypatch, command[0], broken, *command[1:]) == 2
+        assert "are NaN or infinite" in capsys.readouterr().err
+    assert call(monkeypatch, "sample", broken, "--num", "3", "--out", out) == 2
+    assert "not finite" in capsys.readouterr().err
+    assert contents(broken) == before
+    assert not out.exists()
 
 
 def test_score_names_a_bad_cell_of_the_table(normal_run, tmp_path, monkeypatch, capsys):

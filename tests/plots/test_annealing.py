@@ -102,8 +102,8 @@ def test_assumptions_and_contradictions_are_told():
     upper = estimate([-2.0, -2.1], value=2.0, bound="estimate", assumes=("stationary <start>",), ess=2.0, num=2)
     words = _annealing.annealing(make_run(small_rbm(), bracket=lnz.Bracket(lower, upper)))
     assert "assumes a stationary &lt;start&gt;" in words
-    assert "one of the two is wrong" in words
-    assert "effective sample size 2.5 is below 10. Its error bar is too small" in words
+    assert "one of them is wrong" in words
+    assert "effective sample size 2.5 is below 10, so its error bar is too small" in words
     assert "Pareto k not available" in words
 
 

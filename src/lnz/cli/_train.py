@@ -69,7 +69,7 @@ def train(
     for name, row in run.rows.items():
         console().print(f"{name}: {row}", soft_wrap=True)
         for note in row.stats["warnings"]:
-            console().print(f"Warning: {name}: {note}. Its error bar is too small.", soft_wrap=True)
+            console().print(f"Warning: {name}: {note}.", soft_wrap=True)
     if run.bracket is not None:
         console().print(f"log Z: {run.bracket}")
     write_html(out / "report.html", {out.resolve().name: run})

@@ -86,6 +86,9 @@ def evaluate(
     results = recipe.judge(run.model, rows, settings, observed)
     if annealing is not None:
         results |= _annealed(recipe, run.model, rows, settings, annealing)
+    for name, result in results.items():
+        if not result.value < np.inf:
+            raise ValueError(f"{name} has no likelihood, and nothing was written: {result.warnings[0]}.")
     if is_whole:
         bracket = recipe.bracket_log_z(run.model, settings)
         run = dataclasses.replace(run, settings=settings, rows=results, bracket=bracket)
@@ -167,7 +170,12 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
     rows, observed, made = examples_for(run, data, settings)
     _warn_of_training_data(run, folder, data)
     result = recipe.score(run.model, rows, settings, observed)
-    order = np.argsort(result.per_example, kind="stable") if anomalous_first else np.arange(len(rows))
+    if not np.any(result.per_example < np.inf):
+        raise ValueError(
+            f"No row has a log-probability under the model in {str(folder)!r}: all are NaN or infinite. Look for such "
+            "numbers among its parameters."
+        )
+    order = _anomalous_first(result.per_example) if anomalous_first else np.arange(len(rows))
     columns = {
         "row": order,
         "log_prob": result.per_example[order],
@@ -200,6 +208,12 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
     console().print(f"  {made}; {result.stats['protocol']}", soft_wrap=True)
 
 
+def _anomalous_first(log_probs: np.ndarray) -> np.ndarray:
+    """Rows in the order of their log-probability, before them those that have none: NaN or plus infinity."""
+    has_none = ~(log_probs < np.inf)
+    return np.lexsort((np.where(has_none, -np.inf, log_probs), ~has_none))
+
+
 def sample(folder: Path, num: int, out: Path, num_steps: int, seed: int) -> None:
     """The command `lnz sample`."""
     writers = {".npy": _npy, ".png": _png, **TABLES}
@@ -210,6 +224,8 @@ def sample(folder: Path, num: int, out: Path, num_steps: int, seed: int) -> None
     if not 0 <= seed < 2**63:
         raise ValueError(f"`--seed` must be a whole number from 0 to 2**63 - 1; got {seed}.")
     draws = np.asarray(lnz.sample(jr.key(seed), run.model, num, num_steps=num_steps))
+    if not np.isfinite(draws).all():
+        raise ValueError(f"Nothing was written: the model in {str(folder)!r} gives draws that are not finite.")
     if isinstance(run.model.space, Binary):
         draws = draws.astype(np.uint8)
     if out.suffix in TABLES:

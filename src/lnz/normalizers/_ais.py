@@ -22,6 +22,7 @@ from .._density import (
 from .._estimate import Estimate, log_mean_exp
 from .._module import replace
 from .._register import register
+from .._reliability import normal_ess
 from ..samplers import default_sampler, run_chains
 
 
@@ -31,7 +32,8 @@ class AIS(AbstractNormalizer):
 
     Chains start from `path.start` and follow `path.at(beta)` to the target; the product of the ratios met on
     the way is an importance weight. More temperatures make the bound tighter, more chains the
-    error smaller.
+    error smaller. With so few temperatures that the log weights spread by some nats, the truth can lie many standard
+    errors above the estimate: `stats["normal_ess"]` sees that, and the estimate is not `reliable`.
 
     **Arguments:**
 
@@ -93,8 +95,8 @@ class ReverseAIS(AbstractNormalizer):
     **Arguments:**
 
     - `num_chains`, `betas`, `path`, `sampler`, `batch_size`: as for `AIS`.
-    - `positions`: exact draws of the density `[num_chains, ...]`, for instance the latents with which the
-      data were simulated.
+    - `positions`: exact draws of the density `[num_chains, ...]`, for instance the latents with which one
+      example was simulated. For `log_normalizer` of one density: as `hidden` of many examples it is refused.
     - `num_warm_up`: instead of exact draws, start chains at the path's start and run this many sampler steps.
 
     **Raises:** `ValueError` if there is no way to exact draws and `num_warm_up` is not given.
@@ -174,7 +176,7 @@ class ReverseAIS(AbstractNormalizer):
 
 def _with_weights(log_w: Float[Array, " num_chains"]) -> Estimate:
     estimate = log_mean_exp(log_w)
-    return replace(estimate, stats={**estimate.stats, "log_weights": log_w})
+    return replace(estimate, stats={**estimate.stats, "normal_ess": normal_ess(log_w), "log_weights": log_w})
 
 
 def exact_samples(key: PRNGKeyArray, density: AbstractDensity, num: int, max_points: int = 2**25) -> Array:

@@ -5,13 +5,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .._estimate import Bracket, Estimate, LogLikelihood, unreliable_reasons
+from .._estimate import Bracket, Estimate, LogLikelihood
+from .._reliability import unreliable_reasons
 from .._run import Run
 from ._figures import style
 from ._html import captioned, drawing, joined, number, pieces
@@ -70,7 +72,8 @@ def describe_row(row: LogLikelihood, exact: float | None) -> LogZ:
     """The picture of the denominator of one row."""
     value, error = float(row.stats["log_partition"]), float(row.stats["partition_error"])
     weights = {"forward": np.asarray(row.stats["partition_log_weights"], float)}
-    return LogZ(weights, _with_exact({"forward": value}, exact), (value - 2 * error, value + 2 * error))
+    log_z = Estimate(jnp.asarray(value), jnp.asarray(error), "lower", (), row.stats.get("partition_weights", {}))
+    return LogZ(weights, _with_exact({"forward": value}, exact), log_z.interval())
 
 
 def log_weights(log_z: LogZ, *, ink: str = "black") -> Figure:
@@ -135,16 +138,12 @@ def _bracket(bracket: Bracket, exact: float | None) -> str:
     described = " and ".join(_side(name, side) for name, side in sides)
     assumes = " and ".join(f"a {what}" for what in bracket.assumes) or "nothing but enough chains"
     words = (
-        f"log Z between {number(low, '.4f')} and {number(high, '.4f')} nats (width {number(bracket.width, '.2g')}): "
-        f"two standard errors beyond {described}. This assumes {assumes}."
+        f"log Z between {number(low, '.4f')} and {number(high, '.4f')} nats (width {number(bracket.width, '.2g')}; "
+        f"{bracket.how}): {described}. This assumes {assumes}."
     )
-    problems = [
-        f"{name}: {reason}. Its error bar is too small."
-        for name, side in sides
-        for reason in unreliable_reasons(side.stats)
-    ]
-    if high < low:
-        problems.append("the upper end lies below the lower one, so that one of the two is wrong.")
+    problems = [f"{name}: {doubt}, so its error bar is too small." for name, side in sides for doubt in side.doubts]
+    if bracket.disagreement is not None:
+        problems.append(f"{bracket.disagreement}.")
     log_z = describe_bracket(bracket, exact)
     return _section("Bracket of log Z", words + _exact_words(exact), log_z, problems)
 
@@ -154,10 +153,11 @@ def _row(name: str, row: LogLikelihood, exact: float | None) -> str:
     low, high = log_z.interval
     weights = row.stats.get("partition_weights", {})
     words = (
-        f"log Z = {number(log_z.lines['forward'], '.4f')} nats, two standard errors to each side from "
-        f"{number(low, '.4f')} to {number(high, '.4f')}{_diagnostics(weights)}; in expectation not above the truth."
+        f"log Z = {number(log_z.lines['forward'], '.4f')} nats, two standard errors to each side (more for few chains) "
+        f"from {number(low, '.4f')} to {number(high, '.4f')}{_diagnostics(weights)}; in expectation not above the "
+        "truth."
     )
-    problems = [f"{reason}. Its error bar is too small." for reason in unreliable_reasons(weights)]
+    problems = [f"{reason}, so its error bar is too small." for reason in unreliable_reasons(weights)]
     return _section(f"log Z of {name}, by AIS", words + _exact_words(exact), log_z, problems)
 
 

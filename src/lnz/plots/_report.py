@@ -48,7 +48,7 @@ def _likelihoods(table: Table) -> str:
         heads,
         [_likelihood_row(heads, row) for row in table.rows],
         table.checks,
-        [f"{warning}. Its error bar is too small." for warning in table.warnings],
+        [f"{warning}." for warning in table.warnings],
         table.notes,
         table.protocols,
     )
