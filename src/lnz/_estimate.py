@@ -180,9 +180,14 @@ def unreliable_reasons(stats: Mapping[str, Any], min_ess: float = _MIN_ESS) -> l
         reasons.append(f"effective sample size {float(stats['ess']):.1f} is below {min_ess:g}")
     if "overlap" in stats and float(stats["overlap"]) < _MIN_OVERLAP:
         reasons.append(f"the two directions of annealing overlap by only {float(stats['overlap']):.2g}")
-    if "edge_mass" in stats and float(stats["edge_mass"]) > 1e-6:
+    if "edge_mass" in stats and not float(stats["edge_mass"]) <= 1e-6:
         reasons.append(
             f"a fraction {float(stats['edge_mass']):.1g} of the mass lies on the edge of the grid: widen `bounds`"
+        )
+    if "grid_error" in stats and not float(stats["grid_error"]) <= 0.1:
+        reasons.append(
+            f"grids shifted against each other differ by {float(stats['grid_error']):.2g} nats: raise `num`, or let "
+            "`bounds` close in on the mass"
         )
     if "pareto_k" in stats:
         threshold = pareto_k_threshold(int(stats["num"]))
