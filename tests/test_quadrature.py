@@ -50,6 +50,11 @@ def von_mises(x, kappa):
     return kappa * (jnp.cos(x - 0.7) - 1) - jnp.log(2 * jnp.pi * i0e(kappa))
 
 
+def poisson(x, rate):
+    x = x.astype(float)
+    return x * math.log(rate) - rate - gammaln(x + 1)
+
+
 def box(x, low, high):
     return jnp.where((x > low) & (x < high), -math.log(high - low), -jnp.inf)
 
@@ -89,8 +94,8 @@ HARD = {
     "product, singular": (lnz.Product(U, R), lambda x: arcsine(x[0]) + normal(x[1])),
     "product, heavy": (lnz.Product(T, R), lambda x: von_mises(x[0], 2.0) + student(x[1], 1.0)),
     "plane, narrow": (lnz.Euclidean(2), lambda x: normal(x[0], 0.51, 0.02) + normal(x[1], 0.17, 0.02)),
-    "few counts": (lnz.Counts(1), lambda x: x[0] * math.log(5.0) - 5.0 - gammaln(x[0] + 1.0)),
-    "counts outside": (lnz.Counts(1), lambda x: x[0] * math.log(190.0) - 190.0 - gammaln(x[0] + 1.0)),
+    "few counts": (lnz.Counts(1), lambda x: poisson(x[0], 5.0)),
+    "counts outside": (lnz.Counts(1), lambda x: poisson(x[0], 190.0)),
 }
 
 

@@ -6,6 +6,7 @@ import math
 from typing import Any, ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -228,16 +229,31 @@ def inner_point(space: AbstractSpace) -> float:
 def nearest_inside(space: AbstractSpace, x: Array) -> Array:
     """`x` `[..., *space.shape]`, whose numbers on or beyond an end are moved to the nearest inside that is normal.
 
-    Draws are rounded, and may be rounded onto an end where the density is zero or infinite. Spaces without ends, and
-    whole numbers, are left alone.
+    Draws are rounded, and may be rounded onto an end where the density is zero or infinite. Derivatives are those of x,
+    which is not moved by more than rounding moves it. Spaces without ends, and whole numbers, are left alone.
     """
     if isinstance(space, Product):
         parts = zip(space.spaces, space.split(x, -1), strict=True)
         return jnp.concatenate([nearest_inside(part, piece) for part, piece in parts], axis=-1)
     if not isinstance(space, Interval | Positive | Torus):
         return x
-    low, high = _innermost(space, x.dtype)
+    return _moved(*_innermost(space, x.dtype), x)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _moved(low: float, high: float, x: Array) -> Array:
     return jnp.where(x < low, low, jnp.where(x > high, high, x))
+
+
+@_moved.defjvp
+def _moved_jvp(low: float, high: float, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return _moved(low, high, *primals), tangents[0]
+
+
+def has_ends(space: AbstractSpace) -> bool:
+    """Whether some variable has an end at which a density may be zero or infinite."""
+    parts = space.spaces if isinstance(space, Product) else (space,)
+    return any(isinstance(part, Interval | Positive) for part in parts)
 
 
 def is_rounded(space: AbstractSpace, x: Array) -> Array:
@@ -250,8 +266,8 @@ def is_rounded(space: AbstractSpace, x: Array) -> Array:
         low, high = _innermost(space, x.dtype)
         found = (x <= low) | (x >= high)
         for end in (end for end in (ends_of(space) or ()) if 0 < abs(end) < math.inf):
-            # Numbers near zero keep the digits of their distance from it; near another end they do not.
-            found = found | (abs(x - end) < 4096 * float(jnp.finfo(x.dtype).eps) * abs(end))
+            # Numbers near zero keep the digits of their distance from it; near another end half of them are lost.
+            found = found | (abs(x - end) < math.sqrt(float(jnp.finfo(x.dtype).eps)) * abs(end))
     return jnp.any(found, axis=tuple(range(x.ndim - len(space.shape), x.ndim)))
 
 

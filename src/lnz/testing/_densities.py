@@ -23,7 +23,7 @@ from .._density import (
 from .._estimate import Estimate, unreliable_reasons
 from .._model_file import load, save
 from .._space import AbstractSpace
-from .._supports import nearest_inside
+from .._supports import each_variable, ends_of, nearest_inside
 from ..bijections import ToSupport
 from ..normalizers._quadrature import log_integral_with_error
 from ._require import eps, require, require_close
@@ -60,8 +60,8 @@ def check_density(
     - Where the grid does not resolve a distribution, because it is narrow, far away, infinite at an end or has heavy
       tails, its draws do both instead, to their own error: `E[q(x) / p(x)]` over the region A where p is large is the
       share of A in a density q around some of the draws.
-    - Draws lie in the space and have finite log-probabilities. `sample_and_log_prob` agrees with `log_prob`; draws
-      under `vmap` with split keys differ.
+    - Draws lie in the space and have finite log-probabilities, which are minus infinity outside.
+    - `sample_and_log_prob` agrees with `log_prob`; draws under `vmap` with split keys differ.
     - `mean()`, where there is a closed form, is that of draws within 5 standard errors.
     - A collapsed density has the same normaliser; exponential families obey their defining equation.
 
@@ -106,10 +106,11 @@ def _on_grid(density, grid):
 
 def _check_draws(distribution: AbstractDistribution, key: PRNGKeyArray, is_resolved: bool, **grid: Any) -> None:
     num = 20_000
-    x, log_p, again, lie_in_space, two = _draw(distribution, key, num)
+    x, log_p, again, outside, lie_in_space, two = _draw(distribution, key, num, _places_outside(distribution.space))
     require(x.shape == (num, *distribution.space.shape), f"draws have shape {x.shape}")
     require(lie_in_space, "draws lie in the space")
     require(np.all(np.isfinite(again)), "draws have finite log-probabilities")
+    require(np.all(np.asarray(outside) == -np.inf), f"log-probabilities outside the space are -inf; got {outside}")
     scale = float(np.max(np.abs(again))) + 1
     require_close(log_p, again, 200 * eps() * scale, "`sample_and_log_prob` agrees with `log_prob`")
     if distribution.space.num_points is not None:
@@ -127,13 +128,23 @@ def _check_draws(distribution: AbstractDistribution, key: PRNGKeyArray, is_resol
     require(len(np.unique(np.asarray(two).reshape(64, -1), axis=0)) > 1, "vmapped draws differ between examples")
 
 
+def _places_outside(space: AbstractSpace) -> tuple[tuple[int, float], ...]:
+    """For each variable of `x` its place and numbers beyond its ends, if it has ends."""
+    found = []
+    for i, one in enumerate(each_variable(space)):
+        low, high = ends_of(one) or (-math.inf, math.inf)
+        found += [(i, end) for end in (low - 1, low - 1000, high + 1, high + 1000) if math.isfinite(end)]
+    return tuple(found)
+
+
 @eqx.filter_jit
-def _draw(distribution, key, num):
-    """All draws that are looked at, in one program."""
+def _draw(distribution, key, num, places):
+    """All draws that are looked at, and a draw moved outside at each of `places`, in one program."""
     x, log_p = distribution.sample_and_log_prob(key, (num,))
-    again = jax.vmap(distribution.log_prob)(x)
+    rows = [x[0].at[place if x.ndim > 1 else ()].set(value) for place, value in places]
+    again = jax.vmap(distribution.log_prob)(jnp.concatenate([x, jnp.stack(rows)]) if rows else x)
     lie_in_space = jnp.all(jax.vmap(distribution.space.contains)(x))
-    return x, log_p, again, lie_in_space, jax.vmap(distribution.sample)(jr.split(key, 64))
+    return x, log_p, again[:num], again[num:], lie_in_space, jax.vmap(distribution.sample)(jr.split(key, 64))
 
 
 def check_follows(x: Array, density: AbstractDensity, false_alarm: float = 1e-6) -> None:
