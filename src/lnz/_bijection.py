@@ -17,7 +17,7 @@ from ._module import field_names, replace
 from ._register import register
 from ._space import AbstractSpace, Euclidean
 from ._stochastic import is_stochastic
-from ._supports import is_within
+from ._supports import has_ends, is_rounded, is_within, nearest_inside
 
 if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
     from typing import ClassVar as AbstractVar
@@ -45,6 +45,14 @@ class AbstractBijection(eqx.Module):
     @abstractmethod
     def inverse_and_log_det(self, y: Array, *, key: PRNGKeyArray | None = None) -> tuple[Array, Float[Array, ""]]:
         """`x = f^-1(y)` of ONE example and `log |det df^-1/dy|`."""
+
+    def forward(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
+        """`y = f(x)` of ONE example."""
+        return self.forward_and_log_det(x, key=key)[0]
+
+    def inverse(self, y: Array, *, key: PRNGKeyArray | None = None) -> Array:
+        """`x = f^-1(y)` of ONE example."""
+        return self.inverse_and_log_det(y, key=key)[0]
 
 
 class AbstractBatchLastBijection(AbstractBijection):
@@ -304,9 +312,28 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
         return self.base.log_prob(z, key=key_base) + log_det
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Array:
-        return self.sample_and_log_prob(key, shape)[0]
+        return self._push(key, shape)[0]
 
     def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
+        """Draws inside the space, with the log-probabilities of the draws as they are returned.
+
+        Near an end of a space numbers are so coarse that a draw is rounded far from `f(z)`, in units of the base. Where
+        one is, log-probabilities come from `log_prob`; their gradients do not notice the rounding.
+        """
+        x, log_prob = self._push(key, shape)
+        if not has_ends(self.space) or is_stochastic(self):
+            return x, log_prob
+        rounded = is_rounded(self.space, x)
+        fixed, points = jax.lax.stop_gradient((self, x))
+        score = fixed.log_prob
+        for _ in shape:
+            score = jax.vmap(score)
+        again = jax.lax.cond(
+            jnp.any(rounded), lambda: score(points).astype(log_prob.dtype), lambda: jax.lax.stop_gradient(log_prob)
+        )
+        return x, jnp.where(rounded, again + (log_prob - jax.lax.stop_gradient(log_prob)), log_prob)
+
+    def _push(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> tuple[Array, Float[Array, "..."]]:
         key_base, key_map = jax.random.split(key)
 
         def push(key, z, log_prob):
@@ -319,4 +346,5 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
         keys = None
         if is_stochastic(self.bijection):
             keys = jax.random.split(key_map, shape) if shape else key_map
-        return push(keys, *self.base.sample_and_log_prob(key_base, shape))
+        x, log_prob = push(keys, *self.base.sample_and_log_prob(key_base, shape))
+        return nearest_inside(self.space, x), log_prob

@@ -13,6 +13,7 @@ _MIN_ESS = 10
 _MIN_OVERLAP = 0.06
 _MIN_NORMAL_ESS = 5
 _MAX_EDGE_MASS = 1e-6
+_MAX_GRID_ERROR = 0.1
 
 
 def pareto_k_threshold(num: int) -> float:
@@ -46,6 +47,11 @@ def unreliable_reasons(stats: Mapping[str, Any], min_ess: float = _MIN_ESS) -> l
     if "edge_mass" in stats and not float(stats["edge_mass"]) <= _MAX_EDGE_MASS:
         reasons.append(
             f"a fraction {float(stats['edge_mass']):.1g} of the mass lies on the edge of the grid: widen `bounds`"
+        )
+    if "grid_error" in stats and not float(stats["grid_error"]) <= _MAX_GRID_ERROR:
+        reasons.append(
+            f"grids shifted against each other differ by {float(stats['grid_error']):.2g} nats: raise `num`, or let "
+            "`bounds` close in on the mass"
         )
     if "pareto_k" in stats and not math.isnan(float(stats["pareto_k"])):
         threshold = pareto_k_threshold(int(stats["num"]))

@@ -24,7 +24,7 @@ class Bernoulli(AbstractExponentialFamily):
 
     - `logits`: log-odds `[*shape]`; `probs` gives the probabilities. Infinite ones are bits that never vary.
 
-    Log-probabilities are in nats with respect to counting measure on `Binary(shape)`.
+    Log-probabilities are in nats with respect to counting measure on `Binary(shape)`; minus infinity for other numbers.
     """
 
     factorised: ClassVar[bool] = True
@@ -118,7 +118,8 @@ def log_prob_by_products(bernoulli: Bernoulli, x: Array) -> Float[Array, ""]:
     log_prob = jnp.dot(t, free) - jnp.sum(jnp.where(fixed, 0, softplus(free)))
     must_be_0, must_be_1 = (jnp.isneginf(logits).astype(t.dtype), jnp.isposinf(logits).astype(t.dtype))
     num_contradictions = jnp.dot(t, must_be_0 - must_be_1) + jnp.sum(must_be_1)
-    return jnp.where(num_contradictions > 0, -jnp.inf, log_prob)
+    are_bits = jnp.all((t == 0) | (t == 1))
+    return jnp.where(are_bits & (num_contradictions <= 0), log_prob, -jnp.inf)
 
 
 def _log_prob(t: Array, logits: Array) -> Array:
@@ -128,5 +129,6 @@ def _log_prob(t: Array, logits: Array) -> Array:
     """
     # A bit that never varies has nothing to learn.
     logits = jnp.where(jnp.isinf(logits), jax.lax.stop_gradient(logits), logits)
-    sign = 1 - 2 * aligned(t, 1, logits.ndim - 1)
-    return -jnp.sum(softplus(sign * logits), axis=0)
+    t = aligned(t, 1, logits.ndim - 1)
+    terms = jnp.where((t == 0) | (t == 1), softplus((1 - 2 * t) * logits), jnp.inf)
+    return -jnp.sum(terms, axis=0)

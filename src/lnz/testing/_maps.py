@@ -49,7 +49,7 @@ def _inverse(bijection: AbstractBijection, y: Array) -> tuple[Array, Array]:
 @eqx.filter_jit
 def _log_det_of_jacobian(bijection: AbstractBijection, x: Array) -> Array:
     def flat_forward(flat):
-        return bijection.forward_and_log_det(flat.reshape(x.shape[1:]))[0].reshape(-1)
+        return bijection.forward(flat.reshape(x.shape[1:])).reshape(-1)
 
     return jnp.linalg.slogdet(jax.vmap(jax.jacfwd(flat_forward))(x.reshape(len(x), -1)))[1]
 
