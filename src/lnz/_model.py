@@ -212,7 +212,7 @@ class Posterior(AbstractDensity):
     def log_density(self, x: Array) -> Float[Array, ""]:
         return self.prior.log_density(x) + self.log_likelihood(x)
 
-    def path(self) -> AbstractPath:
+    def own_path(self) -> AbstractPath:
         start = self.prior if self.proposal is None else self.proposal
         if not isinstance(start, AbstractDistribution):
             raise ValueError(

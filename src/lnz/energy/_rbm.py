@@ -165,8 +165,8 @@ class RBM(
     def expand(self, key: PRNGKeyArray, y: Array) -> Array:
         return self.density().expand(key, y)
 
-    def path(self, base_rates: Array | None = None) -> BipartitePath:
-        """From independent visible units to this machine.
+    def own_path(self, base_rates: Array | None = None) -> BipartitePath:
+        """From independent visible units to this machine: `rbm.path(base_rates)`.
 
         **Arguments:**
 
