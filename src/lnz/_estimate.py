@@ -70,7 +70,7 @@ class Estimate(eqx.Module):
     one does not err in expectation: a log-likelihood (the logarithm itself) whose log-determinant is estimated.
     `assumes` lists what must hold beyond that, for instance `"stationary start"`.
     `stats` holds diagnostics: `ess`, `pareto_k`, `num` (the number of weights) and `overlap` where they apply, and
-    the `log_weights` of annealing.
+    the `log_weights` of annealing. `protocol` says in words how a default was chosen, where there was a choice.
     """
 
     value: Inexact[Array, "*batch"]
@@ -78,6 +78,7 @@ class Estimate(eqx.Module):
     bound: Bound = eqx.field(static=True)
     assumes: tuple[str, ...] = eqx.field(static=True, default=())
     stats: dict[str, Any] = eqx.field(default_factory=dict)
+    protocol: str = eqx.field(static=True, default="")
 
     @classmethod
     def exact(cls, value) -> "Estimate":
@@ -86,7 +87,8 @@ class Estimate(eqx.Module):
         return cls(value, jnp.zeros_like(value), "exact")
 
     def __neg__(self) -> "Estimate":
-        return Estimate(-self.value, self.standard_error, flip_bound(self.bound), self.assumes, self.stats)
+        bound = flip_bound(self.bound)
+        return Estimate(-self.value, self.standard_error, bound, self.assumes, self.stats, self.protocol)
 
     def __add__(self, other: "Estimate") -> "Estimate":
         if not isinstance(other, Estimate):
@@ -97,6 +99,7 @@ class Estimate(eqx.Module):
             join_bounds(self.bound, other.bound),
             tuple(dict.fromkeys(self.assumes + other.assumes)),
             _join_stats(self.stats, other.stats),
+            "; ".join(dict.fromkeys(filter(None, (self.protocol, other.protocol)))),
         )
 
     def __sub__(self, other: "Estimate") -> "Estimate":
@@ -117,6 +120,7 @@ class Estimate(eqx.Module):
             parts.append(f"s.e. {float(self.standard_error):.2g}")
         parts += _describe_weights(self.stats)
         parts += [f"assumes {what}" for what in self.assumes]
+        parts += [self.protocol] if self.protocol else []
         return f"{float(self.value):.4f} nats ({', '.join(parts)})"
 
 
