@@ -183,10 +183,10 @@ def continuous_flow():
 def linear_vae(encoder="exact"):
     """Probabilistic PCA: x = W z + b + noise, z in R^2, x in R^3. Its posterior is a known normal."""
     W, b, noise = normal(40, 3, 2), normal(41, 3), jnp.asarray(0.7)
-    decoder = lnz.nets.ConditionalNormal(lnz.nets.Linear(W, b), noise)
+    decoder = lnz.nets.ConditionalNormal(lnz.nets.Linear.from_parameters(W, b), noise)
     gram = W.T @ W + noise**2 * jnp.eye(2)
     inverse = jnp.linalg.inv(gram)
-    to_z = lnz.nets.Linear(inverse @ W.T, -inverse @ W.T @ b)
+    to_z = lnz.nets.Linear.from_parameters(inverse @ W.T, -inverse @ W.T @ b)
     if encoder == "exact":
         tril = jnp.linalg.cholesky(noise**2 * inverse)
         return lnz.latent.VAE(lnz.Normal.standard(2), decoder, lnz.nets.ConditionalMultivariateNormal(to_z, tril))
@@ -270,8 +270,8 @@ def autoregressive_grey(rows, columns, num_values, seed=680, **options):
 
 def bits_vae():
     """Two latent bits, three bits of data: everything about it can be enumerated."""
-    decoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear(1.5 * normal(42, 3, 2), normal(43, 3)))
-    encoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear(normal(44, 2, 3), normal(45, 2)))
+    decoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear.from_parameters(1.5 * normal(42, 3, 2), normal(43, 3)))
+    encoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear.from_parameters(normal(44, 2, 3), normal(45, 2)))
     return lnz.latent.VAE(lnz.Bernoulli(normal(46, 2)), decoder, encoder)
 
 
@@ -310,7 +310,7 @@ def product():
 
 def joint():
     """Regression with noise: y = W x + b + noise."""
-    line = lnz.nets.Linear(normal(102, 1, 1), normal(103, 1))
+    line = lnz.nets.Linear.from_parameters(normal(102, 1, 1), normal(103, 1))
     return lnz.Joint(lnz.Normal(normal(101, 1), 0.8), lnz.nets.ConditionalNormal(line, 0.7))
 
 
