@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 
 from .._batch_last import aligned
 from .._bijection import AbstractBatchLastBijection, AbstractEuclideanMap
+from .._module import replace
 from .._positive import loc_and_log_scale
 from .._register import register
 
@@ -13,6 +14,8 @@ from .._register import register
 @register
 class Affine(AbstractBatchLastBijection, AbstractEuclideanMap):
     """`y = scale * x + loc`, element by element; `Affine(1.0, 2.0)` is `y = 2 x + 1`.
+
+    `lnz.Transformed(lnz.Normal.standard(3), lnz.bijections.Affine(1.0, 2.0))`: numbers alone are for each variable.
 
     **Arguments:**
 
@@ -28,6 +31,11 @@ class Affine(AbstractBatchLastBijection, AbstractEuclideanMap):
     def __init__(self, loc, scale):
         self.loc, self.log_scale = loc_and_log_scale(loc, scale, "Affine")
         self.shape = self.loc.shape
+
+    def for_each_of(self, shape: tuple[int, ...]) -> "Affine":
+        """The map of single numbers as one of arrays of this shape, with parameters of its own for each entry."""
+        loc, log_scale = (jnp.broadcast_to(leaf, shape) for leaf in (self.loc, self.log_scale))
+        return replace(self, loc=loc, log_scale=log_scale, shape=shape)
 
     @property
     def scale(self) -> Float[Array, "*shape"]:
