@@ -57,6 +57,7 @@ from ._estimate import (
 )
 from ._evaluate import evaluate as evaluate
 from ._fit import Fit as Fit, fit as fit
+from ._function_density import FunctionDensity as FunctionDensity, density as density
 from ._local import Local as Local, local as local
 from ._model import (
     AbstractBayesianModel as AbstractBayesianModel,

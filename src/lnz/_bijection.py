@@ -241,6 +241,12 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
     base: AbstractDistribution
     bijection: AbstractBijection
 
+    def __init__(self, base: AbstractDistribution, bijection: AbstractBijection):
+        for_each_of = getattr(bijection, "for_each_of", None)  # a map of single numbers, as `Affine(1.0, 2.0)`
+        if for_each_of is not None and isinstance(base, AbstractDistribution) and bijection.domain.shape == ():
+            bijection = for_each_of(base.space.shape)
+        self.base, self.bijection = base, bijection
+
     def __check_init__(self):
         if not isinstance(self.base, AbstractDistribution) or not isinstance(self.bijection, AbstractBijection):
             raise TypeError(

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -33,7 +33,8 @@ class AbstractNormalizer(eqx.Module):
 class AbstractDensity(eqx.Module):
     """A density known up to a constant, on one space.
 
-    `space` says where one example lives and which base measure the density is with respect to.
+    `space` says where one example lives and which base measure the density is with respect to. A density of your own
+    needs no more than `space` and `log_density`; a plain function becomes one by `lnz.density(space, function)`.
     """
 
     space: AbstractVar[AbstractSpace]
@@ -42,9 +43,27 @@ class AbstractDensity(eqx.Module):
     def log_density(self, x: Array) -> Float[Array, ""]:
         """`log p~(x)` of ONE example in nats, up to the log normaliser."""
 
-    @abstractmethod
-    def path(self) -> "AbstractPath":
-        """A way from a normalised distribution that can be sampled to this density."""
+    def path(self, *args: Any, **kwargs: Any) -> "AbstractPath":
+        """A path from a normalised distribution that can be sampled (beta = 0) to this density (beta = 1).
+
+        A class that knows a good one defines `own_path(...)`, which gets the arguments: `rbm.path(base_rates)`. Every
+        other density has the geometric path from the default start of its space: standard normal on a Euclidean space,
+        exponential with mean 1 on a positive one, uniform on intervals, circles and finite spaces, geometric with
+        mean 1 for counts; on a product each part has its own.
+
+        **Raises:** `TypeError` on a space without a default start.
+        """
+        own_path = getattr(self, "own_path", None)
+        if own_path is not None:
+            return own_path(*args, **kwargs)
+        if args or kwargs:
+            raise TypeError(
+                f"`path()` of {type(self).__name__} takes no arguments. For another start pass "
+                "`lnz.GeometricPath(start, density)`."
+            )
+        from ._default_start import default_start  # distributions are densities, so this module comes first
+
+        return GeometricPath(default_start(self), self)
 
 
 class AbstractPath(eqx.Module):
@@ -137,7 +156,7 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
             )
         return mean
 
-    def path(self) -> AbstractPath:
+    def own_path(self) -> AbstractPath:
         return GeometricPath(self, self)
 
     def log_numerator(self, key: PRNGKeyArray, x: Array, method: AbstractNormalizer | None = None) -> Estimate:
@@ -294,7 +313,7 @@ class Interpolated(AbstractDensity):
         start = jnp.where(self.beta == 1, 0, (1 - self.beta) * self.start.log_prob(x))
         return start + jnp.where(self.beta == 0, 0, self.beta * self.target.log_density(x))
 
-    def path(self) -> AbstractPath:
+    def own_path(self) -> AbstractPath:
         return GeometricPath(self.start, self)
 
 

@@ -73,7 +73,7 @@ class Estimate(eqx.Module):
     `assumes` lists what must hold beyond that, for instance `"stationary start"`.
     `stats` holds diagnostics: `ess`, `pareto_k`, `num` (the number of independent weights) and `overlap` where they
     apply, `degrees` (of freedom of the standard error) where these are not `num - 1`, and the `log_weights` of
-    annealing.
+    annealing. `protocol` says in words how a default was chosen, where there was a choice.
     """
 
     value: Inexact[Array, "*batch"]
@@ -81,6 +81,7 @@ class Estimate(eqx.Module):
     bound: Bound = eqx.field(static=True)
     assumes: tuple[str, ...] = eqx.field(static=True, default=())
     stats: dict[str, Any] = eqx.field(default_factory=dict)
+    protocol: str = eqx.field(static=True, default="")
 
     @classmethod
     def exact(cls, value) -> "Estimate":
@@ -89,7 +90,8 @@ class Estimate(eqx.Module):
         return cls(value, jnp.zeros_like(value), "exact")
 
     def __neg__(self) -> "Estimate":
-        return Estimate(-self.value, self.standard_error, flip_bound(self.bound), self.assumes, self.stats)
+        bound = flip_bound(self.bound)
+        return Estimate(-self.value, self.standard_error, bound, self.assumes, self.stats, self.protocol)
 
     def __add__(self, other: "Estimate") -> "Estimate":
         if not isinstance(other, Estimate):
@@ -100,6 +102,7 @@ class Estimate(eqx.Module):
             join_bounds(self.bound, other.bound),
             tuple(dict.fromkeys(self.assumes + other.assumes)),
             {**join_stats(self.stats, other.stats), **self._joint_degrees(other)},
+            "; ".join(dict.fromkeys(filter(None, (self.protocol, other.protocol)))),
         )
 
     def _joint_degrees(self, other: "Estimate") -> dict[str, Any]:
@@ -183,6 +186,7 @@ class Estimate(eqx.Module):
         parts = [*self._kind_and_error(), *describe_weights(self.stats)]
         parts += [f"UNRELIABLE: {doubt}" for doubt in self.doubts]
         parts += [f"assumes {what}" for what in self.assumes]
+        parts += [self.protocol] if self.protocol else []
         return f"{float(self.value):.4f} nats ({', '.join(parts)})"
 
     def __repr__(self) -> str:

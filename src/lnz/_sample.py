@@ -57,7 +57,9 @@ def sample(
     **Arguments:**
 
     - `num_steps`: sampler steps a chain; not used by exact samplers.
-    - `sampler`: by default `Gibbs()` where blocks can be drawn, else `HMC()`.
+    - `sampler`: by default `Gibbs()` where blocks can be drawn, `HMC()` on other continuous spaces and `Metropolis()`
+      on other discrete ones. A free step size of `HMC` is adapted in the first half of the steps, to a mean acceptance
+      of 0.8 over all chains, and then fixed.
     - `start`: positions to start from `[num, ...]`.
     - `clamp`: `(values, mask)`: entries where `mask` is true are held at `values`, each of the shape of one example or
       `[num, ...]`, and the others drawn given them. For Boltzmann machines.
@@ -122,7 +124,8 @@ def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array:
     if "acceptance" in info and not float(info["acceptance"]) >= _LOW_ACCEPTANCE:
         warnings.warn(
             f"sample: {type(sampler).__name__} accepted only {float(info['acceptance']):.1%} of its proposals, so the "
-            "draws are still near where the chains started. Use a smaller `step_size`.",
+            "draws are still near where the chains started. Use a smaller `step_size`, or more `num_steps` where it is "
+            "adapted.",
             UnreliableSampleWarning,
             stacklevel=3,
         )
@@ -169,6 +172,10 @@ def _run_clamped(key, model, sampler, values, mask, num_steps):
 
 @eqx.filter_jit
 def _run(key, density, sampler, start, num_steps):
+    if samplers.waits_for_step_size(sampler) and num_steps > 1:
+        key, key_adapt = jr.split(key)
+        sampler, start = samplers.adapt_step_size(key_adapt, density, sampler, start, num_steps // 2)
+        num_steps -= num_steps // 2
     return samplers.run_chains(key, density, sampler, start, num_steps)
 
 

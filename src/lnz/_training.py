@@ -182,6 +182,11 @@ def _describe_divergence(step: int, record: Record, broken: list[str]) -> str:
             "device does not compute the same twice. Resume to go on from that step."
         )
     where = f" The update made {', '.join(broken)} of the model infinite or not a number." if broken else ""
+    if step == 0:
+        where += (
+            " At the first step the usual reason is input that is not scaled, such as pictures of 0 to 255 given to a "
+            "network as they are: put it into `lnz.nets.Standardised`."
+        )
     return (
         f"Training diverged at step {step + 1}: {values}.{where} Try a smaller learning rate, "
         "`optax.clip_by_global_norm(1.0)` before the optimizer (for `EM`, `smoothing=1.0`), or look for extreme values "

@@ -9,6 +9,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -303,14 +304,27 @@ def test_categories_are_shown_on_their_scale(tmp_path):
 
 
 def test_models_that_cannot_be_sampled_have_a_report(tmp_path):
-    class Stuck(lnz.AbstractEnergyModel):  # has no blocks
-        space: lnz.Binary = lnz.Binary(16)
+    class Bits(lnz.AbstractSpace):  # of the user's own, where no sampler knows how to move
+        shape: tuple[int, ...] = eqx.field(static=True, default=(16,))
+        base_measure = "counting"
+        kind = "float"
+        advice = "Only bits."
+
+        @property
+        def num_points(self):
+            return 2**16
+
+        def elements_within(self, x):
+            return (x == 0) | (x == 1)
+
+        def quadrature(self, num=201, bounds=(-10.0, 10.0)):
+            return lnz.Binary(16).quadrature()
+
+    class Stuck(lnz.AbstractEnergyModel):
+        space: Bits = Bits()
 
         def log_density(self, x):
             return -jnp.sum(x)
-
-        def path(self):
-            return lnz.GeometricPath(lnz.Bernoulli(jnp.zeros(16)), self)
 
     words = Page(write(tmp_path, {"stuck": make_run(Stuck())}))
     assert "No sampler fits Stuck" in words.section("Samples")

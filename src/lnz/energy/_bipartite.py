@@ -103,7 +103,7 @@ class BipartiteDensity(AbstractBlockDensity, AbstractCollapsibleDensity):
             return visible is not None
         return visible <= hidden
 
-    def path(self) -> AbstractPath:
+    def own_path(self) -> AbstractPath:
         return BipartitePath(self, self.b)
 
 

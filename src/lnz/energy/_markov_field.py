@@ -121,7 +121,7 @@ class MarkovField(AbstractEnergyModel, AbstractBlockDensity):
                 energies[place[site]] = energies[place[site]] + table[others]
         return distributions.Categorical(-jnp.stack(energies) / self.temperature)
 
-    def path(self) -> AbstractPath:
+    def own_path(self) -> AbstractPath:
         return MarkovFieldPath(self)
 
 

@@ -13,7 +13,7 @@ from .._density import AbstractCollapsibleDensity, AbstractDensity, AbstractNorm
 from .._estimate import Estimate
 from .._register import register
 from .._reliability import join_degrees
-from ..samplers import HMC, Gibbs, default_sampler
+from ..samplers import HMC, Gibbs, Metropolis, default_sampler
 from ._ais import AIS, ReverseAIS
 
 
@@ -28,8 +28,9 @@ class BAR(AbstractNormalizer):
 
     the maximum-likelihood estimate given both sets. It errs in neither direction alone, so its bound is `estimate`.
     It is consistent if the reverse chains start from exact draws and each step is reversible, so that one direction is
-    the other in reverse; otherwise it says what it assumes. Steps of `HMC`, and of `Gibbs` on two layers of which one
-    is summed out (an RBM, the even layers of a DBM), are reversible; a sweep through more blocks is not.
+    the other in reverse; otherwise it says what it assumes. Steps of `HMC` and `Metropolis`,
+    and of `Gibbs` on two layers of which one is summed out (an RBM, the even layers of a DBM), are reversible; a sweep
+    through more blocks is not.
 
     **Arguments:**
 
@@ -63,13 +64,14 @@ class BAR(AbstractNormalizer):
 
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
         key_forward, key_reverse = jr.split(key)
-        forward = self.forward.log_weights(key_forward, density)
-        reverse = self.reverse.log_weights(key_reverse, density)
+        # One pilot run for both: each direction must make the moves of the other.
+        forward, info = self.forward.run(key_forward, density, key)
+        reverse, _ = self.reverse.run(key_reverse, density, key)
         estimate = acceptance_ratio(forward, reverse)
         assumes = () if self.reverse.num_warm_up is None else ("stationary start",)
         if not _is_reversible(self.forward.sampler, density):
             assumes = (*assumes, "reversible steps")
-        return Estimate(estimate.value, estimate.standard_error, "estimate", assumes, estimate.stats)
+        return Estimate(estimate.value, estimate.standard_error, "estimate", assumes, {**estimate.stats, **info})
 
 
 def acceptance_ratio(forward: Float[Array, " n"], reverse: Float[Array, " m"]) -> Estimate:
@@ -146,4 +148,4 @@ def _is_reversible(sampler: AbstractSampler | None, density: AbstractDensity) ->
     if isinstance(sampler, Gibbs):
         # A collapsible density with two blocks sums one of them out: its position is one block.
         return isinstance(density, AbstractCollapsibleDensity) and getattr(density, "num_blocks", None) == 2
-    return isinstance(sampler, HMC)
+    return isinstance(sampler, HMC | Metropolis)
