@@ -753,6 +753,56 @@ def test_own_class_is_found_by_a_program_that_imports_its_module(tmp_path):
     assert both.endswith("2.5\n")
 
 
+def stacked(module):
+    return jax.tree.map(lambda leaf: leaf[None] if eqx.is_array(leaf) else leaf, module)
+
+
+B = lnz.bijections
+ONE = B.Affine(jnp.zeros(2), jnp.ones(2))
+NESTED = {
+    "Inverse": (B.Inverse, ONE),
+    "Chain": (B.Chain, ONE),
+    "Scan": (lambda inner: B.Scan(stacked(inner)), ONE),
+    "Inverse of Scan": (lambda inner: B.Inverse(B.Scan(stacked(inner))), ONE),
+    "Stack": (B.Stack, ONE),
+    "Vmap": (lambda inner: B.Vmap(stacked(inner), 1), ONE),
+    "Concatenate": (B.Concatenate, ONE),
+    "Transformed": (lambda base: lnz.Transformed(base, ONE), lnz.Normal.standard(2)),
+    "ProductDistribution": (lambda part: lnz.ProductDistribution(part), lnz.Normal.standard(2)),
+    "Product": (lambda part: lnz.Product(part), lnz.Euclidean(2)),
+}
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_nested_wrappers_are_checked_in_linear_time(kind, tmp_path, untyped):
+    """Calls of functions of lnz and JAX, not seconds: twice the depth takes less than three times as many."""
+    wrap, inner = NESTED[kind]
+    calls = []
+    for depth in (3, 6, 12):  # arrays have a limit of 32 axes
+        model = inner
+        for _ in range(depth):
+            model = wrap(model)
+        lnz.save(tmp_path / "m.lnz", model)
+        lnz.load(tmp_path / "m.lnz")  # what is done once in a process is not counted
+        calls.append(num_calls(lambda: lnz.load(tmp_path / "m.lnz")))
+    assert calls[2] - calls[1] < 3 * (calls[1] - calls[0])
+
+
+def num_calls(function):
+    num = 0
+
+    def count(_, event, __):
+        nonlocal num
+        num += event == "call"
+
+    sys.setprofile(count)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return num
+
+
 def test_a_name_is_given_once():
     with pytest.raises(ValueError, match=r"the name is taken by"):
         lnz.register(Unknown, name="lnz.distributions.Bernoulli")

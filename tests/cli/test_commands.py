@@ -1,9 +1,13 @@
 """The commands, called as a user calls them: output, exit codes, files."""
 
 import dataclasses
+import errno
 import json
+import os
+import pkgutil
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -164,6 +168,7 @@ def test_compare_refuses_other_data(runs, tmp_path, monkeypatch, capsys):
     config = json.loads((tmp_path / "other" / "config.json").read_text())
     config["settings"]["data"]["binarize"] = "threshold"
     (tmp_path / "other" / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("lnz._run._warn_of_parted_files", lambda *_: None)  # edited as it is
     assert call(monkeypatch, "compare", folder / "independent_digits", tmp_path / "other") == 2
     assert "the setting data.binarize (none and threshold); in data (360" in capsys.readouterr().err
     config["settings"]["data"]["source"] = "digits"
@@ -289,6 +294,153 @@ def test_debug_shows_the_traceback(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["lnz", "train", "rbm_digit", "--out", "new", "--debug"])
     with pytest.raises(ValueError, match="Unknown recipe"):
         main()
+
+
+class _Dying:
+    def __init__(self, number):
+        self.number = number
+
+    def __del__(self):
+        os.kill(os.getpid(), self.number)
+
+
+# Every stage of a training, from the first to the last.
+_STAGES = [
+    "lnz.cli._train.find_recipe",
+    "lnz.cli._train.load_data",
+    "lnz.cli._train.start_folder",
+    "lnz.cli._train.write_config",
+    "lnz.recipes.Recipe.fit",
+    "lnz._training.save_checkpoint",
+    "lnz.recipes.Recipe.judge",
+    "lnz.recipes.Recipe.bracket_log_z",
+    "lnz._run.write_text",
+    "lnz._run.settle",
+    "lnz.cli._train.write_html",
+]
+
+
+_SIGNALLED = [
+    *((stage, signal.SIGINT, False) for stage in _STAGES),
+    ("lnz.recipes.Recipe.fit", signal.SIGTERM, False),
+    *((stage, signal.SIGINT, True) for stage in ("lnz.recipes.Recipe.fit", "lnz.recipes.Recipe.judge")),
+]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_at_any_stage_is_one_line_and_loses_nothing(runs, tmp_path, monkeypatch, capsys, untyped):
+    kept, _ = runs
+    for number, (stage, signal_, swallowed) in enumerate(_SIGNALLED):
+        name, code = {signal.SIGINT: ("Ctrl-C", 130), signal.SIGTERM: ("SIGTERM", 143)}[signal_]
+        out = tmp_path / str(number)
+        shutil.copytree(kept / "independent_digits", out)
+        before = signal.getsignal(signal_)
+        with monkeypatch.context() as patch:
+            module, _, attribute = stage.rpartition(".")
+            owner = pkgutil.resolve_name(module)
+            real = getattr(owner, attribute)
+
+            def interrupted(*args, real=real, signal_=signal_, swallowed=swallowed, told=[], **kwargs):  # noqa: B006
+                if not told:
+                    told.append(True)
+                    _Dying(signal_) if swallowed else os.kill(os.getpid(), signal_)
+                return real(*args, **kwargs)
+
+            patch.setattr(owner, attribute, interrupted)
+            signal.signal(signal_, signal.default_int_handler if signal_ == signal.SIGINT else signal.SIG_DFL)
+            try:
+                assert call(patch, "train", "independent_digits", "--out", out, "--overwrite") == code, stage
+            finally:
+                signal.signal(signal_, before)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert re.match(rf"lnz: stopped by {name}[.;]", line), stage
+        assert Run.read(out).rows  # the old one or the new one
+        is_waiting = (out / ".next").exists()
+        assert is_waiting == (f"go on with `lnz train --resume --out {out}`" in line), stage
+
+
+def test_a_signal_that_an_import_makes_an_error_of_is_a_signal(monkeypatch, capsys):
+    def broken():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("numpy.core failed") from None
+
+    monkeypatch.setattr("lnz.cli._list.print_lists", broken)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert call(monkeypatch, "list") == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err == "lnz: stopped by Ctrl-C.\n"
+
+
+@pytest.mark.parametrize("num", [1, 3, 5, 8])
+def test_a_full_disk_says_what_is_kept_and_how_to_go_on(finished, num, monkeypatch, capsys):
+    before, calls = contents(finished), []
+
+    def full(_):
+        calls.append(1)
+        if len(calls) >= num:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert call(patch, "train", "independent_digits", "--out", finished, "--overwrite") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"lnz: No space left on the disk to write '{finished}")
+    assert "the earlier run is as it was" in line
+    after = contents(finished)
+    assert {name: content for name, content in after.items() if not name.startswith(".next")} == before
+    advice = f"make room, and go on with `lnz train --resume --out {finished}`."
+    assert (advice in line) == (finished / ".next").exists()
+    if advice in line:
+        assert call(monkeypatch, "train", "--resume", "--out", finished) == 0
+        assert list(Run.read(finished).rows) == ["independent_digits"]
+        assert not (finished / ".next").exists()
+
+
+def test_a_folder_deleted_while_training_is_one_line(tmp_path, monkeypatch, capsys):
+    from lnz.cli._train import EventLog
+
+    def write(log, record):
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+
+    monkeypatch.setattr(EventLog, "write", write)
+    assert call(monkeypatch, "train", "independent_digits", "--out", tmp_path / "run") == 2
+    assert re.fullmatch(r"lnz: The folder '.*' was deleted or moved .*\n", capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("name", "words"), [("x" * 300, "File name too long"), ("caf\udce9", "not UTF-8")])
+@pytest.mark.parametrize("command", ["train", "score", "report", "sample", "data"])
+def test_a_name_that_cannot_be_written_is_refused_before_the_work(runs, command, name, words, monkeypatch, capsys):
+    folder, _ = runs
+    run, out = folder / "independent_digits", folder / name
+    arguments = {
+        "train": ["train", "independent_digits", "--out", out],
+        "score": ["score", run, "--data", "binary_digits", "--out", f"{out}.csv"],
+        "report": ["report", run, "--out", f"{out}.html"],
+        "sample": ["sample", run, "--out", f"{out}.npy"],
+        "data": ["train", "independent_digits", "--data", f"{out}.csv", "--out", folder / "new"],
+    }[command]
+    for done in ("load_data", "Run.read"):
+        monkeypatch.setattr(f"lnz.cli._train.{done}", None)
+    assert call(monkeypatch, *arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_diverged_training_leaves_the_model_of_the_step_before(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "run"
+    arguments = [*_TINY, "--set", "model.learning_rate=1e19"]
+    assert call(monkeypatch, "train", "rbm_digits_exact", *arguments, "--out", out) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    step = int(re.search(r"Training diverged at step (\d+)", line)[1])
+    assert f"The model of step {step - 1} is saved: `lnz evaluate {out}` reads it." in line
+    assert call(monkeypatch, "evaluate", out) == 0
+    run = Run.read(out)
+    assert run.status.startswith(f"Training diverged at step {step}")
+    assert run.history[-1]["step"] == step - 1
 
 
 def test_ctrl_c_is_no_traceback(monkeypatch, tmp_path, capsys):
@@ -617,7 +769,8 @@ def test_a_setting_edited_by_hand_is_not_resumed(finished, monkeypatch, capsys):
     (finished / "config.json").write_text(json.dumps(config))
     assert call(monkeypatch, "train", "--resume", "--out", finished) == 2
     assert "another `label`" in capsys.readouterr().err
-    assert Run.read(finished).rows
+    with pytest.warns(UserWarning, match=r"do not belong together: config.json was changed after the training"):
+        assert Run.read(finished).rows
 
 
 def test_a_warning_is_one_line(runs, tmp_path, monkeypatch, capsys):

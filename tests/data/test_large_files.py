@@ -127,13 +127,38 @@ def test_what_is_binary_already_is_converted_once(tmp_path, cache, make):
     assert len(list(cache.iterdir())) == 1
 
 
-def test_a_changed_file_is_converted_again(tmp_path, cache):
+def test_a_converted_table_is_known_by_its_content(tmp_path, cache):
+    """Neither by its time and size, which a changed file may share, nor by its name, which a moved one does not."""
     path = write(tmp_path / "x.csv", csv_text(table(50)))
     check_like_resident(path)
-    write(path, csv_text(table(50, seed=1)))
-    os.utime(path, ns=(1, 1))
+    state = path.stat()
+    changed = path.read_text().replace("1", "2")
+    assert len(changed) == state.st_size
+    path.write_text(changed)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert path.stat().st_mtime_ns == state.st_mtime_ns
     check_like_resident(path)
-    assert len(list(cache.iterdir())) == 2
+    files = {file.name for file in cache.iterdir()}
+    assert len(files) == 2
+    (tmp_path / "elsewhere").mkdir()
+    path.rename(tmp_path / "elsewhere" / "x.csv")
+    check_like_resident(tmp_path / "elsewhere" / "x.csv")
+    assert {file.name for file in cache.iterdir()} == files
+
+
+def test_a_table_that_changes_while_it_is_converted_is_refused(tmp_path, cache, monkeypatch):
+    path = write(tmp_path / "x.csv", csv_text(table(50)))
+    survey = large._survey
+
+    def survey_and_change(rows):
+        found = survey(rows)
+        path.write_text(path.read_text().replace("1", "2"))
+        return found
+
+    monkeypatch.setattr(large, "_survey", survey_and_change)
+    with pytest.raises(ValueError, match="changed while it was read"):
+        lnz.data.load(path, resident_limit=99)
+    assert list(cache.iterdir()) == []
 
 
 def test_precision_is_kept_and_part_of_the_key(tmp_path, cache, precision):

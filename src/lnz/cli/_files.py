@@ -6,13 +6,14 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .._atomic import atomic_file
+from .._atomic import atomic_file, check_name
 
 
 def check_ending(path: Path, endings: Iterable[str]) -> None:
     """**Raises:** `ValueError` for a file of another kind, before anything is computed."""
     if path.suffix not in tuple(endings):
         raise ValueError(f"`--out {path}` must end in one of {', '.join(endings)}; got {path.suffix or 'no ending'}.")
+    check_name(path, "--out")
     if path.is_dir():
         raise ValueError(f"`--out {path}` is a folder; add the name of a file.")
 

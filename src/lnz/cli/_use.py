@@ -14,17 +14,16 @@ import lnz.recipes
 
 from .._atomic import write_atomically
 from .._check import model_dtype
-from .._run import Run, to_json, write_text
+from .._run import Run, locked, replacing, to_json, write_text
 from .._space import Binary
 from ..data import Splits
 from ..data._files import digest_of
 from ..recipes import Recipe
-from ._compare import write_html
 from ._console import console, short_path
 from ._files import TABLES, check_ending, write_table
 from ._progress import show_rows
 from ._table import print_comparison
-from ._train import check_same_data, find_recipe, parse_changes
+from ._train import check_same_data, find_recipe, load_data, parse_changes
 
 _NUM_SHOWN = 10
 _MOST_DIAGNOSED, _NUM_SIMULATED = 200, 32
@@ -64,6 +63,8 @@ def evaluate(
     """The command `lnz evaluate`: on the run's test split, whose results are then replaced, on some of its rows, or on
     other data.
     """
+    from ..plots import write_report
+
     if out is not None:
         check_ending(out, (".json",))
     run = Run.read(folder)
@@ -76,7 +77,7 @@ def evaluate(
         rows, observed, made = examples_for(run, data, settings)
         _warn_of_training_data(run, folder, data)
     else:
-        splits = recipe.load(settings)
+        splits = load_data(recipe, settings, run.cwd)
         check_same_data(folder, splits)
         rows, observed, made = splits.test, splits.observed and splits.observed[2], _test_part(splits)
     if num_rows is None:
@@ -92,8 +93,10 @@ def evaluate(
     if is_whole:
         bracket = recipe.bracket_log_z(run.model, settings)
         run = dataclasses.replace(run, settings=settings, rows=results, bracket=bracket)
-        run.write(folder)
-        write_html(folder / "report.html", {folder.resolve().name: run})
+        with locked(folder), replacing(folder) as stage:  # both files at once, and nothing of the training
+            run.write_report(stage)
+            write_report(stage / "report.html", {folder.resolve().name: run})
+        console().print(f"Wrote {short_path(folder / 'report.html')}: open it in a browser", soft_wrap=True)
     for name, result in results.items():
         console().print(f"{name}: {result}", soft_wrap=True)
         console().print(f"  {made}; {result.stats['protocol']}", soft_wrap=True)

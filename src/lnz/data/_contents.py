@@ -14,6 +14,7 @@ class Contents:
 
     A file with a single array has it under `"train"`. `labels` has the same keys where there are labels.
     `notes` are words for the protocol. Arrays that are mapped from disk were checked, and are stored as they stay.
+    `digest` is that of the file, if the reader needed it.
     """
 
     path: Path
@@ -23,6 +24,7 @@ class Contents:
     columns: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     is_mapped: bool = False
+    digest: str | None = None
 
     def where(self, part: str) -> str:
         """How messages call an array."""

@@ -1,7 +1,6 @@
 """The user's own files: which reader, and what the run can record about them."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 from ._checks import Refusal, blocks
 from ._contents import Contents
 from ._csv import open_csv
+from ._digest import digest_of
 from ._idx import read_idx
 from ._images import read_folder, read_image_zip
 from ._large import map_table
@@ -40,7 +40,8 @@ def ending_of(path: Path) -> str:
 
 def load_file(path: Path, options: Options) -> Splits:
     """A file as three parts; `lnz.data.load` says how."""
-    return dataclasses.replace(split(read_file(path, options), options), source_digest=digest_of(path))
+    contents = read_file(path, options)
+    return dataclasses.replace(split(contents, options), source_digest=contents.digest or digest_of(path))
 
 
 def read_file(path: Path, options: Options, columns: tuple[str, ...] | None = None) -> Contents:
@@ -63,8 +64,10 @@ def read_file(path: Path, options: Options, columns: tuple[str, ...] | None = No
             f'`{path}` is larger than `resident_limit`, and `missing="mask"` needs data in memory: raise the limit, or '
             "remove or fill in the missing values."
         )
-    x, notes = map_table(table, options)
-    return Contents(path, {"train": x}, columns=table.columns, notes=table.notes + notes, is_mapped=True)
+    digest = digest_of(path)
+    x, notes = map_table(table, options, digest)
+    notes = table.notes + notes
+    return Contents(path, {"train": x}, columns=table.columns, notes=notes, is_mapped=True, digest=digest)
 
 
 def _open_table(path: Path, ending: str, columns: tuple[str, ...] | None, options: Options) -> Table:
@@ -100,16 +103,3 @@ def rows_of(path: Path, columns: tuple[str, ...] | None, options: Options) -> Ro
 def _joined(parts: dict[str, np.ndarray]) -> np.ndarray:
     arrays = list(parts.values())
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-
-
-def digest_of(path: Path) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of a file, or of the names and contents of a folder."""
-    digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    for file in files:
-        if file != path:
-            digest.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0".encode())
-        with open(file, "rb") as stream:
-            while block := stream.read(2**20):
-                digest.update(block)
-    return digest.hexdigest()[:16]

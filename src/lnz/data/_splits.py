@@ -36,6 +36,10 @@ class Splits:
     source_digest: str | None = None
     observed: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
+    def __repr__(self) -> str:
+        sizes = " / ".join(f"{len(getattr(self, part))} {part}" for part in ("train", "valid", "test"))
+        return f"Splits({self.name!r}, {self.space}, {sizes})"
+
 
 @dataclasses.dataclass(frozen=True)
 class Rows:

@@ -76,9 +76,7 @@ def check_density(
     if estimate is not None and log_normalizer is not None:
         name = type(density).__name__
         if not is_resolved and not isinstance(density, AbstractDistribution):
-            reasons = (
-                "; ".join(estimate.doubts) or f"its error is {estimate.standard_error:.2g} nats"
-            )
+            reasons = "; ".join(estimate.doubts) or f"its error is {estimate.standard_error:.2g} nats"
             require(False, f"the grid resolves {name}: {reasons}. Pass `num` and `bounds`.")
         if is_resolved:
             allowed = tolerance * max(1.0, abs(log_normalizer)) + 3 * float(estimate.standard_error)
