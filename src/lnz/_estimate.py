@@ -404,8 +404,8 @@ class LogLikelihood:
 
     @property
     def kind(self) -> str:
-        """`bound` in words, such as "lower bound"."""
-        return _IN_WORDS[self.bound]
+        """`bound` in words, such as "lower bound"; and that there is a warning, if there is."""
+        return _IN_WORDS[self.bound] + (" with a warning" if self.warnings else "")
 
     @property
     def kind_and_estimator(self) -> str:

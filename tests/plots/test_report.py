@@ -3,6 +3,7 @@
 import ast
 import copy
 import dataclasses
+import io
 import os
 import re
 import sys
@@ -15,8 +16,10 @@ import numpy as np
 import pytest
 from made_runs import EVIL, bars, examples, make_run, small_rbm
 from markupsafe import escape
+from rich.console import Console
 
 import lnz
+from lnz.cli._table import print_comparison
 from lnz.plots import write_report
 
 
@@ -170,6 +173,31 @@ def test_no_string_of_any_file_of_a_run_is_markup(tmp_path):
     assert strange.count(str(escape(STRANGE))) >= 40
     assert parsed.opened == expected.opened
     assert parsed.attributes == expected.attributes
+
+
+@pytest.mark.parametrize("num_runs", [1, 2])
+def test_a_row_with_a_warning_is_never_plainly_exact(tmp_path, num_runs):
+    plain = make_run(lnz.Bernoulli(jnp.zeros(16)), image_shape=None)
+    row = plain.rows["made"]
+    warned = dataclasses.replace(row, stats={**row.stats, "warnings": ["Column 3 has atoms. Add noise."]})
+    runs = {"first": dataclasses.replace(plain, rows={"made": warned})}
+    if num_runs == 2:
+        lower = dataclasses.replace(row, value=row.value - 1, per_example=row.per_example - 1)
+        runs["second"] = dataclasses.replace(plain, rows={"made": lower})
+    text = write(tmp_path, runs)
+    terminal = Console(width=80, record=True, file=io.StringIO())
+    print_comparison(terminal, runs)
+    printed = terminal.export_text()
+    for page in (without_pictures(text), printed):
+        assert "exact (!)" in page
+        assert "Column 3 has atoms. Add noise." in " ".join(page.split())
+        assert "first stands first, but it has a warning: it is not shown to be the best" in " ".join(page.split()) or (
+            num_runs == 1
+        )
+        assert not re.search(r"\bbest\b(?! *\{|\.)", page.split("</style>")[-1].replace("to be the best", ""))
+    assert '<td data-head="Bound" class="bound doubtful">' in text
+    assert text.count('class="bound exact"') == num_runs - 1
+    assert max(map(len, printed.splitlines())) <= 80
 
 
 def test_markup_is_written_in_templates_alone():

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .._atomic import write_atomically
+from ..data._csv import guarded
 
 
 def check_ending(path: Path, endings: Iterable[str]) -> None:
@@ -27,8 +28,20 @@ def _csv(columns: Mapping[str, np.ndarray]) -> bytes:
     from pyarrow import csv
 
     buffer = io.BytesIO()
-    csv.write_csv(_table(columns), buffer, csv.WriteOptions(quoting_style="needed"))
+    csv.write_csv(_table(_guarded(columns)), buffer, csv.WriteOptions(quoting_style="needed"))
     return buffer.getvalue()
+
+
+def _guarded(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Names and texts of others, which no spreadsheet may run as formulas; numbers stay as they are."""
+    return {guarded(name): _guarded_texts(values) for name, values in columns.items()}
+
+
+def _guarded_texts(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind not in "UO":
+        return values
+    texts, index = np.unique(values, return_inverse=True)
+    return np.array([guarded(str(text)) for text in texts])[index]
 
 
 def _parquet(columns: Mapping[str, np.ndarray]) -> bytes:

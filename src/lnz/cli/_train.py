@@ -35,6 +35,7 @@ from ._compare import write_html
 from ._console import console, short_path
 from ._interrupt import Interrupted, Presses, watch_ctrl_c
 from ._progress import Display, describe_seconds, show_progress
+from ._table import print_warnings
 from ._tensorboard import TensorBoard, check_tensorboard
 
 _NUM_EXAMPLES, _NUM_EXTREME = 36, 18
@@ -68,8 +69,7 @@ def train(
     run = train_into(out, chosen, resolved, options)
     for name, row in run.rows.items():
         console().print(f"{name}: {row}", soft_wrap=True)
-        for note in row.stats["warnings"]:
-            console().print(f"Warning: {name}: {note}. Its error bar is too small.", soft_wrap=True)
+        print_warnings(console(), name, row)
     if run.bracket is not None:
         console().print(f"log Z: {run.bracket}")
     write_html(out / "report.html", {out.resolve().name: run})
@@ -152,6 +152,7 @@ def train_into(folder: Path, recipe: Recipe, settings: dict[str, Any], options: 
     """
     splits = recipe.load(settings)
     recipe.check(settings, splits)
+    console().print(f"{recipe.name}: data {splits.protocol}", soft_wrap=True)
     if options.tensorboard:
         check_tensorboard()
     if options.resume:

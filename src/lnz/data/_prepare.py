@@ -28,7 +28,7 @@ class Typed:
 
 def typed_rows(contents: Contents, options: Options) -> Typed:
     """Check, flatten and store the arrays of a file, with zeros for missing entries."""
-    path, columns = f"`{contents.path}`", contents.columns
+    path, cells = f"`{contents.path}`", contents.cells
     first = contents.arrays["train"]
     rows: dict[str, np.ndarray] = {}
     observed: dict[str, np.ndarray] = {}
@@ -41,13 +41,13 @@ def typed_rows(contents: Contents, options: Options) -> Typed:
         if options.missing == "mask":
             rows[part], observed[part] = _without_missing(rows[part])
         if not contents.is_mapped:
-            check_finite(rows[part], where, columns)
+            check_finite(rows[part], where, cells)
     arrays = list(rows.values())
     image_shape, notes = layout(first.shape, first.dtype, lambda: within(arrays, are_unit), path)
     space = infer_space(arrays, path)
     if not contents.is_mapped:
         dtype = stored_dtype(space, np.result_type(*arrays))
-        rows = {part: store(x, dtype, contents.where(part), columns) for part, x in rows.items()}
+        rows = {part: store(x, dtype, contents.where(part), cells) for part, x in rows.items()}
     typed = Typed(space, rows, image_shape, contents.notes + notes)
     if all(known.all() for known in observed.values()):
         return typed
@@ -68,10 +68,8 @@ def _without_missing(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _check_some_known(observed: np.ndarray, contents: Contents) -> None:
     unknown = np.flatnonzero(~observed.any(axis=0))
     if len(unknown):
-        name = f' ("{contents.columns[unknown[0]]}")' if contents.columns else ""
-        raise Refusal(
-            f"{contents.where('train')} has no known value at all in column {unknown[0]}{name}: remove the column."
-        )
+        column = contents.cells.column(int(unknown[0]))
+        raise Refusal(f"{contents.where('train')} has no known value at all in {column}: remove the column.")
 
 
 def split(contents: Contents, options: Options) -> Splits:
@@ -82,7 +80,7 @@ def split(contents: Contents, options: Options) -> Splits:
     parts, labels, how = (_contiguous if contents.is_mapped else _completed)(typed.rows, contents, options)
     train, valid, test = (parts[part] for part in PARTS)
     if isinstance(typed.space, Euclidean):
-        check_varies(train, contents.where("train"), contents.columns)
+        check_varies(train, contents.where("train"), contents.cells)
     what = f"images of {shape[0]} x {shape[1]}" if shape else f"rows of {typed.space.num_dimensions} columns"
     sizes = f"{len(train)} train / {len(valid)} valid / {len(test)} test"
     protocol = ", ".join([f"{name}: {num} {what}", f"{how}: {sizes}", *typed.notes])
@@ -100,8 +98,7 @@ def as_bits(typed: Typed, contents: Contents, options: Options) -> Typed:
         return typed
     scale, random = full_scale(typed.space), random_of(options)
     rows = {
-        part: to_bits(x, scale, options, random, contents.where(part), contents.columns)
-        for part, x in typed.rows.items()
+        part: to_bits(x, scale, options, random, contents.where(part), contents.cells) for part, x in typed.rows.items()
     }
     notes = (*typed.notes, in_words(scale, options))
     return Typed(Binary(typed.space.shape), rows, typed.image_shape, notes, typed.observed)

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from .._space import AbstractSpace
+from ._checks import UNNAMED, Cells
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +43,17 @@ class Rows:
     """All examples of a file, in its order: `array` is `[n, d]`, stored as `Splits` stores them.
 
     `columns` has the names of the columns of a table, `image_shape` the shape of pictures; `observed` says
-    which entries are known, if some are missing.
+    which entries are known, if some are missing. `cells.row(i)` is what the file itself calls row `i`, such as
+    `"line 17"`; `left_out` are columns of the file that were not taken; `notes` say what was done.
     """
 
     array: Shaped[np.ndarray, "n d"]
     columns: tuple[str, ...] | None
     image_shape: tuple[int, ...] | None
     observed: np.ndarray | None = None
+    cells: Cells = UNNAMED
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def shuffled(num: int, num_valid: int, num_test: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
