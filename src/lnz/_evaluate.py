@@ -16,6 +16,7 @@ from jaxtyping import PRNGKeyArray
 
 from . import normalizers
 from ._algorithm import AbstractSampler
+from ._arrays import unmasked
 from ._check import check_key, check_positive, kind_of, model_dtype
 from ._density import (
     AbstractDensity,
@@ -83,6 +84,7 @@ def evaluate(
     - `batch_size`: examples held in memory at a time; by default 512, or 16 where each needs an estimate of its own.
     - `observed`: which entries of `data` are known, `[n, ...]` of true and false, such as `~np.isnan(data)`; the
       likelihood is then that of these entries alone, with the others summed out by `hidden`. For Boltzmann machines.
+      A masked array as `data` says it itself.
     - `progress`: called after each batch with the number of examples done and that of all. The numbers are the same.
 
     A flow that estimates its log-determinants is "unbiased": an average of four draws for each example, whose error is
@@ -109,13 +111,14 @@ def evaluate(
             hint = " A Bayesian model is evaluated by its predictive distribution, `model.predictive(data)`."
         raise TypeError(f"`model` must be a model with a likelihood of examples; got {kind_of(model)}.{hint}")
     space = model.space  # once: that of a model with latents is traced each time
+    data, observed = unmasked(data, observed)
     if observed is None:
         array = space.check_data(data, "data")
         warn_of_whole_numbers(space, array, stacklevel=2)
     else:
         if not isinstance(model, AbstractClampable):
             raise TypeError(
-                "`observed` needs a model whose variables can be held fixed, such as an RBM; got "
+                "`observed`, or a masked array, needs a model whose variables can be held fixed, such as an RBM; got "
                 f"{type(model).__name__}."
             )
         array, observed = known_entries(space, data, observed)
