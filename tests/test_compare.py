@@ -33,7 +33,7 @@ def test_a_single_row_is_not_best(bound):
     assert "best" not in str(comparison)
 
 
-@pytest.mark.parametrize(("first", "second"), itertools.product(BOUNDS, BOUNDS))
+@pytest.mark.parametrize(("first", "second"), list(itertools.product(BOUNDS, BOUNDS)))
 def test_what_may_be_too_high_is_not_best_among_others(first, second):
     top, below = rows_of(result(-1.0, first), result(-2.0, second))
     may_err_upwards = flip_bound(first) in ("lower", "estimate")

@@ -304,8 +304,15 @@ def _examples(splits: Splits, log_probs: np.ndarray) -> Examples:
         image_shape=splits.image_shape if splits.image_shape and len(splits.image_shape) == 2 else None,
         columns=splits.columns,
         rows={name: index.tolist() for name, index in rows.items()},
+        places=None
+        if splits.source_digest is None
+        else {kind: _places(splits, rows[kind]) for kind in ("least", "most")},
         values={name: np.asarray(splits.test[index], float).tolist() for name, index in rows.items()},
     )
+
+
+def _places(splits: Splits, rows: np.ndarray) -> list[str]:
+    return [splits.cells.row(int(row)) for row in rows]
 
 
 def num_parameters(model: Any) -> int:

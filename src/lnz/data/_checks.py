@@ -64,6 +64,10 @@ class Cells:
     kind: str = "row"
     names_of: Callable[[np.ndarray], np.ndarray] = _from_zero
 
+    def chosen(self, rows: np.ndarray) -> "Cells":
+        """Those of some rows, which are then counted from 0."""
+        return dataclasses.replace(self, names_of=lambda index: self.names_of(rows[index]))
+
     def row(self, number: int) -> str:
         """`line 17`."""
         name = self.names_of(np.array([number]))[0]

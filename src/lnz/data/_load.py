@@ -91,9 +91,10 @@ def load(
     **Returns:** `Splits(train, valid, test, ...)`, whose `protocol` says in words what was done.
 
     **Raises:** `ValueError` for an unknown name, and for files that are damaged, or whose numbers are missing,
-    infinite, text or constant, with all such columns and the first row of each (in a text table its line, which counts
-    from 1 with the header, elsewhere the row, from 0); `FileNotFoundError` if there is no such file, and `OSError` if it
-    cannot be downloaded; `ImportError` if an extra is missing, naming it; `TypeError` if `source` is no text or path.
+    infinite, text or constant, with all such columns and the first row of each (of a text table its line, counted
+    from 1 with the header; of others the row, from 0); `FileNotFoundError` if there is no such file, and `OSError` if
+    it cannot be downloaded; `ImportError` if an extra is missing, naming it; `TypeError` if `source` is no text or
+    path.
 
     Source: Hinton and Sejnowski (1986), section 4 (shifter); MacKay (2003), section 43.3 (bars and stripes).
     """

@@ -27,7 +27,7 @@ def open_parquet(path: Path, columns: tuple[str, ...] | None = None, allows_miss
         cells = Cells(chosen)
         _check_kinds(file, schema, cells, path)
         _check_size(file, chosen, path)
-        dtypes = {_dtype(schema.field(name).type) for name in chosen}
+        dtypes = {kind for name in chosen if (kind := _dtype(schema.field(name).type)) is not None}
     dtype = dtypes.pop() if len(dtypes) == 1 else np.dtype(np.float64)
     if allows_missing:
         dtype = np.result_type(dtype, np.float32)  # which has a nan

@@ -89,7 +89,10 @@ def split(contents: Contents, options: Options) -> Splits:
     if typed.observed is not None:
         known, _, _ = _completed(typed.observed, contents, options)
         splits = dataclasses.replace(splits, observed=(known["train"], known["valid"], known["test"]))
-    return dataclasses.replace(splits, label_names=contents.label_names, columns=contents.columns)
+    of_file = {part: np.arange(len(x)) for part, x in typed.rows.items()}
+    in_test = (_contiguous if contents.is_mapped else _completed)(of_file, contents, options)[0]["test"]
+    cells = contents.cells.chosen(in_test)
+    return dataclasses.replace(splits, label_names=contents.label_names, columns=contents.columns, cells=cells)
 
 
 def as_bits(typed: Typed, contents: Contents, options: Options) -> Typed:

@@ -19,7 +19,7 @@ class Splits:
     (the first 16 hexadecimal digits of the SHA-256 of the file) of what.
 
     `observed` says, in the shapes of the three parts, which entries are known, if some are missing (`missing="mask"`):
-    the others are stored as zeros.
+    the others are stored as zeros. `cells.row(i)` is what the file calls row `i` of `test`, such as `"line 17"`.
 
     `train` of a file too large for memory is an `np.memmap` of rows in the order of the file.
     """
@@ -36,6 +36,7 @@ class Splits:
     columns: tuple[str, ...] | None = None
     source_digest: str | None = None
     observed: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    cells: Cells = UNNAMED
 
 
 @dataclasses.dataclass(frozen=True)
