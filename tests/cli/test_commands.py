@@ -384,6 +384,15 @@ def test_score_takes_columns_by_their_names(text, words, normal_run, tmp_path, m
     assert ("without the columns 'id', which the model does not know" in out) == ("id" in text)
 
 
+def test_score_names_a_value_outside_the_space(runs, tmp_path, monkeypatch, capsys):
+    folder, _ = runs
+    x = np.zeros((3, 64))
+    x[1, 5] = 2
+    np.savetxt(tmp_path / "new.csv", x, delimiter=",", fmt="%d")
+    assert call(monkeypatch, "score", folder / "independent_digits", "--data", tmp_path / "new.csv") == 2
+    assert "has the value 2.0 at line 2, column 5, outside Binary" in capsys.readouterr().err
+
+
 def test_a_folder_is_scored_by_the_names_of_its_files(tmp_path, monkeypatch, capsys):
     from PIL import Image
 

@@ -18,8 +18,9 @@ from .._check import model_dtype
 from .._run import Run, to_json, write_text
 from .._space import Binary
 from ..data import Splits
-from ..data._checks import Cells, tidy
+from ..data._checks import Cells, blocks, tidy
 from ..data._files import digest_of
+from ..data._splits import Rows
 from ..recipes import Recipe
 from ._compare import write_html
 from ._console import console, short_path
@@ -265,7 +266,20 @@ def examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndar
     if rows.left_out:
         more = f" and {len(rows.left_out) - 5} more" if len(rows.left_out) > 5 else ""
         made += f", without the columns {', '.join(map(tidy, rows.left_out[:5]))}{more}, which the model does not know"
+    _check_within(run.model.space, rows, data)
     return np.asarray(run.model.space.check_data(rows.array, str(data))), rows.observed, made, rows.cells
+
+
+def _check_within(space: Any, rows: Rows, data: str) -> None:
+    """**Raises:** `ValueError` for a value outside the space, at its place as the file counts."""
+    if rows.array.shape[1:] != space.shape:
+        return  # which is told elsewhere
+    for start, block in blocks(rows.array):
+        bad = ~np.asarray(space.elements_within(block))
+        if bad.any():
+            row, column = np.argwhere(bad)[0].tolist()
+            place = rows.cells.place(start + row, column)
+            raise ValueError(f"`{data}` has the value {block[row, column]} at {place}, outside {space}. {space.advice}")
 
 
 def _warn_of_training_data(run: Run, folder: Path, data: str) -> None:

@@ -99,10 +99,7 @@ def _check_size(file: Any, columns: tuple[str, ...], path: Path) -> None:
     for group in range(file.metadata.num_row_groups):
         parts = file.metadata.row_group(group)
         for number in range(parts.num_columns):
-            if (
-                parts.column(number).path_in_schema.split(".")[0] in names
-                or parts.column(number).path_in_schema in names
-            ):
+            if parts.column(number).path_in_schema in names:
                 budget.spend(max(0, parts.column(number).total_uncompressed_size))
 
 
