@@ -35,7 +35,8 @@ class Budget:
         if self.spent > FREE_BYTES and self.spent > MAX_RATIO * self.packed:
             advice = "write it again without compression" if self.is_streamed else "unpack it yourself"
             raise Refusal(
-                f"`{self.path}` expands to more than {MAX_RATIO} times its size, as data do not: {advice} if you trust it."
+                f"`{self.path}` expands to more than {MAX_RATIO} times its size, as data do not: {advice} if you trust "
+                "it."
             )
 
 
