@@ -424,6 +424,21 @@ def test_rows_of_a_text_table_are_lines_of_the_file(tmp_path, text, lines, is_pa
     assert [rows.cells.row(row) for row in range(3)] == [f"line {line}" for line in lines]
 
 
+@pytest.mark.parametrize("limit", [2**30, 10])
+def test_rows_of_the_test_split_are_lines_of_the_file(tmp_path, monkeypatch, limit):
+    monkeypatch.setenv("LNZ_CACHE", str(tmp_path / "cache"))
+    text = "\n" + csv_text(table(), "abc")
+    splits = lnz.data.load(write(tmp_path / "x.csv", text), resident_limit=limit)
+    lines = [int(splits.cells.row(i).removeprefix("line ")) for i in range(8)]
+    found = [[float(cell) for cell in text.split("\n")[line - 1].split(",")] for line in lines]
+    np.testing.assert_array_equal(splits.test, found)
+
+
+def test_rows_of_a_given_test_part_are_its_own(tmp_path):
+    splits = lnz.data.load(write_npz(tmp_path / "x.npz", train=table(), test=table(9)))
+    assert [splits.cells.row(i) for i in (0, 8)] == ["row 0", "row 8"]
+
+
 def test_header_of_numbers(tmp_path, monkeypatch):
     monkeypatch.setenv("LNZ_CACHE", str(tmp_path / "cache"))
     x = table(6)

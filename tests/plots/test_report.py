@@ -300,6 +300,17 @@ def test_extreme_rows_of_a_table_have_their_values(tmp_path):
     assert "2,000 independent draws, column by column (the first 6 of 10)" in parsed.section("Samples")
 
 
+@pytest.mark.parametrize("image_shape", [None, (4, 4)])
+def test_extreme_rows_are_named_as_the_file_counts(tmp_path, image_shape):
+    run = make_run(lnz.Bernoulli(jnp.zeros(16)), image_shape=image_shape)
+    places = {kind: [f"line {7 + row}" for row in run.examples.rows[kind]] for kind in ("least", "most")}
+    run = dataclasses.replace(run, examples=dataclasses.replace(run.examples, places=places))
+    words = Page(write(tmp_path, {"coins": run})).section("coins")
+    assert words.count("log p in nats, and the line of the file, whose header counts too") == 2
+    first = f"{7 + run.examples.rows['least'][0]}"
+    assert re.search(rf"line\s+log p.*\b{first}\b" if image_shape is None else f"line {first}", words)
+
+
 def test_columns_without_names_are_numbered(tmp_path):
     rows = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
     model = lnz.Normal(jnp.zeros(2), jnp.ones(2))
