@@ -71,7 +71,7 @@ def train(
         console().print(f"{name}: {row}", soft_wrap=True)
         print_warnings(console(), name, row)
     if run.bracket is not None:
-        console().print(f"log Z: {run.bracket}")
+        console().print(f"log Z: {run.bracket}", soft_wrap=True)
     write_html(out / "report.html", {out.resolve().name: run})
 
 
