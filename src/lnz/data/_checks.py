@@ -118,14 +118,14 @@ def check_finite(x: np.ndarray, where: str, cells: Cells = UNNAMED, first_row: i
 # What may stand where a number is needed, and the remedy, from the worst to the least.
 _KINDS = {
     "text": ("text", "encode it as numbers or remove it"),
-    "date": ("dates or times", "count days or seconds from a first one"),
+    "date": ("dates or times", "count days or seconds"),
     "truth": ("true and false", "write 1 and 0"),
     "decimal comma": ("decimal commas", "write 1.5, not 1,5"),
     "thousands": ("commas between thousands", "write 1234, not 1,234"),
     "infinite": ("infinite values", "fill in or remove such rows"),
     "missing": (
         "missing values",
-        'fill in or remove such rows, or have them modelled by `missing="mask"` (`--set data.missing=mask`)',
+        'fill in or remove such rows, or try `missing="mask"` (`--set data.missing=mask`)',
     ),
 }
 _MOST_NAMED = 5
@@ -146,7 +146,7 @@ def refuse_columns(found: Mapping[int, tuple[str, str]], where: str, cells: Cell
             more = f" and {len(columns) - _MOST_NAMED} more" if len(columns) > _MOST_NAMED else ""
             has = "columns {}{} have" if len(columns) > 1 else "column {}{} has"
             words.append(f"{has.format(named, more)} {what} ({found[columns[0]][1]}): {remedy}")
-    raise Refusal(f"{where} must hold a finite number in every cell, but {'; '.join(words)}.")
+    raise Refusal(f"{where} needs a finite number in every cell, but {'; '.join(words)}.")
 
 
 def check_varies(x: np.ndarray, where: str, cells: Cells = UNNAMED) -> None:

@@ -56,11 +56,10 @@ def _open(path: Path) -> Any:
 def _index_columns(schema: Any) -> tuple[str, ...]:
     """The columns that pandas wrote for its index, by its own words in the file."""
     try:
-        described = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
-        index = described.get("index_columns", [])
-        return tuple(name for name in schema.names if name in index or name.startswith("__index_level_"))
+        index = list(json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", []))
     except (ValueError, AttributeError, TypeError, RecursionError):  # a stranger's words
-        return ()
+        index = []
+    return tuple(name for name in schema.names if name in index or name.startswith("__index_level_"))
 
 
 def _check_kinds(file: Any, schema: Any, cells: Cells, path: Path) -> None:
