@@ -188,6 +188,17 @@ def _as_shape(shape: int | tuple[int, ...], name: str) -> tuple[int, ...]:
     return tuple(int(n) for n in result)
 
 
+def check_kind(space: Any, kind: type[AbstractSpace], owner: str) -> None:
+    """
+    **Raises:** `TypeError` in the name of `owner` if `space` is not one of this kind.
+    """
+    if not isinstance(space, kind):
+        raise TypeError(
+            f"`{owner}` needs `lnz.{kind.__name__}`; got {space}. A map onto another support is "
+            "`lnz.bijections.ToSupport(space)`."
+        )
+
+
 def _enumeration(shape: tuple[int, ...], num_categories: int, dtype) -> Grid:
     num = math.prod(shape)
     size = num_categories**num
