@@ -48,7 +48,7 @@ def test_warnings_stay_with_their_number(bound):
     assert rows[0]["standing"] == "highest"
     assert [marked_bound(row) for row in rows] == [f"{bound} (!)", bound]
     assert f"{bound} (!)" in str(lnz.compare({"a": result(-1.0, bound, ["Whole numbers."])}))
-    assert result(-1.0, bound, ["Whole numbers."]).kind.endswith("with a warning")
+    assert result(-1.0, bound, ["Whole numbers."]).kind.endswith(", with a warning")
 
 
 @pytest.mark.parametrize("bound", BOUNDS)

@@ -82,7 +82,8 @@ def choose_columns(path: Path, found: tuple[str, ...], wanted: tuple[str, ...] |
             f"`{path}` has the columns {_listed(found)}, but {len(wanted)} columns without names are needed: save them "
             "in that order, without a first row of names."
         )
-    near = difflib.get_close_matches(absent[0], found, n=1) if len(absent) == 1 else []
+    others = [name for name in found if name not in wanted]
+    near = difflib.get_close_matches(absent[0], others, n=1) if len(absent) == 1 else []
     hint = f'did you mean "{near[0]}"?' if near else f"it has {_listed(found)}."
     raise Refusal(f"`{path}` has no column{'s' if len(absent) > 1 else ''} {_listed(absent)}: {hint}")
 
