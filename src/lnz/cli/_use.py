@@ -180,7 +180,7 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
     columns = {
         cells.kind: cells.names_of(order),
         "log_prob": result.per_example[order],
-        "bound": np.full(len(rows), result.bound),
+        "bound": np.broadcast_to(np.array(result.bound), len(rows)),
         "standard_error": result.per_example_error[order],
     }
     if out is None:
@@ -267,7 +267,9 @@ def examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndar
         more = f" and {len(rows.left_out) - 5} more" if len(rows.left_out) > 5 else ""
         made += f", without the columns {', '.join(map(tidy, rows.left_out[:5]))}{more}, which the model does not know"
     _check_within(run.model.space, rows, data)
-    return np.asarray(run.model.space.check_data(rows.array, str(data))), rows.observed, made, rows.cells
+    if not isinstance(rows.array, np.memmap):  # which is checked as it is read
+        run.model.space.check_data(rows.array, str(data))
+    return rows.array, rows.observed, made, rows.cells
 
 
 def _check_within(space: Any, rows: Rows, data: str) -> None:
