@@ -98,7 +98,14 @@ def log_weights(log_z: LogZ, *, ink: str = "black") -> Figure:
     _label_few_numbers(axes)
     if enlarged:
         _enlarge_interval(enlarged[0], log_z, ink)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, labelcolor=ink, fontsize=9)
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        labelcolor=ink,
+        fontsize=9,
+    )
     return figure
 
 
