@@ -390,6 +390,26 @@ def test_score_takes_columns_by_their_names(text, words, normal_run, tmp_path, m
     assert ("without the columns 'id', which the model does not know" in out) == ("id" in text)
 
 
+def test_a_warning_stands_beside_every_score(table, normal_run, tmp_path, monkeypatch, capsys):
+    score = lnz.recipes.Recipe.score
+
+    def warned(self, *arguments):
+        result = score(self, *arguments)
+        return dataclasses.replace(result, stats={**result.stats, "warnings": ["=Column 1 has atoms"]})
+
+    monkeypatch.setattr(lnz.recipes.Recipe, "score", warned)
+    path, _ = table
+    assert call(monkeypatch, "score", normal_run, "--data", path, "--out", tmp_path / "s.csv") == 0
+    out = capsys.readouterr().out
+    assert "Wrote log p (nats, exact, with a warning) of 400 rows" in out
+    assert "Warning: mean: =Column 1 has atoms." in out
+    with open(tmp_path / "s.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["warning"] for row in rows} == {"'=Column 1 has atoms."}
+    assert call(monkeypatch, "score", normal_run, "--data", path) == 0
+    assert "log p in nats (exact, with a warning)" in capsys.readouterr().out
+
+
 def test_score_names_a_value_outside_the_space(runs, tmp_path, monkeypatch, capsys):
     folder, _ = runs
     x = np.zeros((3, 64))

@@ -17,6 +17,7 @@ from .._atomic import write_atomically
 from .._check import model_dtype
 from .._run import Run, to_json, write_text
 from .._space import Binary
+from .._table import as_sentence
 from ..data import Splits
 from ..data._checks import Cells, blocks, tidy
 from ..data._files import digest_of
@@ -183,6 +184,9 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
         "bound": np.broadcast_to(np.array(result.bound), len(rows)),
         "standard_error": result.per_example_error[order],
     }
+    if result.warnings:
+        words = " ".join(map(as_sentence, result.warnings))
+        columns["warning"] = np.broadcast_to(np.array(words), len(rows))
     if out is None:
         which = "most anomalous" if anomalous_first else "first"
         console().print(
