@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,24 +15,51 @@ _MEASURES = {"counting": "counting, of probabilities", "Lebesgue": "Lebesgue, of
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Rows of one table, best first; differences are paired, example by example."""
+    """Rows of one table, highest first; differences are paired, example by example.
+
+    The first row's `standing` is "best"; or "highest" where that would say too much: its value may err upwards while
+    others do not (an upper bound among lower ones), or it has a warning; or "" if there is no other row.
+    `bits_per_dimension` is `None` where the rows are densities, whose bits change with the unit of the data.
+    """
 
     rows: tuple[dict[str, Any], ...]
 
     def __str__(self) -> str:
         width = max(len(row["name"]) for row in self.rows)
-        lines = [f"{'model':<{width}}  nats/example      bound  data s.e.  MC s.e.  bits/dim  to best (paired s.e.)"]
+        has_bits = any(row["bits_per_dimension"] is not None for row in self.rows)
+        heads = f"{'model':<{width}}  nats/example       bound  data s.e.  MC s.e.{'    bits/dim' if has_bits else ''}"
+        lines = [f"{heads}  to highest (paired s.e.)"]
         for row in self.rows:
-            difference = (
-                "best" if row["difference"] is None else f"{row['difference']:.3f} ({row['difference_error']:.3f})"
-            )
+            difference = row["standing"]
+            if row["difference"] is not None:
+                difference = f"{row['difference']:.3f} ({row['difference_error']:.3f})"
+            bits = f"  {bits_with_direction(row, 4):>10}" if has_bits else ""
             lines.append(
-                f"{row['name']:<{width}}  {row['value']:>12.3f}  {row['bound']:>9}  {row['data_error']:>9.3f}  "
-                f"{row['monte_carlo_error']:>7.3f}  {row['bits_per_dimension']:>8.4f}  {difference}"
+                f"{row['name']:<{width}}  {row['value']:>12.3f}  {marked_bound(row):>12}  {row['data_error']:>9.3f}  "
+                f"{row['monte_carlo_error']:>7.3f}{bits}  {difference}".rstrip()
             )
         lines += [f"{row['name']}: warning: {warning}" for row in self.rows for warning in row["warnings"]]
         lines += [f"{row['name']} assumes {', '.join(row['assumes'])}" for row in self.rows if row["assumes"]]
         return "\n".join(lines)
+
+
+def marked_bound(row: Mapping[str, Any]) -> str:
+    """The direction of a row's bound, with a mark if the row has a warning."""
+    return f"{row['bound']} (!)" if row["warnings"] else row["bound"]
+
+
+def bits_with_direction(row: Mapping[str, Any], digits: int = 3, signs: tuple[str, str] = ("<=", ">=")) -> str:
+    """Bits per dimension. Their direction is the other one: a lower bound on log p is an upper bound on bits."""
+    below = {"lower": signs[0], "upper": signs[1], "estimate": "~"}.get(row["bound"], "")
+    return "" if row["bits_per_dimension"] is None else f"{below}{row['bits_per_dimension']:.{digits}f}"
+
+
+def _standing(first: LogLikelihood, others: Sequence[LogLikelihood]) -> str:
+    """What may be said of the highest of several rows."""
+    if not others:
+        return ""
+    may_be_too_high = first.bound in ("upper", "estimate") and any(other.bound != first.bound for other in others)
+    return "highest" if may_be_too_high or first.warnings else "best"
 
 
 def compare(results: Mapping[str, LogLikelihood]) -> Comparison:
@@ -61,6 +88,8 @@ def compare(results: Mapping[str, LogLikelihood]) -> Comparison:
             )
     ranked = sorted(results.items(), key=lambda item: _rank(item[1].value))
     best_name, best = ranked[0]
+    standing = _standing(best, [result for _, result in ranked[1:]])
+    is_probability = first.stats["fingerprint"]["base_measure"] == "counting"
     rows = []
     for name, result in ranked:
         with np.errstate(invalid="ignore"):  # infinity minus infinity
@@ -76,7 +105,8 @@ def compare(results: Mapping[str, LogLikelihood]) -> Comparison:
                 "bound": result.bound,
                 "data_error": result.data_error,
                 "monte_carlo_error": result.monte_carlo_error,
-                "bits_per_dimension": result.bits_per_dimension,
+                "bits_per_dimension": result.bits_per_dimension if is_probability else None,
+                "standing": standing if is_best else "",
                 "difference": None if is_best else difference,
                 "difference_error": None if is_best else error,
                 "assumes": result.assumes,

@@ -443,11 +443,16 @@ class LogLikelihood:
 
     @property
     def kind(self) -> str:
-        """`bound` in words, such as "lower bound"."""
-        return _IN_WORDS[self.bound]
+        """`bound` in words, such as "lower bound"; and that there is a warning, if there is."""
+        return _IN_WORDS[self.bound] + self._warned
+
+    @property
+    def _warned(self) -> str:
+        return ", with a warning" if self.warnings else ""
 
     @property
     def kind_and_estimator(self) -> str:
         """Such as "lower bound by IWAE-5000"; "exact" where nothing was estimated."""
         estimators = self.stats.get("estimators")
-        return f"{self.kind} by {' and '.join(estimators)}" if estimators else self.kind
+        by = f" by {' and '.join(estimators)}" if estimators else ""
+        return f"{_IN_WORDS[self.bound]}{by}{self._warned}"

@@ -1,5 +1,6 @@
 """The commands, called as a user calls them: output, exit codes, files."""
 
+import csv
 import dataclasses
 import errno
 import json
@@ -239,7 +240,7 @@ def test_demo_trains_compares_and_reports(tmp_path, monkeypatch, capsys):
         (["train", "rbm_digits", "--out", "new", "--set", "data.binarize=often"], "'none', 'sample', 'threshold'"),
         (["train", "rbm_digits", "--out", "new", "--set", "train.average=2"], "decay between 0 and 1"),
         (["train", "rbm_digits", "--out", "new", "--set", "train.patience=-1"], "must not be negative; got -1"),
-        (["train", "normal", "--out", "new", "--data", "table.csv"], "has the text 'Ada' at row 0, column 1"),
+        (["train", "normal", "--out", "new", "--data", "table.csv"], "column \"name\" has text ('Ada' in line 2)"),
         (["train", "full/config.json", "--out", "new"], "it has no config.json"),
         (["train", "normal", "--out", "new", "--data", "digits"], "`digits`: column 0 hardly varies"),
         (["train", "rbm_digits", "--out", "new", "--set", "train.batch_size=99999"], "0 means all of them"),
@@ -487,14 +488,14 @@ def test_a_table_of_ones_own_is_scored_as_the_closed_form_says(table, normal_run
     monkeypatch.setattr("lnz.cli._files._ROWS_WRITTEN", 8)  # in pieces
     assert call(monkeypatch, "score", normal_run, "--data", outlier, "--out", out, "--anomalous-first") == 0
     scores = csv.read_csv(out).to_pydict()
-    assert scores["row"][0] == 20
+    assert scores["line"][0] == 22  # as the file counts, whose header is line 1
     assert scores["log_prob"] == sorted(scores["log_prob"])
     assert scores["bound"] == ["exact"] * 21
     assert scores["standard_error"] == [0] * 21
     out = tmp_path / "scores.parquet"
     assert call(monkeypatch, "score", normal_run, "--data", outlier, "--out", out) == 0
     scores = parquet.read_table(out).to_pydict()
-    assert scores["row"] == list(range(21))
+    assert scores["line"] == list(range(2, 23))
     split = lnz.data.load(path)
     train = split.train.astype(float)
     exact = multivariate_normal(train.mean(axis=0), np.cov(train.T, bias=True)).logpdf(rows)
@@ -508,7 +509,7 @@ def test_a_table_of_ones_own_is_scored_as_the_closed_form_says(table, normal_run
     assert abs(draws[:, 0].mean() - x[:, 0].mean()) < 1  # 3 / sqrt(300) is 0.17: six standard errors
     assert "nats per example (exact, n = 21" in printed.replace("\n", " ")
     assert "Wrote log p (nats, exact) of 21 rows" in printed
-    assert "columns row, log_prob, bound, standard_error" in printed
+    assert "columns line, log_prob, bound, standard_error; lines count from 1, the header among them" in printed
 
 
 @pytest.mark.filterwarnings("always")  # elsewhere in the tests they are errors
@@ -551,9 +552,99 @@ def test_score_names_a_bad_cell_of_the_table(normal_run, tmp_path, monkeypatch, 
     (tmp_path / "bad.csv").write_text("height,weight\n1.0,2.0\n1.0,\n")
     assert call(monkeypatch, "score", normal_run, "--data", tmp_path / "bad.csv", "--out", tmp_path / "s.csv") == 2
     err = capsys.readouterr().err
-    assert "row 1" in err
-    assert "weight" in err
+    assert 'column "weight" has missing values (the first in line 3)' in err
     assert not (tmp_path / "s.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("height,mass\n1000,-5\n", "has no column 'weight': it has 'height', 'mass'."),
+        ("height\n1000\n", "has no column 'weight': it has 'height'."),
+        ("1000,-5\n", "has no names of columns, but 'height', 'weight' are needed: write these as its first row"),
+        ("weight,id,height\n-5,7,1000\n", None),
+        (",height,weight\n0,1000,-5\n", None),
+    ],
+)
+def test_score_takes_columns_by_their_names(text, words, normal_run, tmp_path, monkeypatch, capsys):
+    (tmp_path / "new.csv").write_text(text)
+    code = call(monkeypatch, "score", normal_run, "--data", tmp_path / "new.csv", "--out", tmp_path / "s.csv")
+    out, err = capsys.readouterr()
+    assert code == (0 if words is None else 2)
+    if words is not None:
+        assert words in err
+        return
+    line, value, *_ = (tmp_path / "s.csv").read_text().splitlines()[1].split(",")
+    assert line == "2"
+    assert float(value) > -10  # a row from the middle; with its columns exchanged, below -10,000
+    assert ("without the columns 'id', which the model does not know" in out) == ("id" in text)
+
+
+def test_a_warning_stands_beside_every_score(table, normal_run, tmp_path, monkeypatch, capsys):
+    score = lnz.recipes.Recipe.score
+
+    def warned(self, *arguments):
+        result = score(self, *arguments)
+        return dataclasses.replace(result, stats={**result.stats, "warnings": ["=Column 1 has atoms"]})
+
+    monkeypatch.setattr(lnz.recipes.Recipe, "score", warned)
+    path, _ = table
+    assert call(monkeypatch, "score", normal_run, "--data", path, "--out", tmp_path / "s.csv") == 0
+    out = capsys.readouterr().out
+    assert "Wrote log p (nats, exact, with a warning) of 400 rows" in out
+    assert "Warning: mean: =Column 1 has atoms." in out
+    with open(tmp_path / "s.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["warning"] for row in rows} == {"'=Column 1 has atoms."}
+    assert call(monkeypatch, "score", normal_run, "--data", path) == 0
+    assert "log p in nats (exact, with a warning)" in capsys.readouterr().out
+
+
+def test_score_names_a_value_outside_the_space(runs, tmp_path, monkeypatch, capsys):
+    folder, _ = runs
+    x = np.zeros((3, 64))
+    x[1, 5] = 2
+    np.savetxt(tmp_path / "new.csv", x, delimiter=",", fmt="%d")
+    assert call(monkeypatch, "score", folder / "independent_digits", "--data", tmp_path / "new.csv") == 2
+    assert "has the value 2.0 at line 2, column 5, outside Binary" in capsys.readouterr().err
+
+
+def test_a_folder_is_scored_by_the_names_of_its_files(tmp_path, monkeypatch, capsys):
+    from PIL import Image
+
+    random = np.random.RandomState(0)
+    (tmp_path / "pictures").mkdir()
+    for number in range(1, 13):
+        Image.fromarray(255 * random.randint(0, 2, (3, 3)).astype(np.uint8)).save(
+            tmp_path / "pictures" / f"img{number}.png"
+        )
+    changes = ["--set", "data.binarize=threshold"]
+    run, data = tmp_path / "run", tmp_path / "pictures"
+    monkeypatch.setattr("lnz.cli._train.write_html", lambda *_: None)  # the pictures of a report are not looked at
+    assert call(monkeypatch, "train", "independent_digits", "--data", data, *changes, "--out", run) == 0
+    assert call(monkeypatch, "score", run, "--data", data) == 0
+    shown = re.findall(r"img\d+\.png", capsys.readouterr().out)
+    assert shown == [f"img{number}.png" for number in range(1, 11)]
+    assert call(monkeypatch, "score", run, "--data", data, "--out", tmp_path / "s.csv") == 0
+    lines = (tmp_path / "s.csv").read_text().splitlines()
+    assert lines[0].startswith('"file"') or lines[0].startswith("file")
+    assert [line.split(",")[0].strip('"') for line in lines[1:]] == [f"img{number}.png" for number in range(1, 13)]
+
+
+def test_texts_in_tables_are_no_formulas(tmp_path):
+    from lnz.cli._files import write_table
+
+    texts = ["=1+1", "+1", "-1", "@a", "\t=1", "\r", "\x01", "a=b", "", "'="]
+    values = np.linspace(-2.5, 3, len(texts))
+    write_table(tmp_path / "x.csv", {"=head": np.array(texts), "-number": values})
+    with open(tmp_path / "x.csv", newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == ["'=head", "'-number"]
+    assert [row[0] for row in rows] == [f"'{text}" if i < 7 else text for i, text in enumerate(texts)]
+    np.testing.assert_array_equal([float(row[1]) for row in rows], values)
+    # Names come back as they were: what one command writes, another one reads.
+    rows = lnz.data.read_rows(tmp_path / "x.csv", columns=["-number"])
+    np.testing.assert_array_equal(rows.array[:, 0], values)
 
 
 def test_evaluate_on_other_data_replaces_nothing(table, normal_run, tmp_path, monkeypatch, capsys):
@@ -596,7 +687,7 @@ def test_a_training_names_the_estimators_of_its_numbers(tmp_path, monkeypatch, c
     out = capsys.readouterr().out
     number = r"-[\d.]+"
     assert re.search(rf"elbo {number}, iwae {number} \(lower bound by IWAE-3\), valid {number} \(.* by IWAE-30\)", out)
-    assert re.search(r"-[\d.]+ nats per test example \(lower bound by IWAE-40\)", out)
+    assert re.search(r"-[\d.]+ nats per test example \(lower bound by IWAE-40(, with a warning)?\)", out)
 
 
 def test_compare_shows_what_is_assumed(runs, tmp_path, monkeypatch, capsys):

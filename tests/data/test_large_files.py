@@ -201,9 +201,9 @@ def test_rows_to_score_can_be_mapped(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (np.nan, r"has a missing value \(.*\) at row 41, column 1"),
-        (np.inf, r"has an infinite value \(inf\) at row 41, column 1"),
-        (1e60, r"has the value 1e\+60 at row 41, column 1.*, too large for float32: rescale the column"),
+        (np.nan, r"COLUMN has missing values \(.* in PLACE\)"),
+        (np.inf, r"COLUMN has infinite values \(inf in PLACE\)"),
+        (1e60, r"has the value 1e\+60 at PLACE, COLUMN, too large for float32: rescale the column"),
     ],
 )
 def test_values_are_checked_in_blocks(tmp_path, cache, kind, value, words):
@@ -215,10 +215,12 @@ def test_values_are_checked_in_blocks(tmp_path, cache, kind, value, words):
         path = write(tmp_path / "x.csv", csv_text(x, "abc"))
     else:
         path = write_parquet(tmp_path / "x.parquet", **columns_of(x, "abc"))
+    # A text table counts lines from 1, its header among them.
+    words = words.replace("PLACE", "line 43" if kind == "csv" else "row 41")
+    words = words.replace("COLUMN", "column 1" if kind == "npy" else 'column "b"')
     for limit in (0, 2**30):
-        with pytest.raises(ValueError, match=words) as error:
+        with pytest.raises(ValueError, match=words):
             lnz.data.load(path, resident_limit=limit)
-        assert ('("b")' in str(error.value)) == (kind != "npy")
     assert not cache.exists() or not list(cache.iterdir())  # nothing half-made stays
 
 
@@ -229,10 +231,10 @@ def test_other_mistakes_are_found_in_blocks(tmp_path):
         lnz.data.load(write_npy(tmp_path / "x.npy", x), resident_limit=0)
     text = csv_text(table(50), "abc").splitlines()
     text[45] = "1,many,2"
-    with pytest.raises(ValueError, match=r'the text \'many\' at row 44, column 1 \("b"\)'):
+    with pytest.raises(ValueError, match=r'column "b" has text \(\'many\' in line 46\)'):
         lnz.data.load(write(tmp_path / "x.csv", "\n".join(text)), resident_limit=0)
     text[45] = "1,2"
-    with pytest.raises(ValueError, match=r"2 cells in row 44, but 3"):
+    with pytest.raises(ValueError, match=r"2 cells in line 46, but 3"):
         lnz.data.load(write(tmp_path / "x.csv", "\n".join(text)), resident_limit=0)
 
 

@@ -44,6 +44,7 @@ from ._compare import write_html
 from ._console import console, short_path
 from ._interrupt import Interrupted, Presses, watch_signals
 from ._progress import Display, describe_seconds, show_progress
+from ._table import print_warnings
 from ._tensorboard import TensorBoard, check_tensorboard
 
 _DIVERGED = "Training "  # how the status of a `Fit` begins that diverged
@@ -78,10 +79,9 @@ def train(
     run = train_into(out, chosen, resolved, options, cwd)
     for name, row in run.rows.items():
         console().print(f"{name}: {row}", soft_wrap=True)
-        for note in row.stats["warnings"]:
-            console().print(f"Warning: {name}: {note}.", soft_wrap=True)
+        print_warnings(console(), name, row)
     if run.bracket is not None:
-        console().print(f"log Z: {run.bracket}")
+        console().print(f"log Z: {run.bracket}", soft_wrap=True)
     with watch_signals() as presses:
         try:
             write_html(out / "report.html", {out.resolve().name: run})
@@ -187,6 +187,7 @@ def train_into(
     cwd = str(Path.cwd()) if cwd is None else cwd
     splits = load_data(recipe, settings, cwd)
     recipe.check(settings, splits)
+    console().print(f"{recipe.name}: data {splits.protocol}", soft_wrap=True)
     if options.tensorboard:
         check_tensorboard()
     if options.resume:
@@ -396,8 +397,15 @@ def _examples(splits: Splits, log_probs: np.ndarray) -> Examples:
         image_shape=splits.image_shape if splits.image_shape and len(splits.image_shape) == 2 else None,
         columns=splits.columns,
         rows={name: index.tolist() for name, index in rows.items()},
+        places=None
+        if splits.source_digest is None
+        else {kind: _places(splits, rows[kind]) for kind in ("least", "most")},
         values={name: np.asarray(splits.test[index], float).tolist() for name, index in rows.items()},
     )
+
+
+def _places(splits: Splits, rows: np.ndarray) -> list[str]:
+    return [splits.cells.row(int(row)) for row in rows]
 
 
 def num_parameters(model: Any) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ._checks import Refusal, blocks
+from ._colours import TURNED_GREY, channel_axis, to_grey
 from ._contents import Contents
 from ._csv import open_csv
 from ._digest import digest_of
@@ -52,13 +53,13 @@ def read_file(path: Path, options: Options, columns: tuple[str, ...] | None = No
         raise Refusal(f"`{path}` is no regular file: give a file or a folder of images.")
     ending = ending_of(path)
     if ending in _READERS:
-        return _READERS[ending](path)
+        return _in_grey(_READERS[ending](path))
     if ending not in _TABLES:
         raise Refusal(f"`{path}` has an unknown ending: expected are {', '.join(ENDINGS)}, or a folder of images.")
     table = _open_table(path, ending, columns, options)
     x = table.resident(options.resident_limit)
     if x is not None:
-        return Contents(path, {"train": x}, columns=table.columns, notes=table.notes)
+        return Contents(path, {"train": x}, cells=table.cells, left_out=table.left_out, notes=table.notes)
     if options.missing == "mask":
         raise Refusal(
             f'`{path}` is larger than `resident_limit`, and `missing="mask"` needs data in memory: raise the limit, or '
@@ -66,8 +67,8 @@ def read_file(path: Path, options: Options, columns: tuple[str, ...] | None = No
         )
     digest = digest_of(path)
     x, notes = map_table(table, options, digest)
-    notes = table.notes + notes
-    return Contents(path, {"train": x}, columns=table.columns, notes=notes, is_mapped=True, digest=digest)
+    named = {"cells": table.cells, "left_out": table.left_out}
+    return Contents(path, {"train": x}, **named, notes=table.notes + notes, is_mapped=True, digest=digest)
 
 
 def _open_table(path: Path, ending: str, columns: tuple[str, ...] | None, options: Options) -> Table:
@@ -81,12 +82,23 @@ def _open_table(path: Path, ending: str, columns: tuple[str, ...] | None, option
 
 def _open_npy_table(path: Path) -> Table:
     whole = open_npy(path)
+    axis = channel_axis(whole.shape, whole.dtype)
 
     def read() -> Iterator[np.ndarray]:
         for _, block in blocks(whole):
-            yield np.array(block)
+            yield np.array(block) if axis is None else to_grey(block, f"`{path}`")
 
-    return Table(path, read, whole.dtype, num_bytes=whole.nbytes, whole=whole)
+    if axis is None:
+        return Table(path, read, whole.dtype, num_bytes=whole.nbytes, whole=whole)
+    return Table(path, read, whole.dtype, num_bytes=whole.nbytes // whole.shape[axis], notes=(TURNED_GREY,))
+
+
+def _in_grey(contents: Contents) -> Contents:
+    """`contents` with colour pictures turned grey."""
+    if not any(channel_axis(x.shape, x.dtype) for x in contents.arrays.values()):
+        return contents
+    arrays = {part: to_grey(x, contents.where(part)) for part, x in contents.arrays.items()}
+    return dataclasses.replace(contents, arrays=arrays, notes=(*contents.notes, TURNED_GREY))
 
 
 def rows_of(path: Path, columns: tuple[str, ...] | None, options: Options) -> Rows:
@@ -97,7 +109,8 @@ def rows_of(path: Path, columns: tuple[str, ...] | None, options: Options) -> Ro
     if columns is not None and contents.columns is None and array.shape[1] != len(columns):
         raise Refusal(f"`{path}` has {array.shape[1]} columns without names, but {len(columns)} were asked for.")
     observed = None if typed.observed is None else _joined(typed.observed)
-    return Rows(array, contents.columns or columns, typed.image_shape, observed)
+    names = contents.columns or columns
+    return Rows(array, names, typed.image_shape, observed, contents.cells, contents.left_out, typed.notes)
 
 
 def _joined(parts: dict[str, np.ndarray]) -> np.ndarray:

@@ -58,8 +58,8 @@ def _survey(table: Table) -> tuple[AbstractSpace, tuple[int, ...]]:
     """Go through all rows once, check them, and find the space of their values and the shape of the whole."""
     num_rows, all_bits, row_shape = 0, True, (0,)
     for rows, block in _flat(table):
-        check_finite(rows, f"`{table.path}`", table.columns, num_rows)
-        check_size(rows, f"`{table.path}`", table.columns, num_rows)
+        check_finite(rows, f"`{table.path}`", table.cells, num_rows)
+        check_size(rows, f"`{table.path}`", table.cells, num_rows)
         all_bits = all_bits and bool(are_bits(rows).all())
         num_rows, row_shape = num_rows + len(rows), block.shape[1:]
     if num_rows == 0:
@@ -102,7 +102,7 @@ def _write(
         for rows, _ in _flat(table):
             stored = rows.astype(stored_dtype(space, rows.dtype), copy=False)
             if options.binarize != "none":
-                stored = to_bits(stored, full_scale(space), options, random, where, table.columns, first_row)
+                stored = to_bits(stored, full_scale(space), options, random, where, table.cells, first_row)
             file.write(np.ascontiguousarray(stored).data)
             first_row += len(rows)
         if first_row != shape[0] or digest_of(table.path) != digest:

@@ -18,7 +18,7 @@ from .._run import Run
 from ._figures import style
 from ._html import captioned, drawing, joined, number, pieces
 
-_FORWARD, _REVERSE = "#2f7fd1", "#e07b39"
+_COLOURS = {"forward": "#2f7fd1", "reverse": "#e07b39"}
 _NUM_BINS = 31  # odd: equal weights, in the middle, are within a bin and not on an edge
 _FENCE = 8  # interquartile ranges
 
@@ -77,29 +77,62 @@ def describe_row(row: LogLikelihood, exact: float | None) -> LogZ:
 
 
 def log_weights(log_z: LogZ, *, ink: str = "black") -> Figure:
-    """Histograms of log weights; what lies far out on the side that adds nothing to the average is left out."""
-    figure = Figure(figsize=(4.4, 3.3), dpi=200, layout="constrained")
-    axes = figure.add_subplot()
+    """Histograms of log weights; what lies far out on the side that adds nothing to the average is left out.
+
+    The claimed interval, often too narrow to be seen among them, is shown once more by itself, with the estimates.
+    """
+    has_interval = all(map(math.isfinite, log_z.interval)) and log_z.interval[0] != log_z.interval[1]
+    figure = Figure(figsize=(4.4, 4.4 if has_interval else 3.3), dpi=200, layout="constrained")
+    axes, *enlarged = figure.subplots(
+        2 if has_interval else 1, 1, height_ratios=(5, 1)[: 1 + has_interval], squeeze=False
+    )[:, 0]
     low, high = _limits(log_z)
     edges = np.linspace(low, high, _NUM_BINS + 1)
-    colours = {"forward": _FORWARD, "reverse": _REVERSE}
     for name, values in log_z.weights.items():
         shown = values[(values >= low) & (values <= high)]
-        axes.hist(shown, edges.tolist(), color=colours[name], alpha=0.55, label=f"{name} weights")
+        axes.hist(shown, edges.tolist(), color=_COLOURS[name], alpha=0.55, label=f"{name} weights")
     if all(map(math.isfinite, log_z.interval)):
         axes.axvspan(*sorted(log_z.interval), color=ink, alpha=0.13, linewidth=0, label="claimed interval")
-    for name, value in log_z.lines.items():
-        if math.isfinite(value):
-            dashes = {"forward": "-", "reverse": "--"}.get(name, ":")
-            label = f"{name} estimate" if name in colours else name
-            axes.axvline(value, color=colours.get(name, ink), linestyle=dashes, linewidth=1.8, label=label)
+    _draw_lines(axes, log_z, ink)
     axes.set_xlim(low, high)
     axes.set_xlabel("log weight (nats)", color=ink)
     axes.set_ylabel("chains", color=ink)
     style(axes, ink)
     _label_few_numbers(axes)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, labelcolor=ink, fontsize=9)
+    if enlarged:
+        _enlarge_interval(enlarged[0], log_z, ink)
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        labelcolor=ink,
+        fontsize=9,
+    )
     return figure
+
+
+def _draw_lines(axes: Axes, log_z: LogZ, ink: str) -> None:
+    for name, value in log_z.lines.items():
+        if math.isfinite(value):
+            dashes = {"forward": "-", "reverse": "--"}.get(name, ":")
+            label = f"{name} estimate" if name in _COLOURS else name
+            axes.axvline(value, color=_COLOURS.get(name, ink), linestyle=dashes, linewidth=1.8, label=label)
+
+
+def _enlarge_interval(axes: Axes, log_z: LogZ, ink: str) -> None:
+    """The claimed interval and all that is said of log Z, on a scale of their own."""
+    axes.axvspan(*sorted(log_z.interval), color=ink, alpha=0.13, linewidth=0)
+    _draw_lines(axes, log_z, ink)
+    points = [value for value in (*log_z.lines.values(), *log_z.interval) if math.isfinite(value)]
+    margin = 0.1 * (max(points) - min(points))
+    axes.set_xlim(min(points) - margin, max(points) + margin)
+    axes.set_xlabel("the interval, enlarged: log Z (nats)", color=ink)
+    axes.set_yticks([])
+    style(axes, ink)
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.ticklabel_format(axis="x", useOffset=False, style="plain")
 
 
 def _limits(log_z: LogZ) -> tuple[float, float]:
