@@ -16,6 +16,7 @@ from jaxtyping import PRNGKeyArray
 
 from . import normalizers
 from ._algorithm import AbstractSampler
+from ._atoms import AtomsWarning, data_warnings
 from ._check import check_key, check_positive, kind_of, model_dtype
 from ._density import (
     AbstractDensity,
@@ -41,9 +42,9 @@ from ._model import (
     AbstractLatentModel,
 )
 from ._normalize import FEW_STATES, check_normalizer, default_normalizer
+from ._real_family import has_marginals
 from ._space import Counts
 from ._stochastic import assumptions, is_stochastic
-from ._whole_numbers import warn_of_whole_numbers
 
 # Enumerated without being asked, for each example.
 _VERY_FEW_STATES = 2**10
@@ -82,7 +83,8 @@ def evaluate(
       under a prior that is a distribution).
     - `batch_size`: examples held in memory at a time; by default 512, or 16 where each needs an estimate of its own.
     - `observed`: which entries of `data` are known, `[n, ...]` of true and false, such as `~np.isnan(data)`; the
-      likelihood is then that of these entries alone, with the others summed out by `hidden`. For Boltzmann machines.
+      likelihood is then that of these entries alone. For Boltzmann machines, where the others are summed out by
+      `hidden`, and for normals and mixtures of them, whose marginals are exact.
     - `progress`: called after each batch with the number of examples done and that of all. The numbers are the same.
 
     A flow that estimates its log-determinants is "unbiased": an average of four draws for each example, whose error is
@@ -92,13 +94,17 @@ def evaluate(
     Annealing as `hidden` is a run of its own for each example: of a `DBM`, or with `observed`, 100 rows by `AIS()` are
     10 million sweeps. A `UserWarning` says so before work that will take minutes.
 
-    Of a model with densities (its space has Lebesgue measure) on data that are whole numbers throughout, two or more
-    different ones that occur five times each on average (bits, grey values, counts), a `UserWarning` says that its
-    density can grow without bound there: add noise (`Dequantised`), or use a likelihood of whole numbers. One column of
-    whole numbers among others is no reason, nor are amounts that hardly ever repeat. Of more than 2**18 numbers it
-    looks at evenly spaced rows.
+    A density can grow without bound at values that have a probability of their own. Where the model has densities (its
+    space has Lebesgue measure), a `UserWarning` says so, and the result keeps it among its `warnings`, for
 
-    **Returns:** a `LogLikelihood`; its `stats["protocol"]` states what was done.
+    - data that are whole numbers throughout, two or more different ones that occur five times each on average (bits,
+      grey values, counts): add noise (`Dequantised`), or use a likelihood of whole numbers;
+    - columns with few different values, or with one value in many rows, and rows that repeat others;
+    - rows with a value exactly at an end of the space.
+
+    Of more than 2**18 numbers it looks at evenly spaced rows.
+
+    **Returns:** a `LogLikelihood`; its `stats["protocol"]` states what was done, and its `warnings` are sentences.
 
     **Raises:** `TypeError` or `ValueError` for bad arguments, among them a method that could have no effect.
     """
@@ -111,17 +117,18 @@ def evaluate(
     space = model.space  # once: that of a model with latents is traced each time
     if observed is None:
         array = space.check_data(data, "data")
-        warn_of_whole_numbers(space, array, stacklevel=2)
+        about_data = data_warnings(space, array)
     else:
-        if not isinstance(model, AbstractClampable):
+        if not isinstance(model, AbstractClampable) and not has_marginals(model):
             raise TypeError(
-                "`observed` needs a model whose variables can be held fixed, such as an RBM; got "
-                f"{type(model).__name__}."
+                "`observed` needs a model whose variables can be held fixed, such as an RBM, or whose marginals have a "
+                f"closed form, such as normals and mixtures of them; got {type(model).__name__}."
             )
         array, observed = known_entries(space, data, observed)
+        about_data = data_warnings(space, np.where(observed, array, np.nan))
     dtype = model_dtype(model)
     example = space.cast(array[0], dtype)
-    if observed is None:
+    if observed is None or has_marginals(model):
         hidden = _method_for_numerators(model, example, hidden)
     else:
         clamped = model.clamp(example, jnp.asarray(observed[0]))  # pyright: ignore[reportAttributeAccessIssue]
@@ -140,7 +147,7 @@ def evaluate(
     per_example = np.asarray(numerators.value, np.float64) - float(denominator.value)
     if observed is not None:  # a value that is not known has no part in what was evaluated
         array = np.where(observed, array, np.nan)
-    result = _summarise(model, space, array, per_example, numerators, denominator, hidden, partition)
+    result = _summarise(model, space, array, per_example, numerators, denominator, hidden, partition, about_data)
     if observed is None:
         return result
     mean_known = float(np.mean(observed)) * space.num_dimensions
@@ -230,6 +237,8 @@ def _numerators_at_once(model, inputs, hidden, dtype, batch_size) -> Estimate:
     def one(inputs):
         key, x, known = inputs
         x = model.space.cast(x, dtype)
+        if known is not None and has_marginals(model):
+            return Estimate.exact(model.marginal_log_prob(x, known))
         if known is not None:
             return hidden(key, model.clamp(x, known))
         if hidden is not None or not is_stochastic(model):
@@ -251,7 +260,7 @@ _UNRELIABLE_BY_CHANCE = 0.05
 
 
 def _summarise(
-    model, space, array, per_example, numerators: Estimate, denominator: Estimate, hidden, partition
+    model, space, array, per_example, numerators: Estimate, denominator: Estimate, hidden, partition, about_data
 ) -> LogLikelihood:
     num = len(per_example)
     shared_error = float(denominator.standard_error)
@@ -274,7 +283,9 @@ def _summarise(
         stats["partition_weights"] = scalars
         if "log_weights" in denominator.stats:
             stats["partition_log_weights"] = np.asarray(denominator.stats["log_weights"], np.float64)
-        notes += [f"partition: {reason}" for reason in unreliable_reasons(denominator.stats)]
+        notes += [
+            f"partition: {reason}. Its error bar is too small." for reason in unreliable_reasons(denominator.stats)
+        ]
     if numerators.stats:
         columns = {name: np.asarray(value) for name, value in numerators.stats.items() if np.ndim(value) == 1}
         bad = [bool(unreliable_reasons({name: column[i] for name, column in columns.items()})) for i in range(num)]
@@ -282,16 +293,20 @@ def _summarise(
         stats["hidden_weights"] = {name: float(np.median(column)) for name, column in columns.items()}
         stats["hidden_unreliable"] = sum(bad)
         if sum(bad) > _UNRELIABLE_BY_CHANCE * num:
-            notes.append(f"hidden: {sum(bad)} of {num} examples have too few effective weights")
-    stats["warnings"] = notes
+            notes.append(
+                f"hidden: {sum(bad)} of {num} examples have too few effective weights. The error bar is too small."
+            )
+    stats["warnings"] = about_data + notes
     used = ((hidden, numerators), (partition, denominator))
     stats["estimators"] = [_short_name(method) for method, estimate in used if method and estimate.bound != "exact"]
     stats["protocol"] = (
         f"{num} examples of {space}; numerator {_method_name(hidden, numerators)}; "
         f"denominator {_method_name(partition, denominator)}"
     )
+    for sentence in about_data:
+        warnings.warn(sentence, AtomsWarning, stacklevel=3)
     for note in notes:
-        warnings.warn(f"evaluate: {note}. The error bar is too small.", UnreliableEstimateWarning, stacklevel=3)
+        warnings.warn(f"evaluate: {note}", UnreliableEstimateWarning, stacklevel=3)
     return LogLikelihood(
         value=float(np.mean(per_example)),
         monte_carlo_error=math.hypot(own_error, shared_error),

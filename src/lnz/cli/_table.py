@@ -38,7 +38,7 @@ def print_comparison(console: Console, runs: Mapping[str, Run]) -> None:
     for what, words in table.checks:
         console.print(Text.assemble((f"{what}: ", "bold"), words))
     for warning in table.warnings:
-        console.print(Text(f"Warning: {warning}. Its error bar is too small.", style="bold red"))
+        console.print(Text(f"Warning: {warning}", style="bold red"))
     if table.checks or table.warnings:
         console.print()
     console.print(_definitions(table.notes))

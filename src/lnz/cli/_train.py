@@ -15,6 +15,7 @@ import lnz.recipes
 from lnz.data import Splits
 from lnz.recipes import Recipe, Start, fit_options
 
+from .._atoms import AtomsWarning
 from .._check import unknown_name
 from .._environment import environment
 from .._fit import expected_memory
@@ -69,7 +70,7 @@ def train(
     for name, row in run.rows.items():
         console().print(f"{name}: {row}", soft_wrap=True)
         for note in row.stats["warnings"]:
-            console().print(f"Warning: {name}: {note}. Its error bar is too small.", soft_wrap=True)
+            console().print(f"Warning: {name}: {note}", soft_wrap=True)
     if run.bracket is not None:
         console().print(f"log Z: {run.bracket}")
     write_html(out / "report.html", {out.resolve().name: run})
@@ -238,6 +239,7 @@ def _train_and_judge(
     with warnings.catch_warnings():
         # The report says it once for each row; ten validations that say it would bury the rest.
         warnings.simplefilter("ignore", lnz.UnreliableEstimateWarning)
+        warnings.simplefilter("ignore", AtomsWarning)
         told: set[str] = set()
 
         def show(message, *_):

@@ -69,9 +69,7 @@ def _likelihoods(table: Table) -> str:
     body = "".join(_likelihood_row(heads, row) for row in table.rows)
     head = "".join(f'<th scope="col">{head}</th>' for head in heads)
     checks = "".join(f"<p><b>{escape(what)}:</b> {escape(words)}</p>" for what, words in table.checks)
-    warnings = "".join(
-        f'<p class="warning">Warning: {escape(warning)}. Its error bar is too small.</p>' for warning in table.warnings
-    )
+    warnings = "".join(f'<p class="warning">Warning: {escape(warning)}</p>' for warning in table.warnings)
     return (
         '<section><h2>Likelihood</h2>\n<div class="scroll" tabindex="0" role="region" aria-label="Likelihood">'
         f'<table class="likelihoods"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>\n'

@@ -8,10 +8,10 @@ import numpy as np
 import optax
 
 from .. import objectives
+from .._atoms import describe_atoms
 from .._bijection import Transformed
 from .._space import Euclidean
 from ..bijections import Affine
-from ..data._atoms import describe_atoms
 from ..distributions import Mixture, MultivariateNormal, Normal
 from ..methods import Gradient
 from ._fitting import all_but_standardisation, falling_rate
