@@ -288,5 +288,5 @@ def test_families_without_marginals_refuse_missing_entries():
     with pytest.raises(TypeError, match=r"as of normals and mixtures of them; got Bernoulli.*objectives\.Imputed"):
         lnz.fit(jr.key(0), lnz.Bernoulli(jnp.zeros(4)), lnz.EM(), BITS, observed=BITS == 0, steps=1)
     laplace = table.DISTRIBUTIONS["laplace"]()
-    with pytest.raises(TypeError, match=r"`observed` needs a model .*; got Laplace"):
+    with pytest.raises(TypeError, match=r"`observed`, or a masked array, needs a model .*; got Laplace"):
         lnz.evaluate(jr.key(0), laplace, np.ones((3, 1)), observed=np.ones((3, 1), bool))

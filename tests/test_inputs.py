@@ -233,7 +233,7 @@ def test_scale_that_fits(scale):
             r"`MultivariateNormal\(loc, scale_tril\)` needs .* got \(3,\) and \(2, 2\)",
         ),
         (lambda: lnz.MultivariateNormal(0.0, 1.0), ValueError, r"got \(\) and \(\)"),
-        (lambda: lnz.MultivariateNormal(jnp.zeros(2), -jnp.eye(2)), ValueError, r"jnp.linalg.cholesky\(covariance\)"),
+        (lambda: lnz.MultivariateNormal(jnp.zeros(2), -jnp.eye(2)), ValueError, r"from_covariance\(loc, covariance\)"),
         (
             lambda: lnz.bijections.TriangularAffine(jnp.zeros(2), jnp.eye(3)),
             ValueError,
@@ -242,7 +242,7 @@ def test_scale_that_fits(scale):
         (
             lambda: lnz.bijections.TriangularAffine(jnp.zeros(2), -jnp.eye(2)),
             ValueError,
-            r"`TriangularAffine\(tril=...\)` needs a positive diagonal\.$",
+            r"`TriangularAffine\(tril=...\)` needs a positive diagonal; got \[-1. -1.\]\.$",
         ),
         (
             lambda: lnz.bijections.Chain([lnz.bijections.Affine(jnp.ones(2), 2.0)] * 2),

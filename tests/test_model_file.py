@@ -1,6 +1,7 @@
 """Model files: what comes back, what is refused, and that nothing in them is executed."""
 
 import gzip
+import hashlib
 import io
 import itertools
 import json
@@ -22,11 +23,14 @@ import jax.random as jr
 import numpy as np
 import pytest
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as save_bytes, save_file
 
 import lnz
 from lnz import testing
+from lnz._checkpoint import Snapshot, _read as read_checkpoint, save_checkpoint
+from lnz._json import DamagedError
 from lnz._module import build
+from lnz._safetensors import check_digest
 from lnz.energy import RBM
 
 
@@ -39,10 +43,37 @@ class Holder(eqx.Module):
 lnz.register(Holder)
 
 
+_BEFORE_DIGEST = b'{"__metadata__": {"sha256": "'
+
+
+def sealed(content):
+    """The file with the digest that it should have, where there is a place for it."""
+    start = 8 + len(_BEFORE_DIGEST)
+    if content[8:start] != _BEFORE_DIGEST:
+        return content
+    blank = content[:start] + b"0" * 64 + content[start + 64 :]
+    return blank[:start] + hashlib.sha256(blank).hexdigest().encode() + blank[start + 64 :]
+
+
 def write(path, tree, arrays=None, **header):
     """A model file with this structure, however wrong."""
-    header = {"format": "lnz model 1", "tree": tree if isinstance(tree, str) else json.dumps(tree), **header}
-    save_file(arrays or {}, path, metadata={name: value for name, value in header.items() if value is not None})
+    metadata = {"format": "lnz model 1", "tree": tree if isinstance(tree, str) else json.dumps(tree), **header}
+    content = save_bytes(arrays or {})
+    length = int.from_bytes(content[:8], "little")
+    header = {"__metadata__": metadata, **json.loads(content[8 : 8 + length])}
+    return write_bytes(path, header, content[8 + length :])
+
+
+def write_bytes(path, header, data=b""):
+    """A file with this header (text, bytes or JSON) and these data, however wrong."""
+    if isinstance(header, dict):
+        metadata = header.get("__metadata__")
+        if isinstance(metadata, dict):
+            header = {"__metadata__": None, **header}  # first, where the digest must be
+            header["__metadata__"] = {"sha256": "0" * 64, **metadata}
+        header = json.dumps(header)
+    header = header.encode("utf-8") if isinstance(header, str) else header
+    path.write_bytes(sealed(len(header).to_bytes(8, "little") + header + data))
     return path
 
 
@@ -259,15 +290,6 @@ def saved(function, *args):
 def test_other_files_are_no_models(tmp_path, content, words):
     (tmp_path / "m.lnz").write_bytes(content)
     assert re.search("is no model file of lnz: .*" + words, refusal(tmp_path / "m.lnz"))
-
-
-def write_bytes(path, header, data=b""):
-    """A file with this header (text, bytes or JSON) and these data, however wrong."""
-    if not isinstance(header, str | bytes):
-        header = json.dumps(header)
-    header = header.encode("utf-8") if isinstance(header, str) else header
-    path.write_bytes(len(header).to_bytes(8, "little") + header + data)
-    return path
 
 
 METADATA = {"format": "lnz model 1", "tree": "null"}
@@ -510,21 +532,64 @@ def test_own_activation_is_stored_by_name(tmp_path):
         lnz.register(3)
 
 
-def test_files_written_before_are_read(tmp_path):
-    """A file of the first version, byte for byte."""
+def test_the_format_byte_for_byte(tmp_path):
+    """What a file is, by the standard library alone; the digest is that of the file with zeros in its place."""
     tree = {
         "module": "lnz.distributions.Normal",
         "fields": {"loc": {"array": "0", "shape": [2]}, "log_scale": {"array": "1", "shape": [2]}},
     }
-    entries = (
-        '"0":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}',
-        '"1":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}',
-    )
-    metadata = json.dumps({"format": "lnz model 1", "tree": json.dumps(tree)})
-    header = f'{{"__metadata__":{metadata},{",".join(entries)}}}     '
-    model = lnz.load(write_bytes(tmp_path / "m.lnz", header, np.float32([1, 2, 3, 4]).tobytes()))
+    entries = {
+        "0": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+        "1": {"dtype": "F32", "shape": [2], "data_offsets": [8, 16]},
+    }
+    metadata = {"sha256": "0" * 64, "format": "lnz model 1", "tree": json.dumps(tree)}
+    header = json.dumps({"__metadata__": metadata, **entries}).encode()
+    header += b" " * (-len(header) % 8)
+    blank = len(header).to_bytes(8, "little") + header + np.float32([1, 2, 3, 4]).tobytes()
+    content = blank.replace(b"0" * 64, hashlib.sha256(blank).hexdigest().encode())
+    path = tmp_path / "m.lnz"
+    path.write_bytes(content)
+    model = lnz.load(path)
     np.testing.assert_array_equal(model.loc, [1, 2])
     np.testing.assert_array_equal(model.log_scale, [3, 4])
+    lnz.save(path, model)
+    assert sealed(path.read_bytes()) == path.read_bytes()
+    path.write_bytes(blank)
+    assert "do not match the SHA-256 written in it" in refusal(path)
+    assert "Copy or save it again." in refusal(path)
+    path.write_bytes(content.replace(b'"sha256": ', b'"sha512": '))
+    assert "it has no SHA-256 of its own bytes" in refusal(path)
+
+
+@pytest.mark.parametrize("kind", ["model", "checkpoint"])
+def test_every_flipped_bit_is_refused(kind, tmp_path):
+    """Neither a model nor a checkpoint is read in which one bit is not as it was written."""
+    if kind == "model":
+        path, read = tmp_path / "m.lnz", lnz.load
+        lnz.save(path, Holder(jnp.float32(0.5)))
+    else:
+        snapshot = Snapshot(jnp.float32(0.5), ({}, {}), None, step=1)
+        path, read = save_checkpoint(lnz.Checkpoints(tmp_path), snapshot, {}), read_checkpoint
+    content = path.read_bytes()
+    read(path)
+    flips = [
+        content[: i // 8] + bytes([content[i // 8] ^ (1 << i % 8)]) + content[i // 8 + 1 :]
+        for i in range(8 * len(content))
+    ]
+    assert [i for i, flipped in enumerate(flips) if has_its_digest(flipped)] == []
+    # The check is one of several on the way: what the others say first is a refusal too.
+    for flipped in flips[::23]:
+        path.write_bytes(flipped)
+        with pytest.raises(ValueError, match=r"\S"):
+            read(path)
+
+
+def has_its_digest(content):
+    try:
+        check_digest(io.BytesIO(content))
+    except DamagedError:
+        return False
+    return True
 
 
 def test_build_checks_what_a_constructor_checks():
@@ -564,7 +629,8 @@ def test_other_safetensors_files_are_refused(tmp_path):
 
 
 def mutations(rng, files):
-    """Files with bits flipped, bytes cut, doubled or exchanged, and values of the JSON exchanged."""
+    """Files with bits flipped, bytes cut, doubled or exchanged, and values of the JSON exchanged, by a stranger who
+    writes the digest anew."""
     hostile = [None, True, -1, 2**62, 10**30, "", "0", "os.system", "lnz.Normal", "0x1p9999", [], {}, [2**62] * 3]
     hostile += [{"array": "0", "shape": []}, {"function": "lnz.Binary"}, {"tuple": [1]}, {"float": "nan"}]
 
@@ -597,7 +663,7 @@ def mutations(rng, files):
                 header["__metadata__"]["tree"] = json.dumps(tree)
             text = json.dumps(header).encode()
             content = len(text).to_bytes(8, "little") + text + data
-        yield bytes(content)
+        yield sealed(bytes(content))
 
 
 def test_mutated_files_are_refused_or_loaded(tmp_path, untyped):

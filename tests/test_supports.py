@@ -208,3 +208,150 @@ def test_bases_are_parameters():
         gradient = eqx.filter_grad(lambda flow: flow.log_prob(jnp.array([0.3, 0.8])))(flow)
         assert all(bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(gradient.base))
         assert all(jax.tree.leaves(lnz.trainable(flow).base))
+
+
+SPACES = {
+    "real": lnz.Euclidean(2),
+    "unit": lnz.Interval(2),
+    "wider": lnz.Interval(2, 0.0, 2.0),
+    "around zero": lnz.Interval(2, -1.0, 1.0),
+    "positive": lnz.Positive(2),
+    "angles": lnz.Torus(2),
+    "mixed": lnz.Product(lnz.Positive(1), lnz.Torus(1)),
+    "parts of one": lnz.Product(lnz.Interval(1), lnz.Interval(1)),
+}
+FITTING = {  # what lies within what, written out by hand
+    "unit": {"unit", "parts of one", "wider", "around zero", "positive", "angles", "mixed", "real"},
+    "parts of one": {"unit", "parts of one", "wider", "around zero", "positive", "angles", "mixed", "real"},
+    "wider": {"wider", "positive", "angles", "mixed", "real"},
+    "around zero": {"around zero", "angles", "real"},
+    "positive": {"positive", "real"},
+    "angles": {"angles", "real"},
+    "mixed": {"mixed", "real"},
+    "real": {"real"},
+}
+
+
+def on(space):
+    base = lnz.flows.base_for(space)
+    return lnz.Transformed(base, lnz.bijections.ToSupport(space))
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_parts_fit_or_are_refused_by_name(name):
+    """Every base on every domain, maps in a chain, and transformers on a space: whatever lets mass out is refused."""
+    space = SPACES[name]
+    for other_name, other in SPACES.items():
+        keep = lnz.bijections.Permutation(jnp.array([0, 1]), other)
+        if other_name in FITTING[name]:
+            assert lnz._supports.same_set(lnz.Transformed(on(space), keep).space, other)
+        else:
+            with pytest.raises(ValueError, match=r"would not integrate to one.*ToSupport"):
+                lnz.Transformed(on(space), keep)
+        same = name == other_name or {name, other_name} == {"unit", "parts of one"}
+        assert lnz._supports.same_set(space, other) == same
+        if not same:
+            with pytest.raises(ValueError, match=r"ends in .* but bijection 1 starts in"):
+                lnz.bijections.Chain(lnz.bijections.Permutation(jnp.array([0, 1]), space), keep)
+            with pytest.raises(ValueError, match="needs one space"):
+                lnz.GeometricPath(on(space), on(other))
+            with pytest.raises(ValueError, match="lives on"):
+                lnz.normalizers.Importance(10, proposal=on(space))(jax.random.key(0), on(other))
+        # The advice of the error is followed: a base on the space itself fits.
+        assert lnz.Transformed(on(other), keep).space.shape == other.shape
+
+
+TRANSFORMERS = {  # and the spaces, of those above, that they map onto themselves
+    "affine": (lnz.bijections.AffineTransformer(), {"real"}),
+    "softplus affine": (lnz.bijections.SoftplusAffineTransformer(), {"real"}),
+    "shift": (lnz.bijections.ShiftTransformer(), {"real"}),
+    "sigmoidal": (lnz.bijections.SigmoidalTransformer(2), {"real"}),
+    "spline": (lnz.bijections.SplineTransformer(2), {"real", "angles"}),
+    "unit spline": (
+        lnz.bijections.SplineTransformer(2, 0.0, 1.0),
+        {"real", "unit", "parts of one", "wider", "around zero", "positive", "angles", "mixed"},
+    ),
+    "circular spline": (lnz.bijections.SplineTransformer(2, -1.0, 1.0, circular=True), {"around zero"}),
+    "rotation": (lnz.bijections.RotationTransformer(), {"angles"}),
+    "rotated spline": (lnz.bijections.CircularSplineTransformer(2), {"angles"}),
+    "mixed": (
+        lnz.bijections.MixedTransformer(
+            lnz.bijections.SplineTransformer(2, 0.0, 1.0), lnz.bijections.RotationTransformer(), jnp.array([0, 1])
+        ),
+        {"angles", "mixed"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_a_transformer_maps_the_space_onto_itself_or_is_refused(name):
+    transformer, fitting = TRANSFORMERS[name]
+    raw = table.normal(9, transformer.num_params, 2)
+
+    @jax.jit
+    def image(x):
+        return jax.vmap(lambda x: transformer.forward(raw, x)[0])(x)
+
+    for space_name, space in SPACES.items():
+        makers = {
+            "Elementwise": lambda space=space: lnz.bijections.Elementwise(transformer, raw, space),
+            "Coupling": lambda space=space: lnz.bijections.Coupling(space, 1, len, transformer),
+            "MaskedAutoregressive": lambda space=space: lnz.bijections.MaskedAutoregressive(
+                space, lnz.nets.MaskedMLP(2, 1, key=jax.random.key(0), width=2, depth=1), transformer
+            ),
+        }
+        if name == "mixed":
+            del makers["Coupling"]  # which has one variable to change
+        for owner, make in makers.items():
+            changed = lnz._supports.each_variable(space)[1 if owner == "Coupling" else 0 :]
+            if space_name in fitting or (owner == "Coupling" and transformer.fits(changed)):
+                make()
+            else:
+                with pytest.raises(ValueError, match=f"(?s)`{owner}.*does not map .* onto itself.*ToSupport"):
+                    make()
+        if space_name in fitting:  # not by what it says, but by what it does
+            x = np.concatenate([np.asarray(on(space).sample(jax.random.key(0), (100,)))] * 2)
+            inside = jax.vmap(space.contains)(image(jnp.asarray(x)))
+            assert bool(jnp.all(inside))
+
+
+WRONG_PARTS = {
+    "spline noise": (
+        lambda: lnz.Dequantised(lnz.Uniform(1, 0.0, 2.0), lnz.Binary(1), lambda x: lnz.Uniform(1, 0.0, 2.0)),
+        "a cell is Interval",
+    ),
+    "reshape": (lambda: lnz.bijections.Reshape(lnz.Euclidean(2), lnz.Interval((2, 1))), "ToSupport"),
+    "tanh": (lambda: lnz.bijections.Tanh(lnz.Positive(1)), r"`Tanh\(domain\)` needs `lnz.Euclidean`"),
+    "sigmoid": (lambda: lnz.bijections.Sigmoid(lnz.Torus(1)), r"`Sigmoid\(codomain\)` needs `lnz.Interval`"),
+    "leaky": (lambda: lnz.bijections.LeakyReLU(lnz.Positive(1)), "needs `lnz.Euclidean`"),
+    "residual": (
+        lambda: lnz.bijections.Residual(
+            lnz.Interval(1), lnz.nets.LipschitzMLP(1, coefficient=0.9, key=jax.random.key(0), width=2, depth=1)
+        ),
+        "needs `lnz.Euclidean`",
+    ),
+    "stack": (
+        lambda: lnz.bijections.Stack(lnz.bijections.Exp(lnz.Positive(1)), lnz.bijections.Sigmoid(lnz.Interval(1))),
+        "one domain and one codomain",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), WRONG_PARTS.values(), ids=WRONG_PARTS)
+def test_other_parts_that_do_not_fit(make, message, untyped):
+    with pytest.raises((TypeError, ValueError), match=message):
+        make()
+
+
+def test_exchanged_variables_take_their_spaces_along():
+    space = lnz.Product(lnz.Euclidean(2), lnz.Torus(1))
+    exchanged = lnz.Product(lnz.Torus(1), lnz.Euclidean(2))
+    assert lnz.bijections.Flip(space).codomain == exchanged
+    assert lnz.bijections.Permutation(jnp.array([2, 0, 1]), space).codomain == exchanged
+    assert lnz.bijections.Inverse(lnz.bijections.Flip(space)).domain == exchanged
+
+
+def test_spaces_are_equal_by_kind_shape_and_ends():
+    assert lnz.Interval(1, 0.0, 2.0) == lnz.Interval((1,), 0.0, 2.0)
+    assert lnz.Interval(1) != lnz.Interval(1, 0.0, 2.0) != lnz.Euclidean(1)
+    assert len({lnz.Torus(1), lnz.Torus((1,)), lnz.Torus(2)}) == 2

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from ._algorithm import AbstractSampler
 from ._check import is_false, model_dtype
 from ._density import AbstractDensity, AbstractPath
+from ._supports import same_set
 
 PathChoice = AbstractPath | Callable[[AbstractDensity], AbstractPath] | None
 
@@ -22,7 +23,7 @@ def resolve_path(path: PathChoice, density: AbstractDensity) -> AbstractPath:
         return density.path()
     if not isinstance(path, AbstractPath):
         return path(density)
-    if path.start.space.shape != density.space.shape:
+    if not same_set(path.start.space, density.space):
         raise ValueError(f"`path=` starts on {path.start.space}, but the density lives on {density.space}.")
     x = path.start.sample(jr.key(0))
     end, target = path.at(1.0).log_density(x), density.log_density(x)

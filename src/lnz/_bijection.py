@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ._batch_last import batch_last, over_batch, understands_batches
@@ -18,6 +17,7 @@ from ._real_family import has_marginals
 from ._register import register
 from ._space import AbstractSpace, Euclidean
 from ._stochastic import is_stochastic
+from ._supports import is_within
 
 if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
     from typing import ClassVar as AbstractVar
@@ -231,6 +231,13 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
 
     `log p(x) = log base(f^-1(x)) + log |det df^-1/dx|` in nats.
 
+    **Arguments:**
+
+    - `base`: on the domain of the bijection, or on a part of it, such as a uniform that an affine map moves.
+    - `bijection`: from that domain onto the space of the flow.
+
+    **Raises:** `ValueError` if the base has mass outside the domain: the result would not integrate to one.
+
     Source: Rezende and Mohamed (2015), equation 5; arXiv:1505.05770.
     """
 
@@ -254,12 +261,13 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
                 f"({self.base.space}), but the bijection starts from {self.bijection.domain}, with "
                 f"{self.bijection.domain.base_measure} measure. A flow needs a base with a density."
             )
-        far = np.full(self.base.space.shape, 1e6)
-        domain = self.bijection.domain
-        if isinstance(self.base.space, Euclidean) and not np.all(domain.elements_within(np.stack([far, -far]))):
+        # A smaller base is fine: it says itself that its density is zero on the rest of the domain.
+        if not is_within(self.base.space, self.bijection.domain):
+            domain = self.bijection.domain
             raise ValueError(
-                f"`Transformed(base, bijection)`: the base spreads over {self.base.space}, of which the bijection "
-                f"takes only {self.bijection.domain}: it would not integrate to one. Try `lnz.flows.base_for(space)`."
+                f"`Transformed(base, bijection)`: the base lives on {self.base.space}, but the bijection takes only "
+                f"{domain}, so the result would not integrate to one. Use a base on that space: with `space = "
+                f"bijection.domain`, `lnz.Transformed(lnz.flows.base_for(space), lnz.bijections.ToSupport(space))`."
             )
 
     @property

@@ -14,6 +14,7 @@ from ._estimate import Estimate
 from ._register import register
 from ._space import AbstractSpace
 from ._stochastic import assumptions, is_stochastic
+from ._supports import same_set
 
 if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
     from typing import ClassVar as AbstractVar
@@ -304,9 +305,11 @@ class GeometricPath(AbstractPath):
     target: AbstractDensity
 
     def __check_init__(self):
-        if self.start.space.shape != self.target.space.shape:
+        if not same_set(self.start.space, self.target.space):
             raise ValueError(
-                f"`GeometricPath(start, target)` needs one space; got {self.start.space} and {self.target.space}."
+                f"`GeometricPath(start, target)` needs one space; got {self.start.space} and {self.target.space}. On "
+                "that of the target, `space`, lives `lnz.Transformed(lnz.flows.base_for(space), "
+                "lnz.bijections.ToSupport(space))`."
             )
 
     def at(self, beta: Float[Array, ""] | float) -> AbstractDensity:

@@ -41,7 +41,8 @@ def kl_divergence(
 
     Source: Kullback and Leibler (1951), section 2.
     """
-    if q.space.shape != p.space.shape:
+    # Ends may differ: the divergence is then infinite, or p is larger than it needs to be.
+    if q.space.shape != p.space.shape or q.space.base_measure != p.space.base_measure:
         raise ValueError(f"`kl_divergence(q, p)` needs densities on one space; got {q.space} and {p.space}.")
     if q.space.num_points is not None:
         value, log_q, log_p = _on_grid(q, p, q.space, num, bounds)

@@ -16,6 +16,7 @@ from jaxtyping import PRNGKeyArray
 
 from . import normalizers
 from ._algorithm import AbstractSampler
+from ._arrays import unmasked
 from ._atoms import AtomsWarning, data_warnings
 from ._check import check_key, check_positive, kind_of, model_dtype
 from ._density import (
@@ -84,7 +85,8 @@ def evaluate(
     - `batch_size`: examples held in memory at a time; by default 512, or 16 where each needs an estimate of its own.
     - `observed`: which entries of `data` are known, `[n, ...]` of true and false, such as `~np.isnan(data)`; the
       likelihood is then that of these entries alone. For Boltzmann machines, where the others are summed out by
-      `hidden`, and for normals and mixtures of them, whose marginals are exact.
+      `hidden`, and for normals and mixtures of them, whose marginals are exact. A masked array as `data` says it
+      itself.
     - `progress`: called after each batch with the number of examples done and that of all. The numbers are the same.
 
     A flow that estimates its log-determinants is "unbiased": an average of four draws for each example, whose error is
@@ -115,14 +117,16 @@ def evaluate(
             hint = " A Bayesian model is evaluated by its predictive distribution, `model.predictive(data)`."
         raise TypeError(f"`model` must be a model with a likelihood of examples; got {kind_of(model)}.{hint}")
     space = model.space  # once: that of a model with latents is traced each time
+    data, observed = unmasked(data, observed)
     if observed is None:
         array = space.check_data(data, "data")
         about_data = data_warnings(space, array)
     else:
         if not isinstance(model, AbstractClampable) and not has_marginals(model):
             raise TypeError(
-                "`observed` needs a model whose variables can be held fixed, such as an RBM, or whose marginals have a "
-                f"closed form, such as normals and mixtures of them; got {type(model).__name__}."
+                "`observed`, or a masked array, needs a model whose variables can be held fixed, such as an RBM, or "
+                "whose marginals have a closed form, such as normals and mixtures of them; got "
+                f"{type(model).__name__}."
             )
         array, observed = known_entries(space, data, observed)
         about_data = data_warnings(space, np.where(observed, array, np.nan))

@@ -13,6 +13,7 @@ import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
 from ._algorithm import AbstractMethod, AbstractObjective
+from ._arrays import unmasked
 from ._atoms import warn_of_whole_numbers
 from ._bijection import AbstractBijection
 from ._check import check_key, check_positive, kind_of, model_dtype
@@ -84,8 +85,8 @@ def fit(
     - `steps`: number of updates.
     - `batch_size`: examples an update; all of them if `None`.
     - `observed`: which entries of `data` are known, `[n, ...]` of true and false, such as `~np.isnan(data)`; the others
-      are summed out. The method must be made for it: `lnz.EM()` for normals and mixtures of them, or
-      `lnz.objectives.Imputed(lnz.objectives.PCD(1))` for Boltzmann machines.
+      are summed out. A masked array as `data` says it itself. The method must be made for it: `lnz.EM()` for normals
+      and mixtures of them, or `lnz.objectives.Imputed(lnz.objectives.PCD(1))` for Boltzmann machines.
     - `valid`: held-out examples, scored by `evaluator(key, model, valid)` (by default `lnz.evaluate`) every
       `valid_every` steps (by default ten times) and at the end.
     - `keep`: `"last"`, or `"best"` for the model with the highest validation score.
@@ -113,10 +114,11 @@ def fit(
     check_positive(steps, "steps")
     _check_arguments(model, method, keep, plateau, valid, average, checkpoints, resume)
     dtype = model_dtype(model)
+    data, observed = unmasked(data, observed)
     if observed is not None and not getattr(method, "takes_missing", False):
         raise TypeError(
-            "`fit(observed=...)` needs a method for examples with missing entries: `lnz.EM()` for normals and mixtures "
-            "of them; for Boltzmann machines wrap the objective, as in "
+            "`fit(observed=...)`, or a masked array, needs a method for examples with missing entries: `lnz.EM()` for "
+            "normals and mixtures of them; for Boltzmann machines wrap the objective, as in "
             "`lnz.Gradient(lnz.objectives.Imputed(lnz.objectives.PCD(1)), optimizer)`."
         )
     source = None if data is None else as_source(data, model.space, dtype, observed)
@@ -185,6 +187,7 @@ def expected_memory(
     keep: str = "last",
 ) -> dict[str, int]:
     """Bytes that `fit` will need, by what for: the compiler's own account of the step, which is not run."""
+    data, observed = unmasked(data, observed)
     source = None if data is None else as_source(data, model.space, model_dtype(model), observed)
     with Feed(source, _key_order(key), batch_size) as feed:
         loop, first = _prepare(key, model, method, feed, batch_size, average, keep)

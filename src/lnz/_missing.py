@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
+from ._arrays import as_numbers
 from ._space import AbstractSpace
 
 
@@ -17,7 +18,7 @@ def known_entries(
     **Raises:** `TypeError` if `observed` is not true and false, `ValueError` if it has not the shape of the data or a
     known value is outside `space`.
     """
-    data, observed = np.asarray(data), np.asarray(observed)
+    data, observed = np.asarray(as_numbers(data, argument)), np.asarray(as_numbers(observed, mask))
     if observed.dtype != bool:
         raise TypeError(f"`{mask}` must be true and false; got {observed.dtype}. Try `{mask}.astype(bool)`.")
     if observed.shape != data.shape:

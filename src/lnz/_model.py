@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ._arrays import as_numbers
 from ._density import (
     AbstractDensity,
     AbstractDistribution,
@@ -241,7 +242,8 @@ def condition(model: AbstractConditionable, x: Array) -> AbstractDensity:
             f"`condition(model, x)` needs a model with latent variables or parameters; "
             f"{type(model).__name__} has none, so its `log_prob(x)` is already exact."
         )
-    return model.condition(x)
+    # Data sets of a user's Bayesian model may be several arrays.
+    return model.condition(x if isinstance(x, tuple | dict | eqx.Module) else jnp.asarray(as_numbers(x, "x")))
 
 
 def need_method(method: AbstractNormalizer | None, argument: str, model: eqx.Module) -> AbstractNormalizer:

@@ -13,17 +13,16 @@ from safetensors import SafetensorError
 
 from ._atomic import write_atomically
 from ._check import unknown_name
+from ._json import DamagedError, parse_json, short
 from ._module import added_fields, build, check_fields, field_names
 from ._register import registered_name, registered_names, registered_object
 from ._safetensors import (
     DTYPES,
-    DamagedError,
     NotAModelError,
     StoredArray,
+    check_digest,
     is_shape,
-    parse_json,
     read_header,
-    short,
     to_bytes,
 )
 
@@ -34,8 +33,9 @@ _MAX_DEPTH = 100  # of nested modules and containers; not left to Python's limit
 def save(path: str | os.PathLike, model: Any) -> None:
     """Write `model` to one file, whole or not at all.
 
-    The file holds arrays bit for bit and names of registered classes and functions; no pickle.
-    Your own `equinox.Module` classes need `@lnz.register`.
+    The file holds arrays bit for bit and names of registered classes and functions; no pickle. A SHA-256 of all its
+    bytes lets `load` refuse a file in which a single bit has changed. Your own `equinox.Module` classes need
+    `@lnz.register`.
 
     **Arguments:**
 
@@ -65,7 +65,8 @@ def load(path: str | os.PathLike) -> Any:
     """The model in `path`, without knowing its class beforehand.
 
     Safe for files of unknown origin: names are looked up among the registered classes and functions, never imported;
-    values are checked against the declared types and shapes. A model from a stranger may still be a bad model.
+    values are checked against the declared types and shapes. A model from a stranger may still be a bad model: the
+    SHA-256 in a file guards against damage, not against strangers.
 
     A file must have all fields of a class, but those that the class says older files lack, by
     `added_fields: ClassVar = frozenset({...})`: they get their defaults.
@@ -93,6 +94,15 @@ def load(path: str | os.PathLike) -> Any:
         raise ValueError(f"{where} cannot be loaded. {_line(error)}") from error
 
 
+def digest_of_model(path: Path) -> str:
+    """The SHA-256 in a model file, by which a run knows its model.
+
+    **Raises:** `DamagedError` if it is not that of the file's bytes.
+    """
+    with open(path, "rb") as file:
+        return check_digest(file)
+
+
 def _line(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) < 5000 else text[:5000] + "..."
@@ -107,6 +117,8 @@ def _load(path: Path) -> Any:
         if isinstance(form, str) and form.startswith("lnz model "):
             raise ValueError(f"Its format is {short(form)}, but this version of lnz reads {_FORMAT!r}. Update lnz.")
         raise NotAModelError(f"it is a safetensors file whose format is {short(form)}, not {_FORMAT!r}.")
+    with open(path, "rb") as file:
+        check_digest(file)
     if not isinstance(metadata.get("tree"), str):
         raise DamagedError(f"its structure must be text; got {short(metadata.get('tree'))}.")
     model = _decode(parse_json(metadata["tree"]), arrays)

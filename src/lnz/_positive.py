@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
+from ._arrays import as_numbers
 from ._batch_last import aligned
 from ._check import as_floats, is_false
 
@@ -38,8 +41,50 @@ def loc_and_raw_tril(
         )
     diagonal = jnp.diagonal(tril)
     if is_false(jnp.all(diagonal > 0)):
-        raise ValueError(f"`{owner}({argument}=...)` needs a positive diagonal{advice}.")
+        raise ValueError(f"`{owner}({argument}=...)` needs a positive diagonal; got {diagonal}.{advice}")
+    above = jnp.triu(tril, 1)
+    if is_false(jnp.all(above == 0)):  # as a covariance has, whose lower triangle is not its factor
+        raise ValueError(
+            f"`{owner}({argument}=...)` must be lower triangular; the largest number above its diagonal is "
+            f"{jnp.max(jnp.abs(above))}. Pass `jnp.tril({argument})` if it means nothing.{advice}"
+        )
     return loc, jnp.tril(tril, -1) + jnp.diag(jnp.log(diagonal))
+
+
+def cholesky_factor(covariance: Any, owner: str) -> Float[Array, "n n"]:
+    """The lower-triangular L with `L L' = covariance`, or errors in the name of `owner`.
+
+    **Raises:** `ValueError` unless the matrix is square, symmetric to rounding and positive definite.
+    """
+    matrix = covariance if isinstance(covariance, jax.Array) else np.asarray(as_numbers(covariance, "covariance"))
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"`{owner}(covariance=...)` must be a matrix of shape (n, n); got {matrix.shape}.")
+    if not isinstance(matrix, Tracer):
+        _check_covariance(np.asarray(matrix), owner)
+    return jnp.linalg.cholesky(as_floats(matrix))
+
+
+def _check_covariance(matrix: np.ndarray, owner: str) -> None:
+    eps = float(np.finfo(matrix.dtype).eps) if matrix.dtype.kind == "f" else 0.0
+    wide = matrix.astype(np.float64)
+    if not np.isfinite(wide).all():
+        raise ValueError(f"`{owner}(covariance=...)` must be finite; got {wide[~np.isfinite(wide)][0]}.")
+    size, asymmetry = np.abs(wide).max(initial=0.0), np.abs(wide - wide.T)
+    if asymmetry.max(initial=0.0) > 100 * eps * size:  # which sums of products round to
+        row, column = (int(i) for i in np.unravel_index(asymmetry.argmax(), asymmetry.shape))
+        raise ValueError(
+            f"`{owner}(covariance=...)` must be symmetric; its numbers at ({row}, {column}) and ({column}, {row}) are "
+            f"{wide[row, column]:.6g} and {wide[column, row]:.6g}, {asymmetry.max():.3g} apart. Use "
+            "`(covariance + covariance.T) / 2` if they should be equal."
+        )
+    least = float(np.linalg.eigvalsh(wide).min(initial=np.inf))
+    needed = len(wide) * float(jnp.finfo(jnp.result_type(float)).eps) * size
+    if not least > needed:
+        raise ValueError(
+            f"`{owner}(covariance=...)` must be positive definite; its smallest eigenvalue is {least:.3g}, so some "
+            f"combination of the variables has no variance. Drop a variable that the others determine, or add variance "
+            f"to all: `covariance + {10 * needed + max(-2 * least, 0.0):.1g} * np.eye({len(wide)})`."
+        )
 
 
 def positive_tril(raw_tril: Float[Array, "n n ..."]) -> Float[Array, "n n ..."]:

@@ -1,14 +1,17 @@
-"""Safetensors files: writing them, and reading those that nobody vouches for, checked before an array is allocated."""
+"""Safetensors files: written with a digest of their own bytes, and checked before an array is allocated."""
 
+import hashlib
+import io
 import json
 import math
-import reprlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save
+
+from ._json import DamagedError, parse_json, short
 
 DTYPES = {
     name: np.dtype(dtype)
@@ -22,6 +25,9 @@ DTYPES = {
     }.items()
 }  # fmt: skip
 _MAX_HEADER = 100_000_000  # bytes: the limit of the safetensors library, which writes the files
+# Every file of ours begins with these bytes, after the 8 of the header's length; the digest's 64 digits follow.
+_BEFORE_DIGEST = b'{"__metadata__": {"sha256": "'
+_BLANK = b"0" * 64
 
 _FOREIGN = {
     b"\x80": "a Python pickle, such as an old torch file, which lnz never reads, because reading one runs programs",
@@ -35,10 +41,6 @@ _FOREIGN = {
 
 class NotAModelError(ValueError):
     """The file is of another kind."""
-
-
-class DamagedError(ValueError):
-    """The file contradicts itself."""
 
 
 class StoredArray(NamedTuple):
@@ -58,40 +60,6 @@ class StoredArray(NamedTuple):
         if self.dtype == bool and np.any(content > 1):
             raise DamagedError("a truth value in it is neither 0 nor 1.")
         return content.view(self.dtype).reshape(self.shape)
-
-
-def short(value: Any) -> str:
-    """`repr`, but no longer than a message can bear."""
-    brief = reprlib.Repr()
-    brief.maxstring = brief.maxother = brief.maxlong = 80
-    return brief.repr(value)
-
-
-def parse_json(text: str) -> Any:
-    """JSON without what Python's parser lets pass: repeated keys, numbers with a fraction and NaN."""
-    try:
-        return json.loads(text, object_pairs_hook=_unique, parse_float=_no_number, parse_constant=_no_number)
-    except RecursionError as error:
-        raise DamagedError("its JSON is nested too deeply.") from error
-    except DamagedError:
-        raise
-    except ValueError as error:  # also for whole numbers of thousands of digits
-        raise DamagedError(f"its header is no JSON ({error}).") from error
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = {}
-    for key, value in pairs:
-        if key in result:
-            raise DamagedError(f"its header has the key {short(key)} twice.")
-        result[key] = value
-    return result
-
-
-def _no_number(text: str) -> None:
-    raise DamagedError(
-        f"its header has the number {short(text)}; expected whole numbers, and others as hexadecimal text."
-    )
 
 
 def read_header(path: Path) -> tuple[dict[str, Any], dict[str, StoredArray]]:
@@ -175,11 +143,39 @@ def _check_tiling(arrays: dict[str, StoredArray], origin: int, size: int) -> Non
 def to_bytes(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
     """A file with these arrays and this metadata: equal contents make equal bytes.
 
-    The library writes the metadata in an order that changes from one call to the next.
+    The metadata begin with `sha256`, the digest of the whole file with zeros as the 64 digits of the digest itself.
+
+    The safetensors library writes the metadata in an order that changes from one call to the next.
     """
     content = save(arrays, metadata=metadata)
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:end])
-    text = json.dumps({**header, "__metadata__": metadata}).encode()
+    text = json.dumps({"__metadata__": {"sha256": _BLANK.decode(), **metadata}, **_without_metadata(header)}).encode()
     text += b" " * (-len(text) % 8)  # so that the arrays stay aligned
-    return len(text).to_bytes(8, "little") + text + content[end:]
+    start = len(text).to_bytes(8, "little") + text
+    data = memoryview(content)[end:]
+    digest = hashlib.sha256(start)
+    digest.update(data)
+    place = 8 + len(_BEFORE_DIGEST)
+    return b"".join([start[:place], digest.hexdigest().encode(), start[place + len(_BLANK) :], data])
+
+
+def _without_metadata(header: dict[str, Any]) -> dict[str, Any]:
+    return {name: entry for name, entry in header.items() if name != "__metadata__"}
+
+
+def check_digest(file: io.BufferedIOBase) -> str:
+    """The digest in a file that `to_bytes` made, which is read from its start.
+
+    **Raises:** `DamagedError` if there is none, or if it is not that of the bytes.
+    """
+    place = 8 + len(_BEFORE_DIGEST)
+    start = file.read(place + len(_BLANK))
+    if start[8:place] != _BEFORE_DIGEST:
+        raise DamagedError("it has no SHA-256 of its own bytes, which every file of lnz begins with.")
+    digest = hashlib.sha256(start[:place] + _BLANK)
+    while block := file.read(2**20):
+        digest.update(block)
+    if digest.hexdigest().encode() != start[place:]:
+        raise DamagedError("its bytes do not match the SHA-256 written in it: some have changed since it was saved.")
+    return digest.hexdigest()

@@ -12,6 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from . import samplers
 from ._algorithm import AbstractSampler
+from ._arrays import as_numbers
 from ._check import check_key, check_positive, model_dtype
 from ._density import (
     AbstractDensity,
@@ -113,7 +114,7 @@ def _sample_clamped(key, model, num, num_steps, sampler, start, clamp) -> Array:
     shape = model.space.shape
     pair = []
     for name, part in zip(("values", "mask"), clamp, strict=True):
-        array = np.asarray(part)
+        array = np.asarray(as_numbers(part, name))
         if array.shape not in (shape, (num, *shape)):
             raise ValueError(f"`clamp`: {name} must have shape {shape} or {(num, *shape)}; got {array.shape}.")
         pair.append(np.broadcast_to(array, (num, *shape)))

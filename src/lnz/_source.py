@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, Shaped
 
+from ._arrays import as_numbers
 from ._check import check_positive
 from ._mapped import forget_pages
 from ._missing import known_entries, mark_missing
@@ -106,7 +107,7 @@ class Stream(AbstractSource):
         pieces = random.permutation(self.num_rows // self._piece_rows)
         chosen = pieces[place * self._num_pieces : (place + 1) * self._num_pieces]
         starts = offset + self._piece_rows * np.sort(chosen)  # in the order of the disk
-        rows = np.concatenate([self._array[start : start + self._piece_rows] for start in starts])
+        rows = as_numbers(np.concatenate([self._array[start : start + self._piece_rows] for start in starts]), "rows")
         forget_pages(self._array)
         return _to_device(rows)
 

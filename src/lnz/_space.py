@@ -1,7 +1,6 @@
 """Spaces: where examples live, with the base measure of every density on them."""
 
 import math
-import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from ._arrays import as_numbers, column_names, is_real
 from ._register import register
 
 if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
@@ -126,7 +126,8 @@ class AbstractSpace(eqx.Module):
 
         **Raises:** `ValueError` for another shape, such as a batch, which would broadcast into plausible wrong numbers.
         """
-        x = jnp.asarray(x)
+        if not isinstance(x, jax.Array) or not is_real(x.dtype):
+            x = jnp.asarray(as_numbers(x, argument))
         if x.shape != self.shape:
             is_batch = x.ndim > len(self.shape) and x.shape[x.ndim - len(self.shape) :] == self.shape
             advice = f" For a batch use `jax.vmap(f)({argument})`." if is_batch else ""
@@ -143,9 +144,7 @@ class AbstractSpace(eqx.Module):
         **Raises:** `TypeError` if `data` is no numeric array; `ValueError` if it is empty, has another shape,
         or has values outside the space.
         """
-        array = data if isinstance(data, jax.Array) else _as_numpy(data, argument)
-        if array.dtype == object or array.dtype.kind not in "biuf":
-            raise TypeError(f"`{argument}` must be an array of numbers; got dtype {array.dtype}.")
+        names, array = column_names(data), as_numbers(data, argument)
         if array.ndim != 1 + len(self.shape) or array.shape[1:] != self.shape:
             raise ValueError(
                 f"`{argument}` must have shape (n, {', '.join(map(str, self.shape))}), one example of "
@@ -153,37 +152,25 @@ class AbstractSpace(eqx.Module):
             )
         if array.shape[0] == 0:
             raise ValueError(f"`{argument}` has no rows.")
-        self._check_values(np.asarray(array), argument, first_row)
+        self._check_values(np.asarray(array), argument, first_row, names)
         return array
 
-    def _check_values(self, array: np.ndarray, argument: str, first_row: int) -> None:
+    def _check_values(self, array: np.ndarray, argument: str, first_row: int, names: list[Any] | None) -> None:
         for start in range(0, len(array), 4096):
             part = array[start : start + 4096]
             bad = ~np.asarray(self.elements_within(part))
             if bad.any():
                 row, *column = np.argwhere(bad)[0].tolist()
                 place = f"row {first_row + start + row}" + (f", column {tuple(column)}" if column else "")
-                place = place.replace(",)", ")")
+                place = (
+                    place.replace(",)", ")") if names is None else f"{place[: place.index('(')]}{names[column[0]]!r}"
+                )
                 value = part[(row, *column)]
                 advice = "It is missing: remove or fill in the rows with missing values."
                 raise ValueError(
                     f"`{argument}` has the value {value} at {place}, which is outside {self}. "
                     f"{self.advice if value == value else advice}"  # only nan differs from itself
                 )
-
-
-def _as_numpy(data: Any, argument: str) -> np.ndarray:
-    if all(hasattr(data, part) for part in ("train", "valid", "test")):
-        kind, name = type(data).__name__, getattr(data, "name", "data")
-        raise TypeError(f"`{argument}` must be an array of examples: pass `{name}.train`, not the whole {kind}.")
-    if isinstance(data, str | os.PathLike):
-        read = f"lnz.data.load({os.fspath(data)!r}).train"
-        raise TypeError(f"`{argument}` must be an array of examples, not the name of a file or data set: try `{read}`.")
-    try:
-        return np.asarray(data)
-    except ValueError as error:  # NumPy's message speaks of sequences and inhomogeneous parts
-        hint = " Pass the examples alone, without labels." if isinstance(data, tuple) else ""
-        raise ValueError(f"`{argument}` must be an array, but its rows have different lengths.{hint}") from error
 
 
 def _shape_advice(got: tuple[int, ...], shape: tuple[int, ...]) -> str:
@@ -199,6 +186,17 @@ def _as_shape(shape: int | tuple[int, ...], name: str) -> tuple[int, ...]:
     if not all(isinstance(n, int | np.integer) and n >= 0 for n in result) or isinstance(shape, bool):
         raise ValueError(f"`{name}(...)` needs a number of dimensions or a shape; got {shape!r}.")
     return tuple(int(n) for n in result)
+
+
+def check_kind(space: Any, kind: type[AbstractSpace], owner: str) -> None:
+    """
+    **Raises:** `TypeError` in the name of `owner` if `space` is not one of this kind.
+    """
+    if not isinstance(space, kind):
+        raise TypeError(
+            f"`{owner}` needs `lnz.{kind.__name__}`; got {space}. A map onto another support is "
+            "`lnz.bijections.ToSupport(space)`."
+        )
 
 
 def _enumeration(shape: tuple[int, ...], num_categories: int, dtype) -> Grid:

@@ -1,15 +1,20 @@
 """The report: safe to open, needs nothing from outside, and says what the runs say."""
 
+import ast
+import copy
 import dataclasses
 import os
 import re
+import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from made_runs import EVIL, bars, make_run, small_rbm
+from made_runs import EVIL, bars, examples, make_run, small_rbm
+from markupsafe import escape
 
 import lnz
 from lnz.plots import write_report
@@ -36,10 +41,12 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.opened, self.open, self.addresses, self.sections, self.cells = [], [], [], [], []
+        self.attributes = []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         self.opened.append(tag)
+        self.attributes.append([name for name, _ in attributes])
         if tag not in ("meta", "img", "source", "br"):
             self.open.append(tag)
         if tag == "section":
@@ -81,7 +88,7 @@ def test_page_is_well_formed(page):
 
 def test_user_strings_are_escaped(page):
     # Name (title, table, protocol, tile with alternative text, section), title, status, three notes, device.
-    assert page.count("&lt;script&gt;alert(&quot;x&quot;)&lt;/script&gt;&amp;&#x27;&quot;") >= 10
+    assert page.count(str(escape(EVIL))) >= 10
     assert EVIL in Page(page).section(EVIL)
 
 
@@ -107,6 +114,86 @@ def test_strings_of_a_table_are_escaped(tmp_path):
     assert {EVIL[:13], "$x$ <b>", "café ± 数"} <= set(parsed.cells)
     # No markup but the report's own: the only bold words are titles of figures.
     assert without_pictures(text).count("<b>") == text.count("<figcaption><b>")
+
+
+def with_text(value, text):
+    """`value` with `text` in place of every string in it."""
+    if isinstance(value, str):
+        return text
+    if isinstance(value, dict):
+        return {name: with_text(child, text) for name, child in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(with_text(child, text) for child in value)
+    if isinstance(value, lnz.LogLikelihood | lnz._run.Examples):
+        return with_fields(value, **with_text(vars(value), text))
+    return value
+
+
+def with_fields(value, /, **fields):
+    """A copy with other fields of any type: the tests' checker of types is no part of a user's program."""
+    made = copy.copy(value)
+    vars(made).update(fields)
+    return made
+
+
+def run_with_text(text):
+    """A run all of whose strings, in every one of its files, are `text`: also those that a reader would refuse."""
+    rows = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    model = lnz.Normal(jnp.zeros(3), jnp.ones(3))
+    exact = lnz.evaluate(jr.key(0), model, rows)
+    annealed = {
+        "warnings": ["a"],
+        "partition_log_weights": np.array([1.0, 2.0]),
+        "partition_weights": {"ess": 2.0, "num": 2.0},
+        "estimators": ["AIS"],
+    }
+    annealed = with_fields(exact, bound="upper", assumes=("a",), stats={**exact.stats, **annealed})
+    lower = lnz.Estimate(jnp.asarray(1.0), jnp.asarray(0.1), "lower", (text,), {})
+    upper = lnz.Estimate(jnp.asarray(2.0), jnp.asarray(0.1), "estimate", (text,), {})
+    shown = examples(rows, exact.per_example, None, ("a", "b", "c"))
+    run = make_run(model, rows, image_shape=None, results={"made": exact}, digest="a")
+    fields = with_text({**vars(run), "examples": with_fields(shown, labels=["a"])}, text)
+    fields["settings"] |= {text: {text: text}}
+    fields["environment"] |= {text: text}
+    fields["history"] = [{**record, text: 1.0} for record in fields["history"]]
+    fields["rows"] = {text: with_text(exact, text), f"{text} (AIS)": with_text(annealed, text)}
+    return with_fields(run, **fields | {"bracket": lnz.Bracket(lower, upper, text)})
+
+
+STRANGE = """<script>alert(1)</script>"'&"""
+
+
+def test_no_string_of_any_file_of_a_run_is_markup(tmp_path):
+    harmless, strange = (write(tmp_path, {text: run_with_text(text)}) for text in ("harmless", STRANGE))
+    parsed, expected = assert_harmless(strange), Page(harmless)
+    assert STRANGE not in strange
+    assert strange.count(str(escape(STRANGE))) >= 40
+    assert parsed.opened == expected.opened
+    assert parsed.attributes == expected.attributes
+
+
+def test_markup_is_written_in_templates_alone():
+    """A template escapes what it is given; a string of Python with a tag in it would not."""
+    package = Path(lnz.__file__).parent
+    for file in package.rglob("*.py"):
+        nodes = ast.walk(ast.parse(file.read_text("utf-8")))
+        texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+        tags = [text for text in texts if re.search(r"</?[a-z]+\d?(\s+[a-z-]+=|\s*/?>)", text)]
+        assert tags == [], file.name
+        assert not re.search(r"\bMarkup\(|markupsafe", file.read_text("utf-8")), file.name
+    templates = list(package.rglob("*.html"))
+    assert templates
+    for file in templates:
+        assert not re.search(r"\bsafe\b|autoescape", file.read_text("utf-8")), file.name
+
+
+def test_a_missing_template_engine_is_named(tmp_path, monkeypatch):
+    from lnz.plots import _html
+
+    _html.pieces.cache_clear()
+    monkeypatch.setitem(sys.modules, "jinja2", None)  # as if it were not installed
+    with pytest.raises(ImportError, match=r'A report needs `pip install "lnz\[app\]"`'):
+        write(tmp_path, {"coins": make_run(lnz.Bernoulli(jnp.zeros(16)))})
 
 
 def test_page_needs_nothing_from_outside(page):

@@ -9,9 +9,10 @@ from .._bijection import AbstractBatchLastBijection, AbstractSelfMap
 from .._register import register
 from .._space import AbstractSpace
 from .._stochastic import AbstractTolerant
+from .._supports import each_variable
 from ..nets import MaskedMLP, PeriodicMaskedMLP
 from ._substitution import substitute
-from ._transformers import AbstractTransformer
+from ._transformers import AbstractTransformer, check_fits
 
 _FEW_VARIABLES = 4
 
@@ -52,6 +53,7 @@ class MaskedAutoregressive(AbstractBatchLastBijection, AbstractTolerant, Abstrac
                 f"`MaskedAutoregressive(space, net)`: the network has {self.net.num} inputs, but {self.space} has "
                 f"shape {self.space.shape}."
             )
+        check_fits(self.transformer, each_variable(self.space), "MaskedAutoregressive(space, net, transformer)")
         if self.inversion not in ("substitution", "fixed_point"):
             raise ValueError(
                 "`MaskedAutoregressive(inversion=...)` must be 'substitution' or 'fixed_point'; got "

@@ -1,13 +1,18 @@
 """Families of bijections of the circle, and families for variables of two kinds."""
 
 import math
+from collections.abc import Sequence
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from .._batch_last import aligned
 from .._register import register
+from .._space import AbstractSpace
+from .._supports import Torus
 from ._spline import SplineTransformer
 from ._transformers import AbstractTransformer
 
@@ -34,6 +39,9 @@ class RotationTransformer(AbstractTransformer):
     @property
     def num_params(self) -> int:
         return 1
+
+    def fits(self, variables: Sequence[AbstractSpace]) -> bool:
+        return all(isinstance(one, Torus) for one in variables)
 
     def forward(self, raw: Float[Array, "..."], x: Float[Array, "..."]) -> tuple[Array, Array]:
         return _turn(x, raw[0]), jnp.zeros_like(x)
@@ -66,6 +74,9 @@ class CircularSplineTransformer(AbstractTransformer):
     @property
     def num_params(self) -> int:
         return 2 + self._spline.num_params
+
+    def fits(self, variables: Sequence[AbstractSpace]) -> bool:
+        return all(isinstance(one, Torus) for one in variables)
 
     @property
     def _spline(self) -> SplineTransformer:
@@ -101,6 +112,13 @@ class MixedTransformer(AbstractTransformer):
     @property
     def num_params(self) -> int:
         return max(self.first.num_params, self.second.num_params)
+
+    def fits(self, variables: Sequence[AbstractSpace]) -> bool:
+        if isinstance(self.is_second, Tracer) or self.is_second.shape != (len(variables),):
+            # Which variables are which is not known yet, or for each layer of a stack another.
+            return all(self.first.fits([one]) or self.second.fits([one]) for one in variables)
+        pairs = zip(np.asarray(self.is_second).tolist(), variables, strict=True)
+        return all((self.second if which == 1 else self.first).fits([one]) for which, one in pairs)
 
     def forward(self, raw: Float[Array, "..."], x: Float[Array, "..."]) -> tuple[Array, Array]:
         first = self.first.forward(raw[: self.first.num_params], x)

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._batch_last import aligned, over_batch
 from .._bijection import (
     AbstractBatchLastBijection,
     AbstractBijection,
-    AbstractSelfMap,
     AbstractStartable,
     forward_batch_last,
     inverse_batch_last,
@@ -26,7 +26,7 @@ from .._check import check_positive, kind_of
 from .._module import field_names, leading_axes, replace
 from .._register import register
 from .._space import AbstractSpace, Euclidean
-from .._supports import Product
+from .._supports import Product, each_variable, joined, same_set
 
 
 def _check_bijections(bijections: tuple[AbstractBijection, ...], owner: str) -> None:
@@ -87,10 +87,11 @@ class Chain(AbstractBatchLastBijection, AbstractStartable):
     def __check_init__(self):
         _check_bijections(self.bijections, "Chain")
         for i, (first, second) in enumerate(zip(self.bijections[:-1], self.bijections[1:], strict=True)):
-            if first.codomain != second.domain:
+            if not same_set(first.codomain, second.domain):
                 raise ValueError(
                     f"`Chain(...)`: bijection {i} ends in {first.codomain} but bijection {i + 1} starts in "
-                    f"{second.domain}."
+                    f"{second.domain}. Put a map from the one onto the other between them, such as "
+                    "`ToSupport(space)`, from R^n, or its `Inverse`."
                 )
 
     @property
@@ -163,7 +164,7 @@ class Scan(AbstractBatchLastBijection, AbstractStartable):
         return cls(eqx.combine(stacked, parts[0][1]))
 
     def __check_init__(self):
-        if self.domain != self.codomain:
+        if not same_set(self.domain, self.codomain):
             raise ValueError(f"`Scan` repeats maps of a space to itself; got {self.domain} to {self.codomain}.")
 
     @property
@@ -320,7 +321,7 @@ class Stack(AbstractBatchLastBijection, AbstractStartable):
         _check_bijections(self.bijections, "Stack")
         first = self.bijections[0]
         for i, part in enumerate(self.bijections):
-            if (part.domain, part.codomain) != (first.domain, first.codomain):
+            if not same_set(part.domain, first.domain) or not same_set(part.codomain, first.codomain):
                 raise ValueError(
                     f"`Stack(...)` needs bijections of one domain and one codomain; number 0 goes from {first.domain} "
                     f"to {first.codomain}, number {i} from {part.domain} to {part.codomain}. `Concatenate(...)` joins "
@@ -463,18 +464,32 @@ def _stacked(space: AbstractSpace, num: int) -> AbstractSpace:
 
 
 @register
-class Permutation(AbstractBatchLastBijection, AbstractSelfMap):
-    """`y_i = x[order_i]`: exchanges variables of a vector.
+class Permutation(AbstractBatchLastBijection):
+    """`y_i = x[order_i]`: exchanges variables of a vector, and with them the parts of a `Product`.
 
     **Arguments:**
 
     - `order`: the numbers 0 to n - 1 in any order. They are no parameters: training leaves them alone.
-    - `space`: of vectors, by default `lnz.Euclidean(n)`.
+    - `space`: of x, vectors.
     """
 
     affine: ClassVar[bool] = True
     order: Int[Array, " n"]
     space: AbstractSpace = eqx.field(static=True)
+
+    @property
+    def domain(self) -> AbstractSpace:
+        return self.space
+
+    @property
+    def codomain(self) -> AbstractSpace:
+        # An order that is traced, or one for each layer of a stack, is not known: the variables are then back in
+        # their places by the end of the layer, as `lnz.flows` arranges it.
+        known = eqx.is_array(self.order) and not isinstance(self.order, Tracer) and self.order.ndim == 1
+        if not isinstance(self.space, Product) or not known:
+            return self.space
+        variables = each_variable(self.space)
+        return joined(tuple(variables[i] for i in np.asarray(self.order).tolist()))
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return take(x, self.order), jnp.zeros(x.shape[1:], x.dtype)
@@ -491,11 +506,19 @@ def take(x, order):
 
 
 @register
-class Flip(AbstractBatchLastBijection, AbstractSelfMap):
-    """`y_i = x[n - 1 - i]`: variables in reverse order."""
+class Flip(AbstractBatchLastBijection):
+    """`y_i = x[n - 1 - i]`: variables, and the parts of a `Product`, in reverse order."""
 
     affine: ClassVar[bool] = True
     space: AbstractSpace = eqx.field(static=True)
+
+    @property
+    def domain(self) -> AbstractSpace:
+        return self.space
+
+    @property
+    def codomain(self) -> AbstractSpace:
+        return Product(*self.space.spaces[::-1]) if isinstance(self.space, Product) else self.space
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return x[::-1], jnp.zeros(x.shape[1:], x.dtype)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._bijection import AbstractSelfMap, AbstractVelocityBijection
 from .._register import register
-from .._space import AbstractSpace
+from .._space import AbstractSpace, Euclidean, check_kind
 from .._stochastic import AbstractStochastic, AbstractTolerant, need_key
 
 Adjoint = Literal["checkpoint", "backsolve", "forward"]
@@ -56,6 +56,7 @@ class Continuous(AbstractVelocityBijection, AbstractStochastic, AbstractTolerant
     def __check_init__(self):
         if len(self.space.shape) != 1:
             raise ValueError(f"`Continuous(space)` needs vectors, such as `lnz.Euclidean(n)`; got {self.space}.")
+        check_kind(self.space, Euclidean, "Continuous(space)")
         choices = {
             "divergence": ("exact", "hutchinson"),
             "solver": ("tsit5", "dopri8"),

@@ -8,7 +8,8 @@ from .._batch_last import is_batch_last, over_batch
 from .._bijection import AbstractBatchLastBijection, AbstractSelfMap
 from .._register import register
 from .._space import AbstractSpace
-from ._transformers import AbstractTransformer
+from .._supports import each_variable
+from ._transformers import AbstractTransformer, check_fits
 
 
 @register
@@ -26,6 +27,8 @@ class Coupling(AbstractBatchLastBijection, AbstractSelfMap):
       images all have further axes `[height, width]`, as `lnz.nets.ConvNet` makes them.
     - `transformer`: the family of functions, such as `lnz.bijections.AffineTransformer()`.
 
+    **Raises:** `ValueError` if the transformer leaves the space of a variable.
+
     Source: Dinh, Krueger and Bengio (2015), section 3.2; arXiv:1410.8516.
     """
 
@@ -40,6 +43,8 @@ class Coupling(AbstractBatchLastBijection, AbstractSelfMap):
                 f"`Coupling(space, num_kept)` needs at least two variables (or channels), some of which are kept; got "
                 f"{self.space} and num_kept={self.num_kept}."
             )
+        changed = each_variable(self.space)[self.num_kept :]
+        check_fits(self.transformer, changed, "Coupling(space, num_kept, net, transformer)")
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return self._apply(self.transformer.forward, x)

@@ -6,7 +6,8 @@ from .._batch_last import aligned
 from .._bijection import AbstractBatchLastBijection, AbstractSelfMap
 from .._register import register
 from .._space import AbstractSpace, Euclidean
-from ._transformers import AbstractTransformer
+from .._supports import each_variable
+from ._transformers import AbstractTransformer, check_fits
 
 
 @register
@@ -17,6 +18,9 @@ class Elementwise(AbstractBatchLastBijection, AbstractSelfMap):
 
     - `transformer`: the family, such as `lnz.bijections.SplineTransformer()`.
     - `raw`: `[num_params, *shape]`, zeros for the identity.
+    - `space`: of an example, which the family must map onto itself; by default `lnz.Euclidean(shape)`.
+
+    **Raises:** `ValueError` if it does not, as a spline on [-3, 3] on `lnz.Interval(1)`.
     """
 
     transformer: AbstractTransformer
@@ -26,6 +30,9 @@ class Elementwise(AbstractBatchLastBijection, AbstractSelfMap):
     def __init__(self, transformer: AbstractTransformer, raw, space: AbstractSpace | None = None):
         self.transformer, self.raw = transformer, jnp.asarray(raw)
         self.space = Euclidean(self.raw.shape[1:]) if space is None else space
+
+    def __check_init__(self):
+        check_fits(self.transformer, each_variable(self.space), "Elementwise(transformer, raw, space)")
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return self._apply(self.transformer.forward, x)

@@ -14,7 +14,8 @@ from .._bijection import (
     waits_for_data,
 )
 from .._register import register
-from .._space import AbstractSpace, Euclidean
+from .._space import AbstractSpace, Euclidean, check_kind
+from .._supports import same_numbers
 
 
 @register
@@ -23,7 +24,8 @@ class Reshape(AbstractBatchLastBijection):
 
     **Arguments:**
 
-    - `domain`, `codomain`: spaces of as many numbers, such as `lnz.Euclidean(784)` and `lnz.Euclidean((1, 28, 28))`.
+    - `domain`, `codomain`: spaces of as many numbers of one kind, such as `lnz.Euclidean(784)` and
+      `lnz.Euclidean((1, 28, 28))`.
     """
 
     domain: AbstractSpace = eqx.field(static=True)
@@ -32,6 +34,11 @@ class Reshape(AbstractBatchLastBijection):
     def __check_init__(self):
         if self.domain.num_dimensions != self.codomain.num_dimensions:
             raise ValueError(f"`Reshape` needs spaces of as many numbers; got {self.domain} and {self.codomain}.")
+        if not same_numbers(self.domain, self.codomain):
+            raise ValueError(
+                f"`Reshape` leaves every number as it is, so that {self.domain} does not become {self.codomain}. For "
+                "another support put `lnz.bijections.ToSupport(space)` behind it."
+            )
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return _reshaped(x, self.domain, self.codomain)
@@ -60,6 +67,7 @@ class Squeeze(AbstractBatchLastBijection):
 
     def __check_init__(self):
         shape = self.domain.shape
+        check_kind(self.domain, Euclidean, "Squeeze(domain)")
         if len(shape) != 3 or shape[1] % 2 or shape[2] % 2:
             raise ValueError(
                 f"`Squeeze(domain)` needs images [channels, height, width] of even height and width; got shape {shape}."

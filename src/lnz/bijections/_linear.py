@@ -24,7 +24,7 @@ class TriangularAffine(AbstractBatchLastBijection, AbstractEuclideanMap):
     **Arguments:**
 
     - `loc`: shift `[n]`.
-    - `tril`: `[n, n]`; what is above the diagonal is ignored. The field `raw_tril` holds the logarithm of the
+    - `tril`: `[n, n]`; zeros above the diagonal. The field `raw_tril` holds the logarithm of the
       diagonal, so that training keeps the map invertible.
     """
 

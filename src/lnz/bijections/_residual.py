@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from .._batch_last import over_batch
 from .._bijection import AbstractBatchLastBijection, AbstractSelfMap
 from .._register import register
-from .._space import AbstractSpace
+from .._space import AbstractSpace, Euclidean, check_kind
 from .._stochastic import AbstractStochastic, AbstractTolerant, need_key
 from ..nets import LipschitzMLP
 from ._coupling import call_net
@@ -64,6 +64,7 @@ class Residual(AbstractBatchLastBijection, AbstractStochastic, AbstractTolerant,
             )
         if len(self.space.shape) != 1:
             raise ValueError(f"`Residual(space)` needs vectors, such as `lnz.Euclidean(n)`; got {self.space}.")
+        check_kind(self.space, Euclidean, "Residual(space)")
         if self.log_det not in ("exact", "unbiased"):
             raise ValueError(f"`Residual(log_det=...)` must be 'exact' or 'unbiased'; got {self.log_det!r}.")
         if self.num_terms < 1:

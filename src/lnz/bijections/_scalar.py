@@ -13,7 +13,7 @@ from .._bijection import AbstractBatchLastBijection
 from .._check import as_floats, is_false
 from .._register import register
 from .._softplus import softplus
-from .._space import AbstractSpace, Euclidean, Interval, Positive
+from .._space import AbstractSpace, Euclidean, Interval, Positive, check_kind
 from ._ends import from_interval, from_positive, least, log_inside, onto_interval, onto_positive, zero_outside
 
 
@@ -55,6 +55,9 @@ class Sigmoid(AbstractScalarBijection):
 
     codomain: Interval = eqx.field(static=True)
 
+    def __check_init__(self):
+        check_kind(self.codomain, Interval, "Sigmoid(codomain)")
+
     @property
     def domain(self) -> AbstractSpace:
         return Euclidean(self.codomain.shape)
@@ -76,6 +79,9 @@ class Tanh(AbstractScalarBijection):
     """
 
     domain: Euclidean = eqx.field(static=True)
+
+    def __check_init__(self):
+        check_kind(self.domain, Euclidean, "Tanh(domain)")
 
     @property
     def codomain(self) -> AbstractSpace:
@@ -104,6 +110,9 @@ class Softplus(AbstractScalarBijection):
 
     codomain: Positive = eqx.field(static=True)
 
+    def __check_init__(self):
+        check_kind(self.codomain, Positive, "Softplus(codomain)")
+
     @property
     def domain(self) -> AbstractSpace:
         return Euclidean(self.codomain.shape)
@@ -127,6 +136,9 @@ class Exp(AbstractScalarBijection):
     """
 
     codomain: Positive = eqx.field(static=True)
+
+    def __check_init__(self):
+        check_kind(self.codomain, Positive, "Exp(codomain)")
 
     @property
     def domain(self) -> AbstractSpace:
@@ -199,6 +211,7 @@ class LeakyReLU(AbstractScalarBijection):
     slope: float = eqx.field(static=True, default=0.1)
 
     def __check_init__(self):
+        check_kind(self.domain, Euclidean, "LeakyReLU(domain)")
         if not 0 < self.slope < math.inf:
             raise ValueError(f"`LeakyReLU(slope=...)` must be positive; got {self.slope}.")
 

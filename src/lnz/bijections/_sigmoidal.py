@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,8 +9,9 @@ from jaxtyping import Array, Float
 
 from .._check import check_positive
 from .._register import register
+from .._space import AbstractSpace
 from ._root import increasing_root
-from ._transformers import AbstractTransformer
+from ._transformers import AbstractTransformer, all_euclidean
 
 
 @register
@@ -45,6 +48,9 @@ class SigmoidalTransformer(AbstractTransformer):
     @property
     def num_params(self) -> int:
         return 3 * self.num_units
+
+    def fits(self, variables: Sequence[AbstractSpace]) -> bool:
+        return all_euclidean(variables)
 
     def forward(self, raw: Float[Array, "..."], x: Float[Array, "..."]) -> tuple[Array, Array]:
         parameters = self._parameters(raw)

@@ -1,6 +1,7 @@
 """Rational-quadratic splines: value, log-derivative and bin in one pass without gathering."""
 
 import math
+from collections.abc import Sequence
 
 import equinox as eqx
 import jax
@@ -9,6 +10,8 @@ from jaxtyping import Array, Float
 
 from .._register import register
 from .._softplus import softplus
+from .._space import AbstractSpace, Interval
+from .._supports import Torus, ends_of
 from ._transformers import AbstractTransformer
 
 
@@ -63,6 +66,14 @@ class SplineTransformer(AbstractTransformer):
     @property
     def num_params(self) -> int:
         return 3 * self.num_bins - (not self.circular)
+
+    def fits(self, variables: Sequence[AbstractSpace]) -> bool:
+        """Where `[low, high]` lies within the ends of each variable; a circular one needs these ends themselves."""
+        if self.circular:
+            bounded = all(isinstance(one, Interval | Torus) for one in variables)
+            return bounded and all(ends_of(one) == (self.low, self.high) for one in variables)
+        found = [ends_of(one) if one.base_measure == "Lebesgue" else None for one in variables]
+        return all(ends is not None and ends[0] <= self.low and self.high <= ends[1] for ends in found)
 
     def forward(self, raw: Float[Array, "..."], x: Float[Array, "..."]) -> tuple[Array, Array]:
         inside, u = self._to_unit(x)

@@ -5,6 +5,7 @@ A member of a family is named by raw numbers, which may be anything; a network m
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import equinox as eqx
@@ -13,6 +14,8 @@ from jaxtyping import Array, Float
 
 from .._register import register
 from .._softplus import softplus
+from .._space import AbstractSpace, Euclidean, Interval, Positive
+from .._supports import Torus
 
 
 class AbstractTransformer(eqx.Module):
@@ -27,6 +30,10 @@ class AbstractTransformer(eqx.Module):
     @property
     @abstractmethod
     def num_params(self) -> int: ...
+
+    @abstractmethod
+    def fits(self, variables: Sequence[AbstractSpace]) -> bool:
+        """Whether every member of the family maps the space of each of these variables onto itself."""
 
     @abstractmethod
     def forward(self, raw: Float[Array, "..."], x: Float[Array, "..."]) -> tuple[Array, Array]:
@@ -52,6 +59,9 @@ class AffineTransformer(AbstractTransformer):
     @property
     def num_params(self) -> int:
         return 2
+
+    def fits(self, variables: Sequence[AbstractSpace]) -> bool:
+        return all_euclidean(variables)
 
     def _shift_and_log_scale(self, raw):
         shift, log_scale = raw[0], raw[1]
@@ -90,6 +100,9 @@ class SoftplusAffineTransformer(AbstractTransformer):
     def num_params(self) -> int:
         return 2
 
+    def fits(self, variables: Sequence[AbstractSpace]) -> bool:
+        return all_euclidean(variables)
+
     def _scale(self, raw):
         return self.min_scale + softplus(raw[1] + math.log(math.expm1(1 - self.min_scale)))
 
@@ -113,8 +126,36 @@ class ShiftTransformer(AbstractTransformer):
     def num_params(self) -> int:
         return 1
 
+    def fits(self, variables: Sequence[AbstractSpace]) -> bool:
+        return all_euclidean(variables)
+
     def forward(self, raw: Float[Array, "..."], x: Float[Array, "..."]) -> tuple[Array, Array]:
         return x + raw[0], jnp.zeros_like(x)
 
     def inverse(self, raw: Float[Array, "..."], y: Float[Array, "..."]) -> tuple[Array, Array]:
         return y - raw[0], jnp.zeros_like(y)
+
+
+def all_euclidean(variables: Sequence[AbstractSpace]) -> bool:
+    return all(isinstance(one, Euclidean) for one in variables)
+
+
+def check_fits(transformer: AbstractTransformer, variables: Sequence[AbstractSpace], owner: str) -> None:
+    """
+    **Raises:** `ValueError` in the name of `owner` if the family leaves the space of one of these variables.
+    """
+    if transformer.fits(variables):
+        return
+    one = next((one for one in variables if not transformer.fits([one])), variables[0])
+    if isinstance(one, Interval):
+        advice = f"`lnz.bijections.SplineTransformer(num_bins, {one.low}, {one.high})`"
+    elif isinstance(one, Positive):
+        advice = "`lnz.bijections.SplineTransformer(num_bins, 0.0, high)`"
+    elif isinstance(one, Torus):
+        advice = "`lnz.bijections.CircularSplineTransformer()`"
+    else:
+        advice = "`lnz.bijections.AffineTransformer()`"
+    raise ValueError(
+        f"`{owner}`: {transformer} does not map {one}, the space of a variable, onto itself, so densities would not "
+        f"integrate to one. Use {advice}, or let all layers work on R^n and end with `lnz.bijections.ToSupport(space)`."
+    )

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from .._closed_form_kl import register_kl
 from .._density import AbstractExponentialFamily, draw_then_score
 from .._model import AbstractFixable
-from .._positive import loc_and_log_scale, loc_and_raw_tril, positive_tril
+from .._positive import cholesky_factor, loc_and_log_scale, loc_and_raw_tril, positive_tril
 from .._real_family import AbstractRealFamily, weighted_moments
 from .._register import register
 from .._space import Euclidean
@@ -146,7 +146,8 @@ class MultivariateNormal(AbstractRealFamily):
     **Arguments:**
 
     - `loc`: mean `[n]`.
-    - `scale_tril`: lower-triangular `[n, n]` with a positive diagonal; what is above it is ignored.
+    - `scale_tril`: lower-triangular `[n, n]` with a positive diagonal and zeros above it. `from_covariance(loc,
+      covariance)` takes the covariance instead.
 
     Log-densities are in nats with respect to Lebesgue measure. The field `raw_tril` holds the logarithm of
     the diagonal, so that training keeps the covariance positive definite.
@@ -156,12 +157,16 @@ class MultivariateNormal(AbstractRealFamily):
     raw_tril: Float[Array, "n n"]
 
     def __init__(self, loc, scale_tril):
-        advice = ": pass the Cholesky factor of the covariance, `jnp.linalg.cholesky(covariance)`"
+        advice = " Of a covariance, use `MultivariateNormal.from_covariance(loc, covariance)`."
         self.loc, self.raw_tril = loc_and_raw_tril(loc, scale_tril, "MultivariateNormal", "scale_tril", advice)
 
     @classmethod
     def from_covariance(cls, loc, covariance) -> "MultivariateNormal":
-        return cls(loc, jnp.linalg.cholesky(jnp.asarray(covariance)))
+        """`N(loc, covariance)`.
+
+        **Raises:** `ValueError` unless the covariance `[n, n]` is symmetric, to rounding, and positive definite.
+        """
+        return cls(loc, cholesky_factor(covariance, "MultivariateNormal.from_covariance"))
 
     @property
     def scale_tril(self) -> Float[Array, "n n"]:

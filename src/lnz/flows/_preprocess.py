@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._space import AbstractSpace, Interval, _as_numpy
+from .._arrays import as_numbers
+from .._space import AbstractSpace, Interval
 from ..bijections import Affine, ToSupport
 
 
@@ -26,9 +26,7 @@ def standardise(data: Any) -> Affine:
     **Raises:** `ValueError` for values that are not finite, for fewer than two rows, and for a column that is constant,
     which has no density: drop it.
     """
-    array = np.asarray(data) if isinstance(data, jax.Array) else _as_numpy(data, "data")
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"`standardise(data)` needs an array of numbers; got dtype {array.dtype}.")
+    array = np.asarray(as_numbers(data))
     if array.ndim < 1 or len(array) < 2:
         raise ValueError(f"`standardise(data)` needs at least two rows; got an array of shape {array.shape}.")
     wide = array.astype(np.float64)

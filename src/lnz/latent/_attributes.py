@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray
 
+from .._arrays import as_numbers
 from .._model import AbstractLatentModel
 from ._logistic import LogisticRegression
 from ._tools import decode, embed
@@ -42,7 +43,7 @@ def attribute_vector(
     Source: Larsen et al. (2016) take differences of means; arXiv:1512.09300. White (2016)
     balances them where labels are correlated, by replicating data, and classifies along them; arXiv:1609.04468.
     """
-    z = np.asarray(z)
+    z = np.asarray(as_numbers(z, "z"))
     shape, dtype = z.shape[1:], z.dtype if z.dtype.kind == "f" else np.dtype(np.float32)
     flat = z.reshape(len(z), -1).astype(np.float64)
     if not np.isfinite(flat).all():
@@ -213,7 +214,7 @@ def _flat(rows: np.ndarray) -> Float[np.ndarray, "n d"]:
 
 
 def _as_bits(labels: Any, num: int, argument: str, of_both_kinds: bool = True) -> Bool[np.ndarray, " n"]:
-    labels = np.asarray(labels)
+    labels = np.asarray(as_numbers(labels, argument))
     if labels.shape != (num,) or not np.isin(labels, (0, 1)).all():
         got = f"an array of shape {labels.shape}"
         if labels.shape == (num,):

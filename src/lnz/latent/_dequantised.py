@@ -10,11 +10,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._bijection import Transformed
 from .._check import model_dtype
-from .._density import AbstractDistribution, draw_then_score
+from .._density import AbstractDistribution, draw_then_score, space_of_conditional
 from .._model import AbstractDataDependent, AbstractLatentModel
 from .._module import replace
 from .._register import register
 from .._space import AbstractSpace, Binary, Categorical, Interval
+from .._supports import same_set
 from ..bijections import Elementwise, SplineTransformer
 from ..distributions import Uniform
 
@@ -116,11 +117,21 @@ class Dequantised(AbstractLatentModel, AbstractDataDependent):
     def __check_init__(self):
         if not isinstance(self.space, Binary | Categorical):
             raise TypeError(f"`Dequantised(flow, space)` needs a space of bits or of categories; got {self.space}.")
-        if self.flow.space != self._box:
+        if not same_set(self.flow.space, self._box):
             raise ValueError(
                 f"`Dequantised(flow, {self.space})`: x + u fills {self._box}, but the flow lives on {self.flow.space}. "
                 "End it with a bijection onto that interval."
             )
+        if self.dequantiser is not None:
+            x = jax.ShapeDtypeStruct(self.space.shape, jnp.int32 if self.space.kind == "int" else model_dtype(self))
+            words = f"an example of {self.space}"
+            noise = space_of_conditional(self.dequantiser, x, "Dequantised(dequantiser=...)", words)
+            if not same_set(noise, Interval(self.space.shape)):
+                raise ValueError(
+                    f"`Dequantised(dequantiser=...)` makes noise on {noise}, but a cell is "
+                    f"{Interval(self.space.shape)}: "
+                    "try `SplineNoise`, or end it with a bijection onto that interval."
+                )
 
     def initialise(self, key: PRNGKeyArray, data: Array) -> "Dequantised":
         """The model whose flow, if it takes a start from data, has taken it from `data` with noise."""

@@ -14,6 +14,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
+from .._arrays import as_numbers
 from .._check import check_key, check_positive, model_dtype
 from .._density import AbstractDistribution, closed_form_mean
 from .._model import AbstractLatentModel
@@ -138,10 +139,12 @@ def traverse(
     """
     if (x is None) == (z is None):
         raise ValueError("`traverse(...)` needs either an example `x=...` or a latent `z=...`.")
-    z = embed(model, np.asarray(x)[None], key=key)[0] if z is None else np.asarray(z)
+    if z is None:
+        z = embed(model, np.asarray(as_numbers(x, "x"))[None], key=key)[0]
+    z = np.asarray(as_numbers(z, "z"))
     if not -z.size <= dimension < z.size:
         raise ValueError(f"`dimension` must be below {z.size}, the number of latent variables; got {dimension}.")
-    values = np.asarray(values)
+    values = np.asarray(as_numbers(values, "values"))
     # Whole numbers as a latent must not round the values down.
     along = np.repeat(z.reshape(1, -1), len(values), axis=0).astype(np.result_type(z, values))
     along[:, dimension] = values
@@ -162,6 +165,7 @@ def _posterior_of(model: Any) -> Callable[[Array], AbstractDistribution]:
 
 
 def _check_latents(model: AbstractLatentModel, z: Any) -> Array:
+    z = as_numbers(z, "z")
     z = model.prior.space.cast(z, model_dtype(model)) if model.prior.space.kind == "float" else jnp.asarray(z)
     shape = model.prior.space.shape
     if z.shape[1:] != shape or len(z) == 0:

@@ -12,6 +12,7 @@ from .._model import AbstractDataDependent, AbstractLatentModel
 from .._module import replace
 from .._register import register
 from .._space import AbstractSpace
+from .._supports import same_set
 from ._start import start_prior
 
 
@@ -74,7 +75,7 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
         x = jax.ShapeDtypeStruct(x_space.shape, jnp.int32 if x_space.kind == "int" else model_dtype(self))
         words = f"an example of shape {x_space.shape}, as the decoder makes"
         q_space = space_of_conditional(self.encoder, x, "VAE(encoder=...)", words)
-        if q_space.shape != latent.shape:
+        if not same_set(q_space, latent):
             raise ValueError(
                 f"`VAE(prior, decoder, encoder)` needs one latent space; the prior lives on {latent}, the encoder's "
                 f"distributions on {q_space}."

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._density import AbstractDensity, AbstractDistribution
 from .._stochastic import exact_log_det
+from .._supports import same_set
 
 
 def proposal_for(density: AbstractDensity, proposal: AbstractDistribution | None, owner: str) -> AbstractDistribution:
@@ -14,8 +15,11 @@ def proposal_for(density: AbstractDensity, proposal: AbstractDistribution | None
     **Raises:** `ValueError` if it lives elsewhere.
     """
     proposal = density.path().start if proposal is None else proposal
-    if proposal.space.shape != density.space.shape:
-        raise ValueError(f"`{owner}(proposal=...)` lives on {proposal.space}, but the density on {density.space}.")
+    if not same_set(proposal.space, density.space):
+        raise ValueError(
+            f"`{owner}(proposal=...)` lives on {proposal.space}, but the density on {density.space}. On that `space` "
+            "lives `lnz.Transformed(lnz.flows.base_for(space), lnz.bijections.ToSupport(space))`."
+        )
     return proposal
 
 

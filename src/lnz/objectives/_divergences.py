@@ -12,6 +12,7 @@ from .._algorithm import AbstractObjective
 from .._check import check_positive
 from .._density import AbstractDensity, AbstractDistribution, AbstractModel
 from .._register import register
+from .._supports import same_set
 from ._constant import constant
 from ._latent import check_reparameterised
 
@@ -129,5 +130,5 @@ def _check_spaces(model: Any, target: AbstractDensity, name: str) -> None:
             f"`{name}` trains a distribution that can be sampled and scored, such as a flow; got "
             f"{type(model).__name__}."
         )
-    if model.space.shape != target.space.shape:
+    if not same_set(model.space, target.space):
         raise ValueError(f"`{name}(target=...)` lives on {target.space}, but the model on {model.space}.")

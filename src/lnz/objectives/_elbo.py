@@ -12,6 +12,7 @@ from .._density import AbstractDistribution, AbstractModel
 from .._factorised import is_factorised, per_component
 from .._register import register
 from .._stochastic import exact_log_det
+from .._supports import same_set
 from ._constant import constant
 from ._latent import check_reparameterised, each_example, log_likelihoods, normalised_prior
 
@@ -126,10 +127,9 @@ def _kl_of_components(
             f"independent components, as `Normal` is; got {type(prior).__name__} and {type(q).__name__}. Use "
             "`num_warm_up` or `beta` instead."
         )
-    if q.space.shape != prior.space.shape:
+    if not same_set(q.space, prior.space):
         raise ValueError(
-            f"`ELBO(free_bits=...)` needs a prior and a posterior of one shape; got {prior.space.shape} and "
-            f"{q.space.shape}."
+            f"`ELBO(free_bits=...)` needs a prior and a posterior on one space; got {prior.space} and {q.space}."
         )
     exact = per_component(closed_form_kl, q, prior)
     if exact is not None and is_analytic:

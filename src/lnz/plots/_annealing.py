@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from .._estimate import Bracket, Estimate, LogLikelihood, unreliable_reasons
 from .._run import Run
 from ._figures import style
-from ._html import captioned, drawing, escape, number
+from ._html import captioned, drawing, joined, number, pieces
 
 _FORWARD, _REVERSE = "#2f7fd1", "#e07b39"
 _NUM_BINS = 31  # odd: equal weights, in the middle, are within a bin and not on an edge
@@ -43,9 +43,9 @@ def annealing(run: Run) -> str:
     if run.bracket is not None:
         parts.append(_bracket(run.bracket, exact))
         if describe_bracket(run.bracket, exact).weights:
-            return "".join(parts)
+            return joined(parts)
     parts += [_row(name, row, exact) for name, row in run.rows.items() if "partition_log_weights" in row.stats]
-    return "".join(parts)
+    return joined(parts)
 
 
 def exact_log_z(run: Run) -> float | None:
@@ -139,12 +139,12 @@ def _bracket(bracket: Bracket, exact: float | None) -> str:
         f"two standard errors beyond {described}. This assumes {assumes}."
     )
     problems = [
-        f"{name}: {reason}. Its error bar is too small"
+        f"{name}: {reason}. Its error bar is too small."
         for name, side in sides
         for reason in unreliable_reasons(side.stats)
     ]
     if high < low:
-        problems.append("the upper end lies below the lower one, so that one of the two is wrong")
+        problems.append("the upper end lies below the lower one, so that one of the two is wrong.")
     log_z = describe_bracket(bracket, exact)
     return _section("Bracket of log Z", words + _exact_words(exact), log_z, problems)
 
@@ -157,16 +157,16 @@ def _row(name: str, row: LogLikelihood, exact: float | None) -> str:
         f"log Z = {number(log_z.lines['forward'], '.4f')} nats, two standard errors to each side from "
         f"{number(low, '.4f')} to {number(high, '.4f')}{_diagnostics(weights)}; in expectation not above the truth."
     )
-    problems = [f"{reason}. Its error bar is too small" for reason in unreliable_reasons(weights)]
+    problems = [f"{reason}. Its error bar is too small." for reason in unreliable_reasons(weights)]
     return _section(f"log Z of {name}, by AIS", words + _exact_words(exact), log_z, problems)
 
 
 def _section(title: str, words: str, log_z: LogZ, problems: list[str]) -> str:
-    notes = "".join(f'<p class="warning">Warning: {escape(problem)}.</p>' for problem in problems)
+    notes = pieces().warned(problems)
     words += "".join(_counts(name, values, *_limits(log_z)) for name, values in log_z.weights.items())
     if not log_z.weights:
         return captioned(title, words, notes)
-    return f"<div>{drawing(title, words, lambda ink: log_weights(log_z, ink=ink))}{notes}</div>"
+    return pieces().box("", joined([drawing(title, words, lambda ink: log_weights(log_z, ink=ink)), notes]))
 
 
 def _counts(name: str, values: np.ndarray, low: float, high: float) -> str:

@@ -20,7 +20,7 @@ from .._run import Examples, Run
 from .._sample import UnreliableSampleWarning, sample
 from ..samplers import default_sampler
 from ._figures import marginals, scatter
-from ._html import captioned, drawing, image, number
+from ._html import captioned, drawing, image, joined, number, pieces
 from ._pixels import encode, grey_scale, montage, paper_and_ink
 
 _NUM_IMAGES = 36
@@ -39,10 +39,10 @@ def samples(runs: Mapping[str, Run]) -> str:
         tiles = _pictures(runs, examples, examples.image_shape)
     elif _are_continuous(runs):
         tiles = [_marginals(name, run) for name, run in runs.items()]
-        return f'<section><h2>Samples</h2><div class="panels">{"".join(tiles)}</div></section>'
+        return pieces().samples("panels", tiles)
     else:
         tiles = _matrices(runs, examples)
-    return f'<section><h2>Samples</h2><div class="tiles">{"".join(tiles)}</div></section>'
+    return pieces().samples("tiles", tiles)
 
 
 def chains(run: Run) -> str:
@@ -66,10 +66,9 @@ def chains(run: Run) -> str:
         "look different from each other, and stay like the data. A line that keeps one picture for hundreds of steps "
         "means that samples, and training by such chains, see little of the model."
     )
-    heads = "".join(f"<span>{step}</span>" for step in _CHAIN_STEPS)
     alt = f"{len(path.positions)} chains at steps {', '.join(map(str, _CHAIN_STEPS))}"
     picture = image(encode(montage(flat, shape, columns), low, high, size=800), alt)
-    return captioned(f"{path.sampler} chains", words, f'<div class="steps" aria-hidden="true">{heads}</div>{picture}')
+    return captioned(f"{path.sampler} chains", words, joined([pieces().steps(_CHAIN_STEPS), picture]))
 
 
 def as_rows(values: Any) -> np.ndarray:

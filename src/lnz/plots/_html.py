@@ -1,18 +1,34 @@
-"""Pieces of a page. Every string that comes from outside passes through `escape`."""
+"""Pieces of a page. Markup is made by the templates alone, which escape every string they are given."""
 
 import base64
-import html
+import functools
 import io
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
+
+from ..data._checks import missing_extra
 
 _LIGHT_INK, _DARK_INK = "#1c2430", "#dfe5ee"
 
 
-def escape(text: str) -> str:
-    return html.escape(text, quote=True)
+@functools.cache
+def pieces() -> Any:
+    """The macros of `_pieces.html`. Each returns markup; an argument is escaped unless another macro returned it."""
+    try:
+        import jinja2
+    except ImportError as error:
+        raise ImportError(missing_extra("A report")) from error
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("lnz", "plots"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("_pieces.html").module
 
 
 def number(value: float, form: str = ".3f") -> str:
@@ -20,23 +36,14 @@ def number(value: float, form: str = ".3f") -> str:
     return f"{value:{form}}".replace("-", "−").replace("nan", "not a number").replace("inf", "infinite")
 
 
-def definitions(pairs: Iterable[tuple[str, str]]) -> str:
-    """Terms and what they mean."""
-    items = "".join(f"<div><dt>{escape(term)}</dt><dd>{escape(words)}</dd></div>" for term, words in pairs)
-    return f"<dl>{items}</dl>"
+def joined(parts: Iterable[str]) -> str:
+    """Pieces one after the other; plain strings among them are escaped."""
+    return pieces().joined(list(parts))
 
 
 def table(name: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table that scrolls by itself where the page is too narrow for it; the first cell names the row."""
-    head = "".join(f'<th scope="col" title="{escape(cell)}">{escape(shortened(cell, 13))}</th>' for cell in heads)
-    body = "".join(
-        f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>\n'
-        for first, *rest in rows
-    )
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(name)}"><table class="plain">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>\n"
-    )
+    return pieces().table(name, [(head, shortened(head, 13)) for head in heads], list(rows))
 
 
 def shortened(name: str, size: int) -> str:
@@ -44,20 +51,18 @@ def shortened(name: str, size: int) -> str:
 
 
 def captioned(title: str, words: str, content: str, kind: str = "") -> str:
-    """A figure; `content` is HTML."""
-    name = f' class="{kind}"' if kind else ""
-    return f"<figure{name}><figcaption><b>{escape(title)}</b> {escape(words)}</figcaption>{content}</figure>\n"
+    """A figure; `content` is made of other pieces."""
+    return pieces().figure(title, words, content, kind)
 
 
 def drawing(title: str, words: str, draw: Callable[[str], Figure]) -> str:
     """A figure that has text in it: drawn once for light and once for dark pages."""
-    dark = f'<source media="(prefers-color-scheme: dark)" srcset="{_address(_png(draw(_DARK_INK)))}">'
-    return captioned(title, words, f"<picture>{dark}{image(_png(draw(_LIGHT_INK)), f'{title}: {words}')}</picture>")
+    light, dark = (_address(_png(draw(ink))) for ink in (_LIGHT_INK, _DARK_INK))
+    return captioned(title, words, pieces().picture(light, dark, f"{title}: {words}"))
 
 
 def image(png: bytes, alt: str, kind: str = "") -> str:
-    name = f' class="{kind}"' if kind else ""
-    return f'<img{name} src="{_address(png)}" alt="{escape(alt)}">'
+    return pieces().image(_address(png), alt, kind)
 
 
 def _address(png: bytes) -> str:

@@ -10,7 +10,7 @@ from .._run import Run
 from .._space import Euclidean
 from ..latent import Dequantised, decode, embed, interpolate, reconstruct
 from ._draws import as_rows
-from ._html import drawing
+from ._html import drawing, joined, pieces
 from ._latent import active_units, latent_map, reconstructions, strips
 from ._pixels import paper_and_ink
 
@@ -35,7 +35,7 @@ def activity(run: Run) -> str:
         return ""
     z = as_rows(embed(run.model, _some(run), key=jr.key(0)))
     words = f"of {len(z)} test rows; those above the line vary with the example"
-    return drawing("Active latents", words, lambda ink: active_units(z.var(axis=0), ink=ink)) + _map(run)
+    return joined([drawing("Active latents", words, lambda ink: active_units(z.var(axis=0), ink=ink)), _map(run)])
 
 
 def _map(run: Run) -> str:
@@ -76,7 +76,7 @@ def latents(run: Run) -> str:
         )
     if isinstance(model.prior.space, Euclidean):
         found.append(_traversals(run, rows, shape, low, high))
-    return f"<div>{''.join(found)}</div>"
+    return pieces().box("", joined(found))
 
 
 def _traversals(run: Run, rows: np.ndarray, shape: tuple[int, int], low: float, high: float) -> str:

@@ -12,7 +12,7 @@ from ..energy import DBM, RBM, BernoulliUnits
 from ._annealing import annealing
 from ._draws import as_rows, chains, column_names
 from ._figures import training_curves
-from ._html import captioned, definitions, drawing, escape, image, number, table
+from ._html import captioned, drawing, image, joined, number, pieces, table
 from ._latent_section import activity, latents
 from ._pixels import SIGNED, encode, montage, paper_and_ink, signed_limit
 from ._plane import plane
@@ -29,18 +29,17 @@ def model_section(name: str, run: Run) -> str:
         panels.append(drawing("Training", words, lambda ink: training_curves(run.history, ink=ink)))
     panels += [annealing(run), plane(run), activity(run), _parameters(run.model, run.examples.image_shape)]
     walks = chains(run) or latents(run)
-    return (
-        f'<section class="model"><h2>{escape(name)}</h2><p>{escape(run.title)}<br>{escape(_training(run))}</p>\n'
-        f"{_arranged(''.join(panels), walks, _extremes(run), run.examples)}\n{_settings(run)}</section>"
-    )
+    content = _arranged(joined(panels), walks, _extremes(run), run.examples)
+    return pieces().model(name, run.title, _training(run), content, _settings(run))
 
 
 def _arranged(panels: str, walks: str, extremes: str, examples: Examples) -> str:
     """Pictures in two lines; tables, which are wide, beside the few figures that such data have."""
+    box = pieces().box
     if examples.image_shape is None:
-        return f'<div class="beside"><div>{panels}</div><div>{extremes}</div></div>'
-    wide = f"{walks}<div>{extremes}</div>" if walks else extremes
-    return f'<div class="panels">{panels}</div>\n<div class="wide">{wide}</div>'
+        return box("beside", joined([box("", panels), box("", extremes)]))
+    wide = joined([walks, box("", extremes)]) if walks else extremes
+    return joined([box("panels", panels), box("wide", wide)])
 
 
 def _training(run: Run) -> str:
@@ -53,13 +52,13 @@ def _training(run: Run) -> str:
     return f"Training: {status}. {last:,} of {planned:,} steps in {seconds}."
 
 
-def _settings(run: Run) -> str:
+def _settings(run: Run) -> list[tuple[str, str]]:
     words = ((name, value if isinstance(value, str) else json.dumps(value)) for name, value in flatten(run.settings))
     settings = [("recipe", run.recipe), *words, ("parameters", f"{run.num_parameters:,}")]
     settings += [(f"{what} seconds", f"{duration:.1f}") for what, duration in run.seconds.items()]
     if run.digest is not None:
         settings.append(("data digest", run.digest))
-    return f'<div class="settings"><h3>Settings</h3>{definitions(settings)}</div>'
+    return settings
 
 
 def _parameters(model: Any, shape: tuple[int, int] | None) -> str:
@@ -90,13 +89,12 @@ def _filters(W: np.ndarray, shape: tuple[int, int]) -> str:
     limit = signed_limit(W)
     pixels = encode(montage(W.T, shape), -limit, limit, colours=SIGNED)
     ends = [number(value, ".2g") for value in (-limit, limit)]
-    bar = f'<div class="scale"><span>{ends[0]}</span><i></i><span>{ends[1]}</span></div>'
-    return captioned("Filters", words, image(pixels, f"Filters: {words}") + bar)
+    return captioned("Filters", words, joined([image(pixels, f"Filters: {words}"), pieces().scale(*ends)]))
 
 
 def _extremes(run: Run) -> str:
     log_probs = run.rows[run.recipe].per_example
-    return "".join(
+    return joined(
         _extreme(title, run.examples, kind, np.asarray(log_probs)[run.examples.rows[kind]])
         for kind, title in _KINDS.items()
         if run.examples.rows.get(kind)
@@ -108,11 +106,11 @@ def _extreme(title: str, examples: Examples, kind: str, log_probs: np.ndarray) -
     if examples.image_shape is None:
         return _extreme_table(title, examples, rows, values, log_probs)
     low, high = paper_and_ink(*examples.values.values())
-    tiles = "".join(
+    tiles = joined(
         captioned(_short(log_prob), f"row {row}", image(_tile(pixels, examples, low, high), f"test row {row}"))
         for row, pixels, log_prob in zip(rows, values, log_probs, strict=True)
     )
-    return captioned(title, "log p in nats, and the row of the test split, from 0", f'<div class="rows">{tiles}</div>')
+    return captioned(title, "log p in nats, and the row of the test split, from 0", pieces().box("rows", tiles))
 
 
 def _short(log_prob: float) -> str:

@@ -18,7 +18,7 @@ from .._space import Euclidean
 from ..distributions import MultivariateNormal, Normal
 from ._draws import as_rows, column_names
 from ._figures import style
-from ._html import drawing, shortened
+from ._html import drawing, joined, shortened
 
 _NUM_PIXELS = 240
 _NATS_SHOWN = 8.0  # below the largest
@@ -46,7 +46,7 @@ def plane(run: Run) -> str:
             "centre (orange: 1, 2, 3), and spokes, where the flow takes them. It is one to one: no two lines of a "
             "kind may cross"
         )
-        panels += drawing("Warp", words, lambda ink: warp(model, names, ink=ink))
+        return joined([panels, drawing("Warp", words, lambda ink: warp(model, names, ink=ink))])
     return panels
 
 

@@ -1,0 +1,255 @@
+"""One gate for arrays: whatever users keep their data in, as plain numbers, or an error that says what to do.
+
+Tables of pandas, polars and pyarrow, and sparse matrices of SciPy, are known by their attributes: none is imported.
+"""
+
+import decimal
+import numbers
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+_KINDS = {
+    "U": "text",
+    "S": "text",
+    "M": "dates",
+    "m": "time differences",
+    "c": "complex numbers",
+    "V": "raw bytes",
+}
+_BITS = "true and false"
+_REMEDIES = {
+    "text": "text as whole numbers, one for each category (or `.astype(float)` where it spells numbers)",
+    "dates": "dates as seconds since the first, `(x - x.min()) / np.timedelta64(1, 's')`",
+    "time differences": "time differences as seconds, `x / np.timedelta64(1, 's')`",
+    "complex numbers": "complex numbers as two columns, `x.real` and `x.imag`",
+    _BITS: "true and false as 0 and 1, `x.astype(float)`",
+}
+
+
+def as_numbers(data: Any, argument: str = "data") -> np.ndarray | Array:
+    """`data` as an array of true and false, whole or floating-point numbers in the byte order of this machine.
+
+    Missing cells of tables and of lists become nan. Numbers of fewer than 16 bits, and bfloat16, become such as NumPy
+    has; JAX arrays stay where they are.
+
+    **Raises:** `TypeError` or `ValueError`, naming `argument` and every column that cannot be numbers, for anything
+    that is no such array: masked entries, sparse matrices, records, text, dates.
+    """
+    if isinstance(data, jax.Array):
+        return _native(data, argument)
+    _refuse_strangers(data, argument)
+    names = column_names(data)
+    if names is not None:
+        return _from_columns([_column_of(data, i) for i in range(len(names))], names, data, argument)
+    data = _with_mask(data)
+    if isinstance(data, np.ma.MaskedArray) and data.dtype.names is None:
+        mask = np.ma.getmaskarray(data)
+        if mask.any():
+            raise ValueError(
+                f"`{argument}` is a masked array with {int(mask.sum())} masked entries, the first at "
+                f"{_place(np.argwhere(mask)[0])}, and would be used without its mask. Drop the rows that have them, "
+                f"`{argument}[~np.ma.getmaskarray({argument}).any(axis=1)]`; or, where a verb takes `observed`, pass "
+                f"`{argument}.data` and `observed=~{argument}.mask`."
+            )
+        data = data.data
+    array = _read(data, argument)
+    if array.dtype.names is not None:
+        raise TypeError(_about_fields(array, argument))
+    if array.dtype.kind == "O" and array.ndim:
+        return _from_objects(array, data, argument)
+    return _native(array, argument)
+
+
+def unmasked(data: Any, observed: Any, argument: str = "data") -> tuple[Any, Any]:
+    """`data` and `observed` of a verb that takes both: what a masked array masks is not observed.
+
+    **Raises:** `ValueError` for a masked array beside `observed`, which say the same thing twice.
+    """
+    data = _with_mask(data)
+    if not isinstance(data, np.ma.MaskedArray) or data.dtype.names is not None or not np.ma.getmaskarray(data).any():
+        return data, observed
+    if observed is not None:
+        raise ValueError(
+            f"`{argument}` is a masked array and `observed` is given too. Pass one: the masked array alone, or "
+            f"`{argument}.data` and `observed`."
+        )
+    return data.data, ~np.ma.getmaskarray(data)
+
+
+def column_names(data: Any) -> list[Any] | None:
+    """The names of the columns of a table, or `None` for anything else."""
+    if isinstance(data, np.ndarray):
+        return None
+    if hasattr(data, "column_names") and hasattr(data, "to_pydict"):  # pyarrow
+        return list(data.column_names)
+    if hasattr(data, "columns") and hasattr(data, "dtypes") and hasattr(data, "to_numpy"):  # pandas and polars
+        return list(data.columns)
+    return None
+
+
+def is_real(dtype: Any) -> bool:
+    """Whether JAX computes with numbers of this type, true and false among them, as real ones."""
+    return any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, np.bool_))
+
+
+def _refuse_strangers(data: Any, argument: str) -> None:
+    if all(hasattr(data, part) for part in ("train", "valid", "test")):
+        kind, name = type(data).__name__, getattr(data, "name", "data")
+        raise TypeError(f"`{argument}` must be an array of examples: pass `{name}.train`, not the whole {kind}.")
+    if isinstance(data, str | os.PathLike):
+        read = f"lnz.data.load({os.fspath(data)!r}).train"
+        raise TypeError(f"`{argument}` must be an array of examples, not the name of a file or data set: try `{read}`.")
+    if isinstance(data, np.ndarray):
+        return
+    if hasattr(data, "toarray") and hasattr(data, "nnz"):
+        raise TypeError(
+            f"`{argument}` is a sparse matrix, {data.shape}. Pass all of its numbers, `{argument}.toarray()`."
+        )
+    if hasattr(data, "todense"):
+        raise TypeError(
+            f"`{argument}` is a sparse array, {data.shape}. Pass all of its numbers, `{argument}.todense()`."
+        )
+    if hasattr(data, "collect") and hasattr(data, "collect_schema"):
+        raise TypeError(f"`{argument}` is a {type(data).__name__}, not read yet. Pass `{argument}.collect()`.")
+
+
+def _column_of(data: Any, i: int) -> np.ndarray:
+    if hasattr(data, "iloc"):
+        return np.asarray(data.iloc[:, i])
+    return np.asarray(data.column(i) if hasattr(data, "column_names") else data[:, i])
+
+
+def _with_mask(data: Any) -> Any:
+    """A list of masked arrays as one, for `numpy.asarray` would forget their masks."""
+    if isinstance(data, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in data):
+        return np.ma.stack([np.ma.asarray(row) for row in data])
+    return data
+
+
+def _read(data: Any, argument: str) -> np.ndarray:
+    try:
+        return np.asarray(data)
+    except ValueError as error:  # NumPy's message speaks of sequences and inhomogeneous parts
+        if not isinstance(data, list | tuple):
+            raise ValueError(f"`{argument}` ({type(data).__name__}) cannot be read as an array: {error}") from error
+        hint = " Pass the examples alone, without labels." if isinstance(data, tuple) else ""
+        raise ValueError(f"`{argument}` must be an array, but its rows have different lengths.{hint}") from error
+    except Exception as error:  # of a tensor on another device, say, whose message is the advice
+        raise TypeError(f"`{argument}` ({type(data).__name__}) cannot be read as an array: {error}") from error
+
+
+def _native(array: Any, argument: str) -> Any:
+    """An array of numbers in the byte order of this machine and of a width that NumPy knows."""
+    dtype = array.dtype
+    kind = getattr(dtype, "kind", "")
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        raise TypeError(f"`{argument}` must be an array of numbers; got random keys.")
+    if kind == "V" and jnp.issubdtype(dtype, jnp.floating):  # bfloat16 and narrower ones
+        return array.astype(np.float32)
+    if kind == "V" and jnp.issubdtype(dtype, jnp.integer):  # of 4 bits
+        return array.astype(np.int8)
+    if kind not in "biuf" or not kind:
+        word = _KINDS.get(kind, type(array.item()).__name__ if array.ndim == 0 else str(dtype))
+        remedy = f" Write {_REMEDIES[word]}." if word in _REMEDIES else ""
+        raise TypeError(f"`{argument}` must be an array of numbers; got {word} ({dtype}).{remedy}")
+    if isinstance(array, np.ndarray):
+        if dtype.itemsize > 8:  # of more precision than JAX has
+            return array.astype(np.float64)
+        if not dtype.isnative:
+            return array.astype(dtype.newbyteorder("="))
+    return array
+
+
+def _from_objects(array: np.ndarray, data: Any, argument: str) -> np.ndarray:
+    """An array of Python objects, column by column."""
+    if array.ndim == 1:
+        name = getattr(data, "name", None)
+        return _from_columns([array], None if name is None else [name], data, argument)[:, 0]
+    columns = list(array.reshape(-1, array.shape[-1]).T)
+    return _from_columns(columns, None, data, argument).reshape(array.shape)
+
+
+def _from_columns(columns: list[np.ndarray], names: list[Any] | None, data: Any, argument: str) -> np.ndarray:
+    """Columns side by side, `[n, columns]`, or an error that names all that are no numbers."""
+    made = [_column(values) for values in columns]
+    bad = {i: word for i, word in enumerate(made) if isinstance(word, str)}
+    bits = {i for i, values in enumerate(made) if isinstance(values, np.ndarray) and values.dtype == bool}
+    if len(bits) < len(made):  # all of them are a table of bits
+        bad |= dict.fromkeys(bits, _BITS)
+    if bad:
+        raise TypeError(_about_columns(bad, names, data, argument))
+    if not made:
+        raise ValueError(f"`{argument}` has no columns.")
+    return np.stack([values for values in made if isinstance(values, np.ndarray)], axis=-1)
+
+
+def _column(values: np.ndarray) -> np.ndarray | str:
+    """One column as numbers, with nan for missing cells, or the word for what it holds instead."""
+    if values.dtype.kind in "biuf":
+        return values.astype(values.dtype.newbyteorder("="), copy=False)
+    if values.dtype.kind != "O":
+        return _KINDS.get(values.dtype.kind, str(values.dtype))
+    numbers_of, words = np.full(len(values), np.nan), set()
+    for i, value in enumerate(values):
+        if _is_missing(value):
+            continue
+        word = _word_for(value)
+        words.add(word)
+        if word in ("numbers", _BITS):
+            numbers_of[i] = float(value)
+    if words <= {"numbers"}:
+        return numbers_of
+    if words == {_BITS}:
+        return numbers_of if np.isnan(numbers_of).any() else numbers_of.astype(bool)
+    return " and ".join(sorted(words - {"numbers"}))
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
+def _word_for(value: Any) -> str:
+    if isinstance(value, bool | np.bool_):
+        return _BITS
+    if isinstance(value, numbers.Real | decimal.Decimal):
+        return "numbers"
+    if isinstance(value, str | bytes):
+        return "text"
+    if isinstance(value, numbers.Complex):
+        return "complex numbers"
+    if hasattr(value, "isoformat") and hasattr(value, "year"):
+        return "dates"
+    return "time differences" if hasattr(value, "total_seconds") else f"cells of type {type(value).__name__}"
+
+
+def _about_columns(bad: dict[int, str], names: list[Any] | None, data: Any, argument: str) -> str:
+    called = [repr(names[i]) if names is not None else str(i) for i in sorted(bad)]
+    found = ", ".join(f"column {name} holds {bad[i]}" for name, i in zip(called, sorted(bad), strict=True))
+    remedies = "; ".join(_REMEDIES[word] for word in dict.fromkeys(bad.values()) if word in _REMEDIES)
+    if names is None or not hasattr(data, "drop"):
+        drop = "Drop such columns"
+    else:
+        chosen = f"[{', '.join(called)}]"
+        drop = f"Drop them, `{argument}.drop({'columns=' if hasattr(data, 'iloc') else ''}{chosen})`"
+    return f"`{argument}` must be numbers, but {found}. {drop}" + (f"; or write {remedies}." if remedies else ".")
+
+
+def _about_fields(array: np.ndarray, argument: str) -> str:
+    names = array.dtype.names or ()
+    good = [name for name in names if array.dtype[name].kind in "biuf"]
+    bad = [f"{name!r} ({_KINDS.get(array.dtype[name].kind, array.dtype[name])})" for name in names if name not in good]
+    left_out = f" without {', '.join(bad)}" if bad else ""
+    return (
+        f"`{argument}` has records with the fields {', '.join(map(repr, names))}. Stack those that are numbers"
+        f"{left_out}: `np.stack([{argument}[name] for name in {good}], axis=-1)`."
+    )
+
+
+def _place(index: np.ndarray) -> str:
+    row, *column = index.tolist()
+    return f"row {row}" + (f", column {column[0] if len(column) == 1 else tuple(column)}" if column else "")

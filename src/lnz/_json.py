@@ -1,0 +1,159 @@
+"""JSON that nobody vouches for: parsed without Python's leniency, and taken apart without a `KeyError`."""
+
+import json
+import math
+import reprlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Turns a value of a file into one of Python, or says that it is wrong there: `kind(value, where)`.
+Kind = Callable[[Any, str], Any]
+
+
+class DamagedError(ValueError):
+    """The file contradicts itself."""
+
+
+def short(value: Any) -> str:
+    """`repr`, but no longer than a message can bear."""
+    brief = reprlib.Repr()
+    brief.maxstring = brief.maxother = brief.maxlong = 80
+    return brief.repr(value)
+
+
+def parse_json(text: str, with_fractions: bool = False, what: str = "header") -> Any:
+    """JSON without repeated keys, infinite numbers and NaN, which Python's parser lets pass.
+
+    Unless `with_fractions`, every number must be whole.
+
+    **Raises:** `DamagedError`, whose text starts after "it is damaged: ".
+    """
+
+    def fraction(digits: str) -> float:
+        value = float(digits) if with_fractions else math.nan
+        if not math.isfinite(value):
+            expected = "finite numbers" if with_fractions else "whole numbers, and others as hexadecimal text"
+            raise DamagedError(f"its {what} has the number {short(digits)}; expected {expected}.")
+        return value
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = {}
+        for key, value in pairs:
+            if key in result:
+                raise DamagedError(f"its {what} has the key {short(key)} twice.")
+            result[key] = value
+        return result
+
+    try:
+        return json.loads(text, object_pairs_hook=unique, parse_float=fraction, parse_constant=fraction)
+    except RecursionError as error:
+        raise DamagedError("its JSON is nested too deeply.") from error
+    except DamagedError:
+        raise
+    except ValueError as error:  # also for whole numbers of thousands of digits
+        raise DamagedError(f"its {what} is no JSON ({error}).") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file of JSON.
+
+    **Raises:** `OSError`; `DamagedError` that names the file.
+    """
+    value = parse_json(read_utf8(path), True, path.name)
+    if not isinstance(value, dict):
+        raise DamagedError(f"its {path.name} must be an object; got {short(value)}.")
+    return value
+
+
+def read_utf8(path: Path) -> str:
+    """**Raises:** `OSError`; `DamagedError` that names the file."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DamagedError(f"its {path.name} is no UTF-8 text ({error}).") from error
+
+
+def field(source: dict[str, Any], key: str, kind: Kind, where: str) -> Any:
+    """The value of `key`, of the right kind; `where` names the file and the way to `source` in it.
+
+    **Raises:** `DamagedError` that names the file and the key.
+    """
+    if key not in source:
+        raise DamagedError(f"its {where} has no {key!r}.")
+    return kind(source[key], f"{where}: {key}")
+
+
+def fields(kinds: dict[str, Kind]) -> Kind:
+    """An object with exactly these keys."""
+
+    def read(value: Any, where: str) -> dict[str, Any]:
+        source = named(anything)(value, where)
+        result = {key: field(source, key, kind, where) for key, kind in kinds.items()}
+        unknown = [key for key in source if key not in kinds]
+        if unknown:
+            raise DamagedError(f"its {where} has the unknown key {short(unknown[0])}.")
+        return result
+
+    return read
+
+
+def anything(value: Any, where: str) -> Any:
+    return value
+
+
+def text(value: Any, where: str) -> str:
+    return value if isinstance(value, str) else _refuse(value, where, "text")
+
+
+def whole(value: Any, where: str) -> int:
+    return value if type(value) is int else _refuse(value, where, "a whole number")
+
+
+def number(value: Any, where: str) -> int | float:
+    """Also 'nan', 'inf' and '-inf', which stand for the numbers that JSON lacks."""
+    if isinstance(value, str) and value in ("nan", "inf", "-inf"):
+        return float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**1023:
+        return value
+    return _refuse(value, where, "a number")
+
+
+def one_of(*words: str) -> Kind:
+    def read(value: Any, where: str) -> str:
+        return value if value in words else _refuse(value, where, f"one of {', '.join(words)}")
+
+    return read
+
+
+def listed(kind: Kind) -> Kind:
+    """A list whose elements are of one kind."""
+
+    def read(value: Any, where: str) -> list[Any]:
+        if not isinstance(value, list):
+            return _refuse(value, where, "a list")
+        return [kind(child, f"{where}[{i}]") for i, child in enumerate(value)]
+
+    return read
+
+
+def named(kind: Kind) -> Kind:
+    """An object of any keys, whose values are of one kind."""
+
+    def read(value: Any, where: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            return _refuse(value, where, "an object")
+        return {key: kind(child, f"{where}.{key}") for key, child in value.items()}
+
+    return read
+
+
+def or_null(kind: Kind) -> Kind:
+    def read(value: Any, where: str) -> Any:
+        return None if value is None else kind(value, where)
+
+    return read
+
+
+def _refuse(value: Any, where: str, expected: str) -> Any:
+    raise DamagedError(f"its {where} is {short(value)}; expected {expected}.")
