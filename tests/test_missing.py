@@ -119,8 +119,6 @@ def test_wrong_arguments_are_named(tmp_path):
 
     with pytest.raises(TypeError, match=r"lnz\.objectives\.Imputed"):
         fit(plain)
-    with pytest.raises(TypeError, match=r"lnz\.objectives\.Imputed"):
-        fit(lnz.EM(), model=lnz.Bernoulli(jnp.zeros(4)))
     with pytest.raises(TypeError, match="`observed` must be true and false"):
         fit(imputed, observed=observed.astype(int))
     with pytest.raises(ValueError, match=r"value 2.0 at row 1, column \(?2"):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ._batch_last import batch_last, over_batch, understands_batches
 from ._check import model_dtype
@@ -14,6 +14,7 @@ from ._density import AbstractDistribution, closed_form_mean
 from ._local import origins
 from ._model import AbstractDataDependent
 from ._module import field_names, replace
+from ._real_family import has_marginals
 from ._register import register
 from ._space import AbstractSpace, Euclidean
 from ._stochastic import is_stochastic
@@ -184,6 +185,17 @@ def is_affine(bijection: AbstractBijection) -> bool:
     return "affine" not in field_names(type(bijection)) and getattr(bijection, "affine", False) is True
 
 
+def is_elementwise(bijection: AbstractBijection) -> bool:
+    """Whether its class declares it `elementwise`: then each entry is a function of the same entry alone."""
+    return getattr(bijection, "elementwise", False) is True
+
+
+def inverse_and_log_scale(bijection: AbstractBijection, y: Array) -> tuple[Array, Float[Array, "..."]]:
+    """The inverse of an elementwise bijection, and the logarithm of its slope, entry by entry."""
+    x, slope = jax.jvp(lambda y: bijection.inverse_and_log_det(y)[0], (y,), (jnp.ones_like(y),))
+    return x, jnp.log(jnp.abs(slope))
+
+
 def _typed(key: PRNGKeyArray | None) -> PRNGKeyArray | None:
     """An old-style key has an axis of its own, which would be taken for one of the batch."""
     if key is None or jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -285,6 +297,15 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
         """The image of the base's mean under an affine map; `None` for other maps."""
         mean = closed_form_mean(self.base) if is_affine(self.bijection) else None
         return None if mean is None else self.bijection.forward_and_log_det(mean)[0]
+
+    @property
+    def has_marginals(self) -> bool:
+        return has_marginals(self.base) and is_elementwise(self.bijection)
+
+    def marginal_log_prob(self, x: Array, observed: Bool[Array, "..."]) -> Float[Array, ""]:
+        """`log p(x[observed])` of ONE example in nats, if the base has marginals and the bijection is elementwise."""
+        z, log_scale = inverse_and_log_scale(self.bijection, jnp.where(observed, self.space.check_example(x), 0))
+        return self.base.marginal_log_prob(z, observed) + jnp.sum(jnp.where(observed, log_scale, 0))  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def reparameterised(self) -> bool:

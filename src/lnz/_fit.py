@@ -15,6 +15,7 @@ from jaxtyping import PRNGKeyArray
 
 from ._algorithm import AbstractMethod, AbstractObjective
 from ._arrays import unmasked
+from ._atoms import warn_of_whole_numbers
 from ._bijection import AbstractBijection
 from ._check import check_key, check_positive, kind_of, model_dtype
 from ._checkpoint import Checkpoints, Record, Snapshot
@@ -27,7 +28,6 @@ from ._signals import heard
 from ._source import AbstractSource, as_source, fingerprint_of, some_rows
 from ._space import AbstractSpace
 from ._training import Plateau, Training, int32
-from ._whole_numbers import warn_of_whole_numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +94,8 @@ def fit(
     - `steps`: number of updates.
     - `batch_size`: examples an update; all of them if `None`.
     - `observed`: which entries of `data` are known, `[n, ...]` of true and false, such as `~np.isnan(data)`; the others
-      are summed out. A masked array as `data` says it itself. The objective must be made for it:
-      `lnz.objectives.Imputed(lnz.objectives.PCD(1))`.
+      are summed out. A masked array as `data` says it itself. The method must be made for it: `lnz.EM()` for normals
+      and mixtures of them, or `lnz.objectives.Imputed(lnz.objectives.PCD(1))` for Boltzmann machines.
     - `valid`: held-out examples, scored by `evaluator(key, model, valid)` (by default `lnz.evaluate`) every
       `valid_every` steps (by default ten times) and at the end.
     - `keep`: `"last"`, or `"best"` for the model with the highest validation score.
@@ -126,8 +126,9 @@ def fit(
     data, observed = unmasked(data, observed)
     if observed is not None and not getattr(method, "takes_missing", False):
         raise TypeError(
-            "`fit(observed=...)`, or a masked array, needs an objective for examples with missing entries: wrap it, as "
-            "in `lnz.Gradient(lnz.objectives.Imputed(lnz.objectives.PCD(1)), optimizer)`."
+            "`fit(observed=...)`, or a masked array, needs a method for examples with missing entries: `lnz.EM()` for "
+            "normals and mixtures of them; for Boltzmann machines wrap the objective, as in "
+            "`lnz.Gradient(lnz.objectives.Imputed(lnz.objectives.PCD(1)), optimizer)`."
         )
     source = None if data is None else as_source(data, model.space, observed)
     there = _where(model, method, source)

@@ -29,6 +29,7 @@ class Affine(AbstractBatchLastBijection, AbstractEuclideanMap):
     """
 
     affine: ClassVar[bool] = True
+    elementwise: ClassVar[bool] = True
     loc: Float[Array, "*shape"]
     log_scale: Float[Array, "*shape"]
     origin: Frozen | None

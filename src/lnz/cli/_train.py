@@ -19,6 +19,7 @@ from lnz.data import Splits
 from lnz.recipes import Recipe, Start, fit_options
 
 from .._atomic import check_name
+from .._atoms import AtomsWarning
 from .._check import unknown_name
 from .._environment import environment
 from .._fit import expected_memory
@@ -311,6 +312,7 @@ def _train_and_judge(
     with warnings.catch_warnings():
         # The report says it once for each row; ten validations that say it would bury the rest.
         warnings.simplefilter("ignore", lnz.UnreliableEstimateWarning)
+        warnings.simplefilter("ignore", AtomsWarning)
         told: set[str] = set()
 
         def show(message, *_):
