@@ -1,5 +1,6 @@
 """Densities, distributions and paths between them: what every algorithm acts on."""
 
+import functools
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ._check import check_key, check_shape
 from ._estimate import Estimate
+from ._module import Module
 from ._register import register
 from ._space import AbstractSpace
 from ._stochastic import assumptions, is_stochastic
@@ -30,7 +33,7 @@ class AbstractNormalizer(eqx.Module):
         """The log normaliser of `density` in nats, with its error and the direction of its bias."""
 
 
-class AbstractDensity(eqx.Module):
+class AbstractDensity(Module):
     """A density known up to a constant, on one space.
 
     `space` says where one example lives and which base measure the density is with respect to. A density of your own
@@ -66,7 +69,7 @@ class AbstractDensity(eqx.Module):
         return GeometricPath(default_start(self), self)
 
 
-class AbstractPath(eqx.Module):
+class AbstractPath(Module):
     """A family of densities from `start` (beta = 0) to a target (beta = 1).
 
     Annealing lives here and nowhere else: samplers see only `at(beta)`. The density `at(0)` is
@@ -93,7 +96,7 @@ class AbstractPath(eqx.Module):
         """
 
 
-class AbstractModel(eqx.Module):
+class AbstractModel(Module):
     """An explicit generative model of examples in `space`.
 
     Its log-likelihood is a numerator, one for each example, minus a denominator shared by all:
@@ -117,6 +120,14 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
     Only where a flow estimates its log-determinants is the numerator one unbiased draw instead; and where a flow is
     computed to a tolerance, the numerator says in `assumes` to which.
     """
+
+    def __init_subclass__(cls, **kwargs: Any):
+        """Check `key` and `shape` of what every class defines: the errors of `jax.random` name neither."""
+        super().__init_subclass__(**kwargs)
+        for name in ("sample", "sample_and_log_prob"):
+            draw = vars(cls).get(name)
+            if draw is not None and not getattr(draw, "__isabstractmethod__", False):
+                setattr(cls, name, _with_checks(draw))
 
     @property
     @abstractmethod
@@ -169,6 +180,15 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
 
     def log_denominator(self, key: PRNGKeyArray, method: AbstractNormalizer | None = None) -> Estimate:
         return Estimate.exact(jnp.zeros((), jnp.result_type(float)))
+
+
+def _with_checks(draw: Callable) -> Callable:
+    @functools.wraps(draw)
+    def checked(self, key, shape=()):
+        return draw(self, check_key(key), check_shape(shape))
+
+    checked.checks_arguments = True  # pyright: ignore[reportFunctionMemberAccess]
+    return checked
 
 
 def closed_form_mean(distribution: AbstractDistribution) -> Array | None:

@@ -20,7 +20,7 @@ from ._density import (
     GeometricPath,
 )
 from ._estimate import Estimate
-from ._module import replace
+from ._module import Module, replace
 from ._register import register
 from ._space import AbstractSpace
 
@@ -41,7 +41,7 @@ class Frozen(eqx.Module):
     value: Any
 
 
-class AbstractFixable(eqx.Module):
+class AbstractFixable(Module):
     """A part of models that training leaves alone where its field `constant` is true: see `lnz.trainable`.
 
     A field of that name in a class that is no `AbstractFixable` means nothing to training.
@@ -84,7 +84,7 @@ def freed(node: Any) -> Any:
     return replace(node, constant=False) if is_constant(node) else node
 
 
-class AbstractConditionable(eqx.Module):
+class AbstractConditionable(Module):
     """A model whose observed variables can be held fixed."""
 
     @abstractmethod
@@ -100,7 +100,7 @@ class AbstractClampable(AbstractModel):
         """The density of all that is free, given `x[mask] == values[mask]`; its log normaliser is `log p~(x[mask])`."""
 
 
-class AbstractDataDependent(eqx.Module):
+class AbstractDataDependent(Module):
     """A model that stores something of its training data before the first step."""
 
     @abstractmethod
@@ -266,8 +266,10 @@ def need_method(method: AbstractNormalizer | None, argument: str, model: eqx.Mod
 
 def _training_without(argument: str, model: eqx.Module) -> str:
     """Which objectives train this model without the integral; nothing where there are none."""
-    if argument == "hidden" and isinstance(model, AbstractLatentModel):
-        return " To train without it: `lnz.objectives.ELBO()`, for a model with an encoder."
+    if isinstance(model, AbstractLatentModel):
+        wrap = "`lnz.objectives.{}`" if isinstance(model.prior, AbstractDistribution) else "`EnergyPrior({})`"
+        elbo, vimco = wrap.format("ELBO()"), wrap.format("VIMCO()")
+        return f" To train without it: {elbo}, for a model with an encoder (discrete latents: {vimco})."
     if argument == "partition" and isinstance(model, AbstractEnergyModel) and isinstance(model, AbstractBlockDensity):
         return " To train without it: `lnz.objectives.PCD(1)`."
     if isinstance(model, AbstractLatentEnergyModel):

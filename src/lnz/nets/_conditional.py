@@ -6,6 +6,7 @@ network can be exchanged without a new class.
 
 import numbers
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from .._module import build
 from .._register import register
 from ..distributions import Bernoulli, MultivariateNormal, Normal
 from ._layers import _start
+from ._net import InShape, one_input
 
 
 @register
@@ -58,8 +60,12 @@ class Linear(eqx.Module):
             )
         return build(cls, {"W": W, "b": b})
 
-    def __call__(self, x: Float[Array, " in_"]) -> Float[Array, " out"]:
-        return self.W @ x.astype(self.W.dtype) + self.b
+    @property
+    def in_shapes(self) -> tuple[InShape, ...]:
+        return ((self.W.shape[-1],),)
+
+    def __call__(self, x: Any) -> Float[Array, " out"]:
+        return self.W @ one_input(self, x, "x", "network").astype(self.W.dtype) + self.b
 
 
 @register

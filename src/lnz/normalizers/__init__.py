@@ -1,3 +1,5 @@
+"""Estimates of log normalisers: quadrature, importance sampling, annealing, acceptance ratios and bounds."""
+
 from ._ais import (
     AIS as AIS,
     ReverseAIS as ReverseAIS,

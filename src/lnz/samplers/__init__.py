@@ -1,3 +1,5 @@
+"""Markov chains: Gibbs sampling, Hamiltonian Monte Carlo and tempering, with their autocorrelation."""
+
 from ._adapt import (
     adapt_step_size as adapt_step_size,
     samplers_along as samplers_along,
