@@ -180,7 +180,7 @@ def test_learns_a_conditional_density_from_rows():
     ],
 )
 def test_a_joint_of_parts_that_do_not_fit_is_refused_when_it_is_made(marginal, conditional, error, words):
-    line = lnz.nets.Linear(jnp.ones((3, 2)), jnp.zeros(3))
+    line = lnz.nets.Linear.from_parameters(jnp.ones((3, 2)), jnp.zeros(3))
     conditionals = {
         "real": lnz.nets.ConditionalNormal(line, 1.0),
         "bits": lnz.nets.ConditionalBernoulli(line),

@@ -59,28 +59,42 @@ def test_quadrature_of_a_gaussian(precision):
 
 def test_trapezoid_rule_is_exact_for_straight_lines(float64):
     """The integral of 3 + 2 x over [-1, 4] is 30; of the product with another in y over the same, 900."""
-    grid = Interval(1, -1.0, 4.0).quadrature(7)
+    grid = Euclidean(1).quadrature(7, (-1.0, 4.0))
     assert float(jnp.exp(grid.log_integral(lambda x: jnp.log(3 + 2 * x[0])))) == pytest.approx(30.0, rel=1e-12)
-    plane = Interval(2, -1.0, 4.0).quadrature(5)
+    plane = Euclidean(2).quadrature(5, (-1.0, 4.0))
     assert float(jnp.exp(plane.log_integral(lambda x: jnp.sum(jnp.log(3 + 2 * x))))) == pytest.approx(900.0, rel=1e-12)
 
 
 def test_trapezoid_rule_has_second_order(float64):
     """The error of x^2 on [0, 1] is h^2 / 6."""
     for num in (3, 11):
-        points, log_weights = Interval(1).quadrature(num)
+        points, log_weights = Euclidean(1).quadrature(num, (0.0, 1.0))
         total = jnp.sum(points[:, 0] ** 2 * jnp.exp(log_weights))
         assert float(total) == pytest.approx(1 / 3 + (1 / (num - 1)) ** 2 / 6, rel=1e-12)
 
 
 def test_interval_uses_its_own_ends():
-    points, log_weights = Interval(2, -1.0, 2.0).quadrature(4, bounds=(-50.0, 50.0))
-    assert points.shape == (16, 2)
-    assert float(points.min()) == -1.0
-    assert float(points.max()) == 2.0
+    points, log_weights = Interval(2, -1.0, 2.0).quadrature(41, bounds=(-50.0, 50.0))
+    assert points.shape == (1681, 2)
+    assert -1.0 < float(points.min()) < -0.999999  # where a density may be infinite it is not evaluated
+    assert 1.999999 < float(points.max()) < 2.0
     assert float(jnp.sum(jnp.exp(log_weights))) == pytest.approx(9.0, rel=1e-5)  # the area
     assert Interval(1).num_points is None
     assert Interval(1).base_measure == Euclidean(1).base_measure == "Lebesgue"
+
+
+def test_shifted_rules_share_no_point_and_agree(float64):
+    """Each third of a step beside the last, with equal weights: of one step fewer than there are points."""
+    for space in (Euclidean(1), Interval(1, -1.0, 2.0), lnz.Positive(1), lnz.Torus(1), lnz.Product(lnz.Torus(1))):
+        rules = [space.quadrature(31, (-3.0, 3.0), shift) for shift in (1 / 6, 1 / 2, 5 / 6)]
+        points = np.concatenate([np.asarray(points[:, 0]) for points, _ in rules])
+        assert len(np.unique(points)) == 90
+        assert bool(jax.vmap(space.contains)(jnp.asarray(points)[:, None]).all())
+    totals = [
+        Interval(1, -1.0, 2.0).quadrature(101, shift=s).log_integral(lambda x: jnp.log(3 + 2 * x[0]))
+        for s in (0.2, 0.7)
+    ]
+    np.testing.assert_allclose(np.asarray(totals), np.log(12.0), rtol=1e-12)
 
 
 @pytest.mark.parametrize("chunk_size", [1, 5, 100])

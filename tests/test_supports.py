@@ -355,3 +355,72 @@ def test_spaces_are_equal_by_kind_shape_and_ends():
     assert lnz.Interval(1, 0.0, 2.0) == lnz.Interval((1,), 0.0, 2.0)
     assert lnz.Interval(1) != lnz.Interval(1, 0.0, 2.0) != lnz.Euclidean(1)
     assert len({lnz.Torus(1), lnz.Torus((1,)), lnz.Torus(2)}) == 2
+
+
+WIDE = {
+    "unit": lnz.bijections.ToSupport(lnz.Interval(1)),
+    "other ends": lnz.bijections.ToSupport(lnz.Interval(1, -1e-3, 3.0)),
+    "below zero": lnz.bijections.Sigmoid(lnz.Interval(1, -2.0, 0.0)),
+    "far from zero": lnz.bijections.ToSupport(lnz.Interval(1, 1000.0, 1001.0)),
+    "tanh": lnz.bijections.Tanh(lnz.Euclidean(1)),
+    "softplus": lnz.bijections.ToSupport(lnz.Positive(1)),
+    "exp": lnz.bijections.Exp(lnz.Positive(1)),
+}
+
+
+def test_draws_of_wide_flows_lie_inside_and_have_the_log_prob_that_is_returned(precision):
+    """Normals so wide that draws round onto the ends: they are moved inside, and scored where they are."""
+
+    @jax.jit
+    def draw():
+        found = {}
+        for name, bijection in WIDE.items():
+            for scale in (4.0, 60.0):
+                flow = lnz.Transformed(lnz.Normal(jnp.zeros(1), scale), bijection)
+                x, log_prob = flow.sample_and_log_prob(jax.random.key(1), (3000,))
+                found[name, scale] = x, log_prob, jax.vmap(flow.log_prob)(x)
+        return found
+
+    for (name, _), (x, log_prob, again) in draw().items():
+        x, space = np.asarray(x), WIDE[name].codomain
+        low, high = (np.asarray(end, x.dtype) for end in lnz._supports.ends_of(lnz._supports.each_variable(space)[0]))
+        assert np.all((low < x) & (x < high)), name
+        assert np.all(np.isfinite(again)), name
+        # Half of the digits of the distance from an end, which is what is left where nothing is scored again.
+        close = 10 * np.sqrt(np.finfo(x.dtype).eps) * (1 + np.abs(again))
+        assert np.all(np.abs(log_prob - again) <= close), (name, np.max(np.abs(log_prob - again)))
+
+
+def test_draws_of_other_distributions_lie_inside_too(precision):
+    for low, high in ((0.1, 0.7), (-1e-3, 3.0), (1000.0, 1001.0)):
+        uniform = lnz.Uniform((), low, high)
+        x = np.asarray(uniform.sample(jax.random.key(0), (100_000,)))
+        assert np.all((np.asarray(low, x.dtype) < x) & (x < np.asarray(high, x.dtype)))
+        assert np.all(np.isfinite(jax.vmap(uniform.log_prob)(x[:1000])))
+    grey = lnz.ContinuousBernoulli(jnp.array([-1e6, -300.0, 0.0, 300.0, 1e6]))
+    x, log_prob = grey.sample_and_log_prob(jax.random.key(0), (1000,))
+    assert bool(jnp.all((x > 0) & (x < 1)))
+    assert np.all(np.isfinite(log_prob))
+
+
+def test_a_draw_that_rounds_onto_an_end_keeps_its_derivative():
+    """`x = 1 - c / t` for large t, with c = -log(1 - v), rounds to 1 in float32: `dx/dt = c / t^2`, not half of it."""
+    logit, v = 200.0, 2.0**-24
+
+    def draw(t):
+        quantile = lnz.distributions._continuous_bernoulli._quantile(jnp.float32(1 - v), t)
+        return lnz._supports.nearest_inside(lnz.Interval(()), quantile)
+
+    x, slope = jax.value_and_grad(draw)(jnp.float32(logit))
+    assert float(x) == np.nextafter(np.float32(1), np.float32(0))
+    assert float(slope) == pytest.approx(-np.log1p(-v) / logit**2, rel=1e-3)
+    space = lnz.Interval((), -1.0, 1.0)
+    for y in (-1.0, 1.0):  # an end of data: one-sided, and finite
+        assert np.isfinite(jax.grad(lambda y: lnz.bijections._ends.from_interval(space, y)[0])(jnp.asarray(y)))
+
+
+def test_forward_and_inverse_are_the_values_alone(float64):
+    bijection, x = table.side_by_side(), jnp.array([0.3, -0.7, 1.1])
+    y, _ = bijection.forward_and_log_det(x)
+    np.testing.assert_array_equal(bijection.forward(x), y)
+    np.testing.assert_allclose(bijection.inverse(y), x, rtol=1e-12)

@@ -77,7 +77,8 @@ class AutoregressiveBernoulli(AbstractDistribution):
 
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
         logits = self.logits(x)
-        return jnp.dot(x.astype(logits.dtype), logits) - jnp.sum(softplus(logits))
+        log_prob = jnp.dot(x.astype(logits.dtype), logits) - jnp.sum(softplus(logits))
+        return jnp.where(self.space.contains(x), log_prob, -jnp.inf)
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Array:
         def draw(u):

@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ._batch_last import batch_last, over_batch, understands_batches
 from ._check import model_dtype
 from ._density import AbstractDistribution, closed_form_mean
+from ._local import origins
 from ._model import AbstractDataDependent
 from ._module import Module, field_names, replace
+from ._real_family import has_marginals
 from ._register import register
 from ._space import AbstractSpace, Euclidean
 from ._stochastic import is_stochastic
-from ._supports import is_within
+from ._supports import has_ends, is_rounded, is_within, nearest_inside
 
 if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
     from typing import ClassVar as AbstractVar
@@ -44,6 +46,14 @@ class AbstractBijection(Module):
     @abstractmethod
     def inverse_and_log_det(self, y: Array, *, key: PRNGKeyArray | None = None) -> tuple[Array, Float[Array, ""]]:
         """`x = f^-1(y)` of ONE example and `log |det df^-1/dy|`."""
+
+    def forward(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
+        """`y = f(x)` of ONE example."""
+        return self.forward_and_log_det(x, key=key)[0]
+
+    def inverse(self, y: Array, *, key: PRNGKeyArray | None = None) -> Array:
+        """`x = f^-1(y)` of ONE example."""
+        return self.inverse_and_log_det(y, key=key)[0]
 
 
 class AbstractBatchLastBijection(AbstractBijection):
@@ -175,6 +185,17 @@ def is_affine(bijection: AbstractBijection) -> bool:
     return "affine" not in field_names(type(bijection)) and getattr(bijection, "affine", False) is True
 
 
+def is_elementwise(bijection: AbstractBijection) -> bool:
+    """Whether its class declares it `elementwise`: then each entry is a function of the same entry alone."""
+    return getattr(bijection, "elementwise", False) is True
+
+
+def inverse_and_log_scale(bijection: AbstractBijection, y: Array) -> tuple[Array, Float[Array, "..."]]:
+    """The inverse of an elementwise bijection, and the logarithm of its slope, entry by entry."""
+    x, slope = jax.jvp(lambda y: bijection.inverse_and_log_det(y)[0], (y,), (jnp.ones_like(y),))
+    return x, jnp.log(jnp.abs(slope))
+
+
 def _typed(key: PRNGKeyArray | None) -> PRNGKeyArray | None:
     """An old-style key has an axis of its own, which would be taken for one of the batch."""
     if key is None or jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -232,6 +253,12 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
     base: AbstractDistribution
     bijection: AbstractBijection
 
+    def __init__(self, base: AbstractDistribution, bijection: AbstractBijection):
+        for_each_of = getattr(bijection, "for_each_of", None)  # a map of single numbers, as `Affine(1.0, 2.0)`
+        if for_each_of is not None and isinstance(base, AbstractDistribution) and bijection.domain.shape == ():
+            bijection = for_each_of(base.space.shape)
+        self.base, self.bijection = base, bijection
+
     def __check_init__(self):
         if not isinstance(self.base, AbstractDistribution) or not isinstance(self.bijection, AbstractBijection):
             raise TypeError(
@@ -262,10 +289,23 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
     def space(self) -> AbstractSpace:
         return self.bijection.codomain
 
+    def origins(self) -> tuple[Any, ...]:
+        """Those of the bijection."""
+        return origins(self.bijection)
+
     def closed_form_mean(self) -> Array | None:
         """The image of the base's mean under an affine map; `None` for other maps."""
         mean = closed_form_mean(self.base) if is_affine(self.bijection) else None
         return None if mean is None else self.bijection.forward_and_log_det(mean)[0]
+
+    @property
+    def has_marginals(self) -> bool:
+        return has_marginals(self.base) and is_elementwise(self.bijection)
+
+    def marginal_log_prob(self, x: Array, observed: Bool[Array, "..."]) -> Float[Array, ""]:
+        """`log p(x[observed])` of ONE example in nats, if the base has marginals and the bijection is elementwise."""
+        z, log_scale = inverse_and_log_scale(self.bijection, jnp.where(observed, self.space.check_example(x), 0))
+        return self.base.marginal_log_prob(z, observed) + jnp.sum(jnp.where(observed, log_scale, 0))  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def reparameterised(self) -> bool:
@@ -299,9 +339,28 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
         return self.base.log_prob(z, key=key_base) + log_det
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Array:
-        return self.sample_and_log_prob(key, shape)[0]
+        return self._push(key, shape)[0]
 
     def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
+        """Draws inside the space, with the log-probabilities of the draws as they are returned.
+
+        Near an end of a space numbers are so coarse that a draw is rounded far from `f(z)`, in units of the base. Where
+        one is, log-probabilities come from `log_prob`; their gradients do not notice the rounding.
+        """
+        x, log_prob = self._push(key, shape)
+        if not has_ends(self.space) or is_stochastic(self):
+            return x, log_prob
+        rounded = is_rounded(self.space, x)
+        fixed, points = jax.lax.stop_gradient((self, x))
+        score = fixed.log_prob
+        for _ in shape:
+            score = jax.vmap(score)
+        again = jax.lax.cond(
+            jnp.any(rounded), lambda: score(points).astype(log_prob.dtype), lambda: jax.lax.stop_gradient(log_prob)
+        )
+        return x, jnp.where(rounded, again + (log_prob - jax.lax.stop_gradient(log_prob)), log_prob)
+
+    def _push(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> tuple[Array, Float[Array, "..."]]:
         key_base, key_map = jax.random.split(key)
 
         def push(key, z, log_prob):
@@ -314,4 +373,5 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
         keys = None
         if is_stochastic(self.bijection):
             keys = jax.random.split(key_map, shape) if shape else key_map
-        return push(keys, *self.base.sample_and_log_prob(key_base, shape))
+        x, log_prob = push(keys, *self.base.sample_and_log_prob(key_base, shape))
+        return nearest_inside(self.space, x), log_prob

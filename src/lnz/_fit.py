@@ -4,6 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import equinox as eqx
@@ -14,17 +15,19 @@ from jaxtyping import PRNGKeyArray
 
 from ._algorithm import AbstractMethod, AbstractObjective
 from ._arrays import unmasked
+from ._atoms import warn_of_whole_numbers
 from ._bijection import AbstractBijection
 from ._check import check_key, check_positive, kind_of, model_dtype
 from ._checkpoint import Checkpoints, Record, Snapshot
 from ._estimate import LogLikelihood
 from ._feed import Feed
+from ._local import Local, check_resolved, local
 from ._loop import Loop, program_of, run_steps, zero_sums
 from ._model import AbstractBayesianModel
-from ._source import AbstractSource, Resident, as_source
+from ._signals import heard
+from ._source import AbstractSource, as_source, fingerprint_of, some_rows
 from ._space import AbstractSpace
 from ._training import Plateau, Training, int32
-from ._whole_numbers import warn_of_whole_numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +47,11 @@ class Fit:
     status: str
     state: Any
     compile_seconds: float
+
+    def __repr__(self) -> str:
+        last = {name: value for name, value in (self.history or [{}])[-1].items() if name != "seconds"}
+        numbers = "".join(f", {name} {value:.6g}" for name, value in last.items())
+        return f"Fit({type(self.model).__name__}, {self.status!r}{numbers})"
 
 
 def fit(
@@ -80,13 +88,14 @@ def fit(
     - `model`: the model to start from; it is not changed.
     - `method`: such as `lnz.Gradient(lnz.objectives.PCD(1), optax.sgd(0.05))` or `lnz.EM()`.
     - `data`: examples `[n, *model.space.shape]`, kept on the device as they are stored (bits as bytes, say) and cast
-      in the step; an array on disk (`np.memmap`) or a `lnz.data.Stream` is read in shuffled blocks; `None` for
-      objectives that need no data.
+      in the step; numbers in float64, which columns far from zero need, are moved and cut before (`lnz.local`). An
+      array on disk (`np.memmap`) or a `lnz.data.Stream` is read in shuffled blocks; `None` for objectives that need no
+      data.
     - `steps`: number of updates.
     - `batch_size`: examples an update; all of them if `None`.
     - `observed`: which entries of `data` are known, `[n, ...]` of true and false, such as `~np.isnan(data)`; the others
-      are summed out. A masked array as `data` says it itself. The objective must be made for it:
-      `lnz.objectives.Imputed(lnz.objectives.PCD(1))`.
+      are summed out. A masked array as `data` says it itself. The method must be made for it: `lnz.EM()` for normals
+      and mixtures of them, or `lnz.objectives.Imputed(lnz.objectives.PCD(1))` for Boltzmann machines.
     - `valid`: held-out examples, scored by `evaluator(key, model, valid)` (by default `lnz.evaluate`) every
       `valid_every` steps (by default ten times) and at the end.
     - `keep`: `"last"`, or `"best"` for the model with the highest validation score.
@@ -96,7 +105,8 @@ def fit(
     - `log_every`: steps between records of the history; by default a hundredth of `steps`.
     - `progress`: called with each record; after a resume first with those of before.
     - `pulse`: called about twice a second in between, with the record under way.
-    - `checkpoints`: where to save the whole state now and then, such as `lnz.Checkpoints("run/checkpoints")`.
+    - `checkpoints`: where to save the whole state now and then, such as `lnz.Checkpoints("run/checkpoints")`. Their
+      folder is locked: a second `fit` in it is refused. SIGTERM then saves too, and ends the process with code 143.
     - `resume`: go on from the newest readable checkpoint, if there is one; the result is that of a run which was never
       stopped, bit for bit on the same versions, device and number of threads. With more `steps` (and the same
       `log_every` and `valid_every`) it goes on to them.
@@ -108,32 +118,38 @@ def fit(
     **Returns:** a `Fit`.
 
     **Raises:** `ValueError` or `TypeError` for bad arguments; `FloatingPointError` when a metric or the model is no
-    longer finite, naming the step.
+    longer finite, or so large that its square is not, naming the step.
     """
     key = check_key(key)
     check_positive(steps, "steps")
     _check_arguments(model, method, keep, plateau, valid, average, checkpoints, resume)
-    dtype = model_dtype(model)
     data, observed = unmasked(data, observed)
     if observed is not None and not getattr(method, "takes_missing", False):
         raise TypeError(
-            "`fit(observed=...)`, or a masked array, needs an objective for examples with missing entries: wrap it, as "
-            "in `lnz.Gradient(lnz.objectives.Imputed(lnz.objectives.PCD(1)), optimizer)`."
+            "`fit(observed=...)`, or a masked array, needs a method for examples with missing entries: `lnz.EM()` for "
+            "normals and mixtures of them; for Boltzmann machines wrap the objective, as in "
+            "`lnz.Gradient(lnz.objectives.Imputed(lnz.objectives.PCD(1)), optimizer)`."
         )
-    source = None if data is None else as_source(data, model.space, dtype, observed)
+    source = None if data is None else as_source(data, model.space, observed)
+    there = _where(model, method, source)
     if source is not None:
         _check_batch_size(source, batch_size)
+        some = some_rows(source)
+        check_resolved(model.space, some, there, by_gradient=getattr(method, "by_gradient", False))
+        warn_of_whole_numbers(model.space, some, stacklevel=2)
     if valid is not None:
         valid = model.space.check_data(valid, "valid")
     log_every = max(1, steps // 100) if log_every is None else check_positive(log_every, "log_every")
     valid_every = max(1, steps // 10) if valid_every is None else check_positive(valid_every, "valid_every")
 
     started = time.perf_counter()
-    with Feed(source, _key_order(key), batch_size) as feed:
-        loop, first = _prepare(key, model, method, feed, batch_size, average, keep)
+    with (
+        nullcontext() if checkpoints is None else checkpoints.held() as folder,
+        heard(saves=checkpoints is not None) as check_signals,
+        Feed(source, there, _key_order(key), batch_size) as feed,
+    ):
+        loop, first = _prepare(key, there.model, method, feed, batch_size, average, keep)
         rows = feed.rows(0)
-        if rows is not None:
-            warn_of_whole_numbers(model.space, rows, stacklevel=2)
         run_steps(loop, first.arrays, first.sums, loop.no_order(rows), rows, int32(0), int32(0))  # no steps: compiles
         training = Training(
             loop=loop,
@@ -141,7 +157,7 @@ def fit(
             steps=steps,
             log_every=log_every,
             valid_every=steps if valid is None else valid_every,
-            score=None if valid is None else _scorer(evaluator or _default_evaluator, key, loop.static[0], valid),
+            score=None if valid is None else _scorer(evaluator or _default_evaluator, key, loop, there, valid),
             plateau=plateau,
             progress=progress or _ignore,
             pulse=pulse or _ignore,
@@ -152,12 +168,15 @@ def fit(
                 "average": str(average),
                 "keep": keep,
                 "plateau": str(plateau),
-                "valid": "none" if valid is None else Resident(valid).fingerprint,
+                "valid": "none" if valid is None else fingerprint_of(valid),
                 "label": "" if checkpoints is None else checkpoints.label,
                 "log_every": str(log_every),
                 "valid_every": str(valid_every),
                 "data": "none" if source is None else source.fingerprint,
+                "origin": "none" if there.origin is None else fingerprint_of(there.origin),
             },
+            folder=folder,
+            check_signals=check_signals,
         )
         compile_seconds = time.perf_counter() - started
         if checkpoints is not None and not resume:
@@ -171,7 +190,7 @@ def fit(
         model = eqx.combine(last.best, loop.static[0])
     elif average is not None:
         model = eqx.combine(last.arrays[1], loop.static[0])
-    return Fit(model, list(last.history), status, state, compile_seconds)
+    return Fit(there.whole(model), list(last.history), status, state, compile_seconds)
 
 
 def expected_memory(
@@ -187,9 +206,10 @@ def expected_memory(
 ) -> dict[str, int]:
     """Bytes that `fit` will need, by what for: the compiler's own account of the step, which is not run."""
     data, observed = unmasked(data, observed)
-    source = None if data is None else as_source(data, model.space, model_dtype(model), observed)
-    with Feed(source, _key_order(key), batch_size) as feed:
-        loop, first = _prepare(key, model, method, feed, batch_size, average, keep)
+    source = None if data is None else as_source(data, model.space, observed)
+    there = _where(model, method, source)
+    with Feed(source, there, _key_order(key), batch_size) as feed:
+        loop, first = _prepare(key, there.model, method, feed, batch_size, average, keep)
         rows = feed.rows(0)
         order = loop.no_order(rows)
         lowered = program_of(loop).lower(loop, first.arrays, first.sums, order, rows, int32(0), int32(0))
@@ -216,16 +236,25 @@ def _prepare(key, model, method, feed, batch_size, average, keep) -> tuple[Loop,
     return loop, Snapshot(arrays, zero_sums(loop, arrays, rows), best=dynamic[0] if keep == "best" else None)
 
 
+def _where(model: Any, method: AbstractMethod, source: AbstractSource | None) -> Local:
+    """The coordinates of training: local ones where the method allows it, and rows of data are what it learns from."""
+    if source is None or not getattr(method, "moves_with_data", False):
+        return Local(model, None)
+    return local(model)
+
+
 def _key_order(key: PRNGKeyArray) -> PRNGKeyArray:
     """Decides the order of blocks."""
     return jr.split(jr.split(key, 3)[1])[1]
 
 
-def _scorer(evaluator: Callable, key: PRNGKeyArray, static: Any, valid: Any) -> Callable[[int, Any], float]:
+def _scorer(
+    evaluator: Callable, key: PRNGKeyArray, loop: Loop, there: Local, valid: Any
+) -> Callable[[int, Any], float]:
     _, _, key = jr.split(key, 3)
 
     def score(step, arrays):
-        return evaluator(jr.fold_in(key, step), eqx.combine(arrays, static), valid).value
+        return evaluator(jr.fold_in(key, step), there.whole(eqx.combine(arrays, loop.static[0])), valid).value
 
     return score
 

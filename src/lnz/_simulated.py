@@ -16,6 +16,7 @@ from . import normalizers
 from ._check import check_key, check_positive, model_dtype
 from ._density import AbstractDistribution, AbstractNormalizer
 from ._estimate import Bracket, Estimate
+from ._local import local
 from ._model import AbstractLatentModel, condition
 from ._module import replace
 from ._normalize import check_normalizer
@@ -75,12 +76,17 @@ def simulated_bracket(
         lower = normalizers.AIS(10, 300, sampler=sampler) if lower is None else lower
         upper = normalizers.ReverseAIS(10, 300, sampler=sampler) if upper is None else upper
     _check_upper(upper)
+    there = local(model)
+    model = there.model
     z, x = _simulate(key_pairs, model, num)
     low, high = _in_batches(key_sides, model, z, x, check_normalizer(lower, "lower"), upper, batch_size, progress)
     error = jnp.std(high.value - low.value, ddof=1) / math.sqrt(num)
+    degrees = jnp.asarray(num - 1)
+    below = {"degrees": degrees, "per_example": low.value, "examples": there.back(x)}
+    above = {"degrees": degrees, "per_example": high.value}
     return Bracket(
-        Estimate(jnp.mean(low.value), error, low.bound, low.assumes, {"per_example": low.value, "examples": x}),
-        Estimate(jnp.mean(high.value), error, high.bound, high.assumes, {"per_example": high.value}),
+        Estimate(jnp.mean(low.value), error, low.bound, low.assumes, below),
+        Estimate(jnp.mean(high.value), error, high.bound, high.assumes, above),
         of=f"mean log p(x) of {num} examples drawn from the model itself",
     )
 
@@ -106,7 +112,10 @@ def adapted_hmc(key: PRNGKeyArray, model: AbstractLatentModel) -> HMC:
             f"The latent variables live on {space}, where HMC cannot move: give a method with a sampler that can, such "
             "as `lnz.normalizers.AIS(sampler=...)`."
         )
-    step_sizes, jumps = map(np.asarray, _mean_jumps(key, model, jnp.asarray(_STEP_SIZES, model_dtype(model))))
+    step_sizes, jumps = map(
+        np.asarray, _mean_jumps(key, local(model).model, jnp.asarray(_STEP_SIZES, model_dtype(model)))
+    )
+    jumps = np.where(np.isfinite(jumps), jumps, 0)  # a step that leaves the numbers is no move
     if np.max(jumps) > 0:
         return HMC(float(step_sizes[np.argmax(jumps)]), _NUM_LEAPFROG)
     warnings.warn(

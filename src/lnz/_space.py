@@ -29,6 +29,7 @@ class Grid(eqx.Module):
 
     size: int = eqx.field(static=True)
     point: Callable = eqx.field(static=True)  # index [] -> (x, log weight)
+    on_edge: Callable | None = eqx.field(static=True, default=None)  # index [] -> whether there may be mass beyond
 
     def __call__(self, index: Int[Array, ""]):
         """The point and log weight number `index`, for `0 <= index < size`."""
@@ -43,14 +44,32 @@ class Grid(eqx.Module):
 
         Each chunk is recomputed in the backward pass, so that gradients are bounded in memory too.
         """
+        return self._by_chunks(log_f, chunk_size, lambda index, log_terms: _log_sum(log_terms))
+
+    def log_integral_and_edge(self, log_f: Callable, chunk_size: int = 2**14) -> tuple[Array, Array]:
+        """`log_integral` and the share of the integral that comes from points on the edge, zero without an edge."""
+        if self.on_edge is None:
+            total = self.log_integral(log_f, chunk_size)
+            return total, jnp.zeros_like(total)
+        on_edge = self.on_edge
+
+        def sums(index, log_terms):
+            return _log_sum(log_terms), _log_sum(jnp.where(jax.vmap(on_edge)(index), log_terms, -jnp.inf))
+
+        totals, edges = self._by_chunks(log_f, chunk_size, sums)
+        total, edge = _log_sum(totals), jax.lax.stop_gradient(_log_sum(edges))
+        return total, jnp.where(edge == -jnp.inf, 0, jnp.exp(edge - jax.lax.stop_gradient(total)))
+
+    def _by_chunks(self, log_f: Callable, chunk_size: int, reduce: Callable) -> Any:
+        """`reduce(index, log terms)` of each chunk of points; terms past the last point are minus infinity."""
         chunk_size = min(chunk_size, self.size)
         num_chunks = -(-self.size // chunk_size)
 
         @jax.checkpoint
         def one_chunk(first):
-            index = first + jnp.arange(chunk_size)
-            values = jax.vmap(lambda i: self._log_term(log_f, i))(jnp.minimum(index, self.size - 1))
-            return jax.scipy.special.logsumexp(values, where=index < self.size)
+            index = jnp.minimum(first + jnp.arange(chunk_size), self.size - 1)
+            log_terms = jax.vmap(lambda i: self._log_term(log_f, i))(index)
+            return reduce(index, jnp.where(first + jnp.arange(chunk_size) < self.size, log_terms, -jnp.inf))
 
         return jax.lax.map(one_chunk, jnp.arange(num_chunks) * chunk_size)
 
@@ -62,17 +81,19 @@ class Grid(eqx.Module):
         """`num` independent exact draws from `exp(log_f)` on the grid points, `[num, ...]`.
 
         A draw picks a chunk, then a point of it, so that memory is that of a few chunks and of one number for each.
+        Both are drawn with some 46 random bits: the 23 of `jax.random.categorical` by default prefer the first of many
+        equal points, and never draw those of probability below 1e-7 or so.
         """
         chunk_size = min(chunk_size, self.size)
         log_masses = self.chunk_log_integrals(log_f, chunk_size)
 
         def one(key):
             key_chunk, key_point = jax.random.split(key)
-            first = jax.random.categorical(key_chunk, log_masses) * chunk_size
+            first = jax.random.categorical(key_chunk, log_masses, mode="high") * chunk_size
             index = jnp.minimum(first + jnp.arange(chunk_size), self.size - 1)
             log_p = jax.vmap(lambda i: self._log_term(log_f, i))(index)
             log_p = jnp.where(first + jnp.arange(chunk_size) < self.size, log_p, -jnp.inf)
-            return index[jax.random.categorical(key_point, log_p)]
+            return index[jax.random.categorical(key_point, log_p, mode="high")]
 
         index = jax.lax.map(one, jax.random.split(key, num), batch_size=8)
         return jax.vmap(self.point)(index)[0]
@@ -81,6 +102,11 @@ class Grid(eqx.Module):
         x, log_weight = self.point(index)
         value = log_f(x)
         return value + log_weight.astype(value.dtype)
+
+
+def _log_sum(values):
+    """`logsumexp` with a gradient of zero, not NaN, where all are minus infinity."""
+    return jax.scipy.special.logsumexp(values, where=values > -jnp.inf)
 
 
 class AbstractSpace(eqx.Module):
@@ -109,12 +135,17 @@ class AbstractSpace(eqx.Module):
         return jnp.all(self.elements_within(x))
 
     @abstractmethod
-    def quadrature(self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0)) -> Grid:
+    def quadrature(
+        self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0), shift: float | Array | None = None
+    ) -> Grid:
         """A grid that integrates smooth functions on this space.
 
-        Finite spaces are enumerated and ignore both arguments. Continuous ones use the trapezoid rule with
-        `num` points a dimension between `bounds`, which for a smooth density that has died out at the
-        bounds converges faster than any power of the spacing.
+        Finite spaces are enumerated and ignore all arguments. Continuous ones use the trapezoid rule with
+        `num` points a dimension in unbounded coordinates, between `bounds`, which for a smooth density that has died
+        out at the bounds converges faster than any power of the spacing.
+
+        With a `shift` between 0 and 1 the rule has a point at this part of each of the `num - 1` steps instead, all
+        with equal weights: rules with other shifts share no point, so their difference shows a grid that is too coarse.
         """
 
     @property
@@ -238,7 +269,9 @@ class Binary(AbstractSpace):
     def elements_within(self, x):
         return (x == 0) | (x == 1)
 
-    def quadrature(self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0)) -> Grid:
+    def quadrature(
+        self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0), shift: float | Array | None = None
+    ) -> Grid:
         return _enumeration(self.shape, 2, float)
 
 
@@ -265,7 +298,9 @@ class Categorical(AbstractSpace):
     def elements_within(self, x):
         return (x >= 0) & (x < self.num_categories) & (x % 1 == 0)
 
-    def quadrature(self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0)) -> Grid:
+    def quadrature(
+        self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0), shift: float | Array | None = None
+    ) -> Grid:
         return _enumeration(self.shape, self.num_categories, int)
 
 
@@ -293,37 +328,55 @@ class Counts(AbstractSpace):
         with np.errstate(invalid="ignore"):  # the remainder of infinity is no number, and so not zero
             return (x >= 0) & (x <= _LARGEST_COUNT) & (x % 1 == 0)
 
-    def quadrature(self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0)) -> Grid:
+    def quadrature(
+        self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0), shift: float | Array | None = None
+    ) -> Grid:
         if num < 1:
             raise ValueError(f"`quadrature(num=...)` needs at least one count, 0; got {num}.")
-        return _enumeration(self.shape, num, int)
+        grid = _enumeration(self.shape, num, int)
+        return Grid(grid.size, grid.point, lambda index: jnp.any(grid.point(index)[0] == num - 1))
 
 
 # The largest that float32 holds and `int32` too.
 _LARGEST_COUNT = 2**31 - 128
 
 
-def _trapezoid(shape: tuple[int, ...], num: int, bounds: tuple[float, float]) -> Grid:
+def _trapezoid(shape: tuple[int, ...], num: int, bounds: tuple[float, float], shift: float | Array | None) -> Grid:
     if num < 2:
         raise ValueError(f"`quadrature(num=...)` needs at least 2 points a dimension; got {num}.")
-    num_dimensions = math.prod(shape)
+    num_dimensions, num_steps = math.prod(shape), num - 1
     size = num**num_dimensions
     if size > 2**31 - 1:
         raise ValueError(
             f"A grid of {num}**{num_dimensions} points is out of reach. Use `lnz.normalizers.Importance` or `AIS`."
         )
     low, high = bounds
-    step = (high - low) / (num - 1)
+    step = (high - low) / num_steps
+    num = num if shift is None else num_steps
     place_values = np.array([num**i for i in range(num_dimensions)], dtype=np.int32)
+
+    def at_ends(index):
+        digits = (index.astype(jnp.int32) // place_values) % num
+        return digits, (digits == 0) | (digits == num - 1)
 
     def point(index):
         dtype = jnp.result_type(float)
-        digits = (index.astype(jnp.int32) // place_values) % num
-        at_end = (digits == 0) | (digits == num - 1)
-        log_weight = num_dimensions * math.log(step) - math.log(2) * jnp.sum(at_end, dtype=dtype)
-        return (low + step * digits.astype(dtype)).reshape(shape), jnp.asarray(log_weight, dtype)
+        digits, at_end = at_ends(index)
+        log_weight = num_dimensions * math.log(step)
+        if shift is None:  # the ends have half a step on one side only
+            log_weight = log_weight - math.log(2) * jnp.sum(at_end, dtype=dtype)
+        places = digits.astype(dtype) + (0 if shift is None else jnp.asarray(shift, dtype))
+        return (low + step * places).reshape(shape), jnp.asarray(log_weight, dtype)
 
-    return Grid(size, point)
+    return Grid(num**num_dimensions, point, lambda index: jnp.any(at_ends(index)[1]))
+
+
+def innermost(low: float, high: float, dtype: Any) -> tuple[float, float]:
+    """The outermost normal numbers of `dtype` inside finite ends."""
+    least = float(jnp.finfo(dtype).tiny) * 1024  # of which even the reciprocal times a thousand is a number
+    ends = np.asarray(low, dtype), np.asarray(high, dtype)
+    above, below = float(np.nextafter(*ends)), float(np.nextafter(*ends[::-1]))
+    return (least if abs(above) < least else above), (-least if abs(below) < least else below)
 
 
 @register
@@ -345,13 +398,24 @@ class Euclidean(AbstractSpace):
     def elements_within(self, x):
         return abs(x) < math.inf
 
-    def quadrature(self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0)) -> Grid:
-        return _trapezoid(self.shape, num, bounds)
+    def quadrature(
+        self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0), shift: float | Array | None = None
+    ) -> Grid:
+        return _trapezoid(self.shape, num, bounds, shift)
+
+
+_REACH = 3.5  # in t, where an end is 1e-22 of the width away
 
 
 @register
 class Interval(AbstractSpace):
-    """`[low, high]^shape` with Lebesgue measure. `quadrature` ignores `bounds` and uses the interval."""
+    """`[low, high]^shape` with Lebesgue measure.
+
+    `quadrature` ignores `bounds`. It is the trapezoid rule in t, with `x = low + (high - low) sigmoid(pi sinh t)`. It
+    is right also for densities that are infinite at an end, as far as floating-point numbers tell x from the end.
+
+    Source: Takahasi and Mori (1974), the double-exponential formula.
+    """
 
     shape: tuple[int, ...] = eqx.field(static=True)
     low: float = eqx.field(static=True)
@@ -375,8 +439,30 @@ class Interval(AbstractSpace):
     def elements_within(self, x):
         return (x >= self.low) & (x <= self.high)
 
-    def quadrature(self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0)) -> Grid:
-        return _trapezoid(self.shape, num, (self.low, self.high))
+    def quadrature(
+        self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0), shift: float | Array | None = None
+    ) -> Grid:
+        lines = _trapezoid(self.shape, num, (-_REACH, _REACH), shift)
+        width = self.high - self.low
+
+        def point(index):
+            t, log_weight = lines.point(index)
+            z = math.pi * jnp.sinh(t)
+            distance = width * jax.nn.sigmoid(-jnp.abs(z))  # from the nearer end
+            x = jnp.where(z > 0, self.high - distance, self.low + distance)
+            low, high = innermost(self.low, self.high, x.dtype)
+            x = jnp.where(x < low, low, jnp.where(x > high, high, x))
+            log_slope = jax.nn.log_sigmoid(z) + jax.nn.log_sigmoid(-z) + jnp.log(math.pi * width * jnp.cosh(t))
+            return x, log_weight + jnp.sum(log_slope)
+
+        def on_edge(index):
+            # Nearer to an end than this there is no number: what a singular density has there goes unseen.
+            x, _ = point(index)
+            low, high = innermost(self.low, self.high, x.dtype)
+            assert lines.on_edge is not None
+            return lines.on_edge(index) | jnp.any((x == low) | (x == high))
+
+        return Grid(lines.size, point, on_edge)
 
 
 @register
@@ -398,11 +484,13 @@ class Positive(AbstractSpace):
     def elements_within(self, x):
         return (x > 0) & (x < math.inf)
 
-    def quadrature(self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0)) -> Grid:
-        logs = _trapezoid(self.shape, num, bounds)
+    def quadrature(
+        self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0), shift: float | Array | None = None
+    ) -> Grid:
+        logs = _trapezoid(self.shape, num, bounds, shift)
 
         def point(index):
             log_x, log_weight = logs.point(index)
             return jnp.exp(log_x), log_weight + jnp.sum(log_x)
 
-        return Grid(logs.size, point)
+        return Grid(logs.size, point, logs.on_edge)

@@ -6,6 +6,7 @@ import math
 from typing import Any, ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -13,7 +14,18 @@ from jaxtyping import Array
 
 from ._module import field_names, replace
 from ._register import register
-from ._space import AbstractSpace, Binary, Categorical, Counts, Euclidean, Grid, Interval, Positive, _as_shape
+from ._space import (
+    AbstractSpace,
+    Binary,
+    Categorical,
+    Counts,
+    Euclidean,
+    Grid,
+    Interval,
+    Positive,
+    _as_shape,
+    innermost,
+)
 
 
 @register
@@ -41,7 +53,10 @@ class Torus(AbstractSpace):
     def elements_within(self, x):
         return (x >= self.low) & (x <= self.high)
 
-    def quadrature(self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0)) -> Grid:
+    def quadrature(
+        self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0), shift: float | Array | None = None
+    ) -> Grid:
+        num = num if shift is None else num - 1
         num_dimensions = self.num_dimensions
         size = _grid_size([num] * num_dimensions)
         place_values = np.array([num**i for i in range(num_dimensions)], dtype=np.int32)
@@ -50,7 +65,8 @@ class Torus(AbstractSpace):
         def point(index):
             dtype = jnp.result_type(float)
             digits = (index.astype(jnp.int32) // place_values) % num
-            x = (self.low + step * digits.astype(dtype)).reshape(self.shape)
+            places = digits.astype(dtype) + (0 if shift is None else jnp.asarray(shift, dtype))
+            x = (self.low + step * places).reshape(self.shape)
             return x, jnp.asarray(num_dimensions * math.log(step), dtype)
 
         return Grid(size, point)
@@ -112,8 +128,10 @@ class Product(AbstractSpace):
             parts.append(x[tuple(index)])
         return parts
 
-    def quadrature(self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0)) -> Grid:
-        grids = [space.quadrature(num, bounds) for space in self.spaces]
+    def quadrature(
+        self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0), shift: float | Array | None = None
+    ) -> Grid:
+        grids = [space.quadrature(num, bounds, shift) for space in self.spaces]
         size = _grid_size([grid.size for grid in grids])
 
         def point(index):
@@ -125,7 +143,14 @@ class Product(AbstractSpace):
                 index = index // grid.size
             return jnp.concatenate(points), sum(log_weights)
 
-        return Grid(size, point)
+        def on_edge(index):
+            found = jnp.zeros((), bool)
+            for grid in grids:
+                found = found if grid.on_edge is None else found | grid.on_edge(index % grid.size)
+                index = index // grid.size
+            return found
+
+        return Grid(size, point, on_edge)
 
 
 def _grid_size(sizes: list[int]) -> int:
@@ -204,16 +229,31 @@ def inner_point(space: AbstractSpace) -> float:
 def nearest_inside(space: AbstractSpace, x: Array) -> Array:
     """`x` `[..., *space.shape]`, whose numbers on or beyond an end are moved to the nearest inside that is normal.
 
-    Draws are rounded, and may be rounded onto an end where the density is zero or infinite. Spaces without ends, and
-    whole numbers, are left alone.
+    Draws are rounded, and may be rounded onto an end where the density is zero or infinite. Derivatives are those of x,
+    which is not moved by more than rounding moves it. Spaces without ends, and whole numbers, are left alone.
     """
     if isinstance(space, Product):
         parts = zip(space.spaces, space.split(x, -1), strict=True)
         return jnp.concatenate([nearest_inside(part, piece) for part, piece in parts], axis=-1)
     if not isinstance(space, Interval | Positive | Torus):
         return x
-    low, high = _innermost(space, x.dtype)
+    return _moved(*_innermost(space, x.dtype), x)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _moved(low: float, high: float, x: Array) -> Array:
     return jnp.where(x < low, low, jnp.where(x > high, high, x))
+
+
+@_moved.defjvp
+def _moved_jvp(low: float, high: float, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return _moved(low, high, *primals), tangents[0]
+
+
+def has_ends(space: AbstractSpace) -> bool:
+    """Whether some variable has an end at which a density may be zero or infinite."""
+    parts = space.spaces if isinstance(space, Product) else (space,)
+    return any(isinstance(part, Interval | Positive) for part in parts)
 
 
 def is_rounded(space: AbstractSpace, x: Array) -> Array:
@@ -226,22 +266,18 @@ def is_rounded(space: AbstractSpace, x: Array) -> Array:
         low, high = _innermost(space, x.dtype)
         found = (x <= low) | (x >= high)
         for end in (end for end in (ends_of(space) or ()) if 0 < abs(end) < math.inf):
-            # Numbers near zero keep the digits of their distance from it; near another end they do not.
-            found = found | (abs(x - end) < 4096 * float(jnp.finfo(x.dtype).eps) * abs(end))
+            # Numbers near zero keep the digits of their distance from it; near another end half of them are lost.
+            found = found | (abs(x - end) < math.sqrt(float(jnp.finfo(x.dtype).eps)) * abs(end))
     return jnp.any(found, axis=tuple(range(x.ndim - len(space.shape), x.ndim)))
 
 
 def _innermost(space: Interval | Positive | Torus, dtype: Any) -> tuple[float, float]:
     """The outermost normal numbers inside the ends."""
-    info = jnp.finfo(dtype)
-    least = float(info.tiny) * 1024  # of which even the reciprocal times a thousand is a number
     if isinstance(space, Positive):
-        return least, 0.99 * float(info.max)
-    low, high = (np.asarray(end, dtype) for end in (space.low, space.high))
-    above, below = float(np.nextafter(low, high)), float(np.nextafter(high, low))
-    if isinstance(space, Torus):
-        return float(low), below
-    return (least if abs(above) < least else above), (-least if abs(below) < least else below)
+        info = jnp.finfo(dtype)
+        return float(info.tiny) * 1024, 0.99 * float(info.max)
+    low, high = innermost(space.low, space.high, dtype)
+    return (float(np.asarray(space.low, dtype)) if isinstance(space, Torus) else low), high
 
 
 def _each_number(space: AbstractSpace) -> tuple[AbstractSpace, ...]:

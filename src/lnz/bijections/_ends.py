@@ -13,6 +13,7 @@ from jaxtyping import Array
 
 from .._softplus import softplus
 from .._space import AbstractSpace, Interval, Positive
+from .._supports import nearest_inside
 
 
 def onto_interval(space: Interval, x: Array) -> tuple[Array, Array]:
@@ -20,15 +21,15 @@ def onto_interval(space: Interval, x: Array) -> tuple[Array, Array]:
     low, high, width = space.low, space.high, space.high - space.low
     # Each half from its own end, so that y keeps the digits of a small distance and rounding never leaves the interval.
     y = jnp.where(x > 0, high - width * jax.nn.sigmoid(-x), low + width * jax.nn.sigmoid(x))
-    return y, math.log(width) - softplus(x) - softplus(-x)
+    return nearest_inside(space, y), math.log(width) - softplus(x) - softplus(-x)
 
 
 def from_interval(space: Interval, y: Array) -> tuple[Array, Array]:
     """The inverse of `onto_interval` and `log dx/dy`."""
     width = space.high - space.low
     # The distance from either end, each from the end itself: 1 - u would lose the digits of a small one.
-    below = jnp.log(jnp.clip((y - space.low) / width, least(y), 1))
-    above = jnp.log(jnp.clip((space.high - y) / width, least(y), 1))
+    below = jnp.log(between((y - space.low) / width, least(y), 1))
+    above = jnp.log(between((space.high - y) / width, least(y), 1))
     return below - above, zero_outside(space, y, -math.log(width) - below - above)
 
 
@@ -50,7 +51,12 @@ def log_inside(y: Array) -> Array:
 
 
 def _inside(y):
-    return jnp.clip(y, least(y), float(np.finfo(y.dtype).max))
+    return between(y, least(y), float(np.finfo(y.dtype).max))
+
+
+def between(x: Array, low: float | Array, high: float | Array) -> Array:
+    """`x` within the bounds. At a bound it is x that is differentiated: `jnp.clip` halves the derivative there."""
+    return jnp.where(x < low, low, jnp.where(x > high, high, x))
 
 
 def zero_outside(space: AbstractSpace, y: Array, log_derivative: Array) -> Array:

@@ -14,7 +14,8 @@ from .._check import as_floats, is_false
 from .._register import register
 from .._softplus import softplus
 from .._space import AbstractSpace, Euclidean, Interval, Positive, check_kind
-from ._ends import from_interval, from_positive, least, log_inside, onto_interval, onto_positive, zero_outside
+from .._supports import nearest_inside
+from ._ends import between, from_interval, from_positive, least, log_inside, onto_interval, onto_positive, zero_outside
 
 
 class AbstractScalarBijection(AbstractBatchLastBijection):
@@ -88,11 +89,11 @@ class Tanh(AbstractScalarBijection):
         return Interval(self.domain.shape, -1.0, 1.0)
 
     def value_and_log_derivative(self, x: Float[Array, "..."]) -> tuple[Array, Array]:
-        return jnp.tanh(x), math.log(4) - softplus(2 * x) - softplus(-2 * x)
+        return nearest_inside(self.codomain, jnp.tanh(x)), math.log(4) - softplus(2 * x) - softplus(-2 * x)
 
     def inverse_and_log_derivative(self, y: Float[Array, "..."]) -> tuple[Array, Array]:
         most = 1 - float(np.finfo(y.dtype).epsneg)
-        inside = jnp.clip(y, -most, most)
+        inside = between(y, -most, most)
         plus, minus = jnp.log1p(inside), jnp.log1p(-inside)
         return (plus - minus) / 2, zero_outside(self.codomain, y, -plus - minus)
 
@@ -228,4 +229,4 @@ class LeakyReLU(AbstractScalarBijection):
 
 def _clipped_exp(x):
     info = np.finfo(x.dtype)
-    return jnp.exp(jnp.clip(x, math.log(least(x)), math.log(float(info.max)) * (1 - float(info.eps))))
+    return jnp.exp(between(x, math.log(least(x)), math.log(float(info.max)) * (1 - float(info.eps))))

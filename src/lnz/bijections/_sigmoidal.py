@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from .._check import check_positive
 from .._register import register
 from .._space import AbstractSpace
+from ._ends import between
 from ._root import increasing_root
 from ._transformers import AbstractTransformer, all_euclidean
 
@@ -83,7 +84,7 @@ def _log_parts(parameters, x):
     # place only. Of numbers near 1e9 the two differ by hundreds, and then the largest of some logarithms is not the
     # largest. With something between product and sum both are rounded everywhere.
     most = float(np.finfo(x.dtype).max) / 4
-    z = jnp.clip(jnp.exp(log_slope) * x[None], -most, most) + shift
+    z = between(jnp.exp(log_slope) * x[None], -most, most) + shift
     below, above = jax.nn.log_sigmoid(z), jax.nn.log_sigmoid(-z)
     return log_weight + below, log_weight + above, below, above
 

@@ -12,6 +12,7 @@ from .._register import register
 from .._softplus import softplus
 from .._space import AbstractSpace, Interval
 from .._supports import Torus, ends_of
+from ._ends import between
 from ._transformers import AbstractTransformer
 
 
@@ -78,7 +79,7 @@ class SplineTransformer(AbstractTransformer):
     def forward(self, raw: Float[Array, "..."], x: Float[Array, "..."]) -> tuple[Array, Array]:
         inside, u = self._to_unit(x)
         left, below, width, height, d0, d1 = self._bin(raw, u, by_height=False)
-        xi = _between((u - left) / width, 0, 1)
+        xi = between((u - left) / width, 0, 1)
         value, log_derivative = _rational(xi, height / width, height, d0, d1)
         y = self.low + (self.high - self.low) * (below + value)
         return jnp.where(inside, y, x), jnp.where(inside, log_derivative, 0)
@@ -87,7 +88,7 @@ class SplineTransformer(AbstractTransformer):
         inside, v = self._to_unit(y)
         left, below, width, height, d0, d1 = self._bin(raw, v, by_height=True)
         slope = height / width
-        xi = _root(_between(v - below, 0, height), slope, height, d0, d1)
+        xi = _root(between(v - below, 0, height), slope, height, d0, d1)
         _, log_derivative = _rational(xi, slope, height, d0, d1)
         x = self.low + (self.high - self.low) * (left + xi * width)
         return jnp.where(inside, x, y), jnp.where(inside, -log_derivative, 0)
@@ -145,11 +146,6 @@ class SplineTransformer(AbstractTransformer):
         return self.min_derivative + softplus(raw + math.log(math.expm1(1 - self.min_derivative)))
 
 
-def _between(x, low, high):
-    """`x` within the bounds. At a bound it is x that is differentiated: `jnp.clip` halves the derivative there."""
-    return jnp.where(x < low, low, jnp.where(x > high, high, x))
-
-
 def _rational(xi, slope, height, d0, d1):
     """Height above the bin's lower end, and the log-derivative."""
     other = 1 - xi
@@ -171,4 +167,4 @@ def _root(value, slope, height, d0, d1):
     positive = b >= 0
     first = -2 * c / jnp.where(positive, b + root, 1)
     second = (root - b) / jnp.where(positive, 1, 2 * a)
-    return _between(jnp.where(positive, first, second), 0, 1)
+    return between(jnp.where(positive, first, second), 0, 1)

@@ -41,8 +41,9 @@ class ToSupport(AbstractBatchLastBijection):
     Put it last: `Chain(flow, ToSupport(space))` makes densities in the units of the data. The architectures of
     `lnz.flows` do so themselves.
 
-    Forward saturates at the ends of an interval, and at the least positive number, where digits end. Inverse is finite
-    inside `space`, its gradient too; outside, where the density is zero, its log-determinant is minus infinity.
+    Forward stays inside: it saturates beside the ends of an interval, and at the least positive number, where digits
+    end. Inverse is finite inside `space`, its gradient too; outside, where the density is zero, its log-determinant is
+    minus infinity.
 
     **Arguments:**
 

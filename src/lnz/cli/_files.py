@@ -1,42 +1,70 @@
 """Tables and pictures that the commands write, each file whole or not at all."""
 
-import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from .._atomic import write_atomically
+from .._atomic import atomic_file, check_name
+from ..data._csv import guarded
 
 
 def check_ending(path: Path, endings: Iterable[str]) -> None:
     """**Raises:** `ValueError` for a file of another kind, before anything is computed."""
     if path.suffix not in tuple(endings):
         raise ValueError(f"`--out {path}` must end in one of {', '.join(endings)}; got {path.suffix or 'no ending'}.")
+    check_name(path, "--out")
     if path.is_dir():
         raise ValueError(f"`--out {path}` is a folder; add the name of a file.")
 
 
 def write_table(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    """Columns of equal length to `.csv` or `.parquet`."""
+    """Columns of equal length to `.csv` or `.parquet`, a piece at a time."""
     check_ending(path, TABLES)
-    write_atomically(path, TABLES[path.suffix](columns))
+    with atomic_file(path) as file:
+        TABLES[path.suffix](file, columns)
 
 
-def _csv(columns: Mapping[str, np.ndarray]) -> bytes:
+def _csv(file: BinaryIO, columns: Mapping[str, np.ndarray]) -> None:
     from pyarrow import csv
 
-    buffer = io.BytesIO()
-    csv.write_csv(_table(columns), buffer, csv.WriteOptions(quoting_style="needed"))
-    return buffer.getvalue()
+    first, *others = _pieces(columns)
+    schema = _table(_guarded(first)).schema
+    with csv.CSVWriter(file, schema, write_options=csv.WriteOptions(quoting_style="needed")) as writer:
+        for piece in (first, *others):
+            writer.write_table(_table(_guarded(piece)))
 
 
-def _parquet(columns: Mapping[str, np.ndarray]) -> bytes:
+def _guarded(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Names and texts of others, which no spreadsheet may run as formulas; numbers stay as they are."""
+    return {guarded(name): _guarded_texts(values) for name, values in columns.items()}
+
+
+def _guarded_texts(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind not in "UO":
+        return values
+    texts, index = np.unique(values, return_inverse=True)
+    return np.array([guarded(str(text)) for text in texts], str)[index]
+
+
+def _parquet(file: BinaryIO, columns: Mapping[str, np.ndarray]) -> None:
     from pyarrow import parquet
 
-    buffer = io.BytesIO()
-    parquet.write_table(_table(columns), buffer)
-    return buffer.getvalue()
+    first, *others = _pieces(columns)
+    with parquet.ParquetWriter(file, _table(first).schema) as writer:
+        for piece in (first, *others):
+            writer.write_table(_table(piece))
+
+
+_ROWS_WRITTEN = 2**16  # at a time
+
+
+def _pieces(columns: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """Views of consecutive rows; at least one, which may be empty."""
+    num = len(next(iter(columns.values())))
+    starts = range(0, max(num, 1), _ROWS_WRITTEN)
+    return [{name: values[i : i + _ROWS_WRITTEN] for name, values in columns.items()} for i in starts]
 
 
 def _table(columns: Mapping[str, np.ndarray]):

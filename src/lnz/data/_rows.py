@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._space import AbstractSpace, Binary, Categorical, Euclidean
-from ._checks import Refusal, blocks, place, short
+from ._checks import UNNAMED, Cells, Refusal, blocks, short
 
 
 def layout(
@@ -19,10 +19,6 @@ def layout(
     row = shape[1:]
     if len(row) == 3 and 1 in (row[0], row[2]):
         row = row[1:] if row[0] == 1 else row[:2]
-    if len(row) == 3 and (row[0] in (3, 4) or row[2] in (3, 4)):
-        raise Refusal(
-            f"{where} seems to hold colour images, shape {short(shape)}: convert them to grey first, shape (n, h, w)."
-        )
     if len(row) == 2 and (dtype == np.uint8 or is_unit()):
         return (row[0], row[1]), ()
     return None, () if len(shape) == 2 else (f"examples of shape {short(shape[1:])} flattened to rows",)
@@ -54,29 +50,25 @@ def infer_space(arrays: Sequence[np.ndarray], where: str) -> AbstractSpace:
 
 
 def stored_dtype(space: AbstractSpace, dtype: np.dtype) -> np.dtype:
-    """How rows of a space are kept: bytes, or the floats that JAX computes with."""
+    """How rows of a space are kept: bytes, or floats of no fewer digits than they have.
+
+    Verbs move columns that lie far from zero before they cut them to the floats that JAX computes with (`lnz.local`).
+    """
     if not isinstance(space, Euclidean):
         return np.dtype(np.uint8)
-    is_short = dtype in (np.float16, np.float32)
-    return np.dtype(np.float32 if is_short else jnp.result_type(float))
+    return np.dtype(np.float32 if np.can_cast(dtype, np.float32, "safe") else np.float64)
 
 
-def store(
-    x: np.ndarray, dtype: np.dtype, where: str, columns: Sequence[str] | None = None, first_row: int = 0
-) -> np.ndarray:
-    """Finite rows in another precision, or an error for the first value that would become infinite."""
-    if x.dtype == dtype:
-        return x
-    with np.errstate(over="ignore", under="ignore"):
-        result = x.astype(dtype)
-    if dtype.kind == "f":
-        for start, block in blocks(result):
-            bad = np.isinf(block)
-            if bad.any():
-                row, column = np.argwhere(bad)[0].tolist()
-                spot = place(first_row + start + row, column, columns)
-                raise Refusal(
-                    f"{where} has the value {x[start + row, column]} at {spot}, too large for {dtype}: "
-                    "rescale the column, or turn on `jax_enable_x64`."
-                )
-    return result
+def check_size(x: np.ndarray, where: str, cells: Cells = UNNAMED, first_row: int = 0) -> None:
+    """Refuse numbers in rows `[n, d]` that are too large for the floats that JAX computes with."""
+    computed = np.dtype(jnp.result_type(float))
+    if x.dtype.kind != "f" or np.can_cast(x.dtype, computed, "safe"):
+        return
+    for start, block in blocks(x):
+        bad = np.abs(block) > np.finfo(computed).max
+        if bad.any():
+            row, column = np.argwhere(bad)[0].tolist()
+            raise Refusal(
+                f"{where} has the value {block[row, column]} at {cells.place(first_row + start + row, column)}, too "
+                f"large for {computed}: rescale the column, or turn on `jax_enable_x64`."
+            )

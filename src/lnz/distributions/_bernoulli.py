@@ -24,7 +24,7 @@ class Bernoulli(AbstractExponentialFamily):
 
     - `logits`: log-odds `[*shape]`; `probs` gives the probabilities. Infinite ones are bits that never vary.
 
-    Log-probabilities are in nats with respect to counting measure on `Binary(shape)`.
+    Log-probabilities are in nats with respect to counting measure on `Binary(shape)`; minus infinity for other numbers.
     """
 
     factorised: ClassVar[bool] = True
@@ -115,10 +115,18 @@ def log_prob_by_products(bernoulli: Bernoulli, x: Array) -> Float[Array, ""]:
     # A bit with an infinite logit adds nothing if it is as it must be, and zero times infinity is no number.
     fixed = jnp.isinf(logits)
     free = jnp.where(fixed, 0, logits)
-    log_prob = jnp.dot(t, free) - jnp.sum(jnp.where(fixed, 0, softplus(free)))
+    # Not `t logits - softplus(logits)`, two large numbers of which little is left: here no term is positive.
+    log_ones, log_zeros = (jnp.where(fixed, 0, -softplus(sign * free)) for sign in (-1, 1))
+    log_prob = _dot(t, log_ones) + _dot(1 - t, log_zeros)
     must_be_0, must_be_1 = (jnp.isneginf(logits).astype(t.dtype), jnp.isposinf(logits).astype(t.dtype))
     num_contradictions = jnp.dot(t, must_be_0 - must_be_1) + jnp.sum(must_be_1)
-    return jnp.where(num_contradictions > 0, -jnp.inf, log_prob)
+    are_bits = jnp.all((t == 0) | (t == 1))
+    return jnp.where(are_bits & (num_contradictions <= 0), log_prob, -jnp.inf)
+
+
+def _dot(a: Array, b: Array) -> Array:
+    # In all digits: graphics processors round the factors of a product to ten bits by default.
+    return jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def _log_prob(t: Array, logits: Array) -> Array:
@@ -128,5 +136,6 @@ def _log_prob(t: Array, logits: Array) -> Array:
     """
     # A bit that never varies has nothing to learn.
     logits = jnp.where(jnp.isinf(logits), jax.lax.stop_gradient(logits), logits)
-    sign = 1 - 2 * aligned(t, 1, logits.ndim - 1)
-    return -jnp.sum(softplus(sign * logits), axis=0)
+    t = aligned(t, 1, logits.ndim - 1)
+    terms = jnp.where((t == 0) | (t == 1), softplus((1 - 2 * t) * logits), jnp.inf)
+    return -jnp.sum(terms, axis=0)

@@ -11,6 +11,7 @@ from .._closed_form_kl import register_kl
 from .._density import AbstractExponentialFamily, draw_then_score
 from .._register import register
 from .._space import Interval
+from .._supports import nearest_inside
 
 _NODES, _WEIGHTS = ((end / 2).tolist() for end in (np.polynomial.legendre.leggauss(12) + np.array([[1.0], [0.0]])))
 # A''(t) = sum_n B_2n (2n - 1) / (2n)! t^(2n - 2) with Bernoulli's numbers, to 1e-16 at 1; the highest power first.
@@ -68,7 +69,12 @@ class ContinuousBernoulli(AbstractExponentialFamily):
         return type(self)(natural.reshape(self.logits.shape))
 
     def with_expected_statistics(self, expected: Float[Array, " statistics"]) -> "ContinuousBernoulli":
-        """By Newton's method, which has no closed form to replace it. Means of 0 and 1 have no member."""
+        """By Newton's method, which has no closed form to replace it.
+
+        Means of 0 and 1 have no member: they are moved inside by the rounding of a number.
+        """
+        rounding = float(jnp.finfo(expected.dtype).eps)
+        expected = jnp.clip(expected, rounding, 1 - rounding)
         # Right at both ends, and two thirds of the truth in the middle.
         start = (2 * expected - 1) / (expected * (1 - expected))
 
@@ -91,7 +97,7 @@ class ContinuousBernoulli(AbstractExponentialFamily):
         # Never 0, where the derivative of a draw can be infinity times zero.
         dtype = self.logits.dtype
         u = jr.uniform(key, (*shape, *self.logits.shape), dtype, minval=float(jnp.finfo(dtype).tiny))
-        return _quantile(u, jnp.broadcast_to(self.logits, u.shape))
+        return nearest_inside(self.space, _quantile(u, jnp.broadcast_to(self.logits, u.shape)))
 
     def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
         return draw_then_score(self, key, shape)
@@ -141,7 +147,7 @@ def _quantile(u: Array, t: Array) -> Array:
         jnp.log(jnp.where(is_small, 1, rest + v * jnp.exp(-size))),
     )
     distance = -log / size
-    return jnp.where(small, u + series, jnp.clip(jnp.where(upper, 1 - distance, distance), 0, 1))
+    return jnp.where(small, u + series, jnp.where(upper, 1 - distance, distance))
 
 
 @register_kl(ContinuousBernoulli, ContinuousBernoulli)

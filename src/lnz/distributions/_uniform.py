@@ -9,7 +9,7 @@ from .._closed_form_kl import register_kl
 from .._density import AbstractDistribution, draw_then_score
 from .._register import register
 from .._space import Interval
-from .._supports import Torus
+from .._supports import Torus, nearest_inside
 
 
 @register
@@ -46,7 +46,8 @@ class Uniform(AbstractDistribution):
         return jnp.where(self.space.contains(x), jnp.asarray(inside, jnp.result_type(float)), -jnp.inf)
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        return jr.uniform(key, (*shape, *self.space.shape), minval=self.space.low, maxval=self.space.high)
+        x = jr.uniform(key, (*shape, *self.space.shape), minval=self.space.low, maxval=self.space.high)
+        return nearest_inside(self.space, x)
 
     def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
         return draw_then_score(self, key, shape)

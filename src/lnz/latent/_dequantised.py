@@ -80,7 +80,8 @@ class InCell(AbstractDistribution):
         corner = jax.lax.stop_gradient(jnp.broadcast_to(self.corner, u.shape))
         low = jnp.maximum(corner, jnp.finfo(corner.dtype).tiny)
         high = jnp.nextafter(corner + 1, jnp.zeros_like(corner))
-        return jnp.clip(corner + u.astype(corner.dtype), low, high), log_prob
+        y = corner + u.astype(corner.dtype)
+        return jnp.where(y < low, low, jnp.where(y > high, high, y)), log_prob
 
 
 @register

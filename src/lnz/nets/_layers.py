@@ -38,7 +38,8 @@ def _product(W: Float[Array, "..."], h: Float[Array, "..."], ndim: int) -> Float
 def _check_sizes(num_in: int, width: int, depth: int, owner: str) -> None:
     check_positive(num_in, f"{owner}(num_in=...)")
     check_positive(width, f"{owner}(width=...)")
-    check_positive(depth, f"{owner}(depth=...)")
+    if depth != 0 or owner != "MLP" or isinstance(depth, bool):
+        check_positive(depth, f"{owner}(depth=...)")
 
 
 @register
@@ -49,7 +50,7 @@ class MLP(AbstractNet):
 
     - `num_in`: length of the input.
     - `out`: shape of the output, or its length.
-    - `width`, `depth`: units of each hidden layer, and how many hidden layers.
+    - `width`, `depth`: units of each hidden layer, and how many hidden layers; with 0 the map is affine, `W x + b`.
     - `activation`: such as `jax.nn.relu`; a model file holds those of `jax.nn` that are registered.
     - `residual`: add each hidden layer after the first to the one before it.
     - `last_scale`: factor on weights and biases of the last layer at the start; with 0 the output is zero.
@@ -79,7 +80,7 @@ class MLP(AbstractNet):
         keys = jr.split(key, depth + 1)
         self.out = (out,) if isinstance(out, int) else tuple(out)
         hidden = [_start(k, (m, n)) for k, (n, m) in zip(keys, itertools.pairwise(sizes), strict=False)]
-        last, bias = _start(keys[-1], (*self.out, width))
+        last, bias = _start(keys[-1], (*self.out, sizes[-1]))
         self.weights = (*(W for W, _ in hidden), last_scale * last)
         self.biases = (*(b for _, b in hidden), last_scale * bias)
         self.activation, self.residual = activation, residual

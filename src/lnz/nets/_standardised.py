@@ -1,8 +1,12 @@
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 from jaxtyping import Array, Float
 
 from .._batch_last import aligned, call_net
+from .._check import as_floats
+from .._local import in_two_parts
 from .._model import Frozen
 from .._register import register
 from ._net import AbstractNet, InShape
@@ -15,20 +19,29 @@ class Standardised(AbstractNet):
     **Arguments:**
 
     - `net`: from `[n]`.
-    - `mean`, `scale`: of each input `[n]`; training leaves them alone.
+    - `mean`, `scale`: of each input `[n]`; training leaves them alone. The mean is held in two parts, the fields
+      `origin` and `mean`, and may be given in float64: see `lnz.local`.
     """
 
     net: Callable
     mean: Frozen
     scale: Frozen
+    origin: Frozen
 
-    def __init__(self, net: Callable, mean: Float[Array, " n"], scale: Float[Array, " n"]):
-        self.net, self.mean, self.scale = net, Frozen(mean), Frozen(scale)
+    def __init__(self, net: Callable, mean: Float[Array | np.ndarray, " n"], scale: Float[Array | np.ndarray, " n"]):
+        scale = as_floats(scale)
+        origin, rest = in_two_parts(mean, scale.dtype)
+        self.net, self.mean, self.scale, self.origin = net, Frozen(rest), Frozen(scale), Frozen(origin)
 
     @property
     def in_shapes(self) -> tuple[InShape, ...]:
         return ((self.mean.value.shape[0],),)
 
     def call_batch_last(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        mean, scale = (aligned(part.value, 1, x.ndim - 1) for part in (self.mean, self.scale))
-        return call_net(self.net, (x.astype(mean.dtype) - mean) / scale)
+        parts = (self.origin, self.mean, self.scale)
+        origin, mean, scale = (aligned(part.value, 1, x.ndim - 1) for part in parts)
+        return call_net(self.net, ((x.astype(mean.dtype) - origin) - mean) / scale)
+
+    def input_origins(self) -> tuple[Any, ...]:
+        """The array of the origin."""
+        return (self.origin.value,)

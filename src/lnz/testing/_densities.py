@@ -20,8 +20,12 @@ from .._density import (
     AbstractExponentialFamily,
     closed_form_mean,
 )
+from .._estimate import Estimate
 from .._model_file import load, save
 from .._space import AbstractSpace
+from .._supports import each_variable, ends_of, nearest_inside
+from ..bijections import ToSupport
+from ..normalizers._quadrature import log_integral_with_error
 from ._require import eps, require, require_close
 
 
@@ -53,42 +57,66 @@ def check_density(
     - Draws of a distribution follow `log_prob`: on a finite space by total variation, with a false alarm in fewer than
       one of a million keys; on a continuous one by moments and by Kolmogorov and Smirnov's test of each variable, in
       one of 10,000.
+    - Where the grid does not resolve a distribution, because it is narrow, far away, infinite at an end or has heavy
+      tails, its draws do both instead, to their own error: `E[q(x) / p(x)]` over the region A where p is large is the
+      share of A in a density q around some of the draws.
+    - Draws lie in the space and have finite log-probabilities, which are minus infinity outside.
     - `sample_and_log_prob` agrees with `log_prob`; draws under `vmap` with split keys differ.
     - `mean()`, where there is a closed form, is that of draws within 5 standard errors.
     - A collapsed density has the same normaliser; exponential families obey their defining equation.
 
-    `grid` goes to `space.quadrature`; its error must be below 1e-4 nats in float32 and 1e-6 in float64.
+    `grid` has `num` and `bounds`, as for `lnz.normalizers.Quadrature`. The integral must be right to 1e-4 nats in
+    float32 and 1e-6 in float64, beside three times the error of the grid.
     """
     tolerance = max(1e-6, 800 * eps())
     if isinstance(density, AbstractDistribution):
         log_normalizer = 0.0
-    if log_normalizer is not None:
-        total = exact_log_normalizer(density, **grid)
-        scale = max(1.0, abs(log_normalizer))
-        require_close(
-            total, log_normalizer, tolerance * scale, f"{type(density).__name__} integrates to its normaliser"
-        )
+    estimate = None if log_normalizer is None else _on_grid(density, grid)
+    is_resolved = estimate is not None and estimate.reliable and float(estimate.standard_error) < _RESOLVED
+    if estimate is not None and log_normalizer is not None:
+        name = type(density).__name__
+        if not is_resolved and not isinstance(density, AbstractDistribution):
+            reasons = "; ".join(estimate.doubts) or f"its error is {estimate.standard_error:.2g} nats"
+            require(False, f"the grid resolves {name}: {reasons}. Pass `num` and `bounds`.")
+        if is_resolved:
+            allowed = tolerance * max(1.0, abs(log_normalizer)) + 3 * float(estimate.standard_error)
+            require_close(estimate.value, log_normalizer, allowed, f"{name} integrates to its normaliser")
     if isinstance(density, AbstractCollapsibleDensity):
         small = exact_log_normalizer(density.collapsed(), **grid)
         own = exact_log_normalizer(density, **grid)
         require_close(small, own, tolerance * max(1.0, abs(own)), "both summation orders give one Z")
     if isinstance(density, AbstractDistribution):
-        _check_draws(density, key, **grid)
+        _check_draws(density, key, is_resolved, **grid)
     if isinstance(density, AbstractExponentialFamily):
         _check_exponential_family(density, key)
 
 
-def _check_draws(distribution: AbstractDistribution, key: PRNGKeyArray, **grid: Any) -> None:
+_RESOLVED = 1e-2  # nats: with a larger error a grid says less about a distribution than draws do
+
+
+@eqx.filter_jit
+def _on_grid(density, grid):
+    """The integral on the density's own space."""
+    if density.space.num_points is not None:
+        return Estimate.exact(_log_integral(density, {}))
+    return log_integral_with_error(density, **grid)
+
+
+def _check_draws(distribution: AbstractDistribution, key: PRNGKeyArray, is_resolved: bool, **grid: Any) -> None:
     num = 20_000
-    x, log_p, again, lie_in_space, two = _draw(distribution, key, num)
+    x, log_p, again, outside, lie_in_space, two = _draw(distribution, key, num, _places_outside(distribution.space))
     require(x.shape == (num, *distribution.space.shape), f"draws have shape {x.shape}")
     require(lie_in_space, "draws lie in the space")
+    require(np.all(np.isfinite(again)), "draws have finite log-probabilities")
+    require(np.all(np.asarray(outside) == -np.inf), f"log-probabilities outside the space are -inf; got {outside}")
     scale = float(np.max(np.abs(again))) + 1
     require_close(log_p, again, 200 * eps() * scale, "`sample_and_log_prob` agrees with `log_prob`")
     if distribution.space.num_points is not None:
         check_follows(x, distribution)
-    else:
+    elif is_resolved:
         _check_moments(x, distribution, **grid)
+    else:
+        _check_by_draws(distribution, np.asarray(x), np.asarray(again, np.float64))
     mean = closed_form_mean(distribution)
     if mean is not None:
         require(mean.shape == x.shape[1:], f"mean() has the shape of one example; got {mean.shape}.")
@@ -98,13 +126,23 @@ def _check_draws(distribution: AbstractDistribution, key: PRNGKeyArray, **grid: 
     require(len(np.unique(np.asarray(two).reshape(64, -1), axis=0)) > 1, "vmapped draws differ between examples")
 
 
+def _places_outside(space: AbstractSpace) -> tuple[tuple[int, float], ...]:
+    """For each variable of `x` its place and numbers beyond its ends, if it has ends."""
+    found = []
+    for i, one in enumerate(each_variable(space)):
+        low, high = ends_of(one) or (-math.inf, math.inf)
+        found += [(i, end) for end in (low - 1, low - 1000, high + 1, high + 1000) if math.isfinite(end)]
+    return tuple(found)
+
+
 @eqx.filter_jit
-def _draw(distribution, key, num):
-    """All draws that are looked at, in one program."""
+def _draw(distribution, key, num, places):
+    """All draws that are looked at, and a draw moved outside at each of `places`, in one program."""
     x, log_p = distribution.sample_and_log_prob(key, (num,))
-    again = jax.vmap(distribution.log_prob)(x)
+    rows = [x[0].at[place if x.ndim > 1 else ()].set(value) for place, value in places]
+    again = jax.vmap(distribution.log_prob)(jnp.concatenate([x, jnp.stack(rows)]) if rows else x)
     lie_in_space = jnp.all(jax.vmap(distribution.space.contains)(x))
-    return x, log_p, again, lie_in_space, jax.vmap(distribution.sample)(jr.split(key, 64))
+    return x, log_p, again[:num], again[num:], lie_in_space, jax.vmap(distribution.sample)(jr.split(key, 64))
 
 
 def check_follows(x: Array, density: AbstractDensity, false_alarm: float = 1e-6) -> None:
@@ -129,6 +167,59 @@ def check_follows(x: Array, density: AbstractDensity, false_alarm: float = 1e-6)
         distance <= allowed,
         f"draws follow the density: total variation {distance:.4f}, more than {allowed:.4f} for {num} draws.",
     )
+
+
+def _check_by_draws(distribution: AbstractDistribution, x: np.ndarray, log_p: np.ndarray) -> None:
+    """`E_p[q(x) 1_A(x) / p(x)] = Q(A)` for A where p is large, so that the left side has a small variance.
+
+    In unbounded coordinates; q is a mixture of normals around 100 of the draws. Both sides are averages of independent
+    numbers: a false alarm in two of a million keys.
+    """
+    space = distribution.space
+    if space.base_measure != "Lebesgue":
+        return
+    num_centres = 100
+    rng = np.random.default_rng(0)
+    t, log_slopes = (np.asarray(a, np.float64) for a in _unbounded(space, x))
+    t = t.reshape(len(t), -1)
+    log_p = log_p - log_slopes  # of t
+    centres, t, log_p = t[:num_centres], t[num_centres:], log_p[num_centres:]
+    low, high = np.quantile(t, [0.25, 0.75], axis=0)
+    scale = 0.3 * (high - low) / 1.35 + 1e-30
+    new = centres[rng.integers(num_centres, size=len(t))] + scale * rng.standard_normal(t.shape)
+    new = new.astype(x.dtype).reshape(-1, *space.shape)
+    log_p_new = np.asarray(_log_prob_unbounded(distribution, new), np.float64)
+    cut = np.quantile(log_p, 0.2)
+
+    def log_q(t):
+        square = sum((t[:, None, i] - centres[None, :, i]) ** 2 / scale[i] ** 2 for i in range(t.shape[1]))
+        constant = np.sum(np.log(scale)) + 0.5 * t.shape[1] * math.log(2 * math.pi) + math.log(num_centres)
+        return np.logaddexp.reduce(-0.5 * square, axis=1) - constant
+
+    ratio = np.where(log_p > cut, np.exp(np.minimum(log_q(t) - log_p, 700)), 0)
+    share = log_p_new > cut
+    spread = math.sqrt((ratio.var() + share.var()) / len(t)) + 1e-9
+    pull = abs(ratio.mean() - share.mean()) / spread
+    require(
+        pull < 4.75,
+        f"draws follow a density that integrates to one: {ratio.mean():.4f} in place of {share.mean():.4f}, "
+        f"{pull:.1f} standard errors.",
+    )
+
+
+@eqx.filter_jit
+def _unbounded(space, x):
+    """Points `[n, ...]` in unbounded coordinates, and the logarithm of the derivative there."""
+    return jax.vmap(ToSupport(space).inverse_and_log_det)(x)
+
+
+@eqx.filter_jit
+def _log_prob_unbounded(distribution, t):
+    def one(t):
+        x, log_det = ToSupport(distribution.space).forward_and_log_det(t)
+        return distribution.log_prob(nearest_inside(distribution.space, x)) + log_det
+
+    return jax.vmap(one)(t)
 
 
 @eqx.filter_jit
