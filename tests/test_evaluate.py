@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -215,6 +216,46 @@ def test_batch_size_does_not_change_the_numbers(by_importance):
     again = lnz.evaluate(KEY, table.linear_vae(), ROWS, hidden=PRIOR, batch_size=4)
     # Products of other sizes may be summed in another order.
     np.testing.assert_allclose(again.per_example, by_importance.per_example, atol=1e-5)
+
+
+@pytest.fixture
+def compilations():
+    """A list that grows with each program that JAX compiles."""
+    found = []
+
+    def listen(event, duration, **_):
+        if event.endswith("backend_compile_duration"):
+            found.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield found
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.mark.parametrize("name", ["flow", "vae"])
+def test_another_number_of_rows_compiles_nothing_and_changes_no_row(name, compilations):
+    """Few rows are filled up to a power of two, more go by whole batches; each row has a key of its own."""
+    model, hidden, batch_size = {
+        "flow": (table.affine_flow(), None, None),
+        "vae": (table.linear_vae(), Importance(20, lnz.Normal.standard(2)), 16),
+    }[name]
+    rows = np.random.RandomState(2).normal(size=(600, model.space.num_dimensions)).astype(np.float32)
+
+    def evaluate(num):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", lnz.UnreliableEstimateWarning)
+            return lnz.evaluate(KEY, model, rows[:num], hidden=hidden, batch_size=batch_size)
+
+    whole = evaluate(600)
+    assert compilations  # the counter counts
+    evaluate(100)
+    num_programs = len(compilations)
+    for num in (101, 65, 513, 128):
+        found = evaluate(num)
+        # Programs for other numbers of rows may sum in another order.
+        np.testing.assert_allclose(found.per_example, whole.per_example[:num], atol=1e-4)
+        np.testing.assert_allclose(found.per_example_error, whole.per_example_error[:num], atol=1e-4)
+    assert len(compilations) == num_programs
 
 
 def test_progress_is_told_after_each_batch_and_changes_no_numbers(by_importance):

@@ -31,7 +31,12 @@ class AbstractSampler(eqx.Module):
 
 
 class AbstractObjective(eqx.Module):
-    """A loss whose gradient trains a model, with the state that it carries from step to step."""
+    """A loss whose gradient trains a model, with the state that it carries from step to step.
+
+    A class that knows examples through the model alone, and so is the same when both are moved, says so by
+    `moves_with_data = True`: then `fit` trains a model that ends in `lnz.flows.standardise` near zero (`lnz.local`).
+    One that holds a point, an energy or a network of its own in data coordinates must not.
+    """
 
     @abstractmethod
     def init(self, key: PRNGKeyArray, model: AbstractModel, data: Any) -> Any:

@@ -58,6 +58,7 @@ from ._estimate import (
 )
 from ._evaluate import evaluate as evaluate
 from ._fit import Fit as Fit, fit as fit
+from ._local import Local as Local, local as local
 from ._model import (
     AbstractBayesianModel as AbstractBayesianModel,
     AbstractClampable as AbstractClampable,

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ._batch_last import batch_last, over_batch, understands_batches
 from ._check import model_dtype
 from ._density import AbstractDistribution, closed_form_mean
+from ._local import origins
 from ._model import AbstractDataDependent
 from ._module import field_names, replace
 from ._register import register
@@ -269,6 +270,10 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
     @property
     def space(self) -> AbstractSpace:
         return self.bijection.codomain
+
+    def origins(self) -> tuple[Any, ...]:
+        """Those of the bijection."""
+        return origins(self.bijection)
 
     def closed_form_mean(self) -> Array | None:
         """The image of the base's mean under an affine map; `None` for other maps."""

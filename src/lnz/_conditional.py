@@ -12,6 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ._batch_last import aligned, batch_last, is_batch_last
 from ._check import kind_of, model_dtype
+from ._local import input_origins, origins
 from ._model import Frozen, freed, is_constant, per_leaf, trainable
 from ._register import register
 from .nets import MLP, ConvNet, GatedMLP, LipschitzMLP, MaskedMLP
@@ -78,6 +79,14 @@ class Conditional(eqx.Module):
         num = num_moved(template, where)
         net = MLP(num_context, num, key=key, width=width, depth=depth, activation=activation, last_scale=0.0)
         return cls(template, net, where)
+
+    def origins(self) -> tuple[Any, ...]:
+        """Those of the template, which the context does not move."""
+        return origins(_inside(self.template))
+
+    def input_origins(self) -> tuple[Any, ...]:
+        """Those of the network, for contexts that are examples."""
+        return input_origins(self.net)
 
     def __call__(self, context: Array) -> Any:
         if not jnp.issubdtype(context.dtype, jnp.floating):  # whole numbers, such as grey values and counts

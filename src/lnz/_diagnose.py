@@ -17,6 +17,7 @@ from ._check import check_key, check_positive, model_dtype
 from ._closed_form_kl import closed_form_kl
 from ._density import AbstractDistribution
 from ._estimate import Bound, Estimate, log_mean_exp, unreliable_reasons
+from ._local import local
 from ._model import AbstractLatentModel
 from ._refine import CHUNK, amortised_parameters, mean_and_error, refinement
 from ._stochastic import exact_log_det
@@ -163,8 +164,9 @@ def diagnose(
     array = model.space.check_data(data, "data")
     if len(array) < 2:
         raise ValueError("`data` must have at least 2 examples, for what varies over them; got 1.")
-    dtype = model_dtype(model)
-    rows = jnp.asarray(array.astype(dtype) if array.dtype.kind == "f" else array)
+    there = local(model)
+    model, dtype = there.model, model_dtype(model)
+    rows = jnp.asarray(there.rows(array))
     posterior = model.posterior(model.space.cast(rows[0], dtype))
     if posterior is None:
         raise ValueError(f"{type(model).__name__} has no approximate posterior (an encoder), which is diagnosed here.")

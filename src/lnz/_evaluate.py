@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import equinox as eqx
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from . import normalizers
 from ._algorithm import AbstractSampler
@@ -33,6 +33,7 @@ from ._estimate import (
     unreliable_reasons,
 )
 from ._fit import Fit
+from ._local import Local, check_resolved, local
 from ._missing import known_entries
 from ._model import (
     AbstractBayesianModel,
@@ -42,7 +43,8 @@ from ._model import (
     AbstractLatentModel,
 )
 from ._normalize import FEW_STATES, check_normalizer, default_normalizer
-from ._space import Counts
+from ._source import AbstractSource, Resident, as_source, canonical, some_rows
+from ._space import AbstractSpace, Counts
 from ._stochastic import assumptions, is_stochastic
 from ._whole_numbers import warn_of_whole_numbers
 
@@ -74,14 +76,17 @@ def evaluate(
 
     **Arguments:**
 
-    - `data`: examples `[n, *model.space.shape]`.
+    - `data`: examples `[n, *model.space.shape]`, in float64 where columns lie far from zero (`lnz.local`). An array on
+      disk (`np.memmap`) or a `lnz.data.Stream` is read in blocks.
     - `hidden`: normaliser for numerators that have no closed form (latent variables). By default enumeration of at
       most 2**10 states, `Importance(5000)` for latent-variable models, else `AIS()`. `Bound()` is the ELBO itself.
       Leave it out for a model without such variables: it would have no effect.
     - `partition`: normaliser for a denominator that has none (energy models, priors that are energies). By default
       enumeration of at most 2**20 states, else `AIS()`. Leave it out for a model that is normalised (a flow, a VAE
       under a prior that is a distribution).
-    - `batch_size`: examples held in memory at a time; by default 512, or 16 where each needs an estimate of its own.
+    - `batch_size`: examples on the device at a time; by default 512, or 16 where each needs an estimate of its own.
+      Fewer examples are filled up to a power of two, and a last batch to a whole one, so that another number of them
+      compiles nothing. The result does not depend on it.
     - `observed`: which entries of `data` are known, `[n, ...]` of true and false, such as `~np.isnan(data)`; the
       likelihood is then that of these entries alone, with the others summed out by `hidden`. For Boltzmann machines.
       A masked array as `data` says it itself.
@@ -111,10 +116,13 @@ def evaluate(
             hint = " A Bayesian model is evaluated by its predictive distribution, `model.predictive(data)`."
         raise TypeError(f"`model` must be a model with a likelihood of examples; got {kind_of(model)}.{hint}")
     space = model.space  # once: that of a model with latents is traced each time
+    there = local(model)
     data, observed = unmasked(data, observed)
     if observed is None:
-        array = space.check_data(data, "data")
-        warn_of_whole_numbers(space, array, stacklevel=2)
+        source = as_source(data, space)
+        some = some_rows(source)
+        warn_of_whole_numbers(space, some, stacklevel=2)
+        check_resolved(space, some, there)
     else:
         if not isinstance(model, AbstractClampable):
             raise TypeError(
@@ -122,8 +130,10 @@ def evaluate(
                 f"{type(model).__name__}."
             )
         array, observed = known_entries(space, data, observed)
-    dtype = model_dtype(model)
-    example = space.cast(array[0], dtype)
+        source = Resident(array)
+        check_resolved(space, np.where(observed, array, np.nan), there)
+    model = there.model
+    example = space.cast(there.rows(source.rows(0, 1))[0], model_dtype(model))
     if observed is None:
         hidden = _method_for_numerators(model, example, hidden)
     else:
@@ -134,16 +144,14 @@ def evaluate(
     if batch_size is None:
         batch_size = 512 if hidden is None or isinstance(hidden, normalizers.Quadrature) else 16
     check_positive(batch_size, "batch_size")
-    _warn_of_much_work(hidden, model, len(array))
+    _warn_of_much_work(hidden, model, source.num_rows)
 
-    rows = jnp.asarray(array.astype(dtype) if array.dtype.kind == "f" else array)
-    inputs = jr.split(key_hidden, len(rows)), rows, None if observed is None else jnp.asarray(observed)
-    numerators = _numerators(model, inputs, hidden, dtype, min(batch_size, len(rows)), progress)
+    batches = _batches(source, there, observed, batch_size)
+    fingerprint = _Fingerprint(space, source.num_rows)
+    numerators = _numerators(model, key_hidden, batches, source.num_rows, hidden, fingerprint, progress)
     denominator = _denominator(model, key_partition, partition)
     per_example = np.asarray(numerators.value, np.float64) - float(denominator.value)
-    if observed is not None:  # a value that is not known has no part in what was evaluated
-        array = np.where(observed, array, np.nan)
-    result = _summarise(model, space, array, per_example, numerators, denominator, hidden, partition)
+    result = _summarise(model, space, fingerprint, per_example, numerators, denominator, hidden, partition)
     if observed is None:
         return result
     mean_known = float(np.mean(observed)) * space.num_dimensions
@@ -215,33 +223,64 @@ def _num_sweeps(method: AbstractNormalizer | None) -> int:
     return getattr(method, "num_chains", 0) * (betas if isinstance(betas, int) else len(betas) - 1)
 
 
-def _numerators(model, inputs, hidden, dtype, batch_size, progress) -> Estimate:
-    if progress is None:
-        return _numerators_at_once(model, inputs, hidden, dtype, batch_size)
-    num, parts = len(inputs[1]), []
-    for start in range(0, num, batch_size):
-        # The last batch is filled up, so that there is one program.
-        chosen = jnp.minimum(jnp.arange(start, start + batch_size), num - 1)
-        batch = jax.tree.map(lambda array: array[chosen], inputs)  # noqa: B023 (called at once)
-        parts.append(jax.block_until_ready(_numerators_at_once(model, batch, hidden, dtype, batch_size)))
-        progress(min(start + batch_size, num), num)
-    return jax.tree.map(lambda *arrays: jnp.concatenate(arrays)[:num], *parts)
+@dataclasses.dataclass(frozen=True)
+class _Batch:
+    """Some rows: as given, with NaN for what is not known; and on their way to the device, filled up to one size."""
+
+    start: int
+    given: np.ndarray | Array
+    rows: np.ndarray | Array
+    observed: np.ndarray | None
+
+
+def _batches(source: AbstractSource, there: Local, observed: np.ndarray | None, batch_size: int) -> Iterator[_Batch]:
+    num = source.num_rows
+    size = min(batch_size, 2 ** math.ceil(math.log2(num)))
+    for start in range(0, num, size):
+        given = source.rows(start, min(start + size, num))
+        fill = np.minimum(np.arange(size), len(given) - 1)
+        rows, known = there.rows(given, first_row=start)[fill], None
+        if observed is not None:
+            known = observed[start + fill]
+            given = np.where(known[: len(given)], given, np.nan)
+        yield _Batch(start, given, rows, known)
+
+
+def _numerators(model, key, batches, num, hidden, fingerprint, progress) -> Estimate:
+    """Those of all rows: values, errors, and diagnostics that are one number for each."""
+    parts: list[Any] = []
+    estimate = None
+    for batch in batches:
+        fingerprint.update(batch.given)
+        start, rows, known = jax.tree.map(jnp.asarray, (np.int32(batch.start), batch.rows, batch.observed))
+        estimate = _numerators_at_once(model, key, start, rows, known, hidden)
+        stats = {name: value for name, value in estimate.stats.items() if jnp.ndim(value) == 1}
+        arrays = jax.device_get((estimate.value, estimate.standard_error, stats))
+        parts.append(jax.tree.map(lambda array: array[: len(batch.given)], arrays))  # noqa: B023 (called at once)
+        if progress is not None:
+            progress(batch.start + len(batch.given), num)
+    value, standard_error, stats = jax.tree.map(lambda *arrays: jax.device_put(np.concatenate(arrays)), *parts)
+    assert estimate is not None  # there is a first batch
+    return Estimate(value, standard_error, estimate.bound, estimate.assumes, stats)
 
 
 @eqx.filter_jit
-def _numerators_at_once(model, inputs, hidden, dtype, batch_size) -> Estimate:
-    def one(inputs):
-        key, x, known = inputs
+def _numerators_at_once(model, key, start, rows, observed, hidden) -> Estimate:
+    dtype = model_dtype(model)
+
+    def one(number, x, known):
+        # The key of `jr.split(key, n)[number]` for every n.
+        key_row = jr.fold_in(key, number)
         x = model.space.cast(x, dtype)
         if known is not None:
-            return hidden(key, model.clamp(x, known))
+            return hidden(key_row, model.clamp(x, known))
         if hidden is not None or not is_stochastic(model):
-            return model.log_numerator(key, x, hidden)
-        draws = jax.vmap(lambda key: model.log_numerator(key, x, hidden))(jr.split(key, _NUM_DRAWS))
+            return model.log_numerator(key_row, x, hidden)
+        draws = jax.vmap(lambda key: model.log_numerator(key, x, hidden))(jr.split(key_row, _NUM_DRAWS))
         error = jnp.std(draws.value, ddof=1) / math.sqrt(_NUM_DRAWS)
         return Estimate(jnp.mean(draws.value), error, draws.bound, draws.assumes)
 
-    return jax.lax.map(one, inputs, batch_size=batch_size)
+    return jax.vmap(one)(start + jnp.arange(len(rows), dtype=jnp.int32), rows, observed)
 
 
 @eqx.filter_jit
@@ -254,7 +293,14 @@ _UNRELIABLE_BY_CHANCE = 0.05
 
 
 def _summarise(
-    model, space, array, per_example, numerators: Estimate, denominator: Estimate, hidden, partition
+    model,
+    space,
+    fingerprint,
+    per_example,
+    numerators: Estimate,
+    denominator: Estimate,
+    hidden,
+    partition,
 ) -> LogLikelihood:
     num = len(per_example)
     shared_error = float(denominator.standard_error)
@@ -262,7 +308,7 @@ def _summarise(
     bound = join_bounds(numerators.bound, flip_bound(denominator.bound))
     stats: dict[str, Any] = {
         "num_dimensions": space.num_dimensions,
-        "fingerprint": _fingerprint(space, array),
+        "fingerprint": fingerprint.result(),
         "hidden_error": own_error,
         "partition_error": shared_error,
         "log_partition": float(denominator.value),
@@ -344,8 +390,16 @@ def _numbers(module: eqx.Module) -> list[str]:
     ]
 
 
-def _fingerprint(space, array) -> dict[str, str]:
-    """What the log-probabilities are of: equal for equal values, whatever their number type."""
-    canonical = np.ascontiguousarray(np.asarray(array), dtype=np.float32)
-    digest = hashlib.sha256(repr(canonical.shape).encode() + canonical.tobytes()).hexdigest()
-    return {"data": digest[:16], "space": str(space), "base_measure": space.base_measure}
+class _Fingerprint:
+    """Fingerprint of the data: equal for equal numbers as they were given, regardless of their type."""
+
+    def __init__(self, space: AbstractSpace, num: int):
+        self._space, self._hash = space, hashlib.sha256(repr((num, *space.shape)).encode())
+
+    def update(self, rows: Any) -> None:
+        for piece in canonical(rows):
+            self._hash.update(piece)
+
+    def result(self) -> dict[str, str]:
+        data = self._hash.hexdigest()[:16]
+        return {"data": data, "space": str(self._space), "base_measure": self._space.base_measure}

@@ -5,23 +5,26 @@ from typing import Any
 
 from jaxtyping import Array, PRNGKeyArray
 
+from ._local import Local
 from ._loop import Order
-from ._source import AbstractSource
+from ._source import AbstractSource, to_device
 
 
 class Feed:
-    """The blocks of a source in the order of steps. Use it in a `with` block, which ends the reading thread.
+    """The blocks of a source in the order of steps, in local coordinates on the device.
 
-    `order` is where the training loop keeps the permutation of the present block's rows.
+    Use it in a `with` block, which ends the reading thread. `order` is where the training loop keeps the permutation
+    of the present block's rows.
     """
 
-    def __init__(self, source: AbstractSource | None, key: PRNGKeyArray, batch_size: int | None):
-        self._source, self._key = source, key
+    def __init__(self, source: AbstractSource | None, local: Local, key: PRNGKeyArray, batch_size: int | None):
+        self._source, self._local, self._key = source, local, key
         self.order: Order | None = None
         rows = 1 if source is None or batch_size is None else source.block_rows // batch_size
         self._steps_per_block = rows
         self._reader = None if source is None or source.is_resident else ThreadPoolExecutor(1, "lnz-feed")
         self._blocks: dict[int, Future[Array]] = {}  # the present one and the next
+        self._resident: Array | None = None
 
     def __enter__(self) -> "Feed":
         return self
@@ -35,13 +38,19 @@ class Feed:
         if self._source is None:
             return None
         if self._reader is None:
-            return self._source.block(self._key, 0)
+            if self._resident is None:
+                self._resident = self._read(0)
+            return self._resident
         wanted = (step // self._steps_per_block, step // self._steps_per_block + 1)
         for index in wanted:
             if index not in self._blocks:
-                self._blocks[index] = self._reader.submit(self._source.block, self._key, index)
+                self._blocks[index] = self._reader.submit(self._read, index)
         self._blocks = {index: self._blocks[index] for index in wanted}
         return self._blocks[wanted[0]].result()
+
+    def _read(self, index: int) -> Array:
+        assert self._source is not None
+        return to_device(self._local.rows(self._source.block(self._key, index)))
 
     def end_of_block(self, step: int) -> int | float:
         """The first later step that needs other rows."""

@@ -19,9 +19,10 @@ from ._check import check_key, check_positive, kind_of, model_dtype
 from ._checkpoint import Checkpoints, Record, Snapshot
 from ._estimate import LogLikelihood
 from ._feed import Feed
+from ._local import Local, check_resolved, local
 from ._loop import Loop, program_of, run_steps, zero_sums
 from ._model import AbstractBayesianModel
-from ._source import AbstractSource, Resident, as_source
+from ._source import AbstractSource, as_source, fingerprint_of, some_rows
 from ._space import AbstractSpace
 from ._training import Plateau, Training, int32
 from ._whole_numbers import warn_of_whole_numbers
@@ -80,8 +81,9 @@ def fit(
     - `model`: the model to start from; it is not changed.
     - `method`: such as `lnz.Gradient(lnz.objectives.PCD(1), optax.sgd(0.05))` or `lnz.EM()`.
     - `data`: examples `[n, *model.space.shape]`, kept on the device as they are stored (bits as bytes, say) and cast
-      in the step; an array on disk (`np.memmap`) or a `lnz.data.Stream` is read in shuffled blocks; `None` for
-      objectives that need no data.
+      in the step; numbers in float64, which columns far from zero need, are moved and cut before (`lnz.local`). An
+      array on disk (`np.memmap`) or a `lnz.data.Stream` is read in shuffled blocks; `None` for objectives that need no
+      data.
     - `steps`: number of updates.
     - `batch_size`: examples an update; all of them if `None`.
     - `observed`: which entries of `data` are known, `[n, ...]` of true and false, such as `~np.isnan(data)`; the others
@@ -113,27 +115,28 @@ def fit(
     key = check_key(key)
     check_positive(steps, "steps")
     _check_arguments(model, method, keep, plateau, valid, average, checkpoints, resume)
-    dtype = model_dtype(model)
     data, observed = unmasked(data, observed)
     if observed is not None and not getattr(method, "takes_missing", False):
         raise TypeError(
             "`fit(observed=...)`, or a masked array, needs an objective for examples with missing entries: wrap it, as "
             "in `lnz.Gradient(lnz.objectives.Imputed(lnz.objectives.PCD(1)), optimizer)`."
         )
-    source = None if data is None else as_source(data, model.space, dtype, observed)
+    source = None if data is None else as_source(data, model.space, observed)
+    there = _where(model, method, source)
     if source is not None:
         _check_batch_size(source, batch_size)
+        some = some_rows(source)
+        check_resolved(model.space, some, there, by_gradient=getattr(method, "by_gradient", False))
+        warn_of_whole_numbers(model.space, some, stacklevel=2)
     if valid is not None:
         valid = model.space.check_data(valid, "valid")
     log_every = max(1, steps // 100) if log_every is None else check_positive(log_every, "log_every")
     valid_every = max(1, steps // 10) if valid_every is None else check_positive(valid_every, "valid_every")
 
     started = time.perf_counter()
-    with Feed(source, _key_order(key), batch_size) as feed:
-        loop, first = _prepare(key, model, method, feed, batch_size, average, keep)
+    with Feed(source, there, _key_order(key), batch_size) as feed:
+        loop, first = _prepare(key, there.model, method, feed, batch_size, average, keep)
         rows = feed.rows(0)
-        if rows is not None:
-            warn_of_whole_numbers(model.space, rows, stacklevel=2)
         run_steps(loop, first.arrays, first.sums, loop.no_order(rows), rows, int32(0), int32(0))  # no steps: compiles
         training = Training(
             loop=loop,
@@ -141,7 +144,7 @@ def fit(
             steps=steps,
             log_every=log_every,
             valid_every=steps if valid is None else valid_every,
-            score=None if valid is None else _scorer(evaluator or _default_evaluator, key, loop.static[0], valid),
+            score=None if valid is None else _scorer(evaluator or _default_evaluator, key, loop, there, valid),
             plateau=plateau,
             progress=progress or _ignore,
             pulse=pulse or _ignore,
@@ -152,11 +155,12 @@ def fit(
                 "average": str(average),
                 "keep": keep,
                 "plateau": str(plateau),
-                "valid": "none" if valid is None else Resident(valid).fingerprint,
+                "valid": "none" if valid is None else fingerprint_of(valid),
                 "label": "" if checkpoints is None else checkpoints.label,
                 "log_every": str(log_every),
                 "valid_every": str(valid_every),
                 "data": "none" if source is None else source.fingerprint,
+                "origin": "none" if there.origin is None else fingerprint_of(there.origin),
             },
         )
         compile_seconds = time.perf_counter() - started
@@ -171,7 +175,7 @@ def fit(
         model = eqx.combine(last.best, loop.static[0])
     elif average is not None:
         model = eqx.combine(last.arrays[1], loop.static[0])
-    return Fit(model, list(last.history), status, state, compile_seconds)
+    return Fit(there.whole(model), list(last.history), status, state, compile_seconds)
 
 
 def expected_memory(
@@ -187,9 +191,10 @@ def expected_memory(
 ) -> dict[str, int]:
     """Bytes that `fit` will need, by what for: the compiler's own account of the step, which is not run."""
     data, observed = unmasked(data, observed)
-    source = None if data is None else as_source(data, model.space, model_dtype(model), observed)
-    with Feed(source, _key_order(key), batch_size) as feed:
-        loop, first = _prepare(key, model, method, feed, batch_size, average, keep)
+    source = None if data is None else as_source(data, model.space, observed)
+    there = _where(model, method, source)
+    with Feed(source, there, _key_order(key), batch_size) as feed:
+        loop, first = _prepare(key, there.model, method, feed, batch_size, average, keep)
         rows = feed.rows(0)
         order = loop.no_order(rows)
         lowered = program_of(loop).lower(loop, first.arrays, first.sums, order, rows, int32(0), int32(0))
@@ -216,16 +221,25 @@ def _prepare(key, model, method, feed, batch_size, average, keep) -> tuple[Loop,
     return loop, Snapshot(arrays, zero_sums(loop, arrays, rows), best=dynamic[0] if keep == "best" else None)
 
 
+def _where(model: Any, method: AbstractMethod, source: AbstractSource | None) -> Local:
+    """The coordinates of training: local ones where the method allows it, and rows of data are what it learns from."""
+    if source is None or not getattr(method, "moves_with_data", False):
+        return Local(model, None)
+    return local(model)
+
+
 def _key_order(key: PRNGKeyArray) -> PRNGKeyArray:
     """Decides the order of blocks."""
     return jr.split(jr.split(key, 3)[1])[1]
 
 
-def _scorer(evaluator: Callable, key: PRNGKeyArray, static: Any, valid: Any) -> Callable[[int, Any], float]:
+def _scorer(
+    evaluator: Callable, key: PRNGKeyArray, loop: Loop, there: Local, valid: Any
+) -> Callable[[int, Any], float]:
     _, _, key = jr.split(key, 3)
 
     def score(step, arrays):
-        return evaluator(jr.fold_in(key, step), eqx.combine(arrays, static), valid).value
+        return evaluator(jr.fold_in(key, step), there.whole(eqx.combine(arrays, loop.static[0])), valid).value
 
     return score
 

@@ -18,6 +18,7 @@ from ._density import (
     AbstractDensity,
     AbstractDistribution,
 )
+from ._local import local
 from ._missing import known_entries
 from ._model import (
     AbstractBayesianModel,
@@ -42,8 +43,11 @@ def sample(
     sampler: AbstractSampler | None = None,
     start: Any = None,
     clamp: tuple[Any, Any] | None = None,
-) -> Array:
+) -> Array | np.ndarray:
     """`num` draws from `model`, `[num, *model.space.shape]`.
+
+    Those of a model whose last layer is `lnz.flows.standardise(data)` are a NumPy array of float64, which keeps the
+    digits of columns that lie far from zero (`lnz.local`).
 
     Distributions and latent-variable models are sampled exactly, ancestrally. For other densities, and the latents of a
     model whose prior is one, each draw is the end of a chain of its own: `num_steps` steps of `sampler` from `start`,
@@ -63,14 +67,16 @@ def sample(
     if clamp is not None:
         return _sample_clamped(key, model, num, num_steps, sampler, start, clamp)
     if isinstance(model, AbstractDistribution):
-        return _sample_exactly(key, model, num)
+        there = local(model)
+        return there.back(_sample_exactly(key, there.model, num))
     if isinstance(model, AbstractLatentModel):
         key_z, key_x = jr.split(key)
-        z = sample(key_z, model.prior, num, num_steps=num_steps, sampler=sampler, start=start)
-        return _sample_likelihoods(key_x, model, z)
+        z = _on_device(model, sample(key_z, model.prior, num, num_steps=num_steps, sampler=sampler, start=start))
+        there = local(model)
+        return there.back(_sample_likelihoods(key_x, there.model, z))
     if isinstance(model, AbstractLatentEnergyModel):
         states = sample(key, model.joint(), num, num_steps=num_steps, sampler=sampler, start=start)
-        return jax.vmap(model.observed)(states)
+        return jax.vmap(model.observed)(_on_device(model, states))
     if isinstance(model, AbstractBayesianModel):
         raise TypeError(
             f"`sample`: {type(model).__name__} defines no distribution of data before it has seen any. Sample its "
@@ -100,6 +106,11 @@ def sample(
             stacklevel=2,
         )
     return positions
+
+
+def _on_device(model: Any, draws: Array | np.ndarray) -> Array:
+    """Draws of a part of `model`, which may be in float64, in its precision."""
+    return jnp.asarray(draws, model_dtype(model)) if isinstance(draws, np.ndarray) else draws
 
 
 def _sample_clamped(key, model, num, num_steps, sampler, start, clamp) -> Array:

@@ -16,6 +16,7 @@ from . import normalizers
 from ._check import check_key, check_positive, model_dtype
 from ._density import AbstractDistribution, AbstractNormalizer
 from ._estimate import Bracket, Estimate
+from ._local import local
 from ._model import AbstractLatentModel, condition
 from ._module import replace
 from ._normalize import check_normalizer
@@ -75,11 +76,15 @@ def simulated_bracket(
         lower = normalizers.AIS(10, 300, sampler=sampler) if lower is None else lower
         upper = normalizers.ReverseAIS(10, 300, sampler=sampler) if upper is None else upper
     _check_upper(upper)
+    there = local(model)
+    model = there.model
     z, x = _simulate(key_pairs, model, num)
     low, high = _in_batches(key_sides, model, z, x, check_normalizer(lower, "lower"), upper, batch_size, progress)
     error = jnp.std(high.value - low.value, ddof=1) / math.sqrt(num)
     return Bracket(
-        Estimate(jnp.mean(low.value), error, low.bound, low.assumes, {"per_example": low.value, "examples": x}),
+        Estimate(
+            jnp.mean(low.value), error, low.bound, low.assumes, {"per_example": low.value, "examples": there.back(x)}
+        ),
         Estimate(jnp.mean(high.value), error, high.bound, high.assumes, {"per_example": high.value}),
         of=f"mean log p(x) of {num} examples drawn from the model itself",
     )
@@ -106,7 +111,9 @@ def adapted_hmc(key: PRNGKeyArray, model: AbstractLatentModel) -> HMC:
             f"The latent variables live on {space}, where HMC cannot move: give a method with a sampler that can, such "
             "as `lnz.normalizers.AIS(sampler=...)`."
         )
-    step_sizes, jumps = map(np.asarray, _mean_jumps(key, model, jnp.asarray(_STEP_SIZES, model_dtype(model))))
+    step_sizes, jumps = map(
+        np.asarray, _mean_jumps(key, local(model).model, jnp.asarray(_STEP_SIZES, model_dtype(model)))
+    )
     if np.max(jumps) > 0:
         return HMC(float(step_sizes[np.argmax(jumps)]), _NUM_LEAPFROG)
     warnings.warn(

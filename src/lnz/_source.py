@@ -1,7 +1,8 @@
-"""Where training data come from: an array on the device, or a file that is larger than memory."""
+"""Where examples come from: an array in memory, or a file that is larger."""
 
 import abc
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -17,18 +18,22 @@ from ._space import AbstractSpace
 
 
 class AbstractSource(abc.ABC):
-    """Rows for training, handed out in blocks of equal size.
+    """Rows as they are stored: for training in blocks of equal size, for evaluation in their order.
 
     Block `k` is a function of the key and `k` alone, so that a resumed run sees what an uninterrupted one sees. The
-    engine shuffles the rows of a block and cuts them into batches; values stay as stored until a step casts its batch.
+    engine shuffles the rows of a block and cuts them into batches.
     """
 
     num_rows: int
     block_rows: int
 
     @abc.abstractmethod
-    def block(self, key: PRNGKeyArray, index: int) -> Array:
-        """The rows of block `index`, `[block_rows, ...]`, on the device."""
+    def block(self, key: PRNGKeyArray, index: int) -> np.ndarray | Array:
+        """The rows of block `index`, `[block_rows, ...]`."""
+
+    @abc.abstractmethod
+    def rows(self, start: int, stop: int) -> np.ndarray | Array:
+        """Rows `start` to `stop` in their order, `[stop - start, ...]`."""
 
     @abc.abstractmethod
     def check(self, space: AbstractSpace, argument: str) -> None:
@@ -46,14 +51,17 @@ class AbstractSource(abc.ABC):
 
 
 class Resident(AbstractSource):
-    """All rows on the device as they are stored: bits as bytes, `[n, ...]`."""
+    """All rows in memory as they are stored: bits as bytes, `[n, ...]`."""
 
     def __init__(self, rows: Shaped[Any, "n ..."]):
-        self._rows = _to_device(rows)
+        self._rows = rows if isinstance(rows, jax.Array) else np.asarray(rows)
         self.num_rows = self.block_rows = len(self._rows)
 
-    def block(self, key: PRNGKeyArray, index: int) -> Array:
+    def block(self, key: PRNGKeyArray, index: int) -> np.ndarray | Array:
         return self._rows
+
+    def rows(self, start: int, stop: int) -> np.ndarray | Array:
+        return self._rows[start:stop]
 
     def check(self, space: AbstractSpace, argument: str) -> None:
         space.check_data(self._rows, argument)
@@ -64,7 +72,7 @@ class Resident(AbstractSource):
 
     @property
     def fingerprint(self) -> str:
-        return _fingerprint(self._rows)
+        return fingerprint_of(self._rows)
 
 
 class Stream(AbstractSource):
@@ -99,7 +107,12 @@ class Stream(AbstractSource):
         self.block_rows = self._piece_rows * self._num_pieces
         self._blocks_per_epoch = self.num_rows // self.block_rows
 
-    def block(self, key: PRNGKeyArray, index: int) -> Array:
+    def rows(self, start: int, stop: int) -> np.ndarray | Array:
+        rows = as_numbers(np.array(self._array[start:stop]), "rows")
+        forget_pages(self._array)
+        return rows
+
+    def block(self, key: PRNGKeyArray, index: int) -> np.ndarray | Array:
         epoch, place = divmod(index, self._blocks_per_epoch)
         # RandomState, whose stream is frozen for all versions of NumPy; Generator's is not.
         random = np.random.RandomState([*_key_words(key), epoch])
@@ -109,7 +122,7 @@ class Stream(AbstractSource):
         starts = offset + self._piece_rows * np.sort(chosen)  # in the order of the disk
         rows = as_numbers(np.concatenate([self._array[start : start + self._piece_rows] for start in starts]), "rows")
         forget_pages(self._array)
-        return _to_device(rows)
+        return rows
 
     def check(self, space: AbstractSpace, argument: str) -> None:
         for start in range(0, self.num_rows, self.block_rows):
@@ -124,11 +137,11 @@ class Stream(AbstractSource):
     def fingerprint(self) -> str:
         """Of a few hundred rows: reading all of them would take too long."""
         some = self._array[:: max(1, self.num_rows // 256)]
-        return f"{_fingerprint(some)} of {self.num_rows} rows in blocks of {self.block_rows}"
+        return f"{fingerprint_of(some)} of {self.num_rows} rows in blocks of {self.block_rows}"
 
 
-def as_source(data: Any, space: AbstractSpace, dtype: Any, observed: Any = None) -> AbstractSource:
-    """`data` as a source of examples of `space`: arrays on disk (`np.memmap`) are streamed, others kept on the device.
+def as_source(data: Any, space: AbstractSpace, observed: Any = None) -> AbstractSource:
+    """`data` as a source of examples of `space`: arrays on disk (`np.memmap`) are read in blocks.
 
     Entries that are not `observed` are marked as missing.
 
@@ -136,32 +149,60 @@ def as_source(data: Any, space: AbstractSpace, dtype: Any, observed: Any = None)
     """
     if observed is not None:
         if isinstance(data, AbstractSource | np.memmap):
-            raise ValueError("`fit(observed=...)` needs data in memory: missing entries cannot be streamed from disk.")
-        array = mark_missing(space, *known_entries(space, data, observed))
-        return Resident(array.astype(dtype) if array.dtype.kind == "f" else array)
+            raise ValueError("`observed` needs data in memory: missing entries cannot be streamed from disk.")
+        return Resident(mark_missing(space, *known_entries(space, data, observed)))
     if isinstance(data, np.memmap):
+        if data.ndim == 0 or data.shape[1:] != space.shape or data.size == 0:
+            space.check_data(data, "data")  # which says what is wrong
         data = Stream(data)
     if isinstance(data, AbstractSource):
         data.check(space, "data")
         return data
-    array = space.check_data(data, "data")
-    if array.dtype.kind == "f":  # a float64 NumPy array need not take double the memory
-        array = array.astype(dtype)
-    return Resident(array)
+    return Resident(space.check_data(data, "data"))
 
 
-def _to_device(rows: Any) -> Array:
+_NUM_LOOKED_AT = 2**18  # numbers
+_PIECES_LOOKED_AT = 64
+
+
+def some_rows(source: AbstractSource) -> np.ndarray:
+    """All rows, or those of 64 pieces from all over, of some 2**18 numbers, of a source that has more."""
+    first = np.asarray(source.rows(0, 1))
+    most = max(_PIECES_LOOKED_AT, _NUM_LOOKED_AT // max(1, first.size))
+    if source.num_rows <= most:
+        return np.asarray(source.rows(0, source.num_rows))
+    num = most // _PIECES_LOOKED_AT
+    starts = np.linspace(0, source.num_rows - num, _PIECES_LOOKED_AT).astype(int).tolist()
+    return np.concatenate([np.asarray(source.rows(start, start + num)) for start in starts])
+
+
+def to_device(rows: Any) -> Array:
     """Not `jnp.asarray`, which copies twice, nor an alias of memory that its owner may change."""
     return (
         rows if isinstance(rows, jax.Array) else jax.device_put(np.asarray(rows), may_alias=False).block_until_ready()
     )
 
 
+def canonical(rows: Any) -> Iterator[memoryview]:
+    """The bytes of numbers as float64, piece by piece: equal for equal numbers, regardless of their type."""
+    array = np.asarray(rows)
+    num = max(1, _CANONICAL // max(1, array[:1].size))
+    for start in range(0, len(array), num):
+        # The sum makes one of the two zeros.
+        yield (np.ascontiguousarray(array[start : start + num], np.float64) + 0.0).data.cast("B")
+
+
+_CANONICAL = 2**17  # numbers
+
+
+def fingerprint_of(rows: Any) -> str:
+    """Shape and checksum: equal for equal numbers, regardless of their type."""
+    checksum = 0
+    for piece in canonical(rows):
+        checksum = zlib.crc32(piece, checksum)
+    return f"{rows.shape} {checksum:08x}"
+
+
 def _key_words(key: PRNGKeyArray) -> list[int]:
     words = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
     return np.asarray(words).tolist()
-
-
-def _fingerprint(rows: Any) -> str:
-    as_bytes = np.ascontiguousarray(rows).reshape(-1).view(np.uint8)  # not `tobytes`, which copies all of them
-    return f"{rows.shape} {rows.dtype} {zlib.crc32(as_bytes.data):08x}"

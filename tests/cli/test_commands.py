@@ -300,9 +300,9 @@ def test_ctrl_c_is_no_traceback(monkeypatch, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """Two correlated columns far from zero, one row of which is out of the ordinary."""
+    """Two correlated columns, the first of them Unix seconds, of which float32 holds a single one."""
     random = np.random.RandomState(0)
-    x = random.normal(size=(400, 2)) @ np.array([[3.0, 1.0], [0.0, 0.2]]) + [1000.0, -5.0]
+    x = random.normal(size=(400, 2)) @ np.array([[3.0, 1.0], [0.0, 0.2]]) + [1.7e9, -5.0]
     path = tmp_path_factory.mktemp("data") / "table.csv"
     np.savetxt(path, x, delimiter=",", header="height,weight", comments="")
     return path, x
@@ -327,9 +327,10 @@ def test_a_table_of_ones_own_is_scored_as_the_closed_form_says(table, normal_run
 
     path, x = table
     outlier = tmp_path / "new.csv"
-    rows = np.concatenate([x[:20], [[1000.0, 5.0]]])
+    rows = np.concatenate([x[:20], [[1.7e9, 5.0]]])
     np.savetxt(outlier, rows[:, ::-1], delimiter=",", header="weight,height", comments="")  # another order of columns
     out = tmp_path / "scores.csv"
+    monkeypatch.setattr("lnz.cli._files._ROWS_WRITTEN", 8)  # in pieces
     assert call(monkeypatch, "score", normal_run, "--data", outlier, "--out", out, "--anomalous-first") == 0
     scores = csv.read_csv(out).to_pydict()
     assert scores["row"][0] == 20
@@ -343,9 +344,14 @@ def test_a_table_of_ones_own_is_scored_as_the_closed_form_says(table, normal_run
     split = lnz.data.load(path)
     train = split.train.astype(float)
     exact = multivariate_normal(train.mean(axis=0), np.cov(train.T, bias=True)).logpdf(rows)
-    # Adam stops a little off the optimum, and rows of 1000 have seven digits in float32.
+    # Adam stops a little off the optimum.
     np.testing.assert_allclose(scores["log_prob"], exact, rtol=0.02, atol=0.02)
     printed = capsys.readouterr().out
+    out = tmp_path / "draws.csv"
+    assert call(monkeypatch, "sample", normal_run, "--num", "300", "--out", out) == 0
+    draws = np.loadtxt(out, delimiter=",", skiprows=1)
+    assert len(np.unique(draws[:, 0])) == 300
+    assert abs(draws[:, 0].mean() - x[:, 0].mean()) < 1  # 3 / sqrt(300) is 0.17: six standard errors
     assert "nats per example (exact, n = 21" in printed.replace("\n", " ")
     assert "Wrote log p (nats, exact) of 21 rows" in printed
     assert "columns row, log_prob, bound, standard_error" in printed

@@ -1,6 +1,7 @@
 """Files that are mapped from disk, or converted once: the same numbers as in memory."""
 
 import os
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -37,12 +38,12 @@ def bits(num=50):
 
 MAPPED = {
     "float32": table(50),
+    "float64": table(50).astype(np.float64),
     "bytes": pictures(50).reshape(50, 20),
     "images": pictures(50),
     "bits": bits().astype("u1"),
 }
 CONVERTED = {
-    "float64": lambda folder: write_npy(folder / "x.npy", table(50).astype(np.float64)),
     "big_endian": lambda folder: write_npy(folder / "x.npy", table(50).astype(">f4")),
     "fortran": lambda folder: write_npy(folder / "x.npy", np.asfortranarray(table(50))),
     "fortran_images": lambda folder: write_npy(folder / "x.npy", np.asfortranarray(pictures(50))),
@@ -135,15 +136,13 @@ def test_a_changed_file_is_converted_again(tmp_path, cache):
     assert len(list(cache.iterdir())) == 2
 
 
-def test_precision_is_part_of_the_key(tmp_path, cache):
-    import jax
-
-    x = np.random.RandomState(0).randn(50, 3)
-    path = write(tmp_path / "x.csv", csv_text(x))
-    assert check_like_resident(path).train.dtype == np.float32
-    with jax.enable_x64(True):
-        splits = check_like_resident(path)
-        np.testing.assert_array_equal(np.concatenate(parts_of(splits)), x)
+def test_precision_is_kept_and_part_of_the_key(tmp_path, cache, precision):
+    x = 1.7e9 + np.random.RandomState(0).randn(50, 3)
+    splits = check_like_resident(write(tmp_path / "x.csv", csv_text(x)))
+    np.testing.assert_array_equal(np.concatenate(parts_of(splits)), x)
+    huge = write(tmp_path / "huge.csv", csv_text(x * 1e200))  # refused where JAX computes in float32
+    with pytest.raises(ValueError, match="too large for float32") if precision == "float32" else nullcontext():
+        lnz.data.load(huge, resident_limit=99)
 
 
 def test_the_limit_decides_not_the_cache(tmp_path, cache):

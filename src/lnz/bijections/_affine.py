@@ -1,4 +1,4 @@
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 
 from .._batch_last import aligned
 from .._bijection import AbstractBatchLastBijection, AbstractEuclideanMap
+from .._model import Frozen
 from .._positive import loc_and_log_scale
 from .._register import register
 
@@ -18,28 +19,53 @@ class Affine(AbstractBatchLastBijection, AbstractEuclideanMap):
 
     - `loc`: shift `[*shape]`.
     - `scale`: positive factors of the same shape or a number. The field is `log_scale`.
+    - `origin`: a further shift `[*shape]` that training leaves alone, `y = (scale * x + loc) + origin`: the larger part
+      of a shift that needs more digits than one number has. `lnz.flows.standardise` makes it, `lnz.local` uses it.
+
+    **Raises:** `ValueError` for shapes that do not fit, and for a scale that is not positive.
     """
 
     affine: ClassVar[bool] = True
     loc: Float[Array, "*shape"]
     log_scale: Float[Array, "*shape"]
+    origin: Frozen | None
     shape: tuple[int, ...] = eqx.field(static=True)
 
-    def __init__(self, loc, scale):
+    def __init__(self, loc, scale, origin=None):
         self.loc, self.log_scale = loc_and_log_scale(loc, scale, "Affine")
         self.shape = self.loc.shape
+        self.origin = None
+        if origin is not None:
+            origin = jnp.asarray(origin, self.loc.dtype)
+            if origin.shape != self.shape:
+                raise ValueError(
+                    f"`Affine(loc, scale, origin)` needs an origin of the shape of loc, {self.shape}; got "
+                    f"{origin.shape}."
+                )
+            self.origin = Frozen(origin)
 
     @property
     def scale(self) -> Float[Array, "*shape"]:
         return jnp.exp(self.log_scale)
 
+    def origins(self) -> tuple[Any, ...]:
+        """The array of the origin, if there is one."""
+        return () if self.origin is None else (self.origin.value,)
+
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         loc, log_scale, log_det = self._aligned(x)
-        return jnp.exp(log_scale) * x + loc, log_det
+        y = jnp.exp(log_scale) * x + loc
+        return y if self.origin is None else y + self._origin(y), log_det
 
     def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         loc, log_scale, log_det = self._aligned(y)
+        if self.origin is not None:  # first, for the difference of neighbours is exact
+            y = y - self._origin(y)
         return (y - loc) * jnp.exp(-log_scale), -log_det
+
+    def _origin(self, x):
+        assert self.origin is not None
+        return aligned(self.origin.value, len(self.shape), x.ndim - len(self.shape))
 
     def _aligned(self, x):
         num_axes = len(self.shape)

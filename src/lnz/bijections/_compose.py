@@ -1,7 +1,7 @@
 """Bijections made of bijections."""
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -23,6 +23,7 @@ from .._bijection import (
     waits_for_data,
 )
 from .._check import check_positive, kind_of
+from .._local import origins
 from .._module import field_names, leading_axes, replace
 from .._register import register
 from .._space import AbstractSpace, Euclidean
@@ -97,6 +98,10 @@ class Chain(AbstractBatchLastBijection, AbstractStartable):
     @property
     def affine(self) -> bool:
         return all(is_affine(bijection) for bijection in self.bijections)
+
+    def origins(self) -> tuple[Any, ...]:
+        """Those of the last bijection."""
+        return origins(self.bijections[-1])
 
     @property
     def domain(self) -> AbstractSpace:

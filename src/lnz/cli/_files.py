@@ -1,12 +1,12 @@
 """Tables and pictures that the commands write, each file whole or not at all."""
 
-import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from .._atomic import write_atomically
+from .._atomic import atomic_file
 
 
 def check_ending(path: Path, endings: Iterable[str]) -> None:
@@ -18,25 +18,38 @@ def check_ending(path: Path, endings: Iterable[str]) -> None:
 
 
 def write_table(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    """Columns of equal length to `.csv` or `.parquet`."""
+    """Columns of equal length to `.csv` or `.parquet`, a piece at a time."""
     check_ending(path, TABLES)
-    write_atomically(path, TABLES[path.suffix](columns))
+    with atomic_file(path) as file:
+        TABLES[path.suffix](file, columns)
 
 
-def _csv(columns: Mapping[str, np.ndarray]) -> bytes:
+def _csv(file: BinaryIO, columns: Mapping[str, np.ndarray]) -> None:
     from pyarrow import csv
 
-    buffer = io.BytesIO()
-    csv.write_csv(_table(columns), buffer, csv.WriteOptions(quoting_style="needed"))
-    return buffer.getvalue()
+    first, *others = _pieces(columns)
+    with csv.CSVWriter(file, _table(first).schema, write_options=csv.WriteOptions(quoting_style="needed")) as writer:
+        for piece in (first, *others):
+            writer.write_table(_table(piece))
 
 
-def _parquet(columns: Mapping[str, np.ndarray]) -> bytes:
+def _parquet(file: BinaryIO, columns: Mapping[str, np.ndarray]) -> None:
     from pyarrow import parquet
 
-    buffer = io.BytesIO()
-    parquet.write_table(_table(columns), buffer)
-    return buffer.getvalue()
+    first, *others = _pieces(columns)
+    with parquet.ParquetWriter(file, _table(first).schema) as writer:
+        for piece in (first, *others):
+            writer.write_table(_table(piece))
+
+
+_ROWS_WRITTEN = 2**16  # at a time
+
+
+def _pieces(columns: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """Views of consecutive rows; at least one, which may be empty."""
+    num = len(next(iter(columns.values())))
+    starts = range(0, max(num, 1), _ROWS_WRITTEN)
+    return [{name: values[i : i + _ROWS_WRITTEN] for name, values in columns.items()} for i in starts]
 
 
 def _table(columns: Mapping[str, np.ndarray]):

@@ -171,7 +171,7 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
     columns = {
         "row": order,
         "log_prob": result.per_example[order],
-        "bound": np.full(len(rows), result.bound),
+        "bound": np.broadcast_to(np.array(result.bound), len(rows)),
         "standard_error": result.per_example_error[order],
     }
     if out is None:
@@ -250,7 +250,9 @@ def examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndar
     if chosen["binarize"] != "none":
         how = f" at {chosen['threshold']}" if chosen["binarize"] == "threshold" else f" with seed {chosen['seed']}"
         made += f", binarized by {chosen['binarize']}{how}"
-    return np.asarray(run.model.space.check_data(rows.array, str(data))), rows.observed, made
+    if not isinstance(rows.array, np.memmap):  # which is checked as it is read
+        run.model.space.check_data(rows.array, str(data))
+    return rows.array, rows.observed, made
 
 
 def _warn_of_training_data(run: Run, folder: Path, data: str) -> None:

@@ -85,10 +85,14 @@ def missing_value(value: object, where: str, spot: str) -> None:
 
 
 def check_varies(x: np.ndarray, where: str, columns: Sequence[str] | None = None) -> None:
-    """Refuse a column that is constant over the training rows of continuous data, whose density has no upper bound."""
+    """Refuse a column that is constant over the training rows of continuous data, whose density has no upper bound.
+
+    So is one whose values differ by less than float32 can hold.
+    """
     varies = np.zeros(x.shape[1], bool)
     for _, block in blocks(x):
-        varies |= (block != x[0]).any(axis=0)
+        with np.errstate(over="ignore"):
+            varies |= (np.abs(block - x[0]) > np.finfo(np.float32).tiny).any(axis=0)
         if varies.all():
             return
     column = int(np.argmin(varies))

@@ -17,7 +17,7 @@ from ._binarize import full_scale, in_words, random_of, to_bits
 from ._checks import Refusal, check_finite
 from ._npy import open_npy
 from ._options import Options
-from ._rows import are_bits, store, stored_dtype, within
+from ._rows import are_bits, check_size, stored_dtype, within
 from ._table import Table
 
 
@@ -48,7 +48,7 @@ def _target(table: Table, options: Options) -> Path:
     path, state = table.path, table.path.stat()
     wanted = (options.binarize, options.threshold, options.seed) if options.binarize != "none" else ()
     key = (
-        2,
+        3,
         str(path.absolute()),
         state.st_size,
         state.st_mtime_ns,
@@ -67,6 +67,7 @@ def _survey(table: Table) -> tuple[AbstractSpace, tuple[int, ...]]:
     num_rows, all_bits, row_shape = 0, True, (0,)
     for rows, block in _flat(table):
         check_finite(rows, f"`{table.path}`", table.columns, num_rows)
+        check_size(rows, f"`{table.path}`", table.columns, num_rows)
         all_bits = all_bits and bool(are_bits(rows).all())
         num_rows, row_shape = num_rows + len(rows), block.shape[1:]
     if num_rows == 0:
@@ -101,7 +102,7 @@ def _write(
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for rows, _ in _flat(table):
-            stored = store(rows, stored_dtype(space, rows.dtype), where, table.columns, first_row)
+            stored = rows.astype(stored_dtype(space, rows.dtype), copy=False)
             if options.binarize != "none":
                 stored = to_bits(stored, full_scale(space), options, random, where, table.columns, first_row)
             file.write(np.ascontiguousarray(stored).data)

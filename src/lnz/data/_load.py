@@ -70,7 +70,8 @@ def load(
       level deep, are class labels.
 
     Zeros and ones become `Binary(d)`, other bytes `Categorical(d, 256)`, both stored as `uint8`; all other numbers
-    `Euclidean(d)`, stored as `float32`, or as they are under `jax_enable_x64`. No reader runs anything in a file.
+    `Euclidean(d)`, stored as `float32` where the file has that (or less), otherwise as `float64`: columns far from zero
+    keep their digits until `lnz.flows.standardise` has centred them. No reader runs anything in a file.
 
     **Arguments:**
 

@@ -9,7 +9,7 @@ from ._binarize import full_scale, in_words, random_of, to_bits
 from ._checks import Refusal, check_finite, check_kind, check_varies
 from ._contents import PARTS, Contents
 from ._options import Options
-from ._rows import are_unit, infer_space, layout, store, stored_dtype, within
+from ._rows import are_unit, check_size, infer_space, layout, stored_dtype, within
 from ._splits import Splits, shuffled
 
 MAX_HELD_OUT = 10_000  # rows of a mapped file for each of valid and test, which are copied to memory
@@ -42,12 +42,13 @@ def typed_rows(contents: Contents, options: Options) -> Typed:
             rows[part], observed[part] = _without_missing(rows[part])
         if not contents.is_mapped:
             check_finite(rows[part], where, columns)
+            check_size(rows[part], where, columns)
     arrays = list(rows.values())
     image_shape, notes = layout(first.shape, first.dtype, lambda: within(arrays, are_unit), path)
     space = infer_space(arrays, path)
     if not contents.is_mapped:
         dtype = stored_dtype(space, np.result_type(*arrays))
-        rows = {part: store(x, dtype, contents.where(part), columns) for part, x in rows.items()}
+        rows = {part: x.astype(dtype, copy=False) for part, x in rows.items()}
     typed = Typed(space, rows, image_shape, contents.notes + notes)
     if all(known.all() for known in observed.values()):
         return typed

@@ -54,29 +54,25 @@ def infer_space(arrays: Sequence[np.ndarray], where: str) -> AbstractSpace:
 
 
 def stored_dtype(space: AbstractSpace, dtype: np.dtype) -> np.dtype:
-    """How rows of a space are kept: bytes, or the floats that JAX computes with."""
+    """How rows of a space are kept: bytes, or floats of no fewer digits than they have.
+
+    Verbs move columns that lie far from zero before they cut them to the floats that JAX computes with (`lnz.local`).
+    """
     if not isinstance(space, Euclidean):
         return np.dtype(np.uint8)
-    is_short = dtype in (np.float16, np.float32)
-    return np.dtype(np.float32 if is_short else jnp.result_type(float))
+    return np.dtype(np.float32 if np.can_cast(dtype, np.float32, "safe") else np.float64)
 
 
-def store(
-    x: np.ndarray, dtype: np.dtype, where: str, columns: Sequence[str] | None = None, first_row: int = 0
-) -> np.ndarray:
-    """Finite rows in another precision, or an error for the first value that would become infinite."""
-    if x.dtype == dtype:
-        return x
-    with np.errstate(over="ignore", under="ignore"):
-        result = x.astype(dtype)
-    if dtype.kind == "f":
-        for start, block in blocks(result):
-            bad = np.isinf(block)
-            if bad.any():
-                row, column = np.argwhere(bad)[0].tolist()
-                spot = place(first_row + start + row, column, columns)
-                raise Refusal(
-                    f"{where} has the value {x[start + row, column]} at {spot}, too large for {dtype}: "
-                    "rescale the column, or turn on `jax_enable_x64`."
-                )
-    return result
+def check_size(x: np.ndarray, where: str, columns: Sequence[str] | None = None, first_row: int = 0) -> None:
+    """Refuse numbers in rows `[n, d]` that are too large for the floats that JAX computes with."""
+    computed = np.dtype(jnp.result_type(float))
+    if x.dtype.kind != "f" or np.can_cast(x.dtype, computed, "safe"):
+        return
+    for start, block in blocks(x):
+        bad = np.abs(block) > np.finfo(computed).max
+        if bad.any():
+            row, column = np.argwhere(bad)[0].tolist()
+            raise Refusal(
+                f"{where} has the value {block[row, column]} at {place(first_row + start + row, column, columns)}, too "
+                f"large for {computed}: rescale the column, or turn on `jax_enable_x64`."
+            )

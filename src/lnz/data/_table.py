@@ -39,7 +39,13 @@ class Table:
                 return None
         if not parts:
             raise Refusal(f"`{self.path}` has no rows of data: at least one is needed.")
-        return np.concatenate(parts)
+        whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
+        end = len(whole)
+        while parts:  # from the end, so that each part is given back once it is copied
+            part = parts.pop()
+            whole[end - len(part) : end] = part
+            end -= len(part)
+        return whole
 
 
 def batch_to_array(batch: Any, dtype: np.dtype, first_row: int, table: Table) -> np.ndarray:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._arrays import as_numbers
+from .._local import in_two_parts
 from .._space import AbstractSpace, Interval
 from ..bijections import Affine, ToSupport
 
@@ -17,11 +18,14 @@ def standardise(data: Any) -> Affine:
     flow sees columns of mean 0 and variance 1, and densities are in the units of the data, for the log-determinant is
     kept. `lnz.bijections.Inverse(standardise(data))` maps data to standard units.
 
-    The two numbers of each column are parameters where training starts.
+    The two numbers of each column are parameters where training starts. The mean is held in two parts, `loc` and
+    `origin`, and only the first of them is trained: columns far from zero, such as Unix seconds of 1.7e9 +- 60, keep
+    their digits in `lnz.fit`, `lnz.evaluate` and `lnz.sample`, which move rows of float64 by the origin (`lnz.local`).
 
     **Arguments:**
 
-    - `data`: `[n, *shape]`, n of at least 2; NumPy or JAX. Use the training part alone.
+    - `data`: `[n, *shape]`, n of at least 2; NumPy (in float64 where columns lie far from zero) or JAX. Use the
+      training part alone.
 
     **Raises:** `ValueError` for values that are not finite, for fewer than two rows, and for a column that is constant,
     which has no density: drop it.
@@ -42,8 +46,13 @@ def standardise(data: Any) -> Affine:
             f"`standardise(data)`: column {column[0] if len(column) == 1 else tuple(column)} is constant "
             f"({wide[(0, *column)]}), so it has no density. Drop it."
         )
-    dtype = jnp.result_type(float)
-    return Affine(jnp.asarray(loc, dtype), jnp.asarray(scale, dtype))
+    return affine_of_moments(loc, scale)
+
+
+def affine_of_moments(mean: Any, sd: Any) -> Affine:
+    """`y = sd x + mean` of float64, with the mean in two parts."""
+    origin, loc = in_two_parts(mean)
+    return Affine(loc, jnp.asarray(sd, loc.dtype), origin)
 
 
 def logit(shape: int | tuple[int, ...] | AbstractSpace, alpha: float = 1e-6) -> ToSupport:

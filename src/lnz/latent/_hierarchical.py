@@ -1,6 +1,7 @@
 """Models with layers of latent variables, and the ways to infer them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -9,6 +10,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from .._check import model_dtype
 from .._density import AbstractDistribution
+from .._local import input_origins, origins_of_autoencoder
 from .._model import AbstractDataDependent, AbstractLatentModel
 from .._module import replace
 from .._register import register
@@ -39,6 +41,10 @@ class BottomUp(eqx.Module):
     def __call__(self, x: Array) -> Layered:
         return Layered(self.first(x), self.conditionals, "up")
 
+    def input_origins(self) -> tuple[Any, ...]:
+        """Those of the first layer, which alone sees x."""
+        return input_origins(self.first)
+
 
 @register
 class TopDown(eqx.Module):
@@ -61,6 +67,11 @@ class TopDown(eqx.Module):
     def __call__(self, x: Array) -> Layered:
         given_x = tuple(eqx.Partial(_with, conditional, x) for conditional in self.conditionals)
         return Layered(self.first(x), given_x, "down")
+
+    def input_origins(self) -> tuple[Any, ...]:
+        """Those of every layer, if each has some."""
+        found = [input_origins(layer) for layer in (self.first, *self.conditionals)]
+        return sum(found, ()) if all(found) else ()
 
 
 @register
@@ -167,6 +178,12 @@ class Hierarchical(AbstractLatentModel, AbstractDataDependent):
     def space(self) -> AbstractSpace:
         latent = eqx.filter_eval_shape(_latent_space, self)
         return eqx.filter_eval_shape(_space, self, jax.ShapeDtypeStruct(latent.shape, model_dtype(self)))
+
+    def origins(self) -> tuple[Any, ...]:
+        """Those of decoder and encoder, if both have some; none under a prior that is made of examples."""
+        if not isinstance(self.top, AbstractDistribution):
+            return ()
+        return origins_of_autoencoder(self.decoder, self.encoder)
 
     def initialise(self, key: PRNGKeyArray, data: Array) -> "Hierarchical":
         """The model whose top layer, if it takes a start from data, has taken it: a function of the posterior from

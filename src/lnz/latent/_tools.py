@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 from .._arrays import as_numbers
 from .._check import check_key, check_positive, model_dtype
 from .._density import AbstractDistribution, closed_form_mean
+from .._local import local
 from .._model import AbstractLatentModel
 from ._paths import lerp, slerp
 
@@ -41,8 +42,10 @@ def embed(
 
     **Raises:** `TypeError` if the model has no latents or no posterior; `ValueError` if a key is needed.
     """
-    posterior = _posterior_of(model)
-    rows = model.space.check_data(data, "data")
+    _posterior_of(model)
+    there = local(model)
+    rows = there.rows(model.space.check_data(data, "data"))
+    model, posterior = there.model, there.model.posterior
     if key is None and not _has_mean(posterior, model.space.cast(rows[0], model_dtype(model))):
         raise ValueError(
             "`embed(key=None)`: the mean of this posterior has no closed form. Pass `key=jax.random.key(0)` for the "
@@ -65,12 +68,14 @@ def decode(
     """
     _check_latent(model)
     z = _check_latents(model, z)
+    there = local(model)
+    model = there.model
     if key is None and not _has_mean(model.likelihood, z[0]):
         raise ValueError(
             "`key=None`: the mean of p(x | z) of this model has no closed form. Pass `key=jax.random.key(0)` for the "
             f"average of {num_draws} draws."
         )
-    return _by_chunks(_likelihood_mean, model, z, key, num_draws, batch_size)
+    return there.back(_by_chunks(_likelihood_mean, model, z, key, num_draws, batch_size))
 
 
 def reconstruct(
@@ -82,8 +87,9 @@ def reconstruct(
     which varies less than what the model is trained on, use `decode(model, embed(model, data))`.
     """
     _posterior_of(model)
-    rows = model.space.check_data(data, "data")
-    return _by_chunks(_reconstruction, model, rows, check_key(key), num_draws, batch_size)
+    there = local(model)
+    rows = there.rows(model.space.check_data(data, "data"))
+    return there.back(_by_chunks(_reconstruction, there.model, rows, check_key(key), num_draws, batch_size))
 
 
 def interpolate(

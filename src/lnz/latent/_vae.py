@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -8,6 +9,7 @@ from jaxtyping import Array, PRNGKeyArray
 from .._check import model_dtype
 from .._conditional import Conditional
 from .._density import AbstractDensity, AbstractDistribution, space_made_by, space_of_conditional
+from .._local import origins_of_autoencoder
 from .._model import AbstractDataDependent, AbstractLatentModel
 from .._module import replace
 from .._register import register
@@ -93,6 +95,12 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
         latent = eqx.filter_eval_shape(_latent_space, self)
         z = jax.ShapeDtypeStruct(latent.shape, jnp.int32 if latent.kind == "int" else model_dtype(self))
         return eqx.filter_eval_shape(space_made_by, self.decoder, z)
+
+    def origins(self) -> tuple[Any, ...]:
+        """Those of decoder and encoder, if both have some; none under a prior that is made of examples."""
+        if not isinstance(self.given_prior, AbstractDensity):
+            return ()
+        return origins_of_autoencoder(self.decoder, self.encoder)
 
     def initialise(self, key: PRNGKeyArray, data: Array) -> "VAE":
         """The model whose prior, if it takes a start from data, has taken it: a function of the encoder from `data`, a

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -33,6 +33,7 @@ class Gradient(AbstractMethod):
     **Raises:** `ValueError`, when training starts, if the filter selects nothing of the model.
     """
 
+    by_gradient: ClassVar[bool] = True
     objective: AbstractObjective
     optimizer: optax.GradientTransformation = eqx.field(static=True, converter=_as_transformation)
     filter: Callable[[Any], Any] = eqx.field(static=True, default=trainable)
@@ -53,6 +54,11 @@ class Gradient(AbstractMethod):
     def takes_missing(self) -> bool:
         """Whether examples may have missing entries."""
         return getattr(self.objective, "takes_missing", False)
+
+    @property
+    def moves_with_data(self) -> bool:
+        """Whether training may go on in local coordinates: see `AbstractObjective`."""
+        return getattr(self.objective, "moves_with_data", False)
 
     def init(self, key: PRNGKeyArray, model: Any, data: Array | None) -> tuple[Any, Any]:
         key_model, key_objective = jr.split(key)

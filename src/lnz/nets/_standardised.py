@@ -1,10 +1,13 @@
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
+import numpy as np
 from jaxtyping import Array, Float
 
 from .._batch_last import aligned
+from .._check import as_floats
+from .._local import in_two_parts
 from .._model import Frozen
 from .._register import register
 
@@ -16,17 +19,26 @@ class Standardised(eqx.Module):
     **Arguments:**
 
     - `net`: from `[n]`; it understands batch axes last, as `MLP` does.
-    - `mean`, `scale`: of each input `[n]`; training leaves them alone.
+    - `mean`, `scale`: of each input `[n]`; training leaves them alone. The mean is held in two parts, the fields
+      `origin` and `mean`, and may be given in float64: see `lnz.local`.
     """
 
     batch_last: ClassVar[bool] = True
     net: Callable
     mean: Frozen
     scale: Frozen
+    origin: Frozen
 
-    def __init__(self, net: Callable, mean: Float[Array, " n"], scale: Float[Array, " n"]):
-        self.net, self.mean, self.scale = net, Frozen(mean), Frozen(scale)
+    def __init__(self, net: Callable, mean: Float[Array | np.ndarray, " n"], scale: Float[Array | np.ndarray, " n"]):
+        scale = as_floats(scale)
+        origin, rest = in_two_parts(mean, scale.dtype)
+        self.net, self.mean, self.scale, self.origin = net, Frozen(rest), Frozen(scale), Frozen(origin)
 
     def __call__(self, x: Array) -> Array:
-        mean, scale = (aligned(part.value, 1, x.ndim - 1) for part in (self.mean, self.scale))
-        return self.net((x.astype(mean.dtype) - mean) / scale)
+        parts = (self.origin, self.mean, self.scale)
+        origin, mean, scale = (aligned(part.value, 1, x.ndim - 1) for part in parts)
+        return self.net(((x.astype(mean.dtype) - origin) - mean) / scale)
+
+    def input_origins(self) -> tuple[Any, ...]:
+        """The array of the origin."""
+        return (self.origin.value,)

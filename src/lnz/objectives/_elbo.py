@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -53,6 +53,7 @@ class ELBO(AbstractObjective):
     arXiv:1606.04934. `sticking_the_landing`: Roeder, Wu and Duvenaud (2017); arXiv:1703.09194.
     """
 
+    moves_with_data: ClassVar[bool] = True
     num_samples: int = eqx.field(static=True, default=1)
     analytic_kl: bool = eqx.field(static=True, default=True)
     beta: float = eqx.field(static=True, default=1.0)

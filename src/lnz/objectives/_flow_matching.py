@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -33,6 +33,7 @@ class FlowMatching(AbstractObjective):
     Source: Lipman, Chen, Ben-Hamu, Nickel and Le (2023), equations 22 and 23; arXiv:2210.02747.
     """
 
+    moves_with_data: ClassVar[bool] = True
     sigma_min: float = eqx.field(static=True, default=1e-4)
 
     def __check_init__(self):

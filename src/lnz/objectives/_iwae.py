@@ -1,4 +1,4 @@
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -49,6 +49,7 @@ class IWAE(AbstractObjective):
     (2019); arXiv:1810.04152.
     """
 
+    moves_with_data: ClassVar[bool] = True
     num_samples: int = eqx.field(static=True, default=50)
     gradient: Estimator = eqx.field(static=True, default="reparameterised")
 

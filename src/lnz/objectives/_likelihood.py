@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ class MaximumLikelihood(AbstractObjective):
       Boltzmann machines are trained without sampling.
     """
 
+    moves_with_data: ClassVar[bool] = True
     hidden: AbstractNormalizer | None = None
     partition: AbstractNormalizer | None = None
 

@@ -1,6 +1,6 @@
 """Wake-sleep: the encoder learns to recognise, rather than to tighten a bound."""
 
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -50,6 +50,7 @@ class ReweightedWakeSleep(AbstractObjective):
     Source: Bornschein and Bengio (2015), section 2; arXiv:1406.2751.
     """
 
+    moves_with_data: ClassVar[bool] = True
     num_samples: int = eqx.field(static=True, default=5)
     encoder: Phase = eqx.field(static=True, default="wake")
 

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from .._bijection import Transformed
 from .._check import model_dtype
 from .._density import AbstractDistribution
+from .._local import local
 from .._run import Run
 from .._space import Euclidean
 from ..distributions import MultivariateNormal, Normal
@@ -61,7 +62,8 @@ def density(
     """`log p` in the plane as shades, with rows of data over it."""
     x, y = (np.linspace(*limit, _NUM_PIXELS) for limit in limits)
     points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
-    log_p = np.asarray(_log_probs(model, jnp.asarray(points, model_dtype(model))), float).reshape(len(y), len(x))
+    there = local(model)
+    log_p = np.asarray(_log_probs(there.model, jnp.asarray(there.rows(points))), float).reshape(len(y), len(x))
     figure, axes = _axes(names, ink)
     finite = log_p[np.isfinite(log_p)]
     if len(finite):
@@ -110,7 +112,8 @@ def _pushed(model: Transformed, lines: Float[np.ndarray, "lines n 2"]) -> Float[
     assert isinstance(base, Normal | MultivariateNormal)
     scale = jnp.diag(base.scale) if isinstance(base, Normal) else base.scale_tril
     z = jnp.asarray(lines.reshape(-1, 2), model_dtype(model)) @ scale.T + base.loc[None]
-    return np.asarray(_forward(model, z), float).reshape(lines.shape)
+    there = local(model)
+    return np.asarray(there.back(_forward(there.model, z)), float).reshape(lines.shape)
 
 
 @eqx.filter_jit

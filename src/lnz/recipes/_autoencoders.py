@@ -20,7 +20,7 @@ from ..methods import Gradient
 from ..nets import MLP, ConvDecoder, ConvEncoder, GatedMLP, Standardised
 from ._fitting import all_false, are_matrices, decayed_adam
 from ._recipe import Recipe, column_moments
-from ._tables import standardisation, warn_of_atoms
+from ._tables import standardisation, table_moments, warn_of_atoms
 
 _CHOICES = {
     "model.likelihood": ("independent", "autoregressive"),
@@ -105,7 +105,7 @@ def _hierarchy(keys, splits, chosen, decoder):
     net = _network(num + upper, 2 * lower, key_infer, chosen)
     if not isinstance(splits.space, Binary):
         means, scales = _moments(splits)
-        net = Standardised(net, jnp.append(means, jnp.zeros(upper)), jnp.append(scales, jnp.ones(upper)))
+        net = Standardised(net, np.append(means, np.zeros(upper)), np.append(scales, np.ones(upper)))
     encoder = TopDown(infer_upper, Conditional(Normal.standard(lower), net))
     below = Conditional(Normal.standard(lower), _network(upper, 2 * lower, key_down, chosen))
     top = _prior(key_top, upper, splits, chosen)
@@ -170,8 +170,10 @@ def _likelihood(key, splits, chosen):
 
 
 def _moments(splits):
+    if isinstance(splits.space, Euclidean):  # columns may have any units
+        return table_moments(splits)
     means, scales = column_moments(splits.train)
-    return jnp.asarray(means, "float32"), jnp.asarray(np.maximum(scales, 1e-3 * max(scales.max(), 1e-30)), "float32")
+    return means, np.maximum(scales, 1e-3 * max(scales.max(), 1e-30))
 
 
 def _posterior(key, num, chosen):

@@ -10,9 +10,9 @@ import optax
 from .. import objectives
 from .._bijection import Transformed
 from .._space import Euclidean
-from ..bijections import Affine
 from ..data._atoms import describe_atoms
 from ..distributions import Mixture, MultivariateNormal, Normal
+from ..flows._preprocess import affine_of_moments
 from ..methods import Gradient
 from ._fitting import all_but_standardisation, falling_rate
 from ._recipe import Recipe, column_moments
@@ -27,14 +27,14 @@ def _build_normal(key, splits, settings):
 
 def _build_mixture(key, splits, settings):
     num_components, scale = settings["model"]["num_components"], settings["model"]["start_scale"]
-    loc, sd = _moments(splits)
+    mean, sd = table_moments(splits)
     if num_components > len(splits.train):
         raise ValueError(
             f"`model.num_components={num_components}` is more than there are rows to train on ({len(splits.train)})."
         )
     warn_of_atoms(splits)
     rows = jr.choice(key, len(splits.train), (num_components,), replace=False)
-    starts = (jnp.asarray(splits.train[rows], "float32") - loc[None]) / sd[None]
+    starts = jnp.asarray((splits.train[rows].astype(np.float64) - mean) / sd, "float32")
     components = Normal(starts, jnp.full_like(starts, scale))
     return _in_units_of(splits, Mixture(jnp.zeros(num_components), components)), _climb(settings)
 
@@ -46,10 +46,11 @@ def _in_units_of(splits, base):
 
 def standardisation(splits):
     """From columns of mean zero and variance one to the units of the file, by the training rows."""
-    return Affine(*_moments(splits))
+    return affine_of_moments(*table_moments(splits))
 
 
-def _moments(splits):
+def table_moments(splits):
+    """Mean and standard deviation of every column of the training rows, in float64."""
     mean, sd = column_moments(splits.train)
     flat = np.flatnonzero(sd < np.finfo(np.float32).tiny)
     if len(flat):
@@ -58,7 +59,7 @@ def _moments(splits):
             f"`{splits.name}`: column {flat[0]}{name} hardly varies in the training rows (standard deviation "
             f"{sd[flat[0]]:g}), so that a density has no bound. Remove it, or use a recipe for binary data."
         )
-    return jnp.asarray(mean, "float32"), jnp.asarray(sd, "float32")
+    return mean, sd
 
 
 def warn_of_atoms(splits) -> None:
