@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import scipy.stats
 
 import lnz
 from lnz._space import Categorical
@@ -182,10 +183,10 @@ def continuous_flow():
 def linear_vae(encoder="exact"):
     """Probabilistic PCA: x = W z + b + noise, z in R^2, x in R^3. Its posterior is a known normal."""
     W, b, noise = normal(40, 3, 2), normal(41, 3), jnp.asarray(0.7)
-    decoder = lnz.nets.ConditionalNormal(lnz.nets.Linear(W, b), noise)
+    decoder = lnz.nets.ConditionalNormal(lnz.nets.Linear.from_parameters(W, b), noise)
     gram = W.T @ W + noise**2 * jnp.eye(2)
     inverse = jnp.linalg.inv(gram)
-    to_z = lnz.nets.Linear(inverse @ W.T, -inverse @ W.T @ b)
+    to_z = lnz.nets.Linear.from_parameters(inverse @ W.T, -inverse @ W.T @ b)
     if encoder == "exact":
         tril = jnp.linalg.cholesky(noise**2 * inverse)
         return lnz.latent.VAE(lnz.Normal.standard(2), decoder, lnz.nets.ConditionalMultivariateNormal(to_z, tril))
@@ -269,8 +270,8 @@ def autoregressive_grey(rows, columns, num_values, seed=680, **options):
 
 def bits_vae():
     """Two latent bits, three bits of data: everything about it can be enumerated."""
-    decoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear(1.5 * normal(42, 3, 2), normal(43, 3)))
-    encoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear(normal(44, 2, 3), normal(45, 2)))
+    decoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear.from_parameters(1.5 * normal(42, 3, 2), normal(43, 3)))
+    encoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear.from_parameters(normal(44, 2, 3), normal(45, 2)))
     return lnz.latent.VAE(lnz.Bernoulli(normal(46, 2)), decoder, encoder)
 
 
@@ -309,8 +310,34 @@ def product():
 
 def joint():
     """Regression with noise: y = W x + b + noise."""
-    line = lnz.nets.Linear(normal(102, 1, 1), normal(103, 1))
+    line = lnz.nets.Linear.from_parameters(normal(102, 1, 1), normal(103, 1))
     return lnz.Joint(lnz.Normal(normal(101, 1), 0.8), lnz.nets.ConditionalNormal(line, 0.7))
+
+
+class Walled(lnz.AbstractDensity):
+    """A posterior, and zero where `x[0] > 0`; its path starts at the prior."""
+
+    density: lnz.Posterior
+
+    @property
+    def space(self):
+        return self.density.space
+
+    def log_density(self, x):
+        return jnp.where(x[0] > 0, -jnp.inf, self.density.log_density(x))
+
+    def path(self):
+        return lnz.GeometricPath(self.density.prior, self)
+
+
+def walled():
+    return Walled(lnz.condition(linear_vae("diagonal"), normal(90, 3)))
+
+
+def hard_core(num=8):
+    """A ring where neighbours are never both occupied."""
+    edge = jnp.array([[0.1, -0.2], [-0.2, jnp.inf]])
+    return lnz.energy.MarkovField(num, 2, [(i, (i + 1) % num) for i in range(num)], [edge] * num)
 
 
 DISTRIBUTIONS = {
@@ -381,12 +408,55 @@ ENERGIES = {
     "markov_field_tempered": lambda: two_site_field().path().at(0.4),
 }
 
+
+def every_kind():
+    """Four independent variables, one of each continuous kind, whose log normaliser is known: see `EVERY_KIND`."""
+    space = lnz.Product(lnz.Euclidean(1), lnz.Positive(1), lnz.Interval(1, -1.0, 2.0), lnz.Torus(1))
+
+    def log_density(x):
+        u = (x[2] + 1) / 3
+        normal, gamma = -0.5 * ((x[0] - 1) / 0.5) ** 2, 1.5 * jnp.log(x[1]) - 3 * x[1]
+        beta, von_mises = jnp.log(u) + 4 * jnp.log1p(-u), 2 * jnp.cos(x[3] - 3)
+        return normal + gamma + beta + von_mises
+
+    return lnz.density(space, log_density)
+
+
+EVERY_KIND = {
+    "normal": scipy.stats.norm(1, 0.5),
+    "gamma": scipy.stats.gamma(2.5, scale=1 / 3),
+    "beta": scipy.stats.beta(2, 5, loc=-1, scale=3),
+    "von_mises": scipy.stats.vonmises(2),  # of the angle less 3
+}
+
+
+def coupled_counts():
+    """`x ~ Poisson(3)`, `y given x ~ Poisson(1 + x)`, up to exp(7)."""
+
+    def log_density(x):
+        x = x.astype(jnp.result_type(float))
+        first = x[0] * jnp.log(3.0) - jax.lax.lgamma(x[0] + 1)
+        return 5 + first + x[1] * jnp.log1p(x[0]) - x[0] - jax.lax.lgamma(x[1] + 1)
+
+    return lnz.density(lnz.Counts(2), log_density)
+
+
+def bits_without_blocks():
+    """A chain of six bits: the same density as a Markov field, known as a function alone."""
+    return lnz.density(lnz.Binary(6), lambda x: 2 * jnp.sum(x[1:] * x[:-1]) - jnp.sum(x))
+
+
 # Everything with a path, on any space.
 PATHS = {
+    "every_kind": every_kind,
+    "coupled_counts": coupled_counts,
+    "bits_without_blocks": bits_without_blocks,
     **{name: make for name, make in ENERGIES.items()},
     "posterior": lambda: lnz.condition(linear_vae("diagonal"), normal(90, 3)),
     "bayesian": lambda: lnz.condition(conjugate(), conjugate_data()),
     "mixture_of_normals": mixture_of_normals,
+    "hard_core": hard_core,
+    "walled": walled,
 }
 
 
@@ -467,6 +537,10 @@ SAMPLERS = {
             name: ENERGIES[name]
             for name in ("rbm_strong", "rbm_clamped", "rbm_tempered", "dbm_joint", "markov_field_16")
         },
+    ),
+    "metropolis": (
+        lambda: lnz.samplers.Metropolis(),
+        {name: DISTRIBUTIONS[name] for name in ("bernoulli_image", "categorical", "poisson")},
     ),
     "hmc": (
         lambda: lnz.samplers.HMC(step_size=0.4, num_steps=5),

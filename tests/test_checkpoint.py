@@ -1,6 +1,12 @@
 """Training that was stopped goes on as if it never had been, bit for bit."""
 
 import dataclasses
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +18,7 @@ from test_fit import BITS, bytes_of, diverge, fit_noisy
 
 import lnz
 from lnz._checkpoint import Snapshot, newest_checkpoint, save_checkpoint
+from lnz._lock import held
 from lnz.energy import RBM
 from lnz.objectives import PCD
 
@@ -143,6 +150,114 @@ def test_interruption_without_throw_returns_what_there_is(tmp_path):
     result = train(progress=Stop(9), throw=False)
     assert result.status.startswith("interrupted at step ")
     assert result.history[-1]["step"] < STEPS
+
+
+class Sends:
+    """Sends this process a signal at a step, once; in a destructor Python swallows what a handler raises."""
+
+    def __init__(self, number, step, swallowed):
+        self.number, self.step, self.swallowed = number, step, swallowed
+
+    def __call__(self, record):
+        if record["step"] >= self.step:
+            self.step = float("inf")
+            _Dying(self.number) if self.swallowed else os.kill(os.getpid(), self.number)
+
+
+class _Dying:
+    def __init__(self, number):
+        self.number = number
+
+    def __del__(self):
+        os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("swallowed", [False, True], ids=["raised", "swallowed"])
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+@pytest.mark.parametrize("step", [9, STEPS])
+def test_a_signal_ends_and_saves_even_where_python_swallows_it(number, error, step, swallowed, unbroken, tmp_path):
+    before = signal.getsignal(number)
+    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    signal.signal(number, usual)
+    try:
+        with pytest.raises(error) as raised:
+            train(tmp_path, progress=Sends(number, step, swallowed))
+        assert signal.getsignal(number) == usual
+    finally:
+        signal.signal(number, before)
+    assert error is KeyboardInterrupt or raised.value.code == 143
+    assert_same(train(tmp_path, resume=True), unbroken)
+
+
+def test_a_handler_of_the_callers_own_stays(tmp_path):
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
+    try:
+        train(tmp_path, progress=Sends(signal.SIGTERM, 9, False))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [1]
+
+
+def test_a_second_training_on_one_folder_is_refused(unbroken, tmp_path):
+    refused = []
+
+    def another(record):
+        if record["step"] == 21:
+            with pytest.raises(ValueError, match=r"`checkpoints`: another training is at work in .*another folder"):
+                train(tmp_path, resume=True)
+            refused.append(record)
+
+    assert_same(train(tmp_path, progress=another), unbroken)
+    assert len(refused) == 1
+    train(tmp_path, resume=True)  # the lock ended with the training
+
+
+def test_the_lock_of_a_process_ends_with_it(tmp_path):
+    code = "import sys; from pathlib import Path; from lnz._lock import held\n"
+    code += "with held(Path(sys.argv[1]), ''): print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(ValueError, match="taken"), held(tmp_path, "taken"):
+            pass
+        process.kill()
+    with held(tmp_path, "taken") as folder:
+        folder.check()
+
+
+@pytest.mark.parametrize("is_made_anew", [False, True])
+def test_a_folder_deleted_while_training_ends_it(tmp_path, is_made_anew):
+    folder = tmp_path / "run" / "checkpoints"
+
+    def delete(record):
+        if record["step"] == 9:
+            shutil.rmtree(tmp_path / "run")
+            if is_made_anew:
+                folder.mkdir(parents=True)
+
+    with pytest.raises(FileNotFoundError, match=r"checkpoints' was deleted or moved while it was in use"):
+        train(folder, progress=delete)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert folder.exists() == is_made_anew
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path, monkeypatch, unbroken):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fill(record):
+        if record["step"] == 21:
+            monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(OSError, match="No space left") as error:
+        train(tmp_path, progress=fill)
+    assert error.value.filename.startswith(str(tmp_path / "step-0000000"))
+    monkeypatch.undo()
+    assert not list(tmp_path.glob(".*"))
+    assert_same(train(tmp_path, resume=True), unbroken)
 
 
 def test_only_the_newest_are_kept(tmp_path):

@@ -180,7 +180,7 @@ def test_learns_a_conditional_density_from_rows():
     ],
 )
 def test_a_joint_of_parts_that_do_not_fit_is_refused_when_it_is_made(marginal, conditional, error, words):
-    line = lnz.nets.Linear(jnp.ones((3, 2)), jnp.zeros(3))
+    line = lnz.nets.Linear.from_parameters(jnp.ones((3, 2)), jnp.zeros(3))
     conditionals = {
         "real": lnz.nets.ConditionalNormal(line, 1.0),
         "bits": lnz.nets.ConditionalBernoulli(line),
@@ -200,3 +200,62 @@ def test_a_frozen_template_is_constant():
     arrays = jax.tree.leaves(eqx.filter(model, lnz.trainable(model)))
     assert sum(a.size for a in arrays) == sum(a.size for a in jax.tree.leaves(eqx.filter(net, eqx.is_array)))
     assert num_moved(lnz.Frozen(template)) == 6
+
+
+def image_encoder():
+    return lnz.nets.ConvEncoder((1, 2, 2), 2, key=jr.key(0), channels=(2,), kernel=2, stride=2)
+
+
+NETS = {
+    "MLP": (lambda: lnz.nets.MLP(2, 2, key=jr.key(0), width=3, depth=1), (2,)),
+    "GatedMLP": (lambda: lnz.nets.GatedMLP(2, 2, key=jr.key(0), width=3, depth=1), (2,)),
+    "LipschitzMLP": (lambda: lnz.nets.LipschitzMLP(2, key=jr.key(0), width=3, depth=1), (2,)),
+    "Standardised": (
+        lambda: lnz.nets.Standardised(lnz.nets.MLP(2, 2, key=jr.key(0), width=3), jnp.ones(2), jnp.ones(2)),
+        (2,),
+    ),
+    "ConvEncoder": (image_encoder, (1, 2, 2)),
+    "ConvEncoder, flat": (image_encoder, (4,)),
+    "Linear": (lambda: lnz.nets.Linear(table.normal(1, 2, 2), jnp.zeros(2)), (2,)),
+    "Equinox": (lambda: eqx.nn.MLP(2, 2, 3, 1, key=jr.key(0)), (2,)),
+    "function": (lambda: lambda context: table.normal(2, 2, 2) @ context, (2,)),
+}
+
+
+def wrong_shapes(shape):
+    """A batch, one as long as an example, one of one, the internal layout, a context too long, a number."""
+    longer = (*shape[:-1], shape[-1] + 1)
+    return [(5, *shape), (shape[-1], *shape), (1, *shape), (*shape, 5), (*shape, shape[-1]), (*shape, 1), longer, ()]
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("name", NETS)
+def test_a_context_has_one_shape(name):
+    make, shape = NETS[name]
+    net = make()
+    model = lnz.Conditional(lnz.Normal(jnp.zeros(2), 1.0), net, where=lambda normal: normal.loc)
+    for got in wrong_shapes(shape):
+        with pytest.raises(ValueError, match="`context`") as caught:
+            model(jnp.ones(got))
+        assert str(got) in str(caught.value)
+        if name != "function":  # which says nothing of its inputs
+            assert str(shape) in str(caught.value)
+        if got[-len(shape) :] == shape and name != "function":
+            assert "jax.vmap" in str(caught.value)
+        if isinstance(net, lnz.nets.AbstractNet):
+            with pytest.raises(ValueError, match=r"`x` must be one input"):
+                net(jnp.ones(got))
+    contexts = table.normal(3, 3, *shape)
+    together = jax.vmap(lambda context: model(context).loc)(contexts)
+    for context, loc in zip(contexts, together, strict=True):
+        np.testing.assert_allclose(model(context).loc, loc, rtol=1e-5, atol=1e-6)
+        as_list = model(np.asarray(context).tolist()).loc
+        np.testing.assert_allclose(as_list, loc, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.usefixtures("untyped")
+def test_a_context_that_is_no_array():
+    model = conditional(lnz.Normal(jnp.zeros(2), 1.0))
+    for context, words in (("a", "name of a file"), (None, "got NoneType"), ([[1.0], [1.0, 2.0]], "different lengths")):
+        with pytest.raises((TypeError, ValueError), match=f"`context`.*{words}"):
+            model(context)

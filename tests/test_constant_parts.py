@@ -19,7 +19,7 @@ DECAY = optax.adamw(0.1, weight_decay=0.5)
 
 
 def line(num_out, num_in, seed):
-    return lnz.nets.Linear(table.normal(seed, num_out, num_in), jnp.zeros(num_out))
+    return lnz.nets.Linear.from_parameters(table.normal(seed, num_out, num_in), jnp.zeros(num_out))
 
 
 def vae(prior):

@@ -10,7 +10,7 @@ import pytest
 
 import lnz
 from lnz import Bracket, Estimate, LogLikelihood
-from lnz._estimate import pareto_k_threshold, unreliable_reasons
+from lnz._reliability import pareto_k_threshold, unreliable_reasons
 
 # Compiled whole: one by one, their small operations take longer to compile.
 log_mean_exp, pareto_k = jax.jit(lnz.log_mean_exp), jax.jit(lnz.pareto_k)

@@ -1,5 +1,6 @@
 """The verb `fit`: which rows it visits, what it returns, and what it refuses."""
 
+import re
 from types import SimpleNamespace
 
 import jax
@@ -259,7 +260,7 @@ def test_divergence_raises_with_the_steps_and_advice():
     with pytest.raises(FloatingPointError, match=r"diverged at step 2: .*smaller learning rate") as error:
         diverge(steps=20, log_every=10)
     assert "negative_log_likelihood = " in str(error.value)
-    assert "The update made .log_scale of the model infinite or not a number" in str(error.value)
+    assert "The update made .log_scale of the model infinite, not a number, or too large" in str(error.value)
     assert "clip_by_global_norm" in str(error.value)
 
 
@@ -276,6 +277,42 @@ def test_a_last_update_that_breaks_the_model_does_not_go_unseen():
     steps = len(good.history) + 1  # the metrics of this step are finite: only its update overflows
     with pytest.raises(FloatingPointError, match=f"at step {steps}: negative_log_likelihood = [0-9]"):
         diverge(steps=steps, log_every=1)
+
+
+class Grows(lnz.AbstractMethod):
+    """Logits of a size that the loss does not show, from step 5 on."""
+
+    size: float
+
+    def init(self, key, model, data):
+        return model, jnp.zeros((), jnp.int32)
+
+    def step(self, key, model, state, batch):
+        logits = jnp.where(state >= 4, jnp.asarray(self.size, model.logits.dtype), model.logits)
+        return lnz.Bernoulli(logits), state + 1, {"loss": jnp.asarray(0.5, model.logits.dtype)}
+
+
+@pytest.mark.parametrize("size", [1e30, -1e30, 1e18])
+def test_weights_whose_squares_are_infinite_count_as_divergence(size, tmp_path):
+    method, checkpoints = Grows(size), lnz.Checkpoints(tmp_path)
+    options = {"steps": 20, "checkpoints": checkpoints, "throw": False}
+    result = lnz.fit(jr.key(0), lnz.Bernoulli(jnp.zeros(6)), method, BITS, **options)
+    if abs(size) < 1e19:
+        assert result.status == "completed"
+        return
+    assert re.match(r"Training diverged at step 5: .*\.logits of the model .* too large to be squared", result.status)
+    np.testing.assert_array_equal(result.model.logits, 0.0)
+    assert result.history[-1]["step"] == 4
+    assert [path.name for path in checkpoints.files()] == ["step-000000004.ckpt"]
+    # Numbers that the model had from the start may stay.
+    start = lnz.Bernoulli(jnp.full(6, size))
+    assert lnz.fit(jr.key(0), start, method, BITS, steps=2).status == "completed"
+
+
+def test_a_fit_shows_its_numbers_and_not_its_arrays():
+    fit = lnz.fit(jr.key(0), lnz.Bernoulli(jnp.zeros(6)), Grows(1.0), BITS, steps=3)
+    assert repr(fit) == "Fit(Bernoulli, 'completed', step 3, loss 0.5)"
+    assert repr((fit,)) == f"({fit!r},)"
 
 
 def test_infinite_numbers_that_the_model_started_with_are_no_divergence():

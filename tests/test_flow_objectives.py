@@ -35,7 +35,7 @@ def shifted(density, by):
         def log_density(self, x):
             return self.density.log_density(x) + by
 
-        def path(self):
+        def own_path(self):
             return self.density.path()
 
     return Shifted(density)

@@ -68,7 +68,7 @@ def test_free_bits_of_other_shapes_are_refused():
 
 
 def to_latents(weights, num):
-    return lnz.nets.Linear(weights, jnp.zeros(num))
+    return lnz.nets.Linear.from_parameters(weights, jnp.zeros(num))
 
 
 @pytest.mark.parametrize("name", ["frozen", "learned", "flow", "both", "top_down", "ignorant"])
@@ -118,7 +118,7 @@ def in_units(vae, unit):
         (
             vae.prior.log_scale + jnp.log(unit),
             W,
-            lnz.nets.Linear(unit * encoder.net.W, unit * encoder.net.b),
+            lnz.nets.Linear.from_parameters(unit * encoder.net.W, unit * encoder.net.b),
             encoder.log_scale + jnp.log(unit),
         ),
     )
@@ -189,7 +189,7 @@ def test_a_pilot_run_that_never_moves_says_so():
 def product_vae():
     """Two kinds of latents side by side, and of layers."""
     prior = lnz.ProductDistribution(lnz.Normal.standard(1), lnz.Laplace(jnp.zeros(1), 1.0))
-    net = lnz.nets.Linear(table.normal(702, 2, 3), jnp.zeros(2))
+    net = lnz.nets.Linear.from_parameters(table.normal(702, 2, 3), jnp.zeros(2))
     template = lnz.ProductDistribution(lnz.Normal.standard(1), lnz.Laplace(jnp.zeros(1), 1.0))
     encoder = lnz.Conditional(template, net, lambda d: [part.loc for part in d.parts])
     return lnz.latent.VAE(prior, table.bit_decoder(2, 3), encoder)

@@ -21,8 +21,10 @@ PIXELS = 8
 def linear_model(seed=0):
     """`x = A z + noise` with orthonormal columns of A, and the encoder that inverts it."""
     A = jnp.linalg.qr(jr.normal(jr.key(seed), (PIXELS, DIM)))[0]
-    decoder = lnz.nets.ConditionalNormal(lnz.nets.Linear(A, jnp.ones(PIXELS)), 0.1 * jnp.ones(PIXELS))
-    encoder = lnz.nets.ConditionalNormal(lnz.nets.Linear(A.T, -A.T @ jnp.ones(PIXELS)), 0.1 * jnp.ones(DIM))
+    decoder = lnz.nets.ConditionalNormal(lnz.nets.Linear.from_parameters(A, jnp.ones(PIXELS)), 0.1 * jnp.ones(PIXELS))
+    encoder = lnz.nets.ConditionalNormal(
+        lnz.nets.Linear.from_parameters(A.T, -A.T @ jnp.ones(PIXELS)), 0.1 * jnp.ones(DIM)
+    )
     return latent.VAE(lnz.Normal.standard(DIM), decoder, encoder), np.asarray(A)
 
 
@@ -50,8 +52,8 @@ def test_embedding_inverts_a_linear_decoder_in_any_chunks():
     np.testing.assert_allclose(x, z @ A.T + 1, atol=1e-5)
     np.testing.assert_allclose(latent.embed(model, x), z, atol=1e-5)
     np.testing.assert_allclose(latent.embed(model, x, batch_size=3), z, atol=1e-5)
-    drawn = latent.reconstruct(jr.key(0), model, x)
-    np.testing.assert_array_equal(drawn, latent.reconstruct(jr.key(0), model, x, batch_size=2))
+    drawn = latent.reconstruct(model, x, key=jr.key(0))
+    np.testing.assert_array_equal(drawn, latent.reconstruct(model, x, key=jr.key(0), batch_size=2))
     assert 0.01 < np.std(drawn - x) < 0.2  # of the posterior's scale 0.1 half of the pixels' directions see a part
     assert len(np.unique(drawn - x)) == x.size  # each row has noise of its own
 

@@ -169,7 +169,7 @@ def test_a_sampler_that_never_moves_a_block_breaks_the_law():
         def num_blocks(self):
             return self.field.num_blocks
 
-        def path(self):
+        def own_path(self):
             return self.field.path()
 
         def log_density(self, x):
@@ -479,9 +479,6 @@ def test_improper_prior_has_no_evidence():
 
         def log_density(self, x):
             return jnp.zeros(())
-
-        def path(self):
-            raise AssertionError("not used")
 
     posterior = lnz.Posterior(Flat(lnz.Euclidean(1)), lambda theta: -0.5 * jnp.sum(theta**2))
     with pytest.raises(ValueError, match="improper"):

@@ -361,7 +361,7 @@ def test_as_the_encoder_of_an_autoencoder(make):
 
 def test_a_full_covariance_is_positive_whatever_the_network_says(precision):
     template = lnz.MultivariateNormal(jnp.zeros(3), jnp.eye(3))
-    net = lnz.nets.Linear(5 * normal(660, 12, 2), normal(661, 12))
+    net = lnz.nets.Linear.from_parameters(5 * normal(660, 12, 2), normal(661, 12))
     posterior = lnz.Conditional(template, net)
 
     @jax.jit

@@ -119,8 +119,6 @@ def test_wrong_arguments_are_named(tmp_path):
 
     with pytest.raises(TypeError, match=r"lnz\.objectives\.Imputed"):
         fit(plain)
-    with pytest.raises(TypeError, match=r"lnz\.objectives\.Imputed"):
-        fit(lnz.EM(), model=lnz.Bernoulli(jnp.zeros(4)))
     with pytest.raises(TypeError, match="`observed` must be true and false"):
         fit(imputed, observed=observed.astype(int))
     with pytest.raises(ValueError, match=r"value 2.0 at row 1, column \(?2"):
@@ -152,7 +150,7 @@ def table_with_holes(tmp_path):
 
 def test_empty_cells_are_missing_only_when_asked_for(table_with_holes, tmp_path):
     path, x, known = table_with_holes
-    with pytest.raises(ValueError, match=r'missing value .* \("p\d+"\)'):
+    with pytest.raises(ValueError, match=r'columns "p0", .* have missing values .* `missing="mask"`'):
         lnz.data.load(path)
     splits = lnz.data.load(path, missing="mask", seed=3)
     assert splits.space == lnz.Binary(64)

@@ -91,6 +91,7 @@ def write_bytes(path, header, data=b""):
     ],
     ids=lambda array: f"{array.dtype}{array.shape}",
 )
+@pytest.mark.filterwarnings("ignore:.* are NaN or infinite")
 def test_arrays_come_back_bit_for_bit(array):
     testing.check_save(Holder(jnp.asarray(array)))
 
@@ -513,7 +514,8 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path):
 
 def test_model_with_nan_comes_back_bit_for_bit():
     quiet = jnp.asarray(np.array([0x7FC00001, 0xFFC12345], np.uint32).view(np.float32))  # two of the many NaNs
-    testing.check_save(eqx.tree_at(lambda model: model.c, RBM(3, 2, key=jr.key(0)), quiet))
+    with pytest.warns(UserWarning, match=r"2 of 2 numbers of the parameter RBM\.c are NaN or infinite"):
+        testing.check_save(eqx.tree_at(lambda model: model.c, RBM(3, 2, key=jr.key(0)), quiet))
 
 
 def test_static_numbers_of_numpy_come_back_as_numbers(tmp_path):
@@ -749,6 +751,56 @@ def test_own_class_is_found_by_a_program_that_imports_its_module(tmp_path):
     assert "Unknown constructor 'mine.Cube'" in both
     assert "Import the module that defines it" in both
     assert both.endswith("2.5\n")
+
+
+def stacked(module):
+    return jax.tree.map(lambda leaf: leaf[None] if eqx.is_array(leaf) else leaf, module)
+
+
+B = lnz.bijections
+ONE = B.Affine(jnp.zeros(2), jnp.ones(2))
+NESTED = {
+    "Inverse": (B.Inverse, ONE),
+    "Chain": (B.Chain, ONE),
+    "Scan": (lambda inner: B.Scan(stacked(inner)), ONE),
+    "Inverse of Scan": (lambda inner: B.Inverse(B.Scan(stacked(inner))), ONE),
+    "Stack": (B.Stack, ONE),
+    "Vmap": (lambda inner: B.Vmap(stacked(inner), 1), ONE),
+    "Concatenate": (B.Concatenate, ONE),
+    "Transformed": (lambda base: lnz.Transformed(base, ONE), lnz.Normal.standard(2)),
+    "ProductDistribution": (lambda part: lnz.ProductDistribution(part), lnz.Normal.standard(2)),
+    "Product": (lambda part: lnz.Product(part), lnz.Euclidean(2)),
+}
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_nested_wrappers_are_checked_in_linear_time(kind, tmp_path, untyped):
+    """Calls of functions of lnz and JAX, not seconds: twice the depth takes less than three times as many."""
+    wrap, inner = NESTED[kind]
+    calls = []
+    for depth in (3, 6, 12):  # arrays have a limit of 32 axes
+        model = inner
+        for _ in range(depth):
+            model = wrap(model)
+        lnz.save(tmp_path / "m.lnz", model)
+        lnz.load(tmp_path / "m.lnz")  # what is done once in a process is not counted
+        calls.append(num_calls(lambda: lnz.load(tmp_path / "m.lnz")))
+    assert calls[2] - calls[1] < 3 * (calls[1] - calls[0])
+
+
+def num_calls(function):
+    num = 0
+
+    def count(_, event, __):
+        nonlocal num
+        num += event == "call"
+
+    sys.setprofile(count)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return num
 
 
 def test_a_name_is_given_once():

@@ -258,8 +258,12 @@ def test_linear_vae_by_elbo_reaches_the_optimum_of_probabilistic_pca():
     eigenvalues = np.sort(np.linalg.eigvalsh(np.cov(np.asarray(x).T, bias=True)))[::-1]
     noise = eigenvalues[1:].mean()
     best = -0.5 * (3 * np.log(2 * np.pi) + np.log(eigenvalues[0]) + 2 * np.log(noise) + 3)
-    decoder = lnz.nets.ConditionalNormal(lnz.nets.Linear(0.1 * table.normal(6, 3, 1), jnp.zeros(3)), 1.0)
-    encoder = lnz.nets.ConditionalNormal(lnz.nets.Linear(0.1 * table.normal(7, 1, 3), jnp.zeros(1)), 1.0)
+    decoder = lnz.nets.ConditionalNormal(
+        lnz.nets.Linear.from_parameters(0.1 * table.normal(6, 3, 1), jnp.zeros(3)), 1.0
+    )
+    encoder = lnz.nets.ConditionalNormal(
+        lnz.nets.Linear.from_parameters(0.1 * table.normal(7, 1, 3), jnp.zeros(1)), 1.0
+    )
     vae = lnz.latent.VAE(lnz.Normal.standard(1), decoder, encoder)
     method = lnz.Gradient(ELBO(8), optax.adam(optax.linear_schedule(0.03, 0.0, 3000)))
     fit = lnz.fit(jr.key(0), vae, method, x, steps=3000)
@@ -305,8 +309,8 @@ def test_draws_without_a_pathwise_gradient_are_refused():
         ReverseKL(target).loss(jr.key(0), table.mixture_of_normals(), (), None)
     bits = lnz.latent.VAE(
         lnz.Bernoulli(jnp.zeros(2)),
-        lnz.nets.ConditionalNormal(lnz.nets.Linear(jnp.ones((3, 2)), jnp.zeros(3)), 1.0),
-        lnz.nets.ConditionalBernoulli(lnz.nets.Linear(jnp.ones((2, 3)), jnp.zeros(2))),
+        lnz.nets.ConditionalNormal(lnz.nets.Linear.from_parameters(jnp.ones((3, 2)), jnp.zeros(3)), 1.0),
+        lnz.nets.ConditionalBernoulli(lnz.nets.Linear.from_parameters(jnp.ones((2, 3)), jnp.zeros(2))),
     )
     with pytest.raises(TypeError, match="Bernoulli are no differentiable function"):
         ELBO().loss(jr.key(0), bits, (), jnp.zeros((2, 3)))

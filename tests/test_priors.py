@@ -324,7 +324,9 @@ def test_flows_and_mixtures_are_priors(make):
 def test_a_flow_prior_starts_from_draws_of_the_posterior():
     """`ActNorm` in the prior, with latents as long as the data: rows of the data would be wrong and go unnoticed."""
     prior = lnz.Transformed(lnz.Normal.standard(3), lnz.bijections.ActNorm(lnz.Euclidean(3)))
-    encoder = lnz.nets.ConditionalNormal(lnz.nets.Linear(0.01 * jnp.eye(3), jnp.array([5.0, -5.0, 0.0])), 0.1)
+    encoder = lnz.nets.ConditionalNormal(
+        lnz.nets.Linear.from_parameters(0.01 * jnp.eye(3), jnp.array([5.0, -5.0, 0.0])), 0.1
+    )
     vae = lnz.latent.VAE(prior, table.bit_decoder(3, 3), encoder)
     started = lnz.Gradient(ELBO(), optax.sgd(0.1)).init(jr.key(0), vae, bits(200))[0]
     z = started.prior.sample(jr.key(1), (500,))

@@ -205,8 +205,12 @@ def test_components_of_factorised_distributions_add_up(name):
 
 def narrow_vae():
     """One latent variable, so that E[IWAE-2] is a quadrature in two dimensions."""
-    decoder = lnz.nets.ConditionalNormal(lnz.nets.Linear(table.normal(50, 2, 1), table.normal(51, 2)), 0.8)
-    encoder = lnz.nets.ConditionalNormal(lnz.nets.Linear(table.normal(52, 1, 2), table.normal(53, 1)), 0.6)
+    decoder = lnz.nets.ConditionalNormal(
+        lnz.nets.Linear.from_parameters(table.normal(50, 2, 1), table.normal(51, 2)), 0.8
+    )
+    encoder = lnz.nets.ConditionalNormal(
+        lnz.nets.Linear.from_parameters(table.normal(52, 1, 2), table.normal(53, 1)), 0.6
+    )
     return lnz.latent.VAE(lnz.Normal.standard(1), decoder, encoder)
 
 
@@ -610,8 +614,8 @@ def test_a_step_needs_one_pass_of_encoder_and_decoder():
 
 BITS_IN_NORMAL = lnz.latent.VAE(
     lnz.Bernoulli(jnp.zeros(2)),
-    lnz.nets.ConditionalNormal(lnz.nets.Linear(jnp.ones((3, 2)), jnp.zeros(3)), 1.0),
-    lnz.nets.ConditionalBernoulli(lnz.nets.Linear(jnp.ones((2, 3)), jnp.zeros(2))),
+    lnz.nets.ConditionalNormal(lnz.nets.Linear.from_parameters(jnp.ones((3, 2)), jnp.zeros(3)), 1.0),
+    lnz.nets.ConditionalBernoulli(lnz.nets.Linear.from_parameters(jnp.ones((2, 3)), jnp.zeros(2))),
 )
 
 

@@ -8,6 +8,7 @@ import pytest
 import table
 
 import lnz
+from lnz._register import registered_names, registered_object
 
 KEY = jr.key(0)
 BITS = np.eye(4, dtype=np.uint8)
@@ -88,3 +89,40 @@ def test_python_can_ask_what_was_meant():
         lnz.evalute  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
     assert (caught.value.name, caught.value.obj) == ("evalute", lnz)
     assert "evaluate" in dir(lnz)
+
+
+DRAWS = {
+    "normal": lambda: lnz.Normal(jnp.zeros(2), 1.0),
+    "mixture": table.mixture_of_normals,
+    "flow": table.affine_flow,
+}
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize(
+    ("key", "shape", "words"),
+    [
+        (0, (), r"`key` must be a JAX random key; got the number 0. Try `jax.random.key\(0\)`"),
+        ((), (), "`key` must be a JAX random key; got tuple"),
+        (jr.split(KEY), (), r"`key` must be one key; got an array of 2. Pick one, `key\[0\]`"),
+        (KEY, 3, r"`shape` must be a tuple of lengths; got the number 3. Try `\(3,\)`"),
+        (KEY, (2.0,), r"`shape` must be a tuple of whole numbers.*got \(2.0,\)"),
+        (KEY, None, "`shape` must be a tuple .*got None"),
+        (KEY, (-1,), r"`shape` must not have negative lengths; got \(-1,\)"),
+    ],
+)
+def test_wrong_draws_are_told(key, shape, words):
+    for make in DRAWS.values():
+        distribution = make()
+        for draw in (distribution.sample, distribution.sample_and_log_prob):
+            with pytest.raises((TypeError, ValueError), match=words):
+                draw(key, shape)
+
+
+def test_every_distribution_checks_its_draws():
+    classes = [registered_object(name) for name in registered_names()]
+    classes = [cls for cls in classes if isinstance(cls, type) and issubclass(cls, lnz.AbstractDistribution)]
+    assert len(classes) > 20
+    for cls in classes:
+        assert cls.sample.checks_arguments, cls
+        assert cls.sample_and_log_prob.checks_arguments, cls

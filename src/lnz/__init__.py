@@ -1,3 +1,5 @@
+"""Explicit generative models on one scale: train, sample and evaluate in nats, with error bars and bounds."""
+
 import sys
 from importlib import import_module, util
 from typing import TYPE_CHECKING

@@ -54,10 +54,10 @@ from ._estimate import (
     LogLikelihood as LogLikelihood,
     UnreliableEstimateWarning as UnreliableEstimateWarning,
     log_mean_exp as log_mean_exp,
-    pareto_k as pareto_k,
 )
 from ._evaluate import evaluate as evaluate
 from ._fit import Fit as Fit, fit as fit
+from ._function_density import FunctionDensity as FunctionDensity, density as density
 from ._local import Local as Local, local as local
 from ._model import (
     AbstractBayesianModel as AbstractBayesianModel,
@@ -76,6 +76,7 @@ from ._model import (
 from ._model_file import load as load, save as save
 from ._normalize import bracket as bracket, log_normalizer as log_normalizer
 from ._numpyro import from_numpyro as from_numpyro, to_numpyro as to_numpyro
+from ._pareto import pareto_k as pareto_k
 from ._register import register as register
 from ._sample import UnreliableSampleWarning as UnreliableSampleWarning, sample as sample
 from ._simulated import adapted_hmc as adapted_hmc, simulated_bracket as simulated_bracket

@@ -1,28 +1,40 @@
 """Files that are written whole or not at all."""
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+_MOST_BYTES = 200  # of a name in that of its temporary file; most systems allow 255 in all
+_LEFTOVER = re.compile(r"\..*\.[0-9a-f]{16}")
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that takes its name, replacing any other, only when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A binary file that takes its name, replacing any other, only when the block ends without an error.
+
+    **Raises:** `OSError` with the name of the file, such as for a full disk.
+    """
     # Not `tempfile`, whose files nobody else may read.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    temporary = path.with_name(f".{_shortened(path.name)}.{secrets.token_hex(8)}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    except BaseException as error:
+        try:
+            temporary.unlink(missing_ok=True)
+        finally:
+            # A write that fails does not know its file, and the temporary name says nothing to a user.
+            if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+                error.filename, error.filename2 = str(path), None
         raise
 
 
@@ -32,7 +44,26 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def _sync_folder(folder: Path) -> None:
+def is_leftover(path: Path) -> bool:
+    """Whether a file is what `atomic_file` left when the process was killed."""
+    return _LEFTOVER.fullmatch(path.name) is not None
+
+
+def check_name(path: Path, argument: str) -> None:
+    """**Raises:** `ValueError` for a name that no file can have here: too long, or not UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"`{argument}`: the name {os.fsencode(path)!r} is not UTF-8. Choose another.") from error
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # too long, or a file where a folder must be
+        raise ValueError(f"`{argument} {path}`: {error.strerror}. Choose another name.") from error
+
+
+def sync_folder(folder: Path) -> None:
     """Make a new name survive a power cut; not every system lets a folder be opened."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
@@ -42,3 +73,9 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _shortened(name: str) -> str:
+    while len(os.fsencode(name)) > _MOST_BYTES:
+        name = name[:-1]
+    return name

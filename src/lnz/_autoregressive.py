@@ -93,7 +93,7 @@ class AutoregressiveBernoulli(AbstractDistribution):
 
 
 def _logits(net: MaskedMLP, x: Array) -> Array:
-    return net(x)[0]
+    return net.call_batch_last(x)[0]
 
 
 def _draw(net: MaskedMLP, u: Array) -> Array:

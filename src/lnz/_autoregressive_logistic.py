@@ -12,7 +12,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from . import _space
-from ._batch_last import aligned, batch_last
+from ._batch_last import aligned, batch_last, call_net
 from ._check import check_positive
 from ._density import AbstractDistribution, draw_then_score
 from ._model import Frozen
@@ -239,6 +239,6 @@ def _moved(p: AutoregressiveLogistic, pixels: _Pixels, near: Array) -> tuple[Arr
     """`loc` and `log_scale` by the network of `near [neighbours, ...]`, the last axes of which are those of pixels."""
     own = ((pixels.loc - pixels.centre) / pixels.unit)[None]
     inputs = [jnp.broadcast_to(part, (len(part), *near.shape[1:])) for part in (near, own, pixels.context)]
-    shift, log_factor = p.net(jnp.concatenate(inputs))
+    shift, log_factor = call_net(p.net, jnp.concatenate(inputs))
     log_scale = jnp.maximum(pixels.log_scale + log_factor, math.log(p.min_scale))
     return pixels.loc + pixels.unit * shift, log_scale

@@ -46,6 +46,11 @@ def is_batch_last(module: Any) -> bool:
     return getattr(type(module), "batch_last", False)
 
 
+def call_net(net: Callable, x: Array, num_axes: int = 1) -> Array:
+    """Any network of single examples of `num_axes` axes, Equinox's too, on `[n, ..., *batch]`."""
+    return net.call_batch_last(x) if is_batch_last(net) else over_batch(net, x.ndim - num_axes)(x)  # pyright: ignore
+
+
 def over_batch(fun: Callable, num_batch: int) -> Callable:
     """A function of single examples as one of arrays with `num_batch` batch axes last."""
     for _ in range(num_batch):

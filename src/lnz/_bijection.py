@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ._batch_last import batch_last, over_batch, understands_batches
 from ._check import model_dtype
 from ._density import AbstractDistribution, closed_form_mean
 from ._local import origins
 from ._model import AbstractDataDependent
-from ._module import field_names, replace
+from ._module import Module, field_names, replace
+from ._real_family import has_marginals
 from ._register import register
 from ._space import AbstractSpace, Euclidean
 from ._stochastic import is_stochastic
@@ -25,7 +26,7 @@ else:
     from equinox import AbstractVar
 
 
-class AbstractBijection(eqx.Module):
+class AbstractBijection(Module):
     """An invertible map from `domain` to `codomain` with its log-determinants.
 
     Log-determinants are with respect to the base measures of the two spaces, in nats.
@@ -184,6 +185,17 @@ def is_affine(bijection: AbstractBijection) -> bool:
     return "affine" not in field_names(type(bijection)) and getattr(bijection, "affine", False) is True
 
 
+def is_elementwise(bijection: AbstractBijection) -> bool:
+    """Whether its class declares it `elementwise`: then each entry is a function of the same entry alone."""
+    return getattr(bijection, "elementwise", False) is True
+
+
+def inverse_and_log_scale(bijection: AbstractBijection, y: Array) -> tuple[Array, Float[Array, "..."]]:
+    """The inverse of an elementwise bijection, and the logarithm of its slope, entry by entry."""
+    x, slope = jax.jvp(lambda y: bijection.inverse_and_log_det(y)[0], (y,), (jnp.ones_like(y),))
+    return x, jnp.log(jnp.abs(slope))
+
+
 def _typed(key: PRNGKeyArray | None) -> PRNGKeyArray | None:
     """An old-style key has an axis of its own, which would be taken for one of the batch."""
     if key is None or jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -241,6 +253,12 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
     base: AbstractDistribution
     bijection: AbstractBijection
 
+    def __init__(self, base: AbstractDistribution, bijection: AbstractBijection):
+        for_each_of = getattr(bijection, "for_each_of", None)  # a map of single numbers, as `Affine(1.0, 2.0)`
+        if for_each_of is not None and isinstance(base, AbstractDistribution) and bijection.domain.shape == ():
+            bijection = for_each_of(base.space.shape)
+        self.base, self.bijection = base, bijection
+
     def __check_init__(self):
         if not isinstance(self.base, AbstractDistribution) or not isinstance(self.bijection, AbstractBijection):
             raise TypeError(
@@ -279,6 +297,15 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
         """The image of the base's mean under an affine map; `None` for other maps."""
         mean = closed_form_mean(self.base) if is_affine(self.bijection) else None
         return None if mean is None else self.bijection.forward_and_log_det(mean)[0]
+
+    @property
+    def has_marginals(self) -> bool:
+        return has_marginals(self.base) and is_elementwise(self.bijection)
+
+    def marginal_log_prob(self, x: Array, observed: Bool[Array, "..."]) -> Float[Array, ""]:
+        """`log p(x[observed])` of ONE example in nats, if the base has marginals and the bijection is elementwise."""
+        z, log_scale = inverse_and_log_scale(self.bijection, jnp.where(observed, self.space.check_example(x), 0))
+        return self.base.marginal_log_prob(z, observed) + jnp.sum(jnp.where(observed, log_scale, 0))  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
     def reparameterised(self) -> bool:

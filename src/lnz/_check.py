@@ -24,6 +24,18 @@ def check_key(key: Any) -> PRNGKeyArray:
     return key
 
 
+def check_shape(shape: Any) -> tuple[int, ...]:
+    """`shape` of a batch of draws, or an error that says how to write one."""
+    if isinstance(shape, numbers.Integral) and not isinstance(shape, bool):
+        raise TypeError(f"`shape` must be a tuple of lengths; got the number {shape}. Try `({shape},)`.")
+    is_sequence = isinstance(shape, tuple | list)
+    if not is_sequence or not all(isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in shape):
+        raise TypeError(f"`shape` must be a tuple of whole numbers, such as `(100,)` or `()`; got {shape!r}.")
+    if any(n < 0 for n in shape):
+        raise ValueError(f"`shape` must not have negative lengths; got {tuple(shape)}.")
+    return tuple(int(n) for n in shape)
+
+
 def is_false(condition: Array | bool) -> bool:
     """Whether a condition is known to fail; inside a compiled function, where it is not known, it is not."""
     return not isinstance(condition, Tracer) and not bool(condition)

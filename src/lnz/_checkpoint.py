@@ -5,6 +5,7 @@ import json
 import math
 import os
 import warnings
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from jaxtyping import Array
 from ._atomic import write_atomically
 from ._check import check_positive
 from ._environment import environment
+from ._lock import Held, held
 from ._loop import Sums
 from ._safetensors import check_digest, read_header, to_bytes
 
@@ -55,6 +57,14 @@ class Checkpoints:
     def files(self) -> list[Path]:
         """The checkpoints there are, newest first."""
         return sorted(self.folder.glob("step-*.ckpt"), reverse=True)
+
+    def held(self) -> AbstractContextManager[Held]:
+        """Locks the folder.
+
+        **Raises:** `ValueError` if another training holds it, in this process or another one.
+        """
+        words = f"`checkpoints`: another training is at work in {str(self.folder)!r}. Use another folder."
+        return held(self.folder, words)
 
     def check_unused(self) -> None:
         """**Raises:** `ValueError` if the folder has checkpoints, which a new training would be mixed up with."""

@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from ._batch_last import aligned, batch_last, is_batch_last
+from ._batch_last import aligned, batch_last, call_net, is_batch_last
 from ._check import kind_of, model_dtype
 from ._local import input_origins, origins
 from ._model import Frozen, freed, is_constant, per_leaf, trainable
 from ._register import register
 from .nets import MLP, ConvNet, GatedMLP, LipschitzMLP, MaskedMLP
+from .nets._net import one_input
 
 
 @register
@@ -88,16 +89,34 @@ class Conditional(eqx.Module):
         """Those of the network, for contexts that are examples."""
         return input_origins(self.net)
 
-    def __call__(self, context: Array) -> Any:
+    def __call__(self, context: Any) -> Any:
+        """The template for ONE context; `jax.vmap` maps over a batch of them.
+
+        **Raises:** `ValueError` for a context whose shape is not that of one input of the network.
+        """
+        context = one_input(self.net, context, "context", "`Conditional`'s network")
         if not jnp.issubdtype(context.dtype, jnp.floating):  # whole numbers, such as grey values and counts
             context = context.astype(model_dtype(self))
         leaves, structure = jax.tree.flatten(_inside(self.template))
         start = tuple(leaves[i] for i in self.moved)
         # The sum inside, so that the numbers stay as the network leaves them, `[*shape, *batch]`.
-        moved = (batch_last if is_batch_last(self.net) else _apply)(_shifted, self.net, start, context)
+        if is_batch_last(self.net):
+            moved = batch_last(_shifted, self.net, start, context.ndim, context)
+        else:
+            moved = self._moved_by_any(start, context)
         for i, leaf in zip(self.moved, moved, strict=True):
             leaves[i] = leaf
         return jax.tree.unflatten(structure, leaves)
+
+    def _moved_by_any(self, start, context):
+        """By a network that says nothing of its inputs, whose own errors speak of shapes that the user never sees."""
+        try:
+            return _shifted(self.net, start, context.ndim, context)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"`context` of shape {context.shape} does not suit the network of this `Conditional`, "
+                f"{type(self.net).__name__}: {error}"
+            ) from error
 
 
 def num_moved(template: Any, where: Callable[[Any], Any] | None = None) -> int:
@@ -106,15 +125,14 @@ def num_moved(template: Any, where: Callable[[Any], Any] | None = None) -> int:
     return sum(math.prod(leaves[i].shape) for i in _moved(template, where))
 
 
-def _apply(fun, *args):
-    return fun(*args)
+def _shifted(net, start, ndim, context):
+    """The arrays `start`, each `[*shape]`, with the numbers of `net(context) [num, *batch]` added.
 
-
-def _shifted(net, start, context):
-    """The arrays `start`, each `[*shape]`, with the numbers of `net(context) [num, *batch]` added."""
-    shift = net(context)
+    One context has `ndim` axes.
+    """
+    shift = call_net(net, context, ndim)
     sizes = [leaf.size for leaf in start]
-    if shift.shape[0] != sum(sizes):
+    if shift.shape[:1] != (sum(sizes),) or shift.ndim != 1 + context.ndim - ndim:
         raise ValueError(
             f"`Conditional(net=...)` must return a number for each of the {sum(sizes)} parameters that move, shape "
             f"({sum(sizes)},); got {shift.shape}."

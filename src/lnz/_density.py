@@ -1,8 +1,9 @@
 """Densities, distributions and paths between them: what every algorithm acts on."""
 
+import functools
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -10,7 +11,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ._check import check_key, check_shape
 from ._estimate import Estimate
+from ._module import Module
 from ._register import register
 from ._space import AbstractSpace
 from ._stochastic import assumptions, is_stochastic
@@ -30,10 +33,11 @@ class AbstractNormalizer(eqx.Module):
         """The log normaliser of `density` in nats, with its error and the direction of its bias."""
 
 
-class AbstractDensity(eqx.Module):
+class AbstractDensity(Module):
     """A density known up to a constant, on one space.
 
-    `space` says where one example lives and which base measure the density is with respect to.
+    `space` says where one example lives and which base measure the density is with respect to. A density of your own
+    needs no more than `space` and `log_density`; a plain function becomes one by `lnz.density(space, function)`.
     """
 
     space: AbstractVar[AbstractSpace]
@@ -42,12 +46,30 @@ class AbstractDensity(eqx.Module):
     def log_density(self, x: Array) -> Float[Array, ""]:
         """`log p~(x)` of ONE example in nats, up to the log normaliser."""
 
-    @abstractmethod
-    def path(self) -> "AbstractPath":
-        """A way from a normalised distribution that can be sampled to this density."""
+    def path(self, *args: Any, **kwargs: Any) -> "AbstractPath":
+        """A path from a normalised distribution that can be sampled (beta = 0) to this density (beta = 1).
+
+        A class that knows a good one defines `own_path(...)`, which gets the arguments: `rbm.path(base_rates)`. Every
+        other density has the geometric path from the default start of its space: standard normal on a Euclidean space,
+        exponential with mean 1 on a positive one, uniform on intervals, circles and finite spaces, geometric with
+        mean 1 for counts; on a product each part has its own.
+
+        **Raises:** `TypeError` on a space without a default start.
+        """
+        own_path = getattr(self, "own_path", None)
+        if own_path is not None:
+            return own_path(*args, **kwargs)
+        if args or kwargs:
+            raise TypeError(
+                f"`path()` of {type(self).__name__} takes no arguments. For another start pass "
+                "`lnz.GeometricPath(start, density)`."
+            )
+        from ._default_start import default_start  # distributions are densities, so this module comes first
+
+        return GeometricPath(default_start(self), self)
 
 
-class AbstractPath(eqx.Module):
+class AbstractPath(Module):
     """A family of densities from `start` (beta = 0) to a target (beta = 1).
 
     Annealing lives here and nowhere else: samplers see only `at(beta)`. The density `at(0)` is
@@ -67,12 +89,14 @@ class AbstractPath(eqx.Module):
     def log_ratio(self, beta0: Float[Array, ""] | float, beta1: Float[Array, ""] | float, x: Array) -> Float[Array, ""]:
         """`at(beta1).log_density(x) - at(beta0).log_density(x)` in nats, without cancelling digits.
 
+        Zero where both temperatures are the same, also at points that are impossible under the target: `scale_ratio`.
+
         This is the weight of annealed importance sampling: with 100,000 temperatures each increment is
         a hundred-thousandth of a difference of hundreds, so plain subtraction in float32 is not enough.
         """
 
 
-class AbstractModel(eqx.Module):
+class AbstractModel(Module):
     """An explicit generative model of examples in `space`.
 
     Its log-likelihood is a numerator, one for each example, minus a denominator shared by all:
@@ -96,6 +120,14 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
     Only where a flow estimates its log-determinants is the numerator one unbiased draw instead; and where a flow is
     computed to a tolerance, the numerator says in `assumes` to which.
     """
+
+    def __init_subclass__(cls, **kwargs: Any):
+        """Check `key` and `shape` of what every class defines: the errors of `jax.random` name neither."""
+        super().__init_subclass__(**kwargs)
+        for name in ("sample", "sample_and_log_prob"):
+            draw = vars(cls).get(name)
+            if draw is not None and not getattr(draw, "__isabstractmethod__", False):
+                setattr(cls, name, _with_checks(draw))
 
     @property
     @abstractmethod
@@ -135,7 +167,7 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
             )
         return mean
 
-    def path(self) -> AbstractPath:
+    def own_path(self) -> AbstractPath:
         return GeometricPath(self, self)
 
     def log_numerator(self, key: PRNGKeyArray, x: Array, method: AbstractNormalizer | None = None) -> Estimate:
@@ -148,6 +180,15 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
 
     def log_denominator(self, key: PRNGKeyArray, method: AbstractNormalizer | None = None) -> Estimate:
         return Estimate.exact(jnp.zeros((), jnp.result_type(float)))
+
+
+def _with_checks(draw: Callable) -> Callable:
+    @functools.wraps(draw)
+    def checked(self, key, shape=()):
+        return draw(self, check_key(key), check_shape(shape))
+
+    checked.checks_arguments = True  # pyright: ignore[reportFunctionMemberAccess]
+    return checked
 
 
 def closed_form_mean(distribution: AbstractDistribution) -> Array | None:
@@ -270,6 +311,11 @@ class AbstractExponentialFamily(AbstractDistribution):
         return jax.grad(lambda natural: self.with_natural(natural).log_partition())(self.natural)
 
 
+def scale_ratio(change: Float[Array, ""] | float, ratio: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """`change * ratio`, and zero for no change even of an infinite ratio: the increment of an annealed log weight."""
+    return jnp.where(change == 0, 0, change * ratio)
+
+
 @register
 class Interpolated(AbstractDensity):
     """`p~(x) = start(x)^(1 - beta) target(x)^beta`."""
@@ -287,7 +333,7 @@ class Interpolated(AbstractDensity):
         start = jnp.where(self.beta == 1, 0, (1 - self.beta) * self.start.log_prob(x))
         return start + jnp.where(self.beta == 0, 0, self.beta * self.target.log_density(x))
 
-    def path(self) -> AbstractPath:
+    def own_path(self) -> AbstractPath:
         return GeometricPath(self.start, self)
 
 
@@ -316,7 +362,10 @@ class GeometricPath(AbstractPath):
         return Interpolated(self.start, self.target, beta)
 
     def log_ratio(self, beta0: Float[Array, ""] | float, beta1: Float[Array, ""] | float, x: Array) -> Float[Array, ""]:
-        return (beta1 - beta0) * (self.target.log_density(x) - self.start.log_prob(x))
+        target = self.target.log_density(x)
+        # Impossible under both: no chain comes there, and a draw of weight zero is what it would be.
+        ratio = jnp.where(target == -jnp.inf, target, target - self.start.log_prob(x))
+        return scale_ratio(beta1 - beta0, ratio)
 
 
 @register

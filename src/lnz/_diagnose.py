@@ -16,10 +16,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ._check import check_key, check_positive, model_dtype
 from ._closed_form_kl import closed_form_kl
 from ._density import AbstractDistribution
-from ._estimate import Bound, Estimate, log_mean_exp, unreliable_reasons
+from ._estimate import Bound, Estimate, log_mean_exp
 from ._local import local
 from ._model import AbstractLatentModel
 from ._refine import CHUNK, amortised_parameters, mean_and_error, refinement
+from ._reliability import faulty_rows
 from ._stochastic import exact_log_det
 
 _ACTIVE = 0.01  # variance over examples of a posterior mean
@@ -196,6 +197,8 @@ def diagnose(
     mutual_information = Estimate(information, information_error, "lower")
     elbo = _mean(*parts["elbo"], bound="lower")
     variances, tiny = np.asarray(_variances(*parts["moments"])), np.finfo(dtype).tiny
+    with np.errstate(invalid="ignore"):  # infinite over infinite: rows that are not finite are told below
+        shares = variances / np.maximum(variances + np.asarray(jnp.mean(parts["inner"], axis=0)), tiny)
     result = LatentDiagnostics(
         log_likelihood=log_likelihood,
         elbo=elbo,
@@ -207,13 +210,15 @@ def diagnose(
         gap=log_likelihood - Estimate(elbo.value, elbo.standard_error, "unbiased"),
         amortisation_gap=refined,
         variances=variances,
-        shares=variances / np.maximum(variances + np.asarray(jnp.mean(parts["inner"], axis=0)), tiny),
+        shares=shares,
         data_errors={name: _data_error(np.asarray(column)) for name, column in values.items()},
         num=num,
         num_samples=num_samples,
         num_refined=0 if refined is None else min(num_refined, num),
     )
-    collapse, notes = _collapse(result), _unreliable(likelihood, num_samples)
+    faults = faulty_rows(np.asarray(values["elbo"], float))
+    # Of numbers that are not finite no collapse can be read.
+    collapse, notes = [] if faults else _collapse(result), [*faults, *_unreliable(likelihood, num_samples)]
     for warning in collapse:
         warnings.warn(f"diagnose: {warning}", PosteriorCollapseWarning, stacklevel=2)
     return dataclasses.replace(result, warnings=(*collapse, *notes))
@@ -225,7 +230,8 @@ def _mean(values: Float[Array, " n"], errors: Float[Array, " n"], bound: Bound) 
 
 
 def _data_error(values: Float[np.ndarray, " n"]) -> float:
-    return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    with np.errstate(invalid="ignore"):  # of values that are not finite it is NaN
+        return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
 def _collapse(result: LatentDiagnostics) -> list[str]:
@@ -254,9 +260,8 @@ def _collapse(result: LatentDiagnostics) -> list[str]:
 
 
 def _unreliable(likelihood: Estimate, num_samples: int) -> list[str]:
-    stats = {name: np.asarray(values) for name, values in likelihood.stats.items()}
     num = len(likelihood.value)
-    bad = sum(bool(unreliable_reasons({name: column[i] for name, column in stats.items()})) for i in range(num))
+    bad = int(np.sum(likelihood.unreliable_rows()))
     if bad <= _UNRELIABLE_BY_CHANCE * num:
         return []
     return [

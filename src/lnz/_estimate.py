@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import warnings
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import equinox as eqx
@@ -12,14 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Float, Inexact, Int
+from jaxtyping import Array, Bool, Float, Inexact
 
+from ._pareto import pareto_k
 from ._register import register
+from ._reliability import degrees_of, describe_weights, join_degrees, join_stats, unreliable_reasons, value_reasons
+from ._student import TWO_SIGMA, student_quantile
 
 Bound = Literal["exact", "unbiased", "lower", "upper", "estimate"]
 
-_MIN_ESS = 10
-_MIN_OVERLAP = 0.06
+# Above this many standard errors, two are not what an error bar means.
+_WIDE = 2.2
 
 _FLIPPED: dict[Bound, Bound] = {
     "exact": "exact",
@@ -69,8 +71,9 @@ class Estimate(eqx.Module):
     `bound` says which way the *expected value* errs: one draw of a lower bound may exceed the truth. An `"unbiased"`
     one does not err in expectation: a log-likelihood (the logarithm itself) whose log-determinant is estimated.
     `assumes` lists what must hold beyond that, for instance `"stationary start"`.
-    `stats` holds diagnostics: `ess`, `pareto_k`, `num` (the number of weights) and `overlap` where they apply, and
-    the `log_weights` of annealing.
+    `stats` holds diagnostics: `ess`, `pareto_k`, `num` (the number of independent weights) and `overlap` where they
+    apply, `degrees` (of freedom of the standard error) where these are not `num - 1`, and the `log_weights` of
+    annealing. `protocol` says in words how a default was chosen, where there was a choice.
     """
 
     value: Inexact[Array, "*batch"]
@@ -78,6 +81,7 @@ class Estimate(eqx.Module):
     bound: Bound = eqx.field(static=True)
     assumes: tuple[str, ...] = eqx.field(static=True, default=())
     stats: dict[str, Any] = eqx.field(default_factory=dict)
+    protocol: str = eqx.field(static=True, default="")
 
     @classmethod
     def exact(cls, value) -> "Estimate":
@@ -86,7 +90,8 @@ class Estimate(eqx.Module):
         return cls(value, jnp.zeros_like(value), "exact")
 
     def __neg__(self) -> "Estimate":
-        return Estimate(-self.value, self.standard_error, flip_bound(self.bound), self.assumes, self.stats)
+        bound = flip_bound(self.bound)
+        return Estimate(-self.value, self.standard_error, bound, self.assumes, self.stats, self.protocol)
 
     def __add__(self, other: "Estimate") -> "Estimate":
         if not isinstance(other, Estimate):
@@ -96,8 +101,19 @@ class Estimate(eqx.Module):
             jnp.hypot(self.standard_error, other.standard_error),
             join_bounds(self.bound, other.bound),
             tuple(dict.fromkeys(self.assumes + other.assumes)),
-            _join_stats(self.stats, other.stats),
+            {**join_stats(self.stats, other.stats), **self._joint_degrees(other)},
+            "; ".join(dict.fromkeys(filter(None, (self.protocol, other.protocol)))),
         )
+
+    def _joint_degrees(self, other: "Estimate") -> dict[str, Any]:
+        """For the `stats` of a sum. An exact summand has no error to count."""
+        if "exact" in (self.bound, other.bound):
+            inexact = self if other.bound == "exact" else other
+            return {"degrees": inexact.stats["degrees"]} if "degrees" in inexact.stats else {}
+        degrees = degrees_of(self.stats), degrees_of(other.stats)
+        if all(number is None for number in degrees):
+            return {}
+        return {"degrees": join_degrees((self.standard_error, other.standard_error), degrees)}
 
     def __sub__(self, other: "Estimate") -> "Estimate":
         if not isinstance(other, Estimate):
@@ -105,109 +121,115 @@ class Estimate(eqx.Module):
         return self + (-other)
 
     @property
+    def doubts(self) -> list[str]:
+        """Why the error bar cannot be trusted, in words; empty when it can.
+
+        The value and the standard error must be finite (an exact minus infinity, the logarithm of zero, is right), and
+        the diagnostics, if there are any, must keep the rules of `unreliable_reasons`. Of a batch, each reason says
+        for how many.
+        """
+        if np.ndim(self.value) == 0:
+            return value_reasons(float(self.value), float(self.standard_error), self.bound == "exact") + (
+                unreliable_reasons(self.stats)
+            )
+        bad = self.unreliable_rows()
+        return [f"{int(bad.sum())} of {bad.size} are unreliable"] if bad.any() else []
+
+    @property
     def reliable(self) -> bool:
-        """Whether the diagnostics, if there are any, support the error bar (`weights_are_reliable`)."""
-        return not unreliable_reasons(self.stats)
+        """Whether there are no `doubts`: the numbers are finite, and the diagnostics support the error bar."""
+        return not self.doubts
+
+    def unreliable_rows(self) -> Bool[np.ndarray, "*batch"]:
+        """Which estimates of a batch are not reliable, as if each stood alone."""
+        shape = np.shape(self.value)
+        columns = {
+            name: np.broadcast_to(column, shape)
+            for name, column in self.stats.items()
+            if np.shape(column) in ((), shape)
+        }
+        values, errors = np.asarray(self.value, float), np.asarray(self.standard_error, float)
+        bad = [
+            value_reasons(float(values[i]), float(errors[i]), self.bound == "exact")
+            or unreliable_reasons({name: column[i] for name, column in columns.items()})
+            for i in np.ndindex(shape)
+        ]
+        return np.array([bool(reasons) for reasons in bad]).reshape(shape)
+
+    @property
+    def degrees_of_freedom(self) -> Float[np.ndarray, "*batch"]:
+        """Of the standard error: the number of independent draws minus one; infinite where nothing was drawn."""
+        degrees = None if self.bound == "exact" else degrees_of(self.stats)
+        return np.broadcast_to(np.asarray(np.inf if degrees is None else degrees, float), np.shape(self.value))
+
+    def interval(self, level: float = TWO_SIGMA) -> tuple[Any, Any]:
+        """`value - t s.e.` and `value + t s.e.` in nats, with the quantile t of Student's distribution.
+
+        It holds the *expected value of the estimate* with probability `level`; the truth, as far as the bias that
+        `bound` names is small beside the error. With many draws t is 2, at the level of two standard deviations that is
+        the default; with 3 draws it is 4.5, for then the standard error is itself hardly known.
+
+        **Arguments:**
+
+        - `level`: a probability between 0 and 1.
+
+        **Returns:** two numbers, or two arrays for a batch of estimates.
+        """
+        half = student_quantile(self.degrees_of_freedom, level) * np.asarray(self.standard_error, float)
+        low, high = np.asarray(self.value, float) - half, np.asarray(self.value, float) + half
+        return (low, high) if np.ndim(self.value) else (float(low), float(high))
 
     def __str__(self) -> str:
         if np.ndim(self.value) > 0:
-            return f"{np.shape(self.value)} estimates in nats ({_IN_WORDS[self.bound]})"
-        parts = [_IN_WORDS[self.bound]]
-        if self.bound != "exact":
-            parts.append(f"s.e. {float(self.standard_error):.2g}")
-        parts += _describe_weights(self.stats)
+            words = [_IN_WORDS[self.bound], *(f"UNRELIABLE: {doubt}" for doubt in self.doubts)]
+            return f"{np.shape(self.value)} estimates in nats ({', '.join(words)})"
+        parts = [*self._kind_and_error(), *describe_weights(self.stats)]
+        parts += [f"UNRELIABLE: {doubt}" for doubt in self.doubts]
         parts += [f"assumes {what}" for what in self.assumes]
+        parts += [self.protocol] if self.protocol else []
         return f"{float(self.value):.4f} nats ({', '.join(parts)})"
 
+    def __repr__(self) -> str:
+        """Short, for a notebook or a tuple; `print` says more."""
+        if not _is_known(self):
+            return super().__repr__()
+        if np.ndim(self.value) > 0:
+            return f"Estimate({self})"
+        doubt = ["UNRELIABLE"] if self.doubts else []
+        return f"Estimate({float(self.value):.4f} nats, {', '.join([*self._kind_and_error(), *doubt])})"
 
-def _join_stats(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Diagnostics of a sum: those of the side that is to be trusted less; the weights of two sides are not joined."""
-    first, second = ({name: value for name, value in side.items() if name != "log_weights"} for side in (first, second))
-    if not {"ess", "num"} <= first.keys() & second.keys():
-        return {**first, **second}
-    nothing = jnp.full_like(first["ess"] + second["ess"], jnp.nan)  # what was not measured says nothing
-    names = {**first, **second}
-    first, second = ({name: side.get(name, nothing) for name in names} for side in (first, second))
-    first_is_worse = _doubt(first) >= _doubt(second)
-    return {name: jnp.where(first_is_worse, first[name], second[name]) for name in names}
-
-
-def _doubt(stats: Mapping[str, Any]) -> Float[Array, "*batch"]:
-    """The rules of `unreliable_reasons` as one number, above one where they are broken."""
-    num = jnp.asarray(stats["num"], stats["ess"].dtype)
-    threshold = jnp.minimum(1 - 1 / jnp.log10(num), 0.7)
-    doubts = [_MIN_ESS / stats["ess"]]
-    if "pareto_k" in stats:
-        doubts.append(1 + stats["pareto_k"] - threshold)
-    if "overlap" in stats:
-        doubts.append(_MIN_OVERLAP / stats["overlap"])
-    doubt = doubts[0]
-    for other in doubts[1:]:
-        doubt = jnp.fmax(doubt, other)  # fmax: what was not measured is silent
-    return doubt
+    def _kind_and_error(self) -> list[str]:
+        if self.bound == "exact":
+            return [_IN_WORDS[self.bound]]
+        error, t = float(self.standard_error), float(student_quantile(self.degrees_of_freedom))
+        few = [f"two-sigma interval +-{t * error:.2g}"] if t > _WIDE and error > 0 else []
+        return [_IN_WORDS[self.bound], f"s.e. {error:.2g}", *few]
 
 
-def _describe_weights(stats: Mapping[str, Any]) -> list[str]:
-    words = []
-    if "ess" in stats:
-        words.append(f"ESS {float(stats['ess']):.1f} of {int(stats['num'])}")
-    if "pareto_k" in stats and not np.isnan(float(stats["pareto_k"])):
-        words.append(f"Pareto k {float(stats['pareto_k']):.2f}")
-    if "overlap" in stats and not np.isnan(float(stats["overlap"])):
-        words.append(f"overlap {float(stats['overlap']):.2f}")
-    return words + [f"UNRELIABLE: {reason}" for reason in unreliable_reasons(stats)]
-
-
-def pareto_k_threshold(num: int) -> float:
-    """`min(1 - 1 / log10(n), 0.7)`, above which an average of `n` weights is not to be trusted.
-
-    Source: Vehtari, Simpson, Gelman, Yao and Gabry (2024), section 3.2.4; arXiv:1507.02646.
-    """
-    return min(1 - 1 / math.log10(num), 0.7) if num > 1 else -math.inf
-
-
-def unreliable_reasons(stats: Mapping[str, Any], min_ess: float = _MIN_ESS) -> list[str]:
-    """Why an average of importance weights cannot carry its error bar; empty when it can.
-
-    The rules: effective sample size below 10, Pareto k above `pareto_k_threshold`, or, for two directions of
-    annealing, an overlap below 0.06. A Pareto k that could not be fitted (20 weights or fewer, or ties) counts as no
-    evidence either way.
-
-    Source: for the overlap, Klimovich, Shirts and Mobley (2015), whose 0.03 is of a number that is 0.5 at best.
-    """
-    reasons = []
-    if "ess" in stats and float(stats["ess"]) < min_ess:
-        reasons.append(f"effective sample size {float(stats['ess']):.1f} is below {min_ess:g}")
-    if "overlap" in stats and float(stats["overlap"]) < _MIN_OVERLAP:
-        reasons.append(f"the two directions of annealing overlap by only {float(stats['overlap']):.2g}")
-    if "edge_mass" in stats and not float(stats["edge_mass"]) <= 1e-6:
-        reasons.append(
-            f"a fraction {float(stats['edge_mass']):.1g} of the mass lies on the edge of the grid: widen `bounds`"
-        )
-    if "grid_error" in stats and not float(stats["grid_error"]) <= 0.1:
-        reasons.append(
-            f"grids shifted against each other differ by {float(stats['grid_error']):.2g} nats: raise `num`, or let "
-            "`bounds` close in on the mass"
-        )
-    if "pareto_k" in stats:
-        threshold = pareto_k_threshold(int(stats["num"]))
-        if float(stats["pareto_k"]) > threshold:
-            reasons.append(f"Pareto k {float(stats['pareto_k']):.2f} is above {threshold:.2f}")
-    return reasons
+def _is_known(estimate: Estimate) -> bool:
+    """Whether it holds numbers, and not what JAX and Equinox put in their places."""
+    numbers = [*jax.tree.leaves(estimate.stats), estimate.value, estimate.standard_error]
+    return all(isinstance(x, jax.Array | np.ndarray | float | int) and not isinstance(x, Tracer) for x in numbers)
 
 
 def warn_if_unreliable(estimate: Estimate, what: str) -> None:
     """Issue an `UnreliableEstimateWarning` that names the reasons and what to try."""
     if isinstance(estimate.value, Tracer) or np.ndim(estimate.value) > 0:
         return  # inside a compiled function nobody could read it; the diagnostics travel with the estimate
-    reasons = unreliable_reasons(estimate.stats)
-    if reasons:
-        warnings.warn(
-            f"{what}: {'; '.join(reasons)}. Its error bar is too small. Use more temperatures or chains, "
-            "or a start closer to the target (for an RBM: `path=lambda rbm: rbm.path(base_rates)`).",
-            UnreliableEstimateWarning,
-            stacklevel=3,
+    doubts = estimate.doubts
+    if not doubts:
+        return
+    if value_reasons(float(estimate.value), float(estimate.standard_error), estimate.bound == "exact"):
+        advice = (
+            "It cannot be used. Look for NaN or infinity among the parameters, and for points where the density is NaN "
+            "or infinite, or zero at every draw"
         )
+    else:
+        advice = (
+            "Its error bar is too small. Use more temperatures or chains, or a start closer to the target (for an RBM: "
+            "`path=lambda rbm: rbm.path(base_rates)`)"
+        )
+    warnings.warn(f"{what}: {'; '.join(doubts)}. {advice}.", UnreliableEstimateWarning, stacklevel=3)
 
 
 def log_mean_exp(log_w: Float[Array, " n"]) -> Estimate:
@@ -221,7 +243,8 @@ def log_mean_exp(log_w: Float[Array, " n"]) -> Estimate:
 
     An `Estimate` in nats with a delta-method standard error. It is a lower bound *in expectation*
     (Jensen), so one draw may exceed the truth. The error is too small when few weights dominate:
-    read it with the reported `ess` and `pareto_k`.
+    read it with the reported `ess` and `pareto_k`. Minus infinity is a weight of zero like others; with a NaN, plus
+    infinity, or no weight above zero there is no average: `ess` is 0, and the estimate is not `reliable`.
 
     **Raises:** `ValueError` if `n < 2`.
 
@@ -232,70 +255,29 @@ def log_mean_exp(log_w: Float[Array, " n"]) -> Estimate:
         raise ValueError(f"`log_mean_exp(log_w)` needs at least 2 weights for an error bar; got {num}.")
     value = logsumexp(log_w) - math.log(num)
     w = jnp.exp(log_w - value)  # mean one, so the delta method needs no division
+    ess = jnp.exp(2 * logsumexp(log_w) - logsumexp(2 * log_w))
     return Estimate(
         value=value,
         standard_error=jnp.std(w, ddof=1) / math.sqrt(num),
         bound="lower",
         stats={
-            "ess": jnp.exp(2 * logsumexp(log_w) - logsumexp(2 * log_w)),
+            "ess": jnp.where(jnp.isnan(ess), 0, ess),
             "pareto_k": pareto_k(log_w),
             "num": jnp.asarray(num),
         },
     )
 
 
-def pareto_k(log_w: Float[Array, " n"]) -> Float[Array, ""]:
-    """Shape `k` of a generalised Pareto distribution fitted to the largest weights.
-
-    The tail has `min(n / 5, 3 sqrt(n))` weights; the fit is the profile posterior mean of Zhang and
-    Stephens with the weak prior of the source. `k < 0.5` means that the weights have a variance,
-    `k > 0.7` that no practical number of them gives a trustworthy average. Not a number when the tail
-    has fewer than 5 weights (`n <= 20`, or ties); minus infinity when the weights have no tail (all equal).
-
-    Source: Vehtari et al. (2024), section 2 and appendix C; arXiv:1507.02646. Zhang and Stephens (2009).
-    """
-    (num,) = log_w.shape
-    num_tail = math.ceil(min(0.2 * num, 3 * math.sqrt(num)))
-    if num_tail < 5:
-        return jnp.full((), jnp.nan, log_w.dtype)
-    # Diagnostics need no gradient, and that of a sort is costly.
-    log_w = jnp.sort(jax.lax.stop_gradient(log_w))
-    top = log_w[-1]
-    # Excesses over the cut-off in units of the largest weight: k does not depend on the unit.
-    excess = jnp.exp(log_w[-num_tail:] - top) - jnp.exp(log_w[-num_tail - 1] - top)
-    # Ties with the cut-off (common on discrete spaces) and differences of rounding are no tail.
-    num_above = jnp.sum(excess > 8 * jnp.finfo(log_w.dtype).eps)
-    k = _fit_generalised_pareto(excess, jnp.maximum(num_above, 1))
-    k = jnp.where(num_above < 5, jnp.nan, k)
-    return jnp.where(num_above == 0, -jnp.inf, k)
-
-
-def _fit_generalised_pareto(excess: Float[Array, " n"], num: Int[Array, ""]) -> Float[Array, ""]:
-    """The shape fitted to the `num` largest of the ascending excesses."""
-    size, dtype = excess.shape[0], excess.dtype
-    used = jnp.arange(size) >= size - num
-    x = jnp.where(used, excess, excess[-1])
-    n = num.astype(dtype)
-    quartile = x[size - num + jnp.maximum(jnp.floor(n / 4 + 0.5).astype(int) - 1, 0)]
-    num_grid = 30 + int(math.sqrt(size))
-    spread = 1 - jnp.sqrt(num_grid / (jnp.arange(1, num_grid + 1, dtype=dtype) - 0.5))
-    grid = 1 / x[-1] + spread / (3 * quartile)
-
-    def mean_log(b):
-        return jnp.sum(jnp.where(used, jnp.log1p(-b * x), 0)) / n
-
-    k = jax.vmap(mean_log)(grid)
-    log_profile = n * (jnp.log(-grid / k) - k - 1)
-    k_hat = mean_log(jnp.sum(grid * jax.nn.softmax(log_profile)))
-    return (n * k_hat + 10 * 0.5) / (n + 10)
-
-
 class Bracket(eqx.Module):
-    """A two-sided statement about a log integral in nats: `[lower - 2 s.e., upper + 2 s.e.]`.
+    """A two-sided statement about a log integral in nats: `[lower - t s.e., upper + t s.e.]`.
 
     The raw pair without its errors contains the truth in a minority of draws, the fewer the better
     the estimates get, because each side errs only a little and in its own direction; so `interval`
-    widens it. If either side `assumes` anything, so does the bracket. `of` says in words what it is a statement about,
+    widens it, each side by the quantile t of Student's distribution at the level of two standard deviations (2, but for
+    few draws). Where the widened sides cross, the lower one above the upper one, they do not bracket anything:
+    `interval` is then the hull of both sides' own intervals, and the bracket is not `reliable`.
+
+    If either side `assumes` anything, so does the bracket. `of` says in words what it is a statement about,
     where that is not the log normaliser of a density that the caller chose.
     """
 
@@ -315,9 +297,8 @@ class Bracket(eqx.Module):
 
     @property
     def interval(self) -> tuple[float, float]:
-        low = self.lower.value - 2 * self.lower.standard_error
-        high = self.upper.value + 2 * self.upper.standard_error
-        return float(low), float(high)
+        (low, above), (below, high) = self.lower.interval(), self.upper.interval()
+        return (min(low, below), max(above, high)) if low > high else (low, high)
 
     @property
     def width(self) -> float:
@@ -328,13 +309,49 @@ class Bracket(eqx.Module):
     def assumes(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(self.lower.assumes + self.upper.assumes))
 
+    @property
+    def disagreement(self) -> str | None:
+        """In words, that the sides cross by more than their errors and rounding; `None` where they do not."""
+        gap = self.lower.interval()[0] - self.upper.interval()[1]
+        eps = max(float(jnp.finfo(side.value.dtype).eps) for side in (self.lower, self.upper))
+        rounding = 64 * eps * (1 + abs(float(self.upper.value)))
+        if not gap > rounding:
+            return None
+        apart = float(self.lower.value) - float(self.upper.value)
+        return f"the lower side lies {apart:.2g} nats above the upper one, more than their errors: one of them is wrong"
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why it cannot be trusted, in words: the doubts of both sides, and their disagreement; empty when it can."""
+        crossed = self.disagreement
+        return self.lower.doubts + self.upper.doubts + ([] if crossed is None else [crossed])
+
+    @property
+    def reliable(self) -> bool:
+        """Whether both sides are, and agree with each other."""
+        return not self.doubts
+
     def __str__(self) -> str:
         low, high = self.interval
         words = f"{self.of}: " if self.of else ""
-        words += f"[{low:.4f}, {high:.4f}] nats (width {self.width:.2g}, each side widened by 2 s.e."
+        words += f"[{low:.4f}, {high:.4f}] nats (width {self.width:.2g}, {self.how}"
         words += "".join(f", assumes {what}" for what in self.assumes)
-        reasons = unreliable_reasons(self.lower.stats) + unreliable_reasons(self.upper.stats)
-        return words + "".join(f", UNRELIABLE: {reason}" for reason in reasons) + ")"
+        return words + "".join(f", UNRELIABLE: {doubt}" for doubt in self.doubts) + ")"
+
+    def __repr__(self) -> str:
+        """Short, for a notebook or a tuple; `print` says more."""
+        if not all(isinstance(side, Estimate) and _is_known(side) for side in (self.lower, self.upper)):
+            return super().__repr__()
+        low, high = self.interval
+        return f"Bracket([{low:.4f}, {high:.4f}] nats{', UNRELIABLE' if self.doubts else ''})"
+
+    @property
+    def how(self) -> str:
+        """How `interval` was made of the sides, in words."""
+        if self.lower.interval()[0] > self.upper.interval()[1]:
+            return "the hull of both sides, which cross"
+        t = [f"{float(student_quantile(side.degrees_of_freedom)):.2g}" for side in (self.lower, self.upper)]
+        return f"each side widened by {t[0]} s.e." if t[0] == t[1] else f"widened by {t[0]} and {t[1]} s.e."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -392,10 +409,27 @@ class LogLikelihood:
         for side in ("partition", "hidden"):
             weights = self.stats.get(f"{side}_weights")
             if weights:
-                parts.append(f"{side}: " + ", ".join(_describe_weights(weights)))
+                reasons = [f"UNRELIABLE: {reason}" for reason in unreliable_reasons(weights)]
+                parts.append(f"{side}: " + ", ".join([*describe_weights(weights), *reasons]))
         parts += [f"assumes {what}" for what in self.assumes]
+        parts += self._warnings_in_short()
         words = f"{self.value:.3f} nats per example ({', '.join(parts)})"
         return words + (f" = {self.in_bits}" if self.in_bits else "")
+
+    def __repr__(self) -> str:
+        """Short, for a notebook or a tuple; `print` says more."""
+        parts = [_IN_WORDS[self.bound], f"n = {self.num}", f"data s.e. {self.data_error:.2g}"]
+        if self.bound != "exact":
+            parts.append(f"Monte Carlo s.e. {self.monte_carlo_error:.2g}")
+        return f"LogLikelihood({self.value:.3f} nats per example, {', '.join(parts + self._warnings_in_short())})"
+
+    def _warnings_in_short(self) -> list[str]:
+        told = "partition: " if self.stats.get("partition_weights") else None  # those stand beside the weights
+        warnings = [warning for warning in self.warnings if told is None or not warning.startswith(told)]
+        if not warnings:
+            return []
+        first, *others = warnings
+        return [f"WARNING: {first}" + (f" (and {len(others)} more)" if others else "")]
 
     @property
     def in_bits(self) -> str | None:
@@ -409,11 +443,16 @@ class LogLikelihood:
 
     @property
     def kind(self) -> str:
-        """`bound` in words, such as "lower bound"."""
-        return _IN_WORDS[self.bound]
+        """`bound` in words, such as "lower bound"; and that there is a warning, if there is."""
+        return _IN_WORDS[self.bound] + self._warned
+
+    @property
+    def _warned(self) -> str:
+        return ", with a warning" if self.warnings else ""
 
     @property
     def kind_and_estimator(self) -> str:
         """Such as "lower bound by IWAE-5000"; "exact" where nothing was estimated."""
         estimators = self.stats.get("estimators")
-        return f"{self.kind} by {' and '.join(estimators)}" if estimators else self.kind
+        by = f" by {' and '.join(estimators)}" if estimators else ""
+        return f"{_IN_WORDS[self.bound]}{by}{self._warned}"

@@ -17,6 +17,7 @@ from jaxtyping import Array, PRNGKeyArray
 from . import normalizers
 from ._algorithm import AbstractSampler
 from ._arrays import unmasked
+from ._atoms import AtomsWarning, data_warnings
 from ._check import check_key, check_positive, kind_of, model_dtype
 from ._density import (
     AbstractDensity,
@@ -30,7 +31,6 @@ from ._estimate import (
     UnreliableEstimateWarning,
     flip_bound,
     join_bounds,
-    unreliable_reasons,
 )
 from ._fit import Fit
 from ._local import Local, check_resolved, local
@@ -43,10 +43,11 @@ from ._model import (
     AbstractLatentModel,
 )
 from ._normalize import FEW_STATES, check_normalizer, default_normalizer
+from ._real_family import has_marginals
+from ._reliability import faulty_rows
 from ._source import AbstractSource, Resident, as_source, canonical, some_rows
 from ._space import AbstractSpace, Counts
 from ._stochastic import assumptions, is_stochastic
-from ._whole_numbers import warn_of_whole_numbers
 
 # Enumerated without being asked, for each example.
 _VERY_FEW_STATES = 2**10
@@ -88,8 +89,9 @@ def evaluate(
       Fewer examples are filled up to a power of two, and a last batch to a whole one, so that another number of them
       compiles nothing. The result does not depend on it.
     - `observed`: which entries of `data` are known, `[n, ...]` of true and false, such as `~np.isnan(data)`; the
-      likelihood is then that of these entries alone, with the others summed out by `hidden`. For Boltzmann machines.
-      A masked array as `data` says it itself.
+      likelihood is then that of these entries alone. For Boltzmann machines, where the others are summed out by
+      `hidden`, and for normals and mixtures of them, whose marginals are exact. A masked array as `data` says it
+      itself.
     - `progress`: called after each batch with the number of examples done and that of all. The numbers are the same.
 
     A flow that estimates its log-determinants is "unbiased": an average of four draws for each example, whose error is
@@ -99,13 +101,17 @@ def evaluate(
     Annealing as `hidden` is a run of its own for each example: of a `DBM`, or with `observed`, 100 rows by `AIS()` are
     10 million sweeps. A `UserWarning` says so before work that will take minutes.
 
-    Of a model with densities (its space has Lebesgue measure) on data that are whole numbers throughout, two or more
-    different ones that occur five times each on average (bits, grey values, counts), a `UserWarning` says that its
-    density can grow without bound there: add noise (`Dequantised`), or use a likelihood of whole numbers. One column of
-    whole numbers among others is no reason, nor are amounts that hardly ever repeat. Of more than 2**18 numbers it
-    looks at evenly spaced rows.
+    A density can grow without bound at values that have a probability of their own. Where the model has densities (its
+    space has Lebesgue measure), a `UserWarning` says so, and the result keeps it among its `warnings`, for
 
-    **Returns:** a `LogLikelihood`; its `stats["protocol"]` states what was done.
+    - data that are whole numbers throughout, two or more different ones that occur five times each on average (bits,
+      grey values, counts): add noise (`Dequantised`), or use a likelihood of whole numbers;
+    - columns with few different values, or with one value in many rows, and rows that repeat others;
+    - rows with a value exactly at an end of the space.
+
+    Of more than 2**18 numbers it looks at evenly spaced rows.
+
+    **Returns:** a `LogLikelihood`; its `stats["protocol"]` states what was done, and its `warnings` are sentences.
 
     **Raises:** `TypeError` or `ValueError` for bad arguments, among them a method that could have no effect.
     """
@@ -121,26 +127,29 @@ def evaluate(
     if observed is None:
         source = as_source(data, space)
         some = some_rows(source)
-        warn_of_whole_numbers(space, some, stacklevel=2)
         check_resolved(space, some, there)
     else:
-        if not isinstance(model, AbstractClampable):
+        if not isinstance(model, AbstractClampable) and not has_marginals(model):
             raise TypeError(
-                "`observed`, or a masked array, needs a model whose variables can be held fixed, such as an RBM; got "
+                "`observed`, or a masked array, needs a model whose variables can be held fixed, such as an RBM, or "
+                "whose marginals have a closed form, such as normals and mixtures of them; got "
                 f"{type(model).__name__}."
             )
         array, observed = known_entries(space, data, observed)
         source = Resident(array)
-        check_resolved(space, np.where(observed, array, np.nan), there)
+        some = np.where(observed, array, np.nan)
+        check_resolved(space, some, there)
+    about_data = data_warnings(space, some)
     model = there.model
     example = space.cast(there.rows(source.rows(0, 1))[0], model_dtype(model))
-    if observed is None:
+    if observed is None or has_marginals(model):
         hidden = _method_for_numerators(model, example, hidden)
     else:
         clamped = model.clamp(example, jnp.asarray(observed[0]))  # pyright: ignore[reportAttributeAccessIssue]
         few = default_normalizer(clamped, _VERY_FEW_STATES, normalizers.AIS())
         hidden = few if hidden is None else check_normalizer(hidden, "hidden")
     partition = _method_for_denominator(model, partition)
+    _check_positions(hidden, source.num_rows)
     if batch_size is None:
         batch_size = 512 if hidden is None or isinstance(hidden, normalizers.Quadrature) else 16
     check_positive(batch_size, "batch_size")
@@ -151,7 +160,7 @@ def evaluate(
     numerators = _numerators(model, key_hidden, batches, source.num_rows, hidden, fingerprint, progress)
     denominator = _denominator(model, key_partition, partition)
     per_example = np.asarray(numerators.value, np.float64) - float(denominator.value)
-    result = _summarise(model, space, fingerprint, per_example, numerators, denominator, hidden, partition)
+    result = _summarise(model, space, fingerprint, per_example, numerators, denominator, hidden, partition, about_data)
     if observed is None:
         return result
     mean_known = float(np.mean(observed)) * space.num_dimensions
@@ -176,6 +185,18 @@ def _method_for_numerators(model: AbstractModel, example, hidden) -> AbstractNor
     if isinstance(model, AbstractLatentEnergyModel):
         return default_normalizer(model.condition(example), _VERY_FEW_STATES, normalizers.AIS())
     return None
+
+
+def _check_positions(hidden: AbstractNormalizer | None, num: int) -> None:
+    """**Raises:** `ValueError` for exact draws of one row's latents that would start the chains of all rows."""
+    reverse = hidden.reverse if isinstance(hidden, normalizers.BAR) else hidden
+    if num > 1 and isinstance(reverse, normalizers.ReverseAIS) and reverse.positions is not None:
+        raise ValueError(
+            "`hidden=ReverseAIS(positions=...)`: the positions are exact draws of the latents of one example, but "
+            f"there are {num}, and for the others the result would not be a bound. Take one row at a time, with draws "
+            "for that row: `lnz.log_normalizer(key, lnz.condition(model, x), ReverseAIS(positions=...))`; or, for "
+            "examples that the model draws itself, `lnz.simulated_bracket(key, model)`."
+        )
 
 
 def _method_for_denominator(model: AbstractModel, partition) -> AbstractNormalizer | None:
@@ -272,6 +293,8 @@ def _numerators_at_once(model, key, start, rows, observed, hidden) -> Estimate:
         # The key of `jr.split(key, n)[number]` for every n.
         key_row = jr.fold_in(key, number)
         x = model.space.cast(x, dtype)
+        if known is not None and has_marginals(model):
+            return Estimate.exact(model.marginal_log_prob(x, known))
         if known is not None:
             return hidden(key_row, model.clamp(x, known))
         if hidden is not None or not is_stochastic(model):
@@ -290,6 +313,7 @@ def _denominator(model, key, partition) -> Estimate:
 
 # Even good weights have a Pareto k above its threshold now and then: 3 of 500 examples of an optimal linear VAE.
 _UNRELIABLE_BY_CHANCE = 0.05
+_TOO_SMALL = ", so its error bar is too small"
 
 
 def _summarise(
@@ -301,6 +325,7 @@ def _summarise(
     denominator: Estimate,
     hidden,
     partition,
+    about_data,
 ) -> LogLikelihood:
     num = len(per_example)
     shared_error = float(denominator.standard_error)
@@ -317,34 +342,40 @@ def _summarise(
         stats["hidden_errors"] = np.asarray(numerators.standard_error, np.float64)
     # Of bits nobody speaks in bits per dimension, of grey values everybody.
     stats["many_values"] = isinstance(space, Counts) or getattr(space, "num_categories", 2) > 2
-    notes = []
+    notes = faulty_rows(per_example)
     if denominator.stats:
         scalars = {name: float(value) for name, value in denominator.stats.items() if np.ndim(value) == 0}
         stats["partition_weights"] = scalars
         if "log_weights" in denominator.stats:
             stats["partition_log_weights"] = np.asarray(denominator.stats["log_weights"], np.float64)
-        notes += [f"partition: {reason}" for reason in unreliable_reasons(denominator.stats)]
-    if numerators.stats:
-        columns = {name: np.asarray(value) for name, value in numerators.stats.items() if np.ndim(value) == 1}
-        bad = [bool(unreliable_reasons({name: column[i] for name, column in columns.items()})) for i in range(num)]
+    if denominator.doubts:
+        notes.append(f"partition: {'; '.join(denominator.doubts)}{_TOO_SMALL}")
+    columns = {name: np.asarray(value) for name, value in numerators.stats.items() if np.ndim(value) == 1}
+    columns.pop("degrees", None)
+    if columns:
+        num_bad = int(np.sum(numerators.unreliable_rows()))
         # The typical example; how many are worse than the rules allow is said in words.
         stats["hidden_weights"] = {name: float(np.median(column)) for name, column in columns.items()}
-        stats["hidden_unreliable"] = sum(bad)
-        if sum(bad) > _UNRELIABLE_BY_CHANCE * num:
-            notes.append(f"hidden: {sum(bad)} of {num} examples have too few effective weights")
-    stats["warnings"] = notes
+        stats["hidden_unreliable"] = num_bad
+        if num_bad > _UNRELIABLE_BY_CHANCE * num:
+            notes.append(f"hidden: {num_bad} of {num} examples have too few effective weights{_TOO_SMALL}")
+    stats["warnings"] = about_data + notes
     used = ((hidden, numerators), (partition, denominator))
     stats["estimators"] = [_short_name(method) for method, estimate in used if method and estimate.bound != "exact"]
     stats["protocol"] = (
         f"{num} examples of {space}; numerator {_method_name(hidden, numerators)}; "
         f"denominator {_method_name(partition, denominator)}"
     )
+    for sentence in about_data:
+        warnings.warn(sentence, AtomsWarning, stacklevel=3)
     for note in notes:
-        warnings.warn(f"evaluate: {note}. The error bar is too small.", UnreliableEstimateWarning, stacklevel=3)
+        warnings.warn(f"evaluate: {note}.", UnreliableEstimateWarning, stacklevel=3)
+    with np.errstate(invalid="ignore"):  # the spread of rows of which one has probability zero is not a number
+        data_error = float(np.std(per_example, ddof=1) / math.sqrt(num)) if num > 1 else math.nan
     return LogLikelihood(
         value=float(np.mean(per_example)),
         monte_carlo_error=math.hypot(own_error, shared_error),
-        data_error=float(np.std(per_example, ddof=1) / math.sqrt(num)) if num > 1 else math.nan,
+        data_error=data_error,
         bound=bound,
         per_example=per_example,
         stats=stats,

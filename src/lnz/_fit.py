@@ -4,6 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import equinox as eqx
@@ -14,6 +15,7 @@ from jaxtyping import PRNGKeyArray
 
 from ._algorithm import AbstractMethod, AbstractObjective
 from ._arrays import unmasked
+from ._atoms import warn_of_whole_numbers
 from ._bijection import AbstractBijection
 from ._check import check_key, check_positive, kind_of, model_dtype
 from ._checkpoint import Checkpoints, Record, Snapshot
@@ -22,10 +24,10 @@ from ._feed import Feed
 from ._local import Local, check_resolved, local
 from ._loop import Loop, program_of, run_steps, zero_sums
 from ._model import AbstractBayesianModel
+from ._signals import heard
 from ._source import AbstractSource, as_source, fingerprint_of, some_rows
 from ._space import AbstractSpace
 from ._training import Plateau, Training, int32
-from ._whole_numbers import warn_of_whole_numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +47,11 @@ class Fit:
     status: str
     state: Any
     compile_seconds: float
+
+    def __repr__(self) -> str:
+        last = {name: value for name, value in (self.history or [{}])[-1].items() if name != "seconds"}
+        numbers = "".join(f", {name} {value:.6g}" for name, value in last.items())
+        return f"Fit({type(self.model).__name__}, {self.status!r}{numbers})"
 
 
 def fit(
@@ -87,8 +94,8 @@ def fit(
     - `steps`: number of updates.
     - `batch_size`: examples an update; all of them if `None`.
     - `observed`: which entries of `data` are known, `[n, ...]` of true and false, such as `~np.isnan(data)`; the others
-      are summed out. A masked array as `data` says it itself. The objective must be made for it:
-      `lnz.objectives.Imputed(lnz.objectives.PCD(1))`.
+      are summed out. A masked array as `data` says it itself. The method must be made for it: `lnz.EM()` for normals
+      and mixtures of them, or `lnz.objectives.Imputed(lnz.objectives.PCD(1))` for Boltzmann machines.
     - `valid`: held-out examples, scored by `evaluator(key, model, valid)` (by default `lnz.evaluate`) every
       `valid_every` steps (by default ten times) and at the end.
     - `keep`: `"last"`, or `"best"` for the model with the highest validation score.
@@ -98,7 +105,8 @@ def fit(
     - `log_every`: steps between records of the history; by default a hundredth of `steps`.
     - `progress`: called with each record; after a resume first with those of before.
     - `pulse`: called about twice a second in between, with the record under way.
-    - `checkpoints`: where to save the whole state now and then, such as `lnz.Checkpoints("run/checkpoints")`.
+    - `checkpoints`: where to save the whole state now and then, such as `lnz.Checkpoints("run/checkpoints")`. Their
+      folder is locked: a second `fit` in it is refused. SIGTERM then saves too, and ends the process with code 143.
     - `resume`: go on from the newest readable checkpoint, if there is one; the result is that of a run which was never
       stopped, bit for bit on the same versions, device and number of threads. With more `steps` (and the same
       `log_every` and `valid_every`) it goes on to them.
@@ -110,7 +118,7 @@ def fit(
     **Returns:** a `Fit`.
 
     **Raises:** `ValueError` or `TypeError` for bad arguments; `FloatingPointError` when a metric or the model is no
-    longer finite, naming the step.
+    longer finite, or so large that its square is not, naming the step.
     """
     key = check_key(key)
     check_positive(steps, "steps")
@@ -118,8 +126,9 @@ def fit(
     data, observed = unmasked(data, observed)
     if observed is not None and not getattr(method, "takes_missing", False):
         raise TypeError(
-            "`fit(observed=...)`, or a masked array, needs an objective for examples with missing entries: wrap it, as "
-            "in `lnz.Gradient(lnz.objectives.Imputed(lnz.objectives.PCD(1)), optimizer)`."
+            "`fit(observed=...)`, or a masked array, needs a method for examples with missing entries: `lnz.EM()` for "
+            "normals and mixtures of them; for Boltzmann machines wrap the objective, as in "
+            "`lnz.Gradient(lnz.objectives.Imputed(lnz.objectives.PCD(1)), optimizer)`."
         )
     source = None if data is None else as_source(data, model.space, observed)
     there = _where(model, method, source)
@@ -134,7 +143,11 @@ def fit(
     valid_every = max(1, steps // 10) if valid_every is None else check_positive(valid_every, "valid_every")
 
     started = time.perf_counter()
-    with Feed(source, there, _key_order(key), batch_size) as feed:
+    with (
+        nullcontext() if checkpoints is None else checkpoints.held() as folder,
+        heard(saves=checkpoints is not None) as check_signals,
+        Feed(source, there, _key_order(key), batch_size) as feed,
+    ):
         loop, first = _prepare(key, there.model, method, feed, batch_size, average, keep)
         rows = feed.rows(0)
         run_steps(loop, first.arrays, first.sums, loop.no_order(rows), rows, int32(0), int32(0))  # no steps: compiles
@@ -162,6 +175,8 @@ def fit(
                 "data": "none" if source is None else source.fingerprint,
                 "origin": "none" if there.origin is None else fingerprint_of(there.origin),
             },
+            folder=folder,
+            check_signals=check_signals,
         )
         compile_seconds = time.perf_counter() - started
         if checkpoints is not None and not resume:

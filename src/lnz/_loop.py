@@ -1,6 +1,7 @@
 """Many steps of a method inside one compiled loop."""
 
 import functools
+import math
 from typing import Any
 
 import equinox as eqx
@@ -88,7 +89,7 @@ def zero_sums(loop: Loop, arrays: Any, rows: Array | None) -> Sums:
 def run_steps(
     loop: Loop, arrays: Any, sums: Sums, order: Order, rows: Array | None, start: Array, stop: Array
 ) -> tuple[Any, Sums, Order, Array]:
-    """Steps `start` to `stop`: the new arrays, metrics added to `sums`, and whether all numbers stayed finite.
+    """Steps `start` to `stop`: the new arrays, metrics added to `sums`, and whether all numbers stayed in bounds.
 
     Adding on to `sums` in the loop makes the result independent of how the steps are cut into stretches. `order` only
     saves time: what the last call returned, or `loop.no_order(rows)`.
@@ -152,7 +153,7 @@ def _towards(average: Any, model: Any, decay: float, step: Array) -> Any:
 
 
 def broken_parts(before: Any, after: Any) -> list[str]:
-    """Names of a model's arrays that became infinite or not a number."""
+    """Names of a model's arrays that became infinite, not a number, or too large to be squared."""
     old, new = jax.tree.leaves(before), jax.tree.flatten_with_path(after)[0]
     pairs = zip(old, new, strict=True)
     return [jax.tree_util.keystr(path) for old, (path, new) in pairs if bool(_is_broken(old, new))]
@@ -165,10 +166,18 @@ def _stays_finite(before: Any, after: Any) -> Array:
 
 
 def _is_broken(before: Array, after: Array) -> Array:
-    """Whether a number became plus infinity or not a number; those that a model started with may stay.
+    """Whether a number became plus infinity, not a number, or so large that its square overflows; those that a model
+    started with may stay.
 
-    Minus infinity is allowed: it is the exact logarithm of a probability that maximum likelihood sets to zero.
+    Such a weight is as good as infinite: energies and norms are. Minus infinity is allowed: it is the exact logarithm
+    of a probability that maximum likelihood sets to zero.
     """
     if not eqx.is_inexact_array(after):
         return jnp.asarray(False)
-    return jnp.any((jnp.isnan(after) & ~jnp.isnan(before)) | (jnp.isposinf(after) & jnp.isfinite(before)))
+    # Half precision holds no such number; its infinity is.
+    largest = math.sqrt(max(float(jnp.finfo(after.dtype).max), float(jnp.finfo(jnp.float32).max)))
+
+    def is_large(x):
+        return (jnp.abs(x) > largest) & (x != -jnp.inf)
+
+    return jnp.any((jnp.isnan(after) & ~jnp.isnan(before)) | (is_large(after) & ~is_large(before)))

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._arrays import as_numbers
 from ._density import (
+    AbstractBlockDensity,
     AbstractDensity,
     AbstractDistribution,
     AbstractModel,
@@ -19,7 +20,7 @@ from ._density import (
     GeometricPath,
 )
 from ._estimate import Estimate
-from ._module import replace
+from ._module import Module, replace
 from ._register import register
 from ._space import AbstractSpace
 
@@ -40,7 +41,7 @@ class Frozen(eqx.Module):
     value: Any
 
 
-class AbstractFixable(eqx.Module):
+class AbstractFixable(Module):
     """A part of models that training leaves alone where its field `constant` is true: see `lnz.trainable`.
 
     A field of that name in a class that is no `AbstractFixable` means nothing to training.
@@ -83,7 +84,7 @@ def freed(node: Any) -> Any:
     return replace(node, constant=False) if is_constant(node) else node
 
 
-class AbstractConditionable(eqx.Module):
+class AbstractConditionable(Module):
     """A model whose observed variables can be held fixed."""
 
     @abstractmethod
@@ -99,7 +100,7 @@ class AbstractClampable(AbstractModel):
         """The density of all that is free, given `x[mask] == values[mask]`; its log normaliser is `log p~(x[mask])`."""
 
 
-class AbstractDataDependent(eqx.Module):
+class AbstractDataDependent(Module):
     """A model that stores something of its training data before the first step."""
 
     @abstractmethod
@@ -213,7 +214,7 @@ class Posterior(AbstractDensity):
     def log_density(self, x: Array) -> Float[Array, ""]:
         return self.prior.log_density(x) + self.log_likelihood(x)
 
-    def path(self) -> AbstractPath:
+    def own_path(self) -> AbstractPath:
         start = self.prior if self.proposal is None else self.proposal
         if not isinstance(start, AbstractDistribution):
             raise ValueError(
@@ -247,10 +248,34 @@ def condition(model: AbstractConditionable, x: Array) -> AbstractDensity:
 
 
 def need_method(method: AbstractNormalizer | None, argument: str, model: eqx.Module) -> AbstractNormalizer:
-    if method is None:
-        raise ValueError(
-            f"`{argument}=None`: this integral of {type(model).__name__} has no closed form. Pass a normaliser, such "
-            f"as `{argument}=lnz.normalizers.Quadrature()` (small models) or `lnz.normalizers.AIS()`. To train, there "
-            f"are objectives that need none: `lnz.objectives.{'ELBO()' if argument == 'hidden' else 'PCD(1)'}`."
+    if method is not None:
+        return method
+    name = type(model).__name__
+    what = "sum over the latent variables" if argument == "hidden" else "partition function"
+    integral, verb = {
+        "hidden": ("lnz.condition(model, x)", "log_numerator(key, x, method)"),
+        "partition": ("density", "log_denominator(key, method)"),
+    }[argument]
+    raise ValueError(
+        f"The {what} of {name} has no closed form and needs a normaliser: `lnz.normalizers.Quadrature()` for a small "
+        f"model, else `lnz.normalizers.AIS()`. Pass it as `lnz.evaluate(..., {argument}=...)`, "
+        f"`lnz.log_normalizer(key, {integral}, method=...)`, `lnz.objectives.MaximumLikelihood({argument}=...)` or the "
+        f"last argument of `model.{verb}`.{_training_without(argument, model)}"
+    )
+
+
+def _training_without(argument: str, model: eqx.Module) -> str:
+    """Which objectives train this model without the integral; nothing where there are none."""
+    if isinstance(model, AbstractLatentModel):
+        wrap = "`lnz.objectives.{}`" if isinstance(model.prior, AbstractDistribution) else "`EnergyPrior({})`"
+        elbo, vimco = wrap.format("ELBO()"), wrap.format("VIMCO()")
+        return f" To train without it: {elbo}, for a model with an encoder (discrete latents: {vimco})."
+    if argument == "partition" and isinstance(model, AbstractEnergyModel) and isinstance(model, AbstractBlockDensity):
+        return " To train without it: `lnz.objectives.PCD(1)`."
+    if isinstance(model, AbstractLatentEnergyModel):
+        other = "hidden" if argument == "partition" else "partition"
+        return (
+            f" `MaximumLikelihood` of a {type(model).__name__} needs `{other}=...` too; with both "
+            "`Quadrature()` it trains a small one exactly."
         )
-    return method
+    return ""

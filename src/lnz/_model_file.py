@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,9 @@ def load(path: str | os.PathLike) -> Any:
 
     Loading a float64 model needs `jax.config.update("jax_enable_x64", True)`.
 
+    A model with a parameter that is not finite is loaded, so that it can be looked at, with a `UserWarning` that names
+    the parameter. Infinity is right, and no reason, in fields named `logits` and `potentials`: what is impossible.
+
     **Raises:** `FileNotFoundError`; `IsADirectoryError`; `ValueError` if the file is no model file, is damaged, names a
     class that is not registered, or holds values that the class refuses.
     """
@@ -85,13 +89,35 @@ def load(path: str | os.PathLike) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"`load(path)`: there is no file {str(path)!r}.")
     try:
-        return _load(path)
+        model = _load(path)
     except NotAModelError as error:
         raise ValueError(f"{where} is no model file of lnz: {_line(error)} `lnz.save` writes such files.") from error
     except DamagedError as error:
         raise ValueError(f"{where} is damaged: {_line(error)} Copy or save it again.") from error
     except ValueError as error:
         raise ValueError(f"{where} cannot be loaded. {_line(error)}") from error
+    _warn_of_faults(model, where)
+    return model
+
+
+_MAY_BE_INFINITE = {"logits", "potentials"}
+
+
+def _warn_of_faults(model: Any, where: str) -> None:
+    for place, leaf in jax.tree_util.tree_leaves_with_path(model):
+        if not eqx.is_inexact_array(leaf):
+            continue
+        may_be_infinite = any(getattr(key, "name", None) in _MAY_BE_INFINITE for key in place)
+        array = np.asarray(leaf)
+        bad = np.isnan(array) if may_be_infinite else ~np.isfinite(array)
+        if bad.any():
+            name = f"{type(model).__name__}{jax.tree_util.keystr(place)}"
+            warnings.warn(
+                f"{where}: {int(bad.sum())} of {bad.size} numbers of the parameter {name} are NaN or infinite, as "
+                "after a training that diverged. Do not trust its likelihoods and samples.",
+                stacklevel=3,
+            )
+            return
 
 
 def digest_of_model(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Building modules from their fields, where a constructor would start afresh, and checking declared types."""
+"""Modules with hashable methods; building them from their fields without a constructor; checking declared types."""
 
 import dataclasses
 import numbers
@@ -12,6 +12,46 @@ import numpy as np
 from jaxtyping import AbstractArray
 
 M = TypeVar("M", bound=eqx.Module)
+
+
+if typing.TYPE_CHECKING:
+    from equinox._module._prebuilt import BoundMethod
+else:
+
+    class _Probe(eqx.Module):
+        def method(self): ...
+
+    BoundMethod = type(_Probe().method)
+
+
+class Method(BoundMethod):  # Equinox's, a pytree
+    """A bound method, equal to another if both are the same method of the same module.
+
+    Equinox compares the arrays, which cannot be hashed, so that `jax.jit(model.log_prob)` is refused. Modules do not
+    change, so their identity is as good a key for compiled programs, and a model with one other weight is another.
+    """
+
+    def __hash__(self) -> int:
+        return hash((self.__func__, id(self.__self__)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Method) and self.__func__ is other.__func__ and self.__self__ is other.__self__
+
+
+class Module(eqx.Module):
+    """A module whose methods can be given to `jax.jit`, `jax.grad` and `jax.vmap` as they are.
+
+    `jax.jit(model.log_prob)` holds the arrays of `model` as constants and compiles anew for each model, as for a
+    closure; `equinox.filter_jit` compiles once for all models of a kind.
+    """
+
+    if not typing.TYPE_CHECKING:
+
+        def __getattribute__(self, name: str) -> Any:
+            value = object.__getattribute__(self, name)
+            if isinstance(value, types.MethodType) and value.__self__ is self and not name.startswith("__"):
+                return Method(value.__func__, self)
+            return value
 
 
 def build(cls: type[M], fields: dict[str, Any]) -> M:

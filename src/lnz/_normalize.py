@@ -1,10 +1,13 @@
 """The verbs of log normalisers: one estimate, or a bracket of two."""
 
+import warnings
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
+from jax.core import Tracer
 from jaxtyping import PRNGKeyArray
 
 from . import normalizers
@@ -18,11 +21,15 @@ from ._density import (
 from ._estimate import (
     Bracket,
     Estimate,
+    UnreliableEstimateWarning,
     warn_if_unreliable,
 )
+from ._model import Posterior
+from ._module import replace
 
 # Enumerated without being asked: about a second's work.
 FEW_STATES = 2**20
+_FEW_PARAMETERS = 50
 
 
 def log_normalizer(key: PRNGKeyArray, density: AbstractDensity, method: AbstractNormalizer | None = None) -> Estimate:
@@ -32,7 +39,11 @@ def log_normalizer(key: PRNGKeyArray, density: AbstractDensity, method: Abstract
 
     - `density`: an energy model, or `lnz.condition(model, x)`.
     - `method`: such as `lnz.normalizers.AIS(num_chains=100, betas=1000)`. By default exact
-      enumeration where the density (or its smaller layer) has at most 2**20 states, else `AIS()`.
+      enumeration where the density (or its smaller layer) has at most 2**20 states, else `AIS()`. For a posterior
+      without an encoder (`lnz.condition(bayesian_model, data)`) over at most 50 parameters without circles it is
+      `LaplaceImportance()`, from the modes of the posterior; where no mode is found, or the weights cannot be trusted
+      (a Pareto k above 0.7, say), it is `AIS()` from the prior. The estimate's `protocol` says which one it was. Inside
+      `jax.jit`, where that choice cannot be made, it is `AIS()`.
 
     **Returns:** an `Estimate` that says which way it errs; it warns if its error bar cannot be trusted.
     """
@@ -44,11 +55,40 @@ def log_normalizer(key: PRNGKeyArray, density: AbstractDensity, method: Abstract
         )
     if method is None and isinstance(density, AbstractDistribution):
         return Estimate.exact(jnp.zeros((), model_dtype(density)))  # normalised by definition
+    if method is None and _has_modes(density) and not _is_traced((key, density)):
+        estimate = _from_modes_or_prior(key, density)
+        warn_if_unreliable(estimate, f"The default normaliser of {type(density).__name__}")
+        return estimate
     if method is None:
         method = default_normalizer(density, FEW_STATES, normalizers.AIS())
     estimate = _normalize(check_normalizer(method, "method"), key, density)
     warn_if_unreliable(estimate, f"{type(method).__name__} of {type(density).__name__}")
     return estimate
+
+
+def _has_modes(density: AbstractDensity) -> bool:
+    """Whether `LaplaceImportance` comes first: the posterior of a few parameters, without an encoder."""
+    return (
+        isinstance(density, Posterior)
+        and density.proposal is None
+        and density.space.num_dimensions <= _FEW_PARAMETERS
+        and normalizers.has_no_ends(density.space)
+    )
+
+
+def _is_traced(tree: Any) -> bool:
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def _from_modes_or_prior(key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
+    key_modes, key_prior = jr.split(key)
+    estimate = _normalize(normalizers.LaplaceImportance(), key_modes, density)
+    reasons = [] if float(estimate.stats["converged"]) else ["no search found a mode with a positive definite Hessian"]
+    reasons += estimate.doubts
+    if not reasons:
+        return replace(estimate, protocol="started from Student t's at the modes (Laplace)")
+    estimate = _normalize(normalizers.AIS(), key_prior, density)
+    return replace(estimate, protocol=f"annealed from the prior, for at the modes (Laplace) {'; '.join(reasons)}")
 
 
 @eqx.filter_jit
@@ -82,9 +122,13 @@ def bracket(
     `upper=lnz.normalizers.ReverseAIS(positions=...)` with exact draws, or `ReverseAIS(num_warm_up=...)` for
     long-run chains; the bracket then says that it assumes a stationary start.
 
-    **Returns:** a `Bracket`, `[lower - 2 s.e., upper + 2 s.e.]` in nats.
+    **Returns:** a `Bracket`, `[lower - 2 s.e., upper + 2 s.e.]` in nats; wider for few chains, and not `reliable` where
+    the sides cross.
     """
     key_lower, key_upper = jr.split(check_key(key))
     lower = normalizers.AIS() if lower is None else check_normalizer(lower, "lower")
     upper = normalizers.ReverseAIS() if upper is None else check_normalizer(upper, "upper")
-    return Bracket(log_normalizer(key_lower, density, lower), log_normalizer(key_upper, density, upper))
+    both = Bracket(log_normalizer(key_lower, density, lower), log_normalizer(key_upper, density, upper))
+    if both.disagreement is not None:
+        warnings.warn(f"bracket: {both.disagreement}.", UnreliableEstimateWarning, stacklevel=2)
+    return both

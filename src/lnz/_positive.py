@@ -80,10 +80,11 @@ def _check_covariance(matrix: np.ndarray, owner: str) -> None:
     least = float(np.linalg.eigvalsh(wide).min(initial=np.inf))
     needed = len(wide) * float(jnp.finfo(jnp.result_type(float)).eps) * size
     if not least > needed:
+        added = 10 * needed + max(-2 * least, 0.0) or 1.0
         raise ValueError(
             f"`{owner}(covariance=...)` must be positive definite; its smallest eigenvalue is {least:.3g}, so some "
             f"combination of the variables has no variance. Drop a variable that the others determine, or add variance "
-            f"to all: `covariance + {10 * needed + max(-2 * least, 0.0):.1g} * np.eye({len(wide)})`."
+            f"to all: `covariance + {added:.1g} * np.eye({len(wide)})`."
         )
 
 

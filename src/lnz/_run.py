@@ -1,26 +1,66 @@
-"""A run folder: what was trained, how, and how good it is, in files that are each written whole or not at all."""
+"""Run folders: the files of a training, its model and its likelihoods.
+
+A run is replaced by one rename. New files are first written whole into a hidden folder within the run's; its rename to
+`.whole` makes them the run, and whoever writes next moves them to their places. A reader takes a file from `.whole`
+before that of the same name beside it, so that it sees all files of the old run or all of the new one, at any moment
+and after any kill. The hidden folders:
+
+- `.next`: a training that will replace the run (`--overwrite`). It is resumed by `--resume`; the run stays as it is.
+- `.final`: results that are being written. It is worthless when left over from a kill.
+- `.whole`: results that count.
+
+`config.json` is that of the training, and names the model that came of it. `report.json` holds the evaluation, and
+names model, configuration and data by their digests; `Run.read` warns where they part.
+"""
 
 import dataclasses
+import errno
+import hashlib
 import json
 import math
 import os
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._atomic import write_atomically
-from ._estimate import Bracket, Estimate, LogLikelihood
-from ._model_file import load, save
+from ._atomic import check_name, is_leftover, sync_folder, write_atomically
+from ._estimate import Bound, Bracket, Estimate, LogLikelihood
+from ._json import (
+    DamagedError,
+    Kind,
+    anything,
+    field,
+    fields,
+    listed,
+    named,
+    number,
+    one_of,
+    or_null,
+    parse_json,
+    read_json,
+    read_utf8,
+    text,
+    whole,
+)
+from ._lock import Held, held
+from ._model_file import digest_of_model, load, save
 
-_CONFIG = ("recipe", "title", "settings", "digest", "environment")
-_FILES = ("report.json", "report.html", "events.jsonl", "model.lnz", "config.json")
-_ASIDE = ".replaced"  # where a run waits until the one that takes its place has something to show
+_FILES = (
+    "config.json",
+    "model.lnz",
+    "events.jsonl",
+    "report.json",
+    "report.html",
+)  # moved to their places in this order
+_NEXT, _FINAL, _WHOLE = ".next", ".final", ".whole"
+_NO_SPACE = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +68,8 @@ class Examples:
     """Test rows for pictures: some of them, and those that the model finds least and most likely.
 
     `rows` are numbers of rows of the test split, `values` the rows, `[n, d]`. Of labelled data there is a kind `"map"`
-    with rows from all over the split, whose labels are `labels`.
+    with rows from all over the split, whose labels are `labels`. `places` says what the file of the data calls the
+    rows, such as "line 17".
     """
 
     image_shape: tuple[int, int] | None
@@ -36,6 +77,7 @@ class Examples:
     rows: dict[str, list[int]]
     values: dict[str, list[list[float]]]
     labels: list[int] | None = None
+    places: dict[str, list[str]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +87,7 @@ class Run:
     - `recipe`, `title`: name of the recipe, one line on it.
     - `settings`: the resolved ones, whose `data.source` names the data.
     - `digest`: first digits of the SHA-256 of the data file, if they came from a file.
+    - `cwd`: the working directory of the training, from which a relative path of the data starts.
     - `environment`: versions and device, in words.
     - `model`: the trained model.
     - `history`: the records of `lnz.fit`.
@@ -55,6 +98,7 @@ class Run:
     - `data_protocol`: how the data were made and split.
     - `num_parameters`: trainable numbers in the model.
     - `seconds`: of `train` (with validation, without compiling the step), `compile` and `evaluate`.
+    - `digests`: of the files that the run was read from, by which the next `report.json` names them.
     """
 
     recipe: str
@@ -71,6 +115,8 @@ class Run:
     data_protocol: str
     num_parameters: int
     seconds: dict[str, float]
+    cwd: str = ""
+    digests: dict[str, str | None] = dataclasses.field(default_factory=dict)
 
     @property
     def data(self) -> str:
@@ -78,11 +124,21 @@ class Run:
         return Path(self.settings["data"]["source"]).name
 
     def write(self, folder: Path) -> None:
-        """Replace the run in `folder`. `report.json` goes first and comes last: a folder that has one is whole."""
-        (folder / "report.json").unlink(missing_ok=True)
-        write_config(folder, **{name: getattr(self, name) for name in _CONFIG})
-        write_text(folder / "events.jsonl", "".join(to_json(record) + "\n" for record in self.history))
+        """Replace the run in `folder`, by one rename."""
+        with replacing(folder) as stage:
+            self.write_files(stage)
+
+    def write_files(self, folder: Path) -> None:
+        """Write every file but `report.html`; `report.json`, which makes a run whole, comes last."""
         save(folder / "model.lnz", self.model)
+        model = digest_of_model(folder / "model.lnz")
+        write_config(folder, **{name: getattr(self, name) for name in _CONFIG if name != "model"}, model=model)
+        write_text(folder / "events.jsonl", "".join(to_json(record) + "\n" for record in self.history))
+        config = _digest(folder / "config.json")
+        dataclasses.replace(self, digests={"model": model, "config": config, "data": self.digest}).write_report(folder)
+
+    def write_report(self, folder: Path) -> None:
+        """Write `report.json` alone: what an evaluation finds."""
         report = {
             "rows": {name: dataclasses.asdict(row) for name, row in self.rows.items()},
             "bracket": None if self.bracket is None else _describe_bracket(self.bracket),
@@ -91,36 +147,58 @@ class Run:
             "data_protocol": self.data_protocol,
             "num_parameters": self.num_parameters,
             "seconds": self.seconds,
+            "evaluate": self.settings.get("evaluate", {}),
+            "digests": self.digests,
         }
         write_text(folder / "report.json", to_json(report, indent=2) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
-        """**Raises:** `FileNotFoundError` or `ValueError`, naming the folder, if it is no complete run folder."""
+        """The run in `folder`. A `UserWarning` says when its files do not belong together.
+
+        **Raises:** `FileNotFoundError` or `ValueError`, naming the folder, if it is no complete run folder.
+        """
         config = read_config(folder)
-        if not (folder / "report.json").is_file():
+        if not _place(folder, "report.json").is_file():
             raise FileNotFoundError(
                 f"The run in {str(folder)!r} is not finished. `lnz train --resume --out {folder}` goes on with it."
             )
         try:
-            report = json.loads((folder / "report.json").read_text("utf-8"))
-            return cls(
-                **config,
-                model=load(folder / "model.lnz"),
-                history=read_events(folder),
-                rows={name: _read_row(row) for name, row in report.pop("rows").items()},
-                bracket=_read_bracket(report.pop("bracket")),
-                examples=_read_examples(report.pop("examples")),
-                **report,
-            )
-        except KeyError as error:
-            raise ValueError(f"The run folder {str(folder)!r} is damaged: its report.json has no {error}.") from error
+            report = fields(_REPORT)(read_json(_place(folder, "report.json")), "report.json")
+            model = load(_place(folder, "model.lnz"))
+            history = read_events(folder)
+            digests = {"model": digest_of_model(_place(folder, "model.lnz")), "config": report["digests"]["config"]}
+            digests["data"] = report["digests"]["data"]
+            _warn_of_parted_files(folder, config, report["digests"], digests["model"])
         except (TypeError, AttributeError, ValueError, FileNotFoundError) as error:
             raise ValueError(f"The run folder {str(folder)!r} is damaged: {str(error).rstrip('.')}.") from error
+        evaluated = report.pop("evaluate")
+        settings = {**config["settings"], **({"evaluate": evaluated} if evaluated else {})}
+        del config["model"]
+        return cls(**{**config, "settings": settings, **report, "digests": digests}, model=model, history=history)
+
+
+def _warn_of_parted_files(folder: Path, config: dict[str, Any], named_: dict[str, Any], model: str) -> None:
+    parted = []
+    if config["model"] != model:
+        parted.append("model.lnz is not the model of this training")
+    if named_["model"] != model:
+        parted.append(f"the likelihoods are those of another model.lnz (`lnz evaluate {folder}` computes them anew)")
+    if named_["config"] != _digest(_place(folder, "config.json")):
+        parted.append("config.json was changed after the training")
+    if named_["data"] != config["digest"]:
+        parted.append("the likelihoods are of other data than config.json names")
+    if parted:
+        message = f"The files of the run {str(folder)!r} do not belong together: {'; '.join(parted)}."
+        warnings.warn(message, stacklevel=3)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write_config(folder: Path, **config: Any) -> None:
-    """What was asked for, written before training: `recipe`, `title`, `settings`, `digest`, `environment`."""
+    """Write what was asked for. `model`, the digest of `model.lnz`, is `None` before the end of the training."""
     write_text(folder / "config.json", to_json(config, indent=2) + "\n")
 
 
@@ -136,18 +214,21 @@ def read_config(path: Path) -> dict[str, Any]:
             is_within = (path.parent / "config.json").is_file()
             advice = f"Give the folder, {str(path.parent)!r}" if is_within else "Data are given by `--data`"
             raise ValueError(f"{str(path)!r} is a file, and a run is a folder. {advice}.")
-        path = path / "config.json"
+        path = _place(path, "config.json")
     if not path.is_file():
         raise FileNotFoundError(
             f"{str(path.parent)!r} is no run folder: it has no {path.name}. `lnz train RECIPE --out FOLDER` writes one."
         )
     try:
-        config = json.loads(path.read_text("utf-8"))
-        if not isinstance(config["settings"], dict) or not isinstance(config["settings"]["data"], dict):
-            raise TypeError("its settings are no object")
-        return {name: config[name] for name in _CONFIG}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{str(path)!r} is damaged: {error!r}.") from error
+        return fields(_CONFIG)(read_json(path), path.name)
+    except DamagedError as error:
+        raise ValueError(f"{str(path)!r} is damaged: {error}") from error
+
+
+def _place(folder: Path, name: str) -> Path:
+    """Where a file of a run is: on its way to its place, or there."""
+    on_its_way = folder / _WHOLE / name
+    return on_its_way if on_its_way.exists() else folder / name
 
 
 class EventLog:
@@ -168,38 +249,89 @@ class EventLog:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keeps a second training out of a run folder, where the system has such locks.
+def locked(folder: Path) -> Iterator[Held]:
+    """Keeps a second training out of a run folder, and brings the files of a run to their places.
 
     **Raises:** `ValueError` if another process is in it.
     """
+    refusal = f"Another `lnz train` is at work in {str(folder)!r}. Choose another `--out`."
+    with held(folder, refusal) as place:
+        settle(folder)
+        yield place
+
+
+@contextmanager
+def replacing(folder: Path, stage: Path | None = None) -> Iterator[Path]:
+    """A folder for new files of the run in `folder`, which become the run's by one rename when the block ends well.
+
+    `stage` is a folder that has files already, such as `.next`; it is left as it is when the block fails.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    settle(folder)
+    final = folder / _FINAL
+    shutil.rmtree(final, ignore_errors=True)
+    if stage is None:
+        final.mkdir()
     try:
-        import fcntl
-    except ImportError:
-        yield
+        yield final if stage is None else stage
+        os.replace(final if stage is None else stage, folder / _WHOLE)
+    except BaseException:
+        shutil.rmtree(final, ignore_errors=True)
+        raise
+    sync_folder(folder)
+    settle(folder)
+
+
+def settle(folder: Path) -> None:
+    """Move the files of a run to their places, where that was begun; killed at any moment, it goes on the next time."""
+    whole = folder / _WHOLE
+    if not whole.is_dir():
         return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ValueError(f"Another `lnz train` is at work in {str(folder)!r}. Choose another `--out`.") from error
-        yield
-    finally:
-        os.close(descriptor)
+    if (whole / "report.json").is_file() and not (whole / "report.html").is_file():
+        (folder / "report.html").unlink(missing_ok=True)  # that of the run before
+    if (whole / "checkpoints").is_dir():
+        _remove_checkpoints(folder)
+    others = [path.name for path in whole.iterdir() if path.name not in _FILES and not is_leftover(path)]
+    for name in (*others, *_FILES):
+        if (whole / name).exists():
+            _move(whole / name, folder / name)
+    shutil.rmtree(whole)
+    sync_folder(folder)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move a file or a folder, into a folder that is there already."""
+    if not source.is_dir() or not target.is_dir():
+        os.replace(source, target)
+        return
+    for path in sorted(source.iterdir()):
+        _move(path, target / path.name)
+    source.rmdir()
 
 
 def read_events(folder: Path) -> list[dict[str, int | float]]:
-    """The records of `events.jsonl`; a last line without its end, from a run that was killed, is left out."""
-    lines = (folder / "events.jsonl").read_text("utf-8").split("\n")[:-1]
-    return [{name: _number(value) for name, value in json.loads(line).items()} for line in lines]
+    """The records of `events.jsonl`; a last line without its end, from a run that was killed, is left out.
+
+    **Raises:** `OSError`; `DamagedError` that names file and line.
+    """
+    lines = read_utf8(_place(folder, "events.jsonl")).split("\n")[:-1]
+    return [_read_record(line, f"events.jsonl, line {i}") for i, line in enumerate(lines, 1)]
+
+
+def _read_record(line: str, where: str) -> dict[str, int | float]:
+    record = named(number)(parse_json(line, True, where), where)
+    for name in ("step", "seconds"):
+        field(record, name, number, where)
+    return record
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
-    """**Raises:** `ValueError` if `folder` is a file, or holds anything and `overwrite` is false."""
+    """**Raises:** `ValueError` if `folder` cannot be written, or holds anything and `overwrite` is false."""
+    check_name(folder, "--out")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`--out {folder}` is a file; a run needs a folder. Choose another name.")
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+    check_name(folder / _NEXT / "checkpoints" / f".step-000000000.ckpt.{'0' * 16}", "--out")  # the longest to come
+    if folder.is_dir() and not overwrite and any(not _is_worthless(path) for path in folder.iterdir()):
         advice = "add `--resume` to go on with an unfinished run" if (folder / "config.json").is_file() else ""
         raise ValueError(
             f"The folder {str(folder)!r} already holds something. Choose another `--out`, "
@@ -207,70 +339,79 @@ def check_folder(folder: Path, overwrite: bool) -> None:
         )
 
 
-def start_folder(folder: Path, overwrite: bool) -> None:
-    """A folder to write a run into, made if there is none; with `overwrite` the run in it is put aside.
+def _is_worthless(path: Path) -> bool:
+    """Whether a kill left it, and nothing is lost with it."""
+    is_empty = path.name == "checkpoints" and path.is_dir() and not any(path.iterdir())
+    return path.name == _FINAL or is_leftover(path) or is_empty
 
-    `end_folder` deletes what was put aside, or puts it back. A run that is not whole never takes the place of one that
-    was put aside before it.
+
+def start_folder(folder: Path, overwrite: bool) -> Path:
+    """The folder for the files of a new training: `folder`, or `.next` within it if a run in `folder` is worth keeping.
+
+    With `overwrite`, an unfinished training that was to replace the run is given up.
 
     **Raises:** as `check_folder`.
     """
     check_folder(folder, overwrite)
-    aside = folder / _ASIDE
-    if (folder / "report.json").is_file() or (_is_trained(folder) and not aside.is_dir()):
-        shutil.rmtree(aside, ignore_errors=True)
-        for file in _files_of_run(folder):
-            target = aside / file.relative_to(folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            file.replace(target)
     folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder / _NEXT, ignore_errors=True)
+    for path in folder.iterdir():
+        if is_leftover(path) and path.is_file():
+            path.unlink()
+    if (folder / "report.json").is_file() or is_trained(folder):
+        (folder / _NEXT).mkdir()
+        return folder / _NEXT
     remove_run(folder)
+    return folder
 
 
-def end_folder(folder: Path, has_diverged: bool = False) -> bool:
-    """What becomes of a run that was put aside: it goes when the new run is whole, waits on while that can be resumed,
-    and is back if nothing was trained. Says whether it is.
+def working_folder(folder: Path) -> Path:
+    """Where a training goes on: in `.next` if it is to replace a run."""
+    return folder / _NEXT if (folder / _NEXT / "config.json").is_file() else folder
+
+
+def end_folder(folder: Path, work: Path, has_diverged: bool = False) -> bool:
+    """Remove a training in `work` that came to nothing. Says whether the run that it was to replace is all there is.
+
+    It came to nothing if it made no step, or diverged in place of a run that did not.
     """
-    aside = folder / _ASIDE
-    if (folder / "report.json").is_file():
-        shutil.rmtree(aside, ignore_errors=True)
+    if is_trained(work) and not (has_diverged and work != folder):
         return False
-    if _is_trained(folder) and not (has_diverged and aside.is_dir()):
+    if work == folder:
+        remove_run(folder)
         return False
-    remove_run(folder)  # the folder is free for another try
-    is_back = aside.is_dir()
-    for file in reversed(_files_of_run(aside)):  # last what says that the run is whole
-        target = folder / file.relative_to(aside)
-        target.parent.mkdir(exist_ok=True)
-        file.replace(target)
-    shutil.rmtree(aside, ignore_errors=True)
-    return is_back
-
-
-def waits_aside(folder: Path) -> bool:
-    """Whether an earlier run was put aside."""
-    return (folder / _ASIDE).is_dir()
+    shutil.rmtree(work)
+    return True
 
 
 def remove_run(folder: Path) -> None:
-    """Delete the files of a run, and nothing else."""
-    for file in _files_of_run(folder):
-        file.unlink()
-    if (folder / "checkpoints").is_dir() and not any((folder / "checkpoints").iterdir()):
+    """Delete the files of a run, `report.json`, which says that it is whole, first; and nothing else."""
+    for name in reversed(_FILES):
+        (folder / name).unlink(missing_ok=True)
+    _remove_checkpoints(folder)
+
+
+def _remove_checkpoints(folder: Path) -> None:
+    for pattern in ("step-*.ckpt", ".step-*.ckpt.*"):
+        for path in folder.glob(f"checkpoints/{pattern}"):
+            path.unlink()
+    with suppress(OSError):  # there is none, or it holds something else
         (folder / "checkpoints").rmdir()
 
 
-def _is_trained(folder: Path) -> bool:
+def is_trained(folder: Path) -> bool:
     """Whether there is a checkpoint of a step; one of none is written where a training is stopped before the first."""
-    return any(int(path.stem.removeprefix("step-")) > 0 for path in folder.glob("checkpoints/step-*.ckpt"))
+    return last_step(folder) > 0
 
 
-def _files_of_run(folder: Path) -> list[Path]:
-    """`report.json`, which says that a run is whole, comes first."""
-    files = [folder / name for name in _FILES if (folder / name).exists()]
-    for pattern in ("checkpoints/step-*.ckpt", "checkpoints/.step-*.ckpt.*", *(f".{name}.*" for name in _FILES)):
-        files += folder.glob(pattern)  # the hidden ones are left over from a kill while they were written
-    return files
+def last_step(folder: Path) -> int:
+    """The step of the newest checkpoint."""
+    return max((int(path.stem.removeprefix("step-")) for path in folder.glob("checkpoints/step-*.ckpt")), default=0)
+
+
+def is_no_space(error: OSError) -> bool:
+    """Whether a disk, or the part of it that the user may fill, is full."""
+    return error.errno in _NO_SPACE
 
 
 def read_runs(folders: Sequence[Path]) -> dict[str, Run]:
@@ -292,25 +433,7 @@ def to_json(value: Any, indent: int | None = None) -> str:
 
 
 def _describe_bracket(bracket: Bracket) -> dict[str, Any]:
-    return {"of": bracket.of, **{side: dict(vars(getattr(bracket, side))) for side in ("lower", "upper")}}
-
-
-def _read_bracket(sides: dict[str, Any] | None) -> Bracket | None:
-    if sides is None:
-        return None
-    return Bracket(_read_estimate(**sides["lower"]), _read_estimate(**sides["upper"]), sides.get("of", ""))
-
-
-def _read_estimate(value, standard_error, bound, assumes, stats) -> Estimate:
-    arrays = {name: np.asarray(value, float) for name, value in stats.items()}
-    return Estimate(jnp.asarray(float(value)), jnp.asarray(float(standard_error)), bound, tuple(assumes), arrays)
-
-
-def _read_examples(examples: dict[str, Any]) -> Examples:
-    for name in ("image_shape", "columns"):
-        if examples[name] is not None:
-            examples[name] = tuple(examples[name])
-    return Examples(**examples)
+    return {**vars(bracket), **{side: dict(vars(getattr(bracket, side))) for side in ("lower", "upper")}}
 
 
 def _plain(value: Any) -> Any:
@@ -326,23 +449,139 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _number(value: int | float | str) -> int | float:
-    return value if isinstance(value, int) else float(value)
+def _read_settings(value: Any, where: str) -> dict[str, Any]:
+    settings = named(anything)(value, where)
+    data = field(settings, "data", named(anything), where)
+    field(data, "source", text, f"{where}: data")
+    return settings
 
 
-def _read_row(row: dict[str, Any]) -> LogLikelihood:
-    numbers = {name: float(row[name]) for name in ("value", "monte_carlo_error", "data_error")}
-    stats = dict(row["stats"])
-    for side in ("hidden_weights", "partition_weights"):
-        if side in stats:
-            stats[side] = {name: float(value) for name, value in stats[side].items()}
-    for name in ("partition_log_weights", "hidden_errors"):
-        if name in stats:
-            stats[name] = np.array([float(value) for value in stats[name]])
-    return LogLikelihood(
-        **numbers,
-        bound=row["bound"],
-        per_example=np.array([float(value) for value in row["per_example"]]),
-        stats=stats,
-        assumes=tuple(row["assumes"]),
-    )
+def _read_object(cls: type, kinds: dict[str, Kind]) -> Kind:
+    """An object whose keys are the fields of a data class; those without a kind may be anything."""
+    names = [field.name for field in dataclasses.fields(cls)]
+    read = fields({name: kinds.get(name, anything) for name in names})
+    return lambda value, where: cls(**read(value, where))
+
+
+def _read_rows(value: Any, where: str) -> dict[str, LogLikelihood]:
+    rows = named(_read_object(LogLikelihood, _ROW))(value, where)
+    if not rows:
+        raise DamagedError(f"its {where} has no row.")
+    return rows
+
+
+def _read_stats(value: Any, where: str) -> dict[str, Any]:
+    stats = named(_restored)(value, where)
+    for name, kind in _STATS.items():
+        if name in stats or name in ("fingerprint", "protocol", "num_dimensions", "partition_error"):
+            stats[name] = field(stats, name, kind, where)
+    return stats
+
+
+def _restored(value: Any, where: str) -> Any:
+    """With the numbers that JSON lacks, wherever they are."""
+    if isinstance(value, dict):
+        return {name: _restored(child, where) for name, child in value.items()}
+    if isinstance(value, list):
+        return [_restored(child, where) for child in value]
+    return float(value) if value in ("nan", "inf", "-inf") else value
+
+
+def _float(value: Any, where: str) -> float:
+    return float(_number(value, where))
+
+
+def _number(value: Any, where: str) -> int | float:
+    """A number, also one that `_restored` has made of a word."""
+    return value if isinstance(value, float) else number(value, where)
+
+
+def _array(value: Any, where: str) -> np.ndarray:
+    return np.array(listed(_number)(value, where), float)
+
+
+def _scalar(value: Any, where: str) -> jax.Array:
+    return jnp.asarray(_float(value, where))
+
+
+def _texts(value: Any, where: str) -> tuple[str, ...]:
+    return tuple(listed(text)(value, where))
+
+
+def _pair(value: Any, where: str) -> tuple[int, int]:
+    rows_and_columns = listed(whole)(value, where)
+    if len(rows_and_columns) != 2 or min(rows_and_columns) < 1:
+        raise DamagedError(f"its {where} must be two sizes; got {rows_and_columns}.")
+    return rows_and_columns[0], rows_and_columns[1]
+
+
+def _read_estimate_stats(value: Any, where: str) -> dict[str, np.ndarray]:
+    stats = named(anything)(value, where)
+    kinds = {name: _float if name in _SCALARS else _numbers for name in stats}
+    return {name: np.asarray(field(stats, name, kind, where), float) for name, kind in kinds.items()}
+
+
+def _numbers(value: Any, where: str) -> Any:
+    return listed(_numbers)(value, where) if isinstance(value, list) else _float(value, where)
+
+
+_ROW: dict[str, Kind] = {
+    "value": _float,
+    "monte_carlo_error": _float,
+    "data_error": _float,
+    "bound": one_of(*get_args(Bound)),
+    "per_example": _array,
+    "stats": _read_stats,
+    "assumes": _texts,
+}
+_STATS: dict[str, Kind] = {
+    "fingerprint": fields({"space": text, "base_measure": text, "data": text}),
+    "protocol": text,
+    "num_dimensions": _number,
+    "partition_error": _float,
+    "hidden_error": _float,
+    "log_partition": _float,
+    "warnings": listed(text),
+    "estimators": listed(text),
+    "partition_weights": named(_float),
+    "hidden_weights": named(_float),
+    "partition_log_weights": _array,
+    "hidden_errors": _array,
+}
+_SCALARS = ("ess", "num", "pareto_k", "overlap", "edge_mass")
+_ESTIMATE: dict[str, Kind] = {
+    "value": _scalar,
+    "standard_error": _scalar,
+    "bound": one_of(*get_args(Bound)),
+    "assumes": _texts,
+    "stats": _read_estimate_stats,
+}
+_EXAMPLES: dict[str, Kind] = {
+    "image_shape": or_null(_pair),
+    "columns": or_null(_texts),
+    "rows": named(listed(whole)),
+    "values": named(listed(listed(_float))),
+    "labels": or_null(listed(whole)),
+}
+_CONFIG: dict[str, Kind] = {
+    "recipe": text,
+    "title": text,
+    "settings": _read_settings,
+    "digest": or_null(text),
+    "environment": named(text),
+    "cwd": text,
+    "model": or_null(text),
+}
+_REPORT: dict[str, Kind] = {
+    "rows": _read_rows,
+    "bracket": or_null(
+        _read_object(Bracket, {"of": text, **dict.fromkeys(("lower", "upper"), _read_object(Estimate, _ESTIMATE))})
+    ),
+    "examples": _read_object(Examples, _EXAMPLES),
+    "status": text,
+    "data_protocol": text,
+    "num_parameters": whole,
+    "seconds": named(_float),
+    "evaluate": named(anything),
+    "digests": fields({"model": text, "config": text, "data": or_null(text)}),
+}

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, PRNGKeyArray
 
 from . import samplers
@@ -31,7 +32,7 @@ _LOW_ACCEPTANCE = 0.1
 
 
 class UnreliableSampleWarning(UserWarning):
-    """The chains behind a sample hardly moved."""
+    """The chains behind a sample hardly moved, or draws are not finite."""
 
 
 def sample(
@@ -56,11 +57,33 @@ def sample(
     **Arguments:**
 
     - `num_steps`: sampler steps a chain; not used by exact samplers.
-    - `sampler`: by default `Gibbs()` where blocks can be drawn, else `HMC()`.
+    - `sampler`: by default `Gibbs()` where blocks can be drawn, `HMC()` on other continuous spaces and `Metropolis()`
+      on other discrete ones. A free step size of `HMC` is adapted in the first half of the steps, to a mean acceptance
+      of 0.8 over all chains, and then fixed.
     - `start`: positions to start from `[num, ...]`.
     - `clamp`: `(values, mask)`: entries where `mask` is true are held at `values`, each of the shape of one example or
       `[num, ...]`, and the others drawn given them. For Boltzmann machines.
+
+    An `UnreliableSampleWarning` says which draws are not finite, and when chains hardly moved.
     """
+    draws = _draw(key, model, num, num_steps, sampler, start, clamp)
+    if not isinstance(draws, Tracer):
+        _warn_of_faults(np.asarray(draws))
+    return draws
+
+
+def _warn_of_faults(draws: np.ndarray) -> None:
+    bad = np.flatnonzero(~np.isfinite(draws).all(axis=tuple(range(1, draws.ndim))))
+    if len(bad):
+        warnings.warn(
+            f"sample: {len(bad)} of {len(draws)} draws are not finite, first row {bad[0]}. Look for NaN or infinity "
+            "among the parameters of the model.",
+            UnreliableSampleWarning,
+            stacklevel=3,
+        )
+
+
+def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array:
     key = check_key(key)
     num = check_positive(num, "num")
     check_positive(num_steps, "num_steps")
@@ -71,11 +94,11 @@ def sample(
         return there.back(_sample_exactly(key, there.model, num))
     if isinstance(model, AbstractLatentModel):
         key_z, key_x = jr.split(key)
-        z = _on_device(model, sample(key_z, model.prior, num, num_steps=num_steps, sampler=sampler, start=start))
+        z = _on_device(model, _draw(key_z, model.prior, num, num_steps, sampler, start, None))
         there = local(model)
         return there.back(_sample_likelihoods(key_x, there.model, z))
     if isinstance(model, AbstractLatentEnergyModel):
-        states = sample(key, model.joint(), num, num_steps=num_steps, sampler=sampler, start=start)
+        states = _draw(key, model.joint(), num, num_steps, sampler, start, None)
         return jax.vmap(model.observed)(_on_device(model, states))
     if isinstance(model, AbstractBayesianModel):
         raise TypeError(
@@ -98,12 +121,13 @@ def sample(
         if len(start) != num:
             raise ValueError(f"`start` must have one row for each of the {num} draws; got {len(start)}.")
     positions, info = _run(key_run, model, sampler, start, num_steps)
-    if "acceptance" in info and float(info["acceptance"]) < _LOW_ACCEPTANCE:
+    if "acceptance" in info and not float(info["acceptance"]) >= _LOW_ACCEPTANCE:
         warnings.warn(
             f"sample: {type(sampler).__name__} accepted only {float(info['acceptance']):.1%} of its proposals, so the "
-            "draws are still near where the chains started. Use a smaller `step_size`.",
+            "draws are still near where the chains started. Use a smaller `step_size`, or more `num_steps` where it is "
+            "adapted.",
             UnreliableSampleWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     return positions
 
@@ -148,6 +172,10 @@ def _run_clamped(key, model, sampler, values, mask, num_steps):
 
 @eqx.filter_jit
 def _run(key, density, sampler, start, num_steps):
+    if samplers.waits_for_step_size(sampler) and num_steps > 1:
+        key, key_adapt = jr.split(key)
+        sampler, start = samplers.adapt_step_size(key_adapt, density, sampler, start, num_steps // 2)
+        num_steps -= num_steps // 2
     return samplers.run_chains(key, density, sampler, start, num_steps)
 
 

@@ -81,11 +81,12 @@ def simulated_bracket(
     z, x = _simulate(key_pairs, model, num)
     low, high = _in_batches(key_sides, model, z, x, check_normalizer(lower, "lower"), upper, batch_size, progress)
     error = jnp.std(high.value - low.value, ddof=1) / math.sqrt(num)
+    degrees = jnp.asarray(num - 1)
+    below = {"degrees": degrees, "per_example": low.value, "examples": there.back(x)}
+    above = {"degrees": degrees, "per_example": high.value}
     return Bracket(
-        Estimate(
-            jnp.mean(low.value), error, low.bound, low.assumes, {"per_example": low.value, "examples": there.back(x)}
-        ),
-        Estimate(jnp.mean(high.value), error, high.bound, high.assumes, {"per_example": high.value}),
+        Estimate(jnp.mean(low.value), error, low.bound, low.assumes, below),
+        Estimate(jnp.mean(high.value), error, high.bound, high.assumes, above),
         of=f"mean log p(x) of {num} examples drawn from the model itself",
     )
 
@@ -114,6 +115,7 @@ def adapted_hmc(key: PRNGKeyArray, model: AbstractLatentModel) -> HMC:
     step_sizes, jumps = map(
         np.asarray, _mean_jumps(key, local(model).model, jnp.asarray(_STEP_SIZES, model_dtype(model)))
     )
+    jumps = np.where(np.isfinite(jumps), jumps, 0)  # a step that leaves the numbers is no move
     if np.max(jumps) > 0:
         return HMC(float(step_sizes[np.argmax(jumps)]), _NUM_LEAPFROG)
     warnings.warn(

@@ -81,17 +81,19 @@ class Grid(eqx.Module):
         """`num` independent exact draws from `exp(log_f)` on the grid points, `[num, ...]`.
 
         A draw picks a chunk, then a point of it, so that memory is that of a few chunks and of one number for each.
+        Both are drawn with some 46 random bits: the 23 of `jax.random.categorical` by default prefer the first of many
+        equal points, and never draw those of probability below 1e-7 or so.
         """
         chunk_size = min(chunk_size, self.size)
         log_masses = self.chunk_log_integrals(log_f, chunk_size)
 
         def one(key):
             key_chunk, key_point = jax.random.split(key)
-            first = jax.random.categorical(key_chunk, log_masses) * chunk_size
+            first = jax.random.categorical(key_chunk, log_masses, mode="high") * chunk_size
             index = jnp.minimum(first + jnp.arange(chunk_size), self.size - 1)
             log_p = jax.vmap(lambda i: self._log_term(log_f, i))(index)
             log_p = jnp.where(first + jnp.arange(chunk_size) < self.size, log_p, -jnp.inf)
-            return index[jax.random.categorical(key_point, log_p)]
+            return index[jax.random.categorical(key_point, log_p, mode="high")]
 
         index = jax.lax.map(one, jax.random.split(key, num), batch_size=8)
         return jax.vmap(self.point)(index)[0]

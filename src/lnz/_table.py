@@ -16,10 +16,15 @@ _BOUNDS_IN_WORDS: dict[Bound, str] = {
     "estimate": "errs in an unknown direction, because numerator and denominator are both estimated.",
 }
 
+_BITS = (
+    "-log2 p per dimension, lower is better; the direction turns: <= where the nats are a lower bound, >= where they "
+    "are an upper one, ~ where they are an estimate."
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows, best first, and the notes that belong beneath them.
+    """Rows, highest first, and the notes that belong beneath them.
 
     - `rows`: those of `lnz.compare`, with `run`, `num_parameters` and `train_seconds` added.
     - `notes`: `(term, what it means)`.
@@ -56,8 +61,12 @@ def tabulate(runs: Mapping[str, Run]) -> Table:
         }
         for row in compare(results).rows
     )
-    warnings = tuple(f"{row['name']}: {warning}" for row in rows for warning in row["warnings"])
+    warnings = tuple(f"{row['name']}: {as_sentence(warning)}" for row in rows for warning in row["warnings"])
     return Table(rows, _notes(rows), _checks(run_of, results), _protocols(runs, rows), warnings)
+
+
+def as_sentence(words: str) -> str:
+    return words.rstrip(".") + "."
 
 
 def _check_same(runs: Mapping[str, Run], run_of: Mapping[str, str], results: Mapping[str, LogLikelihood]) -> None:
@@ -91,15 +100,29 @@ def _differences_of_data(one: Run, two: Run) -> list[str]:
 
 
 def _notes(rows: tuple[dict[str, Any], ...]) -> tuple[tuple[str, str], ...]:
-    present = {row["bound"] for row in rows}
+    present, rows_warned = {row["bound"] for row in rows}, any(row["warnings"] for row in rows)
     return (
         ("nats per example", "mean test log-likelihood; higher (less negative) is better."),
         *((bound, words) for bound, words in _BOUNDS_IN_WORDS.items() if bound in present),
         ("data s.e.", "how far another test set of this size would move the value."),
         ("MC s.e.", "Monte Carlo noise of the estimate itself; that of log Z is shared by all examples of a row."),
-        ("to best", "paired difference, example by example, and its error. All errors are one standard error."),
+        *((("bits/dim.", _BITS),) if any(row["bits_per_dimension"] is not None for row in rows) else ()),
+        *((("(!)", "has a warning: its number cannot be taken as it stands."),) if rows_warned else ()),
+        *_on_standing(rows),
         *((f"{row['name']} assumes", ", ".join(row["assumes"]) + ".") for row in rows if row["assumes"]),
     )
+
+
+def _on_standing(rows: tuple[dict[str, Any], ...]) -> tuple[tuple[str, str], ...]:
+    if len(rows) == 1:
+        return ()
+    first = rows[0]
+    words = "paired difference, example by example, and its error. All errors are one standard error."
+    notes = (("to highest", words),)
+    if first["standing"] != "highest":
+        return notes
+    why = "it has a warning" if first["warnings"] else f"its value ({first['bound']}) may err upwards"
+    return (*notes, ("highest", f"{first['name']} stands first, but {why}: it is not shown to be the best."))
 
 
 def _checks(run_of: Mapping[str, str], results: Mapping[str, LogLikelihood]) -> tuple[tuple[str, str], ...]:

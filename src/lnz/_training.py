@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from ._check import check_positive
 from ._checkpoint import Checkpoints, Record, Snapshot, newest_checkpoint, save_checkpoint
 from ._feed import Feed
+from ._lock import Held
 from ._loop import Loop, broken_parts, run_steps
 
 _SECONDS_PER_STRETCH = 0.5  # Python looks in about twice a second
@@ -56,6 +57,8 @@ class Training:
     pulse: Callable[[Record], None]
     checkpoints: Checkpoints | None
     settings: dict[str, str]
+    folder: Held | None = None  # that of the checkpoints
+    check_signals: Callable[[], None] = lambda: None
 
     def resume(self, first: Snapshot) -> Snapshot:
         """The newest checkpoint, whose records are told again; `first` if there is none."""
@@ -79,6 +82,7 @@ class Training:
         num_steps, saved = 1, time.monotonic()
         try:
             while now.step < self.steps:
+                self.check_signals()
                 if self.plateau is not None and self.plateau.reached(now.history):
                     status = f"stopped early at step {now.step}: the validation score no longer rises"
                     break
@@ -95,14 +99,16 @@ class Training:
                     self._save(now)
                     saved = time.monotonic()
             self._save(now)
+            self.check_signals()
             # After saving: a longer training that goes on from here has no record and no validation at this step.
             return self._close(now, has_ended=True), status
         except BaseException as error:
             self._save(now)
             if throw or not isinstance(error, FloatingPointError | KeyboardInterrupt):
                 raise
-            interrupted = f"interrupted at step {now.step}"
-            return now, interrupted if isinstance(error, KeyboardInterrupt) else str(error)
+            if isinstance(error, KeyboardInterrupt):
+                return now, f"interrupted at step {now.step}"
+            return self._close(now), str(error)
 
     def _advance(self, now: Snapshot, stop: int) -> tuple[Snapshot, bool]:
         """Steps up to `stop`, and whether all numbers stayed finite."""
@@ -161,6 +167,8 @@ class Training:
         return now, {}, []
 
     def _save(self, now: Snapshot) -> None:
+        if self.folder is not None:
+            self.folder.check()  # one that is made anew where it was deleted would hold half a training
         if self.checkpoints is not None:
             save_checkpoint(self.checkpoints, now, self.settings)
 
@@ -181,7 +189,14 @@ def _describe_divergence(step: int, record: Record, broken: list[str]) -> str:
             f"Training had infinite numbers or worse before step {step}, but not when the steps were repeated: this "
             "device does not compute the same twice. Resume to go on from that step."
         )
-    where = f" The update made {', '.join(broken)} of the model infinite or not a number." if broken else ""
+    where = ""
+    if broken:
+        where = f" The update made {', '.join(broken)} of the model infinite, not a number, or too large to be squared."
+    if step == 0:
+        where += (
+            " At the first step the usual reason is input that is not scaled, such as pictures of 0 to 255 given to a "
+            "network as they are: put it into `lnz.nets.Standardised`."
+        )
     return (
         f"Training diverged at step {step + 1}: {values}.{where} Try a smaller learning rate, "
         "`optax.clip_by_global_norm(1.0)` before the optimizer (for `EM`, `smoothing=1.0`), or look for extreme values "

@@ -51,8 +51,10 @@ def arrays(path):
 def made(tmp_path_factory):
     """The folder of a run, and its model."""
     keys = jr.split(jr.key(0), 2)
-    decoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear(jr.normal(keys[0], (64, DIM)), jnp.zeros(64)))
-    net = lnz.nets.Linear(0.3 * jr.normal(keys[1], (DIM, 64)), jnp.zeros(DIM))
+    decoder = lnz.nets.ConditionalBernoulli(
+        lnz.nets.Linear.from_parameters(jr.normal(keys[0], (64, DIM)), jnp.zeros(64))
+    )
+    net = lnz.nets.Linear.from_parameters(0.3 * jr.normal(keys[1], (DIM, 64)), jnp.zeros(DIM))
     model = lnz.latent.VAE(lnz.Normal.standard(DIM), decoder, lnz.nets.ConditionalNormal(net, jnp.ones(DIM)))
     return write_run(tmp_path_factory.mktemp("runs") / "vae", model), model
 
@@ -190,8 +192,8 @@ def test_evaluate_takes_the_bound_apart(made, monkeypatch, capsys, tmp_path):
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory):
     """The folder of a run with one latent, and its model, whose encoder is the prior."""
-    to_pixels = lnz.nets.Linear(0.5 * jr.normal(jr.key(0), (64, 1)), jnp.zeros(64))
-    to_latent = lnz.nets.Linear(jnp.zeros((1, 64)), jnp.zeros(1))
+    to_pixels = lnz.nets.Linear.from_parameters(0.5 * jr.normal(jr.key(0), (64, 1)), jnp.zeros(64))
+    to_latent = lnz.nets.Linear.from_parameters(jnp.zeros((1, 64)), jnp.zeros(1))
     decoder, encoder = lnz.nets.ConditionalBernoulli(to_pixels), lnz.nets.ConditionalNormal(to_latent, jnp.ones(1))
     model = lnz.latent.VAE(lnz.Normal.standard(1), decoder, encoder)
     return write_run(tmp_path_factory.mktemp("runs") / "narrow", model), model

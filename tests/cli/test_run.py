@@ -1,8 +1,15 @@
 """Run folders: what is written is what is read, and nothing is ever half written."""
 
+import builtins
+import contextlib
+import copy
+import dataclasses
+import errno
+import json
 import math
 import os
-from pathlib import Path
+import shutil
+import warnings
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -10,7 +17,21 @@ import numpy as np
 import pytest
 
 import lnz
-from lnz._run import EventLog, Examples, Run, end_folder, read_events, read_runs, start_folder
+from lnz._run import (
+    EventLog,
+    Examples,
+    Run,
+    end_folder,
+    locked,
+    read_events,
+    read_runs,
+    replacing,
+    start_folder,
+    working_folder,
+    write_config,
+    write_text,
+)
+from lnz._table import tabulate
 
 BOTH_SIDES = lnz.normalizers.AIS(20, 10), lnz.normalizers.ReverseAIS(20, 10, num_warm_up=5)
 
@@ -56,23 +77,6 @@ def test_read_gives_what_was_written(run, tmp_path):
     np.testing.assert_array_equal(again.bracket.lower.stats["log_weights"], run.bracket.lower.stats["log_weights"])
 
 
-def test_failure_in_the_middle_leaves_no_partial_file(run, tmp_path, monkeypatch):
-    run.write(tmp_path)
-    before = (tmp_path / "config.json").read_bytes()
-
-    def full_disk(_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(OSError, match="No space"):
-        run.write(tmp_path)
-    assert (tmp_path / "config.json").read_bytes() == before
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
-    # An old report beside new files would be a lie, so the folder is no run any more.
-    with pytest.raises(FileNotFoundError, match=r"is not finished. `lnz train --resume --out "):
-        Run.read(tmp_path)
-
-
 @pytest.mark.parametrize("file", ["config.json", "events.jsonl", "report.json"])
 def test_damaged_folder_is_named(run, tmp_path, file):
     run.write(tmp_path)
@@ -100,7 +104,7 @@ def test_used_folder_needs_permission(tmp_path):
 
 def test_events_are_there_at_once_and_a_torn_last_line_is_left_out(tmp_path):
     log = EventLog(tmp_path)
-    records = [{"step": 1, "loss": math.inf}, {"step": 2, "loss": 0.5}]
+    records = [{"step": 1, "seconds": 0.1, "loss": math.inf}, {"step": 2, "seconds": 0.2, "loss": 0.5}]
     for record in records:
         log.write(record)
     assert read_events(tmp_path) == records  # before it is closed
@@ -110,56 +114,273 @@ def test_events_are_there_at_once_and_a_torn_last_line_is_left_out(tmp_path):
     assert read_events(tmp_path) == records
 
 
-@pytest.fixture
-def replaced(run, tmp_path):
-    """A folder whose run was put aside for another, which has not begun."""
-    run.write(tmp_path)
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "step-000000005.ckpt").write_text("old")
-    (tmp_path / "notes.txt").write_text("mine")
-    before = files_in(tmp_path)
-    start_folder(tmp_path, overwrite=True)
-    assert [path.name for path in tmp_path.glob("[!.]*")] == ["notes.txt"]
-    return tmp_path, before
-
-
 def files_in(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_overwriting_removes_the_old_run_only(run, replaced):
-    folder, _ = replaced
-    run.write(folder)
-    assert not end_folder(folder)
-    names = ["config.json", "events.jsonl", "model.lnz", "notes.txt", "report.json"]
-    assert sorted(path.name for path in folder.rglob("*")) == names
+def which(folder):
+    """Which of two runs it is, by every file: 1 for the old one, 2 for the new one; and the name of its row."""
+    run = Run.read(folder)
+    numbers = {
+        int(run.model.logits[0]),
+        run.settings["seed"],
+        len(run.history),
+        int(run.seconds["train"]),
+        run.settings["evaluate"]["n"],
+    }
+    assert len(numbers) == 1, f"half of each: {numbers}"
+    return numbers.pop(), *run.rows
 
 
-@pytest.mark.parametrize("left", ["config.json", "checkpoints/step-000000000.ckpt", "checkpoints/step-000000010.ckpt"])
-def test_the_old_run_is_back_where_nothing_took_its_place(replaced, left):
-    folder, before = replaced
-    (folder / left).parent.mkdir(exist_ok=True)
-    (folder / left).write_text("new")
-    # A training that was killed before its first checkpoint starts over.
-    start_folder(folder, overwrite=True) if left == "config.json" else None
-    # One that stopped before its first step has a checkpoint all the same; one that diverged has later ones too.
-    assert end_folder(folder, has_diverged="10" in left)
-    assert files_in(folder) == before
+def numbered(run, number):
+    return dataclasses.replace(
+        run,
+        model=lnz.Bernoulli(jnp.full(16, float(number))),
+        settings={**run.settings, "seed": number, "evaluate": {"n": number}},
+        history=run.history[:number],
+        seconds={**run.seconds, "train": float(number)},
+    )
 
 
-def test_the_old_run_waits_until_the_new_one_is_whole(run, replaced):
-    """Also where that was given up and another begun: half a run never takes the place of a whole one."""
-    folder, before = replaced
-    aside = {str(Path(".replaced") / name): content for name, content in before.items() if name != "notes.txt"}
-    mine = {"notes.txt": b"mine"}
-    for number in (10, 20):
-        (folder / "checkpoints").mkdir(exist_ok=True)
-        new = f"checkpoints/step-0000000{number}.ckpt"
-        (folder / new).write_text("new")
-        assert not end_folder(folder)
-        assert files_in(folder) == aside | mine | {new: b"new"}
-        start_folder(folder, overwrite=True)
-        assert files_in(folder) == aside | mine
-    run.write(folder)
-    assert not end_folder(folder)
-    assert not (folder / ".replaced").exists()
+def train_anew(folder, run):
+    """All that `lnz train --overwrite` does to the files."""
+    with locked(folder):
+        work = start_folder(folder, overwrite=True)
+        write_config(work, **{name: getattr(run, name) for name in CONFIG}, model=None)
+        log = EventLog(work)
+        log.write({"step": 1, "seconds": 0.0})
+        log.close()
+        for step in (1, 2):
+            write_text(work / "checkpoints" / f"step-00000000{step}.ckpt", "new")
+        run.write_files(work)
+        with replacing(folder, work):
+            pass
+        write_text(folder / "report.html", "new")
+
+
+def evaluate_anew(folder, run):
+    """All that `lnz evaluate` does to the files."""
+    with locked(folder), replacing(folder) as stage:
+        run.write_report(stage)
+        write_text(stage / "report.html", "new")
+
+
+CONFIG = ("recipe", "title", "settings", "digest", "environment", "cwd")
+WRITES = {"train": train_anew, "write": lambda folder, run: run.write(folder), "evaluate": evaluate_anew}
+
+
+class Faults:
+    """Fails the call number `first` of those that change a disk, and the later ones too if `is_killed`."""
+
+    def __init__(self, patch, first, is_killed):
+        self.num, self.first, self.is_killed = 0, first, is_killed
+        for module, name in (
+            (os, "replace"),
+            (os, "rename"),
+            (os, "mkdir"),
+            (os, "rmdir"),
+            (os, "unlink"),
+            (os, "fsync"),
+            (builtins, "open"),
+        ):
+            # Syncing takes most of the time, and changes nothing that a process can see.
+            call = getattr(module, name) if name != "fsync" else lambda _: None
+            patch.setattr(module, name, self.guarded(call))
+
+    def guarded(self, call):
+        def guard(*args, **kwargs):
+            mode = args[1] if call is REAL_OPEN and len(args) > 1 else kwargs.get("mode", "r")
+            if call is not REAL_OPEN or set(mode) & set("wxa"):
+                self.num += 1
+                if self.num == self.first or (self.is_killed and self.num > self.first):
+                    raise OSError(errno.ENOSPC, "No space left on device")
+            return call(*args, **kwargs)
+
+        return guard
+
+
+REAL_OPEN = builtins.open
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["full disk", "kill"])
+@pytest.mark.parametrize("kind", WRITES)
+def test_a_fault_at_any_write_leaves_the_old_run_or_the_new_one(run, tmp_path, kind, is_killed, untyped):
+    """Whole, to whoever reads at that moment, and after the next writer has tidied up."""
+    run = dataclasses.replace(run, bracket=None)
+    old, new = numbered(run, 1), numbered(run, 2)
+    kept = tmp_path / "kept"
+    old.write(kept)
+    write_text(kept / "checkpoints" / "step-000000009.ckpt", "old")
+    write_text(kept / "report.html", "old")
+    (kept / "notes.txt").write_text("mine")
+    if kind == "evaluate":  # the model and its training stay
+        new = dataclasses.replace(Run.read(kept), rows={"anew": run.rows["fair_coins"]})
+    seen = set()
+    for first in range(1, 1000):
+        folder = tmp_path / str(first)
+        shutil.copytree(kept, folder)
+        with pytest.MonkeyPatch.context() as patch:
+            faults = Faults(patch, first, is_killed)
+            with contextlib.suppress(OSError):
+                WRITES[kind](folder, new)
+        found = which(folder)
+        seen.add(found)
+        with locked(folder):
+            pass
+        assert which(folder) == found
+        assert not (folder / ".whole").exists()
+        assert (folder / "notes.txt").read_text() == "mine"
+        if found == (1, "fair_coins"):
+            assert {**files_in(folder), **files_in(kept)} == files_in(folder)  # nothing of the old run is missing
+        if faults.num < first:
+            break
+        shutil.rmtree(folder)
+    assert first > 15  # both kinds of outcome were met, at many places
+    assert len(seen) == 2
+    folder = tmp_path / "after"
+    shutil.copytree(kept, folder)
+    WRITES[kind](folder, new)
+    names = {"config.json", "events.jsonl", "model.lnz", "notes.txt", "report.json"}
+    names |= {"train": {"step-000000001.ckpt", "step-000000002.ckpt", "report.html", "checkpoints"}}.get(
+        kind, {"step-000000009.ckpt", "checkpoints"} | ({"report.html"} if kind == "evaluate" else set())
+    )
+    assert {path.name for path in folder.rglob("*")} == names
+    if "report.html" in names:
+        assert (folder / "report.html").read_text() == "new"
+
+
+def test_a_training_that_comes_to_nothing_leaves_the_run_that_it_was_to_replace(run, tmp_path):
+    run.write(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    before = files_in(tmp_path)
+    for checkpoint, has_diverged, is_back in (
+        (None, False, True),
+        ("step-000000000.ckpt", False, True),
+        ("step-000000010.ckpt", True, True),
+        ("step-000000010.ckpt", False, False),
+    ):
+        work = start_folder(tmp_path, overwrite=True)
+        assert work == tmp_path / ".next"
+        write_text(work / "config.json", "new")
+        if checkpoint:
+            write_text(work / "checkpoints" / checkpoint, "new")
+        assert working_folder(tmp_path) == work
+        assert end_folder(tmp_path, work, has_diverged) == is_back
+        assert (files_in(tmp_path) == before) == is_back
+    assert Run.read(tmp_path).history == run.history  # while the other waits to be resumed
+
+
+def test_an_unfinished_training_of_some_steps_is_kept_too_and_one_of_none_is_not(run, tmp_path):
+    for name, step, kept in (("some", 5, True), ("none", 0, False)):
+        folder = tmp_path / name
+        write_text(folder / "config.json", "{}")
+        write_text(folder / "checkpoints" / f"step-00000000{step}.ckpt", "old")
+        assert (start_folder(folder, overwrite=True) == folder / ".next") == kept
+        assert (folder / "config.json").exists() == kept
+
+
+def test_what_a_kill_left_blocks_no_new_run(tmp_path):
+    for name in (".config.json.0123456789abcdef", ".final/model.lnz", "checkpoints/.step-000000001.ckpt." + "a" * 16):
+        write_text(tmp_path / name, "half")
+    with pytest.raises(ValueError, match="already holds something"):  # a file in `checkpoints` may be anything
+        start_folder(tmp_path, overwrite=False)
+    shutil.rmtree(tmp_path / "checkpoints")
+    (tmp_path / "checkpoints").mkdir()
+    assert start_folder(tmp_path, overwrite=False) == tmp_path
+    assert not list(tmp_path.glob(".config*"))
+
+
+def test_foreign_checkpoints_are_not_deleted(run, tmp_path):
+    run.write(tmp_path)
+    write_text(tmp_path / "checkpoints" / "epoch3.pt", "mine")
+    train_anew(tmp_path, run)
+    assert (tmp_path / "checkpoints" / "epoch3.pt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "words"),
+    [
+        ("config.json", lambda text: text.replace('"seed": 0', '"seed": 7'), "config.json was changed"),
+        ("config.json", lambda text: text.replace('"digest": null', '"digest": "0"'), "are of other data than"),
+        ("model.lnz", None, "model.lnz is not the model of this training; the likelihoods are those of another"),
+    ],
+)
+def test_files_of_a_run_that_part_are_told(run, tmp_path, file, change, words):
+    run.write(tmp_path)
+    Run.read(tmp_path)
+    if change is None:
+        lnz.save(tmp_path / file, lnz.Bernoulli(jnp.ones(16)))
+    else:
+        (tmp_path / file).write_text(change((tmp_path / file).read_text()))
+    with pytest.warns(UserWarning, match=f"do not belong together: .*{words}"):
+        again = Run.read(tmp_path)
+    if change is None:  # an evaluation anew goes with the model of now, which yet is not that of the training
+        again.write_report(tmp_path)
+        with pytest.warns(UserWarning, match=r"together: model.lnz is not the model of this training\.$"):
+            Run.read(tmp_path)
+
+
+def places(tree, way=()):
+    """Every place in a tree of JSON."""
+    children = tree.items() if isinstance(tree, dict) else enumerate(tree[:1]) if isinstance(tree, list) else ()
+    for name, child in children:
+        yield (*way, name)
+        yield from places(child, (*way, name))
+
+
+@pytest.mark.parametrize("file", ["config.json", "report.json", "events.jsonl"])
+def test_every_key_of_a_file_may_be_missing_or_wrong(run, tmp_path, file, untyped):
+    """The answer is a run, or one line that names the file; of a missing key also that."""
+    run.write(tmp_path)
+    text = (tmp_path / file).read_text()
+    tree = json.loads(text.splitlines()[0] if file == "events.jsonl" else text)
+    named, answers = set(), []
+    for way in places(tree):
+        for value in ("missing", None, "nan", []):
+            changed = copy.deepcopy(tree)
+            parent = changed
+            for name in way[:-1]:
+                parent = parent[name]
+            if value == "missing":
+                del parent[way[-1]]
+            else:
+                parent[way[-1]] = value
+            (tmp_path / file).write_text(json.dumps(changed) + "\n")
+            answer = answer_of(tmp_path)
+            answers.append(answer)
+            if value == "missing" and f"no {way[-1]!r}" in answer:
+                named.add(way)
+    assert [answer for answer in answers if answer and (file not in answer or "\n" in answer)] == []
+    keys = {way for way in places(tree) if len(way) == 1} if file != "events.jsonl" else {("step",), ("seconds",)}
+    assert keys <= named
+
+
+def answer_of(folder):
+    """The error of reading a run and of showing its likelihoods, if there is one."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            run = Run.read(folder)
+        except ValueError as error:
+            return str(error)
+    str(run.rows), str(run.bracket), tabulate({"run": run})
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"a": 1, "a": 2}', "has the key 'a' twice"),
+        ('{"a": NaN}', "has the number 'NaN'; expected finite numbers"),
+        ('{"a": 1e999}', "has the number '1e999'"),
+        ('{"a": ' + "9" * 5000 + "}", "4300 digits"),
+        ("[" * 100_000, "nested too deeply"),
+        ("[]", "must be an object"),
+    ],
+)
+@pytest.mark.parametrize("file", ["config.json", "report.json", "events.jsonl"])
+def test_json_is_read_without_leniency(run, tmp_path, file, content, words):
+    run.write(tmp_path)
+    (tmp_path / file).write_text(content + "\n")
+    with pytest.raises(ValueError, match=words if content != "[]" or file != "events.jsonl" else "expected an object"):
+        Run.read(tmp_path)

@@ -90,7 +90,7 @@ def test_floats_outside_of_the_scale(tmp_path, how, value):
     x = np.random.RandomState(0).rand(20, 3)
     x[11, 2] = value
     path = write(tmp_path / "x.csv", csv_text(x, "abc"))
-    words = rf'x.csv` has the value {value} at row 11, column 2 \("c"\), but floats must lie between 0 and 1'
+    words = rf'x.csv` has the value {value} at line 13, column "c", but floats must lie between 0 and 1'
     with pytest.raises(ValueError, match=words):
         lnz.data.load(path, binarize=how)
 
@@ -124,7 +124,7 @@ def test_require_binary_names_the_first_other_value(tmp_path):
 
 def test_require_binary_names_the_column(tmp_path):
     splits = lnz.data.load(write(tmp_path / "x.csv", csv_text(table(), ["a", "b c", "d"])))
-    words = re.escape(f'`x.csv` has the value {splits.train[0, 0]} at row 0, column 0 ("a") of `train`: try data.bina')
+    words = re.escape(f'`x.csv` has the value {splits.train[0, 0]} at row 0, column "a" of `train`: try data.bina')
     with pytest.raises(ValueError, match=words) as error:
         lnz.data.require_binary(splits)
     for spelling in ("data.binarize=sample", "--set data.binarize=threshold", 'load(..., binarize="threshold")'):

@@ -1,9 +1,12 @@
 """Files of the user: every format gives the same rows, in the same split, in the right space."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from writers import (
     columns_of,
@@ -119,6 +122,55 @@ def test_every_format_of_images_gives_the_same_rows(tmp_path, make):
     assert rows.array.dtype == splits.train.dtype == np.uint8
     assert rows.image_shape == (5, 4)
     np.testing.assert_array_equal(splits.train, rows.array[np.random.RandomState(0).permutation(20)[6:]])
+
+
+def numbered_files(x):
+    return {f"img{number}.png": image_bytes(picture) for number, picture in enumerate(x, 1)}
+
+
+@pytest.mark.parametrize("is_zip", [False, True])
+def test_pictures_come_in_natural_order(tmp_path, is_zip):
+    x = pictures(12)
+    files = numbered_files(x)
+    path = write_zip(tmp_path / "x.zip", files) if is_zip else write_folder(tmp_path / "x", files)
+    rows = lnz.data.read_rows(path)
+    np.testing.assert_array_equal(rows.array, x.reshape(12, 20))
+    assert rows.cells.row(9) == "file 'img10.png'"
+    assert rows.cells.names_of(np.array([11, 0])).tolist() == ["img12.png", "img1.png"]
+    files = {f"{10 - i % 2}/{i:02d}.png": image_bytes(picture) for i, picture in enumerate(x)}
+    assert lnz.data.load(write_folder(tmp_path / "y", files)).label_names == ("9", "10")
+
+
+COLOURS = {
+    "npy": lambda folder, x: write_npy(folder / "x.npy", x),
+    "npy_fortran": lambda folder, x: write_npy(folder / "x.npy", np.asfortranarray(x)),
+    "npy_channel_first": lambda folder, x: write_npy(folder / "x.npy", np.moveaxis(x, -1, 1)),
+    "npy_opaque": lambda folder, x: write_npy(folder / "x.npy", np.concatenate([x, 255 + 0 * x[..., :1]], axis=-1)),
+    "npz": lambda folder, x: write_npz(folder / "x.npz", x=x),
+    "idx": lambda folder, x: write(folder / "x.idx", idx_bytes(x)),
+}
+
+
+@pytest.mark.parametrize("limit", [2**30, 0])
+@pytest.mark.parametrize("make", COLOURS.values(), ids=COLOURS)
+def test_arrays_of_colour_pictures_turn_grey_as_files_do(tmp_path, monkeypatch, make, limit):
+    monkeypatch.setenv("LNZ_CACHE", str(tmp_path / "cache"))
+    x = np.random.RandomState(0).randint(0, 256, (10, 5, 6, 3)).astype(np.uint8)
+    expected = lnz.data.read_rows(write_folder(tmp_path / "x", image_files(x)))
+    splits = lnz.data.load(make(tmp_path, x), resident_limit=limit)
+    np.testing.assert_array_equal(together(splits), sorted_rows(expected.array))
+    assert splits.image_shape == (5, 6)
+    assert splits.train.dtype == np.uint8
+    assert "colours turned grey (ITU-R 601-2 luma)" in splits.protocol
+    assert "colours turned grey" in expected.notes[0]
+
+
+def test_colours_from_zero_to_one_turn_grey_too(tmp_path):
+    x = np.random.RandomState(0).randint(0, 256, (10, 5, 6, 3)).astype(np.uint8)
+    expected = lnz.data.read_rows(write_npy(tmp_path / "x.npy", x)).array / 255
+    rows = lnz.data.read_rows(write_npy(tmp_path / "y.npy", (x / 255).astype(np.float32)))
+    np.testing.assert_allclose(rows.array, expected, atol=0.51 / 255)  # a byte is rounded
+    assert rows.image_shape == (5, 6)
 
 
 def test_jpeg(tmp_path):
@@ -287,6 +339,103 @@ def test_names_of_columns(tmp_path):
     assert "first row 0, 1, 2, ... taken for column names" in pandas.protocol
     assert lnz.data.load(write_parquet(tmp_path / "d.parquet", **columns_of(x, NAMES))).columns == tuple(NAMES)
     assert lnz.data.load(write_npy(tmp_path / "x.npy", x)).columns is None
+
+
+def with_index(x, name, values):
+    lines = [f"{value},{line}" for value, line in zip(values, csv_text(x).splitlines(), strict=True)]
+    return "\n".join([f"{name},a,b,c", *lines]) + "\n"
+
+
+def parquet_of_pandas(path, x, index, described):
+    """As pandas writes it: the index is a column, which only the metadata tell from the others."""
+    table = pa.table({**columns_of(x, "abc"), index: np.arange(len(x))})
+    pq.write_table(table.replace_schema_metadata({"pandas": json.dumps(described)}), path)
+    return path
+
+
+INDEXED = {
+    "csv": ("", lambda folder, x: write(folder / "x.csv", with_index(x, "", range(len(x))))),
+    "csv_shuffled": ("", lambda folder, x: write(folder / "x.csv", with_index(x, "", ORDER))),
+    "csv_dates": (
+        "",
+        lambda folder, x: write(folder / "x.csv", with_index(x, "", [f"2020-01-{i:02d}" for i in range(len(x))])),
+    ),
+    "csv_read_again": (
+        "Unnamed: 0",
+        lambda folder, x: write(folder / "x.csv", with_index(x, "Unnamed: 0", range(len(x)))),
+    ),
+    "parquet": (
+        "__index_level_0__",
+        lambda folder, x: parquet_of_pandas(
+            folder / "x.parquet", x, "__index_level_0__", {"index_columns": ["__index_level_0__"]}
+        ),
+    ),
+    "parquet_named": (
+        "time",
+        lambda folder, x: parquet_of_pandas(folder / "x.parquet", x, "time", {"index_columns": ["time"]}),
+    ),
+    "parquet_strange": (
+        "__index_level_0__",
+        lambda folder, x: parquet_of_pandas(folder / "x.parquet", x, "__index_level_0__", [7]),
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "make"), INDEXED.values(), ids=INDEXED)
+def test_the_index_of_pandas_is_named_and_left_out(tmp_path, name, make):
+    x = table()
+    path = make(tmp_path, x)
+    splits = lnz.data.load(path)
+    assert splits.columns == ("a", "b", "c")
+    np.testing.assert_array_equal(together(splits), sorted_rows(x))
+    assert f"the index column {name!r} left out" in splits.protocol
+    rows = lnz.data.read_rows(path, columns=["c", "a"])
+    np.testing.assert_array_equal(rows.array, x[:, [2, 0]])
+    assert rows.left_out == ("b",)
+
+
+def test_numbered_columns_beside_an_index(tmp_path):
+    x = table()
+    text = with_index(x, "", range(len(x))).replace(",a,b,c", ",0,1,2", 1)
+    splits = lnz.data.load(write(tmp_path / "x.csv", text))
+    assert splits.columns == ("0", "1", "2")
+    np.testing.assert_array_equal(together(splits), sorted_rows(x))
+
+
+LINES = {
+    "header": ("a,b\n1,2\n3,4\n5,6\n", [2, 3, 4]),
+    "no header": ("1,2\n3,4\n5,6\n", [1, 2, 3]),
+    "windows": ("\ufeffa,b\r\n1,2\r\n3,4\r\n\r\n5,6\r\n", [2, 3, 5]),
+    "empty lines": ("\n\na,b\n\n1,2\n3,4\n\n\n5,6\n\n", [5, 6, 9]),
+    "one column": ("a\n1\n3\n5\n", [2, 3, 4]),
+    "quotes": ('a,t,b\n"1","x",2\n3,"x\ny\n",4\n5,"",6\n', [2, 3, 6]),
+}
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize(("text", "lines"), LINES.values(), ids=LINES)
+def test_rows_of_a_text_table_are_lines_of_the_file(tmp_path, text, lines, is_packed):
+    path = write_gzip(tmp_path / "x.csv.gz", text) if is_packed else write(tmp_path / "x.csv", text)
+    rows = lnz.data.read_rows(path, columns=["a"] if "a" in text else ["0"])
+    np.testing.assert_array_equal(rows.array[:, 0], [1, 3, 5])
+    np.testing.assert_array_equal(rows.cells.names_of(np.arange(3)), lines)
+    np.testing.assert_array_equal(rows.cells.names_of(np.array([2, 0])), [lines[2], lines[0]])
+    assert [rows.cells.row(row) for row in range(3)] == [f"line {line}" for line in lines]
+
+
+@pytest.mark.parametrize("limit", [2**30, 10])
+def test_rows_of_the_test_split_are_lines_of_the_file(tmp_path, monkeypatch, limit):
+    monkeypatch.setenv("LNZ_CACHE", str(tmp_path / "cache"))
+    text = "\n" + csv_text(table(), "abc")
+    splits = lnz.data.load(write(tmp_path / "x.csv", text), resident_limit=limit)
+    lines = [int(splits.cells.row(i).removeprefix("line ")) for i in range(8)]
+    found = [[float(cell) for cell in text.split("\n")[line - 1].split(",")] for line in lines]
+    np.testing.assert_array_equal(splits.test, found)
+
+
+def test_rows_of_a_given_test_part_are_its_own(tmp_path):
+    splits = lnz.data.load(write_npz(tmp_path / "x.npz", train=table(), test=table(9)))
+    assert [splits.cells.row(i) for i in (0, 8)] == ["row 0", "row 8"]
 
 
 def test_header_of_numbers(tmp_path, monkeypatch):

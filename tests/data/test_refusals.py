@@ -13,6 +13,8 @@ import zipfile
 import zlib
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from writers import (
@@ -106,43 +108,46 @@ def bytes_of(make):
 ANY = r"x\.\S+`"
 REFUSED = {
     # Values.
-    "nan": (lambda d: write_npy(d / "x.npy", with_value(np.nan)), r"a missing value \(nan\) at row 3, column 2, but"),
-    "inf": (lambda d: write_npy(d / "x.npy", with_value(-np.inf)), r"an infinite value \(-inf\) at row 3, column 2"),
+    "nan": (
+        lambda d: write_npy(d / "x.npy", with_value(np.nan)),
+        r"column 2 has missing values \(nan in row 3\): fill in",
+    ),
+    "inf": (lambda d: write_npy(d / "x.npy", with_value(-np.inf)), r"column 2 has infinite values \(-inf in row 3\)"),
     "nan in a part": (
         lambda d: write_npz(d / "x.npz", train=table(), test=with_value(np.nan)),
-        r"x.npz` \(part `test`\) has a missing value \(nan\) at row 3, column 2",
+        r"x.npz` \(part `test`\) needs .* column 2 has missing values \(nan in row 3\)",
     ),
     "csv empty cell": (
         lambda d: write(d / "x.csv", csv_with(5, "1,,3")),
-        r'missing value .* at row 5, column 1 \("b"\)',
+        r'column "b" has missing values \(the first in line 7\): fill in or remove such rows, or .* `missing="mask"`',
     ),
-    "csv NaN": (lambda d: write(d / "x.csv", csv_with(5, "1,2,NaN")), r'missing value .* at row 5, column 2 \("c"\)'),
-    "csv NA": (lambda d: write(d / "x.csv", csv_with(0, "NA,2,3")), r'missing value .* at row 0, column 0 \("a"\)'),
-    "csv inf": (lambda d: write(d / "x.csv", csv_with(5, "1,inf,3")), r'infinite value .* at row 5, column 1 \("b"\)'),
+    "csv NaN": (lambda d: write(d / "x.csv", csv_with(5, "1,2,NaN")), r'column "c" has missing values .* in line 7'),
+    "csv NA": (lambda d: write(d / "x.csv", csv_with(0, "NA,2,3")), r'column "a" has missing values .* in line 2'),
+    "csv inf": (lambda d: write(d / "x.csv", csv_with(5, "1,inf,3")), r'column "b" has infinite values .inf in line 7'),
     "csv first row with an empty cell": (
         lambda d: write(d / "x.csv", "1,,3\n" + csv_text(table())),
-        r'missing value .* at row 0, column 1 \("1"\)',
+        r"column 1 has missing values \(the first in line 1\)",
     ),
     "csv empty line": (
         lambda d: write(d / "x.csv", "a\n1\n2\n\n3\n4\n"),
-        r"missing value .* at row 2",
+        r'column "a" has missing values \(the first in line 4\)',
     ),
     "parquet null": (
         lambda d: parquet_of(d, a=[1.0, None, 3.0], b=[1, 2, 3]),
-        r'missing value .* at row 1, column 0 \("a"\)',
+        r'column "a" has missing values \(the first in row 1\)',
     ),
     "parquet null integer": (
         lambda d: parquet_of(d, a=[1.0, 2.0, 3.0], b=[1, 2, None]),
-        r'missing value .* at row 2, column 1 \("b"\)',
+        r'column "b" has missing values \(the first in row 2\)',
     ),
-    "parquet nan": (lambda d: parquet_of(d, a=[1.0, 2.0, np.nan]), r'missing value .* at row 2, column 0 \("a"\)'),
+    "parquet nan": (lambda d: parquet_of(d, a=[1.0, 2.0, np.nan]), r'column "a" has missing values .nan in row 2'),
     "overflow": (
         lambda d: write_npy(d / "x.npy", with_value(1e300)),
         r"the value 1e\+300 at row 3, column 2, too large for float32: rescale the column, or turn on `jax_enable_x64`",
     ),
     "constant": (
         lambda d: write(d / "x.csv", csv_text(table() * [1, 0, 1], "abc")),
-        r'the same value -?0.0 in all 28 training rows of column 1 \("b"\), .* remove the column, add noise',
+        r'the same value -?0.0 in all 28 training rows of column "b", .* remove the column, add noise',
     ),
     "constant in train": (
         lambda d: write_npz(d / "x.npz", train=table() * [1, 0, 1], valid=table(), test=table()),
@@ -152,14 +157,14 @@ REFUSED = {
     # Text and other kinds.
     "csv text": (
         lambda d: write(d / "x.csv", csv_with(5, "1,blue,3")),
-        r"the text 'blue' at row 5, column 1 \(\"b\"\), but numbers are needed: encode the column as numbers",
+        r"finite number in every cell, but column \"b\" has text \('blue' in line 7\): encode it as numbers or remove",
     ),
-    "csv quoted text": (lambda d: write(d / "x.csv", csv_with(5, '1,"a ""b""",3')), r"the text 'a \"b\"' at row 5"),
+    "csv quoted text": (lambda d: write(d / "x.csv", csv_with(5, '1,"a ""b""",3')), r"text \('a \"b\"' in line 7"),
     "csv labels without a header": (
         lambda d: write(d / "x.csv", "1,2,iris\n3,4,rose\n5,6,rose\n"),
-        r"the text 'rose' at row 0, column 2 \(\"iris\"\)",
+        r"column \"iris\" has text \('rose' in line 2\)",
     ),
-    "csv text in gz": (lambda d: write_gzip(d / "x.csv.gz", csv_with(5, "1,blue,3")), r"the text 'blue' at row 5, col"),
+    "csv text in gz": (lambda d: write_gzip(d / "x.csv.gz", csv_with(5, "1,blue,3")), r"text \('blue' in line 7"),
     "csv semicolons": (
         lambda d: write(d / "x.csv", csv_text(table(), "abc", ";")),
         r"separate its cells by ',' instead of ';'",
@@ -167,12 +172,12 @@ REFUSED = {
     "csv with tabs": (lambda d: write(d / "x.csv", csv_text(table(), "abc", "\t")), r"instead of '\\t'"),
     "csv ragged, short": (
         lambda d: write(d / "x.csv", csv_with(5, "1,2")),
-        r"has 2 cells in row 5, but 3 in its first line: make all rows equally long",
+        r"has 2 cells in line 7, but 3 in its first row: make all rows equally long",
     ),
-    "csv ragged, long": (lambda d: write(d / "x.csv", csv_with(7, "1,2,3,4")), r"has 4 cells in row 7, but 3"),
+    "csv ragged, long": (lambda d: write(d / "x.csv", csv_with(7, "1,2,3,4")), r"has 4 cells in line 9, but 3"),
     "csv with a comment": (
         lambda d: write(d / "x.csv", "# of today\n" + csv_text(table(), "abc")),
-        r"has 3 cells in row 0, but 1 in its first line: remove that comment",
+        r"has 3 cells in line 2, but 1 in its first row: remove that comment",
     ),
     "csv duplicate names": (lambda d: write(d / "x.csv", csv_text(table(), "aba")), r"two columns called 'a'"),
     "csv empty": (lambda d: write(d / "x.csv", ""), r"x.csv` is empty: a table with at least one row is needed"),
@@ -181,14 +186,17 @@ REFUSED = {
     "csv header alone, no end": (lambda d: write(d / "x.csv", "a,b"), r"x.csv` has no rows of data"),
     "csv not text": (lambda d: write(d / "x.csv", bytes(range(128, 256)) * 4), r"is not text in UTF-8"),
     "csv utf-16": (lambda d: write(d / "x.csv", csv_text(table(), "abc").encode("utf-16")), r"is not text in UTF-8"),
-    "csv nul": (lambda d: write(d / "x.csv", "a,b\n1,2\n\0\0,3\n"), r"the text '\?\?' at row 1|line contains NUL"),
+    "csv nul": (lambda d: write(d / "x.csv", "a,b\n1,2\n\0\0,3\n"), r"text \('\?\?' in line 3|line contains NUL"),
     "csv one line": (lambda d: write(d / "x.csv", "1," * 2**21 + "1"), r"a first line of more than"),
     "parquet text": (
         lambda d: parquet_of(d, a=[1.0, 2.0], b=["blue", "red"]),
-        r"the value 'blue' of type string at row 0, column 1 \(\"b\"\), but numbers are needed",
+        r"column \"b\" has text \('blue' of type string in row 0\): encode it as numbers",
     ),
-    "parquet lists": (lambda d: parquet_of(d, a=[[1.0], [2.0]]), r"the value .* of type list"),
-    "parquet times": (lambda d: parquet_of(d, a=np.array(["2020-01-01"], "M8[ns]")), r"of type timestamp"),
+    "parquet lists": (lambda d: parquet_of(d, a=[[1.0], [2.0]]), r"text \(.* of type list"),
+    "parquet times": (
+        lambda d: parquet_of(d, a=np.array(["2020-01-01"], "M8[ns]")),
+        r"dates or times \(.* of type timestamp.*: count days",
+    ),
     "parquet no rows": (lambda d: parquet_of(d, a=np.zeros(0)), r"is empty: it has 0 rows and 1 columns"),
     "parquet no columns": (lambda d: parquet_of(d), r"is empty: it has 0 rows and 0 columns"),
     "complex": (lambda d: write_npy(d / "x.npy", table() + 1j), r"real numbers; got dtype complex64: convert it"),
@@ -217,10 +225,62 @@ REFUSED = {
     "no columns": (lambda d: write_npy(d / "x.npy", np.zeros((3, 0))), r"is empty: it has shape \(3, 0\)"),
     "no rows in npz": (lambda d: write_npz(d / "x.npz", train=table(), test=table(0)), r"`test`\) is empty"),
     "colours": (
-        lambda d: write_npy(d / "x.npy", np.zeros((5, 8, 8, 3), np.uint8)),
-        r"colour images, shape \(5, 8, 8, 3\): convert them to grey first",
+        lambda d: write_npy(d / "x.npy", np.full((5, 8, 8, 3), 200.0)),
+        r"colour images, shape \(5, 8, 8, 3\), but its values are neither uint8 nor floats from 0 to 1",
     ),
-    "colours first": (lambda d: write_npy(d / "x.npy", np.zeros((5, 3, 8, 8), np.uint8)), r"colour images"),
+    "colours first": (lambda d: write_npy(d / "x.npy", np.full((5, 3, 8, 8), 2)), r"colour images"),
+    "colours with holes": (
+        lambda d: write_npz(d / "x.npz", x=np.zeros((5, 8, 8, 4), np.uint8)),
+        r"images with transparent pixels: put them on a background first",
+    ),
+    # Tables as other programs write them.
+    "csv of all kinds": (
+        lambda d: write(d / "x.csv", "name,a,day,ok,b\nAda,1,2020-01-02,True,3\nBen,,2020-01-03,False,\n"),
+        r'column "name" has text .\'Ada\' in line 2.: encode .*; column "day" has dates or times .\'2020-01-02\' '
+        r'in line 2.: count .*; column "ok" has true and false .\'True\' in line 2.: write 1 and 0; '
+        r'columns "a", "b" have missing values .the first in line 3.: fill in',
+    ),
+    "parquet of all kinds": (
+        lambda d: parquet_of(d, a=["x"], b=[1.0], c=np.array(["2020-01-01"], "M8[s]"), d=[[1]]),
+        r'columns "a", "d" have text .*: encode .*; column "c" has dates or times .*: count days',
+    ),
+    "parquet of missing values": (
+        lambda d: parquet_of(d, a=[1.0, None, 3.0], b=[1, 2, 3], c=[None, 2.0, 3.0]),
+        r'columns "a", "c" have missing values \(the first in row 1\)',
+    ),
+    "npy of missing values": (
+        lambda d: write_npy(d / "x.npy", np.where(np.arange(21).reshape(3, 7) > 14, np.nan, 1.0)),
+        r"columns 1, 2, 3, 4, 5 and 1 more have missing values \(nan in row 2\)",
+    ),
+    "csv decimal commas": (
+        lambda d: write(d / "x.csv", "t;p;w\n20,1;1013,2;3,0\n20,1;1013,2;3,1\n"),
+        r"separate its cells by ',' instead of ';', and write decimals with '\.' .* `pd.read_csv\(path, sep=';', dec",
+    ),
+    "csv decimal commas without header": (
+        lambda d: write(d / "x.csv", "20,1;1013,2;3,0\n20,1;1013,2;3,1\n"),
+        r"separate its cells by ',' instead of ';', and write decimals with '\.'",
+    ),
+    "csv quoted decimal commas": (
+        lambda d: write(d / "x.csv", 'a,b\n"1,5",2\n"1,6",3\n'),
+        r"column \"a\" has decimal commas \('1,5' in line 2\): write 1.5, not 1,5",
+    ),
+    "csv thousands": (
+        lambda d: write(d / "x.csv", 'a,b\n"1,234.5",2\n"1,600",3\n'),
+        r"column \"a\" has commas between thousands \('1,234.5' in line 2\): write 1234",
+    ),
+    "csv blanks": (
+        lambda d: write(d / "x.csv", "a b\n1.5 2\n2.5 3\n"),
+        r"separate its cells by ',' instead of ' '",
+    ),
+    "tsv with commas": (lambda d: write(d / "x.tsv", "a,b\n1.5,2\n2.5,3\n"), r"by '\\t' instead of ','"),
+    "csv first column without a name": (
+        lambda d: write(d / "x.csv", ",b\n0.5,2\n1.5,3\n"),
+        r"a first column without a name, not pandas' index: it has '0.5' in line 2. Give it a name, or remove it",
+    ),
+    "csv no names where some are in quotes": (
+        lambda d: write(d / "x.csv", 'a,b\n1,2\n\n"3","x\ny"\n4,5\n'),
+        r"text \('x\?y' in line 4\)",
+    ),
     "parts of other shapes": (
         lambda d: write_npz(d / "x.npz", train=table(), test=table(num_columns=4)),
         r"\(part `test`\) has examples of shape \(4,\), but those of `train` have \(3,\)",
@@ -444,7 +504,7 @@ def zeros(num_bytes):
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["idx.gz", "csv.gz", "npz", "zip"])
+@pytest.mark.parametrize("kind", ["idx.gz", "csv.gz", "npz", "zip", "parquet", "parquet of categories"])
 def test_bombs_are_stopped_while_they_are_read(tmp_path, monkeypatch, kind):
     monkeypatch.setattr("lnz.data._budget.FREE_BYTES", 2**20)
     size = 8 * 2**20
@@ -456,8 +516,12 @@ def test_bombs_are_stopped_while_they_are_read(tmp_path, monkeypatch, kind):
         write(path, gzip.compress(b"a,b\n" + b"0,1\n" * (size // 4)))
     elif kind == "npz":
         write_zip(path, {"x.npy": npy_header((size // 4, 1)) + bytes(size)})
-    else:
+    elif kind == "zip":
         write_zip(path, files(**{"9.png": bytes(size)}))
+    else:
+        path = tmp_path / "x.parquet"
+        options = {"compression": "brotli", "use_dictionary": kind != "parquet"}
+        pq.write_table(pa.table({"a": np.arange(size // 8) // (size // 16), "b": np.zeros(size // 8)}), path, **options)
     assert path.stat().st_size < 40_000
     with pytest.raises(ValueError, match=r"expands to more than 200 times its size") as error:
         lnz.data.load(path)

@@ -102,8 +102,8 @@ def test_assumptions_and_contradictions_are_told():
     upper = estimate([-2.0, -2.1], value=2.0, bound="estimate", assumes=("stationary <start>",), ess=2.0, num=2)
     words = _annealing.annealing(make_run(small_rbm(), bracket=lnz.Bracket(lower, upper)))
     assert "assumes a stationary &lt;start&gt;" in words
-    assert "one of the two is wrong" in words
-    assert "effective sample size 2.5 is below 10. Its error bar is too small" in words
+    assert "one of them is wrong" in words
+    assert "effective sample size 2.5 is below 10, so its error bar is too small" in words
     assert "Pareto k not available" in words
 
 
@@ -123,6 +123,42 @@ def test_every_weight_is_counted(run):
     assert [line.get_label() for line in axes.lines] == ["forward estimate", "reverse estimate", "exact log Z"]
     assert axes.lines[0].get_xdata()[0] == float(run.bracket.lower.value)
     assert axes.lines[1].get_xdata()[0] == float(run.bracket.upper.value)
+
+
+def claims(low, high, forward, reverse):
+    return _annealing.LogZ({}, {"forward": forward, "reverse": reverse}, (low, high))
+
+
+@pytest.mark.parametrize(
+    "log_z",
+    [
+        claims(1.0, 1.01, 1.002, 1.008),
+        claims(-304.2, -304.1, -304.15, -304.12),
+        claims(1.0, 2.0, 1.9, 1.1),  # sides that cross
+        claims(2.0, 1.0, 1.9, 1.1),
+        claims(1.0, 1.1, 0.5, 1.3),
+    ],
+)
+def test_the_interval_is_enlarged_with_both_sides_in_it(log_z):
+    weights = {"forward": np.linspace(-30, 0, 50), "reverse": np.linspace(0, 30, 50)}
+    log_z = _annealing.LogZ({name: 1.0 + values for name, values in weights.items()}, log_z.lines, log_z.interval)
+    figure = _annealing.log_weights(log_z)
+    axes = figure.axes[1]
+    low, high = axes.get_xlim()
+    drawn = [line.get_xdata()[0] for line in axes.lines]
+    assert drawn == list(log_z.lines.values())
+    points = [*drawn, *log_z.interval]
+    assert low < min(points) <= max(points) < high
+    assert max(points) - min(points) > 0.8 * (high - low)  # and fill the picture
+    (span,) = axes.patches
+    assert (span.get_x(), span.get_x() + span.get_width()) == pytest.approx(sorted(log_z.interval))
+    figure.canvas.draw()
+
+
+@pytest.mark.parametrize("interval", [(1.0, 1.0), (-np.inf, np.inf), (np.nan, np.nan)])
+def test_an_interval_that_is_none_is_not_enlarged(interval):
+    figure = _annealing.log_weights(claims(*interval, 1.0, 2.0))
+    assert len(figure.axes) == 1
 
 
 @pytest.mark.parametrize("spread", [0.0, 1e-7])

@@ -3,20 +3,24 @@
 import ast
 import copy
 import dataclasses
+import io
 import os
 import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
 from made_runs import EVIL, bars, examples, make_run, small_rbm
 from markupsafe import escape
+from rich.console import Console
 
 import lnz
+from lnz.cli._table import print_comparison
 from lnz.plots import write_report
 
 
@@ -172,6 +176,31 @@ def test_no_string_of_any_file_of_a_run_is_markup(tmp_path):
     assert parsed.attributes == expected.attributes
 
 
+@pytest.mark.parametrize("num_runs", [1, 2])
+def test_a_row_with_a_warning_is_never_plainly_exact(tmp_path, num_runs):
+    plain = make_run(lnz.Bernoulli(jnp.zeros(16)), image_shape=None)
+    row = plain.rows["made"]
+    warned = dataclasses.replace(row, stats={**row.stats, "warnings": ["Column 3 has atoms. Add noise."]})
+    runs = {"first": dataclasses.replace(plain, rows={"made": warned})}
+    if num_runs == 2:
+        lower = dataclasses.replace(row, value=row.value - 1, per_example=row.per_example - 1)
+        runs["second"] = dataclasses.replace(plain, rows={"made": lower})
+    text = write(tmp_path, runs)
+    terminal = Console(width=80, record=True, file=io.StringIO())
+    print_comparison(terminal, runs)
+    printed = terminal.export_text()
+    for page in (without_pictures(text), printed):
+        assert "exact (!)" in page
+        assert "Column 3 has atoms. Add noise." in " ".join(page.split())
+        assert "first stands first, but it has a warning: it is not shown to be the best" in " ".join(page.split()) or (
+            num_runs == 1
+        )
+        assert not re.search(r"\bbest\b(?! *\{|\.)", page.split("</style>")[-1].replace("to be the best", ""))
+    assert '<td data-head="Bound" class="bound doubtful">' in text
+    assert text.count('class="bound exact"') == num_runs - 1
+    assert max(map(len, printed.splitlines())) <= 80
+
+
 def test_markup_is_written_in_templates_alone():
     """A template escapes what it is given; a string of Python with a tag in it would not."""
     package = Path(lnz.__file__).parent
@@ -272,6 +301,17 @@ def test_extreme_rows_of_a_table_have_their_values(tmp_path):
     assert "2,000 independent draws, column by column (the first 6 of 10)" in parsed.section("Samples")
 
 
+@pytest.mark.parametrize("image_shape", [None, (4, 4)])
+def test_extreme_rows_are_named_as_the_file_counts(tmp_path, image_shape):
+    run = make_run(lnz.Bernoulli(jnp.zeros(16)), image_shape=image_shape)
+    places = {kind: [f"line {7 + row}" for row in run.examples.rows[kind]] for kind in ("least", "most")}
+    run = dataclasses.replace(run, examples=dataclasses.replace(run.examples, places=places))
+    words = Page(write(tmp_path, {"coins": run})).section("coins")
+    assert words.count("log p in nats, and the line of the file, whose header counts too") == 2
+    first = f"{7 + run.examples.rows['least'][0]}"
+    assert re.search(rf"line\s+log p.*\b{first}\b" if image_shape is None else f"line {first}", words)
+
+
 def test_columns_without_names_are_numbered(tmp_path):
     rows = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
     model = lnz.Normal(jnp.zeros(2), jnp.ones(2))
@@ -303,14 +343,27 @@ def test_categories_are_shown_on_their_scale(tmp_path):
 
 
 def test_models_that_cannot_be_sampled_have_a_report(tmp_path):
-    class Stuck(lnz.AbstractEnergyModel):  # has no blocks
-        space: lnz.Binary = lnz.Binary(16)
+    class Bits(lnz.AbstractSpace):  # of the user's own, where no sampler knows how to move
+        shape: tuple[int, ...] = eqx.field(static=True, default=(16,))
+        base_measure = "counting"
+        kind = "float"
+        advice = "Only bits."
+
+        @property
+        def num_points(self):
+            return 2**16
+
+        def elements_within(self, x):
+            return (x == 0) | (x == 1)
+
+        def quadrature(self, num=201, bounds=(-10.0, 10.0)):
+            return lnz.Binary(16).quadrature()
+
+    class Stuck(lnz.AbstractEnergyModel):
+        space: Bits = Bits()
 
         def log_density(self, x):
             return -jnp.sum(x)
-
-        def path(self):
-            return lnz.GeometricPath(lnz.Bernoulli(jnp.zeros(16)), self)
 
     words = Page(write(tmp_path, {"stuck": make_run(Stuck())}))
     assert "No sampler fits Stuck" in words.section("Samples")

@@ -41,8 +41,8 @@ class NormalMean(AbstractBayesianModel):
         """`p(theta | data)`."""
         prior_precision, precision = self.prior.scale**-2, self.noise.scale**-2
         total = prior_precision + len(data) * precision
-        mean = (prior_precision * self.prior.loc + precision * jnp.sum(data, axis=0)) / total
-        return Normal(mean, total**-0.5)
+        shift = jnp.mean(data - self.prior.loc[None], axis=0)
+        return Normal(self.prior.loc + len(data) * precision / total * shift, total**-0.5)
 
     def predictive(self, data: Float[Array, "n *shape"]) -> Normal:
         """`p(x_new | data)`, one more observation: a distribution that `evaluate` puts beside other models."""
@@ -54,8 +54,10 @@ class NormalMean(AbstractBayesianModel):
         num = len(data)
         centred = (data - self.prior.loc[None]).reshape(num, -1)
         s2, t2 = self.noise.scale.reshape(-1) ** 2, self.prior.scale.reshape(-1) ** 2
-        # Covariance s2 I + t2 11', so its determinant and inverse need only sums (Sherman-Morrison).
+        # Covariance s2 I + t2 11': along the vector of ones it is s2 + n t2, and s2 across. Two sums of squares, of the
+        # mean and of the rest, subtract nothing.
         log_det = (num - 1) * jnp.log(s2) + jnp.log(s2 + num * t2)
-        total = jnp.sum(centred, axis=0)
-        quadratic = jnp.sum(centred**2, axis=0) / s2 - t2 * total**2 / (s2 * (s2 + num * t2))
+        mean = jnp.mean(centred, axis=0)
+        rest = jnp.sum((centred - mean[None]) ** 2, axis=0) / s2
+        quadratic = rest + num * mean**2 / (s2 + num * t2)
         return -0.5 * jnp.sum(num * math.log(2 * math.pi) + log_det + quadratic)

@@ -1,3 +1,5 @@
+"""Invertible maps with their log-determinants: the parts of flows."""
+
 from .._bijection import (
     AbstractBatchLastBijection as AbstractBatchLastBijection,
     AbstractBijection as AbstractBijection,

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 from .._batch_last import aligned
 from .._bijection import AbstractBatchLastBijection, AbstractEuclideanMap
 from .._model import Frozen
+from .._module import replace
 from .._positive import loc_and_log_scale
 from .._register import register
 
@@ -14,6 +15,8 @@ from .._register import register
 @register
 class Affine(AbstractBatchLastBijection, AbstractEuclideanMap):
     """`y = scale * x + loc`, element by element; `Affine(1.0, 2.0)` is `y = 2 x + 1`.
+
+    `lnz.Transformed(lnz.Normal.standard(3), lnz.bijections.Affine(1.0, 2.0))`: numbers alone are for each variable.
 
     **Arguments:**
 
@@ -26,6 +29,7 @@ class Affine(AbstractBatchLastBijection, AbstractEuclideanMap):
     """
 
     affine: ClassVar[bool] = True
+    elementwise: ClassVar[bool] = True
     loc: Float[Array, "*shape"]
     log_scale: Float[Array, "*shape"]
     origin: Frozen | None
@@ -43,6 +47,12 @@ class Affine(AbstractBatchLastBijection, AbstractEuclideanMap):
                     f"{origin.shape}."
                 )
             self.origin = Frozen(origin)
+
+    def for_each_of(self, shape: tuple[int, ...]) -> "Affine":
+        """The map of single numbers as one of arrays of this shape, with parameters of its own for each entry."""
+        loc, log_scale = (jnp.broadcast_to(leaf, shape) for leaf in (self.loc, self.log_scale))
+        origin = None if self.origin is None else Frozen(jnp.broadcast_to(self.origin.value, shape))
+        return replace(self, loc=loc, log_scale=log_scale, origin=origin, shape=shape)
 
     @property
     def scale(self) -> Float[Array, "*shape"]:

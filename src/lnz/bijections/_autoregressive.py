@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._batch_last import call_net
 from .._bijection import AbstractBatchLastBijection, AbstractSelfMap
 from .._register import register
 from .._space import AbstractSpace
@@ -69,7 +70,7 @@ class MaskedAutoregressive(AbstractBatchLastBijection, AbstractTolerant, Abstrac
         return (f"inverses of autoregressive layers, if any, by repetition to the tolerance {self.tolerance:g}",)
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
-        y, log_derivative = self.transformer.forward(self.net(x), x)
+        y, log_derivative = self.transformer.forward(call_net(self.net, x), x)
         return y, jnp.sum(log_derivative, axis=0)
 
     def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
@@ -96,14 +97,14 @@ class MaskedAutoregressive(AbstractBatchLastBijection, AbstractTolerant, Abstrac
 
         def repeat(carry):
             x, _, i = carry
-            return self.transformer.inverse(self.net(x), y)[0], x, i + 1
+            return self.transformer.inverse(call_net(self.net, x), y)[0], x, i + 1
 
         x, _, _ = jax.lax.while_loop(moves, repeat, (y, y, 0))
-        return self.transformer.inverse(self.net(x), y)
+        return self.transformer.inverse(call_net(self.net, x), y)
 
     def _one_by_one(self, y):
         """A pass of the whole network for each variable."""
         x = y
         for _ in range(self.net.num - 1):
-            x, _ = self.transformer.inverse(self.net(x), y)
-        return self.transformer.inverse(self.net(x), y)
+            x, _ = self.transformer.inverse(call_net(self.net, x), y)
+        return self.transformer.inverse(call_net(self.net, x), y)

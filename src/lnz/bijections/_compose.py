@@ -178,11 +178,11 @@ class Scan(AbstractBatchLastBijection, AbstractStartable):
 
     @property
     def domain(self) -> AbstractSpace:
-        return _one_of(self.layers).domain
+        return _space_of(self.layers, "domain", 1)
 
     @property
     def codomain(self) -> AbstractSpace:
-        return _one_of(self.layers).codomain
+        return _space_of(self.layers, "codomain", 1)
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return self._apply(forward_batch_last, x, key, reverse=False)
@@ -332,7 +332,7 @@ class Stack(AbstractBatchLastBijection, AbstractStartable):
                     f"to {first.codomain}, number {i} from {part.domain} to {part.codomain}. `Concatenate(...)` joins "
                     "vectors of different spaces."
                 )
-        _check_stackable(first, "Stack(...)")
+        _check_stackable((first.domain, first.codomain), "Stack(...)")
 
     @property
     def domain(self) -> AbstractSpace:
@@ -395,7 +395,7 @@ class Vmap(AbstractBatchLastBijection, AbstractStartable):
         leaves = jax.tree.leaves(eqx.filter(self.parts, eqx.is_array))
         if depth == 0 or any(leaf.shape[depth - 1 : depth] != (self.num,) for leaf in leaves):
             self._refuse()
-        _check_stackable(_one_of(self.parts), "Vmap(parts)")
+        _check_stackable([_space_of(self.parts, end, 1) for end in ("domain", "codomain")], "Vmap(parts)")
 
     def _refuse(self):
         shapes = [list(leaf.shape) for leaf in jax.tree.leaves(eqx.filter(self.parts, eqx.is_array))]
@@ -406,11 +406,11 @@ class Vmap(AbstractBatchLastBijection, AbstractStartable):
 
     @property
     def domain(self) -> AbstractSpace:
-        return _stacked(_one_of(self.parts).domain, self.num)
+        return _stacked(_space_of(self.parts, "domain", 1), self.num)
 
     @property
     def codomain(self) -> AbstractSpace:
-        return _stacked(_one_of(self.parts).codomain, self.num)
+        return _stacked(_space_of(self.parts, "codomain", 1), self.num)
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return self._apply(forward_batch_last, x, key)
@@ -440,11 +440,32 @@ class Vmap(AbstractBatchLastBijection, AbstractStartable):
         return y, jnp.sum(log_dets, axis=0)
 
 
-def _one_of(stacked: AbstractBijection) -> AbstractBijection:
-    """One of the bijections whose arrays are stacked along a first axis: its shapes, without its numbers."""
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) if eqx.is_array(leaf) else leaf, stacked
+def _space_of(bijection: AbstractBijection, end: str, num: int) -> AbstractSpace:
+    """The `end`, "domain" or "codomain", of one of the bijections whose arrays are stacked along `num` first axes.
+
+    One walk down through the wrappers. If each asked the next for its own, with an axis less, a file of nested wrappers
+    would take time in the cube of its size.
+    """
+    while True:
+        if isinstance(bijection, Inverse):
+            bijection, end = bijection.bijection, "codomain" if end == "domain" else "domain"
+        elif isinstance(bijection, Chain):
+            bijection = bijection.bijections[0 if end == "domain" else -1]
+        elif isinstance(bijection, Scan):
+            bijection, num = bijection.layers, num + 1
+        else:
+            break
+    if isinstance(bijection, Vmap):
+        return _stacked(_space_of(bijection.parts, end, num + 1), bijection.num)
+    if isinstance(bijection, Stack):
+        return _stacked(_space_of(bijection.bijections[0], end, num), len(bijection.bijections))
+    if isinstance(bijection, Concatenate):
+        return _joined([_space_of(part, end, num) for part in bijection.bijections])
+    # Its shapes, without its numbers.
+    alone = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[num:], leaf.dtype) if eqx.is_array(leaf) else leaf, bijection
     )
+    return getattr(alone, end)
 
 
 def _stacks(node) -> list[tuple[int, ...]]:
@@ -457,8 +478,8 @@ def _stacks(node) -> list[tuple[int, ...]]:
     return inner + (leading_axes(node, shape) if isinstance(node, eqx.Module) else [])
 
 
-def _check_stackable(bijection: AbstractBijection, owner: str) -> None:
-    for space in (bijection.domain, bijection.codomain):
+def _check_stackable(spaces: Sequence[AbstractSpace], owner: str) -> None:
+    for space in spaces:
         if "shape" not in field_names(type(space)):  # of a product, say, it follows from the parts
             raise ValueError(f"`{owner}` needs a space that may have any shape; got {space}.")
 

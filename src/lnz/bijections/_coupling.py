@@ -4,7 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._batch_last import is_batch_last, over_batch
+from .._batch_last import call_net
 from .._bijection import AbstractBatchLastBijection, AbstractSelfMap
 from .._register import register
 from .._space import AbstractSpace
@@ -57,8 +57,3 @@ class Coupling(AbstractBatchLastBijection, AbstractSelfMap):
         num_axes = len(self.space.shape)
         changed, log_derivative = function(call_net(self.net, kept, num_axes), changed)
         return jnp.concatenate([kept, changed]), jnp.sum(log_derivative, axis=tuple(range(num_axes)))
-
-
-def call_net(net: Callable, x: Float[Array, "..."], num_axes: int = 1) -> Float[Array, "..."]:
-    """Any network of single examples of `num_axes` axes, Equinox's too, on `[n, ..., *batch]`."""
-    return net(x) if is_batch_last(net) else over_batch(net, x.ndim - num_axes)(x)

@@ -8,13 +8,12 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from .._batch_last import over_batch
+from .._batch_last import call_net, over_batch
 from .._bijection import AbstractBatchLastBijection, AbstractSelfMap
 from .._register import register
 from .._space import AbstractSpace, Euclidean, check_kind
 from .._stochastic import AbstractStochastic, AbstractTolerant, need_key
 from ..nets import LipschitzMLP
-from ._coupling import call_net
 
 _AS_GOOD_AS_ROUNDING = 1e-10
 

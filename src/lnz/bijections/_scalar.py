@@ -170,7 +170,7 @@ class Power(AbstractScalarBijection):
     def __init__(self, power):
         power = as_floats(power)
         if is_false(jnp.all(power > 0)):
-            raise ValueError(f"`Power(power=...)` must be positive; got {power}. Try `Inverse(Power(...))` for roots.")
+            raise ValueError(f"`Power(power=...)` must be positive; got {power}. A root is a power below one.")
         self.log_power, self.shape = jnp.log(power), power.shape
 
     @property

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+from .._atomic import check_name
 from .._run import Run, read_runs
 from ._console import console, short_path
 from ._table import print_comparison
@@ -30,7 +31,10 @@ def write_html(path: Path, runs: dict[str, Run]) -> None:
 
 
 def _check_is_no_folder(path: Path | None, option: str) -> None:
-    if path is not None and path.is_dir():
+    if path is None:
+        return
+    check_name(path, option)
+    if path.is_dir():
         raise ValueError(
             f"`{option} {path}` is a folder; add the name of a file, such as {str(path / 'report.html')!r}."
         )

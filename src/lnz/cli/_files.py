@@ -6,13 +6,15 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .._atomic import atomic_file
+from .._atomic import atomic_file, check_name
+from ..data._csv import guarded
 
 
 def check_ending(path: Path, endings: Iterable[str]) -> None:
     """**Raises:** `ValueError` for a file of another kind, before anything is computed."""
     if path.suffix not in tuple(endings):
         raise ValueError(f"`--out {path}` must end in one of {', '.join(endings)}; got {path.suffix or 'no ending'}.")
+    check_name(path, "--out")
     if path.is_dir():
         raise ValueError(f"`--out {path}` is a folder; add the name of a file.")
 
@@ -28,9 +30,22 @@ def _csv(file: BinaryIO, columns: Mapping[str, np.ndarray]) -> None:
     from pyarrow import csv
 
     first, *others = _pieces(columns)
-    with csv.CSVWriter(file, _table(first).schema, write_options=csv.WriteOptions(quoting_style="needed")) as writer:
+    schema = _table(_guarded(first)).schema
+    with csv.CSVWriter(file, schema, write_options=csv.WriteOptions(quoting_style="needed")) as writer:
         for piece in (first, *others):
-            writer.write_table(_table(piece))
+            writer.write_table(_table(_guarded(piece)))
+
+
+def _guarded(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Names and texts of others, which no spreadsheet may run as formulas; numbers stay as they are."""
+    return {guarded(name): _guarded_texts(values) for name, values in columns.items()}
+
+
+def _guarded_texts(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind not in "UO":
+        return values
+    texts, index = np.unique(values, return_inverse=True)
+    return np.array([guarded(str(text)) for text in texts], str)[index]
 
 
 def _parquet(file: BinaryIO, columns: Mapping[str, np.ndarray]) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C: once ends training after the stretch under way and saves; twice exits at once."""
+"""Ctrl-C and SIGTERM: the first ends the work and saves it; a second Ctrl-C exits at once."""
 
 import os
 import signal
@@ -6,48 +6,101 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+
+_NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
 class Interrupted(Exception):
-    """Ctrl-C, with what became of the work in words."""
+    """The end by a signal, with what became of the work in words."""
 
 
 class Presses:
-    """How often Ctrl-C was pressed."""
+    """The signals that came."""
 
     def __init__(self):
-        self.num = 0
+        self.signal: signal.Signals | None = None  # the first
+        self.num = 0  # of Ctrl-C
+
+    @property
+    def name(self) -> str:
+        return _NAMES[self.signal or signal.SIGINT]
+
+    @property
+    def code(self) -> int:
+        """The exit code of a process that a signal ended, as shells have it: 130 or 143."""
+        return 128 + (self.signal or signal.SIGINT)
 
     def check(self) -> None:
         """Raise the `KeyboardInterrupt` that Python raised where it was swallowed, in the garbage collector, say."""
-        if self.num:
+        if self.signal is not None:
             raise KeyboardInterrupt
 
 
-@contextmanager
-def watch_ctrl_c() -> Iterator[Presses]:
-    """Count presses of Ctrl-C while the block runs; the second ends the process, even inside compiled code.
+_watching: list[Presses] = []
 
-    Python's own handlers wait until compiled code returns; this thread is woken by the signal itself. Files are
-    written whole or not at all, so nothing is damaged.
+
+@contextmanager
+def watch_signals() -> Iterator[Presses]:
+    """Hear Ctrl-C and SIGTERM while the block runs: each raises `KeyboardInterrupt`, SIGTERM once.
+
+    A second Ctrl-C ends the process, even inside compiled code: Python's own handlers wait until that returns, while a
+    thread is woken by the signal itself. Files are written whole or not at all, so nothing is damaged. Within such a
+    block another one is part of it.
     """
-    presses = Presses()
-    if threading.current_thread() is not threading.main_thread():
-        yield presses
+    if _watching or threading.current_thread() is not threading.main_thread():
+        yield _watching[0] if _watching else Presses()
         return
+    presses = Presses()
+
+    def hear(number: int, _) -> None:
+        is_first = presses.signal is None
+        if is_first:
+            presses.signal = signal.Signals(number)
+        # `timeout` sends SIGTERM twice; the second must not break off the saving.
+        if is_first or number == signal.SIGINT:
+            raise KeyboardInterrupt
+
+    with ExitStack() as stack:
+        for number in _NAMES:
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):  # a shell's background job ignores Ctrl-C
+                stack.callback(signal.signal, number, signal.signal(number, hear))
+        stack.enter_context(_second_press_exits(presses))
+        stack.enter_context(_no_tracebacks_where_it_is_swallowed())
+        _watching.append(presses)
+        stack.callback(_watching.clear)
+        yield presses
+
+
+@contextmanager
+def _second_press_exits(presses: Presses) -> Iterator[None]:
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     watcher = threading.Thread(target=_watch, args=(reader, presses), daemon=True)
     watcher.start()
     before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     try:
-        yield presses
+        yield
     finally:
         signal.set_wakeup_fd(before)
         writer.close()
         watcher.join()
         reader.close()
+
+
+@contextmanager
+def _no_tracebacks_where_it_is_swallowed() -> Iterator[None]:
+    before = sys.unraisablehook
+
+    def hook(unraisable) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _watch(reader: socket.socket, presses: Presses) -> None:

@@ -18,7 +18,7 @@ from ..data import Splits
 from ..latent import attribute_quality, attribute_vector, embed, interpolate, manipulate
 from ._console import console, short_path
 from ._files import TABLES, check_ending, write_table
-from ._train import check_same_data
+from ._train import check_same_data, load_data
 from ._use import examples_for, settings_of
 
 _MOST_SHOWN = 6
@@ -119,7 +119,7 @@ def _read(folder: Path, command: str) -> Run:
 
 def _splits(folder: Path, run: Run) -> Splits:
     recipe, settings = settings_of(run, [])
-    splits = recipe.load(settings)
+    splits = load_data(recipe, settings, run.cwd)
     check_same_data(folder, splits)
     return splits
 

@@ -3,40 +3,63 @@
 import os
 import sys
 import warnings
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from .._cache import cache_folder
-from ._interrupt import Interrupted
+if TYPE_CHECKING:
+    from ._interrupt import Presses
 
 _MISTAKES = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
 
 
 def main() -> NoReturn:
-    """The command `lnz`. Exit code 0; 2 for a mistake, told in one sentence on stderr; 130 after Ctrl-C."""
+    """The command `lnz`.
+
+    Exit code 0; 2 for a mistake, told in one sentence on stderr; 130 after Ctrl-C, 143 after SIGTERM.
+    """
+    try:
+        # Here, not above: whatever is imported before takes time in which Ctrl-C would show a traceback.
+        from ._interrupt import watch_signals
+
+        with watch_signals() as presses:
+            code = _main(presses)
+    except KeyboardInterrupt:  # before or after the watch
+        code = _complain("stopped by Ctrl-C.", 130)
+    sys.exit(code)
+
+
+def _main(presses: "Presses") -> int:
+    from ._interrupt import Interrupted
+
     arguments = sys.argv[1:]
     debug = "--debug" in arguments  # anywhere on the line: it is added after something went wrong
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            sys.exit(_run(arguments))
+            code = _run(arguments)
+        presses.check()
+        return code
     except Interrupted as interrupted:
-        sys.exit(_complain(str(interrupted), 130))
+        return _complain(str(interrupted), presses.code)
     except KeyboardInterrupt:
-        sys.exit(_complain("stopped by Ctrl-C.", 130))
-    except _MISTAKES as error:
-        if debug:
-            raise
-        sys.exit(_complain(_in_words(error), 2))
+        return _complain(f"stopped by {presses.name}.", presses.code)
     except Exception as error:
         if debug:
             raise
+        if presses.signal is not None and not isinstance(error, OSError):
+            # Such as the ImportError that NumPy makes of a Ctrl-C while it is imported.
+            return _complain(f"stopped by {presses.name}.", presses.code)
+        code = 2 if presses.signal is None else presses.code
+        if isinstance(error, _MISTAKES):
+            return _complain(_in_words(error), code)
         what = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        sys.exit(_complain(f"unexpected {what} (`lnz ... --debug` shows where).", 2))
+        return _complain(f"unexpected {what} (`lnz ... --debug` shows where).", code)
 
 
 def _keep_compiled_programs() -> None:
     """What XLA compiles is kept in the user's cache folder: the second start is quick. JAX reads these on import."""
+    from .._cache import cache_folder
+
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "compiled"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")

@@ -1,6 +1,6 @@
 """The comparison as a table that fits 80 columns and breathes at 120."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -8,8 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .._compare import bits_with_direction, marked_bound
+from .._estimate import LogLikelihood
 from .._run import Run
-from .._table import tabulate
+from .._table import as_sentence, tabulate
 
 _ROOMY = 100  # columns of a terminal that allow gaps of three between those of the table; otherwise one
 _HEADS = (
@@ -19,7 +21,7 @@ _HEADS = (
     "data\ns.e.",
     "MC\ns.e.",
     "bits/\ndim.",
-    "difference\nto best",
+    "difference\nto highest",
     "para-\nmeters",
     "train\nsec.",
 )
@@ -38,7 +40,7 @@ def print_comparison(console: Console, runs: Mapping[str, Run]) -> None:
     for what, words in table.checks:
         console.print(Text.assemble((f"{what}: ", "bold"), words))
     for warning in table.warnings:
-        console.print(Text(f"Warning: {warning}. Its error bar is too small.", style="bold red"))
+        console.print(Text(f"Warning: {warning}", style="bold red"))
     if table.checks or table.warnings:
         console.print()
     console.print(_definitions(table.notes))
@@ -47,29 +49,38 @@ def print_comparison(console: Console, runs: Mapping[str, Run]) -> None:
     console.print()
 
 
-def _likelihoods(rows: Iterable[dict[str, Any]], roomy: bool) -> Table:
+def print_warnings(console: Console, name: str, result: LogLikelihood) -> None:
+    """The warnings of one likelihood, beside which its number must not stand alone."""
+    for warning in result.warnings:
+        console.print(Text(f"Warning: {name}: {as_sentence(warning)}", style="bold red"), soft_wrap=True)
+
+
+def _likelihoods(rows: Sequence[dict[str, Any]], roomy: bool) -> Table:
     padding = (0, 2, 0, 0) if roomy else 0  # and the box has a blank between columns
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=padding, header_style="bold", show_edge=False)
-    for head in _HEADS:
+    has_bits = any(row["bits_per_dimension"] is not None for row in rows)
+    heads = [head for head in _HEADS if has_bits or not head.startswith("bits")]
+    for head in heads:
         justify = "left" if head in ("model", "bound") else "right"
         table.add_column(head, justify=justify, no_wrap=head != "model", overflow="fold", vertical="top")
     for row in rows:
-        table.add_row(*_cells(row, " ±" if roomy else "±"), style="bold" if row["difference"] is None else "")
+        cells = _cells(row, " ±" if roomy else "±")
+        shown = [cell for head, cell in zip(_HEADS, cells, strict=True) if head in heads]
+        table.add_row(*shown, style="bold" if row["standing"] == "best" else "")
     return table
 
 
 def _cells(row: dict[str, Any], plus_minus: str) -> list[Text]:
-    if row["difference"] is None:
-        difference = "best"
-    else:
+    difference = row["standing"]
+    if row["difference"] is not None:
         difference = f"{row['difference']:.3f}{plus_minus}{row['difference_error']:.3f}"
     return [
         Text(row["name"]),
         Text(f"{row['value']:.3f}"),
-        Text(row["bound"], style=_COLOURS[row["bound"]]),
+        Text(marked_bound(row), style="bold red" if row["warnings"] else _COLOURS[row["bound"]]),
         Text(f"{row['data_error']:.3f}"),
         Text("0" if row["bound"] == "exact" else _small(row["monte_carlo_error"])),
-        Text(f"{row['bits_per_dimension']:.3f}"),
+        Text(bits_with_direction(row)),
         Text(difference),
         Text(str(row["num_parameters"])),
         Text(f"{row['train_seconds']:.1f}"),

@@ -1,8 +1,11 @@
+import copy
 import dataclasses
 import hashlib
 import sys
 import time
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +18,37 @@ import lnz.recipes
 from lnz.data import Splits
 from lnz.recipes import Recipe, Start, fit_options
 
+from .._atomic import check_name
+from .._atoms import AtomsWarning
 from .._check import unknown_name
 from .._environment import environment
 from .._fit import expected_memory
+from .._model_file import save
 from .._run import (
     EventLog,
     Examples,
     Run,
     check_folder,
     end_folder,
+    is_no_space,
+    is_trained,
+    last_step,
     locked,
     read_config,
+    replacing,
     start_folder,
     to_json,
-    waits_aside,
+    working_folder,
     write_config,
 )
 from ._compare import write_html
 from ._console import console, short_path
-from ._interrupt import Interrupted, Presses, watch_ctrl_c
+from ._interrupt import Interrupted, Presses, watch_signals
 from ._progress import Display, describe_seconds, show_progress
+from ._table import print_warnings
 from ._tensorboard import TensorBoard, check_tensorboard
 
+_DIVERGED = "Training "  # how the status of a `Fit` begins that diverged
 _NUM_EXAMPLES, _NUM_EXTREME = 36, 18
 _MOST_LABELLED, _MOST_LABELLED_NUMBERS = 500, 200_000  # rows with labels, and their numbers, for maps of latents
 
@@ -59,20 +71,24 @@ def train(
         raise ValueError(f"`--checkpoint-every` is a number of seconds, at least 0; got {options.checkpoint_every:g}.")
     settings = parse_changes(changes, data)
     if options.resume:
-        chosen, resolved = _resumed(recipe, out, settings, options.overwrite)
+        chosen, resolved, cwd = _resumed(recipe, out, settings, options.overwrite)
     else:
-        chosen, resolved = _chosen(recipe, settings)
+        chosen, resolved, cwd = _chosen(recipe, settings)
     if dry_run:
-        _print_plan(chosen, resolved)
+        _print_plan(chosen, resolved, cwd)
         return
-    run = train_into(out, chosen, resolved, options)
+    run = train_into(out, chosen, resolved, options, cwd)
     for name, row in run.rows.items():
         console().print(f"{name}: {row}", soft_wrap=True)
-        for note in row.stats["warnings"]:
-            console().print(f"Warning: {name}: {note}. Its error bar is too small.", soft_wrap=True)
+        print_warnings(console(), name, row)
     if run.bracket is not None:
-        console().print(f"log Z: {run.bracket}")
-    write_html(out / "report.html", {out.resolve().name: run})
+        console().print(f"log Z: {run.bracket}", soft_wrap=True)
+    with watch_signals() as presses:
+        try:
+            write_html(out / "report.html", {out.resolve().name: run})
+        except KeyboardInterrupt:
+            words = f"the run is whole, and `lnz report {short_path(out)}` writes its report"
+            raise Interrupted(f"stopped by {presses.name}; {words}.") from None
 
 
 def recipes() -> dict[str, Recipe]:
@@ -104,87 +120,113 @@ def parse_changes(changes: list[str], data: str | None = None) -> dict[str, str]
     return settings if data is None else {**settings, "data.source": data}
 
 
-def _chosen(recipe: str | None, changes: dict[str, str]) -> tuple[Recipe, dict[str, Any]]:
-    """A recipe by name, or a run's `config.json`, with changes."""
+def _chosen(recipe: str | None, changes: dict[str, str]) -> tuple[Recipe, dict[str, Any], str]:
+    """A recipe by name, or a run's `config.json`, with changes; and where a relative path of its data starts."""
+    here = str(Path.cwd())
     if recipe is None:
         raise ValueError("`lnz train` needs a RECIPE; `lnz list` shows them.")
     if not recipe.endswith(".json"):
         chosen = find_recipe(recipe)
-        return chosen, _with_whole_path(chosen.resolve(changes))
+        return chosen, chosen.resolve(changes), here
     config = read_config(Path(recipe))
     chosen = find_recipe(config["recipe"])
-    resolved = _with_whole_path(chosen.resolve(changes, config["settings"]))
-    if resolved["data"] == _with_whole_path(chosen.resolve(base=config["settings"]))["data"]:
-        digest = chosen.load(resolved).source_digest
+    resolved, before = chosen.resolve(changes, config["settings"]), chosen.resolve(base=config["settings"])
+    cwd = here if "data.source" in changes else config["cwd"]
+    if resolved["data"] == before["data"]:
+        digest = load_data(chosen, resolved, cwd).source_digest
         if digest != config["digest"]:
             console().print(f"Warning: the data are not those of {recipe} ({config['digest']} then, {digest} now).")
-    return chosen, resolved
+    return chosen, resolved, cwd
 
 
-def _with_whole_path(settings: dict[str, Any]) -> dict[str, Any]:
-    """A file by its absolute path, so that the run can be repeated from any folder."""
+def load_data(recipe: Recipe, settings: dict[str, Any], cwd: str) -> Splits:
+    """The data that settings name, by a path from here or, if there is none, from `cwd`, where the training began.
+
+    **Raises:** as `Recipe.load`.
+    """
     source = settings["data"]["source"]
-    if source not in lnz.data.names() and Path(source).exists():
-        settings["data"]["source"] = str(Path(source).resolve())
-    return settings
+    elsewhere = Path(cwd) / source
+    if source not in lnz.data.names() and not Path(source).exists() and elsewhere.exists():
+        settings = copy.deepcopy(settings)
+        settings["data"]["source"] = str(elsewhere)
+    return recipe.load(settings)
 
 
-def _resumed(recipe: str | None, out: Path, changes: dict[str, str], overwrite: bool) -> tuple[Recipe, dict[str, Any]]:
+def _resumed(
+    recipe: str | None, out: Path, changes: dict[str, str], overwrite: bool
+) -> tuple[Recipe, dict[str, Any], str]:
     """What the folder says it is; nothing may be changed half-way."""
     if overwrite:
         raise ValueError("`--resume` goes on with a run and `--overwrite` replaces it: choose one.")
-    config = read_config(out)
-    if recipe not in (None, config["recipe"]):
+    config = read_config(working_folder(out))
+    if recipe is not None and recipe != config["recipe"]:
         raise ValueError(f"`--resume`: {str(out)!r} holds a run of {config['recipe']}, not of {recipe}.")
     if changes:
         raise ValueError(
             f"`--resume` takes all settings from {str(out / 'config.json')!r}: leave out --set and --data."
         )
     chosen = find_recipe(config["recipe"])
-    return chosen, chosen.resolve(base=config["settings"])
+    return chosen, chosen.resolve(base=config["settings"]), config["cwd"]
 
 
-def train_into(folder: Path, recipe: Recipe, settings: dict[str, Any], options: TrainOptions) -> Run:
+def train_into(
+    folder: Path, recipe: Recipe, settings: dict[str, Any], options: TrainOptions, cwd: str | None = None
+) -> Run:
     """Train and evaluate a recipe with a progress display, and write its run folder.
 
+    `cwd` is where a relative path of the data starts, if not here.
+
     **Raises:** `ValueError` for data or settings that do not fit, and for a folder that is in use, before anything is
-    written or removed.
+    written or removed; `FloatingPointError` when the training diverges. The model of the step before is then evaluated
+    and written, unless the run was to replace another one.
     """
-    splits = recipe.load(settings)
+    source = settings["data"]["source"]
+    if source not in lnz.data.names():
+        check_name(Path(source), "--data")
+    if not options.resume:
+        check_folder(folder, options.overwrite)
+    cwd = str(Path.cwd()) if cwd is None else cwd
+    splits = load_data(recipe, settings, cwd)
     recipe.check(settings, splits)
+    console().print(f"{recipe.name}: data {splits.protocol}", soft_wrap=True)
     if options.tensorboard:
         check_tensorboard()
     if options.resume:
-        check_same_data(folder, splits)
-    else:
-        check_folder(folder, options.overwrite)
+        check_same_data(working_folder(folder), splits)
     start = recipe.start(splits, settings)  # the model refuses settings of its own: an earlier run is still there
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder), watch_ctrl_c() as presses:
-        if not options.resume:
-            start_folder(folder, options.overwrite)
+    with locked(folder) as place, watch_signals() as presses:
+        work = working_folder(folder) if options.resume else start_folder(folder, options.overwrite)
         config: dict[str, Any] = {
             "recipe": recipe.name,
             "title": recipe.title,
             "settings": settings,
             "digest": splits.source_digest,
             "environment": environment(),
+            "cwd": cwd,
         }
-        write_config(folder, **config)
-        with show_progress(console(), recipe.name, settings["train"]["steps"]) as display:
-            try:
-                run = _train_and_judge(folder, recipe, config, splits, start, display, options, presses)
-            except KeyboardInterrupt:
-                if waits_aside(folder) and end_folder(folder):
-                    raise Interrupted("stopped by Ctrl-C before the first step; the earlier run is kept.") from None
-                advice = f"go on with `lnz train --resume --out {short_path(folder)}`"
-                raise Interrupted(f"stopped by Ctrl-C; what was trained is saved: {advice}.") from None
-            except Exception as error:
-                if not options.resume:
-                    end_folder(folder, has_diverged=isinstance(error, FloatingPointError))
-                raise
-        run.write(folder)
-        end_folder(folder)
+        with (
+            _ends_in_words(folder, work, options.resume, presses),
+            show_progress(console(), recipe.name, settings["train"]["steps"]) as display,
+        ):
+            if not options.resume:
+                write_config(work, **config, model=None)
+
+            def check() -> None:
+                presses.check()
+                place.check()
+
+            run = _train_and_judge(work, recipe, config, splits, start, display, options, check, work != folder)
+            has_diverged = run.status.startswith(_DIVERGED)
+            check()
+            if work == folder:
+                run.write(folder)
+            else:
+                run.write_files(work)
+                with replacing(folder, work):
+                    pass
+        if has_diverged:
+            saved = f"The model of step {run.history[-1]['step']:.0f} is saved: `lnz evaluate {short_path(folder)}`"
+            raise FloatingPointError(f"{run.status} {saved} reads it.")
     after = f"{run.status} after {run.history[-1]['step']} of {settings['train']['steps']} steps"
     row = run.rows[recipe.name]
     in_bits = f" = {row.in_bits}" if row.in_bits else ""
@@ -194,6 +236,37 @@ def train_into(folder: Path, recipe: Recipe, settings: dict[str, Any], options: 
         soft_wrap=True,
     )
     return run
+
+
+@contextmanager
+def _ends_in_words(folder: Path, work: Path, resume: bool, presses: Presses) -> Iterator[None]:
+    """Says of a training that is broken off what is left of it, and how to go on."""
+    advice = f"go on with `lnz train --resume --out {short_path(folder)}`"
+    earlier = ", and the earlier run is as it was" if work != folder else ""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if work != folder and not work.is_dir():  # it has taken the place of the other
+            words = f"stopped by {presses.name}; the run is whole: `lnz report {short_path(folder)}` writes its report."
+        elif work != folder and end_folder(folder, work):
+            words = f"stopped by {presses.name} before the first step; the earlier run is kept."
+        else:
+            words = f"stopped by {presses.name}; what was trained is saved{earlier}: {advice}."
+        raise Interrupted(words) from None
+    except Exception as error:
+        if not work.is_dir():  # deleted meanwhile
+            raise
+        if isinstance(error, OSError) and is_no_space(error):
+            if is_trained(work):
+                kept = f"The training is saved up to step {last_step(work)}{earlier}: make room, and {advice}"
+            else:
+                kept = f"No step of the training is saved{earlier}. Make room, and start it again"
+                if not resume:
+                    end_folder(folder, work)
+            raise OSError(f"No space left on the disk to write {error.filename!r}. {kept}.") from error
+        if not resume:
+            end_folder(folder, work, has_diverged=isinstance(error, FloatingPointError))
+        raise
 
 
 def check_same_data(folder: Path, splits: Splits) -> None:
@@ -214,7 +287,8 @@ def _train_and_judge(
     start: Start,
     display: Display,
     options: TrainOptions,
-    presses: Presses,
+    check: Callable[[], None],
+    replaces: bool,
 ) -> Run:
     settings = config["settings"]
     logs = [EventLog(folder), *([TensorBoard(folder)] if options.tensorboard else [])]
@@ -226,7 +300,7 @@ def _train_and_judge(
 
     def pulse(record):
         display.update(record)
-        presses.check()
+        check()
 
     objective = getattr(start[2], "objective", None)
     if isinstance(objective, lnz.objectives.IWAE):
@@ -238,6 +312,7 @@ def _train_and_judge(
     with warnings.catch_warnings():
         # The report says it once for each row; ten validations that say it would bury the rest.
         warnings.simplefilter("ignore", lnz.UnreliableEstimateWarning)
+        warnings.simplefilter("ignore", AtomsWarning)
         told: set[str] = set()
 
         def show(message, *_):
@@ -257,14 +332,35 @@ def _train_and_judge(
                 pulse=pulse,
                 checkpoints=checkpoints,
                 resume=options.resume,
+                throw=False,
             )
         finally:
             for log in logs:
                 log.close()
+        if fit.status.startswith("interrupted"):
+            raise KeyboardInterrupt
+        has_diverged = fit.status.startswith(_DIVERGED)
+        if has_diverged and (replaces or not is_trained(folder)):
+            raise FloatingPointError(fit.status + (" The earlier run is kept." if replaces else ""))
         trained = time.perf_counter()
         display.say(f"evaluating on {len(splits.test)} test examples")
-        rows = recipe.judge(fit.model, splits.test, settings, splits.observed and splits.observed[2])
-        bracket = recipe.bracket_log_z(fit.model, settings)
+        try:
+            rows = recipe.judge(
+                fit.model,
+                splits.test,
+                settings,
+                splits.observed and splits.observed[2],
+                progress=lambda done, total: check(),
+            )
+            check()
+            bracket = recipe.bracket_log_z(fit.model, settings)
+        except (ValueError, FloatingPointError) as error:
+            if not has_diverged:
+                raise
+            save(folder / "model.lnz", fit.model)
+            where = short_path(folder / "model.lnz")
+            words = f"The model of the step before is saved, {where}, but cannot be evaluated: {error}"
+            raise FloatingPointError(f"{fit.status} {words}") from error
         evaluated = time.perf_counter()
     return Run(
         **config,
@@ -303,8 +399,15 @@ def _examples(splits: Splits, log_probs: np.ndarray) -> Examples:
         image_shape=splits.image_shape if splits.image_shape and len(splits.image_shape) == 2 else None,
         columns=splits.columns,
         rows={name: index.tolist() for name, index in rows.items()},
+        places=None
+        if splits.source_digest is None
+        else {kind: _places(splits, rows[kind]) for kind in ("least", "most")},
         values={name: np.asarray(splits.test[index], float).tolist() for name, index in rows.items()},
     )
+
+
+def _places(splits: Splits, rows: np.ndarray) -> list[str]:
+    return [splits.cells.row(int(row)) for row in rows]
 
 
 def num_parameters(model: Any) -> int:
@@ -312,9 +415,9 @@ def num_parameters(model: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, lnz.trainable(model))))
 
 
-def _print_plan(recipe: Recipe, settings: dict[str, Any]) -> None:
+def _print_plan(recipe: Recipe, settings: dict[str, Any], cwd: str) -> None:
     """What would be trained: nothing is written."""
-    splits = recipe.load(settings)
+    splits = load_data(recipe, settings, cwd)
     recipe.check(settings, splits)
     key, model, method = recipe.start(splits, settings)
     options = fit_options(settings)

@@ -8,27 +8,35 @@ from typing import Any
 import equinox as eqx
 import jax.random as jr
 import numpy as np
+from rich.text import Text
 
 import lnz
 import lnz.recipes
 
 from .._atomic import write_atomically
 from .._check import model_dtype
-from .._run import Run, to_json, write_text
+from .._run import Run, locked, replacing, to_json, write_text
 from .._space import Binary
+from .._table import as_sentence
 from ..data import Splits
+from ..data._checks import Cells, blocks, tidy
 from ..data._files import digest_of
+from ..data._splits import Rows
 from ..recipes import Recipe
-from ._compare import write_html
 from ._console import console, short_path
 from ._files import TABLES, check_ending, write_table
 from ._progress import show_rows
-from ._table import print_comparison
-from ._train import check_same_data, find_recipe, parse_changes
+from ._table import print_comparison, print_warnings
+from ._train import check_same_data, find_recipe, load_data, parse_changes
 
 _NUM_SHOWN = 10
 _MOST_DIAGNOSED, _NUM_SIMULATED = 200, 32
 _MOST_ANNEALED = 100
+_COUNTED = {
+    "line": "lines count from 1, the header among them",
+    "file": "in natural order of their names",
+    "row": "rows count from 0",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +72,8 @@ def evaluate(
     """The command `lnz evaluate`: on the run's test split, whose results are then replaced, on some of its rows, or on
     other data.
     """
+    from ..plots import write_report
+
     if out is not None:
         check_ending(out, (".json",))
     run = Run.read(folder)
@@ -73,10 +83,10 @@ def evaluate(
         raise ValueError(f"`--diagnose` needs a model with latents; {str(folder)!r} is a {type(run.model).__name__}.")
     recipe, settings = settings_of(run, changes)
     if data is not None:
-        rows, observed, made = examples_for(run, data, settings)
+        rows, observed, made, _ = examples_for(run, data, settings)
         _warn_of_training_data(run, folder, data)
     else:
-        splits = recipe.load(settings)
+        splits = load_data(recipe, settings, run.cwd)
         check_same_data(folder, splits)
         rows, observed, made = splits.test, splits.observed and splits.observed[2], _test_part(splits)
     if num_rows is None:
@@ -86,13 +96,19 @@ def evaluate(
     results = recipe.judge(run.model, rows, settings, observed)
     if annealing is not None:
         results |= _annealed(recipe, run.model, rows, settings, annealing)
+    for name, result in results.items():
+        if not result.value < np.inf:
+            raise ValueError(f"{name} has no likelihood, and nothing was written: {result.warnings[0]}.")
     if is_whole:
         bracket = recipe.bracket_log_z(run.model, settings)
         run = dataclasses.replace(run, settings=settings, rows=results, bracket=bracket)
-        run.write(folder)
-        write_html(folder / "report.html", {folder.resolve().name: run})
+        with locked(folder), replacing(folder) as stage:  # both files at once, and nothing of the training
+            run.write_report(stage)
+            write_report(stage / "report.html", {folder.resolve().name: run})
+        console().print(f"Wrote {short_path(folder / 'report.html')}: open it in a browser", soft_wrap=True)
     for name, result in results.items():
         console().print(f"{name}: {result}", soft_wrap=True)
+        print_warnings(console(), name, result)
         console().print(f"  {made}; {result.stats['protocol']}", soft_wrap=True)
     if annealing is not None:
         print_comparison(console(), {folder.resolve().name: dataclasses.replace(run, rows=results, data_protocol=made)})
@@ -164,30 +180,41 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
         check_ending(out, TABLES)
     run = Run.read(folder)
     recipe, settings = settings_of(run, changes)
-    rows, observed, made = examples_for(run, data, settings)
+    rows, observed, made, cells = examples_for(run, data, settings)
     _warn_of_training_data(run, folder, data)
     result = recipe.score(run.model, rows, settings, observed)
-    order = np.argsort(result.per_example, kind="stable") if anomalous_first else np.arange(len(rows))
+    if not np.any(result.per_example < np.inf):
+        raise ValueError(
+            f"No row has a log-probability under the model in {str(folder)!r}: all are NaN or infinite. Look for such "
+            "numbers among its parameters."
+        )
+    order = _anomalous_first(result.per_example) if anomalous_first else np.arange(len(rows))
     columns = {
-        "row": order,
+        cells.kind: cells.names_of(order),
         "log_prob": result.per_example[order],
         "bound": np.broadcast_to(np.array(result.bound), len(rows)),
         "standard_error": result.per_example_error[order],
     }
+    if result.warnings:
+        words = " ".join(map(as_sentence, result.warnings))
+        columns["warning"] = np.broadcast_to(np.array(words), len(rows))
     if out is None:
         which = "most anomalous" if anomalous_first else "first"
         console().print(
-            f"The {min(_NUM_SHOWN, len(rows))} {which} of {len(rows)} rows: log p in nats ({result.kind}), and its own "
-            "Monte Carlo s.e.",
+            f"The {min(_NUM_SHOWN, len(rows))} {which} of {len(rows)} rows: log p in nats ({result.kind}), higher is "
+            f"likelier, and its own Monte Carlo s.e.; {_COUNTED[cells.kind]}",
             soft_wrap=True,
         )
-        shown = zip(*(columns[name][:_NUM_SHOWN] for name in ("row", "log_prob", "standard_error")), strict=True)
-        for row, value, error in shown:
-            console().print(f"{row:>8}  {value:.4f}  {error:.2g}")
+        names = [str(name) for name in columns[cells.kind][:_NUM_SHOWN]]
+        width = max(8, *map(len, names))
+        shown = zip(names, result.per_example[order], result.per_example_error[order], strict=False)
+        for name, value, error in shown:
+            console().print(Text(f"{name:>{width}}  {value:.4f}  {error:.2g}"), soft_wrap=True)
     else:
         write_table(out, columns)
         console().print(
-            f"Wrote log p (nats, {result.kind}) of {len(rows)} rows to {short_path(out)}: columns {', '.join(columns)}",
+            f"Wrote log p (nats, {result.kind}) of {len(rows)} rows to {short_path(out)}: columns {', '.join(columns)}"
+            f"; {_COUNTED[cells.kind]}",
             soft_wrap=True,
         )
     if result.stats["partition_error"]:
@@ -197,7 +224,14 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
             soft_wrap=True,
         )
     console().print(f"mean: {result}", soft_wrap=True)
+    print_warnings(console(), "mean", result)
     console().print(f"  {made}; {result.stats['protocol']}", soft_wrap=True)
+
+
+def _anomalous_first(log_probs: np.ndarray) -> np.ndarray:
+    """Rows in the order of their log-probability, before them those that have none: NaN or plus infinity."""
+    has_none = ~(log_probs < np.inf)
+    return np.lexsort((np.where(has_none, -np.inf, log_probs), ~has_none))
 
 
 def sample(folder: Path, num: int, out: Path, num_steps: int, seed: int) -> None:
@@ -210,6 +244,8 @@ def sample(folder: Path, num: int, out: Path, num_steps: int, seed: int) -> None
     if not 0 <= seed < 2**63:
         raise ValueError(f"`--seed` must be a whole number from 0 to 2**63 - 1; got {seed}.")
     draws = np.asarray(lnz.sample(jr.key(seed), run.model, num, num_steps=num_steps))
+    if not np.isfinite(draws).all():
+        raise ValueError(f"Nothing was written: the model in {str(folder)!r} gives draws that are not finite.")
     if isinstance(run.model.space, Binary):
         draws = draws.astype(np.uint8)
     if out.suffix in TABLES:
@@ -229,14 +265,14 @@ def settings_of(run: Run, changes: list[str]) -> tuple[Recipe, dict[str, Any]]:
     return recipe, recipe.resolve(wanted, run.settings)
 
 
-def examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None, str]:
-    """All rows of a file, or the test split of a named set, made as the run's training data were; what is known; and
-    how they were made, in words."""
+def examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None, str, Cells]:
+    """All rows of a file, or the test split of a named set, made as the run's training data were; what is known; how
+    they were made, in words; and what the file calls its rows."""
     chosen = settings["data"]
     if data in lnz.data.names():
         recipe = find_recipe(run.recipe)
         splits = recipe.load(recipe.resolve({"data.source": data}, settings))
-        return splits.test, None, _test_part(splits)
+        return splits.test, None, _test_part(splits), Cells(splits.columns)
     rows = lnz.data.read_rows(
         data,
         columns=run.examples.columns,
@@ -250,9 +286,25 @@ def examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndar
     if chosen["binarize"] != "none":
         how = f" at {chosen['threshold']}" if chosen["binarize"] == "threshold" else f" with seed {chosen['seed']}"
         made += f", binarized by {chosen['binarize']}{how}"
+    if rows.left_out:
+        more = f" and {len(rows.left_out) - 5} more" if len(rows.left_out) > 5 else ""
+        made += f", without the columns {', '.join(map(tidy, rows.left_out[:5]))}{more}, which the model does not know"
+    _check_within(run.model.space, rows, data)
     if not isinstance(rows.array, np.memmap):  # which is checked as it is read
         run.model.space.check_data(rows.array, str(data))
-    return rows.array, rows.observed, made
+    return rows.array, rows.observed, made, rows.cells
+
+
+def _check_within(space: Any, rows: Rows, data: str) -> None:
+    """**Raises:** `ValueError` for a value outside the space, at its place as the file counts."""
+    if rows.array.shape[1:] != space.shape:
+        return  # which is told elsewhere
+    for start, block in blocks(rows.array):
+        bad = ~np.asarray(space.elements_within(block))
+        if bad.any():
+            row, column = np.argwhere(bad)[0].tolist()
+            place = rows.cells.place(start + row, column)
+            raise ValueError(f"`{data}` has the value {block[row, column]} at {place}, outside {space}. {space.advice}")
 
 
 def _warn_of_training_data(run: Run, folder: Path, data: str) -> None:

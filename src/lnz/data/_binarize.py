@@ -1,11 +1,9 @@
 """Grey values to bits, and the demand for bits."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from .._space import AbstractSpace, Binary, Categorical
-from ._checks import Refusal, blocks, place
+from ._checks import UNNAMED, Cells, Refusal, blocks
 from ._options import Options
 from ._rows import are_bits, are_unit
 from ._splits import Splits
@@ -27,14 +25,14 @@ def to_bits(
     options: Options,
     random: np.random.RandomState,
     where: str,
-    columns: Sequence[str] | None = None,
+    cells: Cells = UNNAMED,
     first_row: int = 0,
 ) -> np.ndarray:
     """Rows of values between 0 and `scale` as zeros and ones of `uint8`; the draws go through rows in order."""
     bits = np.empty(x.shape, np.uint8)
     for start, block in blocks(x):
         if scale == 1:
-            _check_unit(block, where, columns, first_row + start)
+            _check_unit(block, where, cells, first_row + start)
         if options.binarize == "threshold":
             bits[start : start + len(block)] = block >= options.threshold * scale
         else:
@@ -42,12 +40,12 @@ def to_bits(
     return bits
 
 
-def _check_unit(x: np.ndarray, where: str, columns: Sequence[str] | None, first_row: int) -> None:
+def _check_unit(x: np.ndarray, where: str, cells: Cells, first_row: int) -> None:
     bad = ~are_unit(x)
     if bad.any():
         row, column = np.argwhere(bad)[0].tolist()
         raise Refusal(
-            f"{where} has the value {x[row, column]} at {place(first_row + row, column, columns)}, but floats must lie "
+            f"{where} has the value {x[row, column]} at {cells.place(first_row + row, column)}, but floats must lie "
             "between 0 and 1 to be binarized: divide by the largest value, or save grey values as uint8."
         )
 
@@ -65,7 +63,7 @@ def binarize_splits(splits: Splits, options: Options) -> tuple[list[np.ndarray],
     """The three parts of a named set as bits, and what was done in words."""
     scale, random = full_scale(splits.space), random_of(options)
     parts = [
-        to_bits(part, scale, options, random, f"`{splits.name}` (part `{name}`)", splits.columns)
+        to_bits(part, scale, options, random, f"`{splits.name}` (part `{name}`)", Cells(splits.columns))
         for name, part in _parts(splits)
     ]
     return parts, in_words(scale, options)
@@ -80,7 +78,7 @@ def require_binary(splits: Splits) -> Splits:
         return splits
     found = f"lives in {splits.space}"
     for name, part in _parts(splits):
-        spot = _first_other(part, splits.columns)
+        spot = _first_other(part, Cells(splits.columns))
         if spot:
             found = f"has the value {spot} of `{name}`"
             break
@@ -95,10 +93,10 @@ def _parts(splits: Splits) -> list[tuple[str, np.ndarray]]:
     return [("train", splits.train), ("valid", splits.valid), ("test", splits.test)]
 
 
-def _first_other(x: np.ndarray, columns: Sequence[str] | None) -> str | None:
+def _first_other(x: np.ndarray, cells: Cells) -> str | None:
     for start, block in blocks(x):
         bad = ~are_bits(block)
         if bad.any():
             row, column = np.argwhere(bad)[0].tolist()
-            return f"{block[row, column]} at {place(start + row, column, columns)}"
+            return f"{block[row, column]} at {cells.place(start + row, column)}"
     return None

@@ -12,10 +12,13 @@ FREE_BYTES = 64 * 2**20  # pictures of nothing compress better than any ratio: s
 
 
 class Budget:
-    """How much a compressed file may still expand: counted while reading, since headers may lie."""
+    """How much a compressed file may still expand: counted while reading, since headers may lie.
 
-    def __init__(self, path: Path):
-        self.path = path
+    What is streamed, and never in memory as a whole, may be of any size that fits that of the file.
+    """
+
+    def __init__(self, path: Path, is_streamed: bool = False):
+        self.path, self.is_streamed = path, is_streamed
         self.packed = path.stat().st_size
         self.spent = 0
 
@@ -25,14 +28,15 @@ class Budget:
         **Raises:** `ValueError` beyond 4 GiB, or beyond 64 MiB at more than 200 times the size of the file.
         """
         self.spent += num_bytes
-        if self.spent > MAX_DECODED:
+        if self.spent > MAX_DECODED and not self.is_streamed:
             raise Refusal(
                 f"`{self.path}` expands to more than {MAX_DECODED >> 30} GiB: unpack it and load what is inside."
             )
         if self.spent > FREE_BYTES and self.spent > MAX_RATIO * self.packed:
+            advice = "write it again without compression" if self.is_streamed else "unpack it yourself"
             raise Refusal(
-                f"`{self.path}` expands to more than {MAX_RATIO} times its size, as data do not: "
-                "unpack it yourself if you trust it."
+                f"`{self.path}` expands to more than {MAX_RATIO} times its size, as data do not: {advice} if you trust "
+                "it."
             )
 
 

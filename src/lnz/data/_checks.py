@@ -1,7 +1,8 @@
 """What every reader checks, and how it says so: one sentence with the file, the place and what to try."""
 
+import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,9 +46,44 @@ def blocks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         forget_pages(array)
 
 
-def place(row: int, column: int, columns: Sequence[str] | None = None) -> str:
-    """`row 3, column 2 ("height")`."""
-    return f"row {row}, column {column}" + (f' ("{columns[column]}")' if columns else "")
+def _from_zero(rows: np.ndarray) -> np.ndarray:
+    return rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Cells:
+    """How a file itself counts its rows and calls its columns, for messages and scores.
+
+    - `columns`: names of the columns, if there are any.
+    - `kind`: what the file counts: a `"line"` of a text table, from 1 and with the header; a `"file"` of a folder; a
+      `"row"`, from 0, of an array.
+    - `names_of`: from numbers of rows, from 0, to these.
+    """
+
+    columns: tuple[str, ...] | None = None
+    kind: str = "row"
+    names_of: Callable[[np.ndarray], np.ndarray] = _from_zero
+
+    def chosen(self, rows: np.ndarray) -> "Cells":
+        """Those of some rows, which are then counted from 0."""
+        return dataclasses.replace(self, names_of=lambda index: self.names_of(rows[index]))
+
+    def row(self, number: int) -> str:
+        """`line 17`."""
+        name = self.names_of(np.array([number]))[0]
+        return f"{self.kind} {tidy(name) if isinstance(name, str) else name}"
+
+    def column(self, number: int) -> str:
+        """`column "height"`, or its number where it has no name."""
+        name = str(number) if self.columns is None else self.columns[number]
+        return f"column {name}" if name == str(number) else f'column "{tidy(name)[1:-1]}"'
+
+    def place(self, row: int, column: int) -> str:
+        """`line 17, column "height"`."""
+        return f"{self.row(row)}, {self.column(column)}"
+
+
+UNNAMED = Cells()
 
 
 def check_kind(shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
@@ -65,26 +101,55 @@ def check_kind(shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
         raise Refusal(f"{where} is empty: it has shape {short(shape)}, and at least one row and one column are needed.")
 
 
-def check_finite(x: np.ndarray, where: str, columns: Sequence[str] | None = None, first_row: int = 0) -> None:
-    """Refuse missing (nan) and infinite values in rows `[n, d]`."""
+def check_finite(x: np.ndarray, where: str, cells: Cells = UNNAMED, first_row: int = 0) -> None:
+    """Refuse missing (nan) and infinite values in rows `[n, d]`, naming all columns that have some."""
     if x.dtype.kind != "f":
         return
+    found: dict[int, tuple[str, str]] = {}
     for start, block in blocks(x):
         bad = ~np.isfinite(block)
-        if bad.any():
-            row, column = np.argwhere(bad)[0].tolist()
-            missing_value(block[row, column], where, place(first_row + start + row, column, columns))
+        for column in np.flatnonzero(bad.any(axis=0)).tolist():
+            row = int(np.argmax(bad[:, column]))
+            kind = "missing" if np.isnan(block[row, column]) else "infinite"
+            found.setdefault(column, (kind, f"{block[row, column]} in {cells.row(first_row + start + row)}"))
+    refuse_columns(found, where, cells)
 
 
-def missing_value(value: object, where: str, spot: str) -> None:
-    what = "an infinite value" if value in (np.inf, -np.inf) else "a missing value"
-    raise Refusal(
-        f"{where} has {what} ({value}) at {spot}, but every value must be a finite number: "
-        "remove or fill in such rows or columns."
-    )
+# What may stand where a number is needed, and the remedy, from the worst to the least.
+_KINDS = {
+    "text": ("text", "encode it as numbers or remove it"),
+    "date": ("dates or times", "count days or seconds"),
+    "truth": ("true and false", "write 1 and 0"),
+    "decimal comma": ("decimal commas", "write 1.5, not 1,5"),
+    "thousands": ("commas between thousands", "write 1234, not 1,234"),
+    "infinite": ("infinite values", "fill in or remove such rows"),
+    "missing": (
+        "missing values",
+        'fill in or remove such rows, or try `missing="mask"` (`--set data.missing=mask`)',
+    ),
+}
+_MOST_NAMED = 5
 
 
-def check_varies(x: np.ndarray, where: str, columns: Sequence[str] | None = None) -> None:
+def refuse_columns(found: Mapping[int, tuple[str, str]], where: str, cells: Cells) -> None:
+    """Refuse all columns that are not numbers, in one sentence with the remedy for each kind; nothing for none.
+
+    `found` has for each column its kind and an example, such as `("text", "'blue' in line 7")`.
+    """
+    if not found:
+        return
+    words = []
+    for kind, (what, remedy) in _KINDS.items():
+        columns = sorted(column for column in found if found[column][0] == kind)
+        if columns:
+            named = ", ".join(cells.column(column).removeprefix("column ") for column in columns[:_MOST_NAMED])
+            more = f" and {len(columns) - _MOST_NAMED} more" if len(columns) > _MOST_NAMED else ""
+            has = "columns {}{} have" if len(columns) > 1 else "column {}{} has"
+            words.append(f"{has.format(named, more)} {what} ({found[columns[0]][1]}): {remedy}")
+    raise Refusal(f"{where} needs a finite number in every cell, but {'; '.join(words)}.")
+
+
+def check_varies(x: np.ndarray, where: str, cells: Cells = UNNAMED) -> None:
     """Refuse a column that is constant over the training rows of continuous data, whose density has no upper bound.
 
     So is one whose values differ by less than float32 can hold.
@@ -96,9 +161,8 @@ def check_varies(x: np.ndarray, where: str, columns: Sequence[str] | None = None
         if varies.all():
             return
     column = int(np.argmin(varies))
-    name = f' ("{columns[column]}")' if columns else ""
     raise Refusal(
-        f"{where} has the same value {x[0, column]} in all {len(x)} training rows of column {column}{name}, where a "
+        f"{where} has the same value {x[0, column]} in all {len(x)} training rows of {cells.column(column)}, where a "
         "density of continuous data has no upper bound: remove the column, add noise to it, or save grey values as "
         "uint8."
     )

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ._checks import UNNAMED, Cells
+
 PARTS = ("train", "valid", "test")
 
 
@@ -13,16 +15,24 @@ class Contents:
     """The arrays of a file by part, as they were stored, `[n, ...]`.
 
     A file with a single array has it under `"train"`. `labels` has the same keys where there are labels.
+    `cells` says how the file names rows and columns, `left_out` which columns it has beside those that were taken.
     `notes` are words for the protocol. Arrays that are mapped from disk were checked, and are stored as they stay.
+    `digest` is that of the file, if the reader needed it.
     """
 
     path: Path
     arrays: dict[str, np.ndarray]
     labels: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     label_names: tuple[str, ...] | None = None
-    columns: tuple[str, ...] | None = None
+    cells: Cells = UNNAMED
+    left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     is_mapped: bool = False
+    digest: str | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        return self.cells.columns
 
     def where(self, part: str) -> str:
         """How messages call an array."""

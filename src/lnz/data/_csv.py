@@ -1,26 +1,60 @@
 """Text tables: `.csv`, `.csv.gz`, `.tsv`, parsed by Arrow in blocks; Python's slower parser explains what is wrong."""
 
 import csv
+import dataclasses
 import functools
 import gzip
 import io
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 
 from ._budget import Budget, Metered
-from ._checks import Refusal, missing_extra, place, reading, tidy
-from ._table import Table, batch_to_array, choose_columns
+from ._checks import Cells, Refusal, missing_extra, reading, refuse_columns, tidy
+from ._table import Table, batch_to_array, choose_columns, has_missing, numbered
 
 MISSING = ("", "NaN", "nan", "NAN", "NA", "N/A", "n/a", "NULL", "null", "None")
 _BLOCK_BYTES = 2**22
 _LINE_BYTES = 2**21  # Arrow needs lines that are shorter than its blocks
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|inf(inity)?)", re.IGNORECASE)
+_WHOLE = re.compile(r"[+-]?\d+(\.0+)?")
+_DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([ T].*)?|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?")
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
+_TRUTH = ("true", "false", "yes", "no")
+_INDEX = re.compile(r"(Unnamed: 0(\.\d+)*)?")  # what pandas writes for its index, and calls it once read again
+_NUM_INDEX_ROWS = 100  # looked at, to tell an index from measurements
+_MOST_EXPLAINED = 2**21  # cells, once something is wrong
+# A text that a spreadsheet would run as a formula, or that hides what comes after it.
+_FORMULA = re.compile(r"[=+\-@\x00-\x1f\x7f＝＋－＠]")
+
+
+def guarded(text: str) -> str:
+    """`text` for a cell: an apostrophe comes before what a spreadsheet would take for a formula."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def _unguarded(text: str) -> str:
+    return text[1:] if text[:1] == "'" and _FORMULA.match(text, 1) else text
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """How the bytes of a table are to be taken: `skip` lines come before the first row of data."""
+
+    path: Path
+    found: tuple[str, ...]
+    skip: int
+
+    @property
+    def delimiter(self) -> str:
+        return "\t" if ".tsv" in self.path.suffixes else ","
 
 
 def open_csv(
@@ -30,13 +64,28 @@ def open_csv(
     with reading(path, "a text table"), _open(path) as stream:
         first, num_lines = _first_row(stream, path)
     names, notes = _header(first) if header == "auto" else (tuple(first) if header == "yes" else None), ()
-    if header == "auto" and names == tuple(map(str, range(len(first)))) == tuple(first):
+    if header == "auto" and names == numbered(len(first)) == tuple(first):
         notes = ("its first row 0, 1, 2, ... taken for column names",)
-    found = tuple(map(str, range(len(first)))) if names is None else names
+    found = numbered(len(first)) if names is None else tuple(map(_unguarded, names))
+    layout = _Layout(path, found, num_lines - (names is None))
     chosen = choose_columns(path, found, columns)
-    skip = num_lines - (names is None)
-    read = functools.partial(_blocks, found=found, skip=skip)
-    table = Table(path, lambda: read(table), np.dtype(np.float64), chosen, notes=notes, allows_missing=allows_missing)
+    if columns is None and names is not None and len(found) > 1 and _INDEX.fullmatch(found[0]):
+        _check_is_index(layout)
+        chosen = found[1:]
+        notes = (*notes, f"the index column {tidy(found[0])} left out")
+    offsets = functools.cache(functools.partial(_line_offsets, layout))  # a pass through the file, where one is needed
+    cells = Cells(chosen, "line", lambda rows: _line_numbers(rows, *offsets()))
+    left_out = tuple(name for name in found if name not in chosen and not _INDEX.fullmatch(name))
+    dtype = np.dtype(np.float64)
+    table = Table(
+        path,
+        lambda: _blocks(table, layout),
+        dtype,
+        cells,
+        notes=notes,
+        left_out=left_out,
+        allows_missing=allows_missing,
+    )
     return table
 
 
@@ -44,10 +93,6 @@ def _open(path: Path) -> io.BufferedReader:
     if not path.name.endswith(".gz"):
         return open(path, "rb")
     return io.BufferedReader(Metered(gzip.open(path), Budget(path)), 2**20)
-
-
-def _delimiter(path: Path) -> str:
-    return "\t" if ".tsv" in path.suffixes else ","
 
 
 def _first_row(stream: io.BufferedReader, path: Path) -> tuple[list[str], int]:
@@ -63,7 +108,8 @@ def _first_row(stream: io.BufferedReader, path: Path) -> tuple[list[str], int]:
                 text = line.decode("utf-8-sig")
             except UnicodeDecodeError:
                 raise Refusal(f"`{path}` is not text in UTF-8: save it again as such.") from None
-            return [cell.strip() for cell in next(csv.reader([text], delimiter=_delimiter(path)))], number
+            delimiter = _Layout(path, (), 0).delimiter
+            return [cell.strip() for cell in next(csv.reader([text], delimiter=delimiter))], number
     raise AssertionError
 
 
@@ -71,20 +117,35 @@ def _header(first: list[str]) -> tuple[str, ...] | None:
     """The names in the first row, or `None` if it is one of data: nothing but numbers and missing values."""
     if any(cell not in MISSING and not _NUMBER.fullmatch(cell) for cell in first):
         return tuple(first)
-    # What pandas writes for columns without names; as a row of data it would be a strange chance.
-    return tuple(first) if len(first) > 2 and first == [str(i) for i in range(len(first))] else None
+    # What pandas writes for columns without names, with its index or without; as data it would be a strange chance.
+    names = tuple(first[1:] if first[0] == "" else first)
+    return tuple(first) if len(first) > 2 and names == numbered(len(names)) else None
 
 
-def _blocks(table: Table, found: tuple[str, ...], skip: int) -> Iterator[np.ndarray]:
+def _check_is_index(layout: _Layout) -> None:
+    """**Raises:** `ValueError` if the first column, without a name, holds numbers that are not whole."""
+    with _rows_of(layout) as rows:
+        for line, row in itertools.islice(rows, _NUM_INDEX_ROWS):
+            cell = row[0].strip()
+            if _NUMBER.fullmatch(cell) and not _WHOLE.fullmatch(cell):
+                raise Refusal(
+                    f"`{layout.path}` has a first column without a name, not pandas' index: it has {tidy(cell)} "
+                    f"in line {line}. Give it a name, or remove it."
+                )
+
+
+def _blocks(table: Table, layout: _Layout) -> Iterator[np.ndarray]:
     try:
         import pyarrow as pa
         from pyarrow import csv as arrow
     except ImportError as error:
         raise ImportError(missing_extra("Reading CSV files")) from error
-    path, num_rows = table.path, 0
-    read = arrow.ReadOptions(block_size=_BLOCK_BYTES, skip_rows=skip, column_names=list(found), use_threads=False)
+    path, found = table.path, layout.found
+    read = arrow.ReadOptions(
+        block_size=_BLOCK_BYTES, skip_rows=layout.skip, column_names=list(found), use_threads=False
+    )
     # An empty line of a table with one column is a missing value.
-    parse = arrow.ParseOptions(delimiter=_delimiter(path), ignore_empty_lines=len(found) > 1)
+    parse = arrow.ParseOptions(delimiter=layout.delimiter, ignore_empty_lines=len(found) > 1)
     convert = arrow.ConvertOptions(
         column_types=dict.fromkeys(found, pa.float64()),
         null_values=list(MISSING),
@@ -96,37 +157,133 @@ def _blocks(table: Table, found: tuple[str, ...], skip: int) -> Iterator[np.ndar
     with reading(path, "a text table"), pa.OSFile(os.fsencode(path)) if is_plain else _open(path) as stream:
         try:
             for batch in arrow.open_csv(stream, read, parse, convert):
-                yield batch_to_array(batch, np.dtype(np.float64), num_rows, table)
-                num_rows += batch.num_rows
+                if has_missing(batch) and not table.allows_missing:
+                    _explain(table, layout, None)
+                yield batch_to_array(batch, np.dtype(np.float64))
         except pa.ArrowInvalid as error:
             if "Empty CSV file" in str(error) or "Could not skip" in str(error):  # nothing behind the header
                 return
-            _explain(table, found, skip, error)
+            _explain(table, layout, error)
 
 
-def _explain(table: Table, found: tuple[str, ...], skip: int, error: Exception) -> NoReturn:
-    """Find the first cell or row that Arrow cannot have liked."""
-    path = table.path
-    delimiter = _delimiter(path)
-    with _open(path) as raw, io.TextIOWrapper(raw, "utf-8-sig", errors="replace", newline="") as text:
-        rows = (row for row in csv.reader(itertools.islice(text, skip, None), delimiter=delimiter) if row)
-        for number, row in enumerate(rows):
+@contextmanager
+def _rows_of(layout: _Layout) -> Iterator[Iterator[tuple[int, list[str]]]]:
+    """The rows as Python reads them, each with the number of its first line, from 1."""
+    with _open(layout.path) as raw, io.TextIOWrapper(raw, "utf-8-sig", errors="replace", newline="") as text:
+        yield _numbered_rows(csv.reader(itertools.islice(text, layout.skip, None), delimiter=layout.delimiter), layout)
+
+
+def _numbered_rows(reader, layout: _Layout) -> Iterator[tuple[int, list[str]]]:
+    is_row = len(layout.found) == 1  # an empty line of a table with one column is a missing value
+    while True:
+        line = layout.skip + reader.line_num + 1
+        row = next(reader, None)
+        if row is None:
+            return
+        if row or is_row:
+            yield line, row or [""]
+
+
+def _line_numbers(rows: np.ndarray, first_rows: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """The lines of the file that rows start in. Lines count from 1, the header and empty ones among them."""
+    return rows + offsets[np.searchsorted(first_rows, rows, side="right") - 1]
+
+
+def _line_offsets(layout: _Layout) -> tuple[np.ndarray, np.ndarray]:
+    """Rows from which on a line is a row plus an offset, and these offsets: few, unless many rows span lines."""
+    try:
+        with _open(layout.path) as stream:
+            return _offsets_of(_plain_lines(stream, layout), layout)
+    except _SpansLines:
+        with _rows_of(layout) as rows:
+            return _offsets_of((line for line, _ in rows), layout)
+
+
+class _SpansLines(Exception):
+    """A row may take several lines: only a parser can tell."""
+
+
+def _plain_lines(stream: io.BufferedReader, layout: _Layout) -> Iterator[int]:
+    """The lines of rows that take a line each: five times as fast as a parser."""
+    is_row = len(layout.found) == 1
+    for line, content in enumerate(stream, 1):
+        if b'"' in content or b"\r" in content[:-2]:
+            raise _SpansLines
+        if line > layout.skip and (is_row or content.strip(b"\r\n")):
+            yield line
+
+
+def _offsets_of(lines: Iterable[int], layout: _Layout) -> tuple[np.ndarray, np.ndarray]:
+    found = [(0, layout.skip + 1)]
+    for row, line in enumerate(lines):
+        if line - row != found[-1][1]:
+            found.append((row, line - row))
+    first_rows, offsets = np.array(found).T
+    return first_rows, offsets
+
+
+def _explain(table: Table, layout: _Layout, error: Exception | None) -> NoReturn:
+    """Find the first row that Arrow cannot have liked, or all columns with cells that it cannot have."""
+    path, found = table.path, layout.found
+    _check_delimiter(layout, error)
+    index = [found.index(name) for name in table.columns or ()]
+    bad: dict[int, tuple[str, str]] = {}
+    with _rows_of(layout) as rows:
+        for number, (line, row) in enumerate(rows):
             if len(row) != len(found):
                 advice = "remove that comment" if found[0].startswith("#") else "make all rows equally long"
                 raise Refusal(
-                    f"`{path}` has {len(row)} cells in row {number}, but {len(found)} in its first line: {advice}."
+                    f"`{path}` has {len(row)} cells in line {line}, but {len(found)} in its first row: {advice}."
                 ) from error
-            for column, name in enumerate(table.columns or ()):
-                cell = row[found.index(name)].strip()
-                if cell not in MISSING and not _NUMBER.fullmatch(cell):
-                    other = ";" if ";" in cell and delimiter == "," else "\t" if "\t" in cell else None
-                    advice = "encode the column as numbers or remove it"
-                    if other:
-                        advice = f"separate its cells by {delimiter!r} instead of {other!r}"
-                    elif number == 0 and skip == 0:
-                        advice = 'if these are names, leave out `header="no"`'
+            for column, place in enumerate(index):
+                cell = row[place]
+                kind = None if _NUMBER.fullmatch(cell.strip()) else _kind_of(cell)
+                if kind is None or (kind == "missing" and (table.allows_missing or column in bad)):
+                    continue
+                if number == layout.skip == 0 and kind == "text":
                     raise Refusal(
-                        f"`{path}` has the text {tidy(cell)} at {place(number, column, table.columns)}, "
-                        f"but numbers are needed: {advice}."
+                        f"`{path}` has the text {tidy(cell)} in its first row, but numbers are needed: if these are "
+                        'names, leave out `header="no"`.'
                     ) from error
-    raise error
+                if column not in bad or bad[column][0] == "missing":
+                    example = "the first" if kind == "missing" else tidy(cell)
+                    bad[column] = kind, f"{example} in line {line}"
+            if bad and number * len(index) > _MOST_EXPLAINED:
+                break
+    refuse_columns(bad, f"`{path}`", table.cells)
+    raise error or Refusal(f"`{path}` has missing values: fill them in.")
+
+
+def _kind_of(cell: str) -> str:
+    """What a cell that is no number holds instead."""
+    text = cell.strip()
+    if cell in MISSING:
+        return "missing"
+    if text.lower() in _TRUTH:
+        return "truth"
+    for kind, pattern in (("date", _DATE), ("thousands", _THOUSANDS), ("decimal comma", _DECIMAL_COMMA)):
+        if pattern.fullmatch(text):
+            return kind
+    return "text"
+
+
+def _check_delimiter(layout: _Layout, error: Exception | None) -> None:
+    """**Raises:** `ValueError` if the first two rows, header or not, are separated by something else."""
+    with _open(layout.path) as raw, io.TextIOWrapper(raw, "utf-8-sig", errors="replace", newline="") as text:
+        lines = list(itertools.islice((line.strip() for line in text if line.strip()), 2))
+    for other in (";", "\t", "|", " ", ","):
+        rows = [line.split() if other == " " else line.split(other) for line in lines]
+        has_commas = [bool(_DECIMAL_COMMA.fullmatch(cell.strip())) for cell in rows[-1]]
+        are_numbers = has_commas if other != "," else []
+        is_table = len({len(row) for row in rows}) == 1 and len(rows[0]) > 1
+        if other == layout.delimiter or not is_table:
+            continue
+        if not any(are_numbers) and not any(_NUMBER.fullmatch(cell.strip()) for cell in rows[-1]):
+            continue
+        words, decimal = f"separate its cells by {layout.delimiter!r} instead of {other!r}", ""
+        if any(are_numbers):
+            words, decimal = f"{words}, and write decimals with '.' instead of ','", ', decimal=","'
+        raise Refusal(
+            f"`{layout.path}` is no table of cells between {layout.delimiter!r}: {words} "
+            f"(pandas reads it by `pd.read_csv(path, sep={other!r}{decimal})`)."
+        ) from error

@@ -1,15 +1,16 @@
 """The user's own files: which reader, and what the run can record about them."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from ._checks import Refusal, blocks
+from ._colours import TURNED_GREY, channel_axis, to_grey
 from ._contents import Contents
 from ._csv import open_csv
+from ._digest import digest_of
 from ._idx import read_idx
 from ._images import read_folder, read_image_zip
 from ._large import map_table
@@ -40,7 +41,8 @@ def ending_of(path: Path) -> str:
 
 def load_file(path: Path, options: Options) -> Splits:
     """A file as three parts; `lnz.data.load` says how."""
-    return dataclasses.replace(split(read_file(path, options), options), source_digest=digest_of(path))
+    contents = read_file(path, options)
+    return dataclasses.replace(split(contents, options), source_digest=contents.digest or digest_of(path))
 
 
 def read_file(path: Path, options: Options, columns: tuple[str, ...] | None = None) -> Contents:
@@ -51,20 +53,22 @@ def read_file(path: Path, options: Options, columns: tuple[str, ...] | None = No
         raise Refusal(f"`{path}` is no regular file: give a file or a folder of images.")
     ending = ending_of(path)
     if ending in _READERS:
-        return _READERS[ending](path)
+        return _in_grey(_READERS[ending](path))
     if ending not in _TABLES:
         raise Refusal(f"`{path}` has an unknown ending: expected are {', '.join(ENDINGS)}, or a folder of images.")
     table = _open_table(path, ending, columns, options)
     x = table.resident(options.resident_limit)
     if x is not None:
-        return Contents(path, {"train": x}, columns=table.columns, notes=table.notes)
+        return Contents(path, {"train": x}, cells=table.cells, left_out=table.left_out, notes=table.notes)
     if options.missing == "mask":
         raise Refusal(
             f'`{path}` is larger than `resident_limit`, and `missing="mask"` needs data in memory: raise the limit, or '
             "remove or fill in the missing values."
         )
-    x, notes = map_table(table, options)
-    return Contents(path, {"train": x}, columns=table.columns, notes=table.notes + notes, is_mapped=True)
+    digest = digest_of(path)
+    x, notes = map_table(table, options, digest)
+    named = {"cells": table.cells, "left_out": table.left_out}
+    return Contents(path, {"train": x}, **named, notes=table.notes + notes, is_mapped=True, digest=digest)
 
 
 def _open_table(path: Path, ending: str, columns: tuple[str, ...] | None, options: Options) -> Table:
@@ -78,12 +82,23 @@ def _open_table(path: Path, ending: str, columns: tuple[str, ...] | None, option
 
 def _open_npy_table(path: Path) -> Table:
     whole = open_npy(path)
+    axis = channel_axis(whole.shape, whole.dtype)
 
     def read() -> Iterator[np.ndarray]:
         for _, block in blocks(whole):
-            yield np.array(block)
+            yield np.array(block) if axis is None else to_grey(block, f"`{path}`")
 
-    return Table(path, read, whole.dtype, num_bytes=whole.nbytes, whole=whole)
+    if axis is None:
+        return Table(path, read, whole.dtype, num_bytes=whole.nbytes, whole=whole)
+    return Table(path, read, whole.dtype, num_bytes=whole.nbytes // whole.shape[axis], notes=(TURNED_GREY,))
+
+
+def _in_grey(contents: Contents) -> Contents:
+    """`contents` with colour pictures turned grey."""
+    if not any(channel_axis(x.shape, x.dtype) for x in contents.arrays.values()):
+        return contents
+    arrays = {part: to_grey(x, contents.where(part)) for part, x in contents.arrays.items()}
+    return dataclasses.replace(contents, arrays=arrays, notes=(*contents.notes, TURNED_GREY))
 
 
 def rows_of(path: Path, columns: tuple[str, ...] | None, options: Options) -> Rows:
@@ -94,22 +109,10 @@ def rows_of(path: Path, columns: tuple[str, ...] | None, options: Options) -> Ro
     if columns is not None and contents.columns is None and array.shape[1] != len(columns):
         raise Refusal(f"`{path}` has {array.shape[1]} columns without names, but {len(columns)} were asked for.")
     observed = None if typed.observed is None else _joined(typed.observed)
-    return Rows(array, contents.columns or columns, typed.image_shape, observed)
+    names = contents.columns or columns
+    return Rows(array, names, typed.image_shape, observed, contents.cells, contents.left_out, typed.notes)
 
 
 def _joined(parts: dict[str, np.ndarray]) -> np.ndarray:
     arrays = list(parts.values())
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-
-
-def digest_of(path: Path) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of a file, or of the names and contents of a folder."""
-    digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    for file in files:
-        if file != path:
-            digest.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0".encode())
-        with open(file, "rb") as stream:
-            while block := stream.read(2**20):
-                digest.update(block)
-    return digest.hexdigest()[:16]

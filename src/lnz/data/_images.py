@@ -1,6 +1,7 @@
 """Folders and zip archives of pictures: grey, of one size, one level of sub-folders for class labels."""
 
 import io
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ._budget import MAX_DECODED
-from ._checks import Refusal, missing_extra, reading, tidy
+from ._checks import Cells, Refusal, missing_extra, reading, tidy
+from ._colours import TURNED_GREY
 from ._contents import Contents
 from ._zip import open_zip
 
@@ -21,7 +23,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "PPM")
 
 
 def read_folder(path: Path) -> Contents:
-    """All pictures in a folder, `[n, height, width]` of uint8, sorted by name."""
+    """All pictures in a folder, `[n, height, width]` of uint8, sorted by name, `img2` before `img10`."""
     files = {file.relative_to(path).as_posix(): file for file in sorted(path.rglob("*")) if not file.is_dir()}
     return _read(path, list(files), lambda name: _file_bytes(files[name], path, name))
 
@@ -45,13 +47,19 @@ def _file_bytes(file: Path, path: Path, name: str) -> bytes:
     return file.read_bytes()
 
 
+def in_natural_order(name: str) -> tuple[list[str | int], str]:
+    """For sorting: numbers within names count as numbers, so that `img2` comes before `img10`."""
+    parts = re.split(r"([0-9]+)", name)  # text and digits in turns
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+
+
 def _is_litter(name: str) -> bool:
     parts = PurePosixPath(name).parts
     return any(part.startswith(".") or part in ("__MACOSX", "Thumbs.db", "desktop.ini") for part in parts)
 
 
 def _read(path: Path, names: list[str], content: Callable[[str], bytes]) -> Contents:
-    names = [name for name in names if not _is_litter(name)]
+    names = sorted((name for name in names if not _is_litter(name)), key=in_natural_order)
     if not names:
         raise Refusal(f"`{path}` has no images: expected are PNG, JPEG, BMP or PGM files.")
     classes = _classes(path, names)
@@ -71,11 +79,14 @@ def _read(path: Path, names: list[str], content: Callable[[str], bytes]) -> Cont
                 f"and {tidy(name)} has {_size(picture)}: crop or resize them."
             )
         pictures[number] = picture
-    notes = ("colours turned grey (ITU-R 601-2 luma)",) if was_coloured else ()
+    notes = (TURNED_GREY,) if was_coloured else ()
+    cells = Cells(kind="file", names_of=np.array(names).__getitem__)
     if classes is None:
-        return Contents(path, {"train": pictures}, notes=notes)
-    label_names, labels = np.unique(classes, return_inverse=True)
-    return Contents(path, {"train": pictures}, {"train": labels}, tuple(map(str, label_names)), notes=notes)
+        return Contents(path, {"train": pictures}, cells=cells, notes=notes)
+    label_names = sorted(set(classes), key=in_natural_order)
+    number_of = {name: number for number, name in enumerate(label_names)}
+    labels = np.array([number_of[name] for name in classes])
+    return Contents(path, {"train": pictures}, {"train": labels}, tuple(label_names), cells=cells, notes=notes)
 
 
 def _size(picture: np.ndarray) -> str:

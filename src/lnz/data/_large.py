@@ -15,19 +15,20 @@ from .._cache import cache_folder
 from .._space import AbstractSpace, Binary, Categorical, Euclidean
 from ._binarize import full_scale, in_words, random_of, to_bits
 from ._checks import Refusal, check_finite
+from ._digest import digest_of
 from ._npy import open_npy
 from ._options import Options
 from ._rows import are_bits, check_size, stored_dtype, within
 from ._table import Table
 
 
-def map_table(table: Table, options: Options) -> tuple[np.ndarray, tuple[str, ...]]:
+def map_table(table: Table, options: Options, digest: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """A read-only memory map of all rows, checked and stored as the table would be in memory, `[n, *row_shape]`.
 
-    A converted file is keyed by path, size and time of the table, and by what was asked for. Words say what was done.
+    A converted file is keyed by the table's `digest`, its form, and what was asked for. Words say what was done.
     """
     plain = dataclasses.replace(options, binarize="none", threshold=Options().threshold)
-    target, plain_target = _target(table, options), _target(table, plain)
+    target, plain_target = _target(table, options, digest), _target(table, plain, digest)
     to_words = (in_words(255 if table.dtype == np.uint8 else 1, options),) if target != plain_target else ()
     if target.exists():
         return open_npy(target), to_words
@@ -40,34 +41,25 @@ def map_table(table: Table, options: Options) -> tuple[np.ndarray, tuple[str, ..
     whole = table.whole
     if whole is not None and whole.dtype == dtype and whole.flags.c_contiguous and not to_words:
         return whole, ()
-    _write(target, table, space, shape, dtype, options)
+    _write(target, table, space, shape, dtype, options, digest)
     return open_npy(target), to_words
 
 
-def _target(table: Table, options: Options) -> Path:
-    path, state = table.path, table.path.stat()
+def _target(table: Table, options: Options, digest: str) -> Path:
     wanted = (options.binarize, options.threshold, options.seed) if options.binarize != "none" else ()
-    key = (
-        3,
-        str(path.absolute()),
-        state.st_size,
-        state.st_mtime_ns,
-        table.columns,
-        options.header,
-        wanted,
-        str(jnp.result_type(float)),
-    )
-    digest = hashlib.sha256(repr(key).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    stem = re.sub(r"[^A-Za-z0-9_-]", "_", path.name)[:40]
-    return cache_folder() / "tables" / f"{stem}-{digest}.npy"
+    # The endings say how the bytes are read; neither the name nor the time of a file says what is in it.
+    key = (3, digest, table.path.suffixes, table.columns, options.header, wanted, str(jnp.result_type(float)))
+    name = hashlib.sha256(repr(key).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    stem = re.sub(r"[^A-Za-z0-9_-]", "_", table.path.name)[:40]
+    return cache_folder() / "tables" / f"{stem}-{name}.npy"
 
 
 def _survey(table: Table) -> tuple[AbstractSpace, tuple[int, ...]]:
     """Go through all rows once, check them, and find the space of their values and the shape of the whole."""
     num_rows, all_bits, row_shape = 0, True, (0,)
     for rows, block in _flat(table):
-        check_finite(rows, f"`{table.path}`", table.columns, num_rows)
-        check_size(rows, f"`{table.path}`", table.columns, num_rows)
+        check_finite(rows, f"`{table.path}`", table.cells, num_rows)
+        check_size(rows, f"`{table.path}`", table.cells, num_rows)
         all_bits = all_bits and bool(are_bits(rows).all())
         num_rows, row_shape = num_rows + len(rows), block.shape[1:]
     if num_rows == 0:
@@ -86,7 +78,13 @@ def _flat(table: Table) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def _write(
-    target: Path, table: Table, space: AbstractSpace, shape: tuple[int, ...], dtype: np.dtype, options: Options
+    target: Path,
+    table: Table,
+    space: AbstractSpace,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    options: Options,
+    digest: str,
 ) -> None:
     where, first_row = f"`{table.path}`", 0
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -104,8 +102,8 @@ def _write(
         for rows, _ in _flat(table):
             stored = rows.astype(stored_dtype(space, rows.dtype), copy=False)
             if options.binarize != "none":
-                stored = to_bits(stored, full_scale(space), options, random, where, table.columns, first_row)
+                stored = to_bits(stored, full_scale(space), options, random, where, table.cells, first_row)
             file.write(np.ascontiguousarray(stored).data)
             first_row += len(rows)
-        if first_row != shape[0]:
+        if first_row != shape[0] or digest_of(table.path) != digest:
             raise Refusal(f"{where} changed while it was read: load it again.")

@@ -61,13 +61,13 @@ def load(
 
     - `.npz`: arrays `train`, `valid`, `test`; or `x_train`, `x_valid`, `x_test`; or exactly one array. Labels are
       `y_train`, `y_valid`, `y_test`, or `y` beside one array.
-    - `.npy`: one array `[n, d]`, or pictures `[n, height, width]`.
+    - `.npy`: one array `[n, d]`, or pictures `[n, height, width]`, or colour pictures `[n, height, width, 3]`.
     - `.csv`, `.csv.gz`, `.tsv`, `.tsv.gz`: numbers, with or without a first row of names, see `header`; empty cells
       are missing.
-    - `.parquet`: columns of numbers.
+    - `.parquet`: columns of numbers. The index of pandas is left out of tables, which the protocol says.
     - `.idx`, `-ubyte`, plain or with `.gz`: the format of MNIST.
-    - `.zip`, or a folder: PNG, JPEG, BMP or PGM images of one size, made grey, sorted by name; sub-folders, one
-      level deep, are class labels.
+    - `.zip`, or a folder: PNG, JPEG, BMP or PGM images of one size, made grey, sorted by name (`img2` before
+      `img10`); sub-folders, one level deep, are class labels.
 
     Zeros and ones become `Binary(d)`, other bytes `Categorical(d, 256)`, both stored as `uint8`; all other numbers
     `Euclidean(d)`, stored as `float32` where the file has that (or less), otherwise as `float64`: columns far from zero
@@ -92,8 +92,10 @@ def load(
     **Returns:** `Splits(train, valid, test, ...)`, whose `protocol` says in words what was done.
 
     **Raises:** `ValueError` for an unknown name, and for files that are damaged, or whose numbers are missing,
-    infinite, text or constant, with row and column; `FileNotFoundError` if there is no such file, and `OSError` if it
-    cannot be downloaded; `ImportError` if an extra is missing, naming it; `TypeError` if `source` is no text or path.
+    infinite, text or constant, with all such columns and the first row of each (of a text table its line, counted
+    from 1 with the header; of others the row, from 0); `FileNotFoundError` if there is no such file, and `OSError` if
+    it cannot be downloaded; `ImportError` if an extra is missing, naming it; `TypeError` if `source` is no text or
+    path.
 
     Source: Hinton and Sejnowski (1986), section 4 (shifter); MacKay (2003), section 43.3 (bars and stripes).
     """

@@ -1,13 +1,15 @@
 """Parquet tables, in blocks of rows."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from ._checks import Refusal, missing_extra, place, reading, tidy
-from ._table import Table, batch_to_array, choose_columns
+from ._budget import Budget
+from ._checks import Cells, Refusal, missing_extra, reading, refuse_columns, tidy
+from ._table import Table, batch_to_array, choose_columns, has_missing
 
 _BLOCK_BYTES = 2**23
 _BUFFER_BYTES = 2**16  # for each column
@@ -17,15 +19,28 @@ def open_parquet(path: Path, columns: tuple[str, ...] | None = None, allows_miss
     """A table of numbers: `uint8` where all columns are, otherwise `float32` or `float64`."""
     with reading(path, "a Parquet table"), _open(path) as file:
         schema, num_rows = file.schema_arrow, file.metadata.num_rows
-        chosen = choose_columns(path, tuple(schema.names), columns)
+        found = choose_columns(path, tuple(schema.names), columns)
+        index = _index_columns(schema) if columns is None else ()
+        chosen = tuple(name for name in found if name not in index)
         if not chosen or num_rows < 1:
             raise Refusal(f"`{path}` is empty: it has {num_rows} rows and {len(chosen)} columns.")
-        dtypes = {_dtype(file, schema, name, number, chosen, path) for number, name in enumerate(chosen)}
+        cells = Cells(chosen)
+        _check_kinds(file, schema, cells, path)
+        _check_size(file, chosen, path)
+        dtypes = {kind for name in chosen if (kind := _dtype(schema.field(name).type)) is not None}
     dtype = dtypes.pop() if len(dtypes) == 1 else np.dtype(np.float64)
     if allows_missing:
         dtype = np.result_type(dtype, np.float32)  # which has a nan
-    num_bytes = num_rows * len(chosen) * dtype.itemsize
-    table = Table(path, lambda: _blocks(table, dtype), dtype, chosen, num_bytes, allows_missing=allows_missing)
+    table = Table(
+        path,
+        lambda: _blocks(table, dtype),
+        dtype,
+        cells,
+        num_rows * len(chosen) * dtype.itemsize,
+        notes=tuple(f"the index column {tidy(name)} left out" for name in found if name in index),
+        left_out=tuple(name for name in schema.names if name not in chosen and name not in _index_columns(schema)),
+        allows_missing=allows_missing,
+    )
     return table
 
 
@@ -38,29 +53,77 @@ def _open(path: Path) -> Any:
     return pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
 
 
-def _dtype(file: Any, schema: Any, name: str, number: int, columns: tuple[str, ...], path: Path) -> np.dtype:
+def _index_columns(schema: Any) -> tuple[str, ...]:
+    """The columns that pandas wrote for its index, by its own words in the file."""
+    try:
+        index = list(json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", []))
+    except (ValueError, AttributeError, TypeError, RecursionError):  # a stranger's words
+        index = []
+    return tuple(name for name in schema.names if name in index or name.startswith("__index_level_"))
+
+
+def _check_kinds(file: Any, schema: Any, cells: Cells, path: Path) -> None:
+    """**Raises:** `ValueError` that names all columns that are no numbers."""
+    bad: dict[int, tuple[str, str]] = {}
+    for number, name in enumerate(cells.columns or ()):
+        kind = schema.field(name).type
+        if _dtype(kind) is None:
+            first = next(file.iter_batches(batch_size=1, columns=[name])).column(0)[0]
+            bad[number] = _kind_of(kind), f"{tidy(str(first))} of type {kind} in {cells.row(0)}"
+    refuse_columns(bad, f"`{path}`", cells)
+
+
+def _dtype(kind: Any) -> np.dtype | None:
+    """The numbers of a column, or `None` if it holds something else."""
     from pyarrow import types
 
-    kind = schema.field(name).type
     if types.is_boolean(kind) or types.is_uint8(kind):
         return np.dtype(np.uint8)
     if types.is_float16(kind) or types.is_float32(kind):
         return np.dtype(np.float32)
     if types.is_floating(kind) or types.is_integer(kind) or types.is_decimal(kind):
         return np.dtype(np.float64)
-    first = next(file.iter_batches(batch_size=1, columns=[name])).column(0)[0]
-    raise Refusal(
-        f"`{path}` has the value {tidy(str(first))} of type {kind} at {place(0, number, columns)}, "
-        "but numbers are needed: encode the column as numbers or remove it."
-    )
+    return None
+
+
+def _kind_of(kind: Any) -> str:
+    from pyarrow import types
+
+    return "date" if types.is_temporal(kind) else "text"
+
+
+def _check_size(file: Any, columns: tuple[str, ...], path: Path) -> None:
+    """**Raises:** `ValueError` if the columns, by what the file says, are far larger than the file."""
+    budget, names = Budget(path, is_streamed=True), set(columns)
+    for group in range(file.metadata.num_row_groups):
+        parts = file.metadata.row_group(group)
+        for number in range(parts.num_columns):
+            if parts.column(number).path_in_schema in names:
+                budget.spend(max(0, parts.column(number).total_uncompressed_size))
 
 
 def _blocks(table: Table, dtype: np.dtype) -> Iterator[np.ndarray]:
     columns = table.columns or ()
     batch_size = max(1, _BLOCK_BYTES // (len(columns) * dtype.itemsize))
-    num_rows = 0
+    # The words of a file on its size may be lies: what is really decoded counts.
+    budget = Budget(table.path, is_streamed=True)
     with reading(table.path, "a Parquet table"), _open(table.path) as file:
         for batch in file.iter_batches(batch_size=batch_size, columns=list(columns), use_threads=False):
             batch = batch.select(list(columns))  # which come in the order of the file
-            yield batch_to_array(batch, dtype, num_rows, table)
-            num_rows += batch.num_rows
+            budget.spend(batch.nbytes)
+            if has_missing(batch) and not table.allows_missing:
+                _refuse_missing(table, file, batch_size)
+            yield batch_to_array(batch, dtype)
+
+
+def _refuse_missing(table: Table, file: Any, batch_size: int) -> NoReturn:
+    found: dict[int, tuple[str, str]] = {}
+    num_rows, columns = 0, list(table.columns or ())
+    for batch in file.iter_batches(batch_size=batch_size, columns=columns, use_threads=False):
+        for number, values in enumerate(batch.select(columns).columns):
+            if values.null_count and number not in found:
+                row = num_rows + int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
+                found[number] = "missing", f"the first in {table.cells.row(row)}"
+        num_rows += batch.num_rows
+    refuse_columns(found, f"`{table.path}`", table.cells)
+    raise Refusal(f"`{table.path}` changed while it was read: load it again.")

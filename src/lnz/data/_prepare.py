@@ -28,7 +28,7 @@ class Typed:
 
 def typed_rows(contents: Contents, options: Options) -> Typed:
     """Check, flatten and store the arrays of a file, with zeros for missing entries."""
-    path, columns = f"`{contents.path}`", contents.columns
+    path, cells = f"`{contents.path}`", contents.cells
     first = contents.arrays["train"]
     rows: dict[str, np.ndarray] = {}
     observed: dict[str, np.ndarray] = {}
@@ -41,8 +41,8 @@ def typed_rows(contents: Contents, options: Options) -> Typed:
         if options.missing == "mask":
             rows[part], observed[part] = _without_missing(rows[part])
         if not contents.is_mapped:
-            check_finite(rows[part], where, columns)
-            check_size(rows[part], where, columns)
+            check_finite(rows[part], where, cells)
+            check_size(rows[part], where, cells)
     arrays = list(rows.values())
     image_shape, notes = layout(first.shape, first.dtype, lambda: within(arrays, are_unit), path)
     space = infer_space(arrays, path)
@@ -69,10 +69,8 @@ def _without_missing(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _check_some_known(observed: np.ndarray, contents: Contents) -> None:
     unknown = np.flatnonzero(~observed.any(axis=0))
     if len(unknown):
-        name = f' ("{contents.columns[unknown[0]]}")' if contents.columns else ""
-        raise Refusal(
-            f"{contents.where('train')} has no known value at all in column {unknown[0]}{name}: remove the column."
-        )
+        column = contents.cells.column(int(unknown[0]))
+        raise Refusal(f"{contents.where('train')} has no known value at all in {column}: remove the column.")
 
 
 def split(contents: Contents, options: Options) -> Splits:
@@ -83,7 +81,7 @@ def split(contents: Contents, options: Options) -> Splits:
     parts, labels, how = (_contiguous if contents.is_mapped else _completed)(typed.rows, contents, options)
     train, valid, test = (parts[part] for part in PARTS)
     if isinstance(typed.space, Euclidean):
-        check_varies(train, contents.where("train"), contents.columns)
+        check_varies(train, contents.where("train"), contents.cells)
     what = f"images of {shape[0]} x {shape[1]}" if shape else f"rows of {typed.space.num_dimensions} columns"
     sizes = f"{len(train)} train / {len(valid)} valid / {len(test)} test"
     protocol = ", ".join([f"{name}: {num} {what}", f"{how}: {sizes}", *typed.notes])
@@ -92,7 +90,10 @@ def split(contents: Contents, options: Options) -> Splits:
     if typed.observed is not None:
         known, _, _ = _completed(typed.observed, contents, options)
         splits = dataclasses.replace(splits, observed=(known["train"], known["valid"], known["test"]))
-    return dataclasses.replace(splits, label_names=contents.label_names, columns=contents.columns)
+    of_file = {part: np.arange(len(x)) for part, x in typed.rows.items()}
+    in_test = (_contiguous if contents.is_mapped else _completed)(of_file, contents, options)[0]["test"]
+    cells = contents.cells.chosen(in_test)
+    return dataclasses.replace(splits, label_names=contents.label_names, columns=contents.columns, cells=cells)
 
 
 def as_bits(typed: Typed, contents: Contents, options: Options) -> Typed:
@@ -101,8 +102,7 @@ def as_bits(typed: Typed, contents: Contents, options: Options) -> Typed:
         return typed
     scale, random = full_scale(typed.space), random_of(options)
     rows = {
-        part: to_bits(x, scale, options, random, contents.where(part), contents.columns)
-        for part, x in typed.rows.items()
+        part: to_bits(x, scale, options, random, contents.where(part), contents.cells) for part, x in typed.rows.items()
     }
     notes = (*typed.notes, in_words(scale, options))
     return Typed(Binary(typed.space.shape), rows, typed.image_shape, notes, typed.observed)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._space import AbstractSpace, Binary, Categorical, Euclidean
-from ._checks import Refusal, blocks, place, short
+from ._checks import UNNAMED, Cells, Refusal, blocks, short
 
 
 def layout(
@@ -19,10 +19,6 @@ def layout(
     row = shape[1:]
     if len(row) == 3 and 1 in (row[0], row[2]):
         row = row[1:] if row[0] == 1 else row[:2]
-    if len(row) == 3 and (row[0] in (3, 4) or row[2] in (3, 4)):
-        raise Refusal(
-            f"{where} seems to hold colour images, shape {short(shape)}: convert them to grey first, shape (n, h, w)."
-        )
     if len(row) == 2 and (dtype == np.uint8 or is_unit()):
         return (row[0], row[1]), ()
     return None, () if len(shape) == 2 else (f"examples of shape {short(shape[1:])} flattened to rows",)
@@ -63,7 +59,7 @@ def stored_dtype(space: AbstractSpace, dtype: np.dtype) -> np.dtype:
     return np.dtype(np.float32 if np.can_cast(dtype, np.float32, "safe") else np.float64)
 
 
-def check_size(x: np.ndarray, where: str, columns: Sequence[str] | None = None, first_row: int = 0) -> None:
+def check_size(x: np.ndarray, where: str, cells: Cells = UNNAMED, first_row: int = 0) -> None:
     """Refuse numbers in rows `[n, d]` that are too large for the floats that JAX computes with."""
     computed = np.dtype(jnp.result_type(float))
     if x.dtype.kind != "f" or np.can_cast(x.dtype, computed, "safe"):
@@ -73,6 +69,6 @@ def check_size(x: np.ndarray, where: str, columns: Sequence[str] | None = None, 
         if bad.any():
             row, column = np.argwhere(bad)[0].tolist()
             raise Refusal(
-                f"{where} has the value {block[row, column]} at {place(first_row + start + row, column, columns)}, too "
+                f"{where} has the value {block[row, column]} at {cells.place(first_row + start + row, column)}, too "
                 f"large for {computed}: rescale the column, or turn on `jax_enable_x64`."
             )

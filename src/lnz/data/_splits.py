@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from .._space import AbstractSpace
+from ._checks import UNNAMED, Cells
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Splits:
     (the first 16 hexadecimal digits of the SHA-256 of the file) of what.
 
     `observed` says, in the shapes of the three parts, which entries are known, if some are missing (`missing="mask"`):
-    the others are stored as zeros.
+    the others are stored as zeros. `cells.row(i)` is what the file calls row `i` of `test`, such as `"line 17"`.
 
     `train` of a file too large for memory is an `np.memmap` of rows in the order of the file.
     """
@@ -35,6 +36,11 @@ class Splits:
     columns: tuple[str, ...] | None = None
     source_digest: str | None = None
     observed: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    cells: Cells = UNNAMED
+
+    def __repr__(self) -> str:
+        sizes = " / ".join(f"{len(getattr(self, part))} {part}" for part in ("train", "valid", "test"))
+        return f"Splits({self.name!r}, {self.space}, {sizes})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +48,17 @@ class Rows:
     """All examples of a file, in its order: `array` is `[n, d]`, stored as `Splits` stores them.
 
     `columns` has the names of the columns of a table, `image_shape` the shape of pictures; `observed` says
-    which entries are known, if some are missing.
+    which entries are known, if some are missing. `cells.row(i)` is what the file itself calls row `i`, such as
+    `"line 17"`; `left_out` are columns of the file that were not taken; `notes` say what was done.
     """
 
     array: Shaped[np.ndarray, "n d"]
     columns: tuple[str, ...] | None
     image_shape: tuple[int, ...] | None
     observed: np.ndarray | None = None
+    cells: Cells = UNNAMED
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def shuffled(num: int, num_valid: int, num_test: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

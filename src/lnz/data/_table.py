@@ -2,13 +2,13 @@
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ._checks import Refusal, missing_value, place, tidy
+from ._checks import UNNAMED, Cells, Refusal, tidy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,16 +16,22 @@ class Table:
     """A file as blocks of rows `[k, *row_shape]`, which can be gone through more than once.
 
     `num_bytes` is the size of all of it in memory, where the file says; `whole` a memory map of it, where it has one.
+    `cells` says how the file names rows and columns, `left_out` which columns it has beside those.
     """
 
     path: Path
     read: Callable[[], Iterator[np.ndarray]]
     dtype: np.dtype
-    columns: tuple[str, ...] | None = None
+    cells: Cells = UNNAMED
     num_bytes: int | None = None
     whole: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     allows_missing: bool = False
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        return self.cells.columns
 
     def resident(self, limit: int) -> np.ndarray | None:
         """All of the rows as one array in memory, or `None` as soon as they are more than `limit` bytes."""
@@ -48,17 +54,18 @@ class Table:
         return whole
 
 
-def batch_to_array(batch: Any, dtype: np.dtype, first_row: int, table: Table) -> np.ndarray:
-    """Columns of Arrow as one array `[k, d]`; a missing value is nan, if there may be any."""
+def batch_to_array(batch: Any, dtype: np.dtype) -> np.ndarray:
+    """Columns of Arrow as one array `[k, d]`; a missing value is nan."""
     import pyarrow as pa
 
     x = np.empty((batch.num_rows, batch.num_columns), dtype)
     for column, values in enumerate(batch.columns):
-        if values.null_count and not table.allows_missing:
-            row = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
-            missing_value("empty or NaN", f"`{table.path}`", place(first_row + row, column, table.columns))
         x[:, column] = values.cast(pa.from_numpy_dtype(dtype), safe=False).to_numpy(zero_copy_only=False)  # null: nan
     return x
+
+
+def has_missing(batch: Any) -> bool:
+    return any(values.null_count for values in batch.columns)
 
 
 def choose_columns(path: Path, found: tuple[str, ...], wanted: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -68,9 +75,30 @@ def choose_columns(path: Path, found: tuple[str, ...], wanted: tuple[str, ...] |
         raise Refusal(f"`{path}` has two columns called {tidy(name)}: give each column its own name.")
     if wanted is None:
         return found
-    for name in wanted:
-        if name not in found:
-            near = difflib.get_close_matches(name, found, n=1)
-            hint = f'did you mean "{near[0]}"?' if near else f"it has {', '.join(map(tidy, found[:10]))}."
-            raise Refusal(f"`{path}` has no column {tidy(name)}: {hint}")
-    return wanted
+    absent = [name for name in wanted if name not in found]
+    if not absent:
+        return wanted
+    if found == numbered(len(found)):
+        raise Refusal(
+            f"`{path}` has no names of columns, but {_listed(wanted)} are needed: write these as its first row, in the "
+            "order of its columns."
+        )
+    if wanted == numbered(len(wanted)):
+        raise Refusal(
+            f"`{path}` has the columns {_listed(found)}, but {len(wanted)} columns without names are needed: save them "
+            "in that order, without a first row of names."
+        )
+    others = [name for name in found if name not in wanted]
+    near = difflib.get_close_matches(absent[0], others, n=1) if len(absent) == 1 else []
+    hint = f'did you mean "{near[0]}"?' if near else f"it has {_listed(found)}."
+    raise Refusal(f"`{path}` has no column{'s' if len(absent) > 1 else ''} {_listed(absent)}: {hint}")
+
+
+def numbered(num: int) -> tuple[str, ...]:
+    """What the columns of a file without names are called."""
+    return tuple(map(str, range(num)))
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(map(tidy, names[:10])) + more

@@ -1,3 +1,5 @@
+"""Normalised distributions that can be sampled: normals, mixtures, counts, likelihoods of pixels."""
+
 from ._bernoulli import Bernoulli as Bernoulli
 from ._categorical import Categorical as Categorical
 from ._continuous_bernoulli import ContinuousBernoulli as ContinuousBernoulli

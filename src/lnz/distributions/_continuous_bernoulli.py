@@ -69,7 +69,12 @@ class ContinuousBernoulli(AbstractExponentialFamily):
         return type(self)(natural.reshape(self.logits.shape))
 
     def with_expected_statistics(self, expected: Float[Array, " statistics"]) -> "ContinuousBernoulli":
-        """By Newton's method, which has no closed form to replace it. Means of 0 and 1 have no member."""
+        """By Newton's method, which has no closed form to replace it.
+
+        Means of 0 and 1 have no member: they are moved inside by the rounding of a number.
+        """
+        rounding = float(jnp.finfo(expected.dtype).eps)
+        expected = jnp.clip(expected, rounding, 1 - rounding)
         # Right at both ends, and two thirds of the truth in the middle.
         start = (2 * expected - 1) / (expected * (1 - expected))
 

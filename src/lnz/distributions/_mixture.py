@@ -5,11 +5,12 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from .._batch_last import aligned, batch_last
 from .._check import as_floats
 from .._density import AbstractDistribution, closed_form_mean, draw_then_score
+from .._real_family import has_marginals
 from .._register import register
 from .._space import AbstractSpace
 from ._bernoulli import Bernoulli, log_prob_by_products
@@ -71,10 +72,20 @@ class Mixture(AbstractDistribution):
         arrays, rest = eqx.partition(self.components, eqx.is_array)
         return eqx.combine(jax.tree.map(lambda leaf: leaf[index], arrays), rest)
 
-    def log_joint(self, x: Array) -> Float[Array, " num_components"]:
-        """`log w_k + log p_k(x)` for every component; its softmax is the posterior over components."""
+    @property
+    def has_marginals(self) -> bool:
+        return has_marginals(self.components)
+
+    def log_joint(self, x: Array, observed: Bool[Array, "..."] | None = None) -> Float[Array, " num_components"]:
+        """`log w_k + log p_k(x)` for every component; its softmax is the posterior over components.
+
+        - `observed`: the entries of x that count, all by default; the others are integrated out.
+        """
         x = self.space.check_example(x)
         log_weights = jax.nn.log_softmax(self.logits)
+        if observed is not None:
+            marginals = eqx.filter_vmap(_marginal_log_prob, in_axes=(eqx.if_array(0), None, None))
+            return log_weights + marginals(self.components, x, observed)
         if isinstance(self.components, Normal):
             loc, log_scale = (
                 a.reshape(self.num_components, -1) for a in (self.components.loc, self.components.log_scale)
@@ -95,6 +106,10 @@ class Mixture(AbstractDistribution):
 
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
         return logsumexp(self.log_joint(x))
+
+    def marginal_log_prob(self, x: Array, observed: Bool[Array, "..."]) -> Float[Array, ""]:
+        """`log p(x[observed])` of ONE example in nats, all other entries integrated out, for families that know it."""
+        return logsumexp(self.log_joint(x, observed))
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Array:
         key_index, key_x = jr.split(key)
@@ -130,3 +145,7 @@ def _log_joint_of_normals(log_weights: Array, loc: Array, log_scale: Array, x: A
 
 def _log_prob(component: AbstractDistribution, x: Array) -> Float[Array, ""]:
     return component.log_prob(x)
+
+
+def _marginal_log_prob(component: AbstractDistribution, x: Array, observed: Array) -> Float[Array, ""]:
+    return component.marginal_log_prob(x, observed)  # pyright: ignore[reportAttributeAccessIssue]

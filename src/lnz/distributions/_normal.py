@@ -2,22 +2,24 @@ import math
 from typing import ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jax.scipy.linalg import solve_triangular
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .._closed_form_kl import register_kl
-from .._density import AbstractDistribution, AbstractExponentialFamily, draw_then_score
+from .._density import AbstractExponentialFamily, draw_then_score
 from .._model import AbstractFixable
 from .._positive import cholesky_factor, loc_and_log_scale, loc_and_raw_tril, positive_tril
+from .._real_family import AbstractRealFamily, weighted_moments
 from .._register import register
 from .._space import Euclidean
 from ._excess import excess
 
 
 @register
-class Normal(AbstractExponentialFamily, AbstractFixable):
+class Normal(AbstractExponentialFamily, AbstractRealFamily, AbstractFixable):
     """Independent normals, `p(x) = prod_i exp(-(x_i - loc_i)^2 / (2 scale_i^2)) / (scale_i sqrt(2 pi))`.
 
     **Arguments:**
@@ -91,6 +93,24 @@ class Normal(AbstractExponentialFamily, AbstractFixable):
         return type(self)(loc, scale)
 
     @property
+    def scales(self) -> Float[Array, "*shape"]:
+        return self.scale
+
+    def fit_weighted(self, rows, weights, floor, observed=None) -> "Normal":
+        weights = weights.reshape(-1, *(1,) * self.loc.ndim)
+        if observed is None:
+            weights = jnp.broadcast_to(weights, rows.shape)
+        else:
+            weights, rows = jnp.where(observed, weights, 0), jnp.where(observed, rows, self.loc[None])
+        loc, scale = weighted_moments(rows, weights, self.loc)
+        scale = jnp.where(jnp.sum(weights, axis=0) > 0, scale, self.scale)
+        return type(self)(loc, jnp.maximum(scale, floor))
+
+    def marginal_log_prob(self, x: Array, observed: Bool[Array, "*shape"]) -> Float[Array, ""]:
+        z = jnp.where(observed, (x.astype(self.loc.dtype) - self.loc) * jnp.exp(-self.log_scale), 0)
+        return -jnp.sum(0.5 * z**2 + jnp.where(observed, self.log_scale + 0.5 * math.log(2 * math.pi), 0))
+
+    @property
     def reparameterised(self) -> bool:
         return True
 
@@ -107,12 +127,20 @@ class Normal(AbstractExponentialFamily, AbstractFixable):
         return draw_then_score(self, key, shape)
 
 
+def _root_of(covariance: Array) -> Array:
+    """F with `F'F = covariance`, which may be singular."""
+    scale = jnp.sqrt(jnp.diagonal(covariance))
+    inverse = 1 / jnp.where(scale > 0, scale, 1)
+    values, vectors = jnp.linalg.eigh(inverse[:, None] * covariance * inverse[None, :])
+    return jnp.sqrt(jnp.maximum(values, 0))[:, None] * vectors.T * scale[None, :]
+
+
 def _broadcast(parameter: Array, like: Array) -> Array:
     return jnp.broadcast_to(parameter, like.shape)
 
 
 @register
-class MultivariateNormal(AbstractDistribution):
+class MultivariateNormal(AbstractRealFamily):
     """`N(loc, L L')` with a full covariance given by its Cholesky factor L.
 
     **Arguments:**
@@ -165,6 +193,55 @@ class MultivariateNormal(AbstractDistribution):
         z = solve_triangular(self.scale_tril, x.astype(self.loc.dtype) - self.loc, lower=True)
         log_det = jnp.sum(jnp.diagonal(self.raw_tril))
         return -0.5 * jnp.dot(z, z) - log_det - 0.5 * math.log(2 * math.pi) * self.loc.shape[0]
+
+    @property
+    def scales(self) -> Float[Array, " n"]:
+        return jnp.exp(jnp.diagonal(self.raw_tril))
+
+    def fit_weighted(self, rows, weights, floor, observed=None) -> "MultivariateNormal":
+        total = jnp.sum(weights)
+        share = weights / jnp.where(total > 0, total, 1)
+        rest, lost = rows - self.loc[None], jnp.zeros((0, *self.loc.shape), self.loc.dtype)
+        if observed is not None:
+            rest, spreads = jax.vmap(self._complete)(jnp.where(observed, rest, 0), observed)
+            lost = _root_of(jnp.tensordot(share, spreads, 1))
+        first = jnp.sum(share[:, None] * rest, axis=0)
+        # A second pass: the mean of rows far from `loc` has lost digits.
+        shift = first + jnp.sum(share[:, None] * (rest - first[None]), axis=0)
+        # By orthogonal transformations of the rows and not of their squares: a narrow direction keeps its digits, and a
+        # flat one is no error.
+        stacked = jnp.concatenate([jnp.sqrt(share)[:, None] * (rest - shift[None]), lost])
+        upper = jnp.linalg.qr(jnp.pad(stacked, ((0, max(0, len(self.loc) - len(stacked))), (0, 0))), mode="r")
+        upper = upper * jnp.where(jnp.diagonal(upper) < 0, -1, 1).astype(upper.dtype)[:, None]
+        diagonal = jnp.maximum(jnp.diagonal(upper), floor)
+        return type(self)(self.loc + shift, jnp.triu(upper, 1).T + jnp.diag(diagonal))
+
+    def _complete(self, rest: Array, observed: Array) -> tuple[Array, Array]:
+        """`E[x - loc | x[observed]]`, and the covariance of the entries that are not observed.
+
+        Source: Little and Rubin (2019), section 11.2.
+        """
+        upper = self._root(observed)
+        known, free = (jnp.where(mask[:, None], self.scale_tril, 0) for mask in (observed, ~observed))
+        # An orthonormal basis of the noise that the observed entries determine; what is left of the rest has no digits
+        # subtracted twice.
+        fixed = solve_triangular(upper, known, trans="T", lower=False)
+        white = solve_triangular(upper, rest, trans="T", lower=False)
+        left = free - (free @ fixed.T) @ fixed
+        return jnp.where(observed, rest, free @ (fixed.T @ white)), left @ left.T
+
+    def _root(self, observed: Array) -> Array:
+        """R, upper triangular, with `R'R` the covariance of the observed entries, and the identity for the others."""
+        known = jnp.where(observed[:, None], self.scale_tril, 0)
+        others = jnp.where(observed[:, None], 0, jnp.eye(len(self.loc), dtype=self.loc.dtype))
+        return jnp.linalg.qr(jnp.concatenate([known.T, others]), mode="r")
+
+    def marginal_log_prob(self, x: Array, observed: Bool[Array, " n"]) -> Float[Array, ""]:
+        upper = self._root(observed)
+        rest = jnp.where(observed, x.astype(self.loc.dtype) - self.loc, 0)
+        z = solve_triangular(upper, rest, trans="T", lower=False)
+        constant = jnp.log(jnp.abs(jnp.diagonal(upper))) + 0.5 * math.log(2 * math.pi)
+        return -0.5 * jnp.dot(z, z) - jnp.sum(jnp.where(observed, constant, 0))
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         return self.sample_and_log_prob(key, shape)[0]

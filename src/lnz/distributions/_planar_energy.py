@@ -81,7 +81,7 @@ class PlanarEnergy(AbstractDensity):
         length = 2 * self.half_width + math.sqrt(2 * math.pi) * self.wall
         return math.log(length) + math.log(math.sqrt(2 * math.pi) * sum(_WIDTHS[self.number]))
 
-    def path(self) -> AbstractPath:
+    def own_path(self) -> AbstractPath:
         return GeometricPath(Normal(jnp.zeros(2), 2.5), self)
 
 

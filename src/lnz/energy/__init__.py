@@ -1,3 +1,5 @@
+"""Energy models: restricted and deep Boltzmann machines, and Markov random fields."""
+
 from ._bipartite import BipartiteDensity as BipartiteDensity, BipartitePath as BipartitePath
 from ._dbm import DBM as DBM
 from ._diagnostics import (

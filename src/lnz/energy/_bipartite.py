@@ -103,7 +103,7 @@ class BipartiteDensity(AbstractBlockDensity, AbstractCollapsibleDensity):
             return visible is not None
         return visible <= hidden
 
-    def path(self) -> AbstractPath:
+    def own_path(self) -> AbstractPath:
         return BipartitePath(self, self.b)
 
 
@@ -153,7 +153,8 @@ class BipartitePath(AbstractPath):
         input = density.c + t @ density.W
         change = beta1 - beta0
         linear = density.offset - density.start_offset + jnp.dot(t, density.b - self.start_b)
-        return change * linear + density.hidden.log_partition_difference(beta0 * input, change * input)
+        moved = change * linear + density.hidden.log_partition_difference(beta0 * input, change * input)
+        return jnp.where(change == 0, 0, moved)  # zero times an infinite bias is no number
 
 
 def _collapse_beta(density: BipartiteDensity) -> BipartiteDensity:

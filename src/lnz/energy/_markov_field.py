@@ -1,3 +1,4 @@
+import math
 from collections.abc import Sequence
 
 import equinox as eqx
@@ -6,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .. import distributions
-from .._density import AbstractBlockDensity, AbstractDistribution, AbstractPath
+from .._density import AbstractBlockDensity, AbstractDistribution, AbstractPath, scale_ratio
 from .._model import AbstractEnergyModel
 from .._register import register
 from .._space import Categorical
@@ -23,7 +24,8 @@ class MarkovField(AbstractEnergyModel, AbstractBlockDensity):
 
     - `num_sites`, `num_categories`: examples are integers in `{0, ..., num_categories - 1}^num_sites`.
     - `cliques`: tuples of distinct sites. The empty tuple is a constant energy.
-    - `potentials`: for each clique a table of energies with one axis of length `num_categories` a site.
+    - `potentials`: for each clique a table of energies with one axis of length `num_categories` a site; infinity for
+      what is impossible.
     - `temperature`: T, fixed.
 
     **Raises:** `ValueError` if a table does not fit its clique.
@@ -119,13 +121,16 @@ class MarkovField(AbstractEnergyModel, AbstractBlockDensity):
                 energies[place[site]] = energies[place[site]] + table[others]
         return distributions.Categorical(-jnp.stack(energies) / self.temperature)
 
-    def path(self) -> AbstractPath:
+    def own_path(self) -> AbstractPath:
         return MarkovFieldPath(self)
 
 
 @register
 class MarkovFieldPath(AbstractPath):
-    """From uniform (infinite temperature) to `target`, all energies multiplied by beta."""
+    """From uniform (infinite temperature) to `target`, all energies multiplied by beta.
+
+    Infinite energies are there from the first beta above 0: chains that start at impossible states have weight zero.
+    """
 
     target: MarkovField
 
@@ -135,7 +140,8 @@ class MarkovFieldPath(AbstractPath):
         return distributions.Categorical(jnp.zeros((*space.shape, space.num_categories)))
 
     def _log_num_points(self) -> float:
-        return float(np.log(self.target.space.num_points))
+        space = self.target.space
+        return space.num_dimensions * math.log(space.num_categories)  # 2**64 points do not fit into a number of NumPy
 
     def at(self, beta: Float[Array, ""] | float) -> MarkovField:
         target = self.target
@@ -145,9 +151,9 @@ class MarkovFieldPath(AbstractPath):
             target.space.shape[0],
             target.space.num_categories,
             (*target.cliques, ()),
-            (*(beta * table for table in target.potentials), constant),
+            (*(scale_ratio(beta, table) for table in target.potentials), constant),  # of infinite energies, too
             target.temperature,
         )
 
     def log_ratio(self, beta0: Float[Array, ""] | float, beta1: Float[Array, ""] | float, x: Array) -> Float[Array, ""]:
-        return (beta1 - beta0) * (self.target.log_density(x) + self._log_num_points())
+        return scale_ratio(beta1 - beta0, self.target.log_density(x) + self._log_num_points())

@@ -48,8 +48,9 @@ class RBM(
     - `visible`, `hidden`: numbers of Bernoulli units, or units such as `lnz.energy.CategoricalUnits(5, 3)`
       (for which v and h in the energy are one-hot).
     - `key`: for the random weights, normal with standard deviation 0.01.
-    - `base_rates`: mean of the training data, if known. The visible biases start at its log-odds (Hinton
-      2012, section 8), and so does annealed importance sampling.
+    - `base_rates`: mean of the training data, if known, of the shape of an example (of categories, rates of each one,
+      `[*shape, num_categories]`) or flat. The visible biases start at its log-odds (Hinton 2012, section 8), and so
+      does annealed importance sampling.
 
     **Raises:** `ValueError` if a number of units is not positive or `base_rates` are not inside (0, 1).
 
@@ -79,7 +80,7 @@ class RBM(
             self.b, self.base_rates = jnp.zeros(self.visible.size), None
         else:
             self.b = _natural_of_rates(self.visible, base_rates)
-            self.base_rates = Frozen(jnp.asarray(base_rates, self.b.dtype))
+            self.base_rates = Frozen(jnp.asarray(base_rates, self.b.dtype).reshape(-1))
 
     def __check_init__(self):
         if isinstance(self.W, jax.Array) and self.W.shape[-2:] != (self.visible.size, self.hidden.size):
@@ -165,13 +166,13 @@ class RBM(
     def expand(self, key: PRNGKeyArray, y: Array) -> Array:
         return self.density().expand(key, y)
 
-    def path(self, base_rates: Array | None = None) -> BipartitePath:
-        """From independent visible units to this machine.
+    def own_path(self, base_rates: Array | None = None) -> BipartitePath:
+        """From independent visible units to this machine: `rbm.path(base_rates)`.
 
         **Arguments:**
 
         - `base_rates`: expected state of each visible unit at the start, such as the smoothed mean of
-          the training data. By default those that `fit` stored, else the visible biases b.
+          the training data, shaped as for `RBM`. By default those that `fit` stored, else the visible biases b.
         """
         if base_rates is None and self.base_rates is not None:
             base_rates = self.base_rates.value
@@ -243,8 +244,13 @@ def _total_statistics(
 
 def _natural_of_rates(units: AbstractUnits, base_rates: Array) -> Float[Array, " size"]:
     rates = jnp.asarray(base_rates, jnp.result_type(float))
-    if rates.shape != (units.size,):
-        raise ValueError(f"`base_rates` must have shape ({units.size},); got {rates.shape}.")
+    shape = units.space.shape
+    if units.size != units.space.num_dimensions:
+        shape = (*shape, units.size // units.space.num_dimensions)  # a rate for each category
+    if rates.shape not in (shape, (units.size,)):
+        flat = "" if shape == (units.size,) else f", or flat, ({units.size},)"
+        raise ValueError(f"`base_rates` must have shape {shape}{flat}; got {rates.shape}.")
+    rates = rates.reshape(-1)
     if is_false(jnp.all((rates > 0) & (rates < 1))):
         raise ValueError(
             "`base_rates` must lie strictly between 0 and 1; smooth them, for instance "

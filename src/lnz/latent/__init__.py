@@ -1,3 +1,5 @@
+"""Latent-variable models: autoencoders, hierarchies, dequantised flows, and tools for their latents."""
+
 from ._attributes import (
     AttributeQuality as AttributeQuality,
     attribute_quality as attribute_quality,

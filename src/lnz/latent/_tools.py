@@ -79,13 +79,27 @@ def decode(
 
 
 def reconstruct(
-    key: PRNGKeyArray, model: AbstractLatentModel, data: Any, *, num_draws: int = _NUM_DRAWS, batch_size: int = 512
+    model: AbstractLatentModel,
+    data: Any,
+    *,
+    key: PRNGKeyArray | None = None,
+    num_draws: int = _NUM_DRAWS,
+    batch_size: int = 512,
 ) -> Float[np.ndarray, "n ..."]:
     """`E[x']` under `p(x' | z)` for one draw z of `q(z | x)`, for each x of `data [n, ...]`.
 
-    What is drawn is the latent alone; of the pixels it is the mean. For the reconstruction from the posterior's mean,
-    which varies less than what the model is trained on, use `decode(model, embed(model, data))`.
+    Only the latent is drawn; each pixel is a mean. The posterior's mean in place of the draw varies less than what the
+    model is trained on: `decode(model, embed(model, data))`, with which `interpolate` begins and ends.
+
+    **Arguments:** those of `embed`; here `key` is always needed, for the draws.
+
+    **Raises:** as `embed`; `ValueError` without a key.
     """
+    if key is None:
+        raise ValueError(
+            "`reconstruct(key=None)`: each latent is drawn, so pass `key=jax.random.key(0)`. Without draws: "
+            "`decode(model, embed(model, data))`."
+        )
     _posterior_of(model)
     there = local(model)
     rows = there.rows(model.space.check_data(data, "data"))
@@ -100,6 +114,8 @@ def interpolate(
     *,
     method: Literal["slerp", "lerp"] = "slerp",
     key: PRNGKeyArray | None = None,
+    num_draws: int = _NUM_DRAWS,
+    batch_size: int = 512,
 ) -> Float[np.ndarray, "num ..."]:
     """`num` images on the path between the posterior means of two examples, `[num, *model.space.shape]`.
 
@@ -110,7 +126,7 @@ def interpolate(
     - `x0`, `x1`: ONE example each.
     - `num`: at least 2.
     - `method`: `"slerp"`, a great circle, for priors near a standard normal; or `"lerp"`, a straight line.
-    - `key`: as for `embed`.
+    - `key`, `num_draws`, `batch_size`: as for `embed`.
     """
     if check_positive(num, "num") < 2:
         raise ValueError("`num` must be at least 2: the two ends.")
@@ -119,9 +135,10 @@ def interpolate(
         raise ValueError(f"`method` must be 'slerp' or 'lerp'; got {method!r}.")
     _check_latent(model)
     ends = [model.space.check_example(x, name) for x, name in ((x0, "x0"), (x1, "x1"))]
-    z0, z1 = embed(model, np.stack([np.asarray(x) for x in ends]), key=key)
+    options: dict[str, Any] = {"key": key, "num_draws": num_draws, "batch_size": batch_size}
+    z0, z1 = embed(model, np.stack([np.asarray(x) for x in ends]), **options)
     along = _along(paths[method], jnp.asarray(z0), jnp.asarray(z1), jnp.linspace(0, 1, num, dtype=z0.dtype))
-    return decode(model, along, key=key)
+    return decode(model, along, **options)
 
 
 def traverse(

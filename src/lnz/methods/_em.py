@@ -1,89 +1,233 @@
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._algorithm import AbstractMethod
+from .._atoms import smallest_gaps
+from .._bijection import Transformed, inverse_and_log_scale
 from .._check import check_has_data, model_dtype
 from .._density import AbstractExponentialFamily
+from .._missing import is_missing
 from .._model import freed
 from .._module import replace
+from .._real_family import AbstractRealFamily, has_marginals
 from .._register import register
 from ..distributions import Mixture
+from ._clusters import clusters
+
+# Of the smallest gap between the values of a column: far below what any column with a density spreads over.
+_FLOOR = 0.1
+# With fewer examples a component of real numbers would sit down on a single one.
+_FEWEST = 0.01
+
+
+class _State(eqx.Module):
+    """What `EM` knows of its data: how many, whether entries are missing, and the smallest scale of every column."""
+
+    num: int = eqx.field(static=True)
+    has_missing: bool = eqx.field(static=True)
+    floor: Float[Array, "*shape"] | None
+
+
+def _floor_or_none(floor: Any) -> float | Array | None:
+    return floor if floor is None else float(floor) if np.ndim(floor) == 0 else jnp.asarray(floor)
 
 
 @register
 class EM(AbstractMethod):
-    """Expectation maximisation for mixtures of exponential families, and for one alone (one step suffices).
+    """Expectation maximisation for mixtures, and for one member of a family alone (one step suffices).
 
-    The E step weighs each example by the posterior over components; the M step matches expected
-    statistics to weighted averages. With `smoothing = 0` the log-likelihood never falls from step to step;
-    with smoothing that holds for the penalised one. Every step needs the whole data set: `fit(..., batch_size=None)`.
+    The families are the exponential ones and `MultivariateNormal`. The E step weighs each example by the posterior over
+    components; the M step is maximum likelihood on weighted examples. With `smoothing = 0` the log-likelihood never
+    falls from step to step; with smoothing that holds for the penalised one. Every step needs the whole data set:
+    `fit(..., batch_size=None)`.
+
+    Mixtures of normals start from clusters (k-means++ and a few rounds of Lloyd's algorithm, on columns of equal
+    spread). Other mixtures start with each component at a random example, half-way to the mean of all. Normals, and
+    mixtures of them, also learn from examples with missing entries, `fit(..., observed=mask)`: one step of a full
+    covariance then no longer suffices. Of a `Transformed`, such as `lnz.Transformed(normal, lnz.flows.standardise(x))`,
+    the base is trained and the bijection stays as it is; with missing entries the bijection must be an `Affine`.
 
     **Arguments:**
 
     - `smoothing`: number of pseudo-observations added to each component, drawn from the member of the family
       with natural parameters zero (fair coins, uniform categories). `2.0` on bits is Laplace's
-      rule `(count + 1) / (n + 2)`. Families without such a member, as the normal, need 0.
+      rule `(count + 1) / (n + 2)`. Normals have no such member and need 0: `floor` is what keeps them wide.
+    - `floor`: smallest standard deviation of every column within a component, in the units of the data: a number or
+      `[*shape]`. For a full covariance it is that of a column given those before it. By default a tenth of the smallest
+      gap between the column's different values. On columns of continuous numbers that has no effect; on rounded or
+      repeated values it stops a component from collapsing onto one of them, where the density has no bound. 0 turns
+      it off. The metric `scales_at_floor` counts the scales that it holds. For normals only. Units are those of the
+      base of a `Transformed`.
 
-    Source: Dempster, Laird and Rubin (1977), section 4.3.
+    Source: Dempster, Laird and Rubin (1977), section 4.3; with missing entries Ghahramani and Jordan (1994), section 3.
     """
 
+    takes_missing: ClassVar[bool] = True
+    moves_with_data: ClassVar[bool] = True
+
     smoothing: float = 0.0
+    floor: float | Float[Array, "..."] | None = eqx.field(default=None, converter=_floor_or_none)
 
     def __check_init__(self):
         if not self.smoothing >= 0:
             raise ValueError(f"`EM(smoothing=...)` must not be negative; got {self.smoothing}.")
+        floor = np.asarray(0 if self.floor is None else self.floor)
+        if not np.all((floor >= 0) & np.isfinite(floor)):
+            raise ValueError(f"`EM(floor=...)` must be finite standard deviations, or 0 for none; got {self.floor}.")
 
-    def init(self, key: PRNGKeyArray, model: Any, data: Array | None) -> tuple[Any, int]:
-        """Mixtures start with each component at a random example, softened half-way to the mean of all."""
+    def init(self, key: PRNGKeyArray, model: Any, data: Array | None) -> tuple[Any, _State]:
+        """The model to start from, and what the data say of the smallest scales."""
         data = check_has_data(data, "EM")
-        if isinstance(model, AbstractExponentialFamily):
-            return freed(model), len(data)
-        if not isinstance(model, Mixture):
-            raise TypeError(
-                f"`EM` trains exponential families and mixtures of them; got {type(model).__name__}. Try `Gradient`."
-            )
-        data = model.space.cast(data, model_dtype(model))
-        rows = jr.choice(key, len(data), (model.num_components,), replace=len(data) < model.num_components)
         family = _family(model)
+        has_missing = bool(jnp.any(is_missing(model.space, data)))
+        if has_missing and not has_marginals(model):
+            raise TypeError(
+                "`EM` learns from examples with missing entries (`fit(observed=...)`) where these can be integrated "
+                f"out, as of normals and mixtures of them; got {_words(model)}. For a Boltzmann machine there is "
+                "`lnz.Gradient(lnz.objectives.Imputed(lnz.objectives.PCD(1)), optimizer)`."
+            )
+        if isinstance(model, Transformed):
+            rows = model.space.cast(data, model_dtype(model))
+            base, state = self.init(key, model.base, jax.vmap(model.bijection.inverse_and_log_det)(rows)[0])
+            return replace(model, base=base), state
+        if isinstance(family, AbstractRealFamily):
+            return self._init_real(key, model, family, np.asarray(data), has_missing)
+        if self.floor:
+            raise ValueError(f"`EM(floor=...)` is for normals; {_words(model)} has no scale. Leave it out.")
+        state = _State(len(data), has_missing, None)
+        if isinstance(model, Mixture):
+            model = self._start_by_statistics(key, model, family, model.space.cast(data, model_dtype(model)))
+        return freed(model), state
+
+    def _init_real(self, key, model, family: AbstractRealFamily, rows: np.ndarray, has_missing: bool):
+        if self.smoothing:
+            raise ValueError(
+                f"`EM(smoothing={self.smoothing})`: {_words(model)} has no member with natural parameters zero to draw "
+                "pseudo-observations from. Leave `smoothing` out: `floor`, on by default, keeps its scales from "
+                "collapsing; `EM(floor=0.1)` keeps them above 0.1 in the units of the data."
+            )
+        floor = self._floors(rows, family)
+        state = _State(len(rows), has_missing, floor)
+        if not isinstance(model, Mixture):
+            if not has_missing:
+                return freed(model), state
+            complete, _, centres = clusters(key, rows, 1)
+            return _fit_about(family, complete, centres[0], floor), state
+        some, label, centres = clusters(key, rows, model.num_components)
+        # All components take the spread about the centres, and a little of the spread of these, so that none starts out
+        # on a single row.
+        spread = (some - centres[label]) + 0.1 * (some - some.mean(axis=0))
+        one = _fit_about(family, spread, np.zeros(family.space.shape), floor)
+        arrays, rest = eqx.partition(one, eqx.is_array)
+        components = eqx.combine(jax.tree.map(lambda a: jnp.broadcast_to(a, (len(centres), *a.shape)), arrays), rest)
+        components = replace(components, loc=jnp.asarray(centres, family.loc.dtype))
+        return replace(model, logits=jnp.zeros_like(model.logits), components=components), state
+
+    def _floors(self, rows: np.ndarray, family: AbstractRealFamily) -> Array:
+        dtype, shape = family.loc.dtype, family.space.shape
+        if self.floor is not None:
+            if np.shape(self.floor) not in ((), shape):
+                got = np.shape(self.floor)
+                raise ValueError(f"`EM(floor=...)` needs one number, or the shape of an example, {shape}; got {got}.")
+            return jnp.broadcast_to(jnp.asarray(self.floor, dtype), shape)
+        gaps = smallest_gaps(rows)
+        if not np.all(np.isfinite(gaps)):
+            place = np.argwhere(~np.isfinite(gaps))[0].tolist()
+            known = rows[(slice(None), *place)]
+            known = known[~np.isnan(known)]
+            column = place[0] if len(place) == 1 else tuple(place)
+            has = f"has one value only, {known[0]:g}" if len(known) else "has no known value"
+            raise ValueError(
+                f"`data`: column {column} {has}, so that a density has no bound there. Remove it, or give "
+                "`EM(floor=...)`, a smallest standard deviation in the units of the data."
+            )
+        return jnp.asarray(_FLOOR * gaps, dtype)
+
+    def _start_by_statistics(self, key, model: Mixture, family: AbstractExponentialFamily, data: Array) -> Mixture:
+        rows = jr.choice(key, len(data), (model.num_components,), replace=len(data) < model.num_components)
         means = jnp.mean(jax.vmap(family.statistics)(data), axis=0)
         starts = 0.5 * jax.vmap(family.statistics)(data[rows]) + 0.5 * means[None, :]
-        log_prior = jnp.zeros_like(model.logits)
         starts = self._smooth(family, starts, jnp.ones(model.num_components, starts.dtype))
         components = eqx.filter_vmap(family.with_expected_statistics)(starts)
-        return replace(model, logits=log_prior, components=components), len(data)
+        return replace(model, logits=jnp.zeros_like(model.logits), components=components)
 
     def step(
-        self, key: PRNGKeyArray, model: Any, state: int, batch: Array
-    ) -> tuple[Any, int, dict[str, Float[Array, ""]]]:
-        if len(batch) != state:
+        self, key: PRNGKeyArray, model: Any, state: _State, batch: Array
+    ) -> tuple[Any, _State, dict[str, Float[Array, ""]]]:
+        if len(batch) != state.num:
             raise ValueError(
-                f"`EM` needs all {state} examples at every step; got a batch of {len(batch)}. Use `batch_size=None`."
+                f"`EM` needs all {state.num} examples at every step; got a batch of {len(batch)}. Use "
+                "`batch_size=None`."
             )
-        if isinstance(model, AbstractExponentialFamily):
-            log_likelihood = jnp.mean(jax.vmap(model.log_prob)(batch))
-            total = jnp.sum(jax.vmap(model.statistics)(batch), axis=0)
-            count = jnp.asarray(float(len(batch)), total.dtype)
-            mean = self._smooth(model, (total / count)[None], count[None])[0]
-            return model.with_expected_statistics(mean), state, {"negative_log_likelihood": -log_likelihood}
+        observed = ~is_missing(model.space, batch) if state.has_missing else None
+        if isinstance(model, Transformed):
+            if observed is None:
+                z, log_dets = jax.vmap(model.bijection.inverse_and_log_det)(batch)
+            else:
+                z, log_scales = jax.vmap(lambda x: inverse_and_log_scale(model.bijection, x))(batch)
+                log_dets = jnp.sum(jnp.where(observed, log_scales, 0).reshape(len(batch), -1), axis=1)
+            base, state, metrics = self.step(key, model.base, state, z)
+            moved = {"negative_log_likelihood": metrics["negative_log_likelihood"] - jnp.mean(log_dets)}
+            return replace(model, base=base), state, metrics | moved
+        if observed is not None:
+            batch = jnp.where(observed, batch, 0)
+        if isinstance(model, Mixture):
+            log_joint = _over_rows(model.log_joint, batch, observed)  # [n, components]
+            log_evidence = logsumexp(log_joint, axis=1)
+            responsibility = jnp.exp(log_joint - log_evidence[:, None])
+            counts = jnp.sum(responsibility, axis=0)
+            components = self._maximise(model, responsibility.T, counts, batch, observed, state)
+            logits = jnp.log(counts + self.smoothing) - jnp.log(len(batch) + self.smoothing * len(counts))
+            after = replace(model, logits=logits, components=components)
+            family = components
+        else:
+            marginal = model.log_prob if observed is None else model.marginal_log_prob
+            log_evidence = _over_rows(marginal, batch, observed)
+            ones = jnp.ones(len(batch), log_evidence.dtype)
+            after = family = self._maximise_one(model, ones, batch, observed, state)
+        metrics = {"negative_log_likelihood": -jnp.mean(log_evidence)}
+        if isinstance(family, AbstractRealFamily) and state.floor is not None:
+            scales = eqx.filter_vmap(_scales)(family) if isinstance(model, Mixture) else family.scales
+            # The logarithms that are stored round.
+            floor = jnp.broadcast_to(state.floor, scales.shape)
+            is_held = (scales <= 1.00001 * floor) & (floor > 0)
+            metrics["scales_at_floor"] = jnp.sum(is_held).astype(log_evidence.dtype)
+        return after, state, metrics
 
-        log_joint = jax.vmap(model.log_joint)(batch)  # [n, components]
-        log_evidence = logsumexp(log_joint, axis=1)
-        responsibility = jnp.exp(log_joint - log_evidence[:, None])
+    def _maximise_one(self, model: Any, weights: Array, batch: Array, observed, state: _State) -> Any:
+        if isinstance(model, AbstractRealFamily):
+            return model.fit_weighted(batch, weights, _known(state.floor), observed)
+        total = jnp.sum(jax.vmap(model.statistics)(batch), axis=0)
+        count = jnp.sum(weights)
+        return model.with_expected_statistics(self._smooth(model, (total / count)[None], count[None])[0])
+
+    def _maximise(self, model: Mixture, weights: Array, counts: Array, batch: Array, observed, state: _State) -> Any:
+        """The components for `weights [components, n]`; those that have lost their examples stay as they were."""
+        before, rest = eqx.partition(freed(model.components), eqx.is_array)
         family = _family(model)
-        counts = jnp.sum(responsibility, axis=0)
-        sums = responsibility.T @ jax.vmap(family.statistics)(batch)
-        # A component that lost all its examples keeps a finite mean; smoothing then sets it.
-        means = self._smooth(family, sums / jnp.maximum(counts, 1e-6)[:, None], counts)
-        components = eqx.filter_vmap(family.with_expected_statistics)(means)
-        logits = jnp.log(counts + self.smoothing) - jnp.log(len(batch) + self.smoothing * len(counts))
-        model = replace(model, logits=logits, components=components)
-        return model, state, {"negative_log_likelihood": -jnp.mean(log_evidence)}
+        if isinstance(family, AbstractRealFamily):
+            # One after the other: arrays of components, examples and variables are never stored.
+            after = jax.lax.map(
+                lambda pair: eqx.filter(
+                    eqx.combine(pair[0], rest).fit_weighted(batch, pair[1], _known(state.floor), observed), eqx.is_array
+                ),
+                (before, weights),
+            )
+            is_alive = counts > _FEWEST
+        else:
+            sums = jnp.dot(weights, jax.vmap(family.statistics)(batch), precision=jax.lax.Precision.HIGHEST)
+            means = self._smooth(family, sums / jnp.maximum(counts, _tiny(counts))[:, None], counts)
+            after = eqx.filter(eqx.filter_vmap(family.with_expected_statistics)(means), eqx.is_array)
+            is_alive = counts + self.smoothing > _tiny(counts)
+        kept = jax.tree.map(lambda a, b: jnp.where(is_alive.reshape(-1, *(1,) * (a.ndim - 1)), a, b), after, before)
+        return eqx.combine(kept, rest)
 
     def _smooth(self, family: AbstractExponentialFamily, means: Array, counts: Array) -> Array:
         if self.smoothing == 0:
@@ -93,9 +237,48 @@ class EM(AbstractMethod):
         return weight * means + (1 - weight) * flat[None, :]
 
 
-def _family(mixture: Mixture) -> AbstractExponentialFamily:
-    """One component, for what all of them share."""
-    component = mixture.component(0)
-    if not isinstance(component, AbstractExponentialFamily):
-        raise TypeError(f"`EM` needs components of an exponential family; got {type(component).__name__}.")
-    return component
+def _fit_about(family: Any, rows: np.ndarray, near: np.ndarray, floor: Array) -> Any:
+    dtype = family.loc.dtype
+    close = replace(freed(family), loc=jnp.asarray(near, dtype))
+    return close.fit_weighted(jnp.asarray(rows, dtype), jnp.ones(len(rows), dtype), floor)
+
+
+def _tiny(counts: Array) -> float:
+    """So few examples that their share of statistics has lost its digits."""
+    return 1e6 * float(jnp.finfo(counts.dtype).tiny)
+
+
+def _known(floor: Array | None) -> Array:
+    if floor is None:
+        raise ValueError("`EM.step(state=...)` must be what `EM.init` returned for this model.")
+    return floor
+
+
+def _scales(family: AbstractRealFamily) -> Array:
+    return family.scales
+
+
+def _over_rows(function: Any, rows: Array, observed: Array | None) -> Array:
+    return jax.vmap(function)(rows) if observed is None else jax.vmap(function)(rows, observed)
+
+
+def _family(model: Any) -> AbstractExponentialFamily | AbstractRealFamily:
+    """What is fitted: the model, or one component, for what all of them share."""
+    if isinstance(model, Transformed):
+        return _family(model.base)
+    family = model.component(0) if isinstance(model, Mixture) else model
+    if isinstance(family, AbstractExponentialFamily | AbstractRealFamily):
+        return family
+    raise TypeError(
+        "`EM` trains exponential families, `MultivariateNormal` and mixtures of these; got "
+        f"{_words(model)}. Try `lnz.Gradient(lnz.objectives.MaximumLikelihood(), optimizer)`."
+    )
+
+
+def _words(model: Any) -> str:
+    """Such as "a Mixture of Normal"."""
+    if isinstance(model, Transformed):
+        return f"a Transformed of {_words(model.base)}"
+    if isinstance(model, Mixture):
+        return f"a Mixture of {type(model.components).__name__}"
+    return type(model).__name__

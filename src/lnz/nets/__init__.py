@@ -1,3 +1,5 @@
+"""Networks for flows, encoders and decoders, and conditional distributions made of them."""
+
 from ._conditional import (
     ConditionalBernoulli as ConditionalBernoulli,
     ConditionalMultivariateNormal as ConditionalMultivariateNormal,
@@ -9,6 +11,7 @@ from ._gated import GatedMLP as GatedMLP
 from ._image import ConvDecoder as ConvDecoder, ConvEncoder as ConvEncoder, ResidualConv as ResidualConv
 from ._layers import MLP as MLP, MaskedMLP as MaskedMLP
 from ._lipschitz import LipschitzMLP as LipschitzMLP, spectral_bound as spectral_bound
+from ._net import AbstractNet as AbstractNet
 from ._periodic import PeriodicMaskedMLP as PeriodicMaskedMLP, PeriodicMLP as PeriodicMLP
 from ._standardised import Standardised as Standardised
 from ._time import TimeMLP as TimeMLP

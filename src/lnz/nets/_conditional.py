@@ -4,26 +4,68 @@ A conditional distribution is a map to the parameters of one. `Conditional` join
 network can be exchanged without a new class.
 """
 
+import numbers
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._check import as_floats, check_key, check_positive, kind_of
 from .._density import AbstractDistribution
+from .._module import build
 from .._register import register
 from ..distributions import Bernoulli, MultivariateNormal, Normal
+from ._layers import _start
+from ._net import InShape, one_input
 
 
 @register
 class Linear(eqx.Module):
-    """`x -> W x + b`, with `W [out, in]`."""
+    """`x -> W x + b`, with `W [num_out, num_in]`: `lnz.nets.Linear(784, 20, key=key)`.
+
+    **Arguments:**
+
+    - `num_in`, `num_out`: lengths of x and of the result.
+    - `key`: for weights and biases that are uniform within `1 / sqrt(num_in)`, as those of `MLP`.
+
+    With weights of your own: `Linear.from_parameters(W, b)`.
+    """
 
     W: Float[Array, "out in_"]
     b: Float[Array, " out"]
 
-    def __call__(self, x: Float[Array, " in_"]) -> Float[Array, " out"]:
-        return self.W @ x.astype(self.W.dtype) + self.b
+    def __init__(self, num_in: int, num_out: int, *, key: PRNGKeyArray):
+        for name, value in (("num_in", num_in), ("num_out", num_out)):
+            if not isinstance(value, numbers.Integral):
+                raise TypeError(
+                    f"`Linear({name}=...)` must be a whole number; got {kind_of(value)}. For weights of your own use "
+                    "`Linear.from_parameters(W, b)`."
+                )
+            check_positive(value, f"Linear({name}=...)")
+        self.W, self.b = _start(check_key(key), (int(num_out), int(num_in)))
+
+    @classmethod
+    def from_parameters(cls, W: Float[Array, "out in_"], b: Float[Array, " out"]) -> "Linear":
+        """The map with these `W [num_out, num_in]` and `b [num_out]`.
+
+        **Raises:** `ValueError` if the shapes do not fit together.
+        """
+        W, b = as_floats(W), as_floats(b)
+        if W.ndim != 2 or b.shape != W.shape[:1]:
+            raise ValueError(
+                f"`Linear.from_parameters(W, b)` needs shapes [num_out, num_in] and [num_out]; got {W.shape} and "
+                f"{b.shape}." + (" Try `W.T`." if W.ndim == 2 and b.shape == W.shape[1:] else "")
+            )
+        return build(cls, {"W": W, "b": b})
+
+    @property
+    def in_shapes(self) -> tuple[InShape, ...]:
+        return ((self.W.shape[-1],),)
+
+    def __call__(self, x: Any) -> Float[Array, " out"]:
+        return self.W @ one_input(self, x, "x", "network").astype(self.W.dtype) + self.b
 
 
 @register

@@ -1,7 +1,7 @@
 """Convolutional networks that are products of matrices on a CPU, and convolutions elsewhere."""
 
 from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -13,12 +13,13 @@ from .._batch_last import aligned
 from .._check import check_positive
 from .._register import register
 from ._layers import dense
+from ._net import AbstractNet, InShape
 
 Formulation = Literal["auto", "product", "convolution"]
 
 
 @register
-class ConvNet(eqx.Module):
+class ConvNet(AbstractNet):
     """`x -> conv3x3(a(conv1x1(a(conv3x3(x)))))` from `[num_in, h, w]` to `[*out, h, w]`, as in Glow's couplings.
 
     Pixels beyond the edge are zero. On a CPU each 3x3 convolution is one product of matrices, of which the pixels'
@@ -38,7 +39,6 @@ class ConvNet(eqx.Module):
     Source: Kingma and Dhariwal (2018), section 4 (the architecture of the couplings); arXiv:1807.03039.
     """
 
-    batch_last: ClassVar[bool] = True
     weights: tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]
     biases: tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]
     out: tuple[int, ...] = eqx.field(static=True)
@@ -73,7 +73,11 @@ class ConvNet(eqx.Module):
         self.biases = jnp.zeros(width), jnp.zeros(width), jnp.zeros(self.out)
         self.activation, self.formulation = activation, formulation
 
-    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    @property
+    def in_shapes(self) -> tuple[InShape, ...]:
+        return ((self.weights[0].shape[1], None, None),)
+
+    def call_batch_last(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         first, middle, last = self.weights
         b_first, b_middle, b_last = self.biases
         h = self.activation(self._convolve(first, x, b_first, 1))

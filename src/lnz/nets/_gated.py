@@ -1,5 +1,3 @@
-from typing import ClassVar
-
 import equinox as eqx
 import jax
 import jax.random as jr
@@ -7,10 +5,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._register import register
 from ._layers import Shape, _check_sizes, _start, dense
+from ._net import AbstractNet, InShape
 
 
 @register
-class GatedMLP(eqx.Module):
+class GatedMLP(AbstractNet):
     """`h -> (A h + a) * sigmoid(B h + b)` layer by layer, then an affine one: from `[num_in]` to `[*out]`.
 
     The gates multiply where a rectifier would cut off. Takes twice the weights of an `MLP` of the same width.
@@ -24,7 +23,6 @@ class GatedMLP(eqx.Module):
     (2018); arXiv:1705.07120.
     """
 
-    batch_last: ClassVar[bool] = True
     weights: tuple[Float[Array, "..."], ...]
     biases: tuple[Float[Array, "..."], ...]
     out: tuple[int, ...] = eqx.field(static=True)
@@ -48,7 +46,11 @@ class GatedMLP(eqx.Module):
         self.weights = (*(W for W, _ in hidden), last_scale * last)
         self.biases = (*(b for _, b in hidden), last_scale * bias)
 
-    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    @property
+    def in_shapes(self) -> tuple[InShape, ...]:
+        return ((self.weights[0].shape[2],),)
+
+    def call_batch_last(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         h = x
         for W, b in zip(self.weights[:-1], self.biases[:-1], strict=True):
             linear, gate = dense(W, h, b, 3)

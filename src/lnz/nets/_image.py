@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -16,13 +16,14 @@ from .._check import check_positive
 from .._register import register
 from ._conv import Formulation
 from ._layers import Shape, _start, dense
+from ._net import AbstractNet, InShape
 from ._strided import convolve, convolve_transposed, num_after
 
 _BLOCK_NDIMS = 4, 1, 2, 1  # of the arrays of a `ResidualConv`
 
 
 @register
-class ResidualConv(eqx.Module):
+class ResidualConv(AbstractNet):
     """`x -> x + conv1x1(a(conv3x3(a(x))))` of images `[channels, h, w]`.
 
     **Arguments:**
@@ -34,7 +35,6 @@ class ResidualConv(eqx.Module):
     Source: van den Oord, Vinyals and Kavukcuoglu (2017), section 4.1; arXiv:1711.00937.
     """
 
-    batch_last: ClassVar[bool] = True
     near: Float[Array, "..."]
     near_bias: Float[Array, "..."]
     mix: Float[Array, "..."]
@@ -60,7 +60,11 @@ class ResidualConv(eqx.Module):
         self.mix, self.mix_bias = _start(key_mix, (channels, width))
         self.activation, self.formulation = activation, formulation
 
-    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    @property
+    def in_shapes(self) -> tuple[InShape, ...]:
+        return ((self.near.shape[1], None, None),)
+
+    def call_batch_last(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         if _has_batched(self, _BLOCK_NDIMS):
             return _one_by_one(self, _BLOCK_NDIMS, x, 3)
         h = convolve(self.near, self.activation(x), self.near_bias, 1, self.formulation)
@@ -68,7 +72,7 @@ class ResidualConv(eqx.Module):
 
 
 @register
-class ConvEncoder(eqx.Module):
+class ConvEncoder(AbstractNet):
     """Strided convolutions, each followed by an activation, then a dense layer: from an image to `[*out]`.
 
     With the defaults an image of `[1, 28, 28]` becomes `[32, 14, 14]`, then `[64, 7, 7]`, then the output. On a CPU
@@ -93,7 +97,6 @@ class ConvEncoder(eqx.Module):
     **Raises:** `ValueError` if the kernel is smaller than the stride, so that pixels would not be seen.
     """
 
-    batch_last: ClassVar[bool] = True
     kernels: tuple[Float[Array, "..."], ...]
     biases: tuple[Float[Array, "..."], ...]
     blocks: tuple[ResidualConv, ...]
@@ -137,7 +140,11 @@ class ConvEncoder(eqx.Module):
         self.last, self.last_bias = last_scale * last, last_scale * bias
         self.stride, self.activation, self.formulation = stride, activation, formulation
 
-    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    @property
+    def in_shapes(self) -> tuple[InShape, ...]:
+        return tuple(dict.fromkeys(_own_shapes(self.shape)))
+
+    def call_batch_last(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         x = _as_images(x, self.shape)
         if _has_batched(self, self._ndims):
             return _one_by_one(self, self._ndims, x, 3)
@@ -145,7 +152,7 @@ class ConvEncoder(eqx.Module):
         for W, b in zip(self.kernels, self.biases, strict=True):
             h = self.activation(convolve(W, h, b, self.stride, self.formulation))
         for block in self.blocks:
-            h = block(h)
+            h = block.call_batch_last(h)
         h = self.activation(h) if self.blocks else h
         return dense(self.last, h.reshape(-1, *h.shape[3:]), self.last_bias, len(self.out) + 1)
 
@@ -156,7 +163,7 @@ class ConvEncoder(eqx.Module):
 
 
 @register
-class ConvDecoder(eqx.Module):
+class ConvDecoder(AbstractNet):
     """A dense layer, then transposed convolutions with activations in between: from `[num_in]` to a flat image.
 
     With the defaults and an image of `[1, 28, 28]` the dense layer makes `[64, 7, 7]`, the convolutions `[32, 14, 14]`
@@ -175,7 +182,6 @@ class ConvDecoder(eqx.Module):
     **Raises:** `ValueError` if the kernel is smaller than the stride, so that pixels would not be reached.
     """
 
-    batch_last: ClassVar[bool] = True
     first: Float[Array, "..."]
     first_bias: Float[Array, "..."]
     blocks: tuple[ResidualConv, ...]
@@ -220,13 +226,17 @@ class ConvDecoder(eqx.Module):
         self.kernels, self.biases = tuple(kernels), tuple(biases)
         self.stride, self.activation, self.formulation = stride, activation, formulation
 
-    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    @property
+    def in_shapes(self) -> tuple[InShape, ...]:
+        return ((self.first.shape[1],),)
+
+    def call_batch_last(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         if _has_batched(self, self._ndims):
             return _one_by_one(self, self._ndims, x, 1)
         *sizes, first = _sizes(self.shape, self.stride, len(self.kernels))
         h = dense(self.first, x, self.first_bias, 2).reshape(-1, *first, *x.shape[1:])
         for block in self.blocks:
-            h = block(h)
+            h = block.call_batch_last(h)
         for W, b, size in zip(self.kernels, self.biases, reversed(sizes), strict=True):
             h = convolve_transposed(W, self.activation(h), b, size, self.stride, self.formulation)
         return h.reshape(-1, *x.shape[1:])
@@ -289,10 +299,14 @@ def _as_images(x: Float[Array, "..."], shape: tuple[int, int, int]) -> Float[Arr
     In this order: an image of one pixel `[channels, 1, 1]` is no flat one with two batch axes, and `[h, 1]` is a flat
     one with one batch axis.
     """
-    for own in (shape, (math.prod(shape),), shape[1:] if shape[0] == 1 else shape):
+    for own in _own_shapes(shape):
         if x.shape[: len(own)] == own:
             return x.reshape(*shape, *x.shape[len(own) :])
     raise ValueError(f"This network takes images {shape}, flat or not; got an array of shape {x.shape}.")
+
+
+def _own_shapes(shape: tuple[int, int, int]) -> tuple[tuple[int, ...], ...]:
+    return shape, (math.prod(shape),), shape[1:] if shape[0] == 1 else shape
 
 
 def _has_batched(net: eqx.Module, ndims: tuple[int, ...]) -> bool:
@@ -307,4 +321,4 @@ def _one_by_one(net: Any, ndims: tuple[int, ...], x: Float[Array, "..."], ndim_x
         jnp.broadcast_to(aligned(leaf, ndim, num_batch), (*leaf.shape[:ndim], *x.shape[ndim_x:]))
         for leaf, ndim in zip(leaves, ndims, strict=True)
     ]
-    return over_batch(lambda net, x: net(x), num_batch)(jax.tree.unflatten(structure, whole), x)
+    return over_batch(lambda net, x: net.call_batch_last(x), num_batch)(jax.tree.unflatten(structure, whole), x)

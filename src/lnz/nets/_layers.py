@@ -3,7 +3,6 @@
 import functools
 import itertools
 from collections.abc import Callable
-from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -15,6 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from .._batch_last import aligned
 from .._check import check_positive
 from .._register import register
+from ._net import AbstractNet, InShape
 
 # Activations that a model file may name.
 for _function in (jax.nn.relu, jax.nn.silu, jax.nn.gelu, jax.nn.elu, jax.nn.softplus, jax.nn.sigmoid, jnp.tanh):
@@ -38,25 +38,25 @@ def _product(W: Float[Array, "..."], h: Float[Array, "..."], ndim: int) -> Float
 def _check_sizes(num_in: int, width: int, depth: int, owner: str) -> None:
     check_positive(num_in, f"{owner}(num_in=...)")
     check_positive(width, f"{owner}(width=...)")
-    check_positive(depth, f"{owner}(depth=...)")
+    if depth != 0 or owner != "MLP" or isinstance(depth, bool):
+        check_positive(depth, f"{owner}(depth=...)")
 
 
 @register
-class MLP(eqx.Module):
+class MLP(AbstractNet):
     """`x -> W_D a(... a(W_1 x + b_1) ...) + b_D`: a multilayer perceptron from `[num_in]` to `[*out]`.
 
     **Arguments:**
 
     - `num_in`: length of the input.
     - `out`: shape of the output, or its length.
-    - `width`, `depth`: units of each hidden layer, and how many hidden layers.
+    - `width`, `depth`: units of each hidden layer, and how many hidden layers; with 0 the map is affine, `W x + b`.
     - `activation`: such as `jax.nn.relu`; a model file holds those of `jax.nn` that are registered.
     - `residual`: add each hidden layer after the first to the one before it.
     - `last_scale`: factor on weights and biases of the last layer at the start; with 0 the output is zero.
     - `key`: for weights and biases that are uniform within `1 / sqrt(units before)`.
     """
 
-    batch_last: ClassVar[bool] = True
     weights: tuple[Float[Array, "..."], ...]
     biases: tuple[Float[Array, "..."], ...]
     out: tuple[int, ...] = eqx.field(static=True)
@@ -80,12 +80,16 @@ class MLP(eqx.Module):
         keys = jr.split(key, depth + 1)
         self.out = (out,) if isinstance(out, int) else tuple(out)
         hidden = [_start(k, (m, n)) for k, (n, m) in zip(keys, itertools.pairwise(sizes), strict=False)]
-        last, bias = _start(keys[-1], (*self.out, width))
+        last, bias = _start(keys[-1], (*self.out, sizes[-1]))
         self.weights = (*(W for W, _ in hidden), last_scale * last)
         self.biases = (*(b for _, b in hidden), last_scale * bias)
         self.activation, self.residual = activation, residual
 
-    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    @property
+    def in_shapes(self) -> tuple[InShape, ...]:
+        return ((self.weights[0].shape[1 if len(self.weights) > 1 else len(self.out)],),)
+
+    def call_batch_last(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         h = hidden = x
         for i, (W, b) in enumerate(zip(self.weights[:-1], self.biases[:-1], strict=True)):
             h = self.activation(dense(W, hidden, b, 2))
@@ -107,7 +111,7 @@ def _start(key: PRNGKeyArray, shape: tuple[int, ...], num_in: np.ndarray | None 
 
 
 @register
-class MaskedMLP(eqx.Module):
+class MaskedMLP(AbstractNet):
     """A multilayer perceptron of which output `[:, i]` sees only the inputs before i: MADE.
 
     Input j has the degree j + 1; a hidden unit of degree m sees units of degree at most m, an output of number i
@@ -125,7 +129,6 @@ class MaskedMLP(eqx.Module):
     Nash and Durkan (2019), section 3; arXiv:1904.05626.
     """
 
-    batch_last: ClassVar[bool] = True
     weights: tuple[Float[Array, "..."], ...]
     biases: tuple[Float[Array, "..."], ...]
     num: int = eqx.field(static=True)
@@ -170,7 +173,11 @@ class MaskedMLP(eqx.Module):
         layers = zip(self.weights, _masks(self.num, self._own_widths), self._ndims, strict=True)
         return tuple(_times(W, mask, ndim) for W, mask, ndim in layers)
 
-    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    @property
+    def in_shapes(self) -> tuple[InShape, ...]:
+        return ((self.num,),)
+
+    def call_batch_last(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         return _masked_pass(self, x)
 
     def _whole(self, x: Float[Array, "..."]) -> Float[Array, "..."]:

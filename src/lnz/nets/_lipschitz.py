@@ -1,6 +1,6 @@
 """Networks that cannot stretch distances by more than a stated factor."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -12,6 +12,7 @@ from .._batch_last import aligned, over_batch
 from .._register import register
 from .._softplus import softplus
 from ._layers import _check_sizes, _start, dense
+from ._net import AbstractNet, InShape
 
 _NUM_SQUARINGS = 6
 
@@ -49,7 +50,7 @@ def spectral_bound(W: Float[Array, "m n"]) -> Float[Array, ""]:
 
 
 @register
-class LipschitzMLP(eqx.Module):
+class LipschitzMLP(AbstractNet):
     """A multilayer perceptron from `[num]` to `[num]` with `|g(x) - g(x')| <= coefficient |x - x'|`.
 
     Every weight matrix is scaled down, where it is larger, to a spectral norm of `coefficient^(1 / (depth + 1))`
@@ -68,7 +69,6 @@ class LipschitzMLP(eqx.Module):
     Behrmann, Duvenaud and Jacobsen (2019), section 3.3; arXiv:1906.02735.
     """
 
-    batch_last: ClassVar[bool] = True
     weights: tuple[Float[Array, "..."], ...]
     biases: tuple[Float[Array, "..."], ...]
     raw_slopes: Float[Array, "..."]
@@ -116,7 +116,11 @@ class LipschitzMLP(eqx.Module):
 
         return tuple(scaled(W) for W in self.weights)
 
-    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    @property
+    def in_shapes(self) -> tuple[InShape, ...]:
+        return ((self.weights[0].shape[1],),)
+
+    def call_batch_last(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         return self.apply(self.normalised(), x)
 
     def apply(self, weights: tuple[Float[Array, "..."], ...], x: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -1,12 +1,10 @@
-from typing import ClassVar
-
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from .._batch_last import aligned
 from .._register import register
 from ._layers import MLP, MaskedMLP
+from ._net import AbstractNet, InShape
 
 
 def _features(is_angle: Int[Array, " n"], x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -18,7 +16,7 @@ def _features(is_angle: Int[Array, " n"], x: Float[Array, "..."]) -> Float[Array
 
 
 @register
-class PeriodicMLP(eqx.Module):
+class PeriodicMLP(AbstractNet):
     """A network that sees angles as their cosine and sine, so that it is periodic in them: `net(features(x))`.
 
     **Arguments:**
@@ -27,16 +25,19 @@ class PeriodicMLP(eqx.Module):
     - `is_angle`: for each of the n inputs 0 or 1, integers, which training leaves alone.
     """
 
-    batch_last: ClassVar[bool] = True
     net: MLP
     is_angle: Int[Array, " n"]
 
-    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        return self.net(_features(self.is_angle, x))
+    @property
+    def in_shapes(self) -> tuple[InShape, ...]:
+        return ((self.is_angle.shape[0],),)
+
+    def call_batch_last(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        return self.net.call_batch_last(_features(self.is_angle, x))
 
 
 @register
-class PeriodicMaskedMLP(eqx.Module):
+class PeriodicMaskedMLP(AbstractNet):
     """A masked network that sees angles as their cosine and sine; output `[:, i]` sees the variables before i.
 
     **Arguments:**
@@ -46,7 +47,6 @@ class PeriodicMaskedMLP(eqx.Module):
     - `is_angle`: as for `PeriodicMLP`.
     """
 
-    batch_last: ClassVar[bool] = True
     net: MaskedMLP
     is_angle: Int[Array, " n"]
 
@@ -54,5 +54,9 @@ class PeriodicMaskedMLP(eqx.Module):
     def num(self) -> int:
         return self.net.num // 2
 
-    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        return self.net(_features(self.is_angle, x))[:, ::2]
+    @property
+    def in_shapes(self) -> tuple[InShape, ...]:
+        return ((self.num,),)
+
+    def call_batch_last(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        return self.net.call_batch_last(_features(self.is_angle, x))[:, ::2]

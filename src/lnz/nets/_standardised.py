@@ -1,29 +1,28 @@
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._batch_last import aligned
+from .._batch_last import aligned, call_net
 from .._check import as_floats
 from .._local import in_two_parts
 from .._model import Frozen
 from .._register import register
+from ._net import AbstractNet, InShape
 
 
 @register
-class Standardised(eqx.Module):
+class Standardised(AbstractNet):
     """`x -> net((x - mean) / scale)`: a network whose inputs come in the units of the data.
 
     **Arguments:**
 
-    - `net`: from `[n]`; it understands batch axes last, as `MLP` does.
+    - `net`: from `[n]`.
     - `mean`, `scale`: of each input `[n]`; training leaves them alone. The mean is held in two parts, the fields
       `origin` and `mean`, and may be given in float64: see `lnz.local`.
     """
 
-    batch_last: ClassVar[bool] = True
     net: Callable
     mean: Frozen
     scale: Frozen
@@ -34,10 +33,14 @@ class Standardised(eqx.Module):
         origin, rest = in_two_parts(mean, scale.dtype)
         self.net, self.mean, self.scale, self.origin = net, Frozen(rest), Frozen(scale), Frozen(origin)
 
-    def __call__(self, x: Array) -> Array:
+    @property
+    def in_shapes(self) -> tuple[InShape, ...]:
+        return ((self.mean.value.shape[0],),)
+
+    def call_batch_last(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
         parts = (self.origin, self.mean, self.scale)
         origin, mean, scale = (aligned(part.value, 1, x.ndim - 1) for part in parts)
-        return self.net(((x.astype(mean.dtype) - origin) - mean) / scale)
+        return call_net(self.net, ((x.astype(mean.dtype) - origin) - mean) / scale)
 
     def input_origins(self) -> tuple[Any, ...]:
         """The array of the origin."""

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .._algorithm import AbstractSampler
 from .._annealing import PathChoice, as_betas, check_betas, check_path, check_sampler, resolve_path
@@ -22,7 +22,15 @@ from .._density import (
 from .._estimate import Estimate, log_mean_exp
 from .._module import replace
 from .._register import register
-from ..samplers import default_sampler, run_chains
+from .._reliability import normal_ess
+from ..samplers import (
+    adapt_step_size,
+    default_sampler,
+    run_chains,
+    samplers_along,
+    start_chains,
+    waits_for_step_size,
+)
 
 
 @register
@@ -31,14 +39,16 @@ class AIS(AbstractNormalizer):
 
     Chains start from `path.start` and follow `path.at(beta)` to the target; the product of the ratios met on
     the way is an importance weight. More temperatures make the bound tighter, more chains the
-    error smaller.
+    error smaller. With so few temperatures that the log weights spread by some nats, the truth can lie many standard
+    errors above the estimate: `stats["normal_ess"]` sees that, and the estimate is not `reliable`.
 
     **Arguments:**
 
     - `num_chains`: independent chains, at least 2.
     - `betas`: a number of temperatures, spaced evenly, or an increasing array from 0 to 1.
     - `path`: a path to the density, or a function from the density to one; by default the density's own.
-    - `sampler`: by default `Gibbs()` where blocks can be drawn, else `HMC()`.
+    - `sampler`: by default `Gibbs()` where blocks can be drawn, `HMC()` on other continuous spaces, whose step size a
+      pilot run fixes for each temperature before any weight is made, and `Metropolis()` on other discrete ones.
     - `batch_size`: chains that go at the same time, a divisor of `num_chains`, where all of them would not fit into
       memory; by default all. What is estimated is the same, with other random numbers.
 
@@ -71,15 +81,22 @@ class AIS(AbstractNormalizer):
         check_betas(self.betas, "AIS")
 
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
-        return _with_weights(self.log_weights(key, density))
+        return _with_weights(*self.run(key, density))
 
     def log_weights(self, key: PRNGKeyArray, density: AbstractDensity) -> Float[Array, " num_chains"]:
         """One log importance weight a chain, whose exponential has expectation Z."""
+        return self.run(key, density)[0]
+
+    def run(
+        self, key: PRNGKeyArray, density: AbstractDensity, key_pilot: PRNGKeyArray | None = None
+    ) -> tuple[Float[Array, " num_chains"], dict[str, Float[Array, ""]]]:
+        """`log_weights`, and the mean `acceptance` of a sampler that has one; a pilot run has its own key or yours."""
         path = resolve_path(self.path, density)
         key_start, key_chains = jr.split(key)
         positions = path.start.sample(key_start, (self.num_chains,))
         betas = as_betas(self.betas, density)
-        return annealed_log_weights(key_chains, path, betas, self.sampler, positions, self.batch_size)
+        sampler_at = moves(key if key_pilot is None else key_pilot, path, betas, self.sampler)
+        return _annealed(key_chains, path, betas, sampler_at, positions, self.batch_size)
 
 
 @register
@@ -93,8 +110,8 @@ class ReverseAIS(AbstractNormalizer):
     **Arguments:**
 
     - `num_chains`, `betas`, `path`, `sampler`, `batch_size`: as for `AIS`.
-    - `positions`: exact draws of the density `[num_chains, ...]`, for instance the latents with which the
-      data were simulated.
+    - `positions`: exact draws of the density `[num_chains, ...]`, for instance the latents with which one
+      example was simulated. For `log_normalizer` of one density: as `hidden` of many examples it is refused.
     - `num_warm_up`: instead of exact draws, start chains at the path's start and run this many sampler steps.
 
     **Raises:** `ValueError` if there is no way to exact draws and `num_warm_up` is not given.
@@ -137,7 +154,7 @@ class ReverseAIS(AbstractNormalizer):
         check_betas(self.betas, "ReverseAIS")
 
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
-        estimate = -_with_weights(self.log_weights(key, density))
+        estimate = -_with_weights(*self.run(key, density))
         if self.num_warm_up is None:
             return estimate
         return Estimate(
@@ -150,11 +167,19 @@ class ReverseAIS(AbstractNormalizer):
 
     def log_weights(self, key: PRNGKeyArray, density: AbstractDensity) -> Float[Array, " num_chains"]:
         """One log importance weight a chain, whose exponential has expectation `1 / Z`."""
+        return self.run(key, density)[0]
+
+    def run(
+        self, key: PRNGKeyArray, density: AbstractDensity, key_pilot: PRNGKeyArray | None = None
+    ) -> tuple[Float[Array, " num_chains"], dict[str, Float[Array, ""]]]:
+        """As that of `AIS`."""
         path = ReversedPath(resolve_path(self.path, density))
         key_start, key_chains = jr.split(key)
         positions = self._start(key_start, density, path)
-        betas = 1 - as_betas(self.betas, density)[::-1]
-        return annealed_log_weights(key_chains, path, betas, self.sampler, positions, self.batch_size)
+        betas = as_betas(self.betas, density)
+        sampler_at = moves(key if key_pilot is None else key_pilot, path.path, betas, self.sampler)
+        back = lambda index: sampler_at(len(betas) - 3 - index)  # noqa: E731
+        return _annealed(key_chains, path, 1 - betas[::-1], back, positions, self.batch_size)
 
     def _start(self, key: PRNGKeyArray, density: AbstractDensity, path: ReversedPath) -> Array:
         if self.positions is not None:
@@ -168,13 +193,19 @@ class ReverseAIS(AbstractNormalizer):
             key_start, key_run = jr.split(key)
             start = path.start.sample(key_start, (self.num_chains,))
             sampler = default_sampler(density) if self.sampler is None else self.sampler
-            return run_chains(key_run, density, sampler, start, self.num_warm_up)[0]
+            num_steps = self.num_warm_up
+            if waits_for_step_size(sampler):
+                key_adapt, key_run = jr.split(key_run)
+                sampler, start = adapt_step_size(key_adapt, density, sampler, start, num_steps // 2)
+                num_steps -= num_steps // 2
+            return run_chains(key_run, density, sampler, start, num_steps)[0]
         return exact_samples(key, density, self.num_chains)
 
 
-def _with_weights(log_w: Float[Array, " num_chains"]) -> Estimate:
+def _with_weights(log_w: Float[Array, " num_chains"], info: dict[str, Float[Array, ""]]) -> Estimate:
     estimate = log_mean_exp(log_w)
-    return replace(estimate, stats={**estimate.stats, "log_weights": log_w})
+    stats = {**estimate.stats, **info, "normal_ess": normal_ess(log_w), "log_weights": log_w}
+    return replace(estimate, stats=stats)
 
 
 def exact_samples(key: PRNGKeyArray, density: AbstractDensity, num: int, max_points: int = 2**25) -> Array:
@@ -204,30 +235,45 @@ def annealed_log_weights(
     batch_size: int | None = None,
 ) -> Float[Array, " num_chains"]:
     """Log weights of chains annealed along `path`, started at draws of `path.at(betas[0])`, `batch_size` at a time."""
+    return _annealed(key, path, betas, moves(key, path, betas, sampler), positions, batch_size)[0]
 
-    def log_weights(inputs):
-        return anneal(inputs[0], path, betas, sampler, inputs[1], lambda ratios: None)[0]
+
+def _annealed(key, path, betas, sampler_at, positions, batch_size):
+    def one_batch(inputs):
+        log_w, _, info = anneal(inputs[0], path, betas, sampler_at, inputs[1], lambda ratios: None)
+        return log_w, info
 
     if batch_size is None:
-        return log_weights((key, positions))
+        return one_batch((key, positions))
     batches = positions.reshape(-1, batch_size, *positions.shape[1:])
-    return jax.lax.map(log_weights, (jr.split(key, len(batches)), batches)).reshape(-1)
+    log_w, info = jax.lax.map(one_batch, (jr.split(key, len(batches)), batches))
+    return log_w.reshape(-1), jax.tree.map(jnp.mean, info)
+
+
+def moves(
+    key: PRNGKeyArray,
+    path: AbstractPath,
+    betas: Float[Array, " temperatures"],
+    sampler: AbstractSampler | None,
+) -> Callable[[Int[Array, ""]], AbstractSampler]:
+    """The sampler of each inner temperature, by its number: fixed by a pilot run where its step size is free."""
+    sampler = default_sampler(path.at(1.0)) if sampler is None else sampler
+    # Far from the numbers of `jr.split(key)`, whose keys the chains themselves have.
+    return samplers_along(jr.fold_in(key, 2**31 - 7), path, betas, sampler)
 
 
 def anneal(
     key: PRNGKeyArray,
     path: AbstractPath,
     betas: Float[Array, " temperatures"],
-    sampler: AbstractSampler | None,
+    sampler_at: Callable[[Int[Array, ""]], AbstractSampler],
     positions: Array,
     record: Callable[[Float[Array, " num_chains"]], Any],
-) -> tuple[Float[Array, " num_chains"], Any]:
-    """`annealed_log_weights`, and what `record` makes of each step's log ratios, stacked along the first axis."""
+) -> tuple[Float[Array, " num_chains"], Any, dict[str, Float[Array, ""]]]:
+    """`annealed_log_weights`, what `record` makes of each step's log ratios, stacked, and the mean `acceptance`."""
     num_chains = positions.shape[0]
-    sampler = default_sampler(path.at(1.0)) if sampler is None else sampler
     key_init, key_steps = jr.split(key)
-    start = path.at(betas[0])
-    states = jax.vmap(lambda k, x: sampler.init(k, start, x))(jr.split(key_init, num_chains), positions)
+    states = start_chains(key_init, path.at(betas[0]), sampler_at(jnp.asarray(0)), positions)
     log_ratio = jax.vmap(path.log_ratio, in_axes=(None, None, 0))
 
     def step(carry, inputs):
@@ -235,22 +281,25 @@ def anneal(
         index, beta0, beta1 = inputs
         ratios = log_ratio(beta0, beta1, states.position)
         log_w, lost = add_compensated(log_w, lost, ratios)
-        density = path.at(beta1)
+        density, sampler = path.at(beta1), sampler_at(index)
         keys = jr.split(jr.fold_in(key_steps, index), num_chains)
 
         def move(key, state):
-            return sampler.step(key, density, sampler.refresh(density, state))[0]
+            return sampler.step(key, density, sampler.refresh(density, state))
 
-        return (jax.vmap(move)(keys, states), log_w, lost), record(ratios)
+        states, info = jax.vmap(move)(keys, states)
+        info = {name: jnp.mean(value) for name, value in info.items() if name == "acceptance"}
+        return (states, log_w, lost), (record(ratios), info)
 
     zeros = jnp.zeros(num_chains, jnp.result_type(log_ratio(betas[0], betas[0], positions)))
     # The last ratio needs no transition after it.
     inputs = (jnp.arange(len(betas) - 2), betas[:-2], betas[1:-1])
-    (states, log_w, lost), records = jax.lax.scan(step, (states, zeros, zeros), inputs)
+    (states, log_w, lost), (records, info) = jax.lax.scan(step, (states, zeros, zeros), inputs)
     ratios = log_ratio(betas[-2], betas[-1], states.position)
     log_w, lost = add_compensated(log_w, lost, ratios)
     last = jax.tree.map(lambda values, value: jnp.append(values, value[None], axis=0), records, record(ratios))
-    return log_w, last
+    info = {name: jnp.mean(values) for name, values in info.items()} if len(betas) > 2 else {}
+    return log_w, last, info
 
 
 def _check_num_chains(num_chains: Any, name: str) -> int:

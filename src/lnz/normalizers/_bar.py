@@ -12,7 +12,8 @@ from .._check import is_false
 from .._density import AbstractCollapsibleDensity, AbstractDensity, AbstractNormalizer
 from .._estimate import Estimate
 from .._register import register
-from ..samplers import HMC, Gibbs, default_sampler
+from .._reliability import join_degrees
+from ..samplers import HMC, Gibbs, Metropolis, default_sampler
 from ._ais import AIS, ReverseAIS
 
 
@@ -27,8 +28,9 @@ class BAR(AbstractNormalizer):
 
     the maximum-likelihood estimate given both sets. It errs in neither direction alone, so its bound is `estimate`.
     It is consistent if the reverse chains start from exact draws and each step is reversible, so that one direction is
-    the other in reverse; otherwise it says what it assumes. Steps of `HMC`, and of `Gibbs` on two layers of which one
-    is summed out (an RBM, the even layers of a DBM), are reversible; a sweep through more blocks is not.
+    the other in reverse; otherwise it says what it assumes. Steps of `HMC` and `Metropolis`,
+    and of `Gibbs` on two layers of which one is summed out (an RBM, the even layers of a DBM), are reversible; a sweep
+    through more blocks is not.
 
     **Arguments:**
 
@@ -62,13 +64,14 @@ class BAR(AbstractNormalizer):
 
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
         key_forward, key_reverse = jr.split(key)
-        forward = self.forward.log_weights(key_forward, density)
-        reverse = self.reverse.log_weights(key_reverse, density)
+        # One pilot run for both: each direction must make the moves of the other.
+        forward, info = self.forward.run(key_forward, density, key)
+        reverse, _ = self.reverse.run(key_reverse, density, key)
         estimate = acceptance_ratio(forward, reverse)
         assumes = () if self.reverse.num_warm_up is None else ("stationary start",)
         if not _is_reversible(self.forward.sampler, density):
             assumes = (*assumes, "reversible steps")
-        return Estimate(estimate.value, estimate.standard_error, "estimate", assumes, estimate.stats)
+        return Estimate(estimate.value, estimate.standard_error, "estimate", assumes, {**estimate.stats, **info})
 
 
 def acceptance_ratio(forward: Float[Array, " n"], reverse: Float[Array, " m"]) -> Estimate:
@@ -76,7 +79,8 @@ def acceptance_ratio(forward: Float[Array, " n"], reverse: Float[Array, " m"]) -
 
     The standard error is that of large samples. `stats["overlap"]` says how much of their way the two directions
     share: near 0 they do not meet, and the error bar means little; it is 1 where all weights are equal. `stats["ess"]`
-    is the effective number of draws of the side that has fewer.
+    is the effective number of draws of the side that has fewer. A weight that is NaN or plus infinity makes the value
+    NaN; minus infinity is a weight of zero like others.
 
     **Raises:** `ValueError` for fewer than two weights a side.
 
@@ -87,7 +91,8 @@ def acceptance_ratio(forward: Float[Array, " n"], reverse: Float[Array, " m"]) -
         raise ValueError(f"`acceptance_ratio` needs at least 2 weights a side for an error bar; got {n} and {m}.")
     shift = math.log(n / m)
     # Relative to a value between the two sides: in float32, log Z may be too large to resolve its error.
-    centre = 0.5 * (jnp.median(forward) - jnp.median(reverse))
+    centre = 0.5 * (_middle(forward) - _middle(reverse))
+    have_averages = jnp.all(forward < jnp.inf) & jnp.all(reverse < jnp.inf)  # NaN fails
     forward, reverse = forward - centre, reverse + centre
 
     def excess(L):  # falls with L
@@ -107,19 +112,31 @@ def acceptance_ratio(forward: Float[Array, " n"], reverse: Float[Array, " m"]) -
     low, high = jax.lax.fori_loop(0, 60, halve, (low, high))
     L = 0.5 * (low + high)
     f, r = jax.nn.sigmoid(forward - L - shift), jax.nn.sigmoid(shift + reverse + L)
-    variance = (jnp.mean(f**2) / jnp.mean(f) ** 2 - 1) / n + (jnp.mean(r**2) / jnp.mean(r) ** 2 - 1) / m
+    errors = _relative_error(f), _relative_error(r)
     # Both means are m / (n + m) and n / (n + m) where the weights are all equal.
     overlap = jnp.mean(f) * (n + m) / m
     return Estimate(
-        value=L + centre,
-        standard_error=jnp.sqrt(jnp.maximum(variance, 0)),
+        value=jnp.where(have_averages, L + centre, jnp.nan),
+        standard_error=jnp.hypot(*errors),
         bound="estimate",
         stats={
             "overlap": overlap,
             "ess": jnp.minimum(*(jnp.sum(side) ** 2 / jnp.sum(side**2) for side in (f, r))),
             "num": jnp.asarray(min(n, m)),
+            "degrees": join_degrees(errors, (n - 1, m - 1)),
         },
     )
+
+
+def _relative_error(x: Float[Array, " n"]) -> Float[Array, ""]:
+    """Standard error of the mean over the mean."""
+    return jnp.sqrt(jnp.maximum(jnp.mean(x**2) / jnp.mean(x) ** 2 - 1, 0) / len(x))
+
+
+def _middle(log_w: Float[Array, " n"]) -> Float[Array, ""]:
+    """The median of the finite ones, 0 without any: most draws may have weight zero."""
+    middle = jnp.nanmedian(jnp.where(jnp.isfinite(log_w), log_w, jnp.nan))
+    return jnp.where(jnp.isfinite(middle), middle, 0)
 
 
 def _are_same(first: Any, second: Any) -> bool:
@@ -131,4 +148,4 @@ def _is_reversible(sampler: AbstractSampler | None, density: AbstractDensity) ->
     if isinstance(sampler, Gibbs):
         # A collapsible density with two blocks sums one of them out: its position is one block.
         return isinstance(density, AbstractCollapsibleDensity) and getattr(density, "num_blocks", None) == 2
-    return isinstance(sampler, HMC)
+    return isinstance(sampler, HMC | Metropolis)

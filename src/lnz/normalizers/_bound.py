@@ -53,4 +53,4 @@ class Bound(AbstractNormalizer):
         log_w = log_weights(key, density, proposal, self.num_samples * self.num_weights, self.chunk_size)
         terms = logsumexp(log_w.reshape(self.num_samples, self.num_weights), axis=1) - math.log(self.num_weights)
         error = jnp.std(terms, ddof=1) / math.sqrt(self.num_samples)
-        return Estimate(jnp.mean(terms), error, "lower")
+        return Estimate(jnp.mean(terms), error, "lower", stats={"degrees": jnp.asarray(self.num_samples - 1)})

@@ -9,7 +9,7 @@ from .._algorithm import AbstractSampler
 from .._annealing import PathChoice, check_path, check_sampler, resolve_path
 from .._check import check_key, check_positive, model_dtype
 from .._density import AbstractDensity
-from ._ais import anneal
+from ._ais import anneal, moves
 
 
 def salakhutdinov_murray_betas() -> Float[Array, " 14501"]:
@@ -57,7 +57,8 @@ def adapted_betas(
     grid = jnp.linspace(0.0, 1.0, num_pilot + 1, dtype=model_dtype(density))
     key_start, key_steps = jr.split(key)
     positions = path.start.sample(key_start, (num_chains,))
-    _, spread = anneal(key_steps, path, grid, sampler, positions, lambda ratios: jnp.std(ratios, ddof=1))
+    sampler_at = moves(key_steps, path, grid, sampler)
+    _, spread, _ = anneal(key_steps, path, grid, sampler_at, positions, lambda ratios: jnp.std(ratios, ddof=1))
     # A part where no chain differs (a density that does not change) still gets some temperatures.
     spread = jnp.where(jnp.isfinite(spread), spread, 0)
     spread = spread + 0.01 * jnp.mean(spread) + jnp.finfo(spread.dtype).tiny

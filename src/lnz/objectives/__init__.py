@@ -1,3 +1,5 @@
+"""Training objectives for `lnz.Gradient`: likelihoods, bounds, divergences and contrastive divergence."""
+
 from ._contrastive import CD as CD, FPCD as FPCD, PCD as PCD, SML as SML
 from ._discrete import NVIL as NVIL, VIMCO as VIMCO
 from ._divergences import ForwardKL as ForwardKL, ReverseKL as ReverseKL

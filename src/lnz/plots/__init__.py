@@ -1,3 +1,5 @@
+"""Figures of models, data and training, and the HTML report of a run."""
+
 from ._figures import filters as filters, image_grid as image_grid, training_curves as training_curves
 from ._latent import (
     active_units as active_units,

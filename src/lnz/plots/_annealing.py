@@ -5,18 +5,20 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .._estimate import Bracket, Estimate, LogLikelihood, unreliable_reasons
+from .._estimate import Bracket, Estimate, LogLikelihood
+from .._reliability import unreliable_reasons
 from .._run import Run
 from ._figures import style
 from ._html import captioned, drawing, joined, number, pieces
 
-_FORWARD, _REVERSE = "#2f7fd1", "#e07b39"
+_COLOURS = {"forward": "#2f7fd1", "reverse": "#e07b39"}
 _NUM_BINS = 31  # odd: equal weights, in the middle, are within a bin and not on an edge
 _FENCE = 8  # interquartile ranges
 
@@ -70,33 +72,67 @@ def describe_row(row: LogLikelihood, exact: float | None) -> LogZ:
     """The picture of the denominator of one row."""
     value, error = float(row.stats["log_partition"]), float(row.stats["partition_error"])
     weights = {"forward": np.asarray(row.stats["partition_log_weights"], float)}
-    return LogZ(weights, _with_exact({"forward": value}, exact), (value - 2 * error, value + 2 * error))
+    log_z = Estimate(jnp.asarray(value), jnp.asarray(error), "lower", (), row.stats.get("partition_weights", {}))
+    return LogZ(weights, _with_exact({"forward": value}, exact), log_z.interval())
 
 
 def log_weights(log_z: LogZ, *, ink: str = "black") -> Figure:
-    """Histograms of log weights; what lies far out on the side that adds nothing to the average is left out."""
-    figure = Figure(figsize=(4.4, 3.3), dpi=200, layout="constrained")
-    axes = figure.add_subplot()
+    """Histograms of log weights; what lies far out on the side that adds nothing to the average is left out.
+
+    The claimed interval, often too narrow to be seen among them, is shown once more by itself, with the estimates.
+    """
+    has_interval = all(map(math.isfinite, log_z.interval)) and log_z.interval[0] != log_z.interval[1]
+    figure = Figure(figsize=(4.4, 4.4 if has_interval else 3.3), dpi=200, layout="constrained")
+    axes, *enlarged = figure.subplots(
+        2 if has_interval else 1, 1, height_ratios=(5, 1)[: 1 + has_interval], squeeze=False
+    )[:, 0]
     low, high = _limits(log_z)
     edges = np.linspace(low, high, _NUM_BINS + 1)
-    colours = {"forward": _FORWARD, "reverse": _REVERSE}
     for name, values in log_z.weights.items():
         shown = values[(values >= low) & (values <= high)]
-        axes.hist(shown, edges.tolist(), color=colours[name], alpha=0.55, label=f"{name} weights")
+        axes.hist(shown, edges.tolist(), color=_COLOURS[name], alpha=0.55, label=f"{name} weights")
     if all(map(math.isfinite, log_z.interval)):
         axes.axvspan(*sorted(log_z.interval), color=ink, alpha=0.13, linewidth=0, label="claimed interval")
-    for name, value in log_z.lines.items():
-        if math.isfinite(value):
-            dashes = {"forward": "-", "reverse": "--"}.get(name, ":")
-            label = f"{name} estimate" if name in colours else name
-            axes.axvline(value, color=colours.get(name, ink), linestyle=dashes, linewidth=1.8, label=label)
+    _draw_lines(axes, log_z, ink)
     axes.set_xlim(low, high)
     axes.set_xlabel("log weight (nats)", color=ink)
     axes.set_ylabel("chains", color=ink)
     style(axes, ink)
     _label_few_numbers(axes)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, labelcolor=ink, fontsize=9)
+    if enlarged:
+        _enlarge_interval(enlarged[0], log_z, ink)
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        labelcolor=ink,
+        fontsize=9,
+    )
     return figure
+
+
+def _draw_lines(axes: Axes, log_z: LogZ, ink: str) -> None:
+    for name, value in log_z.lines.items():
+        if math.isfinite(value):
+            dashes = {"forward": "-", "reverse": "--"}.get(name, ":")
+            label = f"{name} estimate" if name in _COLOURS else name
+            axes.axvline(value, color=_COLOURS.get(name, ink), linestyle=dashes, linewidth=1.8, label=label)
+
+
+def _enlarge_interval(axes: Axes, log_z: LogZ, ink: str) -> None:
+    """The claimed interval and all that is said of log Z, on a scale of their own."""
+    axes.axvspan(*sorted(log_z.interval), color=ink, alpha=0.13, linewidth=0)
+    _draw_lines(axes, log_z, ink)
+    points = [value for value in (*log_z.lines.values(), *log_z.interval) if math.isfinite(value)]
+    margin = 0.1 * (max(points) - min(points))
+    axes.set_xlim(min(points) - margin, max(points) + margin)
+    axes.set_xlabel("the interval, enlarged: log Z (nats)", color=ink)
+    axes.set_yticks([])
+    style(axes, ink)
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.ticklabel_format(axis="x", useOffset=False, style="plain")
 
 
 def _limits(log_z: LogZ) -> tuple[float, float]:
@@ -135,16 +171,12 @@ def _bracket(bracket: Bracket, exact: float | None) -> str:
     described = " and ".join(_side(name, side) for name, side in sides)
     assumes = " and ".join(f"a {what}" for what in bracket.assumes) or "nothing but enough chains"
     words = (
-        f"log Z between {number(low, '.4f')} and {number(high, '.4f')} nats (width {number(bracket.width, '.2g')}): "
-        f"two standard errors beyond {described}. This assumes {assumes}."
+        f"log Z between {number(low, '.4f')} and {number(high, '.4f')} nats (width {number(bracket.width, '.2g')}; "
+        f"{bracket.how}): {described}. This assumes {assumes}."
     )
-    problems = [
-        f"{name}: {reason}. Its error bar is too small."
-        for name, side in sides
-        for reason in unreliable_reasons(side.stats)
-    ]
-    if high < low:
-        problems.append("the upper end lies below the lower one, so that one of the two is wrong.")
+    problems = [f"{name}: {doubt}, so its error bar is too small." for name, side in sides for doubt in side.doubts]
+    if bracket.disagreement is not None:
+        problems.append(f"{bracket.disagreement}.")
     log_z = describe_bracket(bracket, exact)
     return _section("Bracket of log Z", words + _exact_words(exact), log_z, problems)
 
@@ -154,10 +186,11 @@ def _row(name: str, row: LogLikelihood, exact: float | None) -> str:
     low, high = log_z.interval
     weights = row.stats.get("partition_weights", {})
     words = (
-        f"log Z = {number(log_z.lines['forward'], '.4f')} nats, two standard errors to each side from "
-        f"{number(low, '.4f')} to {number(high, '.4f')}{_diagnostics(weights)}; in expectation not above the truth."
+        f"log Z = {number(log_z.lines['forward'], '.4f')} nats, two standard errors to each side (more for few chains) "
+        f"from {number(low, '.4f')} to {number(high, '.4f')}{_diagnostics(weights)}; in expectation not above the "
+        "truth."
     )
-    problems = [f"{reason}. Its error bar is too small." for reason in unreliable_reasons(weights)]
+    problems = [f"{reason}, so its error bar is too small." for reason in unreliable_reasons(weights)]
     return _section(f"log Z of {name}, by AIS", words + _exact_words(exact), log_z, problems)
 
 

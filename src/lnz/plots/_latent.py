@@ -35,7 +35,7 @@ def reconstructions(
 
     **Arguments:**
 
-    - `originals`, `reconstructed`: `[n, ...]` each, such as `data` and `lnz.latent.reconstruct(key, model, data)`.
+    - `originals`, `reconstructed`: `[n, ...]` each, such as `data` and `lnz.latent.reconstruct(model, data, key=key)`.
     - `image_shape`: rows and columns of one image.
     - `num_columns`: pairs in a line.
     - `low`, `high`: values of the lightest and the darkest grey.

@@ -56,7 +56,7 @@ def latents(run: Run) -> str:
         return ""
     rows, model = _some(run), run.model
     low, high = paper_and_ink(*run.examples.values.values())
-    again = reconstruct(jr.key(0), model, rows[: 4 * _LINE])
+    again = reconstruct(model, rows[: 4 * _LINE], key=jr.key(0))
     if again[0].size != shape[0] * shape[1]:
         return ""
     found = [

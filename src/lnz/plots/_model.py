@@ -12,7 +12,7 @@ from ..energy import DBM, RBM, BernoulliUnits
 from ._annealing import annealing
 from ._draws import as_rows, chains, column_names
 from ._figures import training_curves
-from ._html import captioned, drawing, image, joined, number, pieces, table
+from ._html import captioned, drawing, image, joined, number, pieces, shortened, table
 from ._latent_section import activity, latents
 from ._pixels import SIGNED, encode, montage, paper_and_ink, signed_limit
 from ._plane import plane
@@ -102,15 +102,21 @@ def _extremes(run: Run) -> str:
 
 
 def _extreme(title: str, examples: Examples, kind: str, log_probs: np.ndarray) -> str:
-    rows, values = examples.rows[kind], as_rows(examples.values[kind])
+    values = as_rows(examples.values[kind])
+    places = (examples.places or {}).get(kind) or [f"row {row}" for row in examples.rows[kind]]
+    words = f"log p in nats, {_counted(places, of_file=examples.places is not None)}"
     if examples.image_shape is None:
-        return _extreme_table(title, examples, rows, values, log_probs)
+        return _extreme_table(title, words, examples, places, values, log_probs)
     low, high = paper_and_ink(*examples.values.values())
     tiles = joined(
-        captioned(_short(log_prob), f"row {row}", image(_tile(pixels, examples, low, high), f"test row {row}"))
-        for row, pixels, log_prob in zip(rows, values, log_probs, strict=True)
+        captioned(
+            _short(log_prob),
+            shortened(place.removeprefix("file "), 14),
+            image(_tile(pixels, examples, low, high), f"test row: {place}"),
+        )
+        for place, pixels, log_prob in zip(places, values, log_probs, strict=True)
     )
-    return captioned(title, "log p in nats, and the row of the test split, from 0", pieces().box("rows", tiles))
+    return captioned(title, words, pieces().box("rows", tiles))
 
 
 def _short(log_prob: float) -> str:
@@ -122,14 +128,28 @@ def _tile(pixels: np.ndarray, examples: Examples, low: float, high: float) -> by
     return encode(pixels.reshape(examples.image_shape), low, high, size=100)
 
 
-def _extreme_table(title: str, examples: Examples, rows: list[int], values: np.ndarray, log_probs: np.ndarray) -> str:
+def _counted(places: list[str], of_file: bool) -> str:
+    """How rows are counted, in words."""
+    if places[0].startswith("line "):
+        return "and the line of the file, whose header counts too"
+    if places[0].startswith("file "):
+        return "and the name of the file"
+    return f"and the row of the {'file' if of_file else 'test split'}, from 0"
+
+
+def _extreme_table(
+    title: str, words: str, examples: Examples, places: list[str], values: np.ndarray, log_probs: np.ndarray
+) -> str:
     names = column_names(examples, values.shape[1])
-    words = "log p in nats, and rows of the test split, from 0"
     if len(names) > _NUM_TABLE_COLUMNS:
         words += f"; the first {_NUM_TABLE_COLUMNS} of {len(names)} columns"
-    heads = ("row", "log p", *names[:_NUM_TABLE_COLUMNS])
+    heads = (places[0].split(" ")[0], "log p", *names[:_NUM_TABLE_COLUMNS])
     cells = [
-        (str(row), number(log_prob, ".2f"), *(number(value, ".4g") for value in example[:_NUM_TABLE_COLUMNS]))
-        for row, example, log_prob in zip(rows, values, log_probs, strict=True)
+        (
+            place.split(" ", 1)[-1],
+            number(log_prob, ".2f"),
+            *(number(value, ".4g") for value in example[:_NUM_TABLE_COLUMNS]),
+        )
+        for place, example, log_prob in zip(places, values, log_probs, strict=True)
     ]
     return captioned(title, words, table(title, heads, cells[:_NUM_TABLE_ROWS]))

@@ -6,11 +6,14 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any
 
+from .._compare import bits_with_direction, marked_bound
 from .._run import Run, write_text
 from .._table import Table, tabulate
 from ._draws import samples
 from ._html import pieces
 from ._model import model_section
+
+_BITS = "Bits per dimension"
 
 
 def write_report(path: str | os.PathLike, runs: Mapping[str, Run]) -> None:
@@ -42,13 +45,17 @@ def write_report(path: str | os.PathLike, runs: Mapping[str, Run]) -> None:
 
 
 def _likelihoods(table: Table) -> str:
-    heads = ("Model", "Nats per example", "Bound", "Data s.e.", "MC s.e.", "Bits per dimension")
-    heads += ("Difference to best", "Parameters", "Training")
+    heads = ("Model", "Nats per example", "Bound", "Data s.e.", "MC s.e.", _BITS)
+    heads += ("Difference to highest", "Parameters", "Training")
+    if all(row["bits_per_dimension"] is None for row in table.rows):
+        heads = tuple(head for head in heads if head != _BITS)
+    if len(table.rows) == 1:
+        heads = tuple(head for head in heads if not head.startswith("Difference"))
     return pieces().likelihoods(
         heads,
         [_likelihood_row(heads, row) for row in table.rows],
         table.checks,
-        [f"{warning}. Its error bar is too small." for warning in table.warnings],
+        table.warnings,
         table.notes,
         table.protocols,
     )
@@ -56,22 +63,22 @@ def _likelihoods(table: Table) -> str:
 
 def _likelihood_row(heads: tuple[str, ...], row: dict[str, Any]) -> tuple[str, list[tuple[str, str, str]], bool]:
     """The name, the other cells with their heads and kinds, and whether the row stands out."""
-    is_best = row["difference"] is None
-    cells = (
-        f"{row['value']:.3f}",
-        row["bound"],
-        f"{row['data_error']:.3f}",
-        "0" if row["bound"] == "exact" else f"{row['monte_carlo_error']:.2g}",
-        f"{row['bits_per_dimension']:.3f}",
-        "best" if is_best else f"{row['difference']:.3f} ± {row['difference_error']:.3f}",
-        f"{row['num_parameters']:,}",
-        f"{row['train_seconds']:.1f} s",
-    )
-    kinds = {"Bound": f"bound {row['bound']}"}
-    described = [
-        (head, cell.replace("-", "−"), kinds.get(head, "")) for head, cell in zip(heads[1:], cells, strict=True)
-    ]
-    return row["name"], described, is_best
+    difference = row["standing"]
+    if row["difference"] is not None:
+        difference = f"{row['difference']:.3f} ± {row['difference_error']:.3f}"
+    cells = {
+        "Nats per example": f"{row['value']:.3f}",
+        "Bound": marked_bound(row),
+        "Data s.e.": f"{row['data_error']:.3f}",
+        "MC s.e.": "0" if row["bound"] == "exact" else f"{row['monte_carlo_error']:.2g}",
+        _BITS: bits_with_direction(row, signs=("≤ ", "≥ ")),
+        "Difference": difference,
+        "Parameters": f"{row['num_parameters']:,}",
+        "Training": f"{row['train_seconds']:.1f} s",
+    }
+    kinds = {"Bound": f"bound {'doubtful' if row['warnings'] else row['bound']}"}
+    described = [(head, cells[head.split(" to ")[0]].replace("-", "−"), kinds.get(head, "")) for head in heads[1:]]
+    return row["name"], described, row["standing"] == "best"
 
 
 def _environments(runs: Mapping[str, Run]) -> list[str]:

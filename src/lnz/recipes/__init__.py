@@ -1,3 +1,5 @@
+"""Recipes: models with settings that work, ready for `lnz train`."""
+
 from ._autoencoders import (
     hvae_mnist as hvae_mnist,
     iwae_mnist as iwae_mnist,

@@ -193,6 +193,7 @@ class Recipe:
         pulse: Callable[[dict[str, float | int]], None] | None = None,
         checkpoints: Checkpoints | None = None,
         resume: bool = False,
+        throw: bool = True,
     ) -> Fit:
         """Build, unless `start` is what `self.start` built, and train; `settings` are what `resolve` returned.
 
@@ -222,6 +223,7 @@ class Recipe:
             pulse=pulse,
             checkpoints=checkpoints,
             resume=resume,
+            throw=throw,
             **fit_options(settings),
         )
 

@@ -8,9 +8,9 @@ import numpy as np
 import optax
 
 from .. import objectives
+from .._atoms import describe_atoms
 from .._bijection import Transformed
 from .._space import Euclidean
-from ..data._atoms import describe_atoms
 from ..distributions import Mixture, MultivariateNormal, Normal
 from ..flows._preprocess import affine_of_moments
 from ..methods import Gradient

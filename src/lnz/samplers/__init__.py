@@ -1,5 +1,18 @@
+"""Markov chains: Gibbs sampling, Hamiltonian Monte Carlo and tempering, with their autocorrelation."""
+
+from ._adapt import (
+    adapt_step_size as adapt_step_size,
+    samplers_along as samplers_along,
+    waits_for_step_size as waits_for_step_size,
+)
 from ._autocorrelation import autocorrelation as autocorrelation, autocorrelation_time as autocorrelation_time
 from ._gibbs import Gibbs as Gibbs
 from ._hmc import HMC as HMC
-from ._run import default_sampler as default_sampler, run_chains as run_chains, trace_chains as trace_chains
+from ._metropolis import Metropolis as Metropolis
+from ._run import (
+    default_sampler as default_sampler,
+    run_chains as run_chains,
+    start_chains as start_chains,
+    trace_chains as trace_chains,
+)
 from ._tempering import ParallelTempering as ParallelTempering

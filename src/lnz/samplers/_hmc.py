@@ -8,66 +8,114 @@ from .._algorithm import AbstractSampler
 from .._check import check_positive, is_false
 from .._density import AbstractDensity
 from .._register import register
-from .._space import Euclidean
+from .._space import AbstractSpace, Euclidean
+from .._supports import Product, Torus
+from ..bijections import ToSupport, unbounded
+from ..bijections._circular import wrap
+
+_PLAIN_STEP_SIZE = 0.1
 
 
 class HMCState(eqx.Module):
     position: Array
-    log_density: Float[Array, ""]
+    coordinates: Array  # of the position, without bounds
+    log_density: Float[Array, ""]  # in these coordinates
     gradient: Array
 
 
 @register
 class HMC(AbstractSampler):
-    """Hamiltonian Monte Carlo with a unit mass matrix, on Euclidean spaces.
+    """Hamiltonian Monte Carlo with a unit mass matrix, on every continuous space.
+
+    On Euclidean spaces it moves the position x itself. Positive and bounded numbers are moved in coordinates u without
+    bounds, `x = ToSupport(space)(u)`, with the density `p~(x(u)) |dx/du|`; angles are moved as they are and wrapped.
 
     The state caches log-density and gradient of the last density: call `refresh` when it changes.
 
     **Arguments:**
 
-    - `step_size`: of the leapfrog integrator, in the units of the position. Aim at an acceptance
-      probability (`info["acceptance"]`) near 0.65 to 0.9.
+    - `step_size`: of the leapfrog integrator, in the units of u. By default it is adapted to a mean acceptance
+      probability of 0.8 by those who run chains from a start of their own: `lnz.sample` in a warm-up, the annealing
+      normalisers (`AIS`, `ReverseAIS`, `BAR`, `adapted_betas`) for each temperature by a pilot run. Elsewhere the
+      default is 0.1: then set it by `info["acceptance"]`, which should be near 0.65 to 0.9.
     - `num_steps`: leapfrog steps a transition.
+    - `jitter`: each transition takes a step size drawn evenly from `step_size (1 - jitter)` to
+      `step_size (1 + jitter)`, so that trajectories do not keep coming back to their start.
+      By default 0.5 where the step size is adapted, else 0.
 
-    Source: Neal (2011), section 5.2.3 and figure 2; arXiv:1206.1901.
+    Source: Neal (2011), section 5.2.3 and figure 2, and section 5.4.2.2 for the jitter; arXiv:1206.1901.
     """
 
-    step_size: float | Float[Array, ""] = 0.1
+    step_size: float | Float[Array, ""] | None = None
     num_steps: int = eqx.field(static=True, default=10)
+    jitter: float | None = eqx.field(static=True, default=None)
 
     def __check_init__(self):
         check_positive(self.num_steps, "HMC(num_steps=...)")
-        if is_false(self.step_size > 0):
+        if self.step_size is not None and is_false(self.step_size > 0):
             raise ValueError(f"`HMC(step_size=...)` must be positive; got {self.step_size}.")
+        if self.jitter is not None and not 0 <= self.jitter < 1:
+            raise ValueError(f"`HMC(jitter=...)` must be at least 0 and below 1; got {self.jitter}.")
 
     def init(self, key: PRNGKeyArray, density: AbstractDensity, position: Array) -> HMCState:
-        if not isinstance(density.space, Euclidean):
+        space = density.space
+        try:
+            unbounded(space)
+        except TypeError as error:
             raise TypeError(
-                f"`HMC` needs a density on a Euclidean space; got {density.space}. For discrete spaces try "
-                "`lnz.samplers.Gibbs`."
-            )
-        return HMCState(position, *jax.value_and_grad(density.log_density)(position))
+                f"`HMC` needs a density on a continuous space: `Euclidean`, `Positive`, `Interval`, `Torus` or a "
+                f"`Product` of those; got {space}. For discrete spaces try `lnz.samplers.Gibbs()`, or "
+                "`lnz.samplers.Metropolis()` where no blocks can be drawn."
+            ) from error
+        coordinates = position if isinstance(space, Euclidean) else ToSupport(space).inverse_and_log_det(position)[0]
+        return _state(density, coordinates)
 
     def refresh(self, density: AbstractDensity, state: HMCState) -> HMCState:
-        return HMCState(state.position, *jax.value_and_grad(density.log_density)(state.position))
+        return _state(density, state.coordinates)
 
     def step(self, key: PRNGKeyArray, density: AbstractDensity, state: HMCState) -> tuple[HMCState, dict[str, Array]]:
         key_momentum, key_accept = jr.split(key)
-        momentum = jr.normal(key_momentum, state.position.shape, state.position.dtype)
-        value_and_grad = jax.value_and_grad(density.log_density)
+        momentum = jr.normal(key_momentum, state.coordinates.shape, state.coordinates.dtype)
+        step_size = jnp.asarray(_PLAIN_STEP_SIZE if self.step_size is None else self.step_size, momentum.dtype)
+        if self.jitter:
+            key_jitter, key_accept = jr.split(key_accept)
+            factor = jr.uniform(key_jitter, (), momentum.dtype, 1 - self.jitter, 1 + self.jitter)
+            step_size = step_size * factor
 
         def leapfrog(_, carry):
-            x, p, _, gradient = carry
-            p = p + 0.5 * self.step_size * gradient
-            x = x + self.step_size * p
-            value, gradient = value_and_grad(x)
-            return x, p + 0.5 * self.step_size * gradient, value, gradient
+            state, p = carry
+            p = p + 0.5 * step_size * state.gradient
+            state = _state(density, _wrapped(density.space, state.coordinates + step_size * p))
+            return state, p + 0.5 * step_size * state.gradient
 
-        start = (state.position, momentum, state.log_density, state.gradient)
-        x, p, value, gradient = jax.lax.fori_loop(0, self.num_steps, leapfrog, start)
-        log_ratio = value - state.log_density - 0.5 * (jnp.sum(p**2) - jnp.sum(momentum**2))
+        proposed, p = jax.lax.fori_loop(0, self.num_steps, leapfrog, (state, momentum))
+        change = change_of_log_density(state.log_density, proposed.log_density)
+        log_ratio = change - 0.5 * (jnp.sum(p**2) - jnp.sum(momentum**2))
         log_ratio = jnp.where(jnp.isnan(log_ratio), -jnp.inf, log_ratio)  # a divergence is a rejection
-        accept = jnp.log(jr.uniform(key_accept, dtype=value.dtype)) < log_ratio
-        proposed = HMCState(x, value, gradient)
+        accept = jnp.log(jr.uniform(key_accept, dtype=log_ratio.dtype)) < log_ratio
         state = jax.tree.map(lambda new, old: jnp.where(accept, new, old), proposed, state)
         return state, {"acceptance": jnp.exp(jnp.minimum(log_ratio, 0.0))}
+
+
+def change_of_log_density(old: Float[Array, ""], new: Float[Array, ""]) -> Float[Array, ""]:
+    """`new - old`, and 0 where both are minus infinity: a chain that starts where the density is zero walks freely."""
+    return jnp.where((old == -jnp.inf) & (new == -jnp.inf), 0, new - old)
+
+
+def _state(density: AbstractDensity, coordinates: Array) -> HMCState:
+    def log_density(u):
+        if isinstance(density.space, Euclidean):
+            return density.log_density(u), u
+        x, log_det = ToSupport(density.space).forward_and_log_det(u)
+        return density.log_density(x) + log_det, x
+
+    (value, position), gradient = jax.value_and_grad(log_density, has_aux=True)(coordinates)
+    # Where the density is zero its gradient may be no number. Any function of u alone keeps the step reversible.
+    gradient = jnp.where(jnp.isfinite(gradient), gradient, 0)
+    return HMCState(position, coordinates, value, gradient)
+
+
+def _wrapped(space: AbstractSpace, u: Array) -> Array:
+    if isinstance(space, Product):
+        return jnp.concatenate([_wrapped(part, v) for part, v in zip(space.spaces, space.split(u), strict=True)])
+    return wrap(u) if isinstance(space, Torus) else u

@@ -7,23 +7,35 @@ from jaxtyping import Array, PRNGKeyArray
 
 from .._algorithm import AbstractSampler
 from .._density import AbstractBlockDensity, AbstractDensity
-from .._space import Euclidean
+from .._space import AbstractSpace
+from ..bijections import unbounded
 from ._gibbs import Gibbs
 from ._hmc import HMC
+from ._metropolis import Metropolis, is_discrete
 
 
 def default_sampler(density: AbstractDensity) -> AbstractSampler:
-    """`Gibbs()` where blocks can be drawn, `HMC()` on Euclidean spaces.
+    """`Gibbs()` where blocks can be drawn, `HMC()` on continuous spaces, `Metropolis()` on discrete ones.
 
     **Raises:** `TypeError` for other densities, naming what to pass.
     """
     if isinstance(density, AbstractBlockDensity):
         return Gibbs()
-    if isinstance(density.space, Euclidean):
+    if is_discrete(density.space):
+        return Metropolis()
+    if _is_continuous(density.space):
         return HMC()
     raise TypeError(
         f"No sampler fits {type(density).__name__} on {density.space} without being told: pass `sampler=...`."
     )
+
+
+def _is_continuous(space: AbstractSpace) -> bool:
+    try:
+        unbounded(space)
+    except TypeError:
+        return False
+    return True
 
 
 def run_chains(
@@ -54,12 +66,24 @@ def trace_chains(
 
 
 def _scan(key, density, sampler, positions, num_steps, record):
-    num = positions.shape[0]
     key_init, key_steps = jr.split(key)
-    states = jax.vmap(lambda k, x: sampler.init(k, density, x))(jr.split(key_init, num), positions)
+    states = start_chains(key_init, density, sampler, positions)
 
     def step(states, key):
-        states, info = jax.vmap(lambda k, s: sampler.step(k, density, s))(jr.split(key, num), states)
+        states, info = chain_step(key, density, sampler, states)
         return states, (record(states), info)
 
     return jax.lax.scan(step, states, jr.split(key_steps, num_steps))
+
+
+def start_chains(key: PRNGKeyArray, density: AbstractDensity, sampler: AbstractSampler, positions: Array) -> Any:
+    """The states of chains at `positions [num, ...]`."""
+    return jax.vmap(lambda k, x: sampler.init(k, density, x))(jr.split(key, len(positions)), positions)
+
+
+def chain_step(
+    key: PRNGKeyArray, density: AbstractDensity, sampler: AbstractSampler, states: Any
+) -> tuple[Any, dict[str, Array]]:
+    """One step of every chain."""
+    keys = jr.split(key, len(states.position))
+    return jax.vmap(lambda k, state: sampler.step(k, density, state))(keys, states)

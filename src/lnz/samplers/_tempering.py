@@ -47,7 +47,8 @@ class ParallelTempering(AbstractSampler):
     **Arguments:**
 
     - `betas`: a number of intervals, spaced evenly, or an increasing array from 0 to 1.
-    - `sampler`: what moves a chain at one temperature; by default `Gibbs()` where blocks can be drawn, else `HMC()`.
+    - `sampler`: what moves a chain at one temperature; by default `Gibbs()` where blocks can be drawn, else `HMC()` or
+      `Metropolis()`. Step sizes are not adapted: give `HMC` one.
     - `path`: a path to the density, or a function from the density to one; by default the density's own.
 
     **Raises:** `ValueError` for temperatures that do not increase from 0 to 1; `TypeError` for another sampler or path.

@@ -20,7 +20,7 @@ from .._density import (
     AbstractExponentialFamily,
     closed_form_mean,
 )
-from .._estimate import Estimate, unreliable_reasons
+from .._estimate import Estimate
 from .._model_file import load, save
 from .._space import AbstractSpace
 from .._supports import each_variable, ends_of, nearest_inside
@@ -76,9 +76,7 @@ def check_density(
     if estimate is not None and log_normalizer is not None:
         name = type(density).__name__
         if not is_resolved and not isinstance(density, AbstractDistribution):
-            reasons = (
-                "; ".join(unreliable_reasons(estimate.stats)) or f"its error is {estimate.standard_error:.2g} nats"
-            )
+            reasons = "; ".join(estimate.doubts) or f"its error is {estimate.standard_error:.2g} nats"
             require(False, f"the grid resolves {name}: {reasons}. Pass `num` and `bounds`.")
         if is_resolved:
             allowed = tolerance * max(1.0, abs(log_normalizer)) + 3 * float(estimate.standard_error)

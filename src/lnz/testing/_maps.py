@@ -10,7 +10,7 @@ from .._bijection import AbstractBijection
 from .._compensated import add_compensated
 from .._density import AbstractDensity, AbstractPath
 from ._inverse import check_inverse
-from ._require import eps, require_close
+from ._require import eps, require, require_close
 
 
 def check_bijection(
@@ -58,18 +58,30 @@ def check_path(path: AbstractPath, target: AbstractDensity, x: Array) -> None:
     """`at(0)` is the start, `at(1)` the target, `log_ratio` the difference, and it adds up, at the points `x`.
 
     The sum of `log_ratio` over 100,000 temperatures must be within 1e-3 nats of the end-to-end difference computed in
-    float64 (in float64: 1e-8), summed as annealed importance sampling sums.
+    float64 (in float64: 1e-8), summed as annealed importance sampling sums. Between equal temperatures it is zero
+    everywhere. Where the target is impossible, it is minus infinity on the way up, and so is the sum.
     """
     wide = x.dtype == jnp.float64 or jnp.result_type(float) == jnp.float64
 
-    start, at_start, at_end, of_target, ratios, differences = _along(path, target, x)
-    scale = 1 + float(np.max(np.abs(at_end))) + float(np.max(np.abs(start)))
+    start, at_start, at_end, of_target, ratios, differences, standing = map(np.asarray, _along(path, target, x))
+    possible = of_target > -np.inf
+    require(possible.any(), "some of the points are possible under the target")
+    scale = 1 + float(np.max(np.abs(at_end[possible]))) + float(np.max(np.abs(start)))
     require_close(at_start, start, 50 * eps() * scale, "path.at(0) is path.start, normalised")
-    require_close(at_end, of_target, 50 * eps() * scale, "path.at(1) is the target")
-    require_close(ratios, differences, 100 * eps() * scale, "log_ratio is the difference of log densities")
-    total = _sum_ratios(path, x, 100_000)
+    require_close(at_end[possible], of_target[possible], 50 * eps() * scale, "path.at(1) is the target")
+    what = "log_ratio is the difference of log densities"
+    require_close(ratios[:, possible], differences[:, possible], 100 * eps() * scale, what)
+    require((standing == 0).all(), "log_ratio between equal temperatures is zero")
+    total = np.asarray(_sum_ratios(path, x, 100_000))
     end_to_end = _float64_difference(path, x)
-    require_close(total, end_to_end, 1e-8 * scale if wide else 1e-3, "log_ratio adds up over 100,000 temperatures")
+    what = "log_ratio adds up over 100,000 temperatures"
+    require_close(total[possible], end_to_end[possible], 1e-8 * scale if wide else 1e-3, what)
+    upward = ratios[[b0 < b1 for b0, b1 in _PAIRS]]
+    none_possible = [at_end[~possible], upward[:, ~possible], total[~possible]]
+    require(all((part == -np.inf).all() for part in none_possible), "what is impossible keeps a weight of zero")
+
+
+_PAIRS = ((0.0, 1.0), (0.2, 0.7), (0.6, 0.59), (0.3, 0.3001))
 
 
 @eqx.filter_jit
@@ -79,11 +91,13 @@ def _along(path: AbstractPath, target: AbstractDensity, x: Array) -> tuple[Array
     def at(beta):
         return jax.vmap(path.at(beta).log_density)(x)
 
-    pairs = ((0.0, 1.0), (0.2, 0.7), (0.6, 0.59), (0.3, 0.3001))
-    ratios = [jax.vmap(lambda x, b0=b0, b1=b1: path.log_ratio(b0, b1, x))(x) for b0, b1 in pairs]
-    differences = [at(b1) - at(b0) for b0, b1 in pairs]
+    def ratio(b0, b1):
+        return jax.vmap(lambda x: path.log_ratio(b0, b1, x))(x)
+
+    ratios, differences = [ratio(b0, b1) for b0, b1 in _PAIRS], [at(b1) - at(b0) for b0, b1 in _PAIRS]
+    standing = [ratio(b, b) for b in (jnp.zeros(()), jnp.full((), 0.3), jnp.ones(()))]
     start, of_target = jax.vmap(path.start.log_prob)(x), jax.vmap(target.log_density)(x)
-    return start, at(0.0), at(1.0), of_target, jnp.stack(ratios), jnp.stack(differences)
+    return start, at(0.0), at(1.0), of_target, jnp.stack(ratios), jnp.stack(differences), jnp.stack(standing)
 
 
 def _float64_difference(path: AbstractPath, x: Array) -> np.ndarray:

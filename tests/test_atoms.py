@@ -1,4 +1,4 @@
-"""A density says nothing of whole numbers: whom the verbs warn, and whom not."""
+"""A density says little of values with a probability of their own: when the verbs warn, and when not."""
 
 import warnings
 
@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import lnz
-from lnz._whole_numbers import warn_of_whole_numbers
+from lnz._atoms import data_warnings, smallest_gaps, warn_of_whole_numbers
 
 RANDOM = np.random.RandomState(0)
 BITS = RANDOM.randint(0, 2, (50, 4))
@@ -66,6 +66,52 @@ def test_both_verbs_warn_once():
             verb()
         (warning,) = found
         assert "2 different ones, and Euclidean(shape=(4,)) has densities" in str(warning.message)
+
+
+ATOMS = {
+    "a column of bits": (np.where(np.arange(4) == 1, BITS, TABLE), "column 1 has only 2 different values"),
+    "half zeros": (np.where(np.arange(200).reshape(50, 4) % 8 == 0, 0, TABLE), "column 0 has the value 0 in 25"),
+    "many such columns": (np.where(np.arange(4) == 1, TABLE, BITS), "column 3 has only 2 different values"),
+    "repeated rows": (np.concatenate([TABLE, TABLE[:5]]), "5 of 55 rows repeat another one"),
+    "a value at an end": (
+        np.where(np.arange(200).reshape(50, 4) == 7, -9.0, TABLE),
+        "1 of 50 rows have a value exactly",
+    ),
+    "unknown entries": (np.where(np.arange(4) == 1, np.where(BITS, 1, np.nan), TABLE), "column 1 has only 1 different"),
+}
+
+
+@pytest.mark.parametrize("name", ATOMS)
+def test_atoms_are_a_part_of_the_result(name):
+    rows, words = ATOMS[name]
+    observed = None if np.isfinite(rows).all() else ~np.isnan(rows)
+    space = lnz.Interval(4, -9.0, 9.0) if "end" in name else lnz.Euclidean(4)
+    assert any(words in sentence for sentence in data_warnings(space, rows))
+    assert data_warnings(lnz.Binary(4), rows) == []
+    model = lnz.Uniform(4, -9.0, 9.0) if "end" in name else lnz.Normal.standard(4)
+    with pytest.warns(UserWarning, match=words):
+        result = lnz.evaluate(jr.key(0), model, rows, observed=observed)
+    assert any(words in sentence for sentence in result.warnings)
+
+
+@pytest.mark.parametrize("rows", [TABLE, TABLE.astype(np.float32) + 3e4, np.ones((5, 4)), TABLE[:3].repeat(2, axis=0)])
+def test_tables_without_atoms_have_no_warnings(rows):
+    assert data_warnings(lnz.Euclidean(4), rows) == []
+
+
+def test_smallest_gaps_are_those_of_the_rounding():
+    columns = [
+        RANDOM.randint(0, 9, 200),
+        0.25 * RANDOM.randint(0, 9, 200),
+        np.full(200, 3.0),
+        RANDOM.randint(0, 9, 200) / 10,
+    ]
+    rows = np.stack(columns, axis=1).astype(np.float32)
+    rows[0, 3] = np.nextafter(np.float32(0.3), np.float32(1))  # the same value, by another way of rounding
+    np.testing.assert_allclose(smallest_gaps(rows), [1, 0.25, np.inf, 0.1], rtol=1e-5)
+    rows[::3, 0] = np.nan
+    assert smallest_gaps(rows)[0] == 1
+    assert smallest_gaps(RANDOM.normal(size=(1000, 1)))[0] < 1e-3
 
 
 def test_with_noise_there_is_nothing_to_warn_of():

@@ -1,0 +1,58 @@
+"""How heavy the tail of importance weights is: the k of a generalised Pareto distribution."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+def pareto_k(log_w: Float[Array, " n"]) -> Float[Array, ""]:
+    """Shape `k` of a generalised Pareto distribution fitted to the largest weights.
+
+    The tail has `min(n / 5, 3 sqrt(n))` weights; the fit is the profile posterior mean of Zhang and
+    Stephens with the weak prior of the source. `k < 0.5` means that the weights have a variance,
+    `k > 0.7` that no practical number of them gives a trustworthy average. Not a number when the tail
+    has fewer than 5 weights (`n <= 20`, or ties); minus infinity when the weights have no tail (all equal); plus
+    infinity when they have no average: one is NaN or plus infinity, or all are zero.
+
+    Source: Vehtari et al. (2024), section 2 and appendix C; arXiv:1507.02646. Zhang and Stephens (2009).
+    """
+    (num,) = log_w.shape
+    # Diagnostics need no gradient, and that of a sort is costly.
+    log_w = jax.lax.stop_gradient(log_w)
+    has_average = jnp.all(log_w < jnp.inf) & jnp.any(log_w > -jnp.inf)  # NaN fails the first
+    num_tail = math.ceil(min(0.2 * num, 3 * math.sqrt(num)))
+    if num_tail < 5:
+        return jnp.where(has_average, jnp.asarray(jnp.nan, log_w.dtype), jnp.inf)
+    log_w = jnp.sort(log_w)
+    top = log_w[-1]
+    # Excesses over the cut-off in units of the largest weight: k does not depend on the unit.
+    excess = jnp.exp(log_w[-num_tail:] - top) - jnp.exp(log_w[-num_tail - 1] - top)
+    # Ties with the cut-off (common on discrete spaces) and differences of rounding are no tail.
+    num_above = jnp.sum(excess > 8 * jnp.finfo(log_w.dtype).eps)
+    k = _fit_generalised_pareto(excess, jnp.maximum(num_above, 1))
+    k = jnp.where(jnp.isnan(k), jnp.inf, k)  # a tail that no Pareto distribution fits is no evidence of a light one
+    k = jnp.where(num_above < 5, jnp.nan, k)
+    k = jnp.where(num_above == 0, -jnp.inf, k)
+    return jnp.where(has_average, k, jnp.inf)
+
+
+def _fit_generalised_pareto(excess: Float[Array, " n"], num: Int[Array, ""]) -> Float[Array, ""]:
+    """The shape fitted to the `num` largest of the ascending excesses."""
+    size, dtype = excess.shape[0], excess.dtype
+    used = jnp.arange(size) >= size - num
+    x = jnp.where(used, excess, excess[-1])
+    n = num.astype(dtype)
+    quartile = x[size - num + jnp.maximum(jnp.floor(n / 4 + 0.5).astype(int) - 1, 0)]
+    num_grid = 30 + int(math.sqrt(size))
+    spread = 1 - jnp.sqrt(num_grid / (jnp.arange(1, num_grid + 1, dtype=dtype) - 0.5))
+    grid = 1 / x[-1] + spread / (3 * quartile)
+
+    def mean_log(b):
+        return jnp.sum(jnp.where(used, jnp.log1p(-b * x), 0)) / n
+
+    k = jax.vmap(mean_log)(grid)
+    log_profile = n * (jnp.log(-grid / k) - k - 1)
+    k_hat = mean_log(jnp.sum(grid * jax.nn.softmax(log_profile)))
+    return (n * k_hat + 10 * 0.5) / (n + 10)

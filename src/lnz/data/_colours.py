@@ -1,0 +1,39 @@
+"""Arrays of colour pictures, made grey by the rule of image files."""
+
+import numpy as np
+
+from ._checks import Refusal, short
+from ._rows import are_unit, within
+
+TURNED_GREY = "colours turned grey (ITU-R 601-2 luma)"
+_LUMA = (19595, 38470, 7471)  # of 65536: the whole numbers by which Pillow weighs red, green and blue
+
+
+def channel_axis(shape: tuple[int, ...], dtype: np.dtype) -> int | None:
+    """The axis of red, green and blue (and opacity) in `[n, h, w, 3]` or `[n, 3, h, w]`; `None` for other arrays."""
+    if len(shape) != 4 or 1 in (shape[1], shape[3]):
+        return None
+    return next((axis for axis in (3, 1) if shape[axis] in (3, 4)), None)
+
+
+def to_grey(x: np.ndarray, where: str) -> np.ndarray:
+    """Colour pictures of bytes, or of floats from 0 to 1, as `[n, h, w]` of the same type; other arrays as they are.
+
+    **Raises:** `ValueError` for pictures with transparent pixels, and for colours on another scale.
+    """
+    axis = channel_axis(x.shape, x.dtype)
+    if axis is None:
+        return x
+    if x.dtype != np.uint8 and not (x.dtype.kind == "f" and within([x], are_unit)):
+        raise Refusal(
+            f"{where} seems to hold colour images, shape {short(x.shape)}, but its values are neither uint8 nor floats "
+            "from 0 to 1: save them so, or flatten the examples to shape (n, d) if they are no images."
+        )
+    channels = np.moveaxis(x, axis, -1)
+    if channels.shape[-1] == 4 and (channels[..., 3] < (255 if x.dtype == np.uint8 else 1)).any():
+        raise Refusal(f"{where} has images with transparent pixels: put them on a background first.")
+    if x.dtype == np.uint8:
+        red, green, blue = (weight * channels[..., i].astype(np.uint32) for i, weight in enumerate(_LUMA))
+        return ((red + green + blue + 0x8000) >> 16).astype(np.uint8)
+    grey = sum(weight / 65536 * channels[..., i].astype(np.float64) for i, weight in enumerate(_LUMA))
+    return np.asarray(grey).astype(x.dtype)

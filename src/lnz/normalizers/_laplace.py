@@ -1,0 +1,194 @@
+"""Importance sampling from Student's t at the modes of a density."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jax.scipy.special import gammaln, logsumexp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+from .._check import check_positive
+from .._density import AbstractDensity, AbstractDistribution, AbstractNormalizer
+from .._estimate import Estimate, log_mean_exp
+from .._module import replace
+from .._register import register
+from .._space import AbstractSpace
+from .._supports import Product, Torus
+from ..bijections import ToSupport, unbounded
+
+_MOST_STEPS = 100
+_DECREMENT = 0.1  # nats from the top, below which a search has arrived
+_DEEP = 15.0  # nats below the best mode, from where a mode gets no share of its own
+
+
+@register
+class LaplaceImportance(AbstractNormalizer):
+    """`log (1/n) sum_i p~(x_i) / q(x_i)`, `x_i ~ q`, with q from Laplace's approximation. A lower bound in expectation.
+
+    In coordinates u without bounds, `x = ToSupport(space)(u)`, a damped Newton search climbs `log p~(x(u)) |dx/du|`
+    from several draws of the path's start (the prior of a posterior). Where a search arrives at a mode `m_k`, with a
+    negative Hessian `H_k` that is positive definite, q has a multivariate Student t:
+
+        q(u) = 0.9 sum_k a_k t_df(u; m_k, H_k^-1) + 0.1 start(u).
+
+    The share `a_k` is half that of Laplace's evidence and half equal. The t's are wider in the tails than a normal; the
+    start keeps all weights below ten times the largest likelihood and shows mass far from every mode. For smooth
+    posteriors over a few real parameters, up to about 50, this is far better than annealing; for many parameters, hard
+    walls or long curved ridges use `AIS`. `stats["converged"]` is the fraction of searches that arrived: with 0, q is
+    the start alone.
+
+    **Arguments:**
+
+    - `num_samples`: n.
+    - `num_starts`: searches.
+    - `df`: degrees of freedom of the t, positive.
+    - `chunk_size`: samples held in memory at a time.
+
+    **Raises:** `TypeError` on a space that is not made of `Euclidean`, `Positive` and `Interval`.
+
+    Source: Geweke (1989), section 5; DiCiccio, Kass, Raftery and Wasserman (1997), section 2.3. The share of the
+    start: Hesterberg (1995).
+    """
+
+    num_samples: int = eqx.field(static=True, default=4000)
+    num_starts: int = eqx.field(static=True, default=16)
+    df: float = eqx.field(static=True, default=5.0)
+    chunk_size: int = eqx.field(static=True, default=500)
+
+    def __check_init__(self):
+        check_positive(self.chunk_size, "LaplaceImportance(chunk_size=...)")
+        check_positive(self.num_starts, "LaplaceImportance(num_starts=...)")
+        if check_positive(self.num_samples, "LaplaceImportance(num_samples=...)") < 2:
+            raise ValueError("`LaplaceImportance(num_samples=...)` must be at least 2 for an error bar; got 1.")
+        if not self.df > 0:
+            raise ValueError(f"`LaplaceImportance(df=...)` must be positive; got {self.df}.")
+
+    def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
+        if not has_no_ends(density.space):
+            raise TypeError(
+                "`LaplaceImportance` needs a space made of `Euclidean`, `Positive` and `Interval`; got "
+                f"{density.space}. Use `lnz.normalizers.AIS()`."
+            )
+        key_starts, key_draws = jr.split(key)
+        start = density.path().start
+        to = ToSupport(density.space)
+
+        def log_density(u):
+            x, log_det = to.forward_and_log_det(u.reshape(unbounded(density.space).shape))
+            return density.log_density(x) + log_det
+
+        x = start.sample(key_starts, (self.num_starts,))
+        u = jax.vmap(lambda x: to.inverse_and_log_det(x)[0].reshape(-1))(x)
+        modes = jax.vmap(lambda u: _climb(log_density, u))(u)
+        log_w = _log_weights(key_draws, log_density, start, to, modes, self)
+        estimate = log_mean_exp(log_w)
+        stats = {**estimate.stats, "converged": jnp.mean(modes.is_mode.astype(log_w.dtype))}
+        return replace(estimate, assumes=("no mode far from those found",), stats=stats)
+
+
+def has_no_ends(space: AbstractSpace) -> bool:
+    """Whether all of `space` is the image of `R^n`: no circles, nothing discrete."""
+    parts = space.spaces if isinstance(space, Product) else (space,)
+    try:
+        unbounded(space)
+    except TypeError:
+        return False
+    return not any(isinstance(part, Torus) for part in parts)
+
+
+class _Mode(eqx.Module):
+    """Where a search ended: `-Hessian = B' B`, `B = sqrt(eigenvalues) Q' sqrt(diagonal)`."""
+
+    at: Float[Array, " n"]
+    root: Float[Array, "n n"]  # B
+    inverse_root: Float[Array, "n n"]
+    half_log_det: Float[Array, ""]
+    log_evidence: Float[Array, ""]  # Laplace's
+    is_mode: Bool[Array, ""]
+
+
+def _climb(log_density, u: Float[Array, " n"]) -> _Mode:
+    """A damped Newton search from `u`, in units of the curvature along each variable."""
+
+    def slopes(u):
+        gradient, hessian = jax.grad(log_density)(u), jax.hessian(log_density)(u)
+        curvature = jnp.abs(jnp.diagonal(hessian))
+        unit = jax.lax.rsqrt(jnp.maximum(curvature, 1e-10 * jnp.max(curvature) + 1e-20))
+        values, vectors = jnp.linalg.eigh(-hessian * unit[:, None] * unit[None])
+        return gradient, unit, values, vectors
+
+    def step(carry):
+        u, value, damping, num, _ = carry
+        gradient, unit, values, vectors = slopes(u)
+        along = vectors.T @ (unit * gradient)
+        # Along directions that curve upwards too it climbs: by the size of the curvature.
+        scaled = along / (jnp.abs(values) + damping)
+        moved = u + unit * (vectors @ scaled)
+        new = log_density(moved)
+        is_better = jnp.all(jnp.isfinite(moved)) & (new > value)
+        decrement = jnp.sum(along**2 / (jnp.abs(values) + 1e-6))
+        damping = jnp.clip(jnp.where(is_better, damping / 8, damping * 4), 1e-6, 1e8)
+        is_done = (decrement < 1e-5) | (~is_better & (damping >= 1e8))
+        return jnp.where(is_better, moved, u), jnp.where(is_better, new, value), damping, num + 1, is_done
+
+    def goes_on(carry):
+        return (carry[3] < _MOST_STEPS) & ~carry[4]
+
+    value = log_density(u)
+    value = jnp.where(jnp.isnan(value), -jnp.inf, value)
+    carry = (u, value, jnp.ones_like(value), jnp.zeros((), jnp.int32), jnp.zeros((), bool))
+    u, value, *_ = jax.lax.while_loop(goes_on, step, carry)
+    gradient, unit, values, vectors = slopes(u)
+    floor = 50 * len(u) * jnp.finfo(u.dtype).eps
+    decrement = jnp.sum((vectors.T @ (unit * gradient)) ** 2 / jnp.maximum(values, floor))
+    is_mode = (values[0] > floor) & (decrement < _DECREMENT) & jnp.isfinite(value) & jnp.all(jnp.isfinite(u))
+    values = jnp.where(is_mode, values, 1)
+    half_log_det = 0.5 * jnp.sum(jnp.log(values)) - jnp.sum(jnp.log(unit))
+    root = jnp.sqrt(values)[:, None] * vectors.T / unit[None]
+    inverse = unit[:, None] * vectors / jnp.sqrt(values)[None]
+    log_evidence = value + 0.5 * len(u) * math.log(2 * math.pi) - half_log_det
+    found = _Mode(u, root, inverse, half_log_det, log_evidence, is_mode)
+    # A search that failed has no share; what it left must still be numbers.
+    return jax.tree.map(lambda a: jnp.where(is_mode, a, jnp.zeros_like(a)), found)
+
+
+def _log_weights(
+    key: PRNGKeyArray, log_density, start: AbstractDistribution, to: ToSupport, modes: _Mode, method: LaplaceImportance
+) -> Float[Array, " num_samples"]:
+    log_share = _log_shares(modes)
+    has_modes = jnp.any(modes.is_mode)
+    dtype, num = modes.at.dtype, modes.at.shape[1]
+    log_t = jnp.where(has_modes, math.log(0.9), -jnp.inf).astype(dtype)
+    log_start = jnp.where(has_modes, math.log(0.1), 0).astype(dtype)
+    constant = gammaln(0.5 * (method.df + num)) - gammaln(0.5 * method.df) - 0.5 * num * math.log(method.df * math.pi)
+
+    def log_proposal(u):
+        w = jax.vmap(lambda mode: mode.root @ (u - mode.at))(modes)
+        tails = -0.5 * (method.df + num) * jnp.log1p(jnp.sum(w**2, axis=1) / method.df)
+        of_modes = logsumexp(log_share + modes.half_log_det + tails) + jnp.asarray(constant, dtype)
+        x, log_det = to.forward_and_log_det(u.reshape(unbounded(to.space).shape))
+        return jnp.logaddexp(log_t + of_modes, log_start + start.log_prob(x) + log_det)
+
+    def one(key):
+        key_which, key_mode, key_normal, key_chi, key_start = jr.split(key, 5)
+        mode = jax.tree.map(lambda a: a[jr.categorical(key_mode, log_share)], modes)
+        chi_square = 2 * jr.gamma(key_chi, 0.5 * method.df, (), dtype)
+        w = jr.normal(key_normal, (num,), dtype) * jnp.sqrt(method.df / chi_square)
+        from_start = to.inverse_and_log_det(start.sample(key_start))[0].reshape(-1)
+        is_start = jr.uniform(key_which, (), dtype) < jnp.exp(log_start)
+        u = jnp.where(is_start, from_start, mode.at + mode.inverse_root @ w)
+        return log_density(u) - log_proposal(u)
+
+    return jax.lax.map(one, jr.split(key, method.num_samples), batch_size=method.chunk_size)
+
+
+def _log_shares(modes: _Mode) -> Float[Array, " num_starts"]:
+    evidence = jnp.where(modes.is_mode, modes.log_evidence, -jnp.inf)
+    best = jnp.max(evidence)
+    is_near = modes.is_mode & (evidence > best - _DEEP)
+    equal = is_near.astype(evidence.dtype) / jnp.maximum(jnp.sum(is_near.astype(evidence.dtype)), 1)
+    share = 0.5 * jnp.where(modes.is_mode, jax.nn.softmax(evidence), 0) + 0.5 * equal
+    # Without any mode the share is of no draw.
+    return jnp.where(jnp.any(modes.is_mode), jnp.log(share), 0).astype(evidence.dtype)

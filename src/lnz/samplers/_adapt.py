@@ -1,0 +1,122 @@
+"""Step sizes of `HMC`, set by the acceptance of chains."""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from .._algorithm import AbstractSampler
+from .._density import AbstractDensity, AbstractPath, ReversedPath
+from .._module import replace
+from .._supports import Product, Torus
+from ._hmc import HMC
+from ._run import chain_step, start_chains
+
+_ACCEPTANCE = 0.8
+_JITTER = 0.5
+# The pilot run along a path: its chains, moves at the start and along the path at least, and how far the logarithm of
+# the step size goes for each unit of acceptance, at the start and along the path.
+_NUM_PILOT, _NUM_START, _NUM_MOVES, _FIRST_GAIN, _GAIN = 8, 60, 300, 1.5, 0.3
+
+
+def waits_for_step_size(sampler: AbstractSampler) -> bool:
+    """Whether its step size is to be adapted."""
+    return isinstance(sampler, HMC) and sampler.step_size is None
+
+
+def adapt_step_size(
+    key: PRNGKeyArray, density: AbstractDensity, sampler: AbstractSampler, positions: Array, num_steps: int
+) -> tuple[AbstractSampler, Array]:
+    """`sampler` with the step size at which chains from `positions [num, ...]` accept 0.8 of their moves on average.
+
+    Dual averaging of the logarithm of one step size, by the mean acceptance over chains, in `num_steps` moves. Also
+    returns where the chains are then. Draws must come from later moves: these depend on the chains' past. A sampler
+    without a free step size is returned as it is, its chains unmoved.
+
+    Source: Hoffman and Gelman (2014), section 3.2.1, equation 6; arXiv:1111.4246.
+    """
+    if not waits_for_step_size(sampler) or num_steps < 1:
+        return sampler, positions
+    key_start, key_steps = jr.split(key)
+    states = start_chains(key_start, density, sampler, positions)
+    first = _first_log_step_size(density, states.log_density)
+
+    def step(carry, inputs):
+        states, log_step_size, shortfall, average = carry
+        key, t = inputs
+        states, info = chain_step(key, density, _with_step_size(sampler, log_step_size), states)
+        shortfall = shortfall + (_ACCEPTANCE - jnp.mean(info["acceptance"]) - shortfall) / (t + 10)
+        log_step_size = jnp.minimum(first - jnp.sqrt(t) / 0.05 * shortfall, _most(density))
+        average = average + t**-0.75 * (log_step_size - average)
+        return (states, log_step_size, shortfall, average), None
+
+    times = jnp.arange(1, num_steps + 1, dtype=first.dtype)
+    carry = (states, first, jnp.zeros_like(first), first)
+    (states, _, _, average), _ = jax.lax.scan(step, carry, (jr.split(key_steps, num_steps), times))
+    return _with_step_size(sampler, average), states.position
+
+
+def samplers_along(
+    key: PRNGKeyArray,
+    path: AbstractPath,
+    betas: Float[Array, " temperatures"],
+    sampler: AbstractSampler,
+) -> Callable[[Int[Array, ""]], AbstractSampler]:
+    """What moves chains at each inner temperature: `samplers_along(...)(i)` at `betas[i + 1]`.
+
+    A free step size is set by a pilot run of 8 chains of its own, which anneal from draws of the path's
+    start; at each temperature the step size follows their mean acceptance, towards 0.8. Weights of other chains stay
+    valid, for these moves are fixed before them and depend on none of them. Both directions of a path get the same
+    moves from the same key.
+    """
+    if not waits_for_step_size(sampler) or len(betas) < 3:
+        return lambda index: sampler
+    if isinstance(path, ReversedPath):
+        forward = samplers_along(key, path.path, 1 - betas[::-1], sampler)
+        return lambda index: forward(len(betas) - 3 - index)
+    key_draw, key_start, key_steps = jr.split(key, 3)
+    positions = path.start.sample(key_draw, (_NUM_PILOT,))
+    states = start_chains(key_start, path.at(betas[0]), sampler, positions)
+    num_moves = math.ceil(_NUM_MOVES / (len(betas) - 2))
+    # First the start itself, of any width, then each temperature in turn.
+    num_start = math.ceil(_NUM_START / num_moves)
+    visited = jnp.concatenate([jnp.broadcast_to(betas[:1], (num_start,)), betas[1:-1]])
+    gains = jnp.where(jnp.arange(len(visited)) < num_start, _FIRST_GAIN, _GAIN).astype(states.log_density.dtype)
+
+    def follow(carry, inputs):
+        key, beta, gain = inputs
+        density = path.at(beta)
+
+        def move(carry, key):
+            states, log_step_size = carry
+            states, info = chain_step(key, density, _with_step_size(sampler, log_step_size), states)
+            log_step_size = log_step_size + gain * (jnp.mean(info["acceptance"]) - _ACCEPTANCE)
+            return (states, jnp.minimum(log_step_size, _most(density))), None
+
+        states, log_step_size = carry
+        states = jax.vmap(lambda state: sampler.refresh(density, state))(states)
+        carry, _ = jax.lax.scan(move, (states, log_step_size), jr.split(key, num_moves))
+        return carry, carry[1]
+
+    carry = (states, _first_log_step_size(path.start, states.log_density))
+    _, log_step_sizes = jax.lax.scan(follow, carry, (jr.split(key_steps, len(visited)), visited, gains))
+    return lambda index: _with_step_size(sampler, log_step_sizes[num_start + index])
+
+
+def _with_step_size(sampler, log_step_size: Float[Array, ""]):
+    jitter = _JITTER if sampler.jitter is None else sampler.jitter
+    return replace(sampler, step_size=jnp.exp(log_step_size), jitter=jitter)
+
+
+def _first_log_step_size(density: AbstractDensity, like: Array) -> Float[Array, ""]:
+    """That of a standard normal, of as many variables."""
+    return jnp.asarray(-0.25 * math.log(max(1, density.space.num_dimensions)), like.dtype)
+
+
+def _most(density: AbstractDensity) -> float:
+    """Half a turn, where there are circles: on a flat one every step is accepted, however long."""
+    parts = density.space.spaces if isinstance(density.space, Product) else (density.space,)
+    return math.log(math.pi) if any(isinstance(part, Torus) for part in parts) else math.inf

@@ -1,0 +1,300 @@
+"""The advice of an error works: what it says to call runs where the first call failed."""
+
+import re
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+import table
+
+import lnz
+from lnz._missing import known_entries
+from lnz.bijections import Affine, Chain, Exp, Power, Residual, Scan
+from lnz.objectives import ELBO, NVIL, PCD, VIMCO, EnergyPrior, MaximumLikelihood, ReweightedWakeSleep, WakeSleep
+
+KEY = jr.key(0)
+KEYS = jr.split(KEY)
+ADAM = optax.adam(1e-3)
+BITS = np.eye(4, dtype=np.uint8)
+GREY = BITS * 0.75
+X = np.array([[0.25, -1.5], [1.75, 0.5]])
+ANGLES = np.array([[4.0], [-5.0]])
+NORMAL = lnz.Normal(jnp.zeros(2), 1.0)
+COVARIANCE = np.array([[1.0, 0.5], [0.5, 1.0]])
+SINGULAR = np.ones((2, 2))
+QUADRATURE = lnz.normalizers.Quadrature()
+
+
+def step(objective, model, rows):
+    """What `fit` does first, without compiling: the state and the loss of one batch."""
+    state = objective.init(KEY, model, rows)
+    return jax.eval_shape(lambda: objective.loss(KEY, model, state, rows)[0])
+
+
+def starts(method, model, rows):
+    return method.step(KEY, *method.init(KEY, model, rows), rows)
+
+
+def bit_rows():
+    return jnp.asarray(BITS, jnp.float32)
+
+
+def three_bits():
+    return bit_rows()[:, :3]
+
+
+def layer(width):
+    return lnz.flows.planar(lnz.Euclidean(2), key=KEY, num_layers=width)
+
+
+def discrete_vae():
+    return lnz.latent.VAE(lnz.Bernoulli(jnp.zeros(3)), table.bit_decoder(3, 4), table.bit_encoder(4, 3))
+
+
+def cut(data):
+    """Rows of a masked array without those that have masked entries, as its error says."""
+    return data[~np.ma.getmaskarray(data).any(axis=1)]
+
+
+MASKED = np.ma.masked_array(np.vstack([X, X + 1]), np.array([[0, 1], [0, 0], [0, 0], [0, 0]], bool))
+RECORDS = np.rec.fromarrays(X.T, names="a,b")
+STOCHASTIC = lnz.Transformed(
+    NORMAL, Residual(lnz.Euclidean(2), lnz.nets.LipschitzMLP(2, key=KEY, width=2, depth=1), log_det="unbiased")
+)
+
+# What fails, words of its error, and the call that they advise.
+ADVICE = {
+    "a seed": (lambda: lnz.sample(0, NORMAL, 3), r"`jax.random.key\(0\)`", lambda: lnz.sample(jr.key(0), NORMAL, 3)),
+    "keys": (lambda: lnz.sample(KEYS, NORMAL, 3), r"`key\[0\]`", lambda: lnz.sample(KEYS[0], NORMAL, 3)),
+    "a batch": (
+        lambda: NORMAL.log_prob(X),
+        r"`jax.vmap\(f\)\(x\)`",
+        lambda: jax.vmap(NORMAL.log_prob)(X),
+    ),
+    "a batch of contexts": (
+        lambda: lnz.Conditional.of(NORMAL, 2, key=KEY)(X),
+        "`jax.vmap` over `context`",
+        lambda: eqx.filter_vmap(lnz.Conditional.of(NORMAL, 2, key=KEY))(jnp.asarray(X, jnp.float32)),
+    ),
+    "one example as data": (
+        lambda: NORMAL.space.check_data(X[0]),
+        r"`data\[None\]`",
+        lambda: NORMAL.space.check_data(X[0][None]),
+    ),
+    "images for rows": (
+        lambda: lnz.Binary(4).check_data(BITS.reshape(-1, 2, 2)),
+        r"`data.reshape\(-1, 4\)`",
+        lambda: lnz.Binary(4).check_data(BITS.reshape(-1, 2, 2).reshape(-1, 4)),
+    ),
+    "grey values for bits": (
+        lambda: lnz.Binary(4).check_data(GREY),
+        "`data > threshold`",
+        lambda: lnz.Binary(4).check_data(GREY > 0.5),
+    ),
+    "angles": (
+        lambda: lnz.Torus(1).check_data(ANGLES),
+        re.escape("`(angle + pi) % (2 * pi) - pi`"),
+        lambda: lnz.Torus(1).check_data((ANGLES + np.pi) % (2 * np.pi) - np.pi),
+    ),
+    "zeros": (
+        lambda: lnz.Positive(4).check_data(BITS),
+        "`lnz.Euclidean`",
+        lambda: lnz.Euclidean(4).check_data(BITS),
+    ),
+    "a mask of numbers": (
+        lambda: known_entries(lnz.Binary(4), BITS, BITS),
+        r"`observed.astype\(bool\)`",
+        lambda: known_entries(lnz.Binary(4), BITS, BITS.astype(bool)),
+    ),
+    "a mask of another shape": (
+        lambda: known_entries(lnz.Euclidean(2), X, np.ones(2, bool)),
+        r"`~np.isnan\(data\)`",
+        lambda: known_entries(lnz.Euclidean(2), X, ~np.isnan(X)),
+    ),
+    "masked rows": (
+        lambda: lnz.flows.standardise(MASKED),
+        re.escape("`data[~np.ma.getmaskarray(data).any(axis=1)]`"),
+        lambda: lnz.flows.standardise(cut(MASKED)),
+    ),
+    "masked entries": (
+        lambda: lnz.flows.standardise(MASKED),
+        r"`data.data` and `observed=~data.mask`",
+        lambda: known_entries(lnz.Euclidean(2), MASKED.data, ~MASKED.mask),
+    ),
+    "records": (
+        lambda: lnz.flows.standardise(RECORDS),
+        re.escape("`np.stack([data[name] for name in ['a', 'b']], axis=-1)`"),
+        lambda: lnz.flows.standardise(np.stack([RECORDS[name] for name in ["a", "b"]], axis=-1)),
+    ),
+    "text": (
+        lambda: lnz.flows.standardise(X.astype(str)),
+        r"\.astype\(float\)",
+        lambda: lnz.flows.standardise(X.astype(str).astype(float)),
+    ),
+    "a covariance for a factor": (
+        lambda: lnz.MultivariateNormal(jnp.zeros(2), jnp.asarray(COVARIANCE)),
+        r"`MultivariateNormal.from_covariance\(loc, covariance\)`",
+        lambda: lnz.MultivariateNormal.from_covariance(jnp.zeros(2), COVARIANCE),
+    ),
+    "a factor that is not finite": (
+        lambda: lnz.MultivariateNormal(jnp.zeros(2), jnp.linalg.cholesky(jnp.asarray(SINGULAR - 0.5 * np.eye(2)))),
+        r"`MultivariateNormal.from_covariance\(loc, covariance\)`",
+        lambda: lnz.MultivariateNormal.from_covariance(jnp.zeros(2), COVARIANCE),
+    ),
+    "an asymmetric covariance": (
+        lambda: lnz.MultivariateNormal.from_covariance(jnp.zeros(2), np.triu(COVARIANCE)),
+        re.escape("`(covariance + covariance.T) / 2`"),
+        lambda: lnz.MultivariateNormal.from_covariance(jnp.zeros(2), (np.triu(COVARIANCE) + np.triu(COVARIANCE).T) / 2),
+    ),
+    "a list of bijections": (
+        lambda: Chain([Exp(2), Affine(jnp.zeros(2), 2.0)]),
+        r"`Chain\(\*bijections\)`",
+        lambda: Chain(*[Affine(jnp.zeros(2), 2.0), Exp(2)]),
+    ),
+    "layers unlike each other": (
+        lambda: Scan.stack([layer(1), layer(2)]),
+        r"`Chain\(\*layers\)`",
+        lambda: Chain(*[layer(1), layer(2)]),
+    ),
+    "a root": (lambda: Power(-0.5), "A root is a power below one", lambda: Power(0.5)),
+    "a network that may stretch": (
+        lambda: Residual(lnz.Euclidean(2), lnz.nets.MLP(2, 2, key=KEY, width=2)),
+        r"`lnz.nets.LipschitzMLP\(n, coefficient=0.9, key=key\)`",
+        lambda: Residual(lnz.Euclidean(2), lnz.nets.LipschitzMLP(2, coefficient=0.9, key=KEY, width=2)),
+    ),
+    "no key for probes": (
+        lambda: STOCHASTIC.log_prob(jnp.ones(2)),
+        r"`flow.log_prob\(x, key=key\)`",
+        lambda: jax.eval_shape(lambda: STOCHASTIC.log_prob(jnp.ones(2), key=KEY)),
+    ),
+    "probes": (
+        lambda: STOCHASTIC.log_prob(jnp.ones(2)),
+        r"`lnz.bijections.exact_log_det\(flow\)`",
+        lambda: jax.eval_shape(lambda: lnz.bijections.exact_log_det(STOCHASTIC).log_prob(jnp.ones(2))),
+    ),
+    "no mean": (
+        lambda: STOCHASTIC.mean(),
+        re.escape("`jnp.mean(distribution.sample(key, (1000,)), axis=0)`"),
+        lambda: jax.eval_shape(lambda: jnp.mean(STOCHASTIC.sample(KEY, (1000,)), axis=0)),
+    ),
+    "weights transposed": (
+        lambda: lnz.energy.RBM.from_parameters(np.zeros((2, 3)), np.zeros(3), np.zeros(2)),
+        "`W.T`",
+        lambda: lnz.energy.RBM.from_parameters(np.zeros((2, 3)).T, np.zeros(3), np.zeros(2)),
+    ),
+    "an objective for a method": (
+        lambda: lnz.fit(KEY, table.rbm(), PCD(1), BITS, steps=1),
+        r"`lnz.Gradient\(PCD\(...\), optax.adam\(1e-3\)\)`",
+        lambda: lnz.Gradient(PCD(1), ADAM),
+    ),
+    "likelihood of a machine": (
+        lambda: step(MaximumLikelihood(), table.rbm(), bit_rows()),
+        r"`lnz.objectives.PCD\(1\)`",
+        lambda: step(PCD(1), table.rbm(), bit_rows()),
+    ),
+    "likelihood of a small machine": (
+        lambda: step(MaximumLikelihood(), table.rbm(), bit_rows()),
+        r"`partition=lnz.normalizers.Quadrature\(\)`",
+        lambda: step(MaximumLikelihood(partition=QUADRATURE), table.rbm(), bit_rows()),
+    ),
+    "likelihood of a deep machine": (
+        lambda: step(MaximumLikelihood(), table.dbm(3, 2, 2), three_bits()),
+        r"`hidden=lnz.normalizers.Quadrature\(\)` \(small models\) or `lnz.normalizers.AIS\(\)`\.$",
+        lambda: step(MaximumLikelihood(QUADRATURE, QUADRATURE), table.dbm(3, 2, 2), three_bits()),
+    ),
+    "likelihood of an autoencoder": (
+        lambda: step(MaximumLikelihood(), table.bits_vae(), three_bits()),
+        r"`lnz.objectives.ELBO\(\)`",
+        lambda: step(ELBO(), table.bits_vae(), three_bits()),
+    ),
+    "likelihood with discrete latents": (
+        lambda: step(MaximumLikelihood(), discrete_vae(), bit_rows()),
+        r"discrete latents: `lnz.objectives.VIMCO\(\)`",
+        lambda: step(VIMCO(), discrete_vae(), bit_rows()),
+    ),
+    "likelihood under a machine": (
+        lambda: step(MaximumLikelihood(), table.rbm_vae(), bit_rows()),
+        r"`EnergyPrior\(VIMCO\(\)\)`",
+        lambda: step(EnergyPrior(VIMCO()), table.rbm_vae(), bit_rows()),
+    ),
+    "bound with discrete latents": (
+        lambda: step(ELBO(), discrete_vae(), bit_rows()),
+        "`lnz.objectives.VIMCO`",
+        lambda: step(VIMCO(), discrete_vae(), bit_rows()),
+    ),
+    "a prior that is an energy": (
+        lambda: step(VIMCO(), table.rbm_vae(), bit_rows()),
+        r"`lnz.objectives.EnergyPrior\(objective\)`",
+        lambda: step(EnergyPrior(VIMCO()), table.rbm_vae(), bit_rows()),
+    ),
+    "a prior that is normalised": (
+        lambda: step(EnergyPrior(ELBO()), table.bits_vae(), three_bits()),
+        "Use the objective without this wrapper",
+        lambda: step(ELBO(), table.bits_vae(), three_bits()),
+    ),
+    "one draw to weigh": (lambda: ReweightedWakeSleep(1), r"`lnz.objectives.WakeSleep\(\)`", lambda: WakeSleep()),
+    "one draw to compare": (lambda: VIMCO(1), "`lnz.objectives.NVIL`", lambda: NVIL()),
+    "EM of a flow": (
+        lambda: lnz.EM().init(KEY, table.affine_flow(), jnp.asarray(X, jnp.float32)),
+        "`Gradient`",
+        lambda: lnz.Gradient(MaximumLikelihood(), ADAM).init(KEY, table.affine_flow(), jnp.zeros((2, 3))),
+    ),
+    "gradients of a constant": (
+        lambda: lnz.Gradient(MaximumLikelihood(), ADAM).init(
+            KEY, lnz.Transformed(lnz.Normal.standard(2), Exp(2)), jnp.ones((2, 2))
+        ),
+        r"`lnz.Normal\(jnp.zeros\(n\), 1.0\)`",
+        lambda: lnz.Gradient(MaximumLikelihood(), ADAM).init(KEY, lnz.Transformed(NORMAL, Exp(2)), jnp.ones((2, 2))),
+    ),
+    "the normaliser of a latent model": (
+        lambda: lnz.log_normalizer(KEY, table.linear_vae()),
+        r"`lnz.condition\(model, x\)`",
+        lambda: lnz.condition(table.linear_vae(), jnp.zeros(3)),
+    ),
+    "chains in a row": (
+        lambda: lnz.samplers.autocorrelation(np.sin(np.arange(9.0))),
+        r"`values\[:, None\]`",
+        lambda: lnz.samplers.autocorrelation(np.sin(np.arange(9.0))[:, None]),
+    ),
+    "labels of many classes": (
+        lambda: lnz.latent.attribute_vector(np.eye(4), np.arange(4)),
+        "`labels == 3`",
+        lambda: lnz.latent.attribute_vector(np.eye(4), np.arange(4) == 3),
+    ),
+    "a fit for a model": (
+        lambda: lnz.evaluate(KEY, lnz.Fit(NORMAL, [], "completed", (), 0.0), X),
+        "`fit.model`",
+        lambda: lnz.evaluate(KEY, lnz.Fit(NORMAL, [], "completed", (), 0.0).model, X),
+    ),
+    "a distribution for a template": (
+        lambda: lnz.Conditional(NORMAL, NORMAL),
+        r"`Conditional.of\(template, num_context, key=key\)`",
+        lambda: lnz.Conditional.of(NORMAL, 2, key=KEY),
+    ),
+}
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("name", ADVICE)
+def test_advice_works(name):
+    fails, words, advised = ADVICE[name]
+    with pytest.raises((TypeError, ValueError), match=words):
+        fails()
+    advised()
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("covariance", [SINGULAR, np.array([[1.0, 2.0], [2.0, 1.0]]), np.zeros((3, 3))])
+def test_the_variance_that_an_error_asks_for_is_enough(covariance, precision):
+    """What is added is read from the message."""
+    with pytest.raises(ValueError, match="positive definite") as caught:
+        lnz.MultivariateNormal.from_covariance(jnp.zeros(len(covariance)), covariance)
+    added = float(re.search(r"`covariance \+ (\S+) \* np.eye", str(caught.value))[1])
+    normal = lnz.MultivariateNormal.from_covariance(
+        jnp.zeros(len(covariance)), covariance + added * np.eye(len(covariance))
+    )
+    assert np.isfinite(normal.log_prob(jnp.zeros(len(covariance))))
