@@ -40,7 +40,7 @@ def test_a_network_without_hidden_layers_is_affine():
     net = lnz.nets.MLP(3, (2, 2), key=jr.key(0), depth=0)
     x = jnp.array([1.0, -2.0, 0.5])
     np.testing.assert_allclose(net(x), np.asarray(net.weights[0]) @ np.asarray(x) + net.biases[0], rtol=1e-6)
-    assert net(jnp.ones((3, 5))).shape == (2, 2, 5)  # batches last
+    assert net.call_batch_last(jnp.ones((3, 5))).shape == (2, 2, 5)  # batches last
     with pytest.raises(ValueError, match="depth"):
         lnz.nets.MLP(3, 2, key=jr.key(0), depth=-1)
     conditional = lnz.Conditional.of(lnz.Normal(jnp.zeros(2), 1.0), 3, key=jr.key(0), depth=0)
