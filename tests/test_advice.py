@@ -55,6 +55,14 @@ def discrete_vae():
     return lnz.latent.VAE(lnz.Bernoulli(jnp.zeros(3)), table.bit_decoder(3, 4), table.bit_encoder(4, 3))
 
 
+def onto_positive(base):
+    return lnz.Transformed(base, ToSupport(lnz.Positive(2)))
+
+
+def climb(rate, *before):
+    return lnz.Gradient(MaximumLikelihood(), optax.chain(*before, optax.sgd(rate)))
+
+
 def cut(data):
     """Rows of a masked array without those that have masked entries, as its error says."""
     return data[~np.ma.getmaskarray(data).any(axis=1)]
@@ -244,13 +252,9 @@ ADVICE = {
         lambda: lnz.Gradient(MaximumLikelihood(), ADAM).init(KEY, table.affine_flow(), jnp.zeros((2, 1))),
     ),
     "gradients of a constant": (
-        lambda: lnz.Gradient(MaximumLikelihood(), ADAM).init(
-            KEY, lnz.Transformed(lnz.Normal.standard(2), ToSupport(lnz.Positive(2))), jnp.ones((2, 2))
-        ),
+        lambda: climb(0.1).init(KEY, onto_positive(lnz.Normal.standard(2)), jnp.ones((2, 2))),
         r"`lnz.Normal\(jnp.zeros\(n\), 1.0\)`",
-        lambda: lnz.Gradient(MaximumLikelihood(), ADAM).init(
-            KEY, lnz.Transformed(NORMAL, ToSupport(lnz.Positive(2))), jnp.ones((2, 2))
-        ),
+        lambda: climb(0.1).init(KEY, onto_positive(NORMAL), jnp.ones((2, 2))),
     ),
     "the normaliser of a latent model": (
         lambda: lnz.log_normalizer(KEY, table.linear_vae()),
@@ -284,10 +288,6 @@ ONES = np.array([[1, 0], [1, 1]], np.uint8)  # the first bit never varies
 
 def fit(method, model, data):
     return lnz.fit(KEY, model, method, data, steps=3).model
-
-
-def climb(rate, *before):
-    return lnz.Gradient(MaximumLikelihood(), optax.chain(*before, optax.sgd(rate)))
 
 
 DIVERGES = {
