@@ -548,13 +548,14 @@ _STATS: dict[str, Kind] = {
     "partition_log_weights": _array,
     "hidden_errors": _array,
 }
-_SCALARS = ("ess", "num", "pareto_k", "overlap", "edge_mass")
+_SCALARS = ("ess", "num", "pareto_k", "normal_ess", "overlap", "edge_mass", "grid_error", "degrees")
 _ESTIMATE: dict[str, Kind] = {
     "value": _scalar,
     "standard_error": _scalar,
     "bound": one_of(*get_args(Bound)),
     "assumes": _texts,
     "stats": _read_estimate_stats,
+    "protocol": text,
 }
 _EXAMPLES: dict[str, Kind] = {
     "image_shape": or_null(_pair),
