@@ -562,6 +562,7 @@ _EXAMPLES: dict[str, Kind] = {
     "rows": named(listed(whole)),
     "values": named(listed(listed(_float))),
     "labels": or_null(listed(whole)),
+    "places": or_null(named(listed(text))),
 }
 _CONFIG: dict[str, Kind] = {
     "recipe": text,
