@@ -142,7 +142,7 @@ def conjugate():
 VERBS = {
     "evaluate": lambda data: lnz.evaluate(KEY, model(), data).value,
     "fit": lambda data: lnz.fit(KEY, model(), lnz.EM(), data, steps=1).model.loc,
-    "standardise": lambda data: lnz.flows.standardise(data).loc,
+    "standardise": lambda data: lnz.flows.standardise(data).forward_and_log_det(jnp.zeros(2))[0],
     "condition": lambda data: lnz.condition(conjugate(), data).log_density(jnp.zeros(2)),
 }
 RIGHT = {

@@ -125,8 +125,9 @@ def join_stats(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     apart = ("log_weights", "degrees")
     first, second = ({name: value for name, value in side.items() if name not in apart} for side in (first, second))
     both = {**first, **second}
-    if "edge_mass" in first and "edge_mass" in second:
-        both["edge_mass"] = jnp.maximum(first["edge_mass"], second["edge_mass"])  # of a NaN, NaN
+    for name in ("edge_mass", "grid_error"):
+        if name in first and name in second:
+            both[name] = jnp.maximum(first[name], second[name])  # of a NaN, NaN
     if not {"ess", "num"} <= first.keys() & second.keys():
         return both
     first_is_worse = _doubt(first) >= _doubt(second)

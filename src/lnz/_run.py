@@ -548,7 +548,7 @@ _STATS: dict[str, Kind] = {
     "partition_log_weights": _array,
     "hidden_errors": _array,
 }
-_SCALARS = ("ess", "num", "pareto_k", "overlap", "edge_mass")
+_SCALARS = ("ess", "num", "pareto_k", "overlap", "edge_mass", "grid_error")
 _ESTIMATE: dict[str, Kind] = {
     "value": _scalar,
     "standard_error": _scalar,
