@@ -608,6 +608,15 @@ def test_a_warning_stands_beside_every_score(table, normal_run, tmp_path, monkey
     assert "log p in nats (exact, with a warning)" in capsys.readouterr().out
 
 
+def test_score_tells_of_rows_without_a_number_by_their_lines(normal_run, tmp_path, monkeypatch, capsys):
+    (tmp_path / "new.csv").write_text("height,weight\n1000,-5\n3e38,-3e38\n1001,-5\n")
+    assert call(monkeypatch, "score", normal_run, "--data", tmp_path / "new.csv", "--anomalous-first") == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.splitlines()[1].split()[0] == "3"
+    assert re.search(r"Warning: mean: 1 of 3 rows have .*, first line 3[.:]", out)
+
+
 def test_score_names_a_value_outside_the_space(runs, tmp_path, monkeypatch, capsys):
     folder, _ = runs
     x = np.zeros((3, 64))
