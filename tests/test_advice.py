@@ -287,6 +287,40 @@ ADVICE = {
     ),
 }
 
+ONES = np.array([[1, 0], [1, 1]], np.uint8)  # the first bit never varies
+
+
+def fit(method, model, data):
+    return lnz.fit(KEY, model, method, data, steps=3).model
+
+
+def climb(rate, *before):
+    return lnz.Gradient(MaximumLikelihood(), optax.chain(*before, optax.sgd(rate)))
+
+
+DIVERGES = {
+    "EM of bits": (
+        lambda: fit(lnz.EM(), lnz.Bernoulli(jnp.zeros(2)), ONES),
+        r"Try `EM\(smoothing=1.0\)`",
+        lambda: fit(lnz.EM(smoothing=1.0), lnz.Bernoulli(jnp.zeros(2)), ONES),
+    ),
+    "gradients": (
+        lambda: fit(climb(1e30), NORMAL, X),
+        "Try a smaller learning rate",
+        lambda: fit(climb(1e-3), NORMAL, X),
+    ),
+}
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("name", DIVERGES)
+def test_advice_to_training_that_diverged_works(name):
+    fails, words, advised = DIVERGES[name]
+    with pytest.raises(FloatingPointError, match=words) as caught:
+        fails()
+    assert ("learning rate" in str(caught.value)) == (name == "gradients")  # EM has none
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(eqx.filter(advised(), eqx.is_array)))
+
 
 @pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize("name", ADVICE)
