@@ -247,9 +247,19 @@ ADVICE = {
     "one draw to weigh": (lambda: ReweightedWakeSleep(1), r"`lnz.objectives.WakeSleep\(\)`", lambda: WakeSleep()),
     "one draw to compare": (lambda: VIMCO(1), "`lnz.objectives.NVIL`", lambda: NVIL()),
     "EM of a flow": (
-        lambda: lnz.EM().init(KEY, table.affine_flow(), jnp.zeros((2, 1))),
-        "`Gradient`",
-        lambda: lnz.Gradient(MaximumLikelihood(), ADAM).init(KEY, table.affine_flow(), jnp.zeros((2, 1))),
+        lambda: lnz.EM().init(KEY, onto_positive(NORMAL), jnp.ones((2, 2))),
+        re.escape("`lnz.Gradient(lnz.objectives.MaximumLikelihood(), optimizer)`"),
+        lambda: climb(0.1).init(KEY, onto_positive(NORMAL), jnp.ones((2, 2))),
+    ),
+    "smoothing of normals": (
+        lambda: lnz.EM(smoothing=1.0).init(KEY, NORMAL, X),
+        re.escape("Leave `smoothing` out: `floor`, on by default, keeps its scales from collapsing; `EM(floor=0.1)`"),
+        lambda: (lnz.EM().init(KEY, NORMAL, X), lnz.EM(floor=0.1).init(KEY, NORMAL, X)),
+    ),
+    "a constant column": (
+        lambda: lnz.EM().init(KEY, NORMAL, np.ones((3, 2))),
+        re.escape("`EM(floor=...)`, a smallest standard deviation"),
+        lambda: lnz.EM(floor=0.1).init(KEY, NORMAL, np.ones((3, 2))),
     ),
     "gradients of a constant": (
         lambda: climb(0.1).init(KEY, onto_positive(lnz.Normal.standard(2)), jnp.ones((2, 2))),

@@ -99,9 +99,10 @@ class Training:
                     self._save(now)
                     saved = time.monotonic()
             self._save(now)
-            self.check_signals()
             # After saving: a longer training that goes on from here has no record and no validation at this step.
-            return self._close(now, has_ended=True), status
+            closed = self._close(now, has_ended=True)
+            self.check_signals()
+            return closed, status
         except BaseException as error:
             self._save(now)
             if throw or not isinstance(error, FloatingPointError | KeyboardInterrupt):
