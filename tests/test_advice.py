@@ -211,7 +211,7 @@ ADVICE = {
     ),
     "likelihood of a deep machine": (
         lambda: step(MaximumLikelihood(), table.dbm(3, 2, 2), three_bits()),
-        r"needs `partition=...` too; with both `Quadrature\(\)` it trains a small one exactly\.$",
+        r"needs `partition=...` too; with both `Quadrature\(\)` it trains a small one exactly",
         lambda: step(MaximumLikelihood(QUADRATURE, QUADRATURE), table.dbm(3, 2, 2), three_bits()),
     ),
     "likelihood of an autoencoder": (
