@@ -25,9 +25,6 @@ class Known(lnz.AbstractDensity):
     def log_density(self, x):
         return self.function(x)
 
-    def path(self):
-        raise NotImplementedError
-
 
 def normal(x, loc=0.0, scale=1.0):
     return -0.5 * ((x - loc) / scale) ** 2 - math.log(scale * math.sqrt(2 * math.pi))

@@ -351,8 +351,9 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
         if not has_ends(self.space) or is_stochastic(self):
             return x, log_prob
         rounded = is_rounded(self.space, x)
-        fixed, points = jax.lax.stop_gradient((self, x))
-        score = fixed.log_prob
+        arrays, rest = eqx.partition(self, eqx.is_inexact_array)
+        arrays, points = jax.lax.stop_gradient((arrays, x))
+        score = eqx.combine(arrays, rest).log_prob
         for _ in shape:
             score = jax.vmap(score)
         again = jax.lax.cond(

@@ -106,7 +106,7 @@ class Grid(eqx.Module):
 
 def _log_sum(values):
     """`logsumexp` with a gradient of zero, not NaN, where all are minus infinity."""
-    return jax.scipy.special.logsumexp(values, where=values > -jnp.inf)
+    return jax.scipy.special.logsumexp(values, where=values != -jnp.inf)  # a NaN stays one
 
 
 class AbstractSpace(eqx.Module):

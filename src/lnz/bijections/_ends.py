@@ -5,6 +5,7 @@ the derivative is minus infinity: the density is zero.
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +55,7 @@ def _inside(y):
     return between(y, least(y), float(np.finfo(y.dtype).max))
 
 
-def between(x: Array, low: float | Array, high: float | Array) -> Array:
+def between(x: Array, low: Any, high: Any) -> Array:
     """`x` within the bounds. At a bound it is x that is differentiated: `jnp.clip` halves the derivative there."""
     return jnp.where(x < low, low, jnp.where(x > high, high, x))
 

@@ -147,7 +147,9 @@ def _quantile(u: Array, t: Array) -> Array:
         jnp.log(jnp.where(is_small, 1, rest + v * jnp.exp(-size))),
     )
     distance = -log / size
-    return jnp.where(small, u + series, jnp.where(upper, 1 - distance, distance))
+    x = jnp.where(upper, 1 - distance, distance)
+    # Not `jnp.clip`, which halves the derivative at the ends.
+    return jnp.where(small, u + series, jnp.where(x < 0, 0, jnp.where(x > 1, 1, x)))
 
 
 @register_kl(ContinuousBernoulli, ContinuousBernoulli)

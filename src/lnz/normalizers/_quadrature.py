@@ -8,6 +8,8 @@ from jaxtyping import PRNGKeyArray
 from .._density import AbstractCollapsibleDensity, AbstractDensity, AbstractNormalizer
 from .._estimate import Estimate
 from .._register import register
+from .._space import Interval
+from .._supports import Product
 
 # Three, because for any two there is a place that is as far from the points of one as from those of the other, where
 # both miss a narrow peak by as much.
@@ -86,6 +88,9 @@ def log_integral_with_error(
     value, edge = jax.scipy.special.logsumexp(values) - math.log(len(_SHIFTS)), jnp.max(edges)
     grid_error = jax.lax.stop_gradient(jnp.max(values) - jnp.min(values))
     grid_error = jnp.where(jnp.isfinite(grid_error), grid_error, jnp.inf)
-    # Beyond the outermost step a tail like x^-2 has the mass of half as many steps as the grid has.
-    error = grid_error + jnp.log1p(num / 2 * edge)
+    # Beyond the outermost step a tail like x^-2 has the mass of half as many steps as the grid has; between the end of
+    # an interval and the number beside it there is about as much as that number stands for.
+    parts = space.spaces if isinstance(space, Product) else (space,)
+    beyond = 2 if all(isinstance(part, Interval) for part in parts) else num / 2
+    error = grid_error + jnp.log1p(beyond * edge)
     return Estimate(value, error, "estimate", assumes, {"edge_mass": edge, "grid_error": grid_error})

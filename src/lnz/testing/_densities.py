@@ -139,7 +139,7 @@ def _places_outside(space: AbstractSpace) -> tuple[tuple[int, float], ...]:
 def _draw(distribution, key, num, places):
     """All draws that are looked at, and a draw moved outside at each of `places`, in one program."""
     x, log_p = distribution.sample_and_log_prob(key, (num,))
-    rows = [x[0].at[place if x.ndim > 1 else ()].set(value) for place, value in places]
+    rows = [x[0].at[place if x.ndim > 1 else ()].set(jnp.asarray(value).astype(x.dtype)) for place, value in places]
     again = jax.vmap(distribution.log_prob)(jnp.concatenate([x, jnp.stack(rows)]) if rows else x)
     lie_in_space = jnp.all(jax.vmap(distribution.space.contains)(x))
     return x, log_p, again[:num], again[num:], lie_in_space, jax.vmap(distribution.sample)(jr.split(key, 64))
