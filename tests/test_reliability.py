@@ -90,6 +90,30 @@ def test_no_normalizer_passes_on_weights_that_are_not_numbers(name):
     assert good.reliable
 
 
+class PoisonedReal(lnz.AbstractDensity):
+    """A standard normal whose density is `bad` above 0.5, or everywhere."""
+
+    bad: jax.Array
+    everywhere: jax.Array
+
+    @property
+    def space(self):
+        return lnz.Euclidean(1)
+
+    def log_density(self, x):
+        return jnp.where(self.everywhere | (x[0] > 0.5), self.bad, lnz.Normal.standard(1).log_prob(x))
+
+    def path(self):
+        return lnz.GeometricPath(lnz.Normal.standard(1), self)
+
+
+def test_modes_of_a_density_that_is_not_a_number():
+    method = lnz.normalizers.LaplaceImportance(200, 3)
+    run = jax.jit(lambda bad, everywhere: method(jr.key(0), PoisonedReal(bad, everywhere)))
+    for value, everywhere in BAD.values():
+        assert not run(jnp.asarray(value), jnp.asarray(everywhere)).reliable
+
+
 def with_bad(bad, num):
     log_w = np.random.RandomState(0).normal(scale=0.3, size=num)
     value, everywhere = BAD[bad]
@@ -152,15 +176,22 @@ def test_an_estimate_that_is_not_finite_is_not_reliable(value, error, bound, rel
 
 
 def test_diagnostics_that_are_not_numbers_break_their_rule():
-    for stats in ({"ess": NAN, "num": 100}, {"overlap": NAN}, {"edge_mass": NAN}, {"pareto_k": INF, "num": 100}):
+    for stats in (
+        {"ess": NAN, "num": 100},
+        {"overlap": NAN},
+        {"edge_mass": NAN},
+        {"grid_error": NAN},
+        {"pareto_k": INF, "num": 100},
+    ):
         one = Estimate(jnp.zeros(()), jnp.ones(()), "lower", (), {name: jnp.asarray(x) for name, x in stats.items()})
         assert not one.reliable
         assert not (one + one).reliable
 
 
-def test_the_edge_of_either_grid_is_seen_in_a_sum():
+@pytest.mark.parametrize("name", ["edge_mass", "grid_error"])
+def test_the_fault_of_either_grid_is_seen_in_a_sum(name):
     inside, outside = (
-        Estimate(jnp.zeros(()), jnp.ones(()), "estimate", (), {"edge_mass": jnp.asarray(mass)}) for mass in (0.0, 0.1)
+        Estimate(jnp.zeros(()), jnp.ones(()), "estimate", (), {name: jnp.asarray(x)}) for x in (0.0, 0.2)
     )
     assert not (inside + outside).reliable
     assert not (outside + inside).reliable
