@@ -239,9 +239,19 @@ ADVICE = {
     "one draw to weigh": (lambda: ReweightedWakeSleep(1), r"`lnz.objectives.WakeSleep\(\)`", lambda: WakeSleep()),
     "one draw to compare": (lambda: VIMCO(1), "`lnz.objectives.NVIL`", lambda: NVIL()),
     "EM of a flow": (
-        lambda: lnz.EM().init(KEY, table.affine_flow(), jnp.asarray(X, jnp.float32)),
-        "`Gradient`",
-        lambda: lnz.Gradient(MaximumLikelihood(), ADAM).init(KEY, table.affine_flow(), jnp.zeros((2, 3))),
+        lambda: lnz.EM().init(KEY, lnz.Transformed(NORMAL, Exp(2)), jnp.ones((2, 2))),
+        re.escape("`lnz.Gradient(lnz.objectives.MaximumLikelihood(), optimizer)`"),
+        lambda: lnz.Gradient(MaximumLikelihood(), ADAM).init(KEY, lnz.Transformed(NORMAL, Exp(2)), jnp.ones((2, 2))),
+    ),
+    "smoothing of normals": (
+        lambda: lnz.EM(smoothing=1.0).init(KEY, NORMAL, X),
+        re.escape("Leave `smoothing` out: `floor`, on by default, keeps its scales from collapsing; `EM(floor=0.1)`"),
+        lambda: (lnz.EM().init(KEY, NORMAL, X), lnz.EM(floor=0.1).init(KEY, NORMAL, X)),
+    ),
+    "a constant column": (
+        lambda: lnz.EM().init(KEY, NORMAL, np.ones((3, 2))),
+        re.escape("`EM(floor=...)`, a smallest standard deviation"),
+        lambda: lnz.EM(floor=0.1).init(KEY, NORMAL, np.ones((3, 2))),
     ),
     "gradients of a constant": (
         lambda: lnz.Gradient(MaximumLikelihood(), ADAM).init(
@@ -276,6 +286,40 @@ ADVICE = {
         lambda: lnz.Conditional.of(NORMAL, 2, key=KEY),
     ),
 }
+
+ONES = np.array([[1, 0], [1, 1]], np.uint8)  # the first bit never varies
+
+
+def fit(method, model, data):
+    return lnz.fit(KEY, model, method, data, steps=3).model
+
+
+def climb(rate, *before):
+    return lnz.Gradient(MaximumLikelihood(), optax.chain(*before, optax.sgd(rate)))
+
+
+DIVERGES = {
+    "EM of bits": (
+        lambda: fit(lnz.EM(), lnz.Bernoulli(jnp.zeros(2)), ONES),
+        r"Try `EM\(smoothing=1.0\)`",
+        lambda: fit(lnz.EM(smoothing=1.0), lnz.Bernoulli(jnp.zeros(2)), ONES),
+    ),
+    "gradients": (
+        lambda: fit(climb(1e30), NORMAL, X),
+        "Try a smaller learning rate",
+        lambda: fit(climb(1e-3), NORMAL, X),
+    ),
+}
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("name", DIVERGES)
+def test_advice_to_training_that_diverged_works(name):
+    fails, words, advised = DIVERGES[name]
+    with pytest.raises(FloatingPointError, match=words) as caught:
+        fails()
+    assert ("learning rate" in str(caught.value)) == (name == "gradients")  # EM has none
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(eqx.filter(advised(), eqx.is_array)))
 
 
 @pytest.mark.usefixtures("untyped")

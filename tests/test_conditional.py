@@ -216,7 +216,7 @@ NETS = {
     ),
     "ConvEncoder": (image_encoder, (1, 2, 2)),
     "ConvEncoder, flat": (image_encoder, (4,)),
-    "Linear": (lambda: lnz.nets.Linear(table.normal(1, 2, 2), jnp.zeros(2)), (2,)),
+    "Linear": (lambda: lnz.nets.Linear.from_parameters(table.normal(1, 2, 2), jnp.zeros(2)), (2,)),
     "Equinox": (lambda: eqx.nn.MLP(2, 2, 3, 1, key=jr.key(0)), (2,)),
     "function": (lambda: lambda context: table.normal(2, 2, 2) @ context, (2,)),
 }

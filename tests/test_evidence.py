@@ -28,7 +28,7 @@ class Coin(lnz.AbstractBayesianModel):
     prior: lnz.AbstractDistribution
 
     def log_likelihood(self, theta, batch):
-        return jnp.sum(batch * jnp.log(theta) + (1 - batch) * jnp.log1p(-theta))
+        return jnp.sum(batch * jnp.log(theta[None]) + (1 - batch) * jnp.log1p(-theta[None]))
 
 
 class Rate(lnz.AbstractBayesianModel):
@@ -37,7 +37,7 @@ class Rate(lnz.AbstractBayesianModel):
     prior: lnz.AbstractDistribution
 
     def log_likelihood(self, theta, batch):
-        return jnp.sum(batch * jnp.log(theta) - theta - jax.lax.lgamma(batch + 1))
+        return jnp.sum(batch * jnp.log(theta[None]) - theta[None] - jax.lax.lgamma(batch + 1))
 
 
 class Square(lnz.AbstractBayesianModel):
@@ -46,7 +46,7 @@ class Square(lnz.AbstractBayesianModel):
     prior: lnz.Normal
 
     def log_likelihood(self, theta, batch):
-        return jnp.sum(-0.5 * (batch - theta**2) ** 2)
+        return jnp.sum(-0.5 * (batch - theta[None] ** 2) ** 2)
 
 
 class Nothing(lnz.AbstractBayesianModel):

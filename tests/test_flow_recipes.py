@@ -143,7 +143,7 @@ def test_atoms_among_many_values_are_warned_of(num):
         ("flow_moons", "model.learning_rate", "0", "positive and finite"),
         ("flow_energy", "model.start_scale", "0", "positive and finite"),
         ("flow_moons", "model.weight_decay", "-3", "not negative"),
-        ("normal", "model.learning_rate", "inf", "positive and finite"),
+        ("normal", "model.floor", "-1", "a finite number, not negative, such as 0.1; got -1.0"),
         ("flow_digits", "model.noise_width", "0", "at least 1"),
         ("flow_digits", "evaluate.num_repeats", "1", "at least 2, such as 3, so that there is an error bar"),
         ("flow_digits", "evaluate.num_samples_while_training", "0", "at least 2"),

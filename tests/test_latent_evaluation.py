@@ -139,7 +139,7 @@ def test_encodes_once_and_holds_a_chunk():
         jax.debug.callback(lambda _: calls.append(1), x[0])
         return lnz.Normal(0.1 * jnp.sum(x, keepdims=True), 1.0)
 
-    num, pixels, chunk = 3, 50, 40
+    num, pixels, chunk = 4, 50, 40  # fewer would be filled up to a power of two
     line = lnz.nets.Linear.from_parameters(table.normal(1, pixels, 1), jnp.zeros(pixels))
     vae = lnz.latent.VAE(lnz.Normal.standard(1), lnz.nets.ConditionalNormal(line, 2.0), encoder)
     method = Importance(1000, chunk_size=chunk)

@@ -187,7 +187,7 @@ def _with_checks(draw: Callable) -> Callable:
     def checked(self, key, shape=()):
         return draw(self, check_key(key), check_shape(shape))
 
-    checked.checks_arguments = True  # pyright: ignore[reportFunctionMemberAccess]
+    setattr(checked, "checks_arguments", True)  # noqa: B010 (of a function)
     return checked
 
 

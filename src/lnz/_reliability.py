@@ -1,7 +1,7 @@
 """When an average of importance weights carries its error bar, and when not."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -94,17 +94,17 @@ def value_reasons(value: float, standard_error: float, is_exact: bool) -> list[s
     return reasons
 
 
-def faulty_rows(log_probs: Float[np.ndarray, " n"]) -> list[str]:
-    """In words, which log-probabilities of examples are not finite; empty if all are."""
+def faulty_rows(log_probs: Float[np.ndarray, " n"], name_of: Callable[[int], str] = "row {}".format) -> list[str]:
+    """In words, which log-probabilities of examples are not finite; empty if all are. `name_of` names a row."""
     faults, zeros = np.flatnonzero(~(log_probs < math.inf)), np.flatnonzero(log_probs == -math.inf)
     words = []
     if len(faults):
         words.append(
-            f"{len(faults)} of {len(log_probs)} rows have a log-probability that is NaN or plus infinity, first row "
-            f"{faults[0]}: look for such numbers in the model, and for values too large for it in the row"
+            f"{len(faults)} of {len(log_probs)} rows have a log-probability that is NaN or plus infinity, first "
+            f"{name_of(int(faults[0]))}: look for such numbers in the model, and for values too large for it in the row"
         )
     if len(zeros):
-        words.append(f"{len(zeros)} of {len(log_probs)} rows have probability zero, first row {zeros[0]}")
+        words.append(f"{len(zeros)} of {len(log_probs)} rows have probability zero, first {name_of(int(zeros[0]))}")
     return words
 
 

@@ -460,7 +460,15 @@ def _read_object(cls: type, kinds: dict[str, Kind]) -> Kind:
     """An object whose keys are the fields of a data class; those without a kind may be anything."""
     names = [field.name for field in dataclasses.fields(cls)]
     read = fields({name: kinds.get(name, anything) for name in names})
-    return lambda value, where: cls(**read(value, where))
+
+    def build(value: Any, where: str) -> Any:
+        values = read(value, where)
+        try:
+            return cls(**values)
+        except ValueError as error:  # what the class refuses of values that are of the right kinds
+            raise DamagedError(f"its {where} cannot be: {error}") from error
+
+    return build
 
 
 def _read_rows(value: Any, where: str) -> dict[str, LogLikelihood]:
@@ -497,7 +505,10 @@ def _number(value: Any, where: str) -> int | float:
 
 
 def _array(value: Any, where: str) -> np.ndarray:
-    return np.array(listed(_number)(value, where), float)
+    array = np.array(listed(_number)(value, where), float)
+    if not len(array):
+        raise DamagedError(f"its {where} is empty.")
+    return array
 
 
 def _scalar(value: Any, where: str) -> jax.Array:
@@ -515,16 +526,37 @@ def _pair(value: Any, where: str) -> tuple[int, int]:
     return rows_and_columns[0], rows_and_columns[1]
 
 
-def _read_estimate_stats(value: Any, where: str) -> dict[str, np.ndarray]:
+def _read_weights(value: Any, where: str) -> dict[str, Any]:
+    """Diagnostics of weights, of which those that others are judged by must be there."""
     stats = named(anything)(value, where)
-    kinds = {name: _float if name in _SCALARS else _numbers for name in stats}
-    return {name: np.asarray(field(stats, name, kind, where), float) for name, kind in kinds.items()}
+    kinds = {name: _WEIGHTS.get(name, _numbers) for name in stats}
+    if "ess" in stats or "pareto_k" in stats:
+        kinds["num"] = _count
+    return {name: field(stats, name, kind, where) for name, kind in kinds.items()}
+
+
+def _read_arrays(value: Any, where: str) -> dict[str, np.ndarray]:
+    return {name: np.asarray(child, float) for name, child in _read_weights(value, where).items()}
+
+
+def _count(value: Any, where: str) -> float:
+    if not _positive(value, where) >= 1:
+        raise DamagedError(f"its {where} is {value}; expected at least 1.")
+    return float(value)
+
+
+def _positive(value: Any, where: str) -> int | float:
+    if not 0 < _number(value, where) < math.inf:
+        raise DamagedError(f"its {where} is {value}; expected a positive number.")
+    return value
 
 
 def _numbers(value: Any, where: str) -> Any:
     return listed(_numbers)(value, where) if isinstance(value, list) else _float(value, where)
 
 
+_NAMES = ("ess", "pareto_k", "normal_ess", "overlap", "edge_mass", "grid_error", "degrees")
+_WEIGHTS: dict[str, Kind] = {**dict.fromkeys(_NAMES, _float), "num": _count, "log_weights": _array}
 _ROW: dict[str, Kind] = {
     "value": _float,
     "monte_carlo_error": _float,
@@ -537,24 +569,23 @@ _ROW: dict[str, Kind] = {
 _STATS: dict[str, Kind] = {
     "fingerprint": fields({"space": text, "base_measure": text, "data": text}),
     "protocol": text,
-    "num_dimensions": _number,
+    "num_dimensions": _positive,
     "partition_error": _float,
     "hidden_error": _float,
     "log_partition": _float,
     "warnings": listed(text),
     "estimators": listed(text),
-    "partition_weights": named(_float),
-    "hidden_weights": named(_float),
+    "partition_weights": _read_weights,
+    "hidden_weights": _read_weights,
     "partition_log_weights": _array,
     "hidden_errors": _array,
 }
-_SCALARS = ("ess", "num", "pareto_k", "normal_ess", "overlap", "edge_mass", "grid_error", "degrees")
 _ESTIMATE: dict[str, Kind] = {
     "value": _scalar,
     "standard_error": _scalar,
     "bound": one_of(*get_args(Bound)),
     "assumes": _texts,
-    "stats": _read_estimate_stats,
+    "stats": _read_arrays,
     "protocol": text,
 }
 _EXAMPLES: dict[str, Kind] = {
@@ -563,6 +594,7 @@ _EXAMPLES: dict[str, Kind] = {
     "rows": named(listed(whole)),
     "values": named(listed(listed(_float))),
     "labels": or_null(listed(whole)),
+    "places": or_null(named(listed(text))),
 }
 _CONFIG: dict[str, Kind] = {
     "recipe": text,
@@ -582,7 +614,7 @@ _REPORT: dict[str, Kind] = {
     "status": text,
     "data_protocol": text,
     "num_parameters": whole,
-    "seconds": named(_float),
+    "seconds": fields(dict.fromkeys(("train", "compile", "evaluate"), _float)),
     "evaluate": named(anything),
     "digests": fields({"model": text, "config": text, "data": or_null(text)}),
 }

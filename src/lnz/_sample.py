@@ -121,11 +121,14 @@ def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array:
         if len(start) != num:
             raise ValueError(f"`start` must have one row for each of the {num} draws; got {len(start)}.")
     positions, info = _run(key_run, model, sampler, start, num_steps)
-    if "acceptance" in info and not float(info["acceptance"]) >= _LOW_ACCEPTANCE:
+    is_metropolis = isinstance(sampler, samplers.Metropolis)  # whose proposals have no size to choose
+    least = 0.1 * _LOW_ACCEPTANCE if is_metropolis else _LOW_ACCEPTANCE
+    if "acceptance" in info and not float(info["acceptance"]) >= least:
+        smaller = "a smaller `step_size`, or more `num_steps` where it is adapted"
+        advice = "more `num_steps`" if is_metropolis else smaller
         warnings.warn(
             f"sample: {type(sampler).__name__} accepted only {float(info['acceptance']):.1%} of its proposals, so the "
-            "draws are still near where the chains started. Use a smaller `step_size`, or more `num_steps` where it is "
-            "adapted.",
+            f"draws are still near where the chains started. Use {advice}.",
             UnreliableSampleWarning,
             stacklevel=3,
         )

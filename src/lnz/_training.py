@@ -91,7 +91,7 @@ class Training:
                 after, finite = self._advance(now, stop)
                 if not finite:
                     now, record, broken = self._locate(now, stop)
-                    raise FloatingPointError(_describe_divergence(now.step, record, broken))
+                    raise FloatingPointError(_describe_divergence(now.step, record, broken, self.loop))
                 elapsed = time.perf_counter() - started
                 num_steps = next_num_steps(stop - now.step, elapsed)
                 now = self._record(dataclasses.replace(after, seconds=now.seconds + elapsed))
@@ -99,9 +99,10 @@ class Training:
                     self._save(now)
                     saved = time.monotonic()
             self._save(now)
-            self.check_signals()
             # After saving: a longer training that goes on from here has no record and no validation at this step.
-            return self._close(now, has_ended=True), status
+            closed = self._close(now, has_ended=True)
+            self.check_signals()
+            return closed, status
         except BaseException as error:
             self._save(now)
             if throw or not isinstance(error, FloatingPointError | KeyboardInterrupt):
@@ -182,7 +183,7 @@ def int32(step: int) -> jax.Array:
     return jnp.asarray(step, jnp.int32)
 
 
-def _describe_divergence(step: int, record: Record, broken: list[str]) -> str:
+def _describe_divergence(step: int, record: Record, broken: list[str], loop: Loop) -> str:
     values = ", ".join(f"{name} = {value:g}" for name, value in record.items())
     if not record:
         return (
@@ -192,13 +193,20 @@ def _describe_divergence(step: int, record: Record, broken: list[str]) -> str:
     where = ""
     if broken:
         where = f" The update made {', '.join(broken)} of the model infinite, not a number, or too large to be squared."
-    if step == 0:
-        where += (
-            " At the first step the usual reason is input that is not scaled, such as pictures of 0 to 255 given to a "
-            "network as they are: put it into `lnz.nets.Standardised`."
+    return f"Training diverged at step {step + 1}: {values}.{where} {_remedy(loop, step)}"
+
+
+def _remedy(loop: Loop, step: int) -> str:
+    """What can be tried with this method on this space."""
+    if hasattr(loop.method, "optimizer"):
+        unscaled = (
+            "At the first step the usual reason is input that is not scaled, such as pictures of 0 to 255 given to a "
+            "network as they are: put it into `lnz.nets.Standardised`. "
         )
-    return (
-        f"Training diverged at step {step + 1}: {values}.{where} Try a smaller learning rate, "
-        "`optax.clip_by_global_norm(1.0)` before the optimizer (for `EM`, `smoothing=1.0`), or look for extreme values "
-        "in the data."
-    )
+        return (
+            f"{unscaled if step == 0 else ''}Try a smaller learning rate, `optax.clip_by_global_norm(1.0)` before the "
+            "optimizer, or look for extreme values in the data."
+        )
+    if hasattr(loop.method, "smoothing") and loop.space.base_measure == "counting":
+        return f"Try `{type(loop.method).__name__}(smoothing=1.0)`: some value never occurs in the data."
+    return "Look for extreme values in the data, for columns that are constant and for rows that repeat."

@@ -109,9 +109,9 @@ def test_ctrl_c_twice_exits_at_once(tmp_path):
     code = """
 import os, signal, sys, time
 import numpy as np
-from lnz.cli._interrupt import watch_ctrl_c
+from lnz.cli._interrupt import watch_signals
 x = np.random.RandomState(0).normal(size=(4000, 4000))
-with watch_ctrl_c():
+with watch_signals():
     print("busy", flush=True)
     np.linalg.svd(x)  # half a minute in LAPACK
 """

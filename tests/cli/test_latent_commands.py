@@ -229,9 +229,7 @@ def test_evaluate_anneals_beside_importance_sampling(narrow, monkeypatch, tmp_pa
 
 @pytest.mark.filterwarnings("ignore::lnz.UnreliableEstimateWarning")  # of two chains
 def test_evaluate_keeps_an_annealed_row_of_the_whole_test_split(narrow, monkeypatch, capsys):
-    from lnz.cli import _use
-
-    monkeypatch.setattr(_use, "write_html", lambda path, runs: None)
+    monkeypatch.setattr("lnz.plots.write_report", lambda path, runs: None)
     folder, _ = narrow
     options = ["--num-rows", "360", "--num-chains", "2", "--num-betas", "2"]
     assert call(monkeypatch, "evaluate", folder, "--ais", *options) == 0

@@ -194,3 +194,9 @@ def test_two_moons_are_two_half_circles():
     # E r = 1 + 0.1**2 / 2 to second order, s.e. 0.1 / sqrt(2000): five standard errors, a false alarm in 2 million.
     assert radius.mean() == pytest.approx(1.005, abs=0.011)
     assert radius.std() == pytest.approx(0.1, abs=0.01)
+
+
+def test_splits_show_their_sizes_and_not_their_arrays():
+    splits = lnz.data.load("bars_and_stripes")
+    sizes = f"{len(splits.train)} train / {len(splits.valid)} valid / {len(splits.test)} test"
+    assert repr((splits,)) == f"(Splits('bars_and_stripes', {splits.space}, {sizes}),)"

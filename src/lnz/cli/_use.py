@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import lnz
 import lnz.recipes
 
 from .._atomic import write_atomically
+from .._atoms import AtomsWarning
 from .._check import model_dtype
+from .._reliability import faulty_rows
 from .._run import Run, locked, replacing, to_json, write_text
 from .._space import Binary
 from .._table import as_sentence
@@ -182,7 +185,10 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
     recipe, settings = settings_of(run, changes)
     rows, observed, made, cells = examples_for(run, data, settings)
     _warn_of_training_data(run, folder, data)
-    result = recipe.score(run.model, rows, settings, observed)
+    with warnings.catch_warnings():
+        for told in (lnz.UnreliableEstimateWarning, AtomsWarning):  # beneath the scores, with the places of the file
+            warnings.simplefilter("ignore", told)
+        result = _placed(recipe.score(run.model, rows, settings, observed), cells)
     if not np.any(result.per_example < np.inf):
         raise ValueError(
             f"No row has a log-probability under the model in {str(folder)!r}: all are NaN or infinite. Look for such "
@@ -226,6 +232,13 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
     console().print(f"mean: {result}", soft_wrap=True)
     print_warnings(console(), "mean", result)
     console().print(f"  {made}; {result.stats['protocol']}", soft_wrap=True)
+
+
+def _placed(result: lnz.LogLikelihood, cells: Cells) -> lnz.LogLikelihood:
+    """The same, with warnings that call rows as the file does."""
+    told, placed = faulty_rows(result.per_example), faulty_rows(result.per_example, cells.row)
+    others = [warning for warning in result.warnings if warning not in told]
+    return dataclasses.replace(result, stats={**result.stats, "warnings": [*placed, *others]})
 
 
 def _anomalous_first(log_probs: np.ndarray) -> np.ndarray:

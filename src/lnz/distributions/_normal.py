@@ -87,6 +87,9 @@ class Normal(AbstractExponentialFamily, AbstractRealFamily, AbstractFixable):
         return type(self)(loc, scale)
 
     def with_expected_statistics(self, expected: Float[Array, " statistics"]) -> "Normal":
+        """From `E[x]` and `E[x^2]`, which have lost the digits of a small spread about a large mean: of rows,
+        `fit_weighted` makes the same member without that loss.
+        """
         first, second = jnp.split(expected, 2)
         shape = self.loc.shape
         loc, scale = first.reshape(shape), jnp.sqrt(second - first**2).reshape(shape)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._algorithm import AbstractMethod
 from .._atoms import smallest_gaps
-from .._bijection import Transformed, inverse_and_log_scale
+from .._bijection import Transformed, inverse_and_log_scale, is_affine
 from .._check import check_has_data, model_dtype
 from .._density import AbstractExponentialFamily
 from .._missing import is_missing
@@ -51,8 +51,8 @@ class EM(AbstractMethod):
     Mixtures of normals start from clusters (k-means++ and a few rounds of Lloyd's algorithm, on columns of equal
     spread). Other mixtures start with each component at a random example, half-way to the mean of all. Normals, and
     mixtures of them, also learn from examples with missing entries, `fit(..., observed=mask)`: one step of a full
-    covariance then no longer suffices. Of a `Transformed`, such as `lnz.Transformed(normal, lnz.flows.standardise(x))`,
-    the base is trained and the bijection stays as it is; with missing entries the bijection must be an `Affine`.
+    covariance then no longer suffices. Of `lnz.Transformed(normal, lnz.flows.standardise(x))`, or with another affine
+    bijection, the base is trained and the bijection stays as it is.
 
     **Arguments:**
 
@@ -264,13 +264,13 @@ def _over_rows(function: Any, rows: Array, observed: Array | None) -> Array:
 
 def _family(model: Any) -> AbstractExponentialFamily | AbstractRealFamily:
     """What is fitted: the model, or one component, for what all of them share."""
-    if isinstance(model, Transformed):
+    if isinstance(model, Transformed) and is_affine(model.bijection):
         return _family(model.base)
     family = model.component(0) if isinstance(model, Mixture) else model
     if isinstance(family, AbstractExponentialFamily | AbstractRealFamily):
         return family
     raise TypeError(
-        "`EM` trains exponential families, `MultivariateNormal` and mixtures of these; got "
+        "`EM` trains exponential families, `MultivariateNormal` and mixtures of these, in affine coordinates too; got "
         f"{_words(model)}. Try `lnz.Gradient(lnz.objectives.MaximumLikelihood(), optimizer)`."
     )
 

@@ -1,6 +1,7 @@
 """Networks of dense layers, plain and masked, that understand batch axes last."""
 
 import functools
+import inspect
 import itertools
 from collections.abc import Callable
 
@@ -19,6 +20,16 @@ from ._net import AbstractNet, InShape
 # Activations that a model file may name.
 for _function in (jax.nn.relu, jax.nn.silu, jax.nn.gelu, jax.nn.elu, jax.nn.softplus, jax.nn.sigmoid, jnp.tanh):
     register(_function, f"jax.nn.{_function.__name__}")
+
+# Layers of Equinox that a model file may hold, so that a module made of them needs one `register`, its own.
+_EQUINOX = """
+Linear Identity MLP Sequential Lambda PReLU Dropout Embedding LayerNorm GroupNorm RMSNorm GRUCell LSTMCell
+MultiheadAttention Conv Conv1d Conv2d Conv3d ConvTranspose ConvTranspose1d ConvTranspose2d ConvTranspose3d Pool
+AvgPool1d AvgPool2d AvgPool3d MaxPool1d MaxPool2d MaxPool3d
+"""
+for _name in _EQUINOX.split():
+    register(getattr(eqx.nn, _name), f"equinox.nn.{_name}")
+register(inspect.signature(eqx.nn.MLP.__init__).parameters["final_activation"].default, "equinox.nn.identity")
 
 Shape = int | tuple[int, ...]
 

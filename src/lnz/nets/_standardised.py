@@ -37,7 +37,7 @@ class Standardised(AbstractNet):
     def in_shapes(self) -> tuple[InShape, ...]:
         return ((self.mean.value.shape[0],),)
 
-    def call_batch_last(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    def call_batch_last(self, x: Array) -> Array:
         parts = (self.origin, self.mean, self.scale)
         origin, mean, scale = (aligned(part.value, 1, x.ndim - 1) for part in parts)
         return call_net(self.net, ((x.astype(mean.dtype) - origin) - mean) / scale)

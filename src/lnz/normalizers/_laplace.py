@@ -48,8 +48,7 @@ class LaplaceImportance(AbstractNormalizer):
 
     **Raises:** `TypeError` on a space that is not made of `Euclidean`, `Positive` and `Interval`.
 
-    Source: Geweke (1989), section 5; DiCiccio, Kass, Raftery and Wasserman (1997), section 2.3. The share of the
-    start: Hesterberg (1995).
+    Source: Geweke (1989); DiCiccio, Kass, Raftery and Wasserman (1997). The share of the start: Hesterberg (1995).
     """
 
     num_samples: int = eqx.field(static=True, default=4000)

@@ -103,8 +103,11 @@ def _extremes(run: Run) -> str:
 
 def _extreme(title: str, examples: Examples, kind: str, log_probs: np.ndarray) -> str:
     values = as_rows(examples.values[kind])
-    places = (examples.places or {}).get(kind) or [f"row {row}" for row in examples.rows[kind]]
-    words = f"log p in nats, {_counted(places, of_file=examples.places is not None)}"
+    numbers = [f"row {row}" for row in examples.rows[kind]]
+    places = (examples.places or {}).get(kind, numbers)
+    of_file = examples.places is not None and len(places) == len(numbers)
+    places = places if of_file else numbers
+    words = f"log p in nats, {_counted(places, of_file)}"
     if examples.image_shape is None:
         return _extreme_table(title, words, examples, places, values, log_probs)
     low, high = paper_and_ink(*examples.values.values())

@@ -19,6 +19,7 @@ from .._evaluate import evaluate
 from .._fit import Fit, fit
 from .._mapped import forget_pages
 from .._normalize import bracket
+from .._real_family import has_marginals
 from .._settings import Owners, Settings, flatten, has_meaning
 from .._space import AbstractSpace, Binary, Categorical, Euclidean
 from .._training import Plateau
@@ -146,8 +147,9 @@ class Recipe:
         splits = load(**settings["data"])
         if splits.observed is not None and not self.takes_missing:
             raise ValueError(
-                f"{self.name} cannot learn from rows with missing entries: use a recipe of a Boltzmann machine, such "
-                "as rbm_digits, or remove or fill in the missing values."
+                f"{self.name} cannot learn from rows with missing entries: use normal or mixture_of_normals for tables "
+                "and a recipe of a Boltzmann machine, such as rbm_digits, for bits, or remove or fill in the missing "
+                "values."
             )
         if self.space is Binary:
             return require_binary(splits)
@@ -204,7 +206,8 @@ class Recipe:
 
         known_train, known_valid, _ = splits.observed or (None, None, None)
         # What is missing is summed out example by example: a rough estimate of each will do while training.
-        hidden = self.hidden_while_training(settings) if known_valid is None else AIS(20, 100)
+        is_closed = known_valid is None or has_marginals(model)
+        hidden = self.hidden_while_training(settings) if is_closed else AIS(20, 100)
 
         def evaluator(key, model, valid):
             result = evaluate(key, model, valid, hidden=hidden, partition=partition, observed=known_valid)
@@ -249,7 +252,7 @@ class Recipe:
             "progress": progress,
         }
         return {
-            f"{self.name}{suffix}": _with_seed(evaluate(key, model, rows, partition=partition, **methods), settings)
+            f"{self.name}{suffix}": _with_protocol(evaluate(key, model, rows, partition=partition, **methods), settings)
             for suffix, partition in self.partitions(settings).items()
         }
 
@@ -258,7 +261,9 @@ class Recipe:
         *_, key = _keys(settings)
         partition = next(iter(self.partitions(settings).values()))
         hidden = self._hidden(settings, observed)
-        return _with_seed(evaluate(key, model, rows, hidden=hidden, partition=partition, observed=observed), settings)
+        return _with_protocol(
+            evaluate(key, model, rows, hidden=hidden, partition=partition, observed=observed), settings
+        )
 
     def _hidden(self, settings: Settings, observed: Any) -> AbstractNormalizer | None:
         return self.hidden(settings) if observed is None else None
@@ -320,7 +325,7 @@ def _check_number(group: str, name: str, value: Any, default: Any) -> None:
         raise ValueError(f"`{group}.{name}` must be at least {least}, such as {default}{why}; got {value}.")
     if name in _POSITIVE and not (0 < value < math.inf):
         raise ValueError(f"`{group}.{name}` must be positive and finite, such as {default}; got {value}.")
-    if name == "weight_decay" and not (0 <= value < math.inf):
+    if name in ("weight_decay", "floor") and not (0 <= value < math.inf):
         raise ValueError(f"`{group}.{name}` must be a finite number, not negative, such as {default}; got {value}.")
 
 
@@ -354,11 +359,14 @@ def _keys(settings: Settings) -> Key[Array, "3"]:
     return jr.split(jr.key(settings["seed"]), 3)
 
 
-def _with_seed(result: LogLikelihood, settings: Settings) -> LogLikelihood:
-    """With the seed in its protocol, where it matters."""
-    if result.bound == "exact":
-        return result
-    protocol = f"{result.stats['protocol']}; seed {settings['seed']}"
+def _with_protocol(result: LogLikelihood, settings: Settings) -> LogLikelihood:
+    """With the seed in its protocol, where it matters, and the floor on scales."""
+    protocol = result.stats["protocol"]
+    if result.bound != "exact":
+        protocol += f"; seed {settings['seed']}"
+    if settings["model"].get("floor"):
+        floor = settings["model"]["floor"]
+        protocol += f"; trained with no scale below {floor:g} of the smallest gap between a column's values"
     return dataclasses.replace(result, stats={**result.stats, "protocol": protocol})
 
 

@@ -3,40 +3,46 @@
 import warnings
 
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
-import optax
 
-from .. import objectives
-from .._atoms import describe_atoms
+from .._atoms import describe_atoms, smallest_gaps
 from .._bijection import Transformed
 from .._space import Euclidean
 from ..distributions import Mixture, MultivariateNormal, Normal
 from ..flows._preprocess import affine_of_moments
-from ..methods import Gradient
-from ._fitting import all_but_standardisation, falling_rate
+from ..methods import EM
 from ._recipe import Recipe, column_moments
 
 _NUM_CHECKED_ROWS = 100_000
 
 
 def _build_normal(key, splits, settings):
+    warn_of_atoms(splits)
     (num,) = splits.space.shape
-    return _in_units_of(splits, MultivariateNormal(jnp.zeros(num), jnp.eye(num))), _climb(settings)
+    return _in_units_of(splits, MultivariateNormal(jnp.zeros(num), jnp.eye(num))), _em(splits, settings)
 
 
 def _build_mixture(key, splits, settings):
-    num_components, scale = settings["model"]["num_components"], settings["model"]["start_scale"]
-    mean, sd = table_moments(splits)
+    num_components, (num,) = settings["model"]["num_components"], splits.space.shape
     if num_components > len(splits.train):
         raise ValueError(
             f"`model.num_components={num_components}` is more than there are rows to train on ({len(splits.train)})."
         )
     warn_of_atoms(splits)
-    rows = jr.choice(key, len(splits.train), (num_components,), replace=False)
-    starts = jnp.asarray((splits.train[rows].astype(np.float64) - mean) / sd, "float32")
-    components = Normal(starts, jnp.full_like(starts, scale))
-    return _in_units_of(splits, Mixture(jnp.zeros(num_components), components)), _climb(settings)
+    components = Normal(jnp.zeros((num_components, num)), jnp.ones((num_components, num)))
+    return _in_units_of(splits, Mixture(jnp.zeros(num_components), components)), _em(splits, settings)
+
+
+def _em(splits, settings):
+    """Expectation maximisation with a floor on scales, in standard units as the base of the model has them."""
+    floor, (_, sd) = settings["model"]["floor"], table_moments(splits)
+    return EM(floor=floor * smallest_gaps(_known_rows(splits, 0)) / sd if floor else 0.0)
+
+
+def _known_rows(splits, part):
+    """Rows for training (0), validation (1) or test (2), with nan for missing entries."""
+    rows = (splits.train, splits.valid, splits.test)[part]
+    return rows if splits.observed is None else np.where(splits.observed[part], rows, np.nan)
 
 
 def _in_units_of(splits, base):
@@ -51,7 +57,7 @@ def standardisation(splits):
 
 def table_moments(splits):
     """Mean and standard deviation of every column of the training rows, in float64."""
-    mean, sd = column_moments(splits.train)
+    mean, sd = column_moments(splits.train) if splits.observed is None else _known_moments(_known_rows(splits, 0))
     flat = np.flatnonzero(sd < np.finfo(np.float32).tiny)
     if len(flat):
         name = f" ({splits.columns[flat[0]]!r})" if splits.columns else ""
@@ -62,17 +68,21 @@ def table_moments(splits):
     return mean, sd
 
 
+def _known_moments(rows):
+    mean = np.nanmean(rows.astype(np.float64), axis=0)
+    return mean, np.sqrt(np.nanmean((rows - mean) ** 2, axis=0))
+
+
 def warn_of_atoms(splits) -> None:
     """Repeated rows and discrete columns: a density can grow there without bound, and its likelihood means little."""
-    rows = np.asarray(splits.train[:_NUM_CHECKED_ROWS])
-    problems = []
-    # Over all parts: a test row that was trained on tells nothing either.
-    whole = np.concatenate([rows, splits.valid[:_NUM_CHECKED_ROWS], splits.test[:_NUM_CHECKED_ROWS]])
+    parts = [np.asarray(_known_rows(splits, part)[:_NUM_CHECKED_ROWS]) for part in range(3)]
+    rows, problems = parts[0], []
+    whole = np.concatenate(parts)  # a test row that was trained on tells nothing either
     num_repeated = len(whole) - len(np.unique(whole, axis=0))
     if num_repeated:
         problems.append(f"{num_repeated} of {len(whole)} rows repeat another one (remove them from the file)")
     different = np.unique(rows, axis=0)  # a row that is repeated makes no column discrete
-    found = {i: why for i, column in enumerate(different.T) if (why := describe_atoms(column))}
+    found = {i: why for i, column in enumerate(different.T) if (why := describe_atoms(column[~np.isnan(column)]))}
     if found:
         named = [f"{splits.columns[i]!r}" if splits.columns else f"column {i}" for i in found]
         whys = ", ".join(f"{name} has {why}" for name, why in list(zip(named, found.values(), strict=True))[:3])
@@ -88,28 +98,24 @@ def warn_of_atoms(splits) -> None:
         )
 
 
-def _climb(settings):
-    """Maximum likelihood by Adam, with a learning rate that falls to zero; the standardisation stays as it is."""
-    adam = optax.adam(falling_rate(settings))
-    return Gradient(objectives.MaximumLikelihood(), adam, all_but_standardisation)
-
-
 normal = Recipe(
     name="normal",
     title="Normal distribution with a full covariance by maximum likelihood",
     data="two_moons",
     space=Euclidean,
     build=_build_normal,
-    model={"learning_rate": 0.02},
-    train={"steps": 2000, "batch_size": 0},
+    takes_missing=True,
+    model={"floor": 0.1},
+    train={"steps": 100},  # with missing entries; one step is enough without
 )
 
 mixture_of_normals = Recipe(
     name="mixture_of_normals",
-    title="Mixture of diagonal normals by maximum likelihood",
+    title="Mixture of diagonal normals by expectation maximisation",
     data="two_moons",
     space=Euclidean,
     build=_build_mixture,
-    model={"num_components": 20, "start_scale": 0.5, "learning_rate": 0.02},
-    train={"steps": 3000, "batch_size": 0, "keep": "best"},
+    takes_missing=True,
+    model={"num_components": 20, "floor": 0.1},
+    train={"steps": 300, "keep": "best"},
 )

@@ -36,7 +36,7 @@ def adapt_step_size(
     returns where the chains are then. Draws must come from later moves: these depend on the chains' past. A sampler
     without a free step size is returned as it is, its chains unmoved.
 
-    Source: Hoffman and Gelman (2014), section 3.2.1, equation 6; arXiv:1111.4246.
+    Source: Hoffman and Gelman (2014), section 3.2.1; arXiv:1111.4246.
     """
     if not waits_for_step_size(sampler) or num_steps < 1:
         return sampler, positions
