@@ -13,7 +13,7 @@ import table
 
 import lnz
 from lnz._missing import known_entries
-from lnz.bijections import Affine, Chain, Exp, Power, Residual, Scan
+from lnz.bijections import Affine, Chain, Power, Residual, Scan, ToSupport
 from lnz.objectives import ELBO, NVIL, PCD, VIMCO, EnergyPrior, MaximumLikelihood, ReweightedWakeSleep, WakeSleep
 
 KEY = jr.key(0)
@@ -53,6 +53,14 @@ def layer(width):
 
 def discrete_vae():
     return lnz.latent.VAE(lnz.Bernoulli(jnp.zeros(3)), table.bit_decoder(3, 4), table.bit_encoder(4, 3))
+
+
+def onto_positive(base):
+    return lnz.Transformed(base, ToSupport(lnz.Positive(2)))
+
+
+def climb(rate, *before):
+    return lnz.Gradient(MaximumLikelihood(), optax.chain(*before, optax.sgd(rate)))
 
 
 def cut(data):
@@ -151,9 +159,9 @@ ADVICE = {
         lambda: lnz.MultivariateNormal.from_covariance(jnp.zeros(2), (np.triu(COVARIANCE) + np.triu(COVARIANCE).T) / 2),
     ),
     "a list of bijections": (
-        lambda: Chain([Exp(2), Affine(jnp.zeros(2), 2.0)]),
+        lambda: Chain([Affine(jnp.zeros(2), 2.0)] * 2),
         r"`Chain\(\*bijections\)`",
-        lambda: Chain(*[Affine(jnp.zeros(2), 2.0), Exp(2)]),
+        lambda: Chain(*[Affine(jnp.zeros(2), 2.0)] * 2),
     ),
     "layers unlike each other": (
         lambda: Scan.stack([layer(1), layer(2)]),
@@ -198,18 +206,18 @@ ADVICE = {
     ),
     "likelihood of a small machine": (
         lambda: step(MaximumLikelihood(), table.rbm(), bit_rows()),
-        r"`partition=lnz.normalizers.Quadrature\(\)`",
+        r"`lnz.normalizers.Quadrature\(\)` for a small .*`lnz.objectives.MaximumLikelihood\(partition=...\)`",
         lambda: step(MaximumLikelihood(partition=QUADRATURE), table.rbm(), bit_rows()),
     ),
     "likelihood of a deep machine": (
         lambda: step(MaximumLikelihood(), table.dbm(3, 2, 2), three_bits()),
-        r"`hidden=lnz.normalizers.Quadrature\(\)` \(small models\) or `lnz.normalizers.AIS\(\)`\.$",
+        r"needs `partition=...` too; with both `Quadrature\(\)` it trains a small one exactly\.$",
         lambda: step(MaximumLikelihood(QUADRATURE, QUADRATURE), table.dbm(3, 2, 2), three_bits()),
     ),
     "likelihood of an autoencoder": (
-        lambda: step(MaximumLikelihood(), table.bits_vae(), three_bits()),
+        lambda: step(MaximumLikelihood(), table.linear_vae(), three_bits()),
         r"`lnz.objectives.ELBO\(\)`",
-        lambda: step(ELBO(), table.bits_vae(), three_bits()),
+        lambda: step(ELBO(), table.linear_vae(), three_bits()),
     ),
     "likelihood with discrete latents": (
         lambda: step(MaximumLikelihood(), discrete_vae(), bit_rows()),
@@ -232,16 +240,16 @@ ADVICE = {
         lambda: step(EnergyPrior(VIMCO()), table.rbm_vae(), bit_rows()),
     ),
     "a prior that is normalised": (
-        lambda: step(EnergyPrior(ELBO()), table.bits_vae(), three_bits()),
+        lambda: step(EnergyPrior(ELBO()), table.linear_vae(), three_bits()),
         "Use the objective without this wrapper",
-        lambda: step(ELBO(), table.bits_vae(), three_bits()),
+        lambda: step(ELBO(), table.linear_vae(), three_bits()),
     ),
     "one draw to weigh": (lambda: ReweightedWakeSleep(1), r"`lnz.objectives.WakeSleep\(\)`", lambda: WakeSleep()),
     "one draw to compare": (lambda: VIMCO(1), "`lnz.objectives.NVIL`", lambda: NVIL()),
     "EM of a flow": (
-        lambda: lnz.EM().init(KEY, lnz.Transformed(NORMAL, Exp(2)), jnp.ones((2, 2))),
+        lambda: lnz.EM().init(KEY, onto_positive(NORMAL), jnp.ones((2, 2))),
         re.escape("`lnz.Gradient(lnz.objectives.MaximumLikelihood(), optimizer)`"),
-        lambda: lnz.Gradient(MaximumLikelihood(), ADAM).init(KEY, lnz.Transformed(NORMAL, Exp(2)), jnp.ones((2, 2))),
+        lambda: climb(0.1).init(KEY, onto_positive(NORMAL), jnp.ones((2, 2))),
     ),
     "smoothing of normals": (
         lambda: lnz.EM(smoothing=1.0).init(KEY, NORMAL, X),
@@ -254,11 +262,9 @@ ADVICE = {
         lambda: lnz.EM(floor=0.1).init(KEY, NORMAL, np.ones((3, 2))),
     ),
     "gradients of a constant": (
-        lambda: lnz.Gradient(MaximumLikelihood(), ADAM).init(
-            KEY, lnz.Transformed(lnz.Normal.standard(2), Exp(2)), jnp.ones((2, 2))
-        ),
+        lambda: climb(0.1).init(KEY, onto_positive(lnz.Normal.standard(2)), jnp.ones((2, 2))),
         r"`lnz.Normal\(jnp.zeros\(n\), 1.0\)`",
-        lambda: lnz.Gradient(MaximumLikelihood(), ADAM).init(KEY, lnz.Transformed(NORMAL, Exp(2)), jnp.ones((2, 2))),
+        lambda: climb(0.1).init(KEY, onto_positive(NORMAL), jnp.ones((2, 2))),
     ),
     "the normaliser of a latent model": (
         lambda: lnz.log_normalizer(KEY, table.linear_vae()),
@@ -294,10 +300,6 @@ def fit(method, model, data):
     return lnz.fit(KEY, model, method, data, steps=3).model
 
 
-def climb(rate, *before):
-    return lnz.Gradient(MaximumLikelihood(), optax.chain(*before, optax.sgd(rate)))
-
-
 DIVERGES = {
     "EM of bits": (
         lambda: fit(lnz.EM(), lnz.Bernoulli(jnp.zeros(2)), ONES),
@@ -326,7 +328,7 @@ def test_advice_to_training_that_diverged_works(name):
 @pytest.mark.parametrize("name", ADVICE)
 def test_advice_works(name):
     fails, words, advised = ADVICE[name]
-    with pytest.raises((TypeError, ValueError), match=words):
+    with pytest.raises((TypeError, ValueError, NotImplementedError), match=words):
         fails()
     advised()
 

@@ -13,7 +13,7 @@ from ._check import model_dtype
 from ._density import AbstractDistribution, closed_form_mean
 from ._local import origins
 from ._model import AbstractDataDependent
-from ._module import Module, field_names, replace
+from ._module import HashableMethods, field_names, replace
 from ._real_family import has_marginals
 from ._register import register
 from ._space import AbstractSpace, Euclidean
@@ -26,7 +26,7 @@ else:
     from equinox import AbstractVar
 
 
-class AbstractBijection(Module):
+class AbstractBijection(HashableMethods, eqx.Module):
     """An invertible map from `domain` to `codomain` with its log-determinants.
 
     Log-determinants are with respect to the base measures of the two spaces, in nats.

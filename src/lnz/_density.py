@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._check import check_key, check_shape
 from ._estimate import Estimate
-from ._module import Module
+from ._module import HashableMethods
 from ._register import register
 from ._space import AbstractSpace
 from ._stochastic import assumptions, is_stochastic
@@ -33,7 +33,7 @@ class AbstractNormalizer(eqx.Module):
         """The log normaliser of `density` in nats, with its error and the direction of its bias."""
 
 
-class AbstractDensity(Module):
+class AbstractDensity(HashableMethods, eqx.Module):
     """A density known up to a constant, on one space.
 
     `space` says where one example lives and which base measure the density is with respect to. A density of your own
@@ -69,7 +69,7 @@ class AbstractDensity(Module):
         return GeometricPath(default_start(self), self)
 
 
-class AbstractPath(Module):
+class AbstractPath(HashableMethods, eqx.Module):
     """A family of densities from `start` (beta = 0) to a target (beta = 1).
 
     Annealing lives here and nowhere else: samplers see only `at(beta)`. The density `at(0)` is
@@ -96,7 +96,7 @@ class AbstractPath(Module):
         """
 
 
-class AbstractModel(Module):
+class AbstractModel(HashableMethods, eqx.Module):
     """An explicit generative model of examples in `space`.
 
     Its log-likelihood is a numerator, one for each example, minus a denominator shared by all:

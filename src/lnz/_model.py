@@ -20,7 +20,7 @@ from ._density import (
     GeometricPath,
 )
 from ._estimate import Estimate
-from ._module import Module, replace
+from ._module import HashableMethods, replace
 from ._register import register
 from ._space import AbstractSpace
 
@@ -41,7 +41,7 @@ class Frozen(eqx.Module):
     value: Any
 
 
-class AbstractFixable(Module):
+class AbstractFixable(HashableMethods, eqx.Module):
     """A part of models that training leaves alone where its field `constant` is true: see `lnz.trainable`.
 
     A field of that name in a class that is no `AbstractFixable` means nothing to training.
@@ -84,7 +84,7 @@ def freed(node: Any) -> Any:
     return replace(node, constant=False) if is_constant(node) else node
 
 
-class AbstractConditionable(Module):
+class AbstractConditionable(HashableMethods, eqx.Module):
     """A model whose observed variables can be held fixed."""
 
     @abstractmethod
@@ -100,7 +100,7 @@ class AbstractClampable(AbstractModel):
         """The density of all that is free, given `x[mask] == values[mask]`; its log normaliser is `log p~(x[mask])`."""
 
 
-class AbstractDataDependent(Module):
+class AbstractDataDependent(HashableMethods, eqx.Module):
     """A model that stores something of its training data before the first step."""
 
     @abstractmethod

@@ -14,22 +14,24 @@ from jaxtyping import AbstractArray
 M = TypeVar("M", bound=eqx.Module)
 
 
-if typing.TYPE_CHECKING:
-    from equinox._module._prebuilt import BoundMethod
-else:
+class Method:
+    """A bound method that is a pytree, as Equinox's are, and equal to another if both are of one module.
 
-    class _Probe(eqx.Module):
-        def method(self): ...
-
-    BoundMethod = type(_Probe().method)
-
-
-class Method(BoundMethod):  # Equinox's, a pytree
-    """A bound method, equal to another if both are the same method of the same module.
-
-    Equinox compares the arrays, which cannot be hashed, so that `jax.jit(model.log_prob)` is refused. Modules do not
-    change, so their identity is as good a key for compiled programs, and a model with one other weight is another.
+    Equinox compares arrays, which cannot be hashed, so that `jax.jit(model.log_prob)` is refused. Modules do not
+    change, so their identity is as good a key of compiled programs, and a model with one other weight is another.
     """
+
+    def __init__(self, function: Any, owner: Any):
+        self.__func__, self.__self__ = function, owner
+        self.__name__, self.__doc__ = getattr(function, "__name__", "method"), getattr(function, "__doc__", None)
+        self.__qualname__ = getattr(function, "__qualname__", self.__name__)
+
+    @property
+    def __wrapped__(self) -> Any:  # for its signature
+        return types.MethodType(self.__func__, self.__self__)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.__func__(self.__self__, *args, **kwargs)
 
     def __hash__(self) -> int:
         return hash((self.__func__, id(self.__self__)))
@@ -38,8 +40,13 @@ class Method(BoundMethod):  # Equinox's, a pytree
         return isinstance(other, Method) and self.__func__ is other.__func__ and self.__self__ is other.__self__
 
 
-class Module(eqx.Module):
-    """A module whose methods can be given to `jax.jit`, `jax.grad` and `jax.vmap` as they are.
+jax.tree_util.register_pytree_node(
+    Method, lambda method: ((method.__self__,), method.__func__), lambda function, parts: Method(function, *parts)
+)
+
+
+class HashableMethods:
+    """For modules whose methods can be given to `jax.jit`, `jax.grad` and `jax.vmap` as they are.
 
     `jax.jit(model.log_prob)` holds the arrays of `model` as constants and compiles anew for each model, as for a
     closure; `equinox.filter_jit` compiles once for all models of a kind.

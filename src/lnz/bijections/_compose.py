@@ -161,9 +161,11 @@ class Scan(AbstractBatchLastBijection, AbstractStartable):
     def stack(cls, layers: Sequence[AbstractBijection]) -> "Scan":
         """The same layers as in `Chain(*layers)`, which must be alike but for their arrays."""
         parts = [eqx.partition(layer, eqx.is_array) for layer in layers]
-        if len({str(jax.tree.structure(dynamic)) for dynamic, _ in parts}) != 1:
+        kinds = {(str(jax.tree.structure(arrays)), *map(jnp.shape, jax.tree.leaves(arrays))) for arrays, _ in parts}
+        if len(kinds) != 1:
             raise ValueError(
-                "`Scan.stack(layers)` needs layers that differ in their arrays only; try `Chain(*layers)`."
+                "`Scan.stack(layers)` needs layers that differ in the numbers in their arrays only; try "
+                "`Chain(*layers)`."
             )
         stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *(dynamic for dynamic, _ in parts))
         return cls(eqx.combine(stacked, parts[0][1]))
