@@ -18,7 +18,7 @@ from ._real_family import has_marginals
 from ._register import register
 from ._space import AbstractSpace, Euclidean
 from ._stochastic import is_stochastic
-from ._supports import has_ends, is_rounded, is_within, nearest_inside
+from ._supports import has_circles, has_ends, is_rounded, is_within, nearest_inside
 
 if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
     from typing import ClassVar as AbstractVar
@@ -335,8 +335,14 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
 
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
         key_base, key_map = (None, None) if key is None or not is_stochastic(self) else jax.random.split(key)
-        z, log_det = self.bijection.inverse_and_log_det(self.space.check_example(x), key=key_map)
-        return self.base.log_prob(z, key=key_base) + log_det
+        x = self.space.check_example(x)
+        z, log_det = self.bijection.inverse_and_log_det(x, key=key_map)
+        log_prob = self.base.log_prob(z, key=key_base) + log_det
+        if not has_circles(self.space):
+            return log_prob
+        # Maps of circles wrap their input: a number that is not an angle would have the density of one.
+        outside = ~self.space.elements_within(x) & ~jnp.isnan(x)
+        return jnp.where(jnp.any(outside), -jnp.inf, log_prob)
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Array:
         return self._push(key, shape)[0]

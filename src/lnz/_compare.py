@@ -95,7 +95,7 @@ def compare(results: Mapping[str, LogLikelihood]) -> Comparison:
         with np.errstate(invalid="ignore"):  # infinity minus infinity
             paired = result.per_example - best.per_example
             spread = np.std(paired, ddof=1) / math.sqrt(len(paired)) if len(paired) > 1 else math.nan
-            difference = float(np.mean(paired))
+            difference = float(np.mean(paired)) if len(paired) else math.nan
         error = math.hypot(spread, _partition_error(result, best))
         is_best = name == best_name and math.isfinite(best.value)
         rows.append(

@@ -460,7 +460,15 @@ def _read_object(cls: type, kinds: dict[str, Kind]) -> Kind:
     """An object whose keys are the fields of a data class; those without a kind may be anything."""
     names = [field.name for field in dataclasses.fields(cls)]
     read = fields({name: kinds.get(name, anything) for name in names})
-    return lambda value, where: cls(**read(value, where))
+
+    def build(value: Any, where: str) -> Any:
+        values = read(value, where)
+        try:
+            return cls(**values)
+        except ValueError as error:  # what the class refuses of values that are of the right kinds
+            raise DamagedError(f"its {where} cannot be: {error}") from error
+
+    return build
 
 
 def _read_rows(value: Any, where: str) -> dict[str, LogLikelihood]:

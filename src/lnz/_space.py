@@ -373,7 +373,8 @@ def _trapezoid(shape: tuple[int, ...], num: int, bounds: tuple[float, float], sh
 
 def innermost(low: float, high: float, dtype: Any) -> tuple[float, float]:
     """The outermost normal numbers of `dtype` inside finite ends."""
-    least = float(jnp.finfo(dtype).tiny) * 1024  # of which even the reciprocal times a thousand is a number
+    # Of this part of the width even the reciprocal times a thousand is a number.
+    least = float(jnp.finfo(dtype).tiny) * 1024 * (max(1.0, high - low) if 0 in (low, high) else 1.0)
     ends = np.asarray(low, dtype), np.asarray(high, dtype)
     above, below = float(np.nextafter(*ends)), float(np.nextafter(*ends[::-1]))
     return (least if abs(above) < least else above), (-least if abs(below) < least else below)

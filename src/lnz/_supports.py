@@ -250,6 +250,12 @@ def _moved_jvp(low: float, high: float, primals: tuple[Array], tangents: tuple[A
     return _moved(low, high, *primals), tangents[0]
 
 
+def has_circles(space: AbstractSpace) -> bool:
+    """Whether some variable is an angle."""
+    parts = space.spaces if isinstance(space, Product) else (space,)
+    return any(isinstance(part, Torus) for part in parts)
+
+
 def has_ends(space: AbstractSpace) -> bool:
     """Whether some variable has an end at which a density may be zero or infinite."""
     parts = space.spaces if isinstance(space, Product) else (space,)

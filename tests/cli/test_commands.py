@@ -449,7 +449,7 @@ def test_a_diverged_training_leaves_the_model_of_the_step_before(tmp_path, monke
     run = Run.read(out)
     assert run.status.startswith("Training diverged at step 6: ")
     assert run.history[-1]["step"] == 5
-    assert call(monkeypatch, "evaluate", out, "--set", "evaluate.num_betas=5") == 0
+    assert run.rows["rbm_digits_exact"].bound == "exact"
 
 
 def test_ctrl_c_is_no_traceback(monkeypatch, tmp_path, capsys):
@@ -529,8 +529,8 @@ def test_score_lists_rows_without_a_finite_density_first(table, normal_run, tmp_
     data, out = tmp_path / "large.csv", tmp_path / "scores.csv"
     np.savetxt(data, [*x[:3], [3e38, -3e38], *x[3:5]], delimiter=",", header="height,weight", comments="")
     assert call(monkeypatch, "score", normal_run, "--data", data, "--out", out, "--anomalous-first") == 0
-    assert csv.read_csv(out).to_pydict()["row"][0] == 3
-    assert "1 of 6 rows have" in capsys.readouterr().err
+    assert csv.read_csv(out).to_pydict()["line"][0] == 5
+    assert re.search("1 of 6 rows have .*, first line 5", capsys.readouterr().out)
 
 
 def test_anomalous_rows_come_first_whatever_their_number():
@@ -608,8 +608,9 @@ def test_a_warning_stands_beside_every_score(table, normal_run, tmp_path, monkey
     assert "log p in nats (exact, with a warning)" in capsys.readouterr().out
 
 
-def test_score_tells_of_rows_without_a_number_by_their_lines(normal_run, tmp_path, monkeypatch, capsys):
-    (tmp_path / "new.csv").write_text("height,weight\n1000,-5\n3e38,-3e38\n1001,-5\n")
+def test_score_tells_of_rows_without_a_number_by_their_lines(table, normal_run, tmp_path, monkeypatch, capsys):
+    height, weight = table[1].mean(axis=0).tolist()
+    (tmp_path / "new.csv").write_text(f"height,weight\n{height},{weight}\n3e38,-3e38\n{height},{weight}\n")
     assert call(monkeypatch, "score", normal_run, "--data", tmp_path / "new.csv", "--anomalous-first") == 0
     out, err = capsys.readouterr()
     assert err == ""
@@ -703,7 +704,8 @@ def test_a_training_names_the_estimators_of_its_numbers(tmp_path, monkeypatch, c
         assert call(monkeypatch, "train", "vae_digits", *changes, "--data", "bars_and_stripes", "--out", tmp_path) == 0
     out = capsys.readouterr().out
     number = r"-[\d.]+"
-    assert re.search(rf"elbo {number}, iwae {number} \(lower bound by IWAE-3\), valid {number} \(.* by IWAE-30\)", out)
+    pattern = rf"elbo {number}, iwae {number} \(lower bound by IWAE-3\), valid {number} \(.* by IWAE-30.*\)"
+    assert re.search(pattern, out)
     assert re.search(r"-[\d.]+ nats per test example \(lower bound by IWAE-40(, with a warning)?\)", out)
 
 

@@ -331,12 +331,14 @@ def places(tree, way=()):
 @pytest.mark.parametrize("file", ["config.json", "report.json", "events.jsonl"])
 def test_every_key_of_a_file_may_be_missing_or_wrong(run, tmp_path, file, untyped):
     """The answer is a run, or one line that names the file; of a missing key also that."""
+    row = run.rows["fair_coins"]
+    run = dataclasses.replace(run, rows={"fair_coins": dataclasses.replace(row, per_example=row.per_example[:3])})
     run.write(tmp_path)
     text = (tmp_path / file).read_text()
     tree = json.loads(text.splitlines()[0] if file == "events.jsonl" else text)
     named, answers = set(), []
     for way in places(tree):
-        for value in ("missing", None, "nan", []):
+        for value in ("missing", "nan", []):
             changed = copy.deepcopy(tree)
             parent = changed
             for name in way[:-1]:

@@ -62,7 +62,10 @@ def between(x: Array, low: Any, high: Any) -> Array:
 
 def zero_outside(space: AbstractSpace, y: Array, log_derivative: Array) -> Array:
     """`log_derivative`, and minus infinity for numbers outside the space, where the density is zero."""
-    return jnp.where(space.elements_within(y), log_derivative, -jnp.inf)
+    inside = space.elements_within(y)
+    if isinstance(space, Positive):  # a denormal is zero to XLA in most programs: let it be so in all
+        inside = inside & (y >= float(np.finfo(y.dtype).tiny))
+    return jnp.where(inside, log_derivative, -jnp.inf)
 
 
 def least(x: Array) -> float:

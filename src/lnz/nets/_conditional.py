@@ -47,7 +47,7 @@ class Linear(eqx.Module):
         self.W, self.b = _start(check_key(key), (int(num_out), int(num_in)))
 
     @classmethod
-    def from_parameters(cls, W: Float[Array, "out in_"], b: Float[Array, " out"]) -> "Linear":
+    def from_parameters(cls, W, b) -> "Linear":
         """The map with these `W [num_out, num_in]` and `b [num_out]`.
 
         **Raises:** `ValueError` if the shapes do not fit together.
