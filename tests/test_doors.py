@@ -23,7 +23,7 @@ def test_numbers_of_an_affine_map_are_for_each_variable(shape):
     assert float(flow.log_prob(jnp.asarray(x, jnp.float32))) == pytest.approx(scipy.stats.norm(1, 2).logpdf(x).sum())
 
 
-def test_linear_takes_sizes_as_other_layers_do():
+def test_linear_takes_sizes_as_other_layers_do(untyped):
     layer = lnz.nets.Linear(3, 2, key=jr.key(0))
     assert layer.W.shape == (2, 3)
     assert layer.b.shape == (2,)
