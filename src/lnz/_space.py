@@ -414,8 +414,6 @@ class Interval(AbstractSpace):
 
     `quadrature` ignores `bounds`. It is the trapezoid rule in t, with `x = low + (high - low) sigmoid(pi sinh t)`. It
     is right also for densities that are infinite at an end, as far as floating-point numbers tell x from the end.
-
-    Source: Takahasi and Mori (1974), the double-exponential formula.
     """
 
     shape: tuple[int, ...] = eqx.field(static=True)
@@ -443,6 +441,7 @@ class Interval(AbstractSpace):
     def quadrature(
         self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0), shift: float | Array | None = None
     ) -> Grid:
+        # Takahasi and Mori (1974): the double-exponential formula.
         lines = _trapezoid(self.shape, num, (-_REACH, _REACH), shift)
         width = self.high - self.low
 

@@ -162,10 +162,10 @@ def _likelihood(key, splits, chosen):
             return grey, lambda grey: (grey.loc, grey.context)
         grey = DiscretisedLogistic(*parts)
         return grey, lambda grey: grey.loc  # a scale for each pixel: one that z moves learns the training rows by heart
-    warn_of_atoms(splits)
     num = splits.space.num_dimensions
     # A scale for each column that does not depend on z: where it did, a density could grow on single rows for ever.
     template = Transformed(Normal.standard(num), standardisation(splits))
+    warn_of_atoms(splits)
     return template, lambda likelihood: likelihood.base.loc
 
 

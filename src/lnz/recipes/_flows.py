@@ -38,8 +38,8 @@ def _flow(key, space, chosen, fast) -> AbstractBijection:
 
 
 def _build_table(key, splits, settings):
-    warn_of_atoms(splits)
     flow = Chain(_flow(key, splits.space, settings["model"], "density"), standardisation(splits))
+    warn_of_atoms(splits)
     method = Gradient(objectives.MaximumLikelihood(), decayed_adam(settings), all_but_standardisation)
     base = Normal(jnp.zeros(splits.space.shape), 1.0)  # learned: the splines have no affine map of their own
     return Transformed(base, flow), method

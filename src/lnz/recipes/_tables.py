@@ -17,9 +17,10 @@ _NUM_CHECKED_ROWS = 100_000
 
 
 def _build_normal(key, splits, settings):
-    warn_of_atoms(splits)
     (num,) = splits.space.shape
-    return _in_units_of(splits, MultivariateNormal(jnp.zeros(num), jnp.eye(num))), _em(splits, settings)
+    model = _in_units_of(splits, MultivariateNormal(jnp.zeros(num), jnp.eye(num)))
+    warn_of_atoms(splits)
+    return model, _em(splits, settings)
 
 
 def _build_mixture(key, splits, settings):
@@ -28,9 +29,10 @@ def _build_mixture(key, splits, settings):
         raise ValueError(
             f"`model.num_components={num_components}` is more than there are rows to train on ({len(splits.train)})."
         )
-    warn_of_atoms(splits)
     components = Normal(jnp.zeros((num_components, num)), jnp.ones((num_components, num)))
-    return _in_units_of(splits, Mixture(jnp.zeros(num_components), components)), _em(splits, settings)
+    model = _in_units_of(splits, Mixture(jnp.zeros(num_components), components))
+    warn_of_atoms(splits)
+    return model, _em(splits, settings)
 
 
 def _em(splits, settings):
