@@ -177,6 +177,16 @@ def test_the_pilot_run_has_no_unit_of_the_latents():
     assert float(steps[1].step_size) == pytest.approx(1e-4 * float(steps[0].step_size), rel=1e-3)
 
 
+def test_the_pilot_run_moves_latents_with_bounds_in_their_own_coordinates():
+    """With `z = log(1 + e^u)` it is the same posterior of u in other letters, so the step size is the same."""
+    positive = lnz.Transformed(lnz.Normal.standard(2), lnz.bijections.Softplus(lnz.Positive(2)))
+    real = lnz.Transformed(lnz.Normal.standard(2), lnz.bijections.Affine(0.0, 1.0))  # whose draws are the same u
+    plain = lnz.latent.VAE(real, lambda z: lnz.Normal(jax.nn.softplus(z), 0.5), None)
+    bounded = lnz.latent.VAE(positive, lambda z: lnz.Normal(z, 0.5), None)
+    steps = [float(lnz.adapted_hmc(KEY, model).step_size) for model in (plain, bounded)]
+    assert steps[1] == pytest.approx(steps[0], rel=1e-3)
+
+
 def test_a_pilot_run_that_never_moves_says_so():
     """Then the smallest step, of which any more is certain to be rejected."""
     vae = table.linear_vae("diagonal")

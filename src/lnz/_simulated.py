@@ -20,7 +20,6 @@ from ._local import local
 from ._model import AbstractLatentModel, condition
 from ._module import replace
 from ._normalize import check_normalizer
-from ._space import Euclidean
 from .samplers import HMC
 
 # What a pilot run chooses from, times the spread of the latents, and with how many pairs of its own.
@@ -98,20 +97,16 @@ def adapted_hmc(key: PRNGKeyArray, model: AbstractLatentModel) -> HMC:
     a transition of 5 leapfrog steps. Those draws come with 128 examples that the model makes (`z ~ p(z)`,
     `x ~ p(x | z)`) and that are used for nothing else, so that bounds by annealing stay bounds.
 
-    **Raises:** `TypeError` for a model without latents, or with a prior that has no exact draws; `ValueError` if its
-    latents do not live on a `Euclidean` space.
+    Latents with bounds are moved in unbounded coordinates, as `HMC` does, and their step size is in those.
+
+    **Raises:** `TypeError` for a model without latents, with a prior that has no exact draws, or with latents on a
+    discrete space.
 
     Source: for annealing by HMC towards posteriors of decoders, Wu, Burda, Salakhutdinov and Grosse (2017);
     arXiv:1611.04273. The choice of the step is our own.
     """
     check_key(key)
     _check_model(model)
-    space = model.prior.space
-    if not isinstance(space, Euclidean):
-        raise ValueError(
-            f"The latent variables live on {space}, where HMC cannot move: give a method with a sampler that can, such "
-            "as `lnz.normalizers.AIS(sampler=...)`."
-        )
     step_sizes, jumps = map(
         np.asarray, _mean_jumps(key, local(model).model, jnp.asarray(_STEP_SIZES, model_dtype(model)))
     )
@@ -182,16 +177,22 @@ def _both_sides(keys, model, z, x, lower, upper) -> tuple[Estimate, Estimate]:
 @eqx.filter_jit
 def _mean_jumps(key, model, grid: Float[Array, " sizes"]) -> tuple[Float[Array, " sizes"], Float[Array, " sizes"]]:
     """Step sizes, in units of the smallest standard deviation of the latents, and the mean squared distance of one
-    transition with each. It is zero where all are rejected; unlike acceptance, it sees that a trajectory may come back
-    to where it started."""
+    transition with each, both in the coordinates of `HMC`. It is zero where all are rejected; unlike acceptance, it
+    sees that a trajectory may come back to where it started."""
     key_pairs, key_steps = jr.split(key)
     z, x = _simulate(key_pairs, model, _NUM_PILOT)
-    step_sizes = grid * jnp.min(jnp.std(z, axis=0))
+
+    def start(z, x, step_size):
+        density, sampler = condition(model, x), HMC(step_size, _NUM_LEAPFROG)
+        return density, sampler, sampler.init(key_steps, density, z)
+
+    coordinates = jax.vmap(lambda z, x: start(z, x, grid[0])[2].coordinates)(z, x)
+    step_sizes = grid * jnp.min(jnp.std(coordinates, axis=0))
 
     def jump(key, z, x, step_size):
-        density, sampler = condition(model, x), HMC(step_size, _NUM_LEAPFROG)
-        state, _ = sampler.step(key, density, sampler.init(key, density, z))
-        return jnp.sum((state.position - z) ** 2)
+        density, sampler, before = start(z, x, step_size)
+        after, _ = sampler.step(key, density, before)
+        return jnp.sum((after.coordinates - before.coordinates) ** 2)
 
     pairs = jax.vmap(jump, (0, 0, 0, None))
     keys = jr.split(key_steps, len(x))

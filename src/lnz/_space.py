@@ -441,7 +441,10 @@ class Interval(AbstractSpace):
     def quadrature(
         self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0), shift: float | Array | None = None
     ) -> Grid:
-        # Takahasi and Mori (1974): the double-exponential formula.
+        """The double-exponential formula.
+
+        Source: Takahasi and Mori (1974).
+        """
         lines = _trapezoid(self.shape, num, (-_REACH, _REACH), shift)
         width = self.high - self.low
 

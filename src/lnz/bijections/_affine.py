@@ -20,27 +20,28 @@ class Affine(AbstractBatchLastBijection, AbstractEuclideanMap):
 
     **Arguments:**
 
-    - `loc`: shift `[*shape]`.
+    - `loc`: shift `[*shape]`. The field is `offset`.
     - `scale`: positive factors of the same shape or a number. The field is `log_scale`.
-    - `origin`: a further shift `[*shape]` that training leaves alone, `y = (scale * x + loc) + origin`: the larger part
-      of a shift that needs more digits than one number has. `lnz.flows.standardise` makes it, `lnz.local` uses it.
+    - `origin`: a further shift `[*shape]` that training leaves alone, `y = (scale * x + offset) + origin`: the larger
+      part of a shift that needs more digits than one number has. `lnz.flows.standardise` makes it, `lnz.local` uses
+      it. The property `loc` is the sum of both.
 
     **Raises:** `ValueError` for shapes that do not fit, and for a scale that is not positive.
     """
 
     affine: ClassVar[bool] = True
     elementwise: ClassVar[bool] = True
-    loc: Float[Array, "*shape"]
+    offset: Float[Array, "*shape"]  # loc without the origin
     log_scale: Float[Array, "*shape"]
     origin: Frozen | None
     shape: tuple[int, ...] = eqx.field(static=True)
 
     def __init__(self, loc, scale, origin=None):
-        self.loc, self.log_scale = loc_and_log_scale(loc, scale, "Affine")
-        self.shape = self.loc.shape
+        self.offset, self.log_scale = loc_and_log_scale(loc, scale, "Affine")
+        self.shape = self.offset.shape
         self.origin = None
         if origin is not None:
-            origin = jnp.asarray(origin, self.loc.dtype)
+            origin = jnp.asarray(origin, self.offset.dtype)
             if origin.shape != self.shape:
                 raise ValueError(
                     f"`Affine(loc, scale, origin)` needs an origin of the shape of loc, {self.shape}; got "
@@ -50,9 +51,14 @@ class Affine(AbstractBatchLastBijection, AbstractEuclideanMap):
 
     def for_each_of(self, shape: tuple[int, ...]) -> "Affine":
         """The map of single numbers as one of arrays of this shape, with parameters of its own for each entry."""
-        loc, log_scale = (jnp.broadcast_to(leaf, shape) for leaf in (self.loc, self.log_scale))
+        offset, log_scale = (jnp.broadcast_to(leaf, shape) for leaf in (self.offset, self.log_scale))
         origin = None if self.origin is None else Frozen(jnp.broadcast_to(self.origin.value, shape))
-        return replace(self, loc=loc, log_scale=log_scale, origin=origin, shape=shape)
+        return replace(self, offset=offset, log_scale=log_scale, origin=origin, shape=shape)
+
+    @property
+    def loc(self) -> Float[Array, "*shape"]:
+        """The whole shift, origin and all, in the digits that one number has."""
+        return self.offset if self.origin is None else self.offset + self.origin.value
 
     @property
     def scale(self) -> Float[Array, "*shape"]:
@@ -63,15 +69,15 @@ class Affine(AbstractBatchLastBijection, AbstractEuclideanMap):
         return () if self.origin is None else (self.origin.value,)
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
-        loc, log_scale, log_det = self._aligned(x)
-        y = jnp.exp(log_scale) * x + loc
+        offset, log_scale, log_det = self._aligned(x)
+        y = jnp.exp(log_scale) * x + offset
         return y if self.origin is None else y + self._origin(y), log_det
 
     def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
-        loc, log_scale, log_det = self._aligned(y)
+        offset, log_scale, log_det = self._aligned(y)
         if self.origin is not None:  # first, for the difference of neighbours is exact
             y = y - self._origin(y)
-        return (y - loc) * jnp.exp(-log_scale), -log_det
+        return (y - offset) * jnp.exp(-log_scale), -log_det
 
     def _origin(self, x):
         assert self.origin is not None
@@ -79,6 +85,6 @@ class Affine(AbstractBatchLastBijection, AbstractEuclideanMap):
 
     def _aligned(self, x):
         num_axes = len(self.shape)
-        loc, log_scale = (aligned(leaf, num_axes, x.ndim - num_axes) for leaf in (self.loc, self.log_scale))
+        offset, log_scale = (aligned(leaf, num_axes, x.ndim - num_axes) for leaf in (self.offset, self.log_scale))
         axes = tuple(range(num_axes))
-        return loc, log_scale, jnp.sum(jnp.broadcast_to(log_scale, x.shape), axis=axes)
+        return offset, log_scale, jnp.sum(jnp.broadcast_to(log_scale, x.shape), axis=axes)

@@ -18,7 +18,7 @@ def standardise(data: Any) -> Affine:
     flow sees columns of mean 0 and variance 1, and densities are in the units of the data, for the log-determinant is
     kept. `lnz.bijections.Inverse(standardise(data))` maps data to standard units.
 
-    The two numbers of each column are parameters where training starts. The mean is held in two parts, `loc` and
+    The two numbers of each column are parameters where training starts. The mean is held in two parts, `offset` and
     `origin`, and only the first of them is trained: columns far from zero, such as Unix seconds of 1.7e9 +- 60, keep
     their digits in `lnz.fit`, `lnz.evaluate` and `lnz.sample`, which move rows of float64 by the origin (`lnz.local`).
 
