@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import reprlib
 from collections.abc import Callable
 from pathlib import Path
@@ -56,13 +57,26 @@ def parse_json(text: str, with_fractions: bool = False, what: str = "header") ->
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file of JSON.
+    """The object in a file of JSON. Control characters, which a terminal would obey, become U+FFFD in all its texts.
 
     **Raises:** `OSError`; `DamagedError` that names the file.
     """
-    value = parse_json(read_utf8(path), True, path.name)
+    value = _without_controls(parse_json(read_utf8(path), True, path.name))
     if not isinstance(value, dict):
         raise DamagedError(f"its {path.name} must be an object; got {short(value)}.")
+    return value
+
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabulators and ends of lines
+
+
+def _without_controls(value: Any) -> Any:
+    if isinstance(value, str):
+        return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", value)
+    if isinstance(value, list):
+        return [_without_controls(child) for child in value]
+    if isinstance(value, dict):
+        return {_without_controls(key): _without_controls(child) for key, child in value.items()}
     return value
 
 

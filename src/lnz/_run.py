@@ -241,7 +241,11 @@ class EventLog:
     def write(self, record: dict[str, int | float]) -> None:
         if self._file is None:
             self._file = open(self._path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115
-        self._file.write(to_json(record) + "\n")
+        try:
+            self._file.write(to_json(record) + "\n")
+        except OSError as error:  # a write does not know the name of its file
+            error.filename = str(self._path)
+            raise
 
     def close(self) -> None:
         if self._file is not None:

@@ -647,6 +647,12 @@ def test_a_folder_is_scored_by_the_names_of_its_files(tmp_path, monkeypatch, cap
     lines = (tmp_path / "s.csv").read_text().splitlines()
     assert lines[0].startswith('"file"') or lines[0].startswith("file")
     assert [line.split(",")[0].strip('"') for line in lines[1:]] == [f"img{number}.png" for number in range(1, 13)]
+    (tmp_path / "wide").mkdir()
+    Image.fromarray(255 * np.eye(1, 9, dtype=np.uint8)).save(tmp_path / "wide" / "a.png")
+    assert call(monkeypatch, "score", run, "--data", tmp_path / "wide") == 2
+    assert (
+        "has pictures of 1 x 9 pixels (height x width), but the model was trained on 3 x 3" in capsys.readouterr().err
+    )
 
 
 def test_texts_in_tables_are_no_formulas(tmp_path):

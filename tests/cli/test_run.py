@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import lnz
+from lnz._json import read_json
 from lnz._run import (
     EventLog,
     Examples,
@@ -386,3 +387,9 @@ def test_json_is_read_without_leniency(run, tmp_path, file, content, words):
     (tmp_path / file).write_text(content + "\n")
     with pytest.raises(ValueError, match=words if content != "[]" or file != "events.jsonl" else "expected an object"):
         Run.read(tmp_path)
+
+
+def test_a_text_in_a_file_gives_a_terminal_no_orders(tmp_path):
+    """The escape that sets a window's title, and one byte that stands for "escape [", as values and as keys."""
+    (tmp_path / "report.json").write_text(r'{"a\u009b2J": ["\u001b]0;owned\u0007", {"b\n": "c\td"}]}')
+    assert read_json(tmp_path / "report.json") == {"a\ufffd2J": ["\ufffd]0;owned\ufffd", {"b\n": "c\td"}]}

@@ -89,6 +89,9 @@ def train(
         except KeyboardInterrupt:
             words = f"the run is whole, and `lnz report {short_path(out)}` writes its report"
             raise Interrupted(f"stopped by {presses.name}; {words}.") from None
+        except OSError as error:  # a full disk, say
+            kept = f"The run is whole. `lnz report {short_path(out)}` writes its report once this is mended."
+            raise ValueError(f"`{out / 'report.html'}` could not be written: {error.strerror}. {kept}") from error
 
 
 def recipes() -> dict[str, Recipe]:

@@ -303,6 +303,12 @@ def examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndar
         more = f" and {len(rows.left_out) - 5} more" if len(rows.left_out) > 5 else ""
         made += f", without the columns {', '.join(map(tidy, rows.left_out[:5]))}{more}, which the model does not know"
     _check_within(run.model.space, rows, data)
+    trained = run.examples.image_shape
+    if rows.image_shape is not None and trained is not None and tuple(rows.image_shape) != tuple(trained):
+        raise ValueError(
+            f"`{data}` has pictures of {' x '.join(map(str, rows.image_shape))} pixels (height x width), but the model "
+            f"was trained on {' x '.join(map(str, trained))}: their pixels mean other places. Resize or turn them."
+        )
     if not isinstance(rows.array, np.memmap):  # which is checked as it is read
         run.model.space.check_data(rows.array, str(data))
     return rows.array, rows.observed, made, rows.cells
