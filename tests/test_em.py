@@ -10,6 +10,7 @@ import scipy.stats
 import table
 
 import lnz
+from lnz._atoms import smallest_gaps
 
 RANDOM = np.random.RandomState(0)
 BITS = (RANDOM.uniform(size=(60, 4)) < 0.5).astype(np.uint8)
@@ -290,3 +291,14 @@ def test_families_without_marginals_refuse_missing_entries():
     laplace = table.DISTRIBUTIONS["laplace"]()
     with pytest.raises(TypeError, match=r"`observed`, or a masked array, needs a model .*; got Laplace"):
         lnz.evaluate(jr.key(0), laplace, np.ones((3, 1)), observed=np.ones((3, 1), bool))
+
+
+def test_a_floor_is_narrower_than_clusters_far_apart():
+    """Two clusters of sd 0.01 whose distance is 1e5, and float32 steps of one of them wider than its spread."""
+    z = 0.01 * np.random.RandomState(0).normal(size=(200, 1))
+    x = np.concatenate([z, z[:100] + 1e5]).astype(np.float32)
+    gaps = smallest_gaps(x)
+    assert gaps[0] < 0.001
+    far = np.concatenate([1e9 + 6000 * z, 2e9 + 6000 * z])
+    assert smallest_gaps(far)[0] < 10
+    assert smallest_gaps(far.astype(np.float32))[0] < 300  # the steps of float32, not the distance of the clusters

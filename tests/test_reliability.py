@@ -478,3 +478,10 @@ def test_grids_draw_with_many_random_bits(monkeypatch):
     draws = lnz.Binary(3).quadrature().sample(jr.key(0), lambda x: jnp.where(jnp.sum(x) == 3, 0.0, -jnp.inf), 8, 4)
     assert set(modes) == {"high"}
     assert (np.asarray(draws) == 1).all()
+
+
+def test_directions_that_contradict_each_other_are_told():
+    """Forward weights say log Z = 30, reverse ones -30: Bennett's ratio of both is no estimate of anything."""
+    noise = 0.3 * jr.normal(jr.key(7), (2, 100))
+    assert not any("contradict" in doubt for doubt in acceptance_ratio(noise[0], noise[1]).doubts)
+    assert any("contradict" in doubt for doubt in acceptance_ratio(noise[0] + 30, noise[1] + 30).doubts)

@@ -78,9 +78,14 @@ def smallest_gaps(rows: Any) -> np.ndarray:
     some = _some_rows(rows, _NUM_SORTED)
     rounding = np.finfo(some.dtype).eps if some.dtype.kind == "f" else 0
     ordered = np.sort(some.astype(np.float64), axis=0)  # with nan last
-    largest = np.max(np.abs(ordered), axis=0, initial=0, where=~np.isnan(ordered))
     gaps = np.diff(ordered, axis=0)
-    return np.min(gaps, axis=0, initial=np.inf, where=gaps > 4 * rounding * largest)
+    sizes = np.maximum(np.abs(ordered[1:]), np.abs(ordered[:-1]))
+    differ = gaps > 4 * rounding * sizes
+    smallest = np.min(gaps, axis=0, initial=np.inf, where=differ)
+    # Where most neighbours differ by rounding alone, as in clusters far from zero, no coarser unit rounded them.
+    by_rounding = (gaps > 0) & ~differ
+    is_fine = np.sum(by_rounding, axis=0) > 0.5 * np.sum(gaps > 0, axis=0)
+    return np.where(is_fine, np.min(gaps, axis=0, initial=np.inf, where=gaps > 0), smallest)
 
 
 def _some_rows(rows: Any, most_numbers: int) -> np.ndarray:

@@ -9,9 +9,10 @@ import numpy as np
 from jaxtyping import Array
 
 from ._check import check_positive
-from ._density import AbstractDensity
+from ._density import AbstractDensity, AbstractDistribution
 from ._estimate import Estimate
 from ._space import AbstractSpace
+from ._supports import is_within
 
 # In two dimensions a grid of 2,897 points a side.
 _MAX_POINTS = 2**23
@@ -23,7 +24,8 @@ def kl_divergence(
 ) -> Estimate:
     """`KL(q || p) = int q log(q / p)` in nats, on a grid: a number to judge an approximation by.
 
-    Both densities are normalised on the grid, so that neither needs to be in itself; swap them for `KL(p || q)`.
+    Both densities are normalised on the grid, so that neither needs to be in itself; swap them for `KL(p || q)`. Only
+    where p lives on a larger space than q, it must be a distribution, and is taken as it is.
     Finite spaces are enumerated, and the value is then exact. Otherwise the error is the largest difference from two
     grids that are shifted by a third of a step and by two: no statistical error. It is small only if the grid resolves
     the narrowest part of either density: a flow may have folds that are finer than its target.
@@ -44,6 +46,11 @@ def kl_divergence(
     # Ends may differ: the divergence is then infinite, or p is larger than it needs to be.
     if q.space.shape != p.space.shape or q.space.base_measure != p.space.base_measure:
         raise ValueError(f"`kl_divergence(q, p)` needs densities on one space; got {q.space} and {p.space}.")
+    if not is_within(p.space, q.space) and not isinstance(p, AbstractDistribution):
+        raise ValueError(
+            f"`kl_divergence(q, p)`: p lives on {p.space}, of which the grid on {q.space} is only a part, so that it "
+            "cannot be normalised there. Pass a distribution as p, or a density on the space of q."
+        )
     if q.space.num_points is not None:
         value, log_q, log_p, _ = _on_grid(q, p, q.space, num, bounds)
         stats = {"log_integral_q": jnp.asarray(log_q), "log_integral_p": jnp.asarray(log_p)}
@@ -84,7 +91,8 @@ def _on_grid(
     log_total_q, log_total_p = _log_sum_exp(log_mass), _log_sum_exp(log_other)
     mass = np.exp(log_mass - log_total_q)
     has_mass = mass > 0
-    difference = (log_q - log_total_q)[has_mass] - (log_p - log_total_p)[has_mass]
+    log_normaliser_p = log_total_p if is_within(p.space, space) else 0.0  # a distribution, with mass beyond this grid
+    difference = (log_q - log_total_q)[has_mass] - (log_p - log_normaliser_p)[has_mass]
     divergence = float(np.sum(mass[has_mass] * difference))
     return divergence, log_total_q, log_total_p, float(np.sum(mass * on_edge))
 

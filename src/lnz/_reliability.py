@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 _MIN_ESS = 10
 _MIN_OVERLAP = 0.06
+_MAX_OVERLAP = 1.2  # at most 1 in expectation
 _MIN_NORMAL_ESS = 5
 _MAX_EDGE_MASS = 1e-6
 _MAX_GRID_ERROR = 0.1
@@ -44,6 +45,11 @@ def unreliable_reasons(stats: Mapping[str, Any], min_ess: float = _MIN_ESS) -> l
         )
     if "overlap" in stats and not float(stats["overlap"]) >= _MIN_OVERLAP:
         reasons.append(f"the two directions of annealing overlap by only {float(stats['overlap']):.2g}")
+    if "overlap" in stats and float(stats["overlap"]) > _MAX_OVERLAP:
+        reasons.append(
+            "the two directions of annealing contradict each other (an overlap of "
+            f"{float(stats['overlap']):.2g}, where 1 is the most): one of them did not come from its density"
+        )
     if "edge_mass" in stats and not float(stats["edge_mass"]) <= _MAX_EDGE_MASS:
         reasons.append(
             f"a fraction {float(stats['edge_mass']):.1g} of the mass lies on the edge of the grid: widen `bounds`"

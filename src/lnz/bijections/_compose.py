@@ -504,20 +504,20 @@ class Permutation(AbstractBatchLastBijection):
     affine: ClassVar[bool] = True
     order: Int[Array, " n"]
     space: AbstractSpace = eqx.field(static=True)
+    codomain: AbstractSpace = eqx.field(static=True)
+
+    def __init__(self, order: Int[Array, " n"], space: AbstractSpace):
+        self.order, self.space, self.codomain = order, space, space
+        # An order that is traced, as for each layer of a stack, is not known: the variables are then back in their
+        # places by the end of the layer, as `lnz.flows` arranges it. The space is a field, so that it is the same
+        # inside a compiled function, where any order is traced.
+        if isinstance(space, Product) and not isinstance(order, Tracer):
+            variables = each_variable(space)
+            self.codomain = joined(tuple(variables[i] for i in np.asarray(order).tolist()))
 
     @property
     def domain(self) -> AbstractSpace:
         return self.space
-
-    @property
-    def codomain(self) -> AbstractSpace:
-        # An order that is traced, or one for each layer of a stack, is not known: the variables are then back in
-        # their places by the end of the layer, as `lnz.flows` arranges it.
-        known = eqx.is_array(self.order) and not isinstance(self.order, Tracer) and self.order.ndim == 1
-        if not isinstance(self.space, Product) or not known:
-            return self.space
-        variables = each_variable(self.space)
-        return joined(tuple(variables[i] for i in np.asarray(self.order).tolist()))
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return take(x, self.order), jnp.zeros(x.shape[1:], x.dtype)
