@@ -44,7 +44,7 @@ from ._model import (
 )
 from ._normalize import FEW_STATES, check_normalizer, default_normalizer
 from ._real_family import has_marginals
-from ._reliability import faulty_rows
+from ._reliability import USELESS_ESS, faulty_rows, useless_rows
 from ._resolved import check_resolved, other_rounding
 from ._source import AbstractSource, Resident, as_source, canonical, some_rows
 from ._space import AbstractSpace, Counts
@@ -116,6 +116,8 @@ def evaluate(
     Of more than 2**18 numbers it looks at evenly spaced rows.
 
     **Returns:** a `LogLikelihood`; its `stats["protocol"]` states what was done, and its `warnings` are sentences.
+    Where numerators are estimated its `unreliable_rows` have too few effective weights; a warning says so if they are
+    more than 5%, up to which it may be chance, or if any row has an effective sample size below 2.
 
     **Raises:** `TypeError` or `ValueError` for bad arguments, among them a method that could have no effect.
     """
@@ -376,34 +378,39 @@ def _summarise(
     shared_error = float(denominator.standard_error)
     own_error = float(np.sqrt(np.sum(np.asarray(numerators.standard_error, np.float64) ** 2))) / num
     bound = join_bounds(numerators.bound, flip_bound(denominator.bound))
+    # A constant of the energy that neither numerators nor denominator hold, lest it swallow their digits.
+    offset = float(denominator.stats.get("offset", 0.0))
+    weights = {name: value for name, value in denominator.stats.items() if name != "offset"}
     stats: dict[str, Any] = {
         "num_dimensions": space.num_dimensions,
         "fingerprint": fingerprint.result(),
         "hidden_error": own_error,
         "partition_error": shared_error,
-        "log_partition": float(denominator.value),
+        "log_partition": float(denominator.value) + offset,
     }
     if numerators.bound != "exact":
         stats["hidden_errors"] = np.asarray(numerators.standard_error, np.float64)
     # Of bits nobody speaks in bits per dimension, of grey values everybody.
     stats["many_values"] = isinstance(space, Counts) or getattr(space, "num_categories", 2) > 2
     notes = about_rounding + faulty_rows(per_example)
-    if denominator.stats:
-        scalars = {name: float(value) for name, value in denominator.stats.items() if np.ndim(value) == 0}
-        stats["partition_weights"] = scalars
-        if "log_weights" in denominator.stats:
-            stats["partition_log_weights"] = np.asarray(denominator.stats["log_weights"], np.float64)
+    if weights:
+        stats["partition_weights"] = {name: float(value) for name, value in weights.items() if np.ndim(value) == 0}
+        if "log_weights" in weights:
+            stats["partition_log_weights"] = np.asarray(weights["log_weights"], np.float64) + offset
     if denominator.doubts:
         notes.append(f"partition: {'; '.join(denominator.doubts)}{_TOO_SMALL}")
     columns = {name: np.asarray(value) for name, value in numerators.stats.items() if np.ndim(value) == 1}
     columns.pop("degrees", None)
     if columns:
-        num_bad = int(np.sum(numerators.unreliable_rows()))
+        bad = np.flatnonzero(numerators.unreliable_rows())
+        useless = np.flatnonzero(~(columns.get("ess", np.full(num, np.inf)) >= USELESS_ESS))
         # The typical example; how many are worse than the rules allow is said in words.
         stats["hidden_weights"] = {name: float(np.median(column)) for name, column in columns.items()}
-        stats["hidden_unreliable"] = num_bad
-        if num_bad > _UNRELIABLE_BY_CHANCE * num:
-            notes.append(f"hidden: {num_bad} of {num} examples have too few effective weights{_TOO_SMALL}")
+        stats["hidden_unreliable_rows"], stats["hidden_useless_rows"] = bad.tolist(), useless.tolist()
+        if len(bad) > _UNRELIABLE_BY_CHANCE * num:
+            notes.append(f"hidden: {len(bad)} of {num} examples have too few effective weights{_TOO_SMALL}")
+        else:
+            notes += useless_rows(num, useless)
     stats["warnings"] = about_data + notes
     used = ((hidden, numerators), (partition, denominator))
     stats["estimators"] = [_short_name(method) for method, estimate in used if method and estimate.bound != "exact"]
