@@ -31,8 +31,6 @@ _DETERMINED_BY_MANY, _DETERMINED_BY_ONE = 1e-5, 1e-4
 _FAR_OUT = 20
 # A smaller scale, in parts of the smallest gap in a column, is none of a column that has a density.
 SMALLEST_SCALE = 0.1
-# Draws of a density meet an end by rounding, but not that often.
-_SHARE_AT_ENDS = 1e-4
 _REMEDY = "a density can grow there without bound, so that its nats mean little"
 
 
@@ -297,7 +295,7 @@ def _at_ends(space: AbstractSpace, some: np.ndarray) -> str | None:
     for beyond in (-np.inf, np.inf):
         at_end |= is_inside & ~np.asarray(space.elements_within(np.nextafter(floats, floats.dtype.type(beyond))))
     num = int(at_end.reshape(len(some), -1).any(axis=1).sum())
-    if num <= _SHARE_AT_ENDS * len(some):
+    if not num:
         return None
     return (
         f"{num} of {len(some)} rows have a value exactly at an end of {space}: {_REMEDY}. Remove these rows, or take a "

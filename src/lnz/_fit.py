@@ -21,10 +21,11 @@ from ._check import check_key, check_positive, kind_of, model_dtype
 from ._checkpoint import Checkpoints, Record, Snapshot
 from ._estimate import LogLikelihood
 from ._feed import Feed
-from ._local import Local, check_resolved, local
+from ._local import Local, local
 from ._loop import Loop, program_of, run_steps, zero_sums
 from ._model import AbstractBayesianModel
 from ._narrow import warn_of_narrow_scales
+from ._resolved import check_resolved
 from ._signals import heard
 from ._source import AbstractSource, as_source, fingerprint_of, some_rows
 from ._space import AbstractSpace
@@ -143,6 +144,7 @@ def fit(
         check_resolved(model.space, some, there, by_gradient=getattr(method, "by_gradient", False))
     if valid is not None:
         valid = model.space.check_data(valid, "valid")
+        check_resolved(model.space, valid, local(model), "valid")
     log_every = max(1, steps // 100) if log_every is None else check_positive(log_every, "log_every")
     valid_every = max(1, steps // 10) if valid_every is None else check_positive(valid_every, "valid_every")
 
