@@ -33,7 +33,7 @@ from ._estimate import (
     join_bounds,
 )
 from ._fit import Fit
-from ._local import Local, check_resolved, local
+from ._local import Local, local
 from ._missing import known_entries
 from ._model import (
     AbstractBayesianModel,
@@ -45,6 +45,7 @@ from ._model import (
 from ._normalize import FEW_STATES, check_normalizer, default_normalizer
 from ._real_family import has_marginals
 from ._reliability import USELESS_ESS, faulty_rows, useless_rows
+from ._resolved import check_resolved, other_rounding
 from ._source import AbstractSource, Resident, as_source, canonical, some_rows
 from ._space import AbstractSpace, Counts
 from ._stochastic import assumptions, is_stochastic
@@ -54,6 +55,9 @@ _VERY_FEW_STATES = 2**10
 
 # Of a log-determinant that is estimated, for each example: their spread gives the error.
 _NUM_DRAWS = 4
+
+# Of one key, functions of the example without steps.
+_SMOOTH = (normalizers.Quadrature, normalizers.Importance, normalizers.Bound)
 
 # Multiplications, roughly: one to a few minutes on two cores.
 _MUCH_WORK = 10**12
@@ -160,9 +164,12 @@ def evaluate(
     batches = _batches(source, there, observed, batch_size)
     fingerprint = _Fingerprint(space, source.num_rows)
     numerators = _numerators(model, key_hidden, batches, source.num_rows, hidden, fingerprint, progress)
+    about_rounding = _rounding(model, key_hidden, source, there, observed, batch_size, hidden)
     denominator = _denominator(model, key_partition, partition)
     per_example = np.asarray(numerators.value, np.float64) - float(denominator.value)
-    result = _summarise(model, space, fingerprint, per_example, numerators, denominator, hidden, partition, about_data)
+    result = _summarise(
+        model, space, fingerprint, per_example, numerators, denominator, hidden, partition, about_data, about_rounding
+    )
     if observed is None:
         return result
     mean_known = float(np.mean(observed)) * space.num_dimensions
@@ -308,6 +315,43 @@ def _numerators_at_once(model, key, start, rows, observed, hidden) -> Estimate:
     return jax.vmap(one)(start + jnp.arange(len(rows), dtype=jnp.int32), rows, observed)
 
 
+_CHANGED, _CHANGED_PART = 0.05, 1e-4  # nats of a row, and of its own size: more than float32 itself is wrong by
+
+
+def _rounding(model, key, source: AbstractSource, there: Local, observed, batch_size: int, hidden) -> list[str]:
+    """A sentence where the number type of the model does not hold the digits that its densities need.
+
+    Rows from all over, as many as a batch, are scored twice, with the numbers of the model's type that are next to them
+    on either side. The random keys are the same, so that this is the program of all rows.
+    """
+    by_chains = hidden is not None and not isinstance(hidden, _SMOOTH)
+    if model.space.base_measure != "Lebesgue" or by_chains or np.can_cast(source.rows(0, 1).dtype, model_dtype(model)):
+        return []
+    size = min(batch_size, 2 ** math.ceil(math.log2(source.num_rows)))
+    numbers = np.linspace(0, source.num_rows - 1, size).astype(int)
+    given = np.concatenate([np.asarray(source.rows(i, i + 1)) for i in numbers.tolist()])
+    image = np.asarray(there.rows(given))
+    other = other_rounding(given.astype(np.float64) - (0 if there.origin is None else there.origin), image)
+    if other is None:
+        return []
+    known = None if observed is None else jnp.asarray(observed[numbers])
+    one, two = (
+        np.asarray(_numerators_at_once(model, key, jnp.int32(0), jnp.asarray(rows), known, hidden).value, np.float64)
+        for rows in (image, other)
+    )
+    with np.errstate(invalid="ignore"):
+        change = np.where(one == two, 0, np.abs(one - two))  # where both are minus infinity too
+    bad = ~(change <= _CHANGED + _CHANGED_PART * np.abs(one))
+    if not bad.any():
+        return []
+    worst = int(np.argmax(np.where(np.isnan(change), np.inf, change)))
+    return [
+        f"{model_dtype(model)} does not hold the digits of the data: {np.unique(numbers[bad]).size} of "
+        f"{np.unique(numbers).size} rows looked at change by up to {change[worst]:.2g} nats with their last "
+        f"digit, first row {numbers[bad][0]}"
+    ]
+
+
 @eqx.filter_jit
 def _denominator(model, key, partition) -> Estimate:
     return model.log_denominator(key, partition)
@@ -328,6 +372,7 @@ def _summarise(
     hidden,
     partition,
     about_data,
+    about_rounding,
 ) -> LogLikelihood:
     num = len(per_example)
     shared_error = float(denominator.standard_error)
@@ -347,7 +392,7 @@ def _summarise(
         stats["hidden_errors"] = np.asarray(numerators.standard_error, np.float64)
     # Of bits nobody speaks in bits per dimension, of grey values everybody.
     stats["many_values"] = isinstance(space, Counts) or getattr(space, "num_categories", 2) > 2
-    notes = faulty_rows(per_example)
+    notes = about_rounding + faulty_rows(per_example)
     if weights:
         stats["partition_weights"] = {name: float(value) for name, value in weights.items() if np.ndim(value) == 0}
         if "log_weights" in weights:
