@@ -245,7 +245,7 @@ def test_a_fit_that_sits_on_single_rows_says_so(name, precision):
         with pytest.warns(AtomsWarning):
             result = lnz.evaluate(jr.key(1), fit.model, x, observed=observed)
         assert "standard deviations of the model are below a tenth" in fit.warnings[0]
-        assert result.warnings == list(fit.warnings)
+        assert fit.warnings[0] in result.warnings
         assert "with a warning" in result.kind
 
 
@@ -284,7 +284,8 @@ def log_prob_of_known(model, x, known):
 @real
 def test_missing_entries_are_integrated_out(name, precision):
     fit = lnz.fit(jr.key(0), REAL[name](), lnz.EM(), PLANE, observed=HOLES, steps=40)
-    result = lnz.evaluate(jr.key(1), fit.model, np.where(HOLES, PLANE, np.nan), observed=HOLES)
+    with pytest.warns(AtomsWarning, match="of 300 rows have no known entry, first row"):
+        result = lnz.evaluate(jr.key(1), fit.model, np.where(HOLES, PLANE, np.nan), observed=HOLES)
     expected = [log_prob_of_known(fit.model, x, known) for x, known in zip(PLANE, HOLES, strict=True)]
     np.testing.assert_allclose(result.per_example, expected, atol=2e-4 if precision == "float32" else 1e-9)
     assert result.bound == "exact"
@@ -305,7 +306,7 @@ def test_a_fit_with_missing_entries_is_a_maximum(name, float64):
         np.testing.assert_allclose(leaf, np.zeros(leaf.shape), atol=1e-5)
 
 
-@pytest.mark.parametrize("observed", [None, HOLES], ids=["complete", "holes"])
+@pytest.mark.parametrize("observed", [None, HOLES | (np.arange(2) == 0)], ids=["complete", "holes"])
 def test_in_standard_units_it_is_the_same_fit(observed, precision):
     """Far from zero: the base is trained, and the affine map stays."""
     x = 1e3 + 50 * PLANE

@@ -45,7 +45,7 @@ from ._model import (
 from ._narrow import narrow_scales
 from ._normalize import FEW_STATES, check_normalizer, default_normalizer
 from ._real_family import has_marginals
-from ._reliability import USELESS_ESS, faulty_rows, useless_rows
+from ._reliability import USELESS_ESS, faulty_rows, unknown_rows, useless_rows
 from ._resolved import check_resolved, other_rounding
 from ._source import AbstractSource, Resident, as_source, canonical, some_rows
 from ._space import AbstractSpace, Counts
@@ -114,6 +114,7 @@ def evaluate(
     - columns with few different values, or with values that repeat in a continuous column, and rows that repeat others;
     - columns that follow from others: linear functions of several, and smooth functions of one;
     - rows with a value exactly at an end of the space;
+    - rows without any known entry;
     - normals, and mixtures of them, narrower than a tenth of the smallest gap between the values of a column.
 
     Of more than 2**18 numbers it looks at evenly spaced rows.
@@ -151,6 +152,7 @@ def evaluate(
     about_data = data_warnings(space, some)
     narrow = narrow_scales(model, some)
     about_data += [] if narrow is None else [narrow]
+    about_data += [] if observed is None else unknown_rows(observed)
     model = there.model
     example = space.cast(there.rows(source.rows(0, 1))[0], model_dtype(model))
     if observed is None or has_marginals(model):

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 _MIN_ESS = 10
 # Below it an average is one of its weights: not even the draws of a good proposal are that unlucky.
@@ -150,6 +150,17 @@ def useless_rows(
     return [
         f"hidden: {len(which)} of {num} examples have an effective sample size below {USELESS_ESS}, first "
         f"{name_of(int(which[0]))}: these log-probabilities can be too low by any amount, and so can the mean"
+    ]
+
+
+def unknown_rows(observed: Bool[np.ndarray, "n ..."], name_of: Callable[[int], str] = "row {}".format) -> list[str]:
+    """In words, which rows have no known entry; empty if all have one."""
+    which = np.flatnonzero(~observed.reshape(len(observed), -1).any(axis=1))
+    if not len(which):
+        return []
+    return [
+        f"{len(which)} of {len(observed)} rows have no known entry, first {name_of(int(which[0]))}: each counts as 0 "
+        "nats, whatever the model. Leave them out"
     ]
 
 

@@ -619,6 +619,64 @@ def test_score_tells_of_rows_without_a_number_by_their_lines(table, normal_run, 
     assert re.search(r"Warning: mean: 1 of 3 rows have .*, first line 3[.:]", out)
 
 
+def test_score_tells_how_many_cells_are_known(tmp_path, monkeypatch, capsys):
+    x = np.random.RandomState(0).normal(size=(60, 2))
+    np.savetxt(tmp_path / "table.csv", x, delimiter=",", header="height,weight", comments="")
+    train = [
+        "train",
+        "normal",
+        "--data",
+        tmp_path / "table.csv",
+        "--set",
+        "data.missing=mask",
+        "--set",
+        "train.steps=1",
+    ]
+    assert call(monkeypatch, *train, "--out", tmp_path / "run") == 0
+    (tmp_path / "new.csv").write_text("height,weight\n,\n0.1,\n,-0.05\n0.1,9\n")
+    options = [tmp_path / "run", "--data", tmp_path / "new.csv", "--anomalous-first"]
+    assert call(monkeypatch, "score", *options, "--out", tmp_path / "s.csv") == 0
+    out = capsys.readouterr().out
+    assert "1 of 4 rows have no known entry, first line 2: each counts as 0 nats" in out
+    assert "Rows have from 0 to 2 known entries" in out
+    with open(tmp_path / "s.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["line"] for row in rows][::3] == ["5", "2"]  # a row of which nothing is known is no anomaly
+    assert [row["known_entries"] for row in rows] == ["2", "1", "1", "0"]
+    assert call(monkeypatch, "score", *options) == 0
+    assert re.search(r"\n +5 .*  2 known\n", capsys.readouterr().out)
+
+
+@pytest.mark.filterwarnings("ignore:`table.csv`. of 42 different training rows:UserWarning")
+def test_what_was_wrong_with_the_training_data_stands_beside_every_result(tmp_path, monkeypatch, capsys):
+    """A flow has no smallest scale. The rows evaluated are too few to tell anything by themselves."""
+    random = np.random.RandomState(0)
+    x = random.normal(size=(60, 3))
+    x[:, 2], x[::3, 1] = 1.8 * x[:, 0] + 32, 0
+    np.savetxt(tmp_path / "table.csv", x, delimiter=",", header="celsius,rain,fahrenheit", comments="")
+    (tmp_path / "new.csv").write_text("celsius,rain,fahrenheit\n1,2,33.8\n")
+    values = {"model.kind": "planar", "model.num_layers": 1, "train.steps": 2, "train.batch_size": 20}
+    changes = [word for name, value in values.items() for word in ("--set", f"{name}={value}")]
+    run = tmp_path / "run"
+    assert call(monkeypatch, "train", "flow_tabular", "--data", tmp_path / "table.csv", *changes, "--out", run) == 0
+    report = json.loads((run / "report.json").read_text())
+    told = report["rows"]["flow_tabular"]["stats"]["warnings"]
+    assert told == report["warnings"]
+    assert re.match("Training: Of 42 different rows, column 1 has the value 0 in ", told[0])
+    assert told[1].startswith("Training: Column 2 follows from column 0")
+    page = (run / "report.html").read_text()
+    assert "bound doubtful" in page
+    assert "bound exact" not in page
+    commands = [("score", run, "--data", tmp_path / "new.csv"), ("evaluate", run, "--data", tmp_path / "new.csv")]
+    for command in [*commands, ("compare", run), ("score", *commands[0][1:], "--out", tmp_path / "s.csv")]:
+        capsys.readouterr()
+        assert call(monkeypatch, *command) == 0
+        out = " ".join(capsys.readouterr().out.split())
+        for sentence in told:
+            assert " ".join(sentence.split()) in out
+    assert "Training: " in (tmp_path / "s.csv").read_text()
+
+
 def test_score_names_a_value_outside_the_space(runs, tmp_path, monkeypatch, capsys):
     folder, _ = runs
     x = np.zeros((3, 64))

@@ -17,7 +17,7 @@ import lnz.recipes
 from .._atomic import write_atomically
 from .._atoms import AtomsWarning
 from .._check import model_dtype
-from .._reliability import faulty_rows, least_likely_first, useless_rows
+from .._reliability import faulty_rows, least_likely_first, unknown_rows, useless_rows
 from .._run import Run, locked, replacing, to_json, write_text
 from .._space import Binary
 from .._table import as_sentence
@@ -189,19 +189,26 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
     with warnings.catch_warnings():
         for told in (lnz.UnreliableEstimateWarning, AtomsWarning):  # beneath the scores, with the places of the file
             warnings.simplefilter("ignore", told)
-        result = _placed(recipe.score(run.model, rows, settings, observed), cells).with_warnings(run.warnings)
+        result = _placed(recipe.score(run.model, rows, settings, observed), cells, observed).with_warnings(run.warnings)
+    num_known = None if observed is None else observed.reshape(len(rows), -1).sum(axis=1)
+    if num_known is not None:
+        result = result.with_warnings(_uneven_rows(num_known))
     if not np.any(result.per_example < np.inf):
         raise ValueError(
             f"No row has a log-probability under the model in {str(folder)!r}: all are NaN or infinite. Look for such "
             "numbers among its parameters."
         )
     order = least_likely_first(result.per_example) if anomalous_first else np.arange(len(rows))
+    if num_known is not None and anomalous_first:  # a row of which nothing is known is not anomalous
+        order = np.concatenate([order[num_known[order] > 0], order[num_known[order] == 0]])
     columns = {
         cells.kind: cells.names_of(order),
         "log_prob": result.per_example[order],
         "bound": np.broadcast_to(np.array(result.bound), len(rows)),
         "standard_error": result.per_example_error[order],
     }
+    if num_known is not None:
+        columns["known_entries"] = num_known[order]
     if "hidden_unreliable_rows" in result.stats:
         columns["reliable"] = ~result.unreliable_rows[order]
     if result.warnings:
@@ -216,10 +223,11 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
         )
         names = [str(name) for name in columns[cells.kind][:_NUM_SHOWN]]
         width = max(8, *map(len, names))
-        bad = result.unreliable_rows[order]
-        shown = zip(names, result.per_example[order], result.per_example_error[order], bad, strict=False)
-        for name, value, error, is_bad in shown:
-            mark = "  unreliable" if is_bad else ""
+        marks = ["  unreliable" if is_bad else "" for is_bad in result.unreliable_rows[order]]
+        if num_known is not None:
+            marks = [f"  {num} known{mark}" for num, mark in zip(num_known[order], marks, strict=True)]
+        shown = zip(names, result.per_example[order], result.per_example_error[order], marks, strict=False)
+        for name, value, error, mark in shown:
             console().print(Text(f"{name:>{width}}  {value:.4f}  {error:.2g}{mark}"), soft_wrap=True)
     else:
         write_table(out, columns)
@@ -239,11 +247,24 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
     console().print(f"  {made}; {result.stats['protocol']}", soft_wrap=True)
 
 
-def _placed(result: lnz.LogLikelihood, cells: Cells) -> lnz.LogLikelihood:
+def _uneven_rows(num_known: np.ndarray) -> list[str]:
+    """In words, that rows cannot be ranked, if they cannot."""
+    fewest, most = num_known.min(), num_known.max()
+    if fewest == most:
+        return []
+    return [
+        f"Rows have from {fewest} to {most} known entries: compare log p only between rows with the same number, for "
+        "each entry adds to it or takes from it"
+    ]
+
+
+def _placed(result: lnz.LogLikelihood, cells: Cells, observed: np.ndarray | None) -> lnz.LogLikelihood:
     """The same, with warnings that call rows as the file does."""
     useless = result.stats.get("hidden_useless_rows", [])
     told, placed = (
-        faulty_rows(result.per_example, name_of) + useless_rows(result.num, useless, name_of)
+        faulty_rows(result.per_example, name_of)
+        + useless_rows(result.num, useless, name_of)
+        + ([] if observed is None else unknown_rows(observed, name_of))
         for name_of in ("row {}".format, cells.row)
     )
     in_file = dict(zip(told, placed, strict=True))
