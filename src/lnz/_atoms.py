@@ -17,8 +17,6 @@ _FEW_VALUES = 0.05
 _LARGE_SHARE, _FEW_ROWS = 0.02, 3
 # Fewer rows say nothing of single values.
 _ENOUGH_ROWS = 20
-# Draws of a density meet an end by rounding, but not that often.
-_SHARE_AT_ENDS = 1e-4
 _REMEDY = "a density can grow there without bound, so that its nats mean little"
 
 
@@ -140,7 +138,7 @@ def _at_ends(space: AbstractSpace, some: np.ndarray) -> str | None:
     for beyond in (-np.inf, np.inf):
         at_end |= is_inside & ~np.asarray(space.elements_within(np.nextafter(floats, floats.dtype.type(beyond))))
     num = int(at_end.reshape(len(some), -1).any(axis=1).sum())
-    if num <= _SHARE_AT_ENDS * len(some):
+    if not num:
         return None
     return (
         f"{num} of {len(some)} rows have a value exactly at an end of {space}: {_REMEDY}. Remove these rows, or take a "

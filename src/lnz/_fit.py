@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ._algorithm import AbstractMethod, AbstractObjective
@@ -21,10 +22,11 @@ from ._check import check_key, check_positive, kind_of, model_dtype
 from ._checkpoint import Checkpoints, Record, Snapshot
 from ._estimate import LogLikelihood
 from ._feed import Feed
-from ._local import Local, check_resolved, local
+from ._local import Local, local
 from ._loop import Loop, program_of, run_steps, zero_sums
 from ._missing import known_entries
 from ._model import AbstractBayesianModel
+from ._resolved import check_resolved
 from ._signals import heard
 from ._source import AbstractSource, as_source, fingerprint_of, some_rows
 from ._space import AbstractSpace
@@ -271,8 +273,10 @@ def _held_out(model: Any, valid: Any, evaluator: Callable | None) -> tuple[Any, 
         )
     if observed is not None:
         valid, observed = known_entries(model.space, valid, observed, "valid")
+        check_resolved(model.space, np.where(observed, valid, np.nan), local(model), "valid")
     elif valid is not None:
         valid = model.space.check_data(valid, "valid")
+        check_resolved(model.space, valid, local(model), "valid")
     return valid, evaluator or (lambda key, model, data: evaluate(key, model, data, observed=observed))
 
 

@@ -623,6 +623,8 @@ _STATS: dict[str, Kind] = {
     "hidden_weights": _read_weights,
     "partition_log_weights": _array,
     "hidden_errors": _array,
+    "hidden_unreliable_rows": listed(whole),
+    "hidden_useless_rows": listed(whole),
 }
 _ESTIMATE: dict[str, Kind] = {
     "value": _scalar,

@@ -157,8 +157,12 @@ class AbstractSpace(eqx.Module):
 
         **Raises:** `ValueError` for another shape, such as a batch, which would broadcast into plausible wrong numbers.
         """
+        return jnp.asarray(self.as_example(x, argument))
+
+    def as_example(self, x: Any, argument: str = "x") -> np.ndarray | Array:
+        """`check_example` of numbers that stay where they are: NumPy arrays keep the digits of float64."""
         if not isinstance(x, jax.Array) or not is_real(x.dtype):
-            x = jnp.asarray(as_numbers(x, argument))
+            x = as_numbers(x, argument)
         if x.shape != self.shape:
             is_batch = x.ndim > len(self.shape) and x.shape[x.ndim - len(self.shape) :] == self.shape
             advice = f" For a batch use `jax.vmap(f)({argument})`." if is_batch else ""

@@ -24,6 +24,7 @@ from .._check import unknown_name
 from .._environment import environment
 from .._fit import expected_memory
 from .._model_file import save
+from .._reliability import least_likely_first
 from .._run import (
     EventLog,
     Examples,
@@ -390,7 +391,7 @@ def _seconds_before(history: Sequence[dict[str, int | float]], first_step: int) 
 
 
 def _examples(splits: Splits, log_probs: np.ndarray) -> Examples:
-    order = np.argsort(log_probs)
+    order = least_likely_first(log_probs)
     rows = {
         "some": np.arange(min(_NUM_EXAMPLES, len(order))),
         "least": order[:_NUM_EXTREME],

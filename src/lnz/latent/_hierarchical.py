@@ -197,8 +197,9 @@ class Hierarchical(AbstractLatentModel, AbstractDataDependent):
 
     def _prior_on(self, space: AbstractSpace | None) -> Layered:
         """The prior, by a posterior of examples of `space`; of the right shape, if no more, for `None`."""
-        is_given = isinstance(self.top, AbstractDistribution)
-        top = self.top if is_given else self.top(lambda x: self._top_posterior(x, space))
+        if isinstance(self.top, AbstractDistribution):
+            return Layered(self.top, self.conditionals, "down")
+        top = self.top(lambda x: self._top_posterior(x, space))
         return Layered(top, self.conditionals, "down")
 
     @property
