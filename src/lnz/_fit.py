@@ -26,7 +26,7 @@ from ._loop import Loop, program_of, run_steps, zero_sums
 from ._model import AbstractBayesianModel
 from ._resolved import check_resolved
 from ._signals import heard
-from ._source import AbstractSource, as_source, fingerprint_of, some_rows
+from ._source import AbstractSource, Resident, as_source, fingerprint_of, some_rows
 from ._space import AbstractSpace
 from ._training import Plateau, Training, int32
 
@@ -140,7 +140,7 @@ def fit(
         warn_of_whole_numbers(model.space, some, stacklevel=2)
     if valid is not None:
         valid = model.space.check_data(valid, "valid")
-        check_resolved(model.space, valid, local(model), "valid")
+        check_resolved(model.space, some_rows(Resident(valid)), local(model), "valid")
     log_every = max(1, steps // 100) if log_every is None else check_positive(log_every, "log_every")
     valid_every = max(1, steps // 10) if valid_every is None else check_positive(valid_every, "valid_every")
 
