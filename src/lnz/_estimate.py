@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import warnings
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import equinox as eqx
@@ -417,6 +418,11 @@ class LogLikelihood:
     @property
     def warnings(self) -> list[str]:
         return list(self.stats.get("warnings", []))
+
+    def with_warnings(self, sentences: Iterable[str]) -> "LogLikelihood":
+        """The same, with more sentences among its `warnings`."""
+        warnings = list(dict.fromkeys([*self.warnings, *sentences]))
+        return dataclasses.replace(self, stats={**self.stats, "warnings": warnings})
 
     def __str__(self) -> str:
         parts = [_IN_WORDS[self.bound], f"n = {self.num}", f"data s.e. {self.data_error:.2g}"]

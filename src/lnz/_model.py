@@ -112,13 +112,26 @@ class AbstractDataDependent(HashableMethods, eqx.Module):
 
 
 class AbstractEnergyModel(AbstractDensity, AbstractModel):
-    """`p(x) = exp(log_density(x)) / Z`: the numerator is exact, the denominator Z is hard."""
+    """`p(x) = exp(log_density(x)) / Z`: the numerator is exact, the denominator Z is hard.
+
+    Both are those of `without_constant()`, and so is log Z: `stats["offset"]` of the denominator is what is to be added
+    for that of the density as it stands.
+    """
+
+    @abstractmethod
+    def without_constant(self) -> tuple[AbstractDensity, Float[Array, ""] | None]:
+        """The same distribution by a log-density without a large constant, and that constant; `self, None` without one.
+
+        In float32 a large constant would swallow the digits of everything else.
+        """
 
     def log_numerator(self, key: PRNGKeyArray, x: Array, method: AbstractNormalizer | None = None) -> Estimate:
-        return Estimate.exact(self.log_density(x))
+        return Estimate.exact(self.without_constant()[0].log_density(x))
 
     def log_denominator(self, key: PRNGKeyArray, method: AbstractNormalizer | None = None) -> Estimate:
-        return need_method(method, "partition", self)(key, self)
+        density, constant = self.without_constant()
+        estimate = need_method(method, "partition", self)(key, density)
+        return estimate if constant is None else replace(estimate, stats={**estimate.stats, "offset": constant})
 
 
 class AbstractLatentEnergyModel(AbstractModel, AbstractConditionable):

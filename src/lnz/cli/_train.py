@@ -366,12 +366,14 @@ def _train_and_judge(
             words = f"The model of the step before is saved, {where}, but cannot be evaluated: {error}"
             raise FloatingPointError(f"{fit.status} {words}") from error
         evaluated = time.perf_counter()
+    trained_on = tuple(f"Training: {sentence}" for sentence in fit.warnings)
     return Run(
         **config,
         model=fit.model,
         history=fit.history,
         status=fit.status,
-        rows=rows,
+        rows={name: row.with_warnings(trained_on) for name, row in rows.items()},
+        warnings=trained_on,
         bracket=bracket,
         examples=_examples(splits, rows[recipe.name].per_example),
         data_protocol=splits.protocol,

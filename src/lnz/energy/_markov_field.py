@@ -5,12 +5,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from .. import distributions
-from .._density import AbstractBlockDensity, AbstractDistribution, AbstractNormalizer, AbstractPath, scale_ratio
-from .._estimate import Estimate
-from .._model import AbstractEnergyModel, need_method
+from .._density import AbstractBlockDensity, AbstractDistribution, AbstractPath, scale_ratio
+from .._model import AbstractEnergyModel
 from .._module import replace
 from .._register import register
 from .._space import Categorical
@@ -83,25 +82,12 @@ class MarkovField(AbstractEnergyModel, AbstractBlockDensity):
     def log_density(self, x: Array) -> Float[Array, ""]:
         return -self.energy(x) / self.temperature
 
-    def log_numerator(self, key: PRNGKeyArray, x: Array, method: AbstractNormalizer | None = None) -> Estimate:
-        """`-E(x) / T` with the lowest energy of every table set to 0, as in `log_denominator`.
-
-        In float32 a large one would swallow the digits of all others.
-        """
-        return Estimate.exact(self._without_offset()[0].log_density(x))
-
-    def log_denominator(self, key: PRNGKeyArray, method: AbstractNormalizer | None = None) -> Estimate:
-        """`log Z` of these energies; `stats["offset"]` is what is to be added for that of the field as it stands."""
-        field, offset = self._without_offset()
-        estimate = need_method(method, "partition", self)(key, field)
-        return replace(estimate, stats={**estimate.stats, "offset": offset})
-
-    def _without_offset(self) -> "tuple[MarkovField, Float[Array, '']]":
+    def without_constant(self) -> "tuple[MarkovField, Float[Array, '']]":
+        """The field whose tables all have the lowest energy 0, and minus the sum of their lowest energies over T."""
         lowest = [jnp.min(table, initial=jnp.inf, where=jnp.isfinite(table)) for table in self.potentials]
         lowest = [jax.lax.stop_gradient(jnp.where(jnp.isfinite(one), one, 0)) for one in lowest]
         tables = tuple(table - one for table, one in zip(self.potentials, lowest, strict=True))
-        offset = -sum(lowest, start=jnp.zeros(())) / self.temperature
-        return replace(self, potentials=tables), offset
+        return replace(self, potentials=tables), -sum(lowest, start=jnp.zeros(())) / self.temperature
 
     def _terms(self):
         return zip(self.cliques, self.potentials, strict=True)
