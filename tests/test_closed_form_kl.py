@@ -286,6 +286,11 @@ def test_a_rule_of_ones_own():
         ),
         (lambda: lnz.closed_form_kl(table.rbm(), lnz.Bernoulli(jnp.zeros(4))), TypeError, "`closed_form_kl.q=...."),
         (lambda: lnz.register_kl(lnz.Normal, 3), TypeError, "type_p"),
+        (
+            lambda: lnz.closed_form_kl(lnz.Poisson(jnp.zeros(1)), lnz.Normal.standard(1)),
+            ValueError,
+            "distributions on one space",
+        ),
     ],
 )
 def test_what_does_not_fit(untyped, call, error, words):

@@ -34,10 +34,12 @@ def test_a_single_row_is_not_best(bound):
 
 
 @pytest.mark.parametrize(("first", "second"), list(itertools.product(BOUNDS, BOUNDS)))
-def test_what_may_be_too_high_is_not_best_among_others(first, second):
+def test_what_may_not_be_the_highest_is_not_best(first, second):
     top, below = rows_of(result(-1.0, first), result(-2.0, second))
     may_err_upwards = flip_bound(first) in ("lower", "estimate")
-    assert top["standing"] == ("highest" if may_err_upwards and first != second else "best")
+    other_may_be_higher = second in ("lower", "estimate")
+    is_open = first != second and (may_err_upwards or other_may_be_higher)
+    assert top["standing"] == ("highest" if is_open else "best")
     assert below["standing"] == ""
 
 

@@ -17,6 +17,43 @@ from lnz import testing
 from lnz.normalizers import AIS, BAR, Importance, Quadrature, ReverseAIS
 
 KEY = jr.key(0)
+
+
+class Weighed(lnz.AbstractModel):
+    """A model whose numerators have the effective sample size that the example says, of 100 weights."""
+
+    space: lnz.Euclidean
+
+    def log_numerator(self, key, x, method=None):
+        stats = {"ess": x[0], "num": jnp.asarray(100)}
+        return lnz.Estimate(jnp.zeros(()), jnp.ones(()), "lower", stats=stats)
+
+    def log_denominator(self, key, method=None):
+        return lnz.Estimate.exact(0.0)
+
+
+@pytest.mark.parametrize(
+    ("last", "words"),
+    [
+        ([], None),
+        ([9.5], None),  # below 10 in one of 40: as likely by chance as told
+        ([9.5, 9.4, 9.3], "3 of 43 examples have too few effective weights"),
+        ([1.9], "1 of 41 examples have an effective sample size below 2, first row 40"),
+        ([50.0, 0.0, 1.0], "2 of 43 examples have an effective sample size below 2, first row 41"),
+    ],
+)
+def test_a_row_with_useless_weights_is_told_however_many_are_well(last, words):
+    rows = np.float32([*np.linspace(50.0, 60.0, 40), *last])[:, None]
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        result = lnz.evaluate(KEY, Weighed(lnz.Euclidean(1)), rows)
+    assert len(told) == len(result.warnings) == (words is not None)
+    if words is not None:
+        assert words in result.warnings[0]
+        assert words in str(result)
+    np.testing.assert_array_equal(result.unreliable_rows, rows[:, 0] < 10)
+
+
 PRIOR = Importance(1000, lnz.Normal.standard(2))  # bounded weights: their k is negative
 BITS = (np.random.RandomState(0).uniform(size=(9, 4)) < 0.5).astype(np.float32)
 ROWS = np.random.RandomState(1).normal(scale=0.5, size=(6, 3)).astype(np.float32)

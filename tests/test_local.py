@@ -1,6 +1,8 @@
 """Columns far from zero and in any unit: the same fit, the same nats, the same draws, moved and scaled."""
 
 import dataclasses
+import functools
+import itertools
 import warnings
 
 import equinox as eqx
@@ -10,9 +12,12 @@ import jax.random as jr
 import numpy as np
 import optax
 import pytest
+import scipy.special
+import scipy.stats
 
 import lnz
 import lnz.recipes
+from lnz._resolved import check_resolved
 from lnz.objectives import MaximumLikelihood, ReverseKL
 from lnz.recipes._fitting import all_but_standardisation
 
@@ -194,7 +199,13 @@ def test_an_autoencoder_is_local_with_its_encoder():
     z = jnp.ones(1)
     np.testing.assert_allclose(there.model.likelihood(z).log_prob(x), near.likelihood(z).log_prob(x), rtol=1e-5)
     np.testing.assert_array_equal(there.back(rows), rows + there.origin)
-    assert eqx.tree_equal(there.whole(there.model), autoencoder(UNIX, UNIX.mean(axis=0)))
+    model = autoencoder(UNIX, UNIX.mean(axis=0))
+    assert eqx.tree_equal(there.whole(there.model), model)
+    there_too, at_zero = lnz.condition(model, UNIX[0]), lnz.condition(near, (UNIX - there.origin)[0])
+    np.testing.assert_allclose(there_too.log_density(z), at_zero.log_density(z), rtol=1e-5)
+    path = lnz.latent.interpolate(model, UNIX[0], UNIX[1], 3)
+    expected = lnz.latent.interpolate(near, *(UNIX - there.origin)[:2], 3)
+    np.testing.assert_allclose(path - there.origin, expected, rtol=1e-4)
 
 
 def test_objectives_that_know_places_stay_in_data_coordinates():
@@ -206,16 +217,29 @@ def test_objectives_that_know_places_stay_in_data_coordinates():
     assert fit.history[-1]["elbo"] > -5  # a divergence: about 6 where the flow is taken to lie at zero instead
 
 
-# (rows, dtype in which they are given): whole numbers and what float32 holds are not changed by it.
+RANDOM = np.random.RandomState(1)
+CLUSTERS = np.where(RANDOM.uniform(size=(400, 2)) < 0.5, 1e9, 2e9) + 60 * Z
+# (rows, dtype in which they are given, refused): whole numbers and what float32 holds are not changed by it.
 GIVEN = {
     "unix seconds": (UNIX, np.float64, True),
     "whole unix seconds": (np.round(UNIX), np.int64, True),
     "julian dates": (2459000.5 + 0.2 * Z, np.float64, True),
     "kelvin": (300 + Z, np.float64, False),
+    "many kelvin": (300 + RANDOM.normal(size=(60_000, 2)), np.float64, False),
     "years": (2015 + np.round(3 * Z), np.int64, False),
     "whole numbers that float32 holds": (1e7 + np.round(3 * Z), np.int64, False),
     "float32 given as such": (UNIX, np.float32, False),
-    "two rows": (UNIX[:2], np.float64, False),
+    "two clusters of unix seconds": (CLUSTERS, np.float64, True),
+    "zeros beside unix seconds": (np.where(np.arange(400)[:, None] % 50, UNIX, 0.0), np.float64, True),
+    "unix seconds beside zeros": (np.where(np.arange(400)[:, None] % 20, Z, UNIX), np.float64, True),
+    "clusters that float32 tells": (np.where(CLUSTERS > 1.5e9, 300.0, 0.0) + Z, np.float64, False),
+    "of all sizes": (np.exp(5 * RANDOM.normal(size=(5000, 2))), np.float64, False),
+    "without a variance": (300 + np.tan(1.57 * RANDOM.uniform(-1, 1, size=(5000, 2))), np.float64, False),
+    "tenths by two ways of rounding": (np.where(Z > 0, 0.1 * np.round(9 * Z), np.round(9 * Z) / 10), np.float64, False),
+    "one row": (UNIX[:1], np.float64, False),  # of which `evaluate` warns
+    "two rows": (UNIX[:2], np.float64, True),
+    "two rows of kelvin": (300 + Z[:2], np.float64, False),
+    "three rows": (UNIX[:3], np.float64, True),
     "a constant": (np.full((400, 2), 0.1), np.float64, False),
 }
 
@@ -225,15 +249,169 @@ def test_columns_that_would_be_cut_are_refused(name):
     rows, dtype, is_refused = GIVEN[name]
     rows = rows.astype(dtype)
     model = lnz.Transformed(lnz.Normal.standard(2), lnz.bijections.Affine(jnp.full(2, rows.mean()), 100.0))
-    verbs = [lambda: lnz.evaluate(KEY, model, rows), lambda: lnz.fit(KEY, model, Still(), rows, steps=1)]
-    for verb in verbs:
+    bayes = lnz.bayes.NormalMean(lnz.Normal(jnp.full(2, rows.mean()), 100.0), 100.0)
+    method = Still()
+    verbs = {
+        "data": lambda: check_resolved(model.space, rows, lnz.local(model)),
+        "x": lambda: lnz.condition(bayes, rows),
+    }
+    if len(rows) == 400:  # one program for all
+        verbs |= {"data, too": lambda: lnz.evaluate(KEY, model, rows)}
+        verbs |= {"data, of fit": lambda: lnz.fit(KEY, model, method, rows, steps=1)}
+        verbs |= {"valid": lambda: lnz.fit(KEY, model, method, Z, valid=rows, evaluator=lambda *_: 0, steps=1)}
+    for argument, verb in verbs.items():
         if is_refused:
-            with pytest.raises(ValueError, match=r"`data`: column 0 lies at .*`lnz.flows.standardise\(data\)`"):
+            words = r": column 0 (lies at|has \d+ different values within) .*`lnz.flows.standardise\(data\)`"
+            with pytest.raises(ValueError, match=f"`{argument.split(',')[0]}`{words}"):
                 verb()
-        else:
+        elif argument != "valid":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # of atoms
                 verb()
+
+
+def test_one_shift_does_not_help_clusters_far_from_each_other():
+    with pytest.raises(ValueError, match=r"column 0 has \d+ different values .*One shift of the column does not help"):
+        lnz.evaluate(KEY, standard(CLUSTERS), CLUSTERS)
+
+
+U = RANDOM.uniform(size=(4000, 1))
+LOGITS = RANDOM.normal(size=(4000, 1))
+INTERVAL, WIDE = lnz.Interval(1), lnz.Interval(1, 0.0, 100.0)
+BOTH = lnz.Product(lnz.Euclidean(1), lnz.Interval(1))
+# (space, rows, what is said of them)
+AT_ENDS = {
+    "even ones": (INTERVAL, U, None),
+    "near the lower end": (INTERVAL, U**7, None),
+    "near the upper end": (INTERVAL, 1 - 10 ** (2 * U - 7), r"\d+ of 4000 rows lie so near the end 1 of Interval"),
+    "logits of 10 +- 3": (INTERVAL, scipy.special.expit(3 * LOGITS + 10), "1 of 4000 rows|does not tell from an end"),
+    "one beside the upper end": (
+        WIDE,
+        np.where(np.arange(4000)[:, None] == 7, 100 * (1 - 1e-9), 100 * U),
+        r"`data` has the value 99.9999999 at row 7, column 0, which float32 does not tell from an end of Interval",
+    ),
+    "one at the upper end": (WIDE, np.where(np.arange(4000)[:, None] == 7, 100, 100 * U), None),  # of atoms
+    "p-values": (
+        INTERVAL,
+        10 ** (-90 * U),
+        "which float32 does not tell from an end of Interval.*logarithm|coordinates",
+    ),
+    "p-values, positive": (lnz.Positive(1), 10 ** (-90 * U), "not tell from an end of Positive.*model its logarithm"),
+    "small ones": (lnz.Positive(1), 10 ** (-30 * U), None),
+    "in a product": (BOTH, np.append(LOGITS, 1 - 1e-9 * U, 1), "row 0, column 1, which float32 does not tell"),
+    "far from zero": (lnz.Interval(1, 1e9, 1e9 + 99), 1e9 + 99 * U, "from an end of Interval.*enable_x64"),
+    "an interval that float32 does not hold": (lnz.Interval(1, 0.0, 0.1), 0.1 * U, None),
+}
+
+
+@pytest.mark.parametrize("name", AT_ENDS)
+def test_rows_too_near_an_end_are_refused(name):
+    space, rows, words = AT_ENDS[name]
+    model = lnz.Transformed(lnz.Normal.standard(space.shape), lnz.bijections.ToSupport(space))
+    resolved = functools.partial(check_resolved, space, rows, lnz.local(model))
+    moved = functools.partial(lnz.local(model).rows, rows)
+    if words is None:
+        resolved()
+        np.testing.assert_array_equal(moved(), rows.astype(np.float32))
+        return
+    with pytest.raises(ValueError, match=words):
+        resolved()
+    if "lie so near" not in words:  # which is known of some rows together
+        with pytest.raises(ValueError, match=words):
+            moved()
+    check_resolved(space, rows[:0], lnz.local(model))
+    check_resolved(space, rows.astype(np.float32), lnz.local(model))
+
+
+PLACES = [0.0, 1e3, 1e5, 1e7, 1.7e9]
+
+
+def test_no_number_is_wrong_by_rounding_without_saying_so():
+    """However many rows, wherever they lie: right within 0.05 nats and 1e-4, refused, or with a warning."""
+    mixture = lnz.Mixture(jnp.zeros(2), lnz.Normal(jnp.zeros((2, 1)), jnp.ones((2, 1))))
+    num_right = 0
+    for num, place, sd in itertools.product((1, 2, 30, 1000), PLACES, (1e-2, 1.0, 60.0)):
+        locs, rows = np.array([place, 2 * place]), place + sd * RANDOM.normal(size=(num, 1))
+        rows[::3] += place
+        model = eqx.tree_at(lambda m: m.components, mixture, lnz.Normal(jnp.asarray(locs[:, None]), sd))
+        both = scipy.stats.norm.logpdf(rows, np.float32(locs), np.float32(sd)) + np.log(0.5)
+        right = scipy.special.logsumexp(both, axis=1)
+        num_right += is_right_or_told(model, rows, right)
+    assert num_right > 20
+    for num, loc, sd in itertools.product((1, 30, 1000), (-30.0, 0.0, 8.0, 14.0), (0.5, 4.0)):
+        logits = loc + sd * RANDOM.normal(size=(num, 1))
+        rows = scipy.special.expit(logits)
+        model = lnz.Transformed(lnz.Normal(jnp.full(1, loc), sd), lnz.bijections.ToSupport(INTERVAL))
+        log_slope = np.log(rows) + np.log1p(-np.minimum(rows, np.nextafter(1, 0)))
+        num_right += is_right_or_told(
+            model, rows, (scipy.stats.norm.logpdf(scipy.special.logit(rows), loc, sd) - log_slope)[:, 0]
+        )
+    assert num_right > 30
+
+
+def is_right_or_told(model, rows, right):
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            result = lnz.evaluate(KEY, model, rows)
+    except ValueError as error:
+        assert "float32" in str(error)  # noqa: PT017
+        return False
+    if not result.warnings:
+        np.testing.assert_allclose(result.per_example, right, rtol=1e-4, atol=0.05)
+    return not result.warnings
+
+
+def test_a_single_row_is_told_that_its_digits_are_cut():
+    words = r"float32 does not hold the digits of the data: 1 of 1 rows looked at change by up to .* nats.*first row 0"
+    with pytest.warns(lnz.UnreliableEstimateWarning, match=words):
+        result = lnz.evaluate(KEY, lnz.Normal(jnp.array([1.7e9]), 60.0), np.array([[1.7e9 + 45]]))
+    assert len(result.warnings) == 1
+
+
+# (place of the data, of the prior, whether float32 holds the posterior, and the predictive distribution)
+CONJUGATE = {
+    "near zero": (0.0, 0.0, True, True),
+    "kelvin": (300.0, 0.0, True, True),
+    "far from the prior": (1.7e9, 0.0, False, False),
+    "with the prior": (1.7e9, 1.7e9, False, False),
+    "one distribution of the two": (1e7, 1e7, True, True),
+}
+
+
+@pytest.mark.parametrize("name", CONJUGATE)
+def test_evidence_of_a_normal_mean_keeps_the_digits_of_its_data(name):
+    place, prior, *held = CONJUGATE[name]
+    data, scale = place + 60 * Z[:50], max(100.0, 2 * abs(place - prior))
+    model = lnz.bayes.NormalMean(lnz.Normal(jnp.full(2, prior), scale), 60.0)
+    expected, loc, variance = 0.0, np.full(2, prior), np.float64(np.float32(scale)) ** 2
+    for y in data:  # one after the other, each given those before it
+        expected += scipy.stats.norm.logpdf(y, loc, np.sqrt(variance + 60.0**2)).sum()
+        loc, variance = loc + variance / (variance + 60.0**2) * (y - loc), 1 / (1 / variance + 1 / 60.0**2)
+    assert float(model.log_evidence(data)) == pytest.approx(expected, rel=1e-5)
+    verbs = (model.posterior, np.sqrt(variance), held[0]), (model.predictive, np.sqrt(variance + 60.0**2), held[1])
+    for verb, sd, is_held in verbs:
+        if is_held:
+            np.testing.assert_allclose(verb(data).loc, loc, atol=0.13 * sd)
+            np.testing.assert_allclose(verb(data).scale, sd, rtol=1e-5)
+        else:
+            with pytest.raises(ValueError, match=r"float32 has steps of 1.3e\+02: too coarse. Subtract a constant"):
+                verb(data)
+
+
+@pytest.mark.parametrize("given", [UNIX, (UNIX, Z), {"y": Z, "t": UNIX[:, 0]}], ids=["array", "tuple", "dict"])
+def test_data_sets_that_would_be_cut_are_refused(given):
+    model = lnz.bayes.NormalMean(lnz.Normal(jnp.full(2, 1.7e9), 100.0), 60.0)
+    with pytest.raises(ValueError, match=r"`x`: column .* lies at 1\d{9} .* too coarse"):
+        lnz.condition(model, given)
+
+
+@pytest.mark.parametrize("data", [Z[:, 0], Z[:0], np.where(Z > 2, np.nan, Z)], ids=["shape", "no rows", "missing"])
+def test_methods_of_a_normal_mean_check_their_data(data):
+    model = lnz.bayes.NormalMean(lnz.Normal(jnp.zeros(2), 1.0), 1.0)
+    for verb in (model.posterior, model.predictive, model.log_evidence):
+        with pytest.raises(ValueError, match="`data`"):
+            verb(data)
 
 
 class Still(lnz.AbstractMethod):

@@ -135,3 +135,29 @@ def test_training_starts_at_the_base_rates_unless_biases_were_set():
     np.testing.assert_array_equal(lnz.fit(jr.key(1), chosen, method, data, steps=1).model.b, chosen.b)
     even = RBM(3, 2, key=jr.key(0), base_rates=jnp.full(3, 0.5))
     np.testing.assert_array_equal(lnz.fit(jr.key(1), even, method, data, steps=1).model.b, np.zeros(3))
+
+
+def test_a_constant_energy_changes_no_likelihood():
+    """It cancels between numerator and denominator, and is whole, so that these tables hold it without rounding."""
+    tables = [np.array([[0.0, 1], [3, 2]]), np.array([[0.0, 4], [1, np.inf]])]
+    x = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]])
+
+    @jax.jit
+    def log_probs(constant, offset):
+        shifted = [jnp.asarray(table, jnp.result_type(float)) + offset for table in tables]
+        field = lnz.energy.MarkovField(3, 2, [(), (0, 1), (1, 2)], [constant, *shifted], temperature=0.7)
+        method, key = lnz.normalizers.Quadrature(), jr.key(0)
+        log_z = field.log_denominator(key, method)
+        return jax.vmap(lambda x: field.log_numerator(key, x).value)(jnp.asarray(x)) - log_z.value, log_z.stats[
+            "offset"
+        ]
+
+    expected, _ = log_probs(0.0, 0.0)
+    states = np.array(list(np.ndindex(2, 2, 2)))
+    energies = np.array([tables[0][a, b] + tables[1][b, c] for a, b, c in states]) / 0.7
+    by_hand = np.array([-(tables[0][a, b] + tables[1][b, c]) / 0.7 for a, b, c in x]) - np.log(np.exp(-energies).sum())
+    np.testing.assert_allclose(expected, by_hand, rtol=1e-5)
+    for constant, each in ((1e7, 0.0), (-3e6, 2.0**20)):
+        found, offset = log_probs(constant, each)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        assert float(offset) == pytest.approx(-(constant + 2 * each) / 0.7, rel=1e-6)

@@ -432,6 +432,53 @@ def test_log_weights_that_spread_too_far_for_their_number_are_told(spread, relia
         assert "too few temperatures" in str(jax.tree.map(lambda a: a[0], estimates))
 
 
+def normal_weights(spread):
+    return lambda random, size: spread * random.normal(size=size) - spread**2 / 2
+
+
+def prior_weights(num_dimensions, narrower):
+    """Draws of a standard normal for a target that is narrower: bounded weights, mostly tiny."""
+
+    def draw(random, size):
+        squares = random.chisquare(num_dimensions, size)
+        return -0.5 * (narrower**2 - 1) * squares + num_dimensions * np.log(narrower)
+
+    return draw
+
+
+SHAPES = {  # log weights of mean one, their number, the least and the largest share of averages to be trusted
+    "normal_1": (normal_weights(1.0), 1000, 0.98, 1),
+    "normal_2.5": (normal_weights(2.5), 1000, 0, 0.08),
+    "normal_3": (normal_weights(3.0), 1000, 0, 0.02),
+    "narrow_target": (prior_weights(1, 10), 1000, 0.98, 1),
+    "window": (lambda random, size: np.where(random.uniform(size=size) < 0.05, np.log(20), -60.0), 1000, 0.98, 1),
+    "two_groups": (
+        lambda random, size: (
+            np.where(random.uniform(size=size) < 0.3, -np.log(0.3), -20.0) + normal_weights(0.3)(random, size)
+        ),
+        100,
+        0.9,
+        1,
+    ),
+    "narrow_in_ten": (prior_weights(10, 2), 5000, 0.2, 0.7),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_averages_are_trusted_where_they_cover_and_not_otherwise(name):
+    """400 averages by `log_mean_exp`, which all importance sampling ends in: at most 7% are wrong and trusted.
+
+    Of a binomial number of 400 with share 0.045, more than 28 occur in fewer than one of 100 keys; this one is fixed.
+    """
+    draw, num, least, most = SHAPES[name]
+    log_w = draw(np.random.RandomState(5), (400, num))
+    estimates = jax.jit(jax.vmap(lnz.log_mean_exp))(jnp.asarray(log_w, jnp.float32))
+    is_trusted = ~estimates.unreliable_rows()
+    low, high = estimates.interval()
+    assert least <= is_trusted.mean() <= most
+    assert (is_trusted & ((high < 0) | (low > 0))).mean() <= 0.07
+
+
 def test_short_representations():
     both = (estimate(1.0, 0.1, "lower", 100), Bracket(estimate(1.0, 0.0, "exact"), estimate(2.0, 0.0, "exact")))
     assert repr(both) == "(Estimate(1.0000 nats, lower bound, s.e. 0.1), Bracket([1.0000, 2.0000] nats))"

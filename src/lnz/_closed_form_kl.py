@@ -16,7 +16,7 @@ def register_kl(type_q: type, type_p: type) -> Callable[[Rule], Rule]:
     """Make a function `(q, p) -> KL(q || p)` the rule of `closed_form_kl` for distributions of these two types.
 
     A decorator. The rule returns a number in nats, or `None` where this pair has no closed form after all. It may rely
-    on `q` and `p` having examples of one shape.
+    on `q` and `p` having examples of one shape and one base measure; their spaces may have different ends.
 
     ```python
     @lnz.register_kl(MyPosterior, lnz.Normal)
@@ -54,11 +54,12 @@ def closed_form_kl(q: AbstractDistribution, p: AbstractDistribution) -> Float[Ar
 
     **Arguments:**
 
-    - `q`, `p`: distributions of examples of one shape.
+    - `q`, `p`: distributions of examples of one shape, both with densities or both with probabilities.
 
     **Returns:** a number, infinite where q has mass and p none; or `None`.
 
-    **Raises:** `TypeError` for what is no distribution; `ValueError` for shapes that differ.
+    **Raises:** `TypeError` for what is no distribution; `ValueError` for shapes that differ, or a density beside a
+    probability.
     """
     for argument, distribution in (("q", q), ("p", p)):
         if not isinstance(distribution, AbstractDistribution):
@@ -66,7 +67,8 @@ def closed_form_kl(q: AbstractDistribution, p: AbstractDistribution) -> Float[Ar
                 f"`closed_form_kl({argument}=...)` must be a distribution, such as `lnz.Normal.standard(2)`; got "
                 f"{type(distribution).__name__}."
             )
-    if q.space.shape != p.space.shape:
+    # Ends may differ: the divergence is then infinite, or p is wider than it needs to be.
+    if q.space.shape != p.space.shape or q.space.base_measure != p.space.base_measure:
         raise ValueError(f"`closed_form_kl(q, p)` needs distributions on one space; got {q.space} and {p.space}.")
     rule = _RULES.get((type(q), type(p)))
     return None if rule is None else rule(q, p)

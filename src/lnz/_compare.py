@@ -18,7 +18,8 @@ class Comparison:
     """Rows of one table, highest first; differences are paired, example by example.
 
     The first row's `standing` is "best"; or "highest" where that would say too much: its value may err upwards while
-    others do not (an upper bound among lower ones), or it has a warning; or "" if there is no other row.
+    others do not (an upper bound among lower ones), that of another row downwards (a lower bound beside an exact
+    value), or it has a warning; or "" if there is no other row.
     `bits_per_dimension` is `None` where the rows are densities, whose bits change with the unit of the data.
     """
 
@@ -58,8 +59,12 @@ def _standing(first: LogLikelihood, others: Sequence[LogLikelihood]) -> str:
     """What may be said of the highest of several rows."""
     if not others:
         return ""
-    may_be_too_high = first.bound in ("upper", "estimate") and any(other.bound != first.bound for other in others)
-    return "highest" if may_be_too_high or first.warnings else "best"
+    too_high, too_low = ("upper", "estimate"), ("lower", "estimate")
+    # Of one kind they err alike; otherwise the first must not err upwards, and no other one downwards.
+    is_open = any(
+        other.bound != first.bound and (first.bound in too_high or other.bound in too_low) for other in others
+    )
+    return "highest" if is_open or first.warnings else "best"
 
 
 def compare(results: Mapping[str, LogLikelihood]) -> Comparison:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import warnings
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import equinox as eqx
@@ -15,7 +16,15 @@ from jaxtyping import Array, Bool, Float, Inexact
 
 from ._pareto import pareto_k
 from ._register import register
-from ._reliability import degrees_of, describe_weights, join_degrees, join_stats, unreliable_reasons, value_reasons
+from ._reliability import (
+    degrees_of,
+    describe_weights,
+    join_degrees,
+    join_stats,
+    normal_ess,
+    unreliable_reasons,
+    value_reasons,
+)
 from ._student import TWO_SIGMA, student_quantile
 
 Bound = Literal["exact", "unbiased", "lower", "upper", "estimate"]
@@ -243,8 +252,8 @@ def log_mean_exp(log_w: Float[Array, " n"]) -> Estimate:
 
     An `Estimate` in nats with a delta-method standard error. It is a lower bound *in expectation*
     (Jensen), so one draw may exceed the truth. The error is too small when few weights dominate:
-    read it with the reported `ess` and `pareto_k`. Minus infinity is a weight of zero like others; with a NaN, plus
-    infinity, or no weight above zero there is no average: `ess` is 0, and the estimate is not `reliable`.
+    read it with the reported `ess`, `pareto_k` and `normal_ess`. Minus infinity is a weight of zero like others; with a
+    NaN, plus infinity, or no weight above zero there is no average: `ess` is 0, and the estimate is not `reliable`.
 
     **Raises:** `ValueError` if `n < 2`.
 
@@ -263,6 +272,7 @@ def log_mean_exp(log_w: Float[Array, " n"]) -> Estimate:
         stats={
             "ess": jnp.where(jnp.isnan(ess), 0, ess),
             "pareto_k": pareto_k(log_w),
+            "normal_ess": normal_ess(log_w),
             "num": jnp.asarray(num),
         },
     )
@@ -399,8 +409,20 @@ class LogLikelihood:
         return np.full(self.num, 0.0 if self.stats.get("hidden_error") == 0 else math.nan)
 
     @property
+    def unreliable_rows(self) -> Bool[np.ndarray, " n"]:
+        """Which of `per_example` have an estimated numerator whose error bar cannot be trusted."""
+        which = np.zeros(self.num, bool)
+        which[np.asarray(self.stats.get("hidden_unreliable_rows", []), int)] = True
+        return which
+
+    @property
     def warnings(self) -> list[str]:
         return list(self.stats.get("warnings", []))
+
+    def with_warnings(self, sentences: Iterable[str]) -> "LogLikelihood":
+        """The same, with more sentences among its `warnings`."""
+        warnings = list(dict.fromkeys([*self.warnings, *sentences]))
+        return dataclasses.replace(self, stats={**self.stats, "warnings": warnings})
 
     def __str__(self) -> str:
         parts = [_IN_WORDS[self.bound], f"n = {self.num}", f"data s.e. {self.data_error:.2g}"]

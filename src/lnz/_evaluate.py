@@ -33,7 +33,7 @@ from ._estimate import (
     join_bounds,
 )
 from ._fit import Fit
-from ._local import Local, check_resolved, local
+from ._local import Local, local
 from ._missing import known_entries
 from ._model import (
     AbstractBayesianModel,
@@ -42,9 +42,11 @@ from ._model import (
     AbstractLatentEnergyModel,
     AbstractLatentModel,
 )
+from ._narrow import narrow_scales
 from ._normalize import FEW_STATES, check_normalizer, default_normalizer
 from ._real_family import has_marginals
-from ._reliability import faulty_rows
+from ._reliability import USELESS_ESS, faulty_rows, useless_rows
+from ._resolved import check_resolved, other_rounding
 from ._source import AbstractSource, Resident, as_source, canonical, some_rows
 from ._space import AbstractSpace, Counts
 from ._stochastic import assumptions, is_stochastic
@@ -54,6 +56,9 @@ _VERY_FEW_STATES = 2**10
 
 # Of a log-determinant that is estimated, for each example: their spread gives the error.
 _NUM_DRAWS = 4
+
+# Of one key, functions of the example without steps.
+_SMOOTH = (normalizers.Quadrature, normalizers.Importance, normalizers.Bound)
 
 # Multiplications, roughly: one to a few minutes on two cores.
 _MUCH_WORK = 10**12
@@ -106,12 +111,16 @@ def evaluate(
 
     - data that are whole numbers throughout, two or more different ones that occur five times each on average (bits,
       grey values, counts): add noise (`Dequantised`), or use a likelihood of whole numbers;
-    - columns with few different values, or with one value in many rows, and rows that repeat others;
-    - rows with a value exactly at an end of the space.
+    - columns with few different values, or with values that repeat in a continuous column, and rows that repeat others;
+    - columns that follow from others: linear functions of several, and smooth functions of one;
+    - rows with a value exactly at an end of the space;
+    - normals, and mixtures of them, narrower than a tenth of the smallest gap between the values of a column.
 
     Of more than 2**18 numbers it looks at evenly spaced rows.
 
     **Returns:** a `LogLikelihood`; its `stats["protocol"]` states what was done, and its `warnings` are sentences.
+    Where numerators are estimated its `unreliable_rows` have too few effective weights; a warning says so if they are
+    more than 5%, up to which it may be chance, or if any row has an effective sample size below 2.
 
     **Raises:** `TypeError` or `ValueError` for bad arguments, among them a method that could have no effect.
     """
@@ -140,6 +149,8 @@ def evaluate(
         some = np.where(observed, array, np.nan)
         check_resolved(space, some, there)
     about_data = data_warnings(space, some)
+    narrow = narrow_scales(model, some)
+    about_data += [] if narrow is None else [narrow]
     model = there.model
     example = space.cast(there.rows(source.rows(0, 1))[0], model_dtype(model))
     if observed is None or has_marginals(model):
@@ -158,9 +169,12 @@ def evaluate(
     batches = _batches(source, there, observed, batch_size)
     fingerprint = _Fingerprint(space, source.num_rows)
     numerators = _numerators(model, key_hidden, batches, source.num_rows, hidden, fingerprint, progress)
+    about_rounding = _rounding(model, key_hidden, source, there, observed, batch_size, hidden)
     denominator = _denominator(model, key_partition, partition)
     per_example = np.asarray(numerators.value, np.float64) - float(denominator.value)
-    result = _summarise(model, space, fingerprint, per_example, numerators, denominator, hidden, partition, about_data)
+    result = _summarise(
+        model, space, fingerprint, per_example, numerators, denominator, hidden, partition, about_data, about_rounding
+    )
     if observed is None:
         return result
     mean_known = float(np.mean(observed)) * space.num_dimensions
@@ -306,6 +320,43 @@ def _numerators_at_once(model, key, start, rows, observed, hidden) -> Estimate:
     return jax.vmap(one)(start + jnp.arange(len(rows), dtype=jnp.int32), rows, observed)
 
 
+_CHANGED, _CHANGED_PART = 0.05, 1e-4  # nats of a row, and of its own size: more than float32 itself is wrong by
+
+
+def _rounding(model, key, source: AbstractSource, there: Local, observed, batch_size: int, hidden) -> list[str]:
+    """A sentence where the number type of the model does not hold the digits that its densities need.
+
+    Rows from all over, as many as a batch, are scored twice, with the numbers of the model's type that are next to them
+    on either side. The random keys are the same, so that this is the program of all rows.
+    """
+    by_chains = hidden is not None and not isinstance(hidden, _SMOOTH)
+    if model.space.base_measure != "Lebesgue" or by_chains or np.can_cast(source.rows(0, 1).dtype, model_dtype(model)):
+        return []
+    size = min(batch_size, 2 ** math.ceil(math.log2(source.num_rows)))
+    numbers = np.linspace(0, source.num_rows - 1, size).astype(int)
+    given = np.concatenate([np.asarray(source.rows(i, i + 1)) for i in numbers.tolist()])
+    image = np.asarray(there.rows(given))
+    other = other_rounding(given.astype(np.float64) - (0 if there.origin is None else there.origin), image)
+    if other is None:
+        return []
+    known = None if observed is None else jnp.asarray(observed[numbers])
+    one, two = (
+        np.asarray(_numerators_at_once(model, key, jnp.int32(0), jnp.asarray(rows), known, hidden).value, np.float64)
+        for rows in (image, other)
+    )
+    with np.errstate(invalid="ignore"):
+        change = np.where(one == two, 0, np.abs(one - two))  # where both are minus infinity too
+    bad = ~(change <= _CHANGED + _CHANGED_PART * np.abs(one))
+    if not bad.any():
+        return []
+    worst = int(np.argmax(np.where(np.isnan(change), np.inf, change)))
+    return [
+        f"{model_dtype(model)} does not hold the digits of the data: {np.unique(numbers[bad]).size} of "
+        f"{np.unique(numbers).size} rows looked at change by up to {change[worst]:.2g} nats with their last "
+        f"digit, first row {numbers[bad][0]}"
+    ]
+
+
 @eqx.filter_jit
 def _denominator(model, key, partition) -> Estimate:
     return model.log_denominator(key, partition)
@@ -326,39 +377,45 @@ def _summarise(
     hidden,
     partition,
     about_data,
+    about_rounding,
 ) -> LogLikelihood:
     num = len(per_example)
     shared_error = float(denominator.standard_error)
     own_error = float(np.sqrt(np.sum(np.asarray(numerators.standard_error, np.float64) ** 2))) / num
     bound = join_bounds(numerators.bound, flip_bound(denominator.bound))
+    # A constant of the energy that neither numerators nor denominator hold, lest it swallow their digits.
+    offset = float(denominator.stats.get("offset", 0.0))
+    weights = {name: value for name, value in denominator.stats.items() if name != "offset"}
     stats: dict[str, Any] = {
         "num_dimensions": space.num_dimensions,
         "fingerprint": fingerprint.result(),
         "hidden_error": own_error,
         "partition_error": shared_error,
-        "log_partition": float(denominator.value),
+        "log_partition": float(denominator.value) + offset,
     }
     if numerators.bound != "exact":
         stats["hidden_errors"] = np.asarray(numerators.standard_error, np.float64)
     # Of bits nobody speaks in bits per dimension, of grey values everybody.
     stats["many_values"] = isinstance(space, Counts) or getattr(space, "num_categories", 2) > 2
-    notes = faulty_rows(per_example)
-    if denominator.stats:
-        scalars = {name: float(value) for name, value in denominator.stats.items() if np.ndim(value) == 0}
-        stats["partition_weights"] = scalars
-        if "log_weights" in denominator.stats:
-            stats["partition_log_weights"] = np.asarray(denominator.stats["log_weights"], np.float64)
+    notes = about_rounding + faulty_rows(per_example)
+    if weights:
+        stats["partition_weights"] = {name: float(value) for name, value in weights.items() if np.ndim(value) == 0}
+        if "log_weights" in weights:
+            stats["partition_log_weights"] = np.asarray(weights["log_weights"], np.float64) + offset
     if denominator.doubts:
         notes.append(f"partition: {'; '.join(denominator.doubts)}{_TOO_SMALL}")
     columns = {name: np.asarray(value) for name, value in numerators.stats.items() if np.ndim(value) == 1}
     columns.pop("degrees", None)
     if columns:
-        num_bad = int(np.sum(numerators.unreliable_rows()))
+        bad = np.flatnonzero(numerators.unreliable_rows())
+        useless = np.flatnonzero(~(columns.get("ess", np.full(num, np.inf)) >= USELESS_ESS))
         # The typical example; how many are worse than the rules allow is said in words.
         stats["hidden_weights"] = {name: float(np.median(column)) for name, column in columns.items()}
-        stats["hidden_unreliable"] = num_bad
-        if num_bad > _UNRELIABLE_BY_CHANCE * num:
-            notes.append(f"hidden: {num_bad} of {num} examples have too few effective weights{_TOO_SMALL}")
+        stats["hidden_unreliable_rows"], stats["hidden_useless_rows"] = bad.tolist(), useless.tolist()
+        if len(bad) > _UNRELIABLE_BY_CHANCE * num:
+            notes.append(f"hidden: {len(bad)} of {num} examples have too few effective weights{_TOO_SMALL}")
+        else:
+            notes += useless_rows(num, useless)
     stats["warnings"] = about_data + notes
     used = ((hidden, numerators), (partition, denominator))
     stats["estimators"] = [_short_name(method) for method, estimate in used if method and estimate.bound != "exact"]

@@ -15,15 +15,17 @@ from jaxtyping import PRNGKeyArray
 
 from ._algorithm import AbstractMethod, AbstractObjective
 from ._arrays import unmasked
-from ._atoms import warn_of_whole_numbers
+from ._atoms import warn_of_data
 from ._bijection import AbstractBijection
 from ._check import check_key, check_positive, kind_of, model_dtype
 from ._checkpoint import Checkpoints, Record, Snapshot
 from ._estimate import LogLikelihood
 from ._feed import Feed
-from ._local import Local, check_resolved, local
+from ._local import Local, local
 from ._loop import Loop, program_of, run_steps, zero_sums
 from ._model import AbstractBayesianModel
+from ._narrow import warn_of_narrow_scales
+from ._resolved import check_resolved
 from ._signals import heard
 from ._source import AbstractSource, as_source, fingerprint_of, some_rows
 from ._space import AbstractSpace
@@ -40,6 +42,7 @@ class Fit:
     - `status`: `"completed"`, or what stopped it.
     - `state`: the method's last state, such as persistent chains.
     - `compile_seconds`: spent on tracing and compiling, apart from `seconds`.
+    - `warnings`: why densities of the training data mean little, in sentences; empty where nothing is wrong.
     """
 
     model: Any
@@ -47,6 +50,7 @@ class Fit:
     status: str
     state: Any
     compile_seconds: float
+    warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         last = {name: value for name, value in (self.history or [{}])[-1].items() if name != "seconds"}
@@ -113,7 +117,8 @@ def fit(
     - `throw`: raise if a metric or the model is not finite, or at Ctrl-C; otherwise return the model of the last good
       step, with what happened in `status`.
 
-    A `UserWarning` says when whole numbers are given to a model with densities, by the rule of `evaluate`.
+    A `UserWarning` says when a density on `data` can grow without bound, by the rules of `evaluate`; `Fit.warnings`
+    keeps it.
 
     **Returns:** a `Fit`.
 
@@ -132,13 +137,14 @@ def fit(
         )
     source = None if data is None else as_source(data, model.space, observed)
     there = _where(model, method, source)
+    some = None
     if source is not None:
         _check_batch_size(source, batch_size)
         some = some_rows(source)
         check_resolved(model.space, some, there, by_gradient=getattr(method, "by_gradient", False))
-        warn_of_whole_numbers(model.space, some, stacklevel=2)
     if valid is not None:
         valid = model.space.check_data(valid, "valid")
+        check_resolved(model.space, valid, local(model), "valid")
     log_every = max(1, steps // 100) if log_every is None else check_positive(log_every, "log_every")
     valid_every = max(1, steps // 10) if valid_every is None else check_positive(valid_every, "valid_every")
 
@@ -149,6 +155,7 @@ def fit(
         Feed(source, there, _key_order(key), batch_size) as feed,
     ):
         loop, first = _prepare(key, there.model, method, feed, batch_size, average, keep)
+        about_data = [] if some is None else warn_of_data(model.space, some, stacklevel=2)
         rows = feed.rows(0)
         run_steps(loop, first.arrays, first.sums, loop.no_order(rows), rows, int32(0), int32(0))  # no steps: compiles
         training = Training(
@@ -190,7 +197,10 @@ def fit(
         model = eqx.combine(last.best, loop.static[0])
     elif average is not None:
         model = eqx.combine(last.arrays[1], loop.static[0])
-    return Fit(there.whole(model), list(last.history), status, state, compile_seconds)
+    model = there.whole(model)
+    if some is not None:
+        about_data += warn_of_narrow_scales(model, some, stacklevel=2)
+    return Fit(model, list(last.history), status, state, compile_seconds, tuple(about_data))
 
 
 def expected_memory(

@@ -1,19 +1,19 @@
 """Local coordinates: examples far from zero, moved to where single precision has digits to spare."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from ._check import model_dtype
+from ._resolved import check_ends
 from ._space import AbstractSpace
-
-_RESOLVED = 1000  # steps of the number type in one standard deviation
-_FEWEST_ROWS = 3  # two rows may be close by chance, and have a small spread
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +33,11 @@ class Local:
 
         Bits, bytes and other numbers that are stored in less memory stay as they are, if there is no origin.
 
-        **Raises:** `ValueError`, naming row and column, for a number that is too large for the model's type.
+        **Raises:** `ValueError`, naming row and column, for a number that is too large for the model's type, or that
+        this type does not tell from an end of the space.
         """
         dtype = model_dtype(self.model)
-        if self.origin is None and (isinstance(rows, jax.Array) or _is_small(rows, dtype, self.model.space)):
+        if self.origin is None and (isinstance(rows, jax.Array) or _is_small(rows, dtype, self._space)):
             return rows
         rows = np.asarray(rows)
         with np.errstate(over="ignore", under="ignore"):
@@ -49,7 +50,13 @@ class Local:
                 f"`{argument}` has the value {rows[(row, *column)]} at row {first_row + row}, column {tuple(column)}, "
                 f"too large for {np.dtype(dtype)}: rescale the column, or turn on `jax_enable_x64`."
             )
+        if moved.dtype != rows.dtype and self._space.base_measure == "Lebesgue":
+            check_ends(self._space, rows, moved, argument, first_row)
         return moved
+
+    @functools.cached_property
+    def _space(self) -> AbstractSpace:  # that of a model with latents is traced each time
+        return self.model.space
 
     def back(self, rows: Any) -> Any:
         """`x` of `x - origin`: a NumPy array of float64; `rows` themselves if there is no origin."""
@@ -74,7 +81,7 @@ def local(model: Any) -> Local:
     model has no origin, and `rows` and `back` change nothing.
     """
     found = origins(model)
-    if not found:
+    if not found or any(isinstance(array, Tracer) for array in found):
         return Local(model, None)
     arrays = [np.asarray(array, np.float64).reshape(-1) for array in found]
     first, shape = arrays[0], found[0].shape
@@ -118,51 +125,6 @@ def in_two_parts(values: Any, dtype: Any = None) -> tuple[Array, Array]:
     values = np.asarray(values, np.float64)
     high = values.astype(dtype)
     return jnp.asarray(high), jnp.asarray(values - high.astype(np.float64), dtype)
-
-
-def check_resolved(
-    space: AbstractSpace,
-    rows: Any,
-    model: Local,
-    argument: str = "data",
-    by_gradient: bool = False,
-) -> None:
-    """Refuse columns of numbers that lie far from zero for their spread, when rounding would change them.
-
-    A column is refused if its standard deviation is below 1000 steps of the model's number type at the column's mean.
-    Columns whose values this type holds exactly lose nothing and pass: whole numbers, and what was stored in it
-    before. Not so in training by gradients (`by_gradient`): a parameter there stays where it is when it moves by less
-    than half a step.
-
-    - `rows`: some of all rows `[n, *space.shape]`, in data coordinates; NaN where they are not known.
-    """
-    if space.base_measure != "Lebesgue" or len(rows) < _FEWEST_ROWS:
-        return
-    dtype = model_dtype(model.model)
-    if not by_gradient and np.can_cast(rows.dtype, dtype, "safe"):
-        return
-    wide = np.asarray(rows).astype(np.float64) - (0 if model.origin is None else model.origin)
-    unknown = np.isnan(wide)
-    num = np.maximum(np.sum(~unknown, axis=0), 1)
-    mean = np.sum(np.where(unknown, 0, wide), axis=0) / num
-    centred = np.where(unknown, 0, wide - mean)
-    sd = np.sqrt(np.sum(centred**2, axis=0) / num)
-    tiny = float(jnp.finfo(dtype).tiny)
-    step = float(jnp.finfo(dtype).eps) * np.exp2(np.floor(np.log2(np.maximum(np.abs(mean), tiny))))
-    with np.errstate(over="ignore"):
-        cut = (wide.astype(dtype).astype(np.float64) != wide) & ~unknown
-    bad = (step > sd / _RESOLVED) & (np.ptp(centred, axis=0) > 0) & (by_gradient | cut.any(axis=0))
-    if not bad.any():
-        return
-    column = tuple(np.argwhere(bad)[0].tolist())
-    place = column[0] if len(column) == 1 else column
-    where = 0 if model.origin is None else model.origin[column]
-    raise ValueError(
-        f"`{argument}`: column {place} lies at {mean[column] + where:.10g} with a standard deviation of "
-        f"{sd[column]:.3g}, where {np.dtype(dtype)} has steps of {step[column]:.2g}: too coarse. End the model with "
-        "`lnz.flows.standardise(data)`, such as `lnz.Transformed(base, lnz.bijections.Chain(flow, "
-        "lnz.flows.standardise(data)))`, with the data in float64; or subtract a constant from the column."
-    )
 
 
 def _is_small(rows: Any, dtype: Any, space: AbstractSpace) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._arrays import as_numbers
@@ -20,9 +21,11 @@ from ._density import (
     GeometricPath,
 )
 from ._estimate import Estimate
+from ._local import Local, local
 from ._module import HashableMethods, replace
 from ._register import register
-from ._space import AbstractSpace
+from ._resolved import check_resolved
+from ._space import AbstractSpace, Euclidean
 
 if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
     from typing import ClassVar as AbstractVar
@@ -109,13 +112,26 @@ class AbstractDataDependent(HashableMethods, eqx.Module):
 
 
 class AbstractEnergyModel(AbstractDensity, AbstractModel):
-    """`p(x) = exp(log_density(x)) / Z`: the numerator is exact, the denominator Z is hard."""
+    """`p(x) = exp(log_density(x)) / Z`: the numerator is exact, the denominator Z is hard.
+
+    Both are those of `without_constant()`, and so is log Z: `stats["offset"]` of the denominator is what is to be added
+    for that of the density as it stands.
+    """
+
+    @abstractmethod
+    def without_constant(self) -> tuple[AbstractDensity, Float[Array, ""] | None]:
+        """The same distribution by a log-density without a large constant, and that constant; `self, None` without one.
+
+        In float32 a large constant would swallow the digits of everything else.
+        """
 
     def log_numerator(self, key: PRNGKeyArray, x: Array, method: AbstractNormalizer | None = None) -> Estimate:
-        return Estimate.exact(self.log_density(x))
+        return Estimate.exact(self.without_constant()[0].log_density(x))
 
     def log_denominator(self, key: PRNGKeyArray, method: AbstractNormalizer | None = None) -> Estimate:
-        return need_method(method, "partition", self)(key, self)
+        density, constant = self.without_constant()
+        estimate = need_method(method, "partition", self)(key, density)
+        return estimate if constant is None else replace(estimate, stats={**estimate.stats, "offset": constant})
 
 
 class AbstractLatentEnergyModel(AbstractModel, AbstractConditionable):
@@ -224,7 +240,7 @@ class Posterior(AbstractDensity):
         return GeometricPath(start, self)
 
 
-def condition(model: AbstractConditionable, x: Array) -> AbstractDensity:
+def condition(model: AbstractConditionable, x: Any) -> AbstractDensity:
     """The joint density of `model` with `x` held fixed: `z -> log p~(x, z)`, a density over the latents.
 
     Up to its normaliser this is the posterior, so samplers draw from it and
@@ -236,15 +252,37 @@ def condition(model: AbstractConditionable, x: Array) -> AbstractDensity:
     - `model`: a model with latent variables or parameters.
     - `x`: ONE example `[*space.shape]` for latent models; a data set `[n, ...]` for Bayesian ones.
 
-    **Raises:** `TypeError` if `model` has nothing unobserved, as a flow.
+    Numbers that are not in JAX arrays yet may be in float64, for columns far from zero: those of one example are moved
+    where the model has a layer for that (`lnz.local`), and of a data set such columns are refused.
+
+    **Raises:** `TypeError` if `model` has nothing unobserved, as a flow; `ValueError` for a data set with a column
+    whose digits the model's number type does not hold.
     """
     if not isinstance(model, AbstractConditionable):
         raise TypeError(
             f"`condition(model, x)` needs a model with latent variables or parameters; "
             f"{type(model).__name__} has none, so its `log_prob(x)` is already exact."
         )
-    # Data sets of a user's Bayesian model may be several arrays.
-    return model.condition(x if isinstance(x, tuple | dict | eqx.Module) else jnp.asarray(as_numbers(x, "x")))
+    if isinstance(model, AbstractBayesianModel):
+        # Data sets of a user's Bayesian model may be several arrays.
+        if isinstance(x, tuple | dict | eqx.Module):
+            _check_data_set(model, x)
+            return model.condition(x)  # pyright: ignore[reportArgumentType]
+        x = as_numbers(x, "x")
+        _check_data_set(model, x)
+    elif not isinstance(x, jax.Array):
+        there = local(model)
+        if there.origin is not None:
+            x = there.rows(there.model.space.as_example(x)[None], "x")[0]
+        model = there.model
+    return model.condition(jnp.asarray(as_numbers(x, "x")))
+
+
+def _check_data_set(model: "AbstractBayesianModel", x: Any) -> None:
+    """**Raises:** `ValueError` for columns whose digits are cut away on their way to the device."""
+    for array in jax.tree.leaves(x):
+        if isinstance(array, np.ndarray) and array.ndim and array.dtype.kind in "fiu":
+            check_resolved(Euclidean(array.shape[1:]), array, Local(model, None), "x")
 
 
 def need_method(method: AbstractNormalizer | None, argument: str, model: eqx.Module) -> AbstractNormalizer:

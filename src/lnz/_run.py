@@ -98,6 +98,7 @@ class Run:
     - `data_protocol`: how the data were made and split.
     - `num_parameters`: trainable numbers in the model.
     - `seconds`: of `train` (with validation, without compiling the step), `compile` and `evaluate`.
+    - `warnings`: why densities of the training data mean little, in sentences. They hold for every likelihood.
     - `digests`: of the files that the run was read from, by which the next `report.json` names them.
     """
 
@@ -116,6 +117,7 @@ class Run:
     num_parameters: int
     seconds: dict[str, float]
     cwd: str = ""
+    warnings: tuple[str, ...] = ()
     digests: dict[str, str | None] = dataclasses.field(default_factory=dict)
 
     @property
@@ -148,6 +150,7 @@ class Run:
             "num_parameters": self.num_parameters,
             "seconds": self.seconds,
             "evaluate": self.settings.get("evaluate", {}),
+            "warnings": self.warnings,
             "digests": self.digests,
         }
         write_text(folder / "report.json", to_json(report, indent=2) + "\n")
@@ -583,6 +586,8 @@ _STATS: dict[str, Kind] = {
     "hidden_weights": _read_weights,
     "partition_log_weights": _array,
     "hidden_errors": _array,
+    "hidden_unreliable_rows": listed(whole),
+    "hidden_useless_rows": listed(whole),
 }
 _ESTIMATE: dict[str, Kind] = {
     "value": _scalar,
@@ -620,5 +625,6 @@ _REPORT: dict[str, Kind] = {
     "num_parameters": whole,
     "seconds": fields(dict.fromkeys(("train", "compile", "evaluate"), _float)),
     "evaluate": named(anything),
+    "warnings": _texts,
     "digests": fields({"model": text, "config": text, "data": or_null(text)}),
 }

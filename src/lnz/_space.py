@@ -44,7 +44,7 @@ class Grid(eqx.Module):
 
         Each chunk is recomputed in the backward pass, so that gradients are bounded in memory too.
         """
-        return self._by_chunks(log_f, chunk_size, lambda index, log_terms: _log_sum(log_terms))
+        return self._by_chunks(log_f, chunk_size, lambda index, log_terms: log_sum(log_terms))
 
     def log_integral_and_edge(self, log_f: Callable, chunk_size: int = 2**14) -> tuple[Array, Array]:
         """`log_integral` and the share of the integral that comes from points on the edge, zero without an edge."""
@@ -54,10 +54,10 @@ class Grid(eqx.Module):
         on_edge = self.on_edge
 
         def sums(index, log_terms):
-            return _log_sum(log_terms), _log_sum(jnp.where(jax.vmap(on_edge)(index), log_terms, -jnp.inf))
+            return log_sum(log_terms), log_sum(jnp.where(jax.vmap(on_edge)(index), log_terms, -jnp.inf))
 
         totals, edges = self._by_chunks(log_f, chunk_size, sums)
-        total, edge = _log_sum(totals), jax.lax.stop_gradient(_log_sum(edges))
+        total, edge = log_sum(totals), jax.lax.stop_gradient(log_sum(edges))
         return total, jnp.where(edge == -jnp.inf, 0, jnp.exp(edge - jax.lax.stop_gradient(total)))
 
     def _by_chunks(self, log_f: Callable, chunk_size: int, reduce: Callable) -> Any:
@@ -104,7 +104,7 @@ class Grid(eqx.Module):
         return value + log_weight.astype(value.dtype)
 
 
-def _log_sum(values):
+def log_sum(values: Array) -> Float[Array, ""]:
     """`logsumexp` with a gradient of zero, not NaN, where all are minus infinity."""
     return jax.scipy.special.logsumexp(values, where=values != -jnp.inf)  # a NaN stays one
 
@@ -157,8 +157,12 @@ class AbstractSpace(eqx.Module):
 
         **Raises:** `ValueError` for another shape, such as a batch, which would broadcast into plausible wrong numbers.
         """
+        return jnp.asarray(self.as_example(x, argument))
+
+    def as_example(self, x: Any, argument: str = "x") -> np.ndarray | Array:
+        """`check_example` of numbers that stay where they are: NumPy arrays keep the digits of float64."""
         if not isinstance(x, jax.Array) or not is_real(x.dtype):
-            x = jnp.asarray(as_numbers(x, argument))
+            x = as_numbers(x, argument)
         if x.shape != self.shape:
             is_batch = x.ndim > len(self.shape) and x.shape[x.ndim - len(self.shape) :] == self.shape
             advice = f" For a batch use `jax.vmap(f)({argument})`." if is_batch else ""

@@ -20,8 +20,9 @@ import numpy as np
 import pytest
 
 import lnz
+from lnz._reliability import least_likely_first
 from lnz._run import Run
-from lnz.cli import _use, main
+from lnz.cli import main
 
 # The smallest settings that pass through everything: a second of work, the rest is compilation.
 _TINY = ["--set", "model.num_hidden=4", "--set", "train.steps=20"]
@@ -535,7 +536,7 @@ def test_score_lists_rows_without_a_finite_density_first(table, normal_run, tmp_
 
 def test_anomalous_rows_come_first_whatever_their_number():
     log_probs = np.array([-1.0, np.nan, -5.0, -np.inf, np.inf, -3.0])
-    assert _use._anomalous_first(log_probs).tolist() == [1, 4, 3, 2, 5, 0]
+    assert least_likely_first(log_probs).tolist() == [1, 4, 3, 2, 5, 0]
 
 
 @pytest.mark.filterwarnings("always")

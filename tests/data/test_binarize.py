@@ -4,9 +4,27 @@ import re
 
 import numpy as np
 import pytest
-from writers import csv_text, parts_of, pictures, sorted_rows, table, together, write, write_npy, write_npz
+from writers import (
+    columns_of,
+    csv_text,
+    idx_bytes,
+    image_bytes,
+    parts_of,
+    pictures,
+    sorted_rows,
+    table,
+    together,
+    write,
+    write_folder,
+    write_npy,
+    write_npz,
+    write_parquet,
+    write_zip,
+)
 
 import lnz
+from lnz.data._files import rows_of
+from lnz.data._options import Options
 
 
 def test_threshold_of_bytes(tmp_path):
@@ -82,6 +100,54 @@ def test_bits_stay_as_they_are(tmp_path):
         np.testing.assert_array_equal(splits.train, plain.train)
         assert splits.protocol == plain.protocol
     assert lnz.data.load("shifter", binarize="sample") is lnz.data.load("shifter")
+
+
+DARK = np.array([[[0, 1], [1, 1]], [[0, 0], [0, 0]], [[1, 0], [0, 0]]], np.uint8)
+GREY_FILES = {
+    "folder": lambda folder, x: write_folder(folder / "x", image_files(x)),
+    "zip": lambda folder, x: write_zip(folder / "x.zip", image_files(x)),
+    "npy": lambda folder, x: write_npy(folder / "x.npy", x),
+    "npy of rows": lambda folder, x: write_npy(folder / "x.npy", x.reshape(len(x), -1)),
+    "npy of colours": lambda folder, x: write_npy(folder / "x.npy", np.stack([x] * 3, axis=-1)),
+    "npz": lambda folder, x: write_npz(folder / "x.npz", x=x),
+    "idx": lambda folder, x: write(folder / "x.idx", idx_bytes(x)),
+    "parquet": lambda folder, x: write_parquet(folder / "x.parquet", **columns_of(x.reshape(len(x), -1), "abcd")),
+}
+
+
+@pytest.mark.parametrize("limit", [2**30, 0])
+@pytest.mark.parametrize("how", ["threshold", "sample"])
+@pytest.mark.parametrize(("kind", "make"), GREY_FILES.items(), ids=GREY_FILES)
+def test_bits_of_a_row_do_not_depend_on_other_rows(tmp_path, monkeypatch, kind, make, how, limit):
+    """Bytes of 0 and 1 alone, beside brighter ones or not: 1 means 1 of 255, or is refused."""
+    monkeypatch.setenv("LNZ_CACHE", str(tmp_path / "cache"))
+    options = Options(how, resident_limit=limit)
+    alone = make(tmp_path, DARK)
+    if kind not in ("folder", "zip"):
+        with pytest.raises(ValueError, match="has bytes of 0 and 1 alone, and `binarize="):
+            rows_of(alone, None, options)
+        lnz.data.load(alone)
+        with pytest.raises(ValueError, match="has bytes of 0 and 1 alone, and `binarize="):
+            rows_of(alone, None, options)
+        (tmp_path / "black").mkdir()
+        black = rows_of(make(tmp_path / "black", DARK[1:2]), None, options)
+        assert not black.array.any()
+        return
+    (tmp_path / "beside").mkdir()
+    beside = rows_of(
+        make(tmp_path / "beside", np.concatenate([DARK, np.full((1, 2, 2), 255, np.uint8)])), None, options
+    )
+    np.testing.assert_array_equal(rows_of(alone, None, options).array, beside.array[:3])
+    assert beside.array[3].all()
+    with pytest.raises(
+        ValueError, match=r"has no pixel above 1 of 255, so that `binarize=.* leave it out if these are"
+    ):
+        lnz.data.load(alone, binarize=how)
+    assert lnz.data.load(alone).space == lnz.Binary(4)
+
+
+def image_files(x):
+    return {f"{number}.png": image_bytes(picture) for number, picture in enumerate(x)}
 
 
 @pytest.mark.parametrize("how", ["threshold", "sample"])

@@ -150,8 +150,8 @@ def test_a_table_that_changes_while_it_is_converted_is_refused(tmp_path, cache, 
     path = write(tmp_path / "x.csv", csv_text(table(50)))
     survey = large._survey
 
-    def survey_and_change(rows):
-        found = survey(rows)
+    def survey_and_change(*arguments):
+        found = survey(*arguments)
         path.write_text(path.read_text().replace("1", "2"))
         return found
 

@@ -442,7 +442,9 @@ def test_header_of_numbers(tmp_path, monkeypatch):
     monkeypatch.setenv("LNZ_CACHE", str(tmp_path / "cache"))
     x = table(6)
     path = write(tmp_path / "x.csv", csv_text(x, ["2019", "2020", "2021"]))
-    assert len(lnz.data.read_rows(path).array) == 7  # which nothing in the file tells from data
+    assert len(lnz.data.read_rows(path, header="no").array) == 7
+    rows_alike = write(tmp_path / "z.csv", "2019,2020\n2020,2021\n2021,2022\n1,2\n")
+    assert len(lnz.data.read_rows(rows_alike).array) == 4  # years in columns of years
     rows = lnz.data.read_rows(path, header="yes")
     np.testing.assert_array_equal(rows.array, x)
     assert rows.columns == lnz.data.load(path, header="yes").columns == ("2019", "2020", "2021")

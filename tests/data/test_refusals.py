@@ -264,6 +264,71 @@ REFUSED = {
         lambda d: write(d / "x.csv", 'a,b\n"1,5",2\n"1,6",3\n'),
         r"column \"a\" has decimal commas \('1,5' in line 2\): write 1.5, not 1,5",
     ),
+    "csv commas of decimals or thousands": (
+        lambda d: write(d / "x.csv", 'a,b\n"5,251",2\n"1,600",3\n'),
+        r"commas, of decimals or between thousands \('5,251' in line 2\): write 5.251 or 5251, not 5,251",
+    ),
+    "csv decimal commas, as other cells tell": (
+        lambda d: write(d / "x.csv", 'a,b\n"5,251",2\n"1,600","-0,25"\n'),
+        r'columns "a", "b" have decimal commas \(\'5,251\' in line 2\): write 1.5',
+    ),
+    "csv thousands, as other cells tell": (
+        lambda d: write(d / "x.csv", 'a,b\n"5,251",2\n"1,600,000",3\n'),
+        r'column "a" has commas between thousands',
+    ),
+    "csv spaces between thousands": (
+        lambda d: write(d / "x.csv", csv_with(5, "1,1 234.5,3")),
+        r"spaces between thousands \('1 234.5' in line 7\): write 1234",
+    ),
+    "csv percent": (
+        lambda d: write(d / "x.csv", csv_with(5, "5.5%,$3,3")),
+        r'columns "a", "b" have signs or units beside numbers \(\'5.5%\' in line 7\): write the number alone',
+    ),
+    "csv digits of other scripts": (
+        lambda d: write(d / "x.csv", csv_with(5, "１２,2,3")),
+        r"text \('１２' in line 7\)",
+    ),
+    "csv of old Macs": (
+        lambda d: write(d / "x.csv", csv_text(table(), "abc").replace("\n", "\r")),
+        r"ends its lines by a carriage return alone, as on old Macs: save it again",
+    ),
+    "csv with another separator by its first line": (
+        lambda d: write(d / "x.csv", "sep=;\n" + csv_text(table(), "abc", ";")),
+        r"separate its cells by ',' instead of ';'",
+    ),
+    "csv header of years": (
+        lambda d: write(d / "x.csv", csv_text(table(), ["2019", "2020", "2021"])),
+        r'has 2019, 2020, 2021 in its first row, names of columns or numbers: say which by `header="yes"`',
+    ),
+    "csv header of decades above counts": (
+        lambda d: write(d / "x.csv", "1990,2000\n1500,1700\n1800,2100\n"),
+        r"has 1990, 2000 in its first row, names of columns or numbers",
+    ),
+    "csv header of wavelengths": (
+        lambda d: write(d / "x.csv", "400,410,420,430\n" + "3,1,4,1\n1,5,9,2\n6,5,3,5\n"),
+        r"has 400, 410, 420, ... in its first row, names of columns or numbers",
+    ),
+    "csv whole numbers that floats round": (
+        lambda d: write(d / "x.csv", csv_with(5, f"{2**53 + 1},2,{-(2**60) - 1}")),
+        r'columns "a", "c" have whole numbers beyond 2\*\*53 that floats round \(\'9007199254740993\' in line 7\)',
+    ),
+    "npy whole numbers that floats round": (
+        lambda d: write_npy(d / "x.npy", np.array([[1, 2], [2**62 + 1, 2**62]])),
+        r"column 0 has whole numbers beyond 2\*\*53 that floats round \(4611686018427387905 in row 1\)",
+    ),
+    "npz whole numbers that floats round": (
+        lambda d: write_npz(d / "x.npz", x=np.array([[1, 2], [3, 2**64 - 1]], np.uint64)),
+        r"column 1 has whole numbers beyond 2\*\*53 that floats round \(18446744073709551615 in row 1\)",
+    ),
+    "parquet whole numbers that floats round": (
+        lambda d: parquet_of(d, a=[1, 2**53 + 1], b=[1.5, 2.5]),
+        r'column "a" has whole numbers beyond 2\*\*53 that floats round \(9007199254740993 in row 1\)',
+    ),
+    "parquet true and false beside numbers": (
+        lambda d: parquet_of(d, a=[1.5, 2.5], b=[True, False], c=np.array([1, 2], np.uint8)),
+        r'column "b" has true and false \(of type bool\): write 1 and 0',
+    ),
+    "parquet of no values": (lambda d: parquet_of(d, a=[1.0, 2.0], b=[None, None]), r'column "b" has missing values'),
     "csv thousands": (
         lambda d: write(d / "x.csv", 'a,b\n"1,234.5",2\n"1,600",3\n'),
         r"column \"a\" has commas between thousands \('1,234.5' in line 2\): write 1234",

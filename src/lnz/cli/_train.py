@@ -24,6 +24,7 @@ from .._check import unknown_name
 from .._environment import environment
 from .._fit import expected_memory
 from .._model_file import save
+from .._reliability import least_likely_first
 from .._run import (
     EventLog,
     Examples,
@@ -365,12 +366,14 @@ def _train_and_judge(
             words = f"The model of the step before is saved, {where}, but cannot be evaluated: {error}"
             raise FloatingPointError(f"{fit.status} {words}") from error
         evaluated = time.perf_counter()
+    trained_on = tuple(f"Training: {sentence}" for sentence in fit.warnings)
     return Run(
         **config,
         model=fit.model,
         history=fit.history,
         status=fit.status,
-        rows=rows,
+        rows={name: row.with_warnings(trained_on) for name, row in rows.items()},
+        warnings=trained_on,
         bracket=bracket,
         examples=_examples(splits, rows[recipe.name].per_example),
         data_protocol=splits.protocol,
@@ -384,7 +387,7 @@ def _train_and_judge(
 
 
 def _examples(splits: Splits, log_probs: np.ndarray) -> Examples:
-    order = np.argsort(log_probs)
+    order = least_likely_first(log_probs)
     rows = {
         "some": np.arange(min(_NUM_EXAMPLES, len(order))),
         "least": order[:_NUM_EXTREME],

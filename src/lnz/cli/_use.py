@@ -17,7 +17,7 @@ import lnz.recipes
 from .._atomic import write_atomically
 from .._atoms import AtomsWarning
 from .._check import model_dtype
-from .._reliability import faulty_rows
+from .._reliability import faulty_rows, least_likely_first, useless_rows
 from .._run import Run, locked, replacing, to_json, write_text
 from .._space import Binary
 from .._table import as_sentence
@@ -99,6 +99,7 @@ def evaluate(
     results = recipe.judge(run.model, rows, settings, observed)
     if annealing is not None:
         results |= _annealed(recipe, run.model, rows, settings, annealing)
+    results = {name: result.with_warnings(run.warnings) for name, result in results.items()}
     for name, result in results.items():
         if not result.value < np.inf:
             raise ValueError(f"{name} has no likelihood, and nothing was written: {result.warnings[0]}.")
@@ -188,19 +189,21 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
     with warnings.catch_warnings():
         for told in (lnz.UnreliableEstimateWarning, AtomsWarning):  # beneath the scores, with the places of the file
             warnings.simplefilter("ignore", told)
-        result = _placed(recipe.score(run.model, rows, settings, observed), cells)
+        result = _placed(recipe.score(run.model, rows, settings, observed), cells).with_warnings(run.warnings)
     if not np.any(result.per_example < np.inf):
         raise ValueError(
             f"No row has a log-probability under the model in {str(folder)!r}: all are NaN or infinite. Look for such "
             "numbers among its parameters."
         )
-    order = _anomalous_first(result.per_example) if anomalous_first else np.arange(len(rows))
+    order = least_likely_first(result.per_example) if anomalous_first else np.arange(len(rows))
     columns = {
         cells.kind: cells.names_of(order),
         "log_prob": result.per_example[order],
         "bound": np.broadcast_to(np.array(result.bound), len(rows)),
         "standard_error": result.per_example_error[order],
     }
+    if "hidden_unreliable_rows" in result.stats:
+        columns["reliable"] = ~result.unreliable_rows[order]
     if result.warnings:
         words = " ".join(map(as_sentence, result.warnings))
         columns["warning"] = np.broadcast_to(np.array(words), len(rows))
@@ -213,9 +216,11 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
         )
         names = [str(name) for name in columns[cells.kind][:_NUM_SHOWN]]
         width = max(8, *map(len, names))
-        shown = zip(names, result.per_example[order], result.per_example_error[order], strict=False)
-        for name, value, error in shown:
-            console().print(Text(f"{name:>{width}}  {value:.4f}  {error:.2g}"), soft_wrap=True)
+        bad = result.unreliable_rows[order]
+        shown = zip(names, result.per_example[order], result.per_example_error[order], bad, strict=False)
+        for name, value, error, is_bad in shown:
+            mark = "  unreliable" if is_bad else ""
+            console().print(Text(f"{name:>{width}}  {value:.4f}  {error:.2g}{mark}"), soft_wrap=True)
     else:
         write_table(out, columns)
         console().print(
@@ -236,15 +241,14 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
 
 def _placed(result: lnz.LogLikelihood, cells: Cells) -> lnz.LogLikelihood:
     """The same, with warnings that call rows as the file does."""
-    told, placed = faulty_rows(result.per_example), faulty_rows(result.per_example, cells.row)
-    others = [warning for warning in result.warnings if warning not in told]
-    return dataclasses.replace(result, stats={**result.stats, "warnings": [*placed, *others]})
-
-
-def _anomalous_first(log_probs: np.ndarray) -> np.ndarray:
-    """Rows in the order of their log-probability, before them those that have none: NaN or plus infinity."""
-    has_none = ~(log_probs < np.inf)
-    return np.lexsort((np.where(has_none, -np.inf, log_probs), ~has_none))
+    useless = result.stats.get("hidden_useless_rows", [])
+    told, placed = (
+        faulty_rows(result.per_example, name_of) + useless_rows(result.num, useless, name_of)
+        for name_of in ("row {}".format, cells.row)
+    )
+    in_file = dict(zip(told, placed, strict=True))
+    renamed = [in_file.get(warning, warning) for warning in result.warnings]
+    return dataclasses.replace(result, stats={**result.stats, "warnings": renamed})
 
 
 def sample(folder: Path, num: int, out: Path, num_steps: int, seed: int) -> None:

@@ -33,7 +33,9 @@ class Budget:
                 f"`{self.path}` expands to more than {MAX_DECODED >> 30} GiB: unpack it and load what is inside."
             )
         if self.spent > FREE_BYTES and self.spent > MAX_RATIO * self.packed:
-            advice = "write it again without compression" if self.is_streamed else "unpack it yourself"
+            advice = "unpack it yourself"
+            if self.is_streamed:
+                advice = 'write it again by `pq.write_table(table, path, compression="none", use_dictionary=False)`'
             raise Refusal(
                 f"`{self.path}` expands to more than {MAX_RATIO} times its size, as data do not: {advice} if you trust "
                 "it."

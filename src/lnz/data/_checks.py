@@ -11,6 +11,7 @@ import numpy as np
 from .._mapped import forget_pages
 
 _BLOCK_BYTES = 2**23
+MOST_EXACT = 2**53  # up to here float64 holds every whole number
 
 
 class Refusal(ValueError):
@@ -122,6 +123,13 @@ _KINDS = {
     "truth": ("true and false", "write 1 and 0"),
     "decimal comma": ("decimal commas", "write 1.5, not 1,5"),
     "thousands": ("commas between thousands", "write 1234, not 1,234"),
+    "blanks": ("spaces between thousands", "write 1234, not 1 234"),
+    "comma": ("commas, of decimals or between thousands", "write 5.251 or 5251, not 5,251"),
+    "unit": ("signs or units beside numbers", "write the number alone"),
+    "large": (
+        "whole numbers beyond 2**53 that floats round",
+        "subtract a constant from the column, or remove it where its numbers are names",
+    ),
     "infinite": ("infinite values", "fill in or remove such rows"),
     "missing": (
         "missing values",

@@ -16,8 +16,9 @@ class Contents:
 
     A file with a single array has it under `"train"`. `labels` has the same keys where there are labels.
     `cells` says how the file names rows and columns, `left_out` which columns it has beside those that were taken.
-    `notes` are words for the protocol. Arrays that are mapped from disk were checked, and are stored as they stay.
-    `digest` is that of the file, if the reader needed it.
+    `notes` are words for the protocol. `are_pixels`: bytes are grey values of image files, from 0 to 255. Arrays that
+    are mapped from disk were checked, and are stored as they stay. `digest` is that of the file, if the reader needed
+    it.
     """
 
     path: Path
@@ -28,6 +29,7 @@ class Contents:
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     is_mapped: bool = False
+    are_pixels: bool = False
     digest: str | None = None
 
     @property

@@ -16,21 +16,27 @@ from typing import NoReturn
 import numpy as np
 
 from ._budget import Budget, Metered
-from ._checks import Cells, Refusal, missing_extra, reading, refuse_columns, tidy
+from ._checks import MOST_EXACT, Cells, Refusal, missing_extra, reading, refuse_columns, tidy
 from ._table import Table, batch_to_array, choose_columns, has_missing, numbered
 
 MISSING = ("", "NaN", "nan", "NAN", "NA", "N/A", "n/a", "NULL", "null", "None")
 _BLOCK_BYTES = 2**22
 _LINE_BYTES = 2**21  # Arrow needs lines that are shorter than its blocks
-_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|inf(inity)?)", re.IGNORECASE)
-_WHOLE = re.compile(r"[+-]?\d+(\.0+)?")
+_NUMBER = re.compile(r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf(inity)?)", re.IGNORECASE)
+_WHOLE = re.compile(r"[+-]?[0-9]+(\.0+)?")
 _DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([ T].*)?|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
+_BLANKS = re.compile(r"[+-]?\d{1,3}([ \xa0\u202f]\d{3})+([.,]\d+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
+_EITHER_COMMA = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")  # a decimal one, or one between thousands
+_UNIT = re.compile(r"[$€£¥]\s*[+-]?[\d.,]+|[+-]?[\d.,]+\s*[%‰€$£¥°]\w{0,2}")
+_SEPARATOR = re.compile(r"sep=(.)")  # what Excel takes as the first line
 _TRUTH = ("true", "false", "yes", "no")
 _INDEX = re.compile(r"(Unnamed: 0(\.\d+)*)?")  # what pandas writes for its index, and calls it once read again
 _NUM_INDEX_ROWS = 100  # looked at, to tell an index from measurements
 _MOST_EXPLAINED = 2**21  # cells, once something is wrong
+_NUM_ROWS_BELOW = 100  # looked at, to tell a first row of names that are numbers
+_YEARS = (1800, 2200)
 # A text that a spreadsheet would run as a formula, or that hides what comes after it.
 _FORMULA = re.compile(r"[=+\-@\x00-\x1f\x7f＝＋－＠]")
 
@@ -68,6 +74,8 @@ def open_csv(
         notes = ("its first row 0, 1, 2, ... taken for column names",)
     found = numbered(len(first)) if names is None else tuple(map(_unguarded, names))
     layout = _Layout(path, found, num_lines - (names is None))
+    if header == "auto" and names is None:
+        _check_is_data(layout, first)
     chosen = choose_columns(path, found, columns)
     if columns is None and names is not None and len(found) > 1 and _INDEX.fullmatch(found[0]):
         _check_is_index(layout)
@@ -104,12 +112,24 @@ def _first_row(stream: io.BufferedReader, path: Path) -> tuple[list[str], int]:
         if len(line) == _LINE_BYTES:
             raise Refusal(f"`{path}` has a first line of more than {_LINE_BYTES} bytes: put one example in each line.")
         if line.strip(b"\r\n\xef\xbb\xbf"):
+            num_more = 0
+            while line.count(b'"') % 2 and len(line) < _LINE_BYTES and (more := stream.readline(_LINE_BYTES)):
+                line, num_more = line + more, num_more + 1  # a name in quotes that goes on in the next line
             try:
                 text = line.decode("utf-8-sig")
             except UnicodeDecodeError:
                 raise Refusal(f"`{path}` is not text in UTF-8: save it again as such.") from None
+            if "\r" in text.rstrip("\r\n") and '"' not in text:
+                raise Refusal(
+                    f"`{path}` ends its lines by a carriage return alone, as on old Macs: save it again with the line "
+                    "ends of today."
+                )
             delimiter = _Layout(path, (), 0).delimiter
-            return [cell.strip() for cell in next(csv.reader([text], delimiter=delimiter))], number
+            if separator := _SEPARATOR.fullmatch(text.strip()):
+                if separator[1] == delimiter:
+                    continue
+                raise Refusal(_other_delimiter(path, delimiter, separator[1]))
+            return [cell.strip() for cell in next(csv.reader([text], delimiter=delimiter))], number + num_more
     raise AssertionError
 
 
@@ -120,6 +140,36 @@ def _header(first: list[str]) -> tuple[str, ...] | None:
     # What pandas writes for columns without names, with its index or without; as data it would be a strange chance.
     names = tuple(first[1:] if first[0] == "" else first)
     return tuple(first) if len(first) > 2 and names == numbered(len(names)) else None
+
+
+def _check_is_data(layout: _Layout, first: list[str]) -> None:
+    """**Raises:** `ValueError` if a first row of numbers looks like names of columns: years above measurements, say.
+
+    It does if its numbers are whole and equally spaced, as those of the second row are not, and are all years, or lie
+    far from every number below, or stand above numbers that are not whole.
+    """
+    if len(first) < 2 or not all(_WHOLE.fullmatch(cell) for cell in first):
+        return
+    names = np.array(first, float)
+    steps = np.diff(names)
+    if steps[0] <= 0 or (steps != steps[0]).any():
+        return
+    with _rows_of(layout) as rows:
+        below = [row for _, row in itertools.islice(rows, 1, 1 + _NUM_ROWS_BELOW) if len(row) == len(first)]
+    cells = [cell.strip() for row in below for cell in row]
+    if not below or not all(_NUMBER.fullmatch(cell) or cell in MISSING for cell in cells):
+        return
+    x = np.array([np.nan if cell in MISSING else float(cell) for cell in cells]).reshape(-1, len(first))
+    if np.array_equal(np.diff(x[0]), steps) or np.isnan(x).all(axis=0).any():
+        return
+    low, high = np.nanmin(x, axis=0), np.nanmax(x, axis=0)
+    is_far = len(x) > 2 and bool((np.maximum(low - names, names - high) > 3 * (high - low)).all())
+    are_years = bool(((names >= _YEARS[0]) & (names <= _YEARS[1])).all())
+    if is_far or are_years or bool((x % 1 > 0).any(axis=0).all()):
+        raise Refusal(
+            f"`{layout.path}` has {', '.join(first[:3])}{', ...' if len(first) > 3 else ''} in its first row, names of "
+            'columns or numbers: say which by `header="yes"` or `header="no"` (`--set data.header=yes`).'
+        )
 
 
 def _check_is_index(layout: _Layout) -> None:
@@ -141,6 +191,7 @@ def _blocks(table: Table, layout: _Layout) -> Iterator[np.ndarray]:
     except ImportError as error:
         raise ImportError(missing_extra("Reading CSV files")) from error
     path, found = table.path, layout.found
+    is_exact = False  # whether large whole numbers were looked at
     read = arrow.ReadOptions(
         block_size=_BLOCK_BYTES, skip_rows=layout.skip, column_names=list(found), use_threads=False
     )
@@ -159,7 +210,11 @@ def _blocks(table: Table, layout: _Layout) -> Iterator[np.ndarray]:
             for batch in arrow.open_csv(stream, read, parse, convert):
                 if has_missing(batch) and not table.allows_missing:
                     _explain(table, layout, None)
-                yield batch_to_array(batch, np.dtype(np.float64))
+                block = batch_to_array(batch, np.dtype(np.float64))
+                if not is_exact and (np.abs(block) >= MOST_EXACT).any():
+                    _check_whole_numbers(table, layout)
+                    is_exact = True
+                yield block
         except pa.ArrowInvalid as error:
             if "Empty CSV file" in str(error) or "Could not skip" in str(error):  # nothing behind the header
                 return
@@ -222,12 +277,28 @@ def _offsets_of(lines: Iterable[int], layout: _Layout) -> tuple[np.ndarray, np.n
     return first_rows, offsets
 
 
+def _check_whole_numbers(table: Table, layout: _Layout) -> None:
+    """**Raises:** `ValueError` for whole numbers that floats round, of all columns that have some."""
+    index = [layout.found.index(name) for name in table.columns or ()]
+    bad: dict[int, tuple[str, str]] = {}
+    with _rows_of(layout) as rows:
+        for line, row in rows:
+            for column, place in enumerate(index):
+                cell = row[place].strip()
+                if len(cell) > 15 and column not in bad and _WHOLE.fullmatch(cell):
+                    value = cell.partition(".")[0]
+                    if len(value) < 40 and int(float(value)) != int(value):
+                        bad[column] = "large", f"{tidy(cell)} in line {line}"
+    refuse_columns(bad, f"`{table.path}`", table.cells)
+
+
 def _explain(table: Table, layout: _Layout, error: Exception | None) -> NoReturn:
     """Find the first row that Arrow cannot have liked, or all columns with cells that it cannot have."""
     path, found = table.path, layout.found
     _check_delimiter(layout, error)
     index = [found.index(name) for name in table.columns or ()]
     bad: dict[int, tuple[str, str]] = {}
+    kinds: set[str] = set()
     with _rows_of(layout) as rows:
         for number, (line, row) in enumerate(rows):
             if len(row) != len(found):
@@ -245,11 +316,15 @@ def _explain(table: Table, layout: _Layout, error: Exception | None) -> NoReturn
                         f"`{path}` has the text {tidy(cell)} in its first row, but numbers are needed: if these are "
                         'names, leave out `header="no"`.'
                     ) from error
+                kinds.add(kind)
                 if column not in bad or bad[column][0] == "missing":
                     example = "the first" if kind == "missing" else tidy(cell)
                     bad[column] = kind, f"{example} in line {line}"
             if bad and number * len(index) > _MOST_EXPLAINED:
                 break
+    for meant in ("decimal comma", "thousands"):  # other cells tell the meaning of commas such as that of 5,251
+        if meant in kinds:
+            bad = {column: (meant if kind == "comma" else kind, at) for column, (kind, at) in bad.items()}
     refuse_columns(bad, f"`{path}`", table.cells)
     raise error or Refusal(f"`{path}` has missing values: fill them in.")
 
@@ -261,16 +336,24 @@ def _kind_of(cell: str) -> str:
         return "missing"
     if text.lower() in _TRUTH:
         return "truth"
-    for kind, pattern in (("date", _DATE), ("thousands", _THOUSANDS), ("decimal comma", _DECIMAL_COMMA)):
-        if pattern.fullmatch(text):
-            return kind
-    return "text"
+    return next((kind for kind, pattern in _PATTERNS if pattern.fullmatch(text)), "text")
+
+
+_PATTERNS = (
+    ("date", _DATE),
+    ("comma", _EITHER_COMMA),
+    ("thousands", _THOUSANDS),
+    ("blanks", _BLANKS),
+    ("decimal comma", _DECIMAL_COMMA),
+    ("unit", _UNIT),
+)
 
 
 def _check_delimiter(layout: _Layout, error: Exception | None) -> None:
     """**Raises:** `ValueError` if the first two rows, header or not, are separated by something else."""
     with _open(layout.path) as raw, io.TextIOWrapper(raw, "utf-8-sig", errors="replace", newline="") as text:
-        lines = list(itertools.islice((line.strip() for line in text if line.strip()), 2))
+        stripped = (line.strip() for line in text)
+        lines = list(itertools.islice((line for line in stripped if line and not _SEPARATOR.fullmatch(line)), 2))
     for other in (";", "\t", "|", " ", ","):
         rows = [line.split() if other == " " else line.split(other) for line in lines]
         has_commas = [bool(_DECIMAL_COMMA.fullmatch(cell.strip())) for cell in rows[-1]]
@@ -280,10 +363,14 @@ def _check_delimiter(layout: _Layout, error: Exception | None) -> None:
             continue
         if not any(are_numbers) and not any(_NUMBER.fullmatch(cell.strip()) for cell in rows[-1]):
             continue
-        words, decimal = f"separate its cells by {layout.delimiter!r} instead of {other!r}", ""
-        if any(are_numbers):
-            words, decimal = f"{words}, and write decimals with '.' instead of ','", ', decimal=","'
-        raise Refusal(
-            f"`{layout.path}` is no table of cells between {layout.delimiter!r}: {words} "
-            f"(pandas reads it by `pd.read_csv(path, sep={other!r}{decimal})`)."
-        ) from error
+        raise Refusal(_other_delimiter(layout.path, layout.delimiter, other, any(are_numbers))) from error
+
+
+def _other_delimiter(path: Path, delimiter: str, other: str, has_decimal_commas: bool = False) -> str:
+    words, decimal = f"separate its cells by {delimiter!r} instead of {other!r}", ""
+    if has_decimal_commas:
+        words, decimal = f"{words}, and write decimals with '.' instead of ','", ', decimal=","'
+    return (
+        f"`{path}` is not a table of cells between {delimiter!r}: {words} "
+        f"(pandas reads it by `pd.read_csv(path, sep={other!r}{decimal})`)."
+    )

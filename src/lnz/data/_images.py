@@ -82,11 +82,13 @@ def _read(path: Path, names: list[str], content: Callable[[str], bytes]) -> Cont
     notes = (TURNED_GREY,) if was_coloured else ()
     cells = Cells(kind="file", names_of=np.array(names).__getitem__)
     if classes is None:
-        return Contents(path, {"train": pictures}, cells=cells, notes=notes)
+        return Contents(path, {"train": pictures}, cells=cells, notes=notes, are_pixels=True)
     label_names = sorted(set(classes), key=in_natural_order)
     number_of = {name: number for number, name in enumerate(label_names)}
     labels = np.array([number_of[name] for name in classes])
-    return Contents(path, {"train": pictures}, {"train": labels}, tuple(label_names), cells=cells, notes=notes)
+    return Contents(
+        path, {"train": pictures}, {"train": labels}, tuple(label_names), cells=cells, notes=notes, are_pixels=True
+    )
 
 
 def _size(picture: np.ndarray) -> str:

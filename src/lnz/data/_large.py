@@ -18,7 +18,7 @@ from ._checks import Refusal, check_finite
 from ._digest import digest_of
 from ._npy import open_npy
 from ._options import Options
-from ._rows import are_bits, check_size, stored_dtype, within
+from ._rows import are_bits, check_size, space_of_bits, stored_dtype, within
 from ._table import Table
 
 
@@ -32,9 +32,9 @@ def map_table(table: Table, options: Options, digest: str) -> tuple[np.ndarray, 
     to_words = (in_words(255 if table.dtype == np.uint8 else 1, options),) if target != plain_target else ()
     if target.exists():
         return open_npy(target), to_words
-    if plain_target.exists() and within([x := open_npy(plain_target)], are_bits):
+    if table.dtype != np.uint8 and plain_target.exists() and within([x := open_npy(plain_target)], are_bits):
         return x, ()
-    space, shape = _survey(table)
+    space, shape = _survey(table, options.binarize)
     if isinstance(space, Binary):
         target, options, to_words = plain_target, plain, ()
     dtype = np.dtype(np.uint8) if to_words else stored_dtype(space, table.dtype)
@@ -54,19 +54,21 @@ def _target(table: Table, options: Options, digest: str) -> Path:
     return cache_folder() / "tables" / f"{stem}-{name}.npy"
 
 
-def _survey(table: Table) -> tuple[AbstractSpace, tuple[int, ...]]:
+def _survey(table: Table, binarize: str) -> tuple[AbstractSpace, tuple[int, ...]]:
     """Go through all rows once, check them, and find the space of their values and the shape of the whole."""
-    num_rows, all_bits, row_shape = 0, True, (0,)
+    num_rows, all_bits, has_ones, row_shape = 0, True, False, (0,)
     for rows, block in _flat(table):
         check_finite(rows, f"`{table.path}`", table.cells, num_rows)
         check_size(rows, f"`{table.path}`", table.cells, num_rows)
         all_bits = all_bits and bool(are_bits(rows).all())
+        has_ones = has_ones or bool(np.any(rows))
         num_rows, row_shape = num_rows + len(rows), block.shape[1:]
     if num_rows == 0:
         raise Refusal(f"`{table.path}` has no rows of data: at least one is needed.")
     num_columns = int(np.prod(row_shape))
     if all_bits:
-        space = Binary(num_columns)
+        has_bytes_of_one = table.dtype == np.uint8 and has_ones
+        space = space_of_bits(num_columns, has_bytes_of_one, f"`{table.path}`", binarize)
     else:
         space = Categorical(num_columns, 256) if table.dtype == np.uint8 else Euclidean(num_columns)
     return space, (num_rows, *row_shape)

@@ -69,6 +69,9 @@ def load(
     - `.zip`, or a folder: PNG, JPEG, BMP or PGM images of one size, made grey, sorted by name (`img2` before
       `img10`); sub-folders, one level deep, are class labels.
 
+    With `binarize`, bytes count up to 255 in every row: files of bytes 0 and 1 alone, which may be bits already, are
+    refused, except images, whose pixels they are.
+
     Zeros and ones become `Binary(d)`, other bytes `Categorical(d, 256)`, both stored as `uint8`; all other numbers
     `Euclidean(d)`, stored as `float32` where the file has that (or less), otherwise as `float64`: columns far from zero
     keep their digits until `lnz.flows.standardise` has centred them. No reader runs anything in a file.
@@ -87,7 +90,8 @@ def load(
       memory map, made once in the cache folder (`LNZ_CACHE`, or the usual one) unless the file can be mapped
       itself. Its rows are not shuffled: valid and test are its last rows, at most 10000 each.
     - `header`: whether the first row of a CSV file has the names of its columns: `"yes"`, `"no"`, or `"auto"`, if
-      it is not all numbers, or counts 0, 1, 2, ...
+      it is not all numbers, or counts 0, 1, 2, ... Other numbers that look like names, such as years above
+      measurements, are refused with `"auto"`.
 
     **Returns:** `Splits(train, valid, test, ...)`, whose `protocol` says in words what was done.
 

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ._budget import Budget
-from ._checks import Cells, Refusal, missing_extra, reading, refuse_columns, tidy
+from ._checks import MOST_EXACT, Cells, Refusal, missing_extra, reading, refuse_columns, tidy
 from ._table import Table, batch_to_array, choose_columns, has_missing
 
 _BLOCK_BYTES = 2**23
@@ -16,7 +16,7 @@ _BUFFER_BYTES = 2**16  # for each column
 
 
 def open_parquet(path: Path, columns: tuple[str, ...] | None = None, allows_missing: bool = False) -> Table:
-    """A table of numbers: `uint8` where all columns are, otherwise `float32` or `float64`."""
+    """A table of numbers: `bool` or `uint8` where all columns are, otherwise `float32` or `float64`."""
     with reading(path, "a Parquet table"), _open(path) as file:
         schema, num_rows = file.schema_arrow, file.metadata.num_rows
         found = choose_columns(path, tuple(schema.names), columns)
@@ -70,6 +70,9 @@ def _check_kinds(file: Any, schema: Any, cells: Cells, path: Path) -> None:
         if _dtype(kind) is None:
             first = next(file.iter_batches(batch_size=1, columns=[name])).column(0)[0]
             bad[number] = _kind_of(kind), f"{tidy(str(first))} of type {kind} in {cells.row(0)}"
+    kinds = {number: _dtype(schema.field(name).type) for number, name in enumerate(cells.columns or ())}
+    if len(set(kinds.values())) > 1:  # as in a text table
+        bad |= {number: ("truth", "of type bool") for number, kind in kinds.items() if kind == np.dtype(bool)}
     refuse_columns(bad, f"`{path}`", cells)
 
 
@@ -77,7 +80,9 @@ def _dtype(kind: Any) -> np.dtype | None:
     """The numbers of a column, or `None` if it holds something else."""
     from pyarrow import types
 
-    if types.is_boolean(kind) or types.is_uint8(kind):
+    if types.is_boolean(kind):
+        return np.dtype(bool)
+    if types.is_uint8(kind):
         return np.dtype(np.uint8)
     if types.is_float16(kind) or types.is_float32(kind):
         return np.dtype(np.float32)
@@ -89,6 +94,8 @@ def _dtype(kind: Any) -> np.dtype | None:
 def _kind_of(kind: Any) -> str:
     from pyarrow import types
 
+    if types.is_null(kind):
+        return "missing"
     return "date" if types.is_temporal(kind) else "text"
 
 
@@ -106,14 +113,32 @@ def _blocks(table: Table, dtype: np.dtype) -> Iterator[np.ndarray]:
     columns = table.columns or ()
     batch_size = max(1, _BLOCK_BYTES // (len(columns) * dtype.itemsize))
     # The words of a file on its size may be lies: what is really decoded counts.
-    budget = Budget(table.path, is_streamed=True)
+    budget, num_rows = Budget(table.path, is_streamed=True), 0
     with reading(table.path, "a Parquet table"), _open(table.path) as file:
         for batch in file.iter_batches(batch_size=batch_size, columns=list(columns), use_threads=False):
             batch = batch.select(list(columns))  # which come in the order of the file
             budget.spend(batch.nbytes)
             if has_missing(batch) and not table.allows_missing:
                 _refuse_missing(table, file, batch_size)
+            _check_whole_numbers(table, batch, num_rows)
+            num_rows += batch.num_rows
             yield batch_to_array(batch, dtype)
+
+
+def _check_whole_numbers(table: Table, batch: Any, first_row: int) -> None:
+    """**Raises:** `ValueError` for whole numbers that floats round, of all columns that have some."""
+    from pyarrow import types
+
+    bad: dict[int, tuple[str, str]] = {}
+    for number, values in enumerate(batch.columns):
+        if not types.is_int64(values.type) and not types.is_uint64(values.type):
+            continue
+        whole = values.fill_null(0).to_numpy(zero_copy_only=False)
+        for row in np.flatnonzero((whole > MOST_EXACT) | (whole < -MOST_EXACT if whole.dtype.kind == "i" else False)):
+            if int(float(whole[row])) != int(whole[row]):
+                bad[number] = "large", f"{whole[row]} in {table.cells.row(first_row + int(row))}"
+                break
+    refuse_columns(bad, f"`{table.path}`", table.cells)
 
 
 def _refuse_missing(table: Table, file: Any, batch_size: int) -> NoReturn:

@@ -9,7 +9,7 @@ from ._binarize import full_scale, in_words, random_of, to_bits
 from ._checks import Refusal, check_finite, check_kind, check_varies
 from ._contents import PARTS, Contents
 from ._options import Options
-from ._rows import are_unit, check_size, infer_space, layout, stored_dtype, within
+from ._rows import are_bits, are_unit, check_size, infer_space, layout, stored_dtype, within
 from ._splits import Splits, shuffled
 
 MAX_HELD_OUT = 10_000  # rows of a mapped file for each of valid and test, which are copied to memory
@@ -45,7 +45,8 @@ def typed_rows(contents: Contents, options: Options) -> Typed:
             check_size(rows[part], where, cells)
     arrays = list(rows.values())
     image_shape, notes = layout(first.shape, first.dtype, lambda: within(arrays, are_unit), path)
-    space = infer_space(arrays, path)
+    binarize = "none" if contents.is_mapped else options.binarize  # what is mapped was made into bits already
+    space = infer_space(arrays, path, binarize, contents.are_pixels)
     if not contents.is_mapped:
         dtype = stored_dtype(space, np.result_type(*arrays))
         rows = {part: x.astype(dtype, copy=False) for part, x in rows.items()}
@@ -76,6 +77,11 @@ def _check_some_known(observed: np.ndarray, contents: Contents) -> None:
 def split(contents: Contents, options: Options) -> Splits:
     """Rows of a file in three parts, as bits if that was asked for, with words on all that was done."""
     typed = typed_rows(contents, options)
+    if options.binarize != "none" and contents.are_pixels and within(typed.rows.values(), are_bits):
+        raise Refusal(
+            f"`{contents.path}` has no pixel above 1 of 255, so that `binarize={options.binarize!r}` leaves nothing to "
+            "learn: leave it out if these are bits."
+        )
     typed = as_bits(typed, contents, options)
     name, num, shape = contents.path.name, sum(map(len, typed.rows.values())), typed.image_shape
     parts, labels, how = (_contiguous if contents.is_mapped else _completed)(typed.rows, contents, options)

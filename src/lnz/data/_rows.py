@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._space import AbstractSpace, Binary, Categorical, Euclidean
-from ._checks import UNNAMED, Cells, Refusal, blocks, short
+from ._checks import MOST_EXACT, UNNAMED, Cells, Refusal, blocks, refuse_columns, short
 
 
 def layout(
@@ -37,16 +37,42 @@ def are_unit(x: np.ndarray) -> np.ndarray:
     return (x >= 0) & (x <= 1)
 
 
-def infer_space(arrays: Sequence[np.ndarray], where: str) -> AbstractSpace:
-    """`Binary` for zeros and ones of any type, `Categorical` of 256 for other bytes, otherwise `Euclidean`."""
+def infer_space(
+    arrays: Sequence[np.ndarray], where: str, binarize: str = "none", are_pixels: bool = False
+) -> AbstractSpace:
+    """`Binary` for zeros and ones of any type, `Categorical` of 256 for other bytes, otherwise `Euclidean`.
+
+    Where bytes are to be binarized, they count up to 255 in every row, whatever the other rows hold.
+    """
     num_columns = arrays[0].shape[1]
-    if within(arrays, are_bits):
-        return Binary(num_columns)
     are_bytes = {array.dtype == np.uint8 for array in arrays}
+    if within(arrays, are_bits):
+        has_ones = not within(arrays, lambda x: x == 0)
+        return space_of_bits(num_columns, are_bytes == {True} and has_ones, where, binarize, are_pixels)
     if are_bytes == {True, False}:
         kinds = ", ".join(str(array.dtype) for array in arrays)
         raise Refusal(f"{where} has parts of different kinds ({kinds}): save all as uint8 or all as floats.")
     return Categorical(num_columns, 256) if are_bytes == {True} else Euclidean(num_columns)
+
+
+def space_of_bits(
+    num_columns: int, has_bytes_of_one: bool, where: str, binarize: str, are_pixels: bool = False
+) -> AbstractSpace:
+    """The space of values that are all zero or one.
+
+    Pixels of image files are grey values of 255 where they are binarized. Other bytes may be bits already.
+
+    **Raises:** `ValueError` for bytes of which nothing says whether one means 1 of 255 or a bit.
+    """
+    if binarize == "none" or not has_bytes_of_one:
+        return Binary(num_columns)
+    if are_pixels:
+        return Categorical(num_columns, 256)
+    raise Refusal(
+        f"{where} has bytes of 0 and 1 alone, and `binarize={binarize!r}` counts bytes up to 255. If they are bits, "
+        "leave out `binarize`, or save them as true and false; if they are dark grey values, save them as floats, "
+        "divided by 255."
+    )
 
 
 def stored_dtype(space: AbstractSpace, dtype: np.dtype) -> np.dtype:
@@ -60,7 +86,9 @@ def stored_dtype(space: AbstractSpace, dtype: np.dtype) -> np.dtype:
 
 
 def check_size(x: np.ndarray, where: str, cells: Cells = UNNAMED, first_row: int = 0) -> None:
-    """Refuse numbers in rows `[n, d]` that are too large for the floats that JAX computes with."""
+    """Refuse numbers in rows `[n, d]` that are too large for the floats of JAX, or whole ones that float64 rounds."""
+    if x.dtype.kind in "iu":
+        _check_exact(x, where, cells, first_row)
     computed = np.dtype(jnp.result_type(float))
     if x.dtype.kind != "f" or np.can_cast(x.dtype, computed, "safe"):
         return
@@ -72,3 +100,19 @@ def check_size(x: np.ndarray, where: str, cells: Cells = UNNAMED, first_row: int
                 f"{where} has the value {block[row, column]} at {cells.place(first_row + start + row, column)}, too "
                 f"large for {computed}: rescale the column, or turn on `jax_enable_x64`."
             )
+
+
+def _check_exact(x: np.ndarray, where: str, cells: Cells, first_row: int) -> None:
+    """**Raises:** `ValueError` for whole numbers that floats round, of all columns that have some."""
+    if x.dtype.itemsize < 8:
+        return
+    bad: dict[int, tuple[str, str]] = {}
+    for start, block in blocks(x):
+        is_large = block > MOST_EXACT
+        if x.dtype.kind == "i":
+            is_large |= block < -MOST_EXACT
+        for row, column in np.argwhere(is_large).tolist():
+            value = int(block[row, column])
+            if column not in bad and int(float(value)) != value:
+                bad[column] = "large", f"{value} in {cells.row(first_row + start + row)}"
+    refuse_columns(bad, where, cells)

@@ -2,6 +2,7 @@ import math
 from collections.abc import Sequence
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -9,6 +10,7 @@ from jaxtyping import Array, Float
 from .. import distributions
 from .._density import AbstractBlockDensity, AbstractDistribution, AbstractPath, scale_ratio
 from .._model import AbstractEnergyModel
+from .._module import replace
 from .._register import register
 from .._space import Categorical
 
@@ -79,6 +81,13 @@ class MarkovField(AbstractEnergyModel, AbstractBlockDensity):
 
     def log_density(self, x: Array) -> Float[Array, ""]:
         return -self.energy(x) / self.temperature
+
+    def without_constant(self) -> "tuple[MarkovField, Float[Array, '']]":
+        """The field whose tables all have the lowest energy 0, and minus the sum of their lowest energies over T."""
+        lowest = [jnp.min(table, initial=jnp.inf, where=jnp.isfinite(table)) for table in self.potentials]
+        lowest = [jax.lax.stop_gradient(jnp.where(jnp.isfinite(one), one, 0)) for one in lowest]
+        tables = tuple(table - one for table, one in zip(self.potentials, lowest, strict=True))
+        return replace(self, potentials=tables), -sum(lowest, start=jnp.zeros(())) / self.temperature
 
     def _terms(self):
         return zip(self.cliques, self.potentials, strict=True)

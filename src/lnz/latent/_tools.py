@@ -134,7 +134,7 @@ def interpolate(
     if method not in paths:
         raise ValueError(f"`method` must be 'slerp' or 'lerp'; got {method!r}.")
     _check_latent(model)
-    ends = [model.space.check_example(x, name) for x, name in ((x0, "x0"), (x1, "x1"))]
+    ends = [model.space.as_example(x, name) for x, name in ((x0, "x0"), (x1, "x1"))]
     options: dict[str, Any] = {"key": key, "num_draws": num_draws, "batch_size": batch_size}
     z0, z1 = embed(model, np.stack([np.asarray(x) for x in ends]), **options)
     along = _along(paths[method], jnp.asarray(z0), jnp.asarray(z1), jnp.linspace(0, 1, num, dtype=z0.dtype))

@@ -9,7 +9,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._algorithm import AbstractMethod
-from .._atoms import smallest_gaps
+from .._atoms import SMALLEST_SCALE, smallest_gaps
 from .._bijection import Transformed, inverse_and_log_scale, is_affine
 from .._check import check_has_data, model_dtype
 from .._density import AbstractExponentialFamily
@@ -21,8 +21,6 @@ from .._register import register
 from ..distributions import Mixture
 from ._clusters import clusters
 
-# Of the smallest gap between the values of a column: far below what any column with a density spreads over.
-_FLOOR = 0.1
 # With fewer examples a component of real numbers would sit down on a single one.
 _FEWEST = 0.01
 
@@ -148,7 +146,7 @@ class EM(AbstractMethod):
                 f"`data`: column {column} {has}, so that a density has no bound there. Remove it, or give "
                 "`EM(floor=...)`, a smallest standard deviation in the units of the data."
             )
-        return jnp.asarray(_FLOOR * gaps, dtype)
+        return jnp.asarray(SMALLEST_SCALE * gaps, dtype)
 
     def _start_by_statistics(self, key, model: Mixture, family: AbstractExponentialFamily, data: Array) -> Mixture:
         rows = jr.choice(key, len(data), (model.num_components,), replace=len(data) < model.num_components)

@@ -22,7 +22,6 @@ from .._density import (
 from .._estimate import Estimate, log_mean_exp
 from .._module import replace
 from .._register import register
-from .._reliability import normal_ess
 from ..samplers import (
     adapt_step_size,
     default_sampler,
@@ -204,8 +203,7 @@ class ReverseAIS(AbstractNormalizer):
 
 def _with_weights(log_w: Float[Array, " num_chains"], info: dict[str, Float[Array, ""]]) -> Estimate:
     estimate = log_mean_exp(log_w)
-    stats = {**estimate.stats, **info, "normal_ess": normal_ess(log_w), "log_weights": log_w}
-    return replace(estimate, stats=stats)
+    return replace(estimate, stats={**estimate.stats, **info, "log_weights": log_w})
 
 
 def exact_samples(key: PRNGKeyArray, density: AbstractDensity, num: int, max_points: int = 2**25) -> Array:
