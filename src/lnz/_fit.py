@@ -29,7 +29,7 @@ from ._model import AbstractBayesianModel
 from ._narrow import warn_of_narrow_scales
 from ._resolved import check_resolved
 from ._signals import heard
-from ._source import AbstractSource, as_source, fingerprint_of, some_rows
+from ._source import AbstractSource, Resident, as_source, fingerprint_of, some_rows
 from ._space import AbstractSpace
 from ._training import Plateau, Training, int32
 
@@ -281,10 +281,11 @@ def _held_out(model: Any, valid: Any, evaluator: Callable | None) -> tuple[Any, 
         )
     if observed is not None:
         valid, observed = known_entries(model.space, valid, observed, "valid")
-        check_resolved(model.space, np.where(observed, valid, np.nan), local(model), "valid")
+        known = np.where(observed, valid, np.nan)
+        check_resolved(model.space, some_rows(Resident(known)), local(model), "valid")
     elif valid is not None:
         valid = model.space.check_data(valid, "valid")
-        check_resolved(model.space, valid, local(model), "valid")
+        check_resolved(model.space, some_rows(Resident(valid)), local(model), "valid")
     return valid, evaluator or (lambda key, model, data: evaluate(key, model, data, observed=observed))
 
 
