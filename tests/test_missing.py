@@ -231,6 +231,7 @@ def test_a_recipe_trains_and_scores_with_holes(table_with_holes, tmp_path, monke
     assert "missing entries" in said.err
 
 
+@pytest.mark.filterwarnings("ignore:.* rows have no known entry:UserWarning")
 @pytest.mark.parametrize("name", ["normal", "mixture_of_normals"])
 def test_recipes_of_tables_learn_from_known_cells(name):
     slope = 2.0 if name == "normal" else 0.0  # two components of independent columns hold no strong correlation
