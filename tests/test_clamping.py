@@ -109,6 +109,7 @@ def test_gradient_of_a_clamped_sum_is_finite_and_right(float64):
     testing.check_gradient(log_p, model, jax.grad(log_p)(model), tolerance=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.* rows have no known entry:UserWarning")
 @pytest.mark.parametrize("name", ["rbm", "dbm"])
 def test_partly_observed_rows_are_evaluated_with_the_rest_summed_out(name, float64):
     model = MACHINES[name]()
