@@ -249,9 +249,9 @@ def log_mean_exp(log_w: Float[Array, " n"]) -> Estimate:
 
     **Returns:**
 
-    An `Estimate` in nats with a delta-method standard error, at least the rounding of the value. It is a lower bound *in expectation*
-    (Jensen), so one draw may exceed the truth. The error is too small when few weights dominate:
-    read it with the reported `ess`, `pareto_k` and `normal_ess`. Minus infinity is a weight of zero like others; with a
+    An `Estimate` in nats with a delta-method standard error, at least the rounding of the value. It is a lower bound
+    *in expectation* (Jensen), so one draw may exceed the truth. The error is too small when few weights dominate: read
+    it with the reported `ess`, `pareto_k` and `normal_ess`. Minus infinity is a weight of zero like others; with a
     NaN, plus infinity, or no weight above zero there is no average: `ess` is 0, and the estimate is not `reliable`.
 
     **Raises:** `ValueError` if `n < 2`.
