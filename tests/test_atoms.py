@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import lnz
-from lnz._atoms import data_warnings, smallest_gaps, warn_of_whole_numbers
+from lnz._atoms import data_warnings, smallest_gaps
 
 RANDOM = np.random.RandomState(0)
 BITS = RANDOM.randint(0, 2, (50, 4))
@@ -23,6 +23,7 @@ WHOLE = {
     "counts": RANDOM.poisson(3, (500, 1)),
     "negative ones": -BITS,
     "bits in half precision": jnp.asarray(BITS, jnp.bfloat16),
+    "bits with unknown ones": np.where(np.arange(200).reshape(50, 4) % 7 == 0, np.nan, BITS),
     "bits and infinity": np.where(np.arange(200).reshape(50, 4) == 7, np.inf, BITS),
     "more than are looked at": RANDOM.randint(0, 2, (2**18 + 1, 2)),
 }
@@ -43,16 +44,16 @@ OTHERS = {
 def test_whole_numbers_are_warned_of(name):
     rows = WHOLE[name]
     for space in (lnz.Euclidean(rows.shape[1]), lnz.Interval(rows.shape[1], -1.0, 256.0)):
-        with pytest.warns(UserWarning, match="can grow without bound") as found:
-            warn_of_whole_numbers(space, rows, stacklevel=1)
-        assert len(found) == 1
-    warn_of_whole_numbers(lnz.Binary(rows.shape[1]), rows, stacklevel=1)  # which has probabilities
+        (sentence,) = data_warnings(space, rows)
+        assert "whole numbers" in sentence
+        assert "can grow without bound" in sentence
+    assert data_warnings(lnz.Binary(rows.shape[1]), rows) == []  # which has probabilities
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_others_are_not(name):
     rows = OTHERS[name]
-    warn_of_whole_numbers(lnz.Euclidean(rows.shape[1]), rows, stacklevel=1)  # a warning would be an error
+    assert not any("whole numbers" in sentence for sentence in data_warnings(lnz.Euclidean(rows.shape[1]), rows))
 
 
 def test_both_verbs_warn_once():
@@ -68,6 +69,12 @@ def test_both_verbs_warn_once():
         assert "2 different ones, and Euclidean(shape=(4,)) has densities" in str(warning.message)
 
 
+def with_atoms(num_rows, values, num_each):
+    """A normal column, in which `num_each` rows have each of the values."""
+    return np.concatenate([np.repeat(values, num_each), RANDOM.randn(num_rows - len(values) * num_each)])[:, None]
+
+
+X = RANDOM.randn(400, 3)
 ATOMS = {
     "a column of bits": (np.where(np.arange(4) == 1, BITS, TABLE), "column 1 has only 2 different values"),
     "half zeros": (np.where(np.arange(200).reshape(50, 4) % 8 == 0, 0, TABLE), "column 0 has the value 0 in 25"),
@@ -78,6 +85,33 @@ ATOMS = {
         "1 of 50 rows have a value exactly",
     ),
     "unknown entries": (np.where(np.arange(4) == 1, np.where(BITS, 1, np.nan), TABLE), "column 1 has only 1 different"),
+    "repeated rows with unknown entries": (
+        np.where(np.arange(4) == 1, np.nan, np.concatenate([TABLE, TABLE[:5]])),
+        "5 of 55 rows repeat another one",
+    ),
+    "a stuck sensor": (np.concatenate([X[:, :2], np.full((40, 2), 1.5)]), "39 of 440 rows repeat another one"),
+    "zeros in 1.9% of the rows": (with_atoms(5000, np.zeros(1), 95), "column 0 has the value 0 in 95"),
+    "many small atoms": (
+        with_atoms(1000, np.arange(20) / 7, 19),
+        "column 0 has 20 values that repeat, such as 0, in 380",
+    ),
+    "heaps of a rounded column": (
+        np.concatenate([np.round(RANDOM.randn(3000, 1), 3), np.repeat([[0.5], [1.0]], 45, axis=0)]),
+        "column 0 has 2 values that repeat, such as 0.5, in 9",
+    ),
+    "a copied column": (X[:, [0, 1, 0]], "Column 2 follows from column 0"),
+    "two units of temperature": (np.stack([X[:, 0], 1.8 * X[:, 0] + 32], axis=1), "Column 1 follows from column 0"),
+    "with unknown entries": (
+        np.where(RANDOM.rand(400, 3) < 0.2, np.nan, np.stack([X[:, 0], X[:, 1], 1.8 * X[:, 0]], axis=1)),
+        "Column 2 follows from column 0",
+    ),
+    "percentages": (100 * RANDOM.dirichlet([2.0, 3.0, 4.0], 400), "Column 2 follows from the columns before it"),
+    "a sum far from zero": (
+        np.concatenate([X, X.sum(axis=1, keepdims=True)], axis=1) * [1, 100, 0.01, 1] + [1e4, 0, 0, 5],
+        "Column 3 follows from the columns before it",
+    ),
+    "a square": (np.stack([X[:, 0], X[:, 0] ** 2], axis=1), "Column 1 follows from column 0"),
+    "a logarithm": (np.stack([np.exp(3 * X[:, 0]), X[:, 0]], axis=1), "Column 1 follows from column 0"),
 }
 
 
@@ -85,18 +119,39 @@ ATOMS = {
 def test_atoms_are_a_part_of_the_result(name):
     rows, words = ATOMS[name]
     observed = None if np.isfinite(rows).all() else ~np.isnan(rows)
-    space = lnz.Interval(4, -9.0, 9.0) if "end" in name else lnz.Euclidean(4)
-    assert any(words in sentence for sentence in data_warnings(space, rows))
-    assert data_warnings(lnz.Binary(4), rows) == []
-    model = lnz.Uniform(4, -9.0, 9.0) if "end" in name else lnz.Normal.standard(4)
+    num = rows.shape[1]
+    space = lnz.Interval(num, -9.0, 9.0) if "end" in name else lnz.Euclidean(num)
+    for dtype in (np.float32, np.float64):
+        assert any(words in sentence for sentence in data_warnings(space, rows.astype(dtype)))
+    assert data_warnings(lnz.Binary(num), rows) == []
+    model = lnz.Uniform(num, -9.0, 9.0) if "end" in name else lnz.Normal.standard(num)
     with pytest.warns(UserWarning, match=words):
         result = lnz.evaluate(jr.key(0), model, rows, observed=observed)
     assert any(words in sentence for sentence in result.warnings)
 
 
-@pytest.mark.parametrize("rows", [TABLE, TABLE.astype(np.float32) + 3e4, np.ones((5, 4)), TABLE[:3].repeat(2, axis=0)])
-def test_tables_without_atoms_have_no_warnings(rows):
-    assert data_warnings(lnz.Euclidean(4), rows) == []
+CONTINUOUS = {
+    "a table": TABLE,
+    "far from zero": TABLE.astype(np.float32) + 3e4,
+    "few rows": np.ones((5, 4)),
+    "few rows twice": TABLE[:3].repeat(2, axis=0),
+    "in thousandths": np.round(RANDOM.randn(5000, 2), 3),
+    "in three digits": np.array([[float(f"{x:.3g}")] for x in np.exp(2 * RANDOM.randn(2000))]),
+    "rounded, then another unit": 1.8 * np.round(10 * RANDOM.randn(2000, 1), 1) + 32,
+    "heavy tails": RANDOM.standard_cauchy((2000, 3)),
+    "heavier tails": np.exp(9 * RANDOM.randn(2000, 3)),
+    "nearly proportional": np.stack([X[:, 0], X[:, 0] + 0.004 * X[:, 1]], axis=1),
+    "fewer rows than columns": RANDOM.randn(30, 50),
+    "hardly anything known": np.where(RANDOM.rand(400, 3) < 0.9, np.nan, X),
+    "nothing known of one": np.where(np.arange(4) == 1, np.nan, TABLE),
+}
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_tables_without_atoms_have_no_warnings(name):
+    rows = CONTINUOUS[name]
+    for dtype in (np.float32, np.float64):
+        assert data_warnings(lnz.Euclidean(rows.shape[1]), rows.astype(dtype)) == []
 
 
 def test_smallest_gaps_are_those_of_the_rounding():

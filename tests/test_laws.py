@@ -69,6 +69,37 @@ def test_arrays_batched_one_at_a_time_give_what_a_loop_gives(name, float64):
         np.testing.assert_allclose(together, alone, rtol=1e-9, atol=1e-9)
 
 
+ALONE = {name: make for name, make in table.DISTRIBUTIONS.items() if isinstance(make().space, lnz.Euclidean)}
+ALONE = {name: make for name, make in ALONE.items() if type(make()).__module__.startswith("lnz.distributions")}
+
+
+@cases(ALONE)
+def test_no_point_is_too_far_for_a_log_density(make, precision):
+    """Infinite, or too large to be squared: less likely than others, and never NaN."""
+    distribution = make()
+    x = np.asarray(distribution.sample(jr.key(0)))
+    far = []
+    for size in (1e3, 1e25, float(np.finfo(x.dtype).max), np.inf):
+        for sign in (size, -size):
+            far += [np.where(np.arange(x.size).reshape(x.shape) == place, sign, x) for place in (0, x.size - 1)]
+        far.append(np.where(np.arange(x.size).reshape(x.shape) % 2, size, -size))
+    log_probs = np.asarray(jax.jit(jax.vmap(distribution.log_prob))(np.stack([x, *far]).astype(x.dtype)))
+    assert np.all(log_probs[1:] < log_probs[0])
+
+
+@pytest.mark.parametrize("name", ["normals", "full normals", "bits"])
+def test_a_mixture_without_any_mass_at_a_point_has_a_gradient(name):
+    components, x = {
+        "normals": (lnz.Normal(jnp.zeros((2, 1)), jnp.ones((2, 1))), [1e30]),
+        "full normals": (jax.vmap(lnz.MultivariateNormal)(jnp.zeros((2, 2)), jnp.stack([jnp.eye(2)] * 2)), [1e30, 0.0]),
+        "bits": (lnz.Bernoulli(jnp.full((2, 1), -jnp.inf)), [1.0]),
+    }[name]
+    mixture = lnz.Mixture(jnp.zeros(2), components)
+    value, gradient = eqx.filter_value_and_grad(lambda mixture: mixture.log_prob(jnp.asarray(x)))(mixture)
+    assert value == -jnp.inf
+    assert not any(np.isnan(leaf).any() for leaf in jax.tree.leaves(gradient))
+
+
 NO_MEAN = {
     "categorical",
     "uniform_torus",

@@ -62,7 +62,7 @@ SGD = lnz.Gradient(MaximumLikelihood(), optax.sgd(0.1, 0.9), all_but_standardisa
 def trained(x, **options):
     start = standard(x[:300], lnz.bijections.TriangularAffine(jnp.zeros(2), jnp.eye(2)))
     fit = lnz.fit(KEY, start, SGD, x[:300], steps=30, batch_size=50, log_every=10, **options)
-    return fit.model, [-record["negative_log_likelihood"] for record in fit.history]
+    return fit.model, [record["log_likelihood"] for record in fit.history]
 
 
 def test_gradient_steps_are_the_same_wherever_the_data_lie(tmp_path):
@@ -243,6 +243,9 @@ GIVEN = {
     "a constant": (np.full((400, 2), 0.1), np.float64, False),
 }
 
+REMEDIES = dict.fromkeys(("two clusters of unix seconds", "unix seconds beside zeros"), "One shift")
+REMEDIES |= {"zeros beside unix seconds": "standardise|One shift"}
+
 
 @pytest.mark.parametrize("name", GIVEN)
 def test_columns_that_would_be_cut_are_refused(name):
@@ -261,13 +264,27 @@ def test_columns_that_would_be_cut_are_refused(name):
         verbs |= {"valid": lambda: lnz.fit(KEY, model, method, Z, valid=rows, evaluator=lambda *_: 0, steps=1)}
     for argument, verb in verbs.items():
         if is_refused:
-            words = r": column 0 (lies at|has \d+ different values within) .*`lnz.flows.standardise\(data\)`"
+            remedy = "Subtract" if argument == "x" else REMEDIES.get(name, r"`lnz.flows.standardise\(data\)`")
+            words = f": column 0 (lies at|has \\d+ different values within) .*too coarse. .*{remedy}"
             with pytest.raises(ValueError, match=f"`{argument.split(',')[0]}`{words}"):
                 verb()
         elif argument != "valid":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # of atoms
                 verb()
+
+
+@pytest.mark.parametrize("verb", ["embed", "reconstruct", "interpolate", "diagnose"])
+def test_what_an_encoder_reads_is_refused_too(verb):
+    model = autoencoder(UNIX, UNIX.mean(axis=0) + 1e4)  # without an origin
+    calls = {
+        "embed": lambda: lnz.latent.embed(model, UNIX),
+        "reconstruct": lambda: lnz.latent.reconstruct(model, UNIX, key=KEY),
+        "interpolate": lambda: lnz.latent.interpolate(model, UNIX[0], UNIX[1]),
+        "diagnose": lambda: lnz.diagnose(KEY, model, UNIX),
+    }
+    with pytest.raises(ValueError, match=r"column 0 lies at 1\d{9} .*`lnz.flows.standardise\(data\)`"):
+        calls[verb]()
 
 
 def test_one_shift_does_not_help_clusters_far_from_each_other():

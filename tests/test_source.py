@@ -10,6 +10,9 @@ from test_fit import bytes_of
 import lnz
 from lnz.data import Resident, Stream
 
+# Rows are numbered in one column, and the other one is constant.
+pytestmark = pytest.mark.filterwarnings("ignore:Of .* different rows, column 1 has only 1:UserWarning")
+
 
 @pytest.fixture
 def on_disk(tmp_path):

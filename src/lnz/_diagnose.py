@@ -162,12 +162,11 @@ def diagnose(
     check_positive(batch_size, "batch_size")
     if refine_steps != 0:
         check_positive(refine_steps, "refine_steps")
-    array = model.space.check_data(data, "data")
-    if len(array) < 2:
-        raise ValueError("`data` must have at least 2 examples, for what varies over them; got 1.")
     there = local(model)
+    rows = jnp.asarray(there.checked_rows(data))
+    if len(rows) < 2:
+        raise ValueError("`data` must have at least 2 examples, for what varies over them; got 1.")
     model, dtype = there.model, model_dtype(model)
-    rows = jnp.asarray(there.rows(array))
     posterior = model.posterior(model.space.cast(rows[0], dtype))
     if posterior is None:
         raise ValueError(f"{type(model).__name__} has no approximate posterior (an encoder), which is diagnosed here.")

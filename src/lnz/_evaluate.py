@@ -42,6 +42,7 @@ from ._model import (
     AbstractLatentEnergyModel,
     AbstractLatentModel,
 )
+from ._narrow import narrow_scales
 from ._normalize import FEW_STATES, check_normalizer, default_normalizer
 from ._real_family import has_marginals
 from ._reliability import USELESS_ESS, faulty_rows, useless_rows
@@ -110,8 +111,10 @@ def evaluate(
 
     - data that are whole numbers throughout, two or more different ones that occur five times each on average (bits,
       grey values, counts): add noise (`Dequantised`), or use a likelihood of whole numbers;
-    - columns with few different values, or with one value in many rows, and rows that repeat others;
-    - rows with a value exactly at an end of the space.
+    - columns with few different values, or with values that repeat in a continuous column, and rows that repeat others;
+    - columns that follow from others: linear functions of several, and smooth functions of one;
+    - rows with a value exactly at an end of the space;
+    - normals, and mixtures of them, narrower than a tenth of the smallest gap between the values of a column.
 
     Of more than 2**18 numbers it looks at evenly spaced rows.
 
@@ -146,6 +149,8 @@ def evaluate(
         some = np.where(observed, array, np.nan)
         check_resolved(space, some, there)
     about_data = data_warnings(space, some)
+    narrow = narrow_scales(model, some)
+    about_data += [] if narrow is None else [narrow]
     model = there.model
     example = space.cast(there.rows(source.rows(0, 1))[0], model_dtype(model))
     if observed is None or has_marginals(model):

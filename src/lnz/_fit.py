@@ -11,11 +11,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ._algorithm import AbstractMethod, AbstractObjective
 from ._arrays import unmasked
-from ._atoms import warn_of_whole_numbers
+from ._atoms import warn_of_data
 from ._bijection import AbstractBijection
 from ._check import check_key, check_positive, kind_of, model_dtype
 from ._checkpoint import Checkpoints, Record, Snapshot
@@ -23,10 +24,12 @@ from ._estimate import LogLikelihood
 from ._feed import Feed
 from ._local import Local, local
 from ._loop import Loop, program_of, run_steps, zero_sums
+from ._missing import known_entries
 from ._model import AbstractBayesianModel
+from ._narrow import warn_of_narrow_scales
 from ._resolved import check_resolved
 from ._signals import heard
-from ._source import AbstractSource, as_source, fingerprint_of, some_rows
+from ._source import AbstractSource, Resident, as_source, fingerprint_of, some_rows
 from ._space import AbstractSpace
 from ._training import Plateau, Training, int32
 
@@ -41,6 +44,7 @@ class Fit:
     - `status`: `"completed"`, or what stopped it.
     - `state`: the method's last state, such as persistent chains.
     - `compile_seconds`: spent on tracing and compiling, apart from `seconds`.
+    - `warnings`: why densities of the training data mean little, in sentences; empty where nothing is wrong.
     """
 
     model: Any
@@ -48,6 +52,7 @@ class Fit:
     status: str
     state: Any
     compile_seconds: float
+    warnings: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         last = {name: value for name, value in (self.history or [{}])[-1].items() if name != "seconds"}
@@ -97,8 +102,8 @@ def fit(
     - `observed`: which entries of `data` are known, `[n, ...]` of true and false, such as `~np.isnan(data)`; the others
       are summed out. A masked array as `data` says it itself. The method must be made for it: `lnz.EM()` for normals
       and mixtures of them, or `lnz.objectives.Imputed(lnz.objectives.PCD(1))` for Boltzmann machines.
-    - `valid`: held-out examples, scored by `evaluator(key, model, valid)` (by default `lnz.evaluate`) every
-      `valid_every` steps (by default ten times) and at the end.
+    - `valid`: held-out examples, scored by `evaluator(key, model, valid)` (by default `lnz.evaluate`, which takes a
+      masked array too) every `valid_every` steps (by default ten times) and at the end.
     - `keep`: `"last"`, or `"best"` for the model with the highest validation score.
     - `plateau`: stop early when the validation score no longer rises, such as `lnz.Plateau(patience=5)`.
     - `average`: decay of an exponential moving average of the parameters, such as 0.999; it is what is then validated
@@ -114,7 +119,8 @@ def fit(
     - `throw`: raise if a metric or the model is not finite, or at Ctrl-C; otherwise return the model of the last good
       step, with what happened in `status`.
 
-    A `UserWarning` says when whole numbers are given to a model with densities, by the rule of `evaluate`.
+    A `UserWarning` says when a density on `data` can grow without bound, by the rules of `evaluate`; `Fit.warnings`
+    keeps it.
 
     **Returns:** a `Fit`.
 
@@ -133,14 +139,12 @@ def fit(
         )
     source = None if data is None else as_source(data, model.space, observed)
     there = _where(model, method, source)
+    some = None
     if source is not None:
         _check_batch_size(source, batch_size)
         some = some_rows(source)
         check_resolved(model.space, some, there, by_gradient=getattr(method, "by_gradient", False))
-        warn_of_whole_numbers(model.space, some, stacklevel=2)
-    if valid is not None:
-        valid = model.space.check_data(valid, "valid")
-        check_resolved(model.space, valid, local(model), "valid")
+    valid, evaluator = _held_out(model, valid, evaluator)
     log_every = max(1, steps // 100) if log_every is None else check_positive(log_every, "log_every")
     valid_every = max(1, steps // 10) if valid_every is None else check_positive(valid_every, "valid_every")
 
@@ -151,6 +155,7 @@ def fit(
         Feed(source, there, _key_order(key), batch_size) as feed,
     ):
         loop, first = _prepare(key, there.model, method, feed, batch_size, average, keep)
+        about_data = [] if some is None else warn_of_data(model.space, some, stacklevel=2)
         rows = feed.rows(0)
         run_steps(loop, first.arrays, first.sums, loop.no_order(rows), rows, int32(0), int32(0))  # no steps: compiles
         training = Training(
@@ -159,7 +164,7 @@ def fit(
             steps=steps,
             log_every=log_every,
             valid_every=steps if valid is None else valid_every,
-            score=None if valid is None else _scorer(evaluator or _default_evaluator, key, loop, there, valid),
+            score=None if valid is None else _scorer(evaluator, key, loop, there, valid),
             plateau=plateau,
             progress=progress or _ignore,
             pulse=pulse or _ignore,
@@ -192,7 +197,10 @@ def fit(
         model = eqx.combine(last.best, loop.static[0])
     elif average is not None:
         model = eqx.combine(last.arrays[1], loop.static[0])
-    return Fit(there.whole(model), list(last.history), status, state, compile_seconds)
+    model = there.whole(model)
+    if some is not None:
+        about_data += warn_of_narrow_scales(model, some, stacklevel=2)
+    return Fit(model, list(last.history), status, state, compile_seconds, tuple(about_data))
 
 
 def expected_memory(
@@ -261,10 +269,24 @@ def _scorer(
     return score
 
 
-def _default_evaluator(key: PRNGKeyArray, model: Any, data: Any) -> LogLikelihood:
+def _held_out(model: Any, valid: Any, evaluator: Callable | None) -> tuple[Any, Callable]:
+    """Checked examples, and what scores them: `lnz.evaluate` on their known entries, if there is nothing else."""
     from ._evaluate import evaluate
 
-    return evaluate(key, model, data)
+    valid, observed = unmasked(valid, None, "valid")
+    if observed is not None and evaluator is not None:
+        raise ValueError(
+            "`valid` is a masked array, of which `evaluator` would not see the mask. Pass `valid.data` and, say, "
+            "`evaluator=lambda key, model, x: lnz.evaluate(key, model, x, observed=~valid.mask)`."
+        )
+    if observed is not None:
+        valid, observed = known_entries(model.space, valid, observed, "valid")
+        known = np.where(observed, valid, np.nan)
+        check_resolved(model.space, some_rows(Resident(known)), local(model), "valid")
+    elif valid is not None:
+        valid = model.space.check_data(valid, "valid")
+        check_resolved(model.space, some_rows(Resident(valid)), local(model), "valid")
+    return valid, evaluator or (lambda key, model, data: evaluate(key, model, data, observed=observed))
 
 
 def _ignore(record: Record) -> None:

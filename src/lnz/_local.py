@@ -12,7 +12,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from ._check import model_dtype
-from ._resolved import check_ends
+from ._resolved import check_ends, check_resolved
 from ._space import AbstractSpace
 
 
@@ -53,6 +53,15 @@ class Local:
         if moved.dtype != rows.dtype and self._space.base_measure == "Lebesgue":
             check_ends(self._space, rows, moved, argument, first_row)
         return moved
+
+    def checked_rows(self, data: Any, argument: str = "data") -> np.ndarray | Array:
+        """`rows` of examples `[n, *space.shape]` as a user gives them.
+
+        **Raises:** as `check_data` of the space, and for columns whose digits the model's type does not hold.
+        """
+        rows = self._space.check_data(data, argument)
+        check_resolved(self._space, rows, self, argument)
+        return self.rows(rows, argument)
 
     @functools.cached_property
     def _space(self) -> AbstractSpace:  # that of a model with latents is traced each time

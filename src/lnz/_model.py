@@ -278,11 +278,17 @@ def condition(model: AbstractConditionable, x: Any) -> AbstractDensity:
     return model.condition(jnp.asarray(as_numbers(x, "x")))
 
 
+_ADVICE = (
+    "Subtract a constant from the column, and from what the model compares it with, or turn on `jax_enable_x64`; "
+    "`log_evidence` of `lnz.bayes.NormalMean` takes the column as it is."
+)
+
+
 def _check_data_set(model: "AbstractBayesianModel", x: Any) -> None:
     """**Raises:** `ValueError` for columns whose digits are cut away on their way to the device."""
     for array in jax.tree.leaves(x):
         if isinstance(array, np.ndarray) and array.ndim and array.dtype.kind in "fiu":
-            check_resolved(Euclidean(array.shape[1:]), array, Local(model, None), "x")
+            check_resolved(Euclidean(array.shape[1:]), array, Local(model, None), "x", advice=_ADVICE)
 
 
 def need_method(method: AbstractNormalizer | None, argument: str, model: eqx.Module) -> AbstractNormalizer:

@@ -59,7 +59,7 @@ def weighted_moments(
     """Mean and standard deviation of every column under weights of its own; `near` where a column has no weight.
 
     Two passes: about a first mean, itself taken about `near`, and then about what that one missed. Nothing cancels,
-    wherever the columns lie.
+    wherever the columns lie, and squares are taken in units in which the largest is one, so that none underflows.
 
     Source: Chan, Golub and LeVeque (1983), equation 1.7.
     """
@@ -68,5 +68,8 @@ def weighted_moments(
     centre = near + jnp.sum(share * (rows - near[None]), axis=0)
     rest = rows - centre[None]
     missed = jnp.sum(share * rest, axis=0)
-    variance = jnp.sum(share * rest**2, axis=0) - missed**2
-    return centre + missed, jnp.sqrt(jnp.maximum(variance, 0))
+    roots = jnp.sqrt(share) * rest
+    largest = jnp.max(jnp.abs(roots), axis=0)
+    unit = jnp.where(largest > 0, largest, 1)
+    variance = jnp.sum((roots / unit[None]) ** 2, axis=0) - (missed / unit) ** 2
+    return centre + missed, unit * jnp.sqrt(jnp.maximum(variance, 0))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -28,6 +28,7 @@ def check_resolved(
     model: "Local",
     argument: str = "data",
     by_gradient: bool = False,
+    advice: str | None = None,
 ) -> None:
     """Refuse columns of numbers whose digits the model's number type does not hold.
 
@@ -42,6 +43,7 @@ def check_resolved(
     than half a step.
 
     - `rows`: some of all rows `[n, *space.shape]`, in data coordinates; NaN where they are not known.
+    - `advice`: what to try for columns that lie far from zero, where a layer of the model does not help.
     """
     if space.base_measure != "Lebesgue" or not len(rows):
         return
@@ -58,7 +60,20 @@ def check_resolved(
         _check_distances(space, wide, image, argument)
     cut = ((image.astype(np.float64) != wide) & ~np.isnan(wide)).any(axis=0)
     judged = (cut | by_gradient).reshape(-1)
-    _check_neighbours(space, wide.reshape(len(wide), -1), judged, dtype, model, argument, by_gradient)
+    wide = wide.reshape(len(wide), -1)
+    origin = np.zeros(wide.shape[1]) if model.origin is None else model.origin.reshape(-1)
+    found = _first_coarse(wide, origin, judged, dtype)
+    if found is None:
+        return
+    if advice is None:
+        advice = _advice_far_from_zero(space, model, *_column(wide, origin, found.column), dtype)
+    if not by_gradient:
+        advice += f" Where such small differences mean nothing, pass `{argument}.astype(np.{np.dtype(dtype)})`."
+    name = _name_of(tuple(map(int, np.unravel_index(found.column, space.shape))))
+    raise ValueError(
+        f"`{argument}`: column {name} {found.words}, where {np.dtype(dtype)} has steps of {found.step:.2g}: too "
+        f"coarse. {advice}"
+    )
 
 
 def check_ends(space: AbstractSpace, rows: np.ndarray, image: np.ndarray, argument: str, first_row: int = 0) -> None:
@@ -103,16 +118,16 @@ def _check_distances(space: AbstractSpace, wide: np.ndarray, image: np.ndarray, 
                 )
 
 
-def _check_neighbours(
-    space: AbstractSpace,
-    wide: np.ndarray,
-    judged: np.ndarray,
-    dtype: Any,
-    model: "Local",
-    argument: str,
-    by_gradient: bool,
-) -> None:
-    origin = np.zeros(1) if model.origin is None else model.origin.reshape(-1)
+class _Coarse(NamedTuple):
+    """A column whose digits are lost, why, and the distance of neighbouring numbers there."""
+
+    column: int
+    words: str
+    step: float
+
+
+def _first_coarse(wide: np.ndarray, origin: np.ndarray, judged: np.ndarray, dtype: Any) -> _Coarse | None:
+    """The first column of `wide [n, columns]` in which neighbouring values spread over too few steps."""
     values, num = _different(wide, origin)
     reach = np.minimum(num - 1, np.maximum(_NUM_NEIGHBOURS, np.ceil(_SHARE * num).astype(int)))
     last = np.arange(len(values))[:, None] + reach
@@ -124,26 +139,22 @@ def _check_neighbours(
         needed = np.where(num == few, steps, needed)
     bad = (last < num) & (reach > 0) & judged & (upper - values < needed * step)
     if not bad.any():
-        return
+        return None
     column = int(np.argmax(bad.any(axis=0)))
     first = int(np.argmax(bad[:, column]))
     known = wide[~np.isnan(wide[:, column]), column]
-    place = origin[column % len(origin)]
     if step[first, column] > known.std() / _STEPS:
-        words = f"lies at {known.mean() + place:.10g} with a standard deviation of {known.std():.3g}"
+        words = f"lies at {known.mean() + origin[column]:.10g} with a standard deviation of {known.std():.3g}"
     else:
         low, width = values[first, column], upper[first, column] - values[first, column]
-        words = f"has {reach[column] + 1} different values within {width:.3g} of {low + place:.10g}"
-    name = _name_of(tuple(map(int, np.unravel_index(column, space.shape))))
-    as_it_is = (
-        ""
-        if by_gradient
-        else (f" Where such small differences mean nothing, pass `{argument}.astype({np.dtype(dtype)!s})`.")
-    )
-    raise ValueError(
-        f"`{argument}`: column {name} {words}, where {np.dtype(dtype)} has steps of {step[first, column]:.2g}: too "
-        f"coarse. {_advice_far_from_zero(space, model)}{as_it_is}"
-    )
+        words = f"has {reach[column] + 1} different values within {width:.3g} of {low + origin[column]:.10g}"
+    return _Coarse(column, words, float(step[first, column]))
+
+
+def _column(wide: np.ndarray, origin: np.ndarray, column: int) -> tuple[np.ndarray, np.ndarray]:
+    """One column about its mean, `[n, 1]`, and where that lies."""
+    mean = np.nanmean(wide[:, [column]], axis=0)
+    return wide[:, [column]] - mean, origin[[column]] + mean
 
 
 def _different(wide: np.ndarray, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -187,8 +198,10 @@ def _insides(part: Interval | Positive, dtype: Any) -> tuple[float, float]:
     return innermost(0.0, 1.0, dtype)[0], np.inf
 
 
-def _advice_far_from_zero(space: AbstractSpace, model: "Local") -> str:
-    if model.origin is not None:  # with the layer for such columns, but they have several places
+def _advice_far_from_zero(
+    space: AbstractSpace, model: "Local", centred: np.ndarray, mean: np.ndarray, dtype: Any
+) -> str:
+    if model.origin is not None or _first_coarse(centred, mean, np.ones(1, bool), dtype) is not None:
         return (
             "One shift of the column does not help, for its values lie in places far from each other: take the rows of "
             "one place, or turn on `jax_enable_x64`."

@@ -44,7 +44,7 @@ class Grid(eqx.Module):
 
         Each chunk is recomputed in the backward pass, so that gradients are bounded in memory too.
         """
-        return self._by_chunks(log_f, chunk_size, lambda index, log_terms: _log_sum(log_terms))
+        return self._by_chunks(log_f, chunk_size, lambda index, log_terms: log_sum(log_terms))
 
     def log_integral_and_edge(self, log_f: Callable, chunk_size: int = 2**14) -> tuple[Array, Array]:
         """`log_integral` and the share of the integral that comes from points on the edge, zero without an edge."""
@@ -54,10 +54,10 @@ class Grid(eqx.Module):
         on_edge = self.on_edge
 
         def sums(index, log_terms):
-            return _log_sum(log_terms), _log_sum(jnp.where(jax.vmap(on_edge)(index), log_terms, -jnp.inf))
+            return log_sum(log_terms), log_sum(jnp.where(jax.vmap(on_edge)(index), log_terms, -jnp.inf))
 
         totals, edges = self._by_chunks(log_f, chunk_size, sums)
-        total, edge = _log_sum(totals), jax.lax.stop_gradient(_log_sum(edges))
+        total, edge = log_sum(totals), jax.lax.stop_gradient(log_sum(edges))
         return total, jnp.where(edge == -jnp.inf, 0, jnp.exp(edge - jax.lax.stop_gradient(total)))
 
     def _by_chunks(self, log_f: Callable, chunk_size: int, reduce: Callable) -> Any:
@@ -104,7 +104,7 @@ class Grid(eqx.Module):
         return value + log_weight.astype(value.dtype)
 
 
-def _log_sum(values):
+def log_sum(values: Array) -> Float[Array, ""]:
     """`logsumexp` with a gradient of zero, not NaN, where all are minus infinity."""
     return jax.scipy.special.logsumexp(values, where=values != -jnp.inf)  # a NaN stays one
 
@@ -201,7 +201,10 @@ class AbstractSpace(eqx.Module):
                     place.replace(",)", ")") if names is None else f"{place[: place.index('(')]}{names[column[0]]!r}"
                 )
                 value = part[(row, *column)]
-                advice = "It is missing: remove or fill in the rows with missing values."
+                advice = (
+                    "It is missing: remove or fill in the rows with missing values. Normals, mixtures of normals and "
+                    f"Boltzmann machines also take `np.ma.masked_invalid({argument})`."
+                )
                 raise ValueError(
                     f"`{argument}` has the value {value} at {place}, which is outside {self}. "
                     f"{self.advice if value == value else advice}"  # only nan differs from itself

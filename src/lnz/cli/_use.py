@@ -99,6 +99,7 @@ def evaluate(
     results = recipe.judge(run.model, rows, settings, observed)
     if annealing is not None:
         results |= _annealed(recipe, run.model, rows, settings, annealing)
+    results = {name: result.with_warnings(run.warnings) for name, result in results.items()}
     for name, result in results.items():
         if not result.value < np.inf:
             raise ValueError(f"{name} has no likelihood, and nothing was written: {result.warnings[0]}.")
@@ -188,7 +189,7 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
     with warnings.catch_warnings():
         for told in (lnz.UnreliableEstimateWarning, AtomsWarning):  # beneath the scores, with the places of the file
             warnings.simplefilter("ignore", told)
-        result = _placed(recipe.score(run.model, rows, settings, observed), cells)
+        result = _placed(recipe.score(run.model, rows, settings, observed), cells).with_warnings(run.warnings)
     if not np.any(result.per_example < np.inf):
         raise ValueError(
             f"No row has a log-probability under the model in {str(folder)!r}: all are NaN or infinite. Look for such "

@@ -11,7 +11,7 @@ from .._positive import loc_and_log_scale
 from .._register import register
 from .._space import Euclidean
 from ._excess import excess
-from ._normal import MultivariateNormal, Normal
+from ._normal import MultivariateNormal, Normal, square_of
 
 
 @register
@@ -89,8 +89,8 @@ class LowRankNormal(AbstractDistribution):
 
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
         x = self.space.check_example(x).astype(self.loc.dtype)
-        z = self.whiten((x - self.loc)[:, None])
-        return -0.5 * jnp.sum(z**2) - self.half_log_det() - 0.5 * math.log(2 * math.pi) * self.loc.shape[0]
+        square = square_of(lambda rest: self.whiten(rest[:, None]), x - self.loc)
+        return -0.5 * square - self.half_log_det() - 0.5 * math.log(2 * math.pi) * self.loc.shape[0]
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         n, k = self.factor.shape

@@ -4,7 +4,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from .._batch_last import aligned, batch_last
@@ -12,7 +11,7 @@ from .._check import as_floats
 from .._density import AbstractDistribution, closed_form_mean, draw_then_score
 from .._real_family import has_marginals
 from .._register import register
-from .._space import AbstractSpace
+from .._space import AbstractSpace, log_sum
 from ._bernoulli import Bernoulli, log_prob_by_products
 from ._normal import Normal
 
@@ -105,11 +104,11 @@ class Mixture(AbstractDistribution):
         return False  # the choice of a component is a jump
 
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
-        return logsumexp(self.log_joint(x))
+        return log_sum(self.log_joint(x))
 
     def marginal_log_prob(self, x: Array, observed: Bool[Array, "..."]) -> Float[Array, ""]:
         """`log p(x[observed])` of ONE example in nats, all other entries integrated out, for families that know it."""
-        return logsumexp(self.log_joint(x, observed))
+        return log_sum(self.log_joint(x, observed))
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Array:
         key_index, key_x = jr.split(key)

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 from typing import ClassVar
 
 import equinox as eqx
@@ -16,6 +17,9 @@ from .._real_family import AbstractRealFamily, weighted_moments
 from .._register import register
 from .._space import Euclidean
 from ._excess import excess
+
+# Smaller numbers of any type may be squared, divided by small scales and added.
+_LARGE = 1e12
 
 
 @register
@@ -130,6 +134,16 @@ class Normal(AbstractExponentialFamily, AbstractRealFamily, AbstractFixable):
         return draw_then_score(self, key, shape)
 
 
+def square_of(whiten: Callable[[Array], Array], rest: Float[Array, " n"]) -> Float[Array, ""]:
+    """`|whiten(rest)|^2` of a linear map: infinite where `rest` is infinite or too large to be squared. NaN stays."""
+    largest = jnp.finfo(rest.dtype).max / 16  # the reciprocal of a larger number is taken for zero
+    rest = jnp.clip(rest, -largest, largest)
+    size = jax.lax.stop_gradient(jnp.max(jnp.abs(rest)))
+    size = jnp.where(size > _LARGE, size, 1)
+    z = whiten(rest / size)
+    return size * (size * jnp.sum(z**2))
+
+
 def _root_of(covariance: Array) -> Array:
     """F with `F'F = covariance`, which may be singular."""
     scale = jnp.sqrt(jnp.diagonal(covariance))
@@ -193,9 +207,12 @@ class MultivariateNormal(AbstractRealFamily):
 
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
         x = self.space.check_example(x)
-        z = solve_triangular(self.scale_tril, x.astype(self.loc.dtype) - self.loc, lower=True)
+        scale_tril = self.scale_tril
+        square = square_of(
+            lambda rest: solve_triangular(scale_tril, rest, lower=True), x.astype(self.loc.dtype) - self.loc
+        )
         log_det = jnp.sum(jnp.diagonal(self.raw_tril))
-        return -0.5 * jnp.dot(z, z) - log_det - 0.5 * math.log(2 * math.pi) * self.loc.shape[0]
+        return -0.5 * square - log_det - 0.5 * math.log(2 * math.pi) * self.loc.shape[0]
 
     @property
     def scales(self) -> Float[Array, " n"]:
@@ -242,9 +259,9 @@ class MultivariateNormal(AbstractRealFamily):
     def marginal_log_prob(self, x: Array, observed: Bool[Array, " n"]) -> Float[Array, ""]:
         upper = self._root(observed)
         rest = jnp.where(observed, x.astype(self.loc.dtype) - self.loc, 0)
-        z = solve_triangular(upper, rest, trans="T", lower=False)
+        square = square_of(lambda rest: solve_triangular(upper, rest, trans="T", lower=False), rest)
         constant = jnp.log(jnp.abs(jnp.diagonal(upper))) + 0.5 * math.log(2 * math.pi)
-        return -0.5 * jnp.dot(z, z) - jnp.sum(jnp.where(observed, constant, 0))
+        return -0.5 * square - jnp.sum(jnp.where(observed, constant, 0))
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
         return self.sample_and_log_prob(key, shape)[0]

@@ -44,7 +44,7 @@ def embed(
     """
     _posterior_of(model)
     there = local(model)
-    rows = there.rows(model.space.check_data(data, "data"))
+    rows = there.checked_rows(data)
     model, posterior = there.model, there.model.posterior
     if key is None and not _has_mean(posterior, model.space.cast(rows[0], model_dtype(model))):
         raise ValueError(
@@ -102,7 +102,7 @@ def reconstruct(
         )
     _posterior_of(model)
     there = local(model)
-    rows = there.rows(model.space.check_data(data, "data"))
+    rows = there.checked_rows(data)
     return there.back(_by_chunks(_reconstruction, there.model, rows, check_key(key), num_draws, batch_size))
 
 

@@ -9,7 +9,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._algorithm import AbstractMethod
-from .._atoms import smallest_gaps
+from .._atoms import SMALLEST_SCALE, smallest_gaps
 from .._bijection import Transformed, inverse_and_log_scale, is_affine
 from .._check import check_has_data, model_dtype
 from .._density import AbstractExponentialFamily
@@ -21,8 +21,6 @@ from .._register import register
 from ..distributions import Mixture
 from ._clusters import clusters
 
-# Of the smallest gap between the values of a column: far below what any column with a density spreads over.
-_FLOOR = 0.1
 # With fewer examples a component of real numbers would sit down on a single one.
 _FEWEST = 0.01
 
@@ -148,7 +146,7 @@ class EM(AbstractMethod):
                 f"`data`: column {column} {has}, so that a density has no bound there. Remove it, or give "
                 "`EM(floor=...)`, a smallest standard deviation in the units of the data."
             )
-        return jnp.asarray(_FLOOR * gaps, dtype)
+        return jnp.asarray(SMALLEST_SCALE * gaps, dtype)
 
     def _start_by_statistics(self, key, model: Mixture, family: AbstractExponentialFamily, data: Array) -> Mixture:
         rows = jr.choice(key, len(data), (model.num_components,), replace=len(data) < model.num_components)
@@ -174,7 +172,7 @@ class EM(AbstractMethod):
                 z, log_scales = jax.vmap(lambda x: inverse_and_log_scale(model.bijection, x))(batch)
                 log_dets = jnp.sum(jnp.where(observed, log_scales, 0).reshape(len(batch), -1), axis=1)
             base, state, metrics = self.step(key, model.base, state, z)
-            moved = {"negative_log_likelihood": metrics["negative_log_likelihood"] - jnp.mean(log_dets)}
+            moved = {"log_likelihood": metrics["log_likelihood"] + jnp.mean(log_dets)}
             return replace(model, base=base), state, metrics | moved
         if observed is not None:
             batch = jnp.where(observed, batch, 0)
@@ -192,7 +190,7 @@ class EM(AbstractMethod):
             log_evidence = _over_rows(marginal, batch, observed)
             ones = jnp.ones(len(batch), log_evidence.dtype)
             after = family = self._maximise_one(model, ones, batch, observed, state)
-        metrics = {"negative_log_likelihood": -jnp.mean(log_evidence)}
+        metrics = {"log_likelihood": jnp.mean(log_evidence)}
         if isinstance(family, AbstractRealFamily) and state.floor is not None:
             scales = eqx.filter_vmap(_scales)(family) if isinstance(model, Mixture) else family.scales
             # The logarithms that are stored round.

@@ -5,7 +5,7 @@ import warnings
 import jax.numpy as jnp
 import numpy as np
 
-from .._atoms import describe_atoms, smallest_gaps
+from .._atoms import determined_column, discrete_columns, smallest_gaps, without_repeats
 from .._bijection import Transformed
 from .._space import Euclidean
 from ..distributions import Mixture, MultivariateNormal, Normal
@@ -76,23 +76,32 @@ def _known_moments(rows):
 
 
 def warn_of_atoms(splits) -> None:
-    """Repeated rows and discrete columns: a density can grow there without bound, and its likelihood means little."""
+    """Repeated rows, discrete columns, and columns that follow from others: a density can grow there without bound."""
     parts = [np.asarray(_known_rows(splits, part)[:_NUM_CHECKED_ROWS]) for part in range(3)]
-    rows, problems = parts[0], []
+    problems = []
     whole = np.concatenate(parts)  # a test row that was trained on tells nothing either
-    num_repeated = len(whole) - len(np.unique(whole, axis=0))
+    num_repeated = len(whole) - len(without_repeats(whole))
     if num_repeated:
         problems.append(f"{num_repeated} of {len(whole)} rows repeat another one (remove them from the file)")
-    different = np.unique(rows, axis=0)  # a row that is repeated makes no column discrete
-    found = {i: why for i, column in enumerate(different.T) if (why := describe_atoms(column[~np.isnan(column)]))}
+    different = without_repeats(parts[0])  # a row that is repeated makes no column discrete
+    names = [f"{name!r}" for name in splits.columns] if splits.columns else None
+
+    def named(index):
+        return names[index] if names else f"column {index}"
+
+    found = discrete_columns(different)
     if found:
-        named = [f"{splits.columns[i]!r}" if splits.columns else f"column {i}" for i in found]
-        whys = ", ".join(f"{name} has {why}" for name, why in list(zip(named, found.values(), strict=True))[:3])
+        whys = ", ".join(f"{named(index)} has {why}" for index, why in list(found.items())[:3])
         more = f", and so on for {len(found) - 3} more" if len(found) > 3 else ""
         problems.append(
             f"of {len(different)} different training rows {whys}{more} (leave discrete columns out, or add uniform "
             "noise as wide as their steps)"
         )
+    determined = determined_column(different)
+    if determined is not None:
+        index, other = determined
+        by = "the columns before it" if other is None else named(other)
+        problems.append(f"{named(index)} follows from {by} (leave one of these columns out)")
     if problems:
         warnings.warn(
             f"`{splits.name}`: {'; '.join(problems)}. A density has no bound there: nats of this table say little.",
