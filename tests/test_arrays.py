@@ -119,6 +119,18 @@ REFUSED = {
         ["column 'b' holds dates"],
     ),
     "frame with bits": (lambda x: frame(x[:, 0], x[:, 1] > 0), ["column 'b' holds true and false", "0 and 1"]),
+    "large whole numbers": (
+        lambda x: np.round(x).astype(np.int64) + (2**60 + 2**5 * np.arange(2) + 1),
+        ["has the whole number 11529215046068469", "row 0, column", "which floats round", "Subtract a constant"],
+    ),
+    "frame with large whole numbers": (
+        lambda x: frame(x[:, 0], 2**53 + np.arange(6)),
+        ["column 'b' holds whole numbers beyond 2\\*\\*53, which floats round", "differences from a constant"],
+    ),
+    "frame with large objects": (
+        lambda x: frame(x[:, 0], np.array([2**70 + i for i in range(6)], object)),
+        ["column 'b' holds whole numbers beyond"],
+    ),
     "lazy frame": (lambda x: Lazy(), ["Lazy", r"\.collect\(\)"]),
     "elsewhere": (lambda x: Elsewhere(), ["Elsewhere", r"tensor\.detach\(\)\.numpy\(\)"]),
     "nothing": (lambda x: None, ["NoneType"]),
@@ -167,7 +179,7 @@ REFUSING_VERBS = {
     "log_prob": lambda data: model().log_prob(data),
     "diagnose": lambda data: lnz.diagnose(KEY, table.linear_vae(), data),
 }
-TAKES_MASKS = {"evaluate", "fit"}  # where the model does
+TAKES_MASKS = {"evaluate", "fit", "fit, valid"}  # where the model does
 NEEDS_NOTHING = {"fit", "sample, start", "traverse, x", "traverse, z", "fit, valid"}  # `None` has a meaning
 
 
@@ -204,6 +216,26 @@ def test_missing_cells_are_missing(name):
 
 
 @pytest.mark.usefixtures("untyped")
+def test_large_whole_numbers_that_floats_hold_pass():
+    x = np.array([[2**62, 3], [2**53, -(2**63)]])
+    np.testing.assert_array_equal(lnz._arrays.as_numbers(x), x)
+    assert not lnz._arrays.rounded_by_floats(np.array([0, 2**63, 2**64 - 2**11], np.uint64)).any()
+    ends = np.array([-(2**63) + 1, 2**53 + 1, -(2**54) - 2])
+    np.testing.assert_array_equal(lnz._arrays.rounded_by_floats(ends), [int(float(n)) != n for n in ends.tolist()])
+
+
+def test_held_out_rows_may_be_masked():
+    held_out = masked(X)
+    fit = lnz.fit(KEY, model(), lnz.EM(), X, steps=2, valid=held_out)
+    assert fit.history[-1]["valid"] == pytest.approx(lnz.evaluate(KEY, fit.model, held_out).value, abs=1e-6)
+    with pytest.raises(ValueError, match=r"`valid` is a masked array, of which `evaluator` would not see the mask"):
+        lnz.fit(KEY, model(), lnz.EM(), X, steps=2, valid=held_out, evaluator=lambda *_: None)
+    with pytest.raises(ValueError, match=r"also take `np\.ma\.masked_invalid\(valid\)`"):
+        lnz.fit(KEY, model(), lnz.EM(), X, steps=2, valid=np.where(X[0, 0] == X, np.nan, X))
+    known = np.ma.masked_invalid(np.where(X[0, 0] == X, np.nan, X))
+    assert np.isfinite(lnz.fit(KEY, model(), lnz.EM(), X, steps=2, valid=known).history[-1]["valid"])
+
+
 def test_masked_arrays_are_observed_or_refused():
     machine, known = table.rbm(), np.ones((4, 4), bool)
     known[1, 2] = False

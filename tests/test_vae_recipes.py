@@ -161,35 +161,6 @@ def test_settings_mean_something_where_they_belong():
     assert recipes.vae_mnist.resolve({"model.objective": "iwae"})["model"]["num_warm_up"] == 10_000
 
 
-@pytest.mark.parametrize(
-    ("recipe", "old", "new"),
-    [
-        (recipes.rbm_digits, {"sweeps": 7}, {"k": 7}),
-        (recipes.vae_mnist, {"warm_up": 7}, {"num_warm_up": 7}),
-        (recipes.vae_mnist, {"objective": "dreg"}, {"objective": "iwae", "gradient": "doubly_reparameterised"}),
-        (recipes.iwae_mnist, {"objective": "iwae"}, {"gradient": "reparameterised"}),
-    ],
-)
-def test_runs_from_before_a_setting_was_renamed_are_read(recipe, old, new):
-    wanted = recipe.resolve({f"model.{name}": value for name, value in new.items()})
-    names = {"sweeps": ["k"], "warm_up": ["num_warm_up"], "objective": ["gradient", "objective"]}
-    model = {name: value for name, value in wanted["model"].items() if name not in names[next(iter(old))]}
-    assert recipe.resolve(base={**wanted, "model": {**model, **old}}) == wanted
-
-
-def test_runs_from_before_pixels_saw_each_other_stay_as_they_were():
-    recipe = recipes.vae_frey
-    assert recipe.resolve()["model"]["likelihood"] == "autoregressive"
-    new = ("likelihood", "radius", "num_context", "pixel_width")
-    model = {name: value for name, value in recipe.settings["model"].items() if name not in new}
-    assert recipe.resolve(base={**recipe.settings, "model": model})["model"]["likelihood"] == "independent"
-
-
-def test_but_nothing_is_set_by_a_former_name():
-    with pytest.raises(ValueError, match=r"Unknown setting of rbm_digits 'model\.sweeps'"):
-        recipes.rbm_digits.resolve({"model.sweeps": "7"})
-
-
 def test_every_setting_that_belongs_to_another_exists():
     for recipe in vars(recipes).values():
         if isinstance(recipe, recipes.Recipe):

@@ -1,6 +1,7 @@
-"""One gate for arrays: whatever users keep their data in, as plain numbers, or an error that says what to do.
+"""Arrays, tables and lists of users as plain numbers, or an error that says what to do.
 
-Tables of pandas, polars and pyarrow, and sparse matrices of SciPy, are known by their attributes: none is imported.
+Tables of pandas, polars and pyarrow, and sparse matrices of SciPy, are recognised by their attributes, so that none of
+these packages is imported.
 """
 
 import decimal
@@ -22,23 +23,25 @@ _KINDS = {
     "V": "raw bytes",
 }
 _BITS = "true and false"
+_LARGE = "whole numbers beyond 2**53, which floats round"
 _REMEDIES = {
     "text": "text as whole numbers, one for each category (or `.astype(float)` where it spells numbers)",
     "dates": "dates as seconds since the first, `(x - x.min()) / np.timedelta64(1, 's')`",
     "time differences": "time differences as seconds, `x / np.timedelta64(1, 's')`",
     "complex numbers": "complex numbers as two columns, `x.real` and `x.imag`",
     _BITS: "true and false as 0 and 1, `x.astype(float)`",
+    _LARGE: "large numbers as differences from a constant",
 }
 
 
 def as_numbers(data: Any, argument: str = "data") -> np.ndarray | Array:
-    """`data` as an array of true and false, whole or floating-point numbers in the byte order of this machine.
+    """`data` as an array of booleans, whole or floating-point numbers in the byte order of this machine.
 
-    Missing cells of tables and of lists become nan. Numbers of fewer than 16 bits, and bfloat16, become such as NumPy
-    has; JAX arrays stay where they are.
+    Missing cells of tables and lists become nan. Types that NumPy lacks, such as bfloat16, are widened. JAX arrays stay
+    on their device.
 
-    **Raises:** `TypeError` or `ValueError`, naming `argument` and every column that cannot be numbers, for anything
-    that is no such array: masked entries, sparse matrices, records, text, dates.
+    **Raises:** `TypeError` or `ValueError`, naming `argument` and every bad column, for masked entries, sparse
+    matrices, records, text, dates, and whole numbers that float64 would round.
     """
     if isinstance(data, jax.Array):
         return _native(data, argument)
@@ -66,9 +69,9 @@ def as_numbers(data: Any, argument: str = "data") -> np.ndarray | Array:
 
 
 def unmasked(data: Any, observed: Any, argument: str = "data") -> tuple[Any, Any]:
-    """`data` and `observed` of a verb that takes both: what a masked array masks is not observed.
+    """`data` and `observed` of a verb that takes both: the masked entries of an array are unobserved ones.
 
-    **Raises:** `ValueError` for a masked array beside `observed`, which say the same thing twice.
+    **Raises:** `ValueError` for a masked array together with `observed`.
     """
     data = _with_mask(data)
     if not isinstance(data, np.ma.MaskedArray) or data.dtype.names is not None or not np.ma.getmaskarray(data).any():
@@ -93,8 +96,17 @@ def column_names(data: Any) -> list[Any] | None:
 
 
 def is_real(dtype: Any) -> bool:
-    """Whether JAX computes with numbers of this type, true and false among them, as real ones."""
+    """Whether numbers of this type are real: floating-point, whole or boolean."""
     return any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, np.bool_))
+
+
+def rounded_by_floats(x: np.ndarray) -> np.ndarray:
+    """Which whole numbers float64 does not hold: those whose odd part is beyond 2**53."""
+    if x.dtype.kind not in "iu" or x.dtype.itemsize < 8 or not x.size or -(2**53) <= x.min() <= x.max() <= 2**53:
+        return np.zeros(x.shape, bool)
+    size = np.where(x < 0, -x.astype(np.uint64), x.astype(np.uint64)) if x.dtype.kind == "i" else x.astype(np.uint64)
+    lowest_bit = size & (~size + np.uint64(1))
+    return size // np.maximum(lowest_bit, np.uint64(1)) > 2**53
 
 
 def _refuse_strangers(data: Any, argument: str) -> None:
@@ -125,7 +137,7 @@ def _column_of(data: Any, i: int) -> np.ndarray:
 
 
 def _with_mask(data: Any) -> Any:
-    """A list of masked arrays as one, for `numpy.asarray` would forget their masks."""
+    """A list of masked arrays as one masked array: `numpy.asarray` would lose the masks."""
     if isinstance(data, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in data):
         return np.ma.stack([np.ma.asarray(row) for row in data])
     return data
@@ -158,6 +170,14 @@ def _native(array: Any, argument: str) -> Any:
         remedy = f" Write {_REMEDIES[word]}." if word in _REMEDIES else ""
         raise TypeError(f"`{argument}` must be an array of numbers; got {word} ({dtype}).{remedy}")
     if isinstance(array, np.ndarray):
+        rounded = rounded_by_floats(array)
+        if rounded.any():
+            index = np.argwhere(rounded)[0]
+            raise ValueError(
+                f"`{argument}` has the whole number {array[tuple(index)]} at {_place(index) if len(index) else 'all'}, "
+                "which floats round, as they do many beyond 2**53. Subtract a constant, or leave out numbers that are "
+                "names."
+            )
         if dtype.itemsize > 8:  # of more precision than JAX has
             return array.astype(np.float64)
         if not dtype.isnative:
@@ -175,7 +195,7 @@ def _from_objects(array: np.ndarray, data: Any, argument: str) -> np.ndarray:
 
 
 def _from_columns(columns: list[np.ndarray], names: list[Any] | None, data: Any, argument: str) -> np.ndarray:
-    """Columns side by side, `[n, columns]`, or an error that names all that are no numbers."""
+    """Columns side by side, `[n, columns]`, or an error that names all columns without numbers."""
     made = [_column(values) for values in columns]
     bad = {i: word for i, word in enumerate(made) if isinstance(word, str)}
     bits = {i for i, values in enumerate(made) if isinstance(values, np.ndarray) and values.dtype == bool}
@@ -189,8 +209,10 @@ def _from_columns(columns: list[np.ndarray], names: list[Any] | None, data: Any,
 
 
 def _column(values: np.ndarray) -> np.ndarray | str:
-    """One column as numbers, with nan for missing cells, or the word for what it holds instead."""
+    """One column as numbers, with nan for missing cells, or a word for its kind of other values."""
     if values.dtype.kind in "biuf":
+        if rounded_by_floats(values).any():
+            return _LARGE
         return values.astype(values.dtype.newbyteorder("="), copy=False)
     if values.dtype.kind != "O":
         return _KINDS.get(values.dtype.kind, str(values.dtype))
@@ -202,6 +224,8 @@ def _column(values: np.ndarray) -> np.ndarray | str:
         words.add(word)
         if word in ("numbers", _BITS):
             numbers_of[i] = float(value)
+        if word == "numbers" and isinstance(value, int | np.integer) and int(numbers_of[i]) != int(value):
+            return _LARGE
     if words <= {"numbers"}:
         return numbers_of
     if words == {_BITS}:

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -15,6 +15,8 @@ from ._check import kind_of, model_dtype
 from ._local import input_origins, origins
 from ._model import Frozen, freed, is_constant, per_leaf, trainable
 from ._register import register
+from ._space import AbstractSpace
+from ._supports import as_input
 from .nets import MLP, ConvNet, GatedMLP, LipschitzMLP, MaskedMLP
 from .nets._net import one_input
 
@@ -45,9 +47,15 @@ class Conditional(eqx.Module):
     **Raises:** `ValueError` if nothing moves, or if `where` chooses what is no floating-point array of the template;
     `TypeError` for a template that is a class, and a `net` or a `where` that is no function.
 
+    As the encoder or decoder of a model, its network reads whole numbers on the scale of their space:
+    `2 x / (K - 1) - 1` for one of K categories, `log(1 + x)` for counts. A network of `lnz.nets.Standardised` reads
+    them as they are.
+
     Source: Papamakarios, Pavlakou and Murray (2017), section 3.4, give the context as further inputs to each network
     (arXiv:1705.07057); that moves the biases of its first layer by linear functions, here by any.
     """
+
+    scales_input: ClassVar[bool] = True  # see `distribution_given`
 
     template: Any
     net: Callable[[Array], Array]
@@ -117,6 +125,17 @@ class Conditional(eqx.Module):
                 f"`context` of shape {context.shape} does not suit the network of this `Conditional`, "
                 f"{type(self.net).__name__}: {error}"
             ) from error
+
+
+def distribution_given(conditional: Callable[[Array], Any], x: Array, space: AbstractSpace) -> Any:
+    """`conditional(x)` of ONE example of a space, whose whole numbers a network reads on the scale of the space.
+
+    A class that hands examples to networks says so by `scales_input = True`. Any other callable, such as a function
+    that looks categories up in a table, takes them as they are, and so does a network of `lnz.nets.Standardised`.
+    """
+    if space.kind == "int" and getattr(type(conditional), "scales_input", False) and not input_origins(conditional):
+        x = as_input(space, x, model_dtype(conditional))
+    return conditional(x)
 
 
 def num_moved(template: Any, where: Callable[[Any], Any] | None = None) -> int:

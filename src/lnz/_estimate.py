@@ -401,8 +401,8 @@ class LogLikelihood:
     def per_example_error(self) -> Float[np.ndarray, " n"]:
         """Monte Carlo standard error of each of `per_example` that is its own, from estimating its numerator.
 
-        That of the denominator, `stats["partition_error"]`, is shared: it moves all of them together. Where only the
-        error of their mean was kept, as in runs from before, those of the examples are not known: NaN.
+        That of the denominator, `stats["partition_error"]`, is shared: it moves all of them together. The errors are
+        NaN where the error of their mean alone is known.
         """
         if "hidden_errors" in self.stats:
             return np.asarray(self.stats["hidden_errors"], np.float64)
@@ -474,7 +474,12 @@ class LogLikelihood:
 
     @property
     def kind_and_estimator(self) -> str:
-        """Such as "lower bound by IWAE-5000"; "exact" where nothing was estimated."""
+        """Such as "lower bound by IWAE-5000"; "exact" where nothing was estimated. It says if there is a warning."""
+        return self.estimator_in_words + self._warned
+
+    @property
+    def estimator_in_words(self) -> str:
+        """Such as "lower bound by IWAE-5000", with a warning or without."""
         estimators = self.stats.get("estimators")
         by = f" by {' and '.join(estimators)}" if estimators else ""
-        return f"{_IN_WORDS[self.bound]}{by}{self._warned}"
+        return f"{_IN_WORDS[self.bound]}{by}"

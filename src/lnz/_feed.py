@@ -3,11 +3,15 @@
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import jax
+import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from ._local import Local
 from ._loop import Order
 from ._source import AbstractSource, to_device
+
+_SOME_ROWS = 1000
 
 
 class Feed:
@@ -47,6 +51,14 @@ class Feed:
                 self._blocks[index] = self._reader.submit(self._read, index)
         self._blocks = {index: self._blocks[index] for index in wanted}
         return self._blocks[wanted[0]].result()
+
+    def reach(self, step: int) -> tuple[float, float] | None:
+        """The least and greatest number of some rows, if there are rows and the model does not standardise them."""
+        rows = self.rows(step)
+        if rows is None or self._local.origin is not None:
+            return None
+        some = np.asarray(jax.tree.leaves(rows)[0][:_SOME_ROWS]).astype(np.float64)
+        return (float(np.nanmin(some)), float(np.nanmax(some))) if np.isfinite(some).any() else None
 
     def _read(self, index: int) -> Array:
         assert self._source is not None

@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ._algorithm import AbstractMethod, AbstractObjective
@@ -23,6 +24,7 @@ from ._estimate import LogLikelihood
 from ._feed import Feed
 from ._local import Local, local
 from ._loop import Loop, program_of, run_steps, zero_sums
+from ._missing import known_entries
 from ._model import AbstractBayesianModel
 from ._narrow import warn_of_narrow_scales
 from ._resolved import check_resolved
@@ -100,8 +102,8 @@ def fit(
     - `observed`: which entries of `data` are known, `[n, ...]` of true and false, such as `~np.isnan(data)`; the others
       are summed out. A masked array as `data` says it itself. The method must be made for it: `lnz.EM()` for normals
       and mixtures of them, or `lnz.objectives.Imputed(lnz.objectives.PCD(1))` for Boltzmann machines.
-    - `valid`: held-out examples, scored by `evaluator(key, model, valid)` (by default `lnz.evaluate`) every
-      `valid_every` steps (by default ten times) and at the end.
+    - `valid`: held-out examples, scored by `evaluator(key, model, valid)` (by default `lnz.evaluate`, which takes a
+      masked array too) every `valid_every` steps (by default ten times) and at the end.
     - `keep`: `"last"`, or `"best"` for the model with the highest validation score.
     - `plateau`: stop early when the validation score no longer rises, such as `lnz.Plateau(patience=5)`.
     - `average`: decay of an exponential moving average of the parameters, such as 0.999; it is what is then validated
@@ -142,9 +144,7 @@ def fit(
         _check_batch_size(source, batch_size)
         some = some_rows(source)
         check_resolved(model.space, some, there, by_gradient=getattr(method, "by_gradient", False))
-    if valid is not None:
-        valid = model.space.check_data(valid, "valid")
-        check_resolved(model.space, some_rows(Resident(valid)), local(model), "valid")
+    valid, evaluator = _held_out(model, valid, evaluator)
     log_every = max(1, steps // 100) if log_every is None else check_positive(log_every, "log_every")
     valid_every = max(1, steps // 10) if valid_every is None else check_positive(valid_every, "valid_every")
 
@@ -164,7 +164,7 @@ def fit(
             steps=steps,
             log_every=log_every,
             valid_every=steps if valid is None else valid_every,
-            score=None if valid is None else _scorer(evaluator or _default_evaluator, key, loop, there, valid),
+            score=None if valid is None else _scorer(evaluator, key, loop, there, valid),
             plateau=plateau,
             progress=progress or _ignore,
             pulse=pulse or _ignore,
@@ -269,10 +269,24 @@ def _scorer(
     return score
 
 
-def _default_evaluator(key: PRNGKeyArray, model: Any, data: Any) -> LogLikelihood:
+def _held_out(model: Any, valid: Any, evaluator: Callable | None) -> tuple[Any, Callable]:
+    """Checked examples, and what scores them: `lnz.evaluate` on their known entries, if there is nothing else."""
     from ._evaluate import evaluate
 
-    return evaluate(key, model, data)
+    valid, observed = unmasked(valid, None, "valid")
+    if observed is not None and evaluator is not None:
+        raise ValueError(
+            "`valid` is a masked array, of which `evaluator` would not see the mask. Pass `valid.data` and, say, "
+            "`evaluator=lambda key, model, x: lnz.evaluate(key, model, x, observed=~valid.mask)`."
+        )
+    if observed is not None:
+        valid, observed = known_entries(model.space, valid, observed, "valid")
+        known = np.where(observed, valid, np.nan)
+        check_resolved(model.space, some_rows(Resident(known)), local(model), "valid")
+    elif valid is not None:
+        valid = model.space.check_data(valid, "valid")
+        check_resolved(model.space, some_rows(Resident(valid)), local(model), "valid")
+    return valid, evaluator or (lambda key, model, data: evaluate(key, model, data, observed=observed))
 
 
 def _ignore(record: Record) -> None:

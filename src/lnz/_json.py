@@ -49,7 +49,7 @@ def parse_json(text: str, with_fractions: bool = False, what: str = "header") ->
     try:
         return json.loads(text, object_pairs_hook=unique, parse_float=fraction, parse_constant=fraction)
     except RecursionError as error:
-        raise DamagedError("its JSON is nested too deeply.") from error
+        raise DamagedError(f"its {what} is nested too deeply.") from error
     except DamagedError:
         raise
     except ValueError as error:  # also for whole numbers of thousands of digits
@@ -61,10 +61,32 @@ def read_json(path: Path) -> dict[str, Any]:
 
     **Raises:** `OSError`; `DamagedError` that names the file.
     """
-    value = _without_controls(parse_json(read_utf8(path), True, path.name))
+    value = parse_json(read_utf8(path), True, path.name)
+    if not _is_flat(value):
+        raise DamagedError(f"its {path.name} is nested too deeply.")
+    value = _without_controls(value)
     if not isinstance(value, dict):
         raise DamagedError(f"its {path.name} must be an object; got {short(value)}.")
     return value
+
+
+_DEEPEST = 50  # levels of a file that somebody has written
+
+
+def _is_flat(value: Any) -> bool:
+    """Whether functions that call themselves for each level may go through `value`."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, list | dict)
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+            if isinstance(child, list | dict)
+        ]
+        if not level:
+            return True
+    return False
 
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabulators and ends of lines

@@ -46,6 +46,7 @@ from ._json import (
     parse_json,
     read_json,
     read_utf8,
+    short,
     text,
     whole,
 )
@@ -169,6 +170,7 @@ class Run:
         try:
             report = fields(_REPORT)(read_json(_place(folder, "report.json")), "report.json")
             model = load(_place(folder, "model.lnz"))
+            _check_report(report, config, model)
             history = read_events(folder)
             digests = {"model": digest_of_model(_place(folder, "model.lnz")), "config": report["digests"]["config"]}
             digests["data"] = report["digests"]["data"]
@@ -179,6 +181,40 @@ class Run:
         settings = {**config["settings"], **({"evaluate": evaluated} if evaluated else {})}
         del config["model"]
         return cls(**{**config, "settings": settings, **report, "digests": digests}, model=model, history=history)
+
+
+def _check_report(report: dict[str, Any], config: dict[str, Any], model: Any) -> None:
+    """**Raises:** `DamagedError` where parts of `report.json` contradict each other, the configuration or the model."""
+    rows: dict[str, LogLikelihood] = report["rows"]
+    if config["recipe"] not in rows:
+        raise DamagedError(f"its report.json: rows has no {short(config['recipe'])}, the recipe of config.json.")
+    num = rows[config["recipe"]].num
+    for name, row in rows.items():
+        if row.num != num or len(row.stats.get("hidden_errors", row.per_example)) != num:
+            raise DamagedError(f"its report.json: rows.{name} does not have {num} examples throughout.")
+    examples: Examples = report["examples"]
+    space = getattr(model, "space", None)
+    size = math.prod(getattr(space, "shape", ()))
+    where = "its report.json: examples"
+    if "some" not in examples.rows or examples.rows.keys() != examples.values.keys():
+        raise DamagedError(f"{where} needs rows and values of the same kinds, `some` among them.")
+    for kind, numbers in examples.rows.items():
+        values = examples.values[kind]
+        if len(values) != len(numbers) or not values:
+            raise DamagedError(f"{where} has {len(numbers)} rows and {len(values)} values of {short(kind)}.")
+        if not all(0 <= number < num for number in numbers):
+            raise DamagedError(f"{where} has rows of {short(kind)} beyond the {num} that were evaluated.")
+        if not all(len(value) == size and all(map(math.isfinite, value)) for value in values):
+            raise DamagedError(f"{where} has values of {short(kind)} that are not {size} finite numbers each.")
+    for kind, places in (examples.places or {}).items():
+        if len(places) != len(examples.rows.get(kind, ())):
+            raise DamagedError(f"{where} has {len(places)} places of {short(kind)}, which has other rows.")
+    if examples.labels is not None and len(examples.labels) != len(examples.rows.get("map", ())):
+        raise DamagedError(f"{where} has {len(examples.labels)} labels, not one for each row of `map`.")
+    if examples.image_shape is not None and math.prod(examples.image_shape) != size:
+        raise DamagedError(f"{where} has the image_shape {list(examples.image_shape)} for examples of {size} numbers.")
+    if examples.columns is not None and len(examples.columns) != size:
+        raise DamagedError(f"{where} has {len(examples.columns)} columns for examples of {size} numbers.")
 
 
 def _warn_of_parted_files(folder: Path, config: dict[str, Any], named_: dict[str, Any], model: str) -> None:
@@ -460,6 +496,10 @@ def _read_settings(value: Any, where: str) -> dict[str, Any]:
     settings = named(anything)(value, where)
     data = field(settings, "data", named(anything), where)
     field(data, "source", text, f"{where}: data")
+    if "train" in settings:
+        train = field(settings, "train", named(anything), where)
+        if "steps" in train:
+            field(train, "steps", whole, f"{where}: train")
     return settings
 
 

@@ -201,7 +201,10 @@ class AbstractSpace(eqx.Module):
                     place.replace(",)", ")") if names is None else f"{place[: place.index('(')]}{names[column[0]]!r}"
                 )
                 value = part[(row, *column)]
-                advice = "It is missing: remove or fill in the rows with missing values."
+                advice = (
+                    "It is missing: remove or fill in the rows with missing values. Normals, mixtures of normals and "
+                    f"Boltzmann machines also take `np.ma.masked_invalid({argument})`."
+                )
                 raise ValueError(
                     f"`{argument}` has the value {value} at {place}, which is outside {self}. "
                     f"{self.advice if value == value else advice}"  # only nan differs from itself

@@ -218,6 +218,15 @@ def ends_of(space: AbstractSpace) -> tuple[float, float] | None:
     return (0.0, math.inf) if isinstance(space, Counts) else None
 
 
+def as_input(space: AbstractSpace, x: Array, dtype: Any) -> Array:
+    """`x` for a network: `2 x / (K - 1) - 1` for one of K categories, `log(1 + x)` for counts, otherwise `x` itself."""
+    x = jnp.asarray(x).astype(dtype)
+    _, high = (ends_of(space) if space.kind == "int" else None) or (0.0, None)
+    if high is None:
+        return x
+    return jnp.log1p(x) if high == math.inf else x * (2 / max(high, 1.0)) - 1
+
+
 def inner_point(space: AbstractSpace) -> float:
     """A number that each variable of a space of one kind may have."""
     low, high = ends_of(each_variable(space)[0]) or (0.0, 0.0)

@@ -15,6 +15,8 @@ from ._feed import Feed
 from ._lock import Held
 from ._loop import Loop, broken_parts, run_steps
 
+_EARLY = 100  # steps, in which scales of the data show
+_UNIT_SCALE = 10.0  # beyond which numbers are no standardised ones
 _SECONDS_PER_STRETCH = 0.5  # Python looks in about twice a second
 
 
@@ -91,7 +93,7 @@ class Training:
                 after, finite = self._advance(now, stop)
                 if not finite:
                     now, record, broken = self._locate(now, stop)
-                    raise FloatingPointError(_describe_divergence(now.step, record, broken, self.loop))
+                    raise FloatingPointError(_describe_divergence(now.step, record, broken, self.loop, self.feed))
                 elapsed = time.perf_counter() - started
                 num_steps = next_num_steps(stop - now.step, elapsed)
                 now = self._record(dataclasses.replace(after, seconds=now.seconds + elapsed))
@@ -183,7 +185,7 @@ def int32(step: int) -> jax.Array:
     return jnp.asarray(step, jnp.int32)
 
 
-def _describe_divergence(step: int, record: Record, broken: list[str], loop: Loop) -> str:
+def _describe_divergence(step: int, record: Record, broken: list[str], loop: Loop, feed: Feed) -> str:
     values = ", ".join(f"{name} = {value:g}" for name, value in record.items())
     if not record:
         return (
@@ -193,18 +195,21 @@ def _describe_divergence(step: int, record: Record, broken: list[str], loop: Loo
     where = ""
     if broken:
         where = f" The update made {', '.join(broken)} of the model infinite, not a number, or too large to be squared."
-    return f"Training diverged at step {step + 1}: {values}.{where} {_remedy(loop, step)}"
+    return f"Training diverged at step {step + 1}: {values}.{where} {_remedy(loop, step, feed)}"
 
 
-def _remedy(loop: Loop, step: int) -> str:
+def _remedy(loop: Loop, step: int, feed: Feed) -> str:
     """What can be tried with this method on this space."""
     if hasattr(loop.method, "optimizer"):
-        unscaled = (
-            "At the first step the usual reason is input that is not scaled, such as pictures of 0 to 255 given to a "
-            "network as they are: put it into `lnz.nets.Standardised`. "
-        )
+        reach, unscaled = feed.reach(step) if step < _EARLY else None, ""
+        if reach is not None and not max(map(abs, reach)) <= _UNIT_SCALE:
+            unscaled = (
+                "So early the usual reason is input that is not scaled, such as pictures of 0 to 255 given to a "
+                f"network as they are. These data go from {reach[0]:g} to {reach[1]:g}: put the network into "
+                "`lnz.nets.Standardised`, and end a flow by `lnz.flows.standardise(data)`. "
+            )
         return (
-            f"{unscaled if step == 0 else ''}Try a smaller learning rate, `optax.clip_by_global_norm(1.0)` before the "
+            f"{unscaled}Try a smaller learning rate, `optax.clip_by_global_norm(1.0)` before the "
             "optimizer, or look for extreme values in the data."
         )
     if hasattr(loop.method, "smoothing") and loop.space.base_measure == "counting":

@@ -215,7 +215,7 @@ def test_a_fault_at_any_write_leaves_the_old_run_or_the_new_one(run, tmp_path, k
     write_text(kept / "report.html", "old")
     (kept / "notes.txt").write_text("mine")
     if kind == "evaluate":  # the model and its training stay
-        new = dataclasses.replace(Run.read(kept), rows={"anew": run.rows["fair_coins"]})
+        new = dataclasses.replace(Run.read(kept), rows={"fair_coins anew": run.rows["fair_coins"], **run.rows})
     seen = set()
     for first in range(1, 1000):
         folder = tmp_path / str(first)
@@ -368,6 +368,69 @@ def answer_of(folder):
             return str(error)
     str(run.rows), str(run.bracket), tabulate({"run": run})
     return ""
+
+
+# Reports whose parts are of the right kinds and contradict each other: how to change one, and what is said.
+CONTRADICTIONS = {
+    "rows beyond": (("examples", "rows", "some"), [0, 10**9], "rows of 'some' beyond the 3 that were evaluated"),
+    "rows before": (("examples", "rows", "some"), [0, -1], "rows of 'some' beyond the 3"),
+    "rows beyond words": (("examples", "rows", "some"), [0, 10**30], "rows of 'some' beyond the 3"),
+    "rows without values": (("examples", "rows"), {"some": [0, 1], "least": [0]}, "rows and values of the same kinds"),
+    "no kinds": (("examples",), None, "examples is None"),
+    "other kinds": (("examples", "rows"), {}, "needs rows and values of the same kinds, `some` among them"),
+    "fewer values": (("examples", "values", "some"), [[0.0] * 16], "has 2 rows and 1 values of 'some'"),
+    "no values": (("examples", "values", "some"), [], "has 2 rows and 0 values of 'some'"),
+    "ragged values": (
+        ("examples", "values", "some"),
+        [[0.0] * 16, [0.0]],
+        "'some' that are not 16 finite numbers each",
+    ),
+    "infinite values": (("examples", "values", "some"), [["inf"] * 16] * 2, "'some' that are not 16 finite numbers"),
+    "image": (("examples", "image_shape"), [7, 9], r"image_shape \[7, 9\] for examples of 16 numbers"),
+    "huge image": (("examples", "image_shape"), [10**6, 10**6], "for examples of 16 numbers"),
+    "columns": (("examples", "columns"), ["a", "b"], "has 2 columns for examples of 16 numbers"),
+    "labels": (("examples", "labels"), [1, 2], "has 2 labels, not one for each row of `map`"),
+    "places": (("examples", "places"), {"some": ["line 2"]}, "has 1 places of 'some', which has other rows"),
+    "places of no rows": (("examples", "places"), {"<b>": ["line 2"]}, "has 1 places of '<b>', which has other rows"),
+    "other rows": (("rows",), {}, "has no row"),
+    "errors": (
+        ("rows", "fair_coins", "stats", "hidden_errors"),
+        [0.5],
+        "rows.fair_coins does not have 3 examples throughout",
+    ),
+    "deep": (("rows", "fair_coins", "stats", "other"), 700, "report.json is nested too deeply"),
+    "deep weights": (("rows", "fair_coins", "stats", "hidden_weights"), 960, "report.json is nested too deeply"),
+}
+
+
+@pytest.mark.parametrize(("way", "value", "words"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+def test_a_report_that_contradicts_itself_is_damaged(run, tmp_path, way, value, words):
+    row = run.rows["fair_coins"]
+    row = dataclasses.replace(row, per_example=row.per_example[:3], stats={**row.stats, "hidden_errors": [0.0] * 3})
+    dataclasses.replace(run, rows={"fair_coins": row}).write(tmp_path)
+    assert answer_of(tmp_path) == ""
+    tree = json.loads((tmp_path / "report.json").read_text())
+    parent = tree
+    for name in way[:-1]:
+        parent = parent[name]
+    is_deep = isinstance(value, int)
+    parent[way[-1]] = "@" if is_deep else value
+    content = json.dumps(tree)
+    (tmp_path / "report.json").write_text(content.replace('"@"', "[" * value + "]" * value) if is_deep else content)
+    with pytest.raises(ValueError, match=words) as error:
+        Run.read(tmp_path)
+    assert "report.json" in str(error.value)
+    assert str(tmp_path) in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "value"), [("recipe", "another"), ("settings", {"train": {"steps": "many"}})])
+def test_a_configuration_that_does_not_fit_its_report_is_damaged(run, tmp_path, name, value):
+    run.write(tmp_path)
+    tree = json.loads((tmp_path / "config.json").read_text())
+    tree[name] = value if name == "recipe" else tree[name] | value
+    (tmp_path / "config.json").write_text(json.dumps(tree))
+    with pytest.raises(ValueError, match=r"config\.json"):
+        Run.read(tmp_path)
 
 
 @pytest.mark.parametrize(

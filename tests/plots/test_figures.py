@@ -55,9 +55,7 @@ def test_filters_of_zeros_have_a_scale():
 
 
 def test_training_curves_have_units_and_one_direction():
-    history = [
-        {"step": step, "seconds": 0.1 * step, "negative_log_likelihood": 20.0 / step, "kl": 1.0} for step in (1, 2, 3)
-    ]
+    history = [{"step": step, "seconds": 0.1 * step, "log_likelihood": -20.0 / step, "kl": 1.0} for step in (1, 2, 3)]
     history[-1]["valid"] = -7.0
     figure = training_curves(history)
     likelihood, objective = figure.axes

@@ -141,10 +141,10 @@ def describe_seconds(seconds: Mapping[str, float]) -> str:
 
 
 def _metrics(record: dict[str, int | float]) -> dict[str, int | float]:
-    """By their names, in the one sign of likelihoods: higher is better."""
+    """By their names, for the eye."""
     shown = {name: value for name, value in record.items() if name not in ("step", "seconds")}
-    if "negative_log_likelihood" in shown:
-        shown = {"train": -shown.pop("negative_log_likelihood"), **shown}
+    if "log_likelihood" in shown:
+        shown = {"train": shown.pop("log_likelihood"), **shown}
     return {name.replace("_", " "): value for name, value in shown.items()}
 
 

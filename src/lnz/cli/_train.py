@@ -4,7 +4,7 @@ import hashlib
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -313,6 +313,7 @@ def _train_and_judge(
     checkpoints = lnz.Checkpoints(folder / "checkpoints", every=options.checkpoint_every, label=label)
     if options.resume:
         display.say(f"going on from {checkpoints.files()[0].stem}" if checkpoints.files() else "no checkpoint yet")
+    first_step = last_step(folder) if options.resume else 0
     with warnings.catch_warnings():
         # The report says it once for each row; ten validations that say it would bury the rest.
         warnings.simplefilter("ignore", lnz.UnreliableEstimateWarning)
@@ -331,7 +332,7 @@ def _train_and_judge(
                 splits,
                 settings,
                 start=start,
-                validated=lambda result: display.explain("valid", result.kind_and_estimator),
+                validated=lambda result: display.explain("valid", result.estimator_in_words),
                 progress=progress,
                 pulse=pulse,
                 checkpoints=checkpoints,
@@ -379,11 +380,16 @@ def _train_and_judge(
         data_protocol=splits.protocol,
         num_parameters=num_parameters(fit.model),
         seconds={
-            "train": trained - started - fit.compile_seconds,
+            "train": trained - started - fit.compile_seconds + _seconds_before(fit.history, first_step),
             "compile": fit.compile_seconds,
             "evaluate": evaluated - trained,
         },
     )
+
+
+def _seconds_before(history: Sequence[dict[str, int | float]], first_step: int) -> float:
+    """Seconds of the steps that a resumed training found done."""
+    return max((record["seconds"] for record in history if record["step"] <= first_step), default=0.0)
 
 
 def _examples(splits: Splits, log_probs: np.ndarray) -> Examples:

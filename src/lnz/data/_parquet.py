@@ -7,8 +7,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from .._arrays import rounded_by_floats
 from ._budget import Budget
-from ._checks import MOST_EXACT, Cells, Refusal, missing_extra, reading, refuse_columns, tidy
+from ._checks import Cells, Refusal, missing_extra, reading, refuse_columns, tidy
 from ._table import Table, batch_to_array, choose_columns, has_missing
 
 _BLOCK_BYTES = 2**23
@@ -131,13 +132,12 @@ def _check_whole_numbers(table: Table, batch: Any, first_row: int) -> None:
 
     bad: dict[int, tuple[str, str]] = {}
     for number, values in enumerate(batch.columns):
-        if not types.is_int64(values.type) and not types.is_uint64(values.type):
-            continue
-        whole = values.fill_null(0).to_numpy(zero_copy_only=False)
-        for row in np.flatnonzero((whole > MOST_EXACT) | (whole < -MOST_EXACT if whole.dtype.kind == "i" else False)):
-            if int(float(whole[row])) != int(whole[row]):
-                bad[number] = "large", f"{whole[row]} in {table.cells.row(first_row + int(row))}"
-                break
+        if types.is_int64(values.type) or types.is_uint64(values.type):
+            whole = values.fill_null(0).to_numpy(zero_copy_only=False)
+            rounded = rounded_by_floats(whole)
+            if rounded.any():
+                row = int(np.argmax(rounded))
+                bad[number] = "large", f"{whole[row]} in {table.cells.row(first_row + row)}"
     refuse_columns(bad, f"`{table.path}`", table.cells)
 
 

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 import jax.numpy as jnp
 import numpy as np
 
+from .._arrays import rounded_by_floats
 from .._space import AbstractSpace, Binary, Categorical, Euclidean
-from ._checks import MOST_EXACT, UNNAMED, Cells, Refusal, blocks, refuse_columns, short
+from ._checks import UNNAMED, Cells, Refusal, blocks, refuse_columns, short
 
 
 def layout(
@@ -104,15 +105,10 @@ def check_size(x: np.ndarray, where: str, cells: Cells = UNNAMED, first_row: int
 
 def _check_exact(x: np.ndarray, where: str, cells: Cells, first_row: int) -> None:
     """**Raises:** `ValueError` for whole numbers that floats round, of all columns that have some."""
-    if x.dtype.itemsize < 8:
-        return
     bad: dict[int, tuple[str, str]] = {}
     for start, block in blocks(x):
-        is_large = block > MOST_EXACT
-        if x.dtype.kind == "i":
-            is_large |= block < -MOST_EXACT
-        for row, column in np.argwhere(is_large).tolist():
-            value = int(block[row, column])
-            if column not in bad and int(float(value)) != value:
-                bad[column] = "large", f"{value} in {cells.row(first_row + start + row)}"
+        rounded = rounded_by_floats(block)
+        for column in np.flatnonzero(rounded.any(axis=0)).tolist():
+            row = int(np.argmax(rounded[:, column]))
+            bad.setdefault(column, ("large", f"{block[row, column]} in {cells.row(first_row + start + row)}"))
     refuse_columns(bad, where, cells)

@@ -1,6 +1,7 @@
 """Densities of real numbers as models of whole numbers."""
 
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -10,7 +11,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._bijection import Transformed
 from .._check import model_dtype
+from .._conditional import distribution_given
 from .._density import AbstractDistribution, draw_then_score, space_of_conditional
+from .._local import input_origins
 from .._model import AbstractDataDependent, AbstractLatentModel
 from .._module import replace
 from .._register import register
@@ -165,7 +168,10 @@ class Dequantised(AbstractLatentModel, AbstractDataDependent):
 
     def posterior(self, x: Array) -> InCell:
         x = self.space.check_example(x)
-        noise = Uniform(self.space.shape) if self.dequantiser is None else self.dequantiser(x)
+        if self.dequantiser is None:
+            noise = Uniform(self.space.shape)
+        else:
+            noise = distribution_given(self.dequantiser, x, self.space)
         return InCell(x.astype(model_dtype(self.flow)), noise, self._box)
 
 
@@ -178,6 +184,8 @@ class SplineNoise(eqx.Module):
     - `net`: from x to raw numbers `[num_params, *shape]`; zeros make the noise uniform.
     - `splines`: on the unit interval, `lnz.bijections.SplineTransformer(num_bins, 0.0, 1.0)`.
     """
+
+    scales_input: ClassVar[bool] = True
 
     net: Callable[[Array], Float[Array, "params *shape"]]
     splines: SplineTransformer
@@ -193,3 +201,7 @@ class SplineNoise(eqx.Module):
         raw = self.net(x.astype(model_dtype(self.net)))
         space = Interval(raw.shape[1:])
         return Transformed(Uniform(space.shape), Elementwise(self.splines, raw, space))
+
+    def input_origins(self) -> tuple[Any, ...]:
+        """Those of the network."""
+        return input_origins(self.net)

@@ -1,7 +1,7 @@
 """Models with layers of latent variables, and the ways to infer them."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from .._check import model_dtype
+from .._conditional import distribution_given
 from .._density import AbstractDistribution
 from .._local import input_origins, origins_of_autoencoder
 from .._model import AbstractDataDependent, AbstractLatentModel
@@ -31,6 +32,8 @@ class BottomUp(eqx.Module):
     Source: Rezende, Mohamed and Wierstra (2014), arXiv:1401.4082; Burda, Grosse and Salakhutdinov (2016), section 2,
     arXiv:1509.00519.
     """
+
+    scales_input: ClassVar[bool] = True
 
     first: Callable[[Array], AbstractDistribution]
     conditionals: tuple[Callable[[Array], AbstractDistribution], ...]
@@ -57,6 +60,8 @@ class TopDown(eqx.Module):
 
     Source: Tomczak and Welling (2018), for two layers; arXiv:1705.07120.
     """
+
+    scales_input: ClassVar[bool] = True
 
     first: Callable[[Array], AbstractDistribution]
     conditionals: tuple[Callable[[Array], AbstractDistribution], ...]
@@ -123,6 +128,22 @@ class Ladder(eqx.Module):
         return Layered(top, merged, "down")
 
 
+class Climb(eqx.Module):
+    """`x -> ladder.posterior(x, conditionals)`."""
+
+    scales_input: ClassVar[bool] = True
+
+    ladder: Ladder
+    conditionals: tuple[Callable[[Array], AbstractDistribution], ...]
+
+    def __call__(self, x: Array) -> Layered:
+        return self.ladder.posterior(x, self.conditionals)
+
+    def input_origins(self) -> tuple[Any, ...]:
+        """Those of the first network, which alone sees x."""
+        return input_origins(self.ladder.networks[0])
+
+
 @register
 class Corrected(eqx.Module):
     """`z -> N(mu, sigma^2)` proportional to `conditional(z)` times `message`, both normal: precisions add."""
@@ -158,6 +179,7 @@ class Hierarchical(AbstractLatentModel, AbstractDataDependent):
     - `decoder`: from z_1 to the distribution of x.
     - `encoder`: from x to a `Layered` distribution, such as `BottomUp` or `TopDown`; or a `Ladder`, which shares
       `conditionals`; or `None`.
+      A network of the encoder reads whole numbers on the scale of their space, as in `lnz.Conditional`.
     - `skip`: whether the decoder sees all layers, `[z_1, ..., z_L]`.
 
     **Raises:** `TypeError` for a `top` that is a function of the posterior where the encoder does not draw z_L first.
@@ -171,7 +193,13 @@ class Hierarchical(AbstractLatentModel, AbstractDataDependent):
 
     @property
     def prior(self) -> Layered:
-        top = self.top if isinstance(self.top, AbstractDistribution) else self.top(self.top_posterior)
+        return self._prior_on(None if isinstance(self.top, AbstractDistribution) else self.space)
+
+    def _prior_on(self, space: AbstractSpace | None) -> Layered:
+        """The prior, by a posterior of examples of `space`; of the right shape, if no more, for `None`."""
+        if isinstance(self.top, AbstractDistribution):
+            return Layered(self.top, self.conditionals, "down")
+        top = self.top(lambda x: self._top_posterior(x, space))
         return Layered(top, self.conditionals, "down")
 
     @property
@@ -203,11 +231,15 @@ class Hierarchical(AbstractLatentModel, AbstractDataDependent):
         return self.decoder(z[:num])
 
     def posterior(self, x: Array) -> AbstractDistribution | None:
-        return self._posterior(self.space.check_example(x))
+        space = self.space
+        return self._posterior(space.check_example(x), space)
 
     def top_posterior(self, x: Array) -> AbstractDistribution:
         """`q(z_L | x)`, where z_L is drawn first."""
-        posterior = self._posterior(x)
+        return self._top_posterior(x, self.space)
+
+    def _top_posterior(self, x: Array, space: AbstractSpace | None) -> AbstractDistribution:
+        posterior = self._posterior(x, space)
         if not isinstance(posterior, Layered) or posterior.order != "down":
             raise TypeError(
                 f"`Hierarchical(top={type(self.top).__name__})` needs q(z_L | x), which this encoder, "
@@ -215,18 +247,21 @@ class Hierarchical(AbstractLatentModel, AbstractDataDependent):
             )
         return posterior.first
 
-    def _posterior(self, x):
-        if isinstance(self.encoder, Ladder):
-            return self.encoder.posterior(x, self.conditionals)
-        return None if self.encoder is None else self.encoder(x)
+    def _posterior(self, x, space):
+        if self.encoder is None:
+            return None
+        encoder = self.encoder
+        if isinstance(encoder, Ladder):
+            encoder = Climb(encoder, self.conditionals)
+        return encoder(x) if space is None else distribution_given(encoder, x, space)
 
 
 def _latent_space(model: Hierarchical) -> AbstractSpace:
-    return model.prior.space
+    return model._prior_on(None).space
 
 
 def _lowest_space(model: Hierarchical) -> AbstractSpace:
-    return model.prior.layer_spaces[0]
+    return model._prior_on(None).layer_spaces[0]
 
 
 def _space(model: Hierarchical, z: Array) -> AbstractSpace:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from .._check import model_dtype
-from .._conditional import Conditional
+from .._conditional import Conditional, distribution_given
 from .._density import AbstractDensity, AbstractDistribution, space_made_by, space_of_conditional
 from .._local import origins_of_autoencoder
 from .._model import AbstractDataDependent, AbstractLatentModel
@@ -33,6 +33,8 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
       `vae.prior` is always the density, made from the encoder as it is now.
     - `decoder`: from z to the distribution of x.
     - `encoder`: from x to a distribution of z, or `None`.
+
+    An encoder or decoder by `lnz.Conditional` reads whole numbers on the scale of their space, as stated there.
 
     **Raises:** `ValueError` for a prior that is a function of the encoder where there is none, and for parts whose
     shapes do not fit; `TypeError` for a decoder or an encoder that returns no distribution, or in place of the
@@ -87,8 +89,15 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
     def prior(self) -> AbstractDensity:
         if isinstance(self.given_prior, AbstractDensity):
             return self.given_prior
-        assert self.encoder is not None
-        return self.given_prior(self.encoder)
+        return self._prior_on(self.space)
+
+    def _prior_on(self, space: AbstractSpace | None) -> AbstractDensity:
+        """The prior, by an encoder of examples of `space`; of the right shape, if no more, for `None`."""
+        if isinstance(self.given_prior, AbstractDensity):
+            return self.given_prior
+        encoder = self.encoder
+        assert encoder is not None
+        return self.given_prior(encoder if space is None else lambda x: distribution_given(encoder, x, space))
 
     @property
     def space(self) -> AbstractSpace:
@@ -109,11 +118,16 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
         return replace(self, given_prior=start_prior(key, self.given_prior, self, data))
 
     def likelihood(self, z: Array) -> AbstractDistribution:
-        return self.decoder(z)
+        if jnp.issubdtype(z.dtype, jnp.floating):
+            return self.decoder(z)
+        return distribution_given(self.decoder, z, self.prior.space)
 
     def posterior(self, x: Array) -> AbstractDistribution | None:
-        return None if self.encoder is None else self.encoder(self.space.check_example(x))
+        if self.encoder is None:
+            return None
+        space = self.space
+        return distribution_given(self.encoder, space.check_example(x), space)
 
 
 def _latent_space(vae: VAE) -> AbstractSpace:
-    return vae.prior.space
+    return vae._prior_on(None).space

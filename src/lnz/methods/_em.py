@@ -172,7 +172,7 @@ class EM(AbstractMethod):
                 z, log_scales = jax.vmap(lambda x: inverse_and_log_scale(model.bijection, x))(batch)
                 log_dets = jnp.sum(jnp.where(observed, log_scales, 0).reshape(len(batch), -1), axis=1)
             base, state, metrics = self.step(key, model.base, state, z)
-            moved = {"negative_log_likelihood": metrics["negative_log_likelihood"] - jnp.mean(log_dets)}
+            moved = {"log_likelihood": metrics["log_likelihood"] + jnp.mean(log_dets)}
             return replace(model, base=base), state, metrics | moved
         if observed is not None:
             batch = jnp.where(observed, batch, 0)
@@ -190,7 +190,7 @@ class EM(AbstractMethod):
             log_evidence = _over_rows(marginal, batch, observed)
             ones = jnp.ones(len(batch), log_evidence.dtype)
             after = family = self._maximise_one(model, ones, batch, observed, state)
-        metrics = {"negative_log_likelihood": -jnp.mean(log_evidence)}
+        metrics = {"log_likelihood": jnp.mean(log_evidence)}
         if isinstance(family, AbstractRealFamily) and state.floor is not None:
             scales = eqx.filter_vmap(_scales)(family) if isinstance(model, Mixture) else family.scales
             # The logarithms that are stored round.

@@ -6,7 +6,7 @@ network can be exchanged without a new class.
 
 import numbers
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -78,6 +78,8 @@ class ConditionalNormal(eqx.Module):
     - `scale`: standard deviations, a number for all or one for each dimension. The field is `log_scale`.
     """
 
+    scales_input: ClassVar[bool] = True
+
     net: Callable
     log_scale: Float[Array, "..."]
 
@@ -94,6 +96,8 @@ class ConditionalNormal(eqx.Module):
 class ConditionalMultivariateNormal(eqx.Module):
     """`x -> N(net(x), L L')` with a learned L that does not depend on x; `tril` is L, `[n, n]`."""
 
+    scales_input: ClassVar[bool] = True
+
     net: Callable
     noise: MultivariateNormal
 
@@ -109,6 +113,8 @@ class ConditionalMultivariateNormal(eqx.Module):
 @register
 class ConditionalBernoulli(eqx.Module):
     """`x -> Bernoulli(logits = net(x))`."""
+
+    scales_input: ClassVar[bool] = True
 
     net: Callable
 

@@ -56,10 +56,14 @@ def one_input(net: Callable, x: Any, argument: str, owner: str) -> Array:
 
 
 def known_in_shapes(net: Callable) -> tuple[InShape, ...]:
-    """The shapes that one input of `net` may have, or none where it does not say; Equinox's say a number."""
+    """The shapes that one input of `net` may have, or none where it does not say.
+
+    Equinox's own networks say a number. A user's module may mean something else by such a name.
+    """
     if hasattr(net, "in_shapes"):
         return net.in_shapes  # pyright: ignore[reportFunctionMemberAccess]
-    num = getattr(net, "in_features", getattr(net, "in_size", None)) if isinstance(net, eqx.Module) else None
+    is_known = isinstance(net, eqx.Module) and type(net).__module__.split(".")[0] == "equinox"
+    num = getattr(net, "in_features", getattr(net, "in_size", None)) if is_known else None
     return ((num,),) if isinstance(num, int) else ((),) if num == "scalar" else ()
 
 

@@ -37,4 +37,4 @@ class MaximumLikelihood(AbstractObjective):
         keys = jr.split(key_hidden, len(batch))
         numerator = jax.vmap(lambda k, x: model.log_numerator(k, x, self.hidden).value)(keys, batch)
         loss = model.log_denominator(key_partition, self.partition).value - jnp.mean(numerator)
-        return loss, (state, {"negative_log_likelihood": loss})
+        return loss, (state, {"log_likelihood": -loss})

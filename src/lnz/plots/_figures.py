@@ -86,7 +86,7 @@ def filters(
 def training_curves(history: Sequence[dict[str, int | float]], *, ink: str = "black") -> Figure:
     """Likelihoods while training, and below them whatever else was recorded, in nats per example.
 
-    A `negative_log_likelihood` is drawn with its sign turned, as "train", beside "valid": higher is better. Parts of an
+    A `log_likelihood` is drawn as "train", beside "valid": higher is better. Parts of an
     objective, such as free energies, which mean nothing by themselves, have a panel of their own. The axes are fitted
     to what came after the first twentieth of the steps: a steep beginning may leave the picture.
 
@@ -197,8 +197,8 @@ def _series(history: Sequence[dict[str, int | float]]) -> tuple[dict[str, Any], 
         records = [record for record in history if name in record]
         steps = [record["step"] for record in records]
         values = np.array([record[name] for record in records])
-        if name == "negative_log_likelihood":
-            likelihoods["train"] = steps, -values
+        if name == "log_likelihood":
+            likelihoods["train"] = steps, values
         elif name == "valid":
             likelihoods["valid"] = steps, values
         else:

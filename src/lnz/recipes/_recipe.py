@@ -44,16 +44,6 @@ _DATA_BELONGS: dict[str, Owners] = {
 # How training is run, for every recipe: 0 means off.
 _TRAIN: Settings = {"steps": 1, "batch_size": 0, "keep": "last", "valid_every": 0, "patience": 0, "average": 0.0}
 
-# How settings were called once: runs from then are still read.
-_FORMER_NAMES = {"model.sweeps": "model.k", "model.warm_up": "model.num_warm_up"}
-_FORMER_OBJECTIVES = {  # when the gradient had no setting of its own
-    "iwae": {"model.gradient": "reparameterised"},
-    "dreg": {"model.objective": "iwae", "model.gradient": "doubly_reparameterised"},
-}
-
-# What was so before it had a setting, of which the default of a recipe is another now.
-_BEFORE_SETTINGS = {"model.likelihood": "independent"}
-
 # Settings of any recipe, by their names: sizes of networks, and numbers that must be positive.
 _SIZES = ("width", "depth", "noise_width")
 _POSITIVE = ("learning_rate", "bound", "start_scale")
@@ -122,8 +112,7 @@ class Recipe:
         """
         settings = self.settings
         known, changes = dict(flatten(settings)), changes or {}
-        before = {name: value for name, value in _BEFORE_SETTINGS.items() if base and name in known}
-        for name, value in {**before, **_renamed(base or {}), **changes}.items():
+        for name, value in {**dict(flatten(base or {})), **changes}.items():
             if name not in known:
                 raise ValueError(unknown_name(f"setting of {self.name}", name, known))
             _put(settings, name, _convert(name, value, known[name]))
@@ -284,14 +273,6 @@ def _require_whole_numbers(splits: Splits) -> Splits:
             "recipe for continuous tables."
         )
     return splits
-
-
-def _renamed(base: Settings) -> Settings:
-    """The settings of a run, which may be an old one, by their full names of today."""
-    settings = {_FORMER_NAMES.get(name, name): value for name, value in flatten(base)}
-    if "model.gradient" not in settings:
-        settings |= _FORMER_OBJECTIVES.get(settings.get("model.objective", ""), {})
-    return settings
 
 
 def _put(settings: Settings, name: str, value: Any) -> None:
