@@ -225,6 +225,7 @@ GIVEN = {
     "whole unix seconds": (np.round(UNIX), np.int64, True),
     "julian dates": (2459000.5 + 0.2 * Z, np.float64, True),
     "kelvin": (300 + Z, np.float64, False),
+    "a thousand steps in a standard deviation": (1e4 + Z, np.float64, False),
     "many kelvin": (300 + RANDOM.normal(size=(60_000, 2)), np.float64, False),
     "years": (2015 + np.round(3 * Z), np.int64, False),
     "whole numbers that float32 holds": (1e7 + np.round(3 * Z), np.int64, False),

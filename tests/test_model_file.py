@@ -776,11 +776,11 @@ NESTED = {
 
 
 @pytest.mark.parametrize("kind", NESTED)
-def test_nested_wrappers_take_no_more_than_the_square_of_their_depth(kind, tmp_path, untyped):
+def test_nested_wrappers_load_in_linear_time(kind, tmp_path, untyped):
     """Calls of functions of lnz and JAX, not seconds; the depth is limited, so that a file takes time as its size.
 
-    Twice the depth takes twice as many calls where each wrapper asks its own part only, and at most four times as many
-    where spaces are put together anew at each level.
+    From 6 to 12 levels takes twice as many calls as from 3 to 6. Layers with stacked arrays take some more: each finds
+    its space by one walk to the innermost, whose shapes it needs without all the stacks' axes.
     """
     wrap, inner = NESTED[kind]
     calls = []
@@ -791,7 +791,7 @@ def test_nested_wrappers_take_no_more_than_the_square_of_their_depth(kind, tmp_p
         lnz.save(tmp_path / "m.lnz", model)
         lnz.load(tmp_path / "m.lnz")  # what is done once in a process is not counted
         calls.append(num_calls(lambda: lnz.load(tmp_path / "m.lnz")))
-    most = 4 if kind in ("Stack", "Concatenate", "ProductDistribution") else 3
+    most = 3 if "Scan" in kind or "Vmap" in kind else 2.1
     assert calls[2] - calls[1] <= most * (calls[1] - calls[0])
 
 

@@ -499,6 +499,24 @@ def test_positions_of_one_row_do_not_start_the_chains_of_others():
             lnz.evaluate(jr.key(0), vae, x, hidden=hidden)
 
 
+@pytest.mark.parametrize(
+    ("positions", "words"),
+    [
+        (np.full((4, 4), 0.5), "4 of 4 positions are outside .*first that of chain 0"),
+        (np.array([[0.0] * 4, [0, 1, 0, -1]]), "1 of 2 positions are outside .*first that of chain 1"),
+        (np.array([[NAN] * 4, [0.0] * 4]), "1 of 2 positions are outside"),
+        (np.ones((3, 2)), "3 positions, of which 1 are different"),
+        (np.array([[0.0, INF], [0.0, 1.0]]), "1 of 2 positions are outside"),
+    ],
+)
+def test_positions_that_are_no_exact_draws_are_refused(positions, words):
+    density = table.rbm() if positions.shape[1] == 4 else lnz.density(lnz.Euclidean(2), lambda x: -jnp.sum(x**2))
+    reverse = ReverseAIS(betas=3, positions=jnp.asarray(positions))
+    for method in (reverse, lnz.normalizers.BAR(AIS(4, 3), reverse)):
+        with pytest.raises(ValueError, match=words):
+            lnz.log_normalizer(jr.key(0), density, method)
+
+
 def test_a_path_that_ends_elsewhere_is_seen_where_one_draw_is_blind():
     """One weight of 1000 is off: most draws of the start do not touch it."""
     machine = table.rbm(20, 5)

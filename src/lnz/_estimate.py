@@ -250,9 +250,9 @@ def log_mean_exp(log_w: Float[Array, " n"]) -> Estimate:
 
     **Returns:**
 
-    An `Estimate` in nats with a delta-method standard error. It is a lower bound *in expectation*
-    (Jensen), so one draw may exceed the truth. The error is too small when few weights dominate:
-    read it with the reported `ess`, `pareto_k` and `normal_ess`. Minus infinity is a weight of zero like others; with a
+    An `Estimate` in nats with a delta-method standard error, at least the rounding of the value. It is a lower bound
+    *in expectation* (Jensen), so one draw may exceed the truth. The error is too small when few weights dominate: read
+    it with the reported `ess`, `pareto_k` and `normal_ess`. Minus infinity is a weight of zero like others; with a
     NaN, plus infinity, or no weight above zero there is no average: `ess` is 0, and the estimate is not `reliable`.
 
     **Raises:** `ValueError` if `n < 2`.
@@ -265,9 +265,11 @@ def log_mean_exp(log_w: Float[Array, " n"]) -> Estimate:
     value = logsumexp(log_w) - math.log(num)
     w = jnp.exp(log_w - value)  # mean one, so the delta method needs no division
     ess = jnp.exp(2 * logsumexp(log_w) - logsumexp(2 * log_w))
+    # Equal weights, too, are known no better than their logarithms are rounded.
+    rounding = jnp.where(jnp.isfinite(value), jnp.finfo(value.dtype).eps * jnp.abs(value), 0)
     return Estimate(
         value=value,
-        standard_error=jnp.std(w, ddof=1) / math.sqrt(num),
+        standard_error=jnp.hypot(jnp.std(w, ddof=1) / math.sqrt(num), rounding),
         bound="lower",
         stats={
             "ess": jnp.where(jnp.isnan(ess), 0, ess),

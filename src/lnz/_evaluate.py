@@ -331,8 +331,9 @@ def _rounding(model, key, source: AbstractSource, there: Local, observed, batch_
     Rows from all over, as many as a batch, are scored twice, with the numbers of the model's type that are next to them
     on either side. The random keys are the same, so that this is the program of all rows.
     """
-    by_chains = hidden is not None and not isinstance(hidden, _SMOOTH)
-    if model.space.base_measure != "Lebesgue" or by_chains or np.can_cast(source.rows(0, 1).dtype, model_dtype(model)):
+    # Sums over latents cost more, and are left out where a layer of the model moves the rows to where digits are.
+    unfit = hidden is not None and (there.origin is not None or not isinstance(hidden, _SMOOTH))
+    if model.space.base_measure != "Lebesgue" or unfit or np.can_cast(source.rows(0, 1).dtype, model_dtype(model)):
         return []
     size = min(batch_size, 2 ** math.ceil(math.log2(source.num_rows)))
     numbers = np.linspace(0, source.num_rows - 1, size).astype(int)

@@ -74,7 +74,7 @@ _DEEPEST = 50  # levels of a file that somebody has written
 
 
 def _is_flat(value: Any) -> bool:
-    """Whether functions that call themselves for each level may go through `value`."""
+    """Whether `value` has few enough levels for recursion."""
     level = [value]
     for _ in range(_DEEPEST):
         level = [

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import PRNGKeyArray
 
@@ -61,9 +62,32 @@ def log_normalizer(key: PRNGKeyArray, density: AbstractDensity, method: Abstract
         return estimate
     if method is None:
         method = default_normalizer(density, FEW_STATES, normalizers.AIS())
-    estimate = _normalize(check_normalizer(method, "method"), key, density)
+    _check_positions(check_normalizer(method, "method"), density)
+    estimate = _normalize(method, key, density)
     warn_if_unreliable(estimate, f"{type(method).__name__} of {type(density).__name__}")
     return estimate
+
+
+def _check_positions(method: AbstractNormalizer, density: AbstractDensity) -> None:
+    """**Raises:** `ValueError` for exact draws that cannot be any: outside the space, or repeated where none repeat."""
+    reverse = method.reverse if isinstance(method, normalizers.BAR) else method
+    positions = reverse.positions if isinstance(reverse, normalizers.ReverseAIS) else None
+    space = density.space
+    if positions is None or _is_traced(positions) or np.shape(positions)[1:] != space.shape:
+        return
+    rows = np.asarray(positions).reshape(len(positions), -1)
+    is_outside = ~np.asarray(space.elements_within(np.asarray(positions))).reshape(rows.shape).all(axis=1)
+    if is_outside.any():
+        raise ValueError(
+            f"`ReverseAIS(positions=...)`: {is_outside.sum()} of {len(rows)} positions are outside {space}, first that "
+            f"of chain {int(np.argmax(is_outside))}. They must be exact draws of the density."
+        )
+    num_different = len(np.unique(rows, axis=0))
+    if space.base_measure == "Lebesgue" and num_different < len(rows):
+        raise ValueError(
+            f"`ReverseAIS(positions=...)`: {len(rows)} positions, of which {num_different} are different. Independent "
+            "draws of a density never repeat, and repeated ones make the error bar too small: give each draw once."
+        )
 
 
 def _has_modes(density: AbstractDensity) -> bool:

@@ -17,6 +17,7 @@ _MIN_OVERLAP = 0.06
 _MAX_OVERLAP = 1.2  # at most 1 in expectation
 _MIN_NORMAL_ESS = 5
 _FEWEST_OF_TAIL, _ERROR_OF_TAIL = 10, 2.2
+_MAX_BEYOND, _MAX_OFF_CENTRE, _MAX_CUT_MASS = 1, 3.9, 0.01
 _MAX_EDGE_MASS = 1e-6
 _MAX_GRID_ERROR = 0.1
 
@@ -33,8 +34,10 @@ def unreliable_reasons(stats: Mapping[str, Any], min_ess: float = _MIN_ESS) -> l
     """Why an average of importance weights cannot carry its error bar; empty when it can.
 
     The rules: effective sample size below 10, Pareto k above `pareto_k_threshold`; a `normal_ess` below 5; for the two
-    directions of annealing, an overlap below 0.06. A diagnostic that is not a number breaks its rule, with one
-    exception: a Pareto k that could not be fitted (20 weights or fewer, or ties) counts as no evidence either way.
+    directions of annealing, an overlap below 0.06; for its chains, an estimate that moves by more than one standard
+    error along rays through them, distances from their middle that are off by 3.9 standard errors, or a hundredth of
+    the mass too near an end for the number type. A diagnostic that is not a number breaks its rule, with one exception:
+    a Pareto k that could not be fitted (20 weights or fewer, or ties) counts as no evidence either way.
 
     Source: for the overlap, Klimovich, Shirts and Mobley (2015), whose 0.03 is of a number that is 0.5 at best.
     """
@@ -53,6 +56,21 @@ def unreliable_reasons(stats: Mapping[str, Any], min_ess: float = _MIN_ESS) -> l
         reasons.append(
             "the two directions of annealing contradict each other (an overlap of "
             f"{float(stats['overlap']):.2g}, where 1 is the most): one of them did not come from its density"
+        )
+    if "beyond" in stats and not abs(float(stats["beyond"])) <= _MAX_BEYOND:
+        reasons.append(
+            f"along rays through the chains the estimate moves by {float(stats['beyond']):.1f} standard errors: the "
+            "target is wider than the chains, or its tails are heavier"
+        )
+    if "off_centre" in stats and not float(stats["off_centre"]) <= _MAX_OFF_CENTRE:
+        reasons.append(
+            f"the chains' distances from their middle are not those of the target, by {float(stats['off_centre']):.1f} "
+            "standard errors"
+        )
+    if "cut_mass" in stats and not float(stats["cut_mass"]) <= _MAX_CUT_MASS:
+        reasons.append(
+            f"a fraction {float(stats['cut_mass']):.1g} of the mass lies where numbers of this type cannot be told "
+            "from an end of the space: use float64"
         )
     if "edge_mass" in stats and not float(stats["edge_mass"]) <= _MAX_EDGE_MASS:
         reasons.append(
@@ -187,9 +205,9 @@ def join_stats(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     apart = ("log_weights", "degrees")
     first, second = ({name: value for name, value in side.items() if name not in apart} for side in (first, second))
     both = {**first, **second}
-    for name in ("edge_mass", "grid_error"):
+    for name in ("edge_mass", "grid_error", "beyond", "off_centre", "cut_mass"):
         if name in first and name in second:
-            both[name] = jnp.maximum(first[name], second[name])  # of a NaN, NaN
+            both[name] = jnp.maximum(jnp.abs(first[name]), jnp.abs(second[name]))  # of a NaN, NaN
     if not {"ess", "num"} <= first.keys() & second.keys():
         return both
     first_is_worse = _doubt(first) >= _doubt(second)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # which imports this module
     from ._local import Local
 
 _STEPS = 1000  # of the number type in one standard deviation
+_STEPS_NEAR = 250  # the closest of many neighbours are closer than those in the middle of a normal column
+_FEWEST = 4  # different values of a column that is judged as a whole
 _NUM_NEIGHBOURS, _SHARE = 10, 0.01  # different values, and their part of a column, whose spread is judged
 # Two or three values are close by chance now and then: in one of some 10,000 columns of kelvin, 300 +- 1, so close.
 _STEPS_OF_FEW = {2: 4, 3: 400}
@@ -32,10 +34,10 @@ def check_resolved(
 ) -> None:
     """Refuse columns of numbers whose digits the model's number type does not hold.
 
-    Near other values of the column, such as Unix seconds of 1.7e9 +- 60: some neighbouring values, one percent of the
-    different ones but at least ten, spread over fewer steps of the number type than they would in a normal column with
-    a standard deviation of 1000 steps. So a column in clusters far from each other is judged cluster by cluster. Near
-    an end of the space: in more than one percent of the rows the distance to the end changes by more than one percent,
+    Far from zero, such as Unix seconds of 1.7e9 +- 60: the standard deviation is below 1000 steps of the number type at
+    the mean. In clusters far from each other: some neighbouring values, one percent of the different ones but at least
+    ten, spread over fewer steps than they would in a normal column with a standard deviation of 250. Near an end of the
+    space: in more than one percent of the rows the distance to the end changes by more than one percent,
     or some row is rounded onto the end.
 
     Columns whose values this type holds exactly lose nothing and pass: whole numbers, and what was stored in it
@@ -127,27 +129,32 @@ class _Coarse(NamedTuple):
 
 
 def _first_coarse(wide: np.ndarray, origin: np.ndarray, judged: np.ndarray, dtype: Any) -> _Coarse | None:
-    """The first column of `wide [n, columns]` in which neighbouring values spread over too few steps."""
+    """The first column of `wide [n, columns]` that spreads over too few steps, as a whole or among neighbours."""
     values, num = _different(wide, origin)
     reach = np.minimum(num - 1, np.maximum(_NUM_NEIGHBOURS, np.ceil(_SHARE * num).astype(int)))
     last = np.arange(len(values))[:, None] + reach
     upper = np.take_along_axis(values, np.clip(last, 0, len(values) - 1), axis=0)
     step = _step(np.maximum(np.abs(values), np.abs(upper)), dtype)
     # In the middle of a normal column of `num` different values they cover this many standard deviations.
-    needed = _STEPS * _NORMAL * reach / np.maximum(num, 1)
+    needed = _STEPS_NEAR * _NORMAL * reach / np.maximum(num, 1)
     for few, steps in _STEPS_OF_FEW.items():
         needed = np.where(num == few, steps, needed)
     bad = (last < num) & (reach > 0) & judged & (upper - values < needed * step)
-    if not bad.any():
+    size = np.maximum(np.sum(~np.isnan(wide), axis=0), 1)
+    mean = np.nansum(wide, axis=0) / size
+    sd = np.sqrt(np.nansum((wide - mean) ** 2, axis=0) / size)
+    at_mean = _step(np.abs(mean), dtype)
+    far = judged & (num >= _FEWEST) & (at_mean > sd / _STEPS)
+    found = far | bad.any(axis=0)
+    if not found.any():
         return None
-    column = int(np.argmax(bad.any(axis=0)))
+    column = int(np.argmax(found))
+    if far[column] or num[column] < _FEWEST:
+        words = f"lies at {mean[column] + origin[column]:.10g} with a standard deviation of {sd[column]:.3g}"
+        return _Coarse(column, words, float(at_mean[column]))
     first = int(np.argmax(bad[:, column]))
-    known = wide[~np.isnan(wide[:, column]), column]
-    if step[first, column] > known.std() / _STEPS:
-        words = f"lies at {known.mean() + origin[column]:.10g} with a standard deviation of {known.std():.3g}"
-    else:
-        low, width = values[first, column], upper[first, column] - values[first, column]
-        words = f"has {reach[column] + 1} different values within {width:.3g} of {low + origin[column]:.10g}"
+    low, width = values[first, column], upper[first, column] - values[first, column]
+    words = f"has {reach[column] + 1} different values within {width:.3g} of {low + origin[column]:.10g}"
     return _Coarse(column, words, float(step[first, column]))
 
 

@@ -603,6 +603,7 @@ def _numbers(value: Any, where: str) -> Any:
 
 
 _NAMES = ("ess", "pareto_k", "normal_ess", "overlap", "edge_mass", "grid_error", "degrees")
+_NAMES += ("beyond", "off_centre", "cut_mass", "acceptance", "converged")
 _WEIGHTS: dict[str, Kind] = {**dict.fromkeys(_NAMES, _float), "num": _count, "log_weights": _array}
 _ROW: dict[str, Kind] = {
     "value": _float,

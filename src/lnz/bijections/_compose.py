@@ -1,5 +1,6 @@
 """Bijections made of bijections."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -256,11 +257,11 @@ class Concatenate(AbstractBatchLastBijection, AbstractStartable):
                     f"{part.codomain}."
                 )
 
-    @property
+    @functools.cached_property
     def domain(self) -> AbstractSpace:
         return _joined([part.domain for part in self.bijections])
 
-    @property
+    @functools.cached_property
     def codomain(self) -> AbstractSpace:
         return _joined([part.codomain for part in self.bijections])
 
@@ -336,11 +337,11 @@ class Stack(AbstractBatchLastBijection, AbstractStartable):
                 )
         _check_stackable((first.domain, first.codomain), "Stack(...)")
 
-    @property
+    @functools.cached_property
     def domain(self) -> AbstractSpace:
         return _stacked(self.bijections[0].domain, len(self.bijections))
 
-    @property
+    @functools.cached_property
     def codomain(self) -> AbstractSpace:
         return _stacked(self.bijections[0].codomain, len(self.bijections))
 

@@ -35,7 +35,7 @@ class ProductDistribution(AbstractDistribution):
                 raise TypeError(f"`ProductDistribution(...)` needs distributions; got {type(part).__name__}.")
         _ = self.space  # refuses what is no vector
 
-    @property
+    @functools.cached_property
     def space(self) -> Product:
         return Product(*(part.space for part in self.parts))
 

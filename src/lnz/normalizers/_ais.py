@@ -30,6 +30,10 @@ from ..samplers import (
     start_chains,
     waits_for_step_size,
 )
+from ._rays import look_along_rays
+
+# In nats, of sums over points of rays.
+_GRID_ERROR = 0.002
 
 
 @register
@@ -39,7 +43,9 @@ class AIS(AbstractNormalizer):
     Chains start from `path.start` and follow `path.at(beta)` to the target; the product of the ratios met on
     the way is an importance weight. More temperatures make the bound tighter, more chains the
     error smaller. With so few temperatures that the log weights spread by some nats, the truth can lie many standard
-    errors above the estimate: `stats["normal_ess"]` sees that, and the estimate is not `reliable`.
+    errors above the estimate: `stats["normal_ess"]` sees that, and the estimate is not `reliable`. A target that is far
+    wider than the start, or has heavier tails, is seen along rays through the chains (`beyond`, `off_centre`), and
+    so is mass that floating-point numbers cannot tell from an end of the space (`cut_mass`).
 
     **Arguments:**
 
@@ -89,13 +95,17 @@ class AIS(AbstractNormalizer):
     def run(
         self, key: PRNGKeyArray, density: AbstractDensity, key_pilot: PRNGKeyArray | None = None
     ) -> tuple[Float[Array, " num_chains"], dict[str, Float[Array, ""]]]:
-        """`log_weights`, and the mean `acceptance` of a sampler that has one; a pilot run has its own key or yours."""
+        """`log_weights`, and what is known of the run; a pilot run has its own key or yours.
+
+        That is the mean `acceptance` of a sampler that has one, and the diagnostics of `look_along_rays`.
+        """
         path = resolve_path(self.path, density)
         key_start, key_chains = jr.split(key)
         positions = path.start.sample(key_start, (self.num_chains,))
         betas = as_betas(self.betas, density)
         sampler_at = moves(key if key_pilot is None else key_pilot, path, betas, self.sampler)
-        return _annealed(key_chains, path, betas, sampler_at, positions, self.batch_size)
+        log_w, info, before, ends = _annealed(key_chains, path, betas, sampler_at, positions, self.batch_size)
+        return log_w, {**info, **look_along_rays(path, betas[-2], ends, before, log_w)}
 
 
 @register
@@ -110,7 +120,8 @@ class ReverseAIS(AbstractNormalizer):
 
     - `num_chains`, `betas`, `path`, `sampler`, `batch_size`: as for `AIS`.
     - `positions`: exact draws of the density `[num_chains, ...]`, for instance the latents with which one
-      example was simulated. For `log_normalizer` of one density: as `hidden` of many examples it is refused.
+      example was simulated. For `log_normalizer` of one density, which refuses positions outside its space, and
+      repeated ones where it is continuous: as `hidden` of many examples it is refused.
     - `num_warm_up`: instead of exact draws, start chains at the path's start and run this many sampler steps.
 
     **Raises:** `ValueError` if there is no way to exact draws and `num_warm_up` is not given.
@@ -171,14 +182,14 @@ class ReverseAIS(AbstractNormalizer):
     def run(
         self, key: PRNGKeyArray, density: AbstractDensity, key_pilot: PRNGKeyArray | None = None
     ) -> tuple[Float[Array, " num_chains"], dict[str, Float[Array, ""]]]:
-        """As that of `AIS`."""
+        """`log_weights`, and the mean `acceptance` of a sampler that has one."""
         path = ReversedPath(resolve_path(self.path, density))
         key_start, key_chains = jr.split(key)
         positions = self._start(key_start, density, path)
         betas = as_betas(self.betas, density)
         sampler_at = moves(key if key_pilot is None else key_pilot, path.path, betas, self.sampler)
         back = lambda index: sampler_at(len(betas) - 3 - index)  # noqa: E731
-        return _annealed(key_chains, path, 1 - betas[::-1], back, positions, self.batch_size)
+        return _annealed(key_chains, path, 1 - betas[::-1], back, positions, self.batch_size)[:2]
 
     def _start(self, key: PRNGKeyArray, density: AbstractDensity, path: ReversedPath) -> Array:
         if self.positions is not None:
@@ -203,7 +214,14 @@ class ReverseAIS(AbstractNormalizer):
 
 def _with_weights(log_w: Float[Array, " num_chains"], info: dict[str, Float[Array, ""]]) -> Estimate:
     estimate = log_mean_exp(log_w)
-    return replace(estimate, stats={**estimate.stats, **info, "log_weights": log_w})
+    return replace(estimate, stats={**estimate.stats, **in_errors(info, estimate.standard_error), "log_weights": log_w})
+
+
+def in_errors(info: dict[str, Float[Array, ""]], error: Float[Array, ""]) -> dict[str, Float[Array, ""]]:
+    """`info` with what lies `beyond` the chains in standard errors instead of nats."""
+    if "beyond" not in info:
+        return info
+    return {**info, "beyond": info["beyond"] / (error + _GRID_ERROR)}
 
 
 def exact_samples(key: PRNGKeyArray, density: AbstractDensity, num: int, max_points: int = 2**25) -> Array:
@@ -238,14 +256,14 @@ def annealed_log_weights(
 
 def _annealed(key, path, betas, sampler_at, positions, batch_size):
     def one_batch(inputs):
-        log_w, _, info = anneal(inputs[0], path, betas, sampler_at, inputs[1], lambda ratios: None)
-        return log_w, info
+        log_w, _, info, before, ends = anneal(inputs[0], path, betas, sampler_at, inputs[1], lambda ratios: None)
+        return log_w, info, before, ends
 
     if batch_size is None:
         return one_batch((key, positions))
     batches = positions.reshape(-1, batch_size, *positions.shape[1:])
-    log_w, info = jax.lax.map(one_batch, (jr.split(key, len(batches)), batches))
-    return log_w.reshape(-1), jax.tree.map(jnp.mean, info)
+    log_w, info, before, ends = jax.lax.map(one_batch, (jr.split(key, len(batches)), batches))
+    return log_w.reshape(-1), jax.tree.map(jnp.mean, info), before.reshape(-1), ends.reshape(positions.shape)
 
 
 def moves(
@@ -267,8 +285,11 @@ def anneal(
     sampler_at: Callable[[Int[Array, ""]], AbstractSampler],
     positions: Array,
     record: Callable[[Float[Array, " num_chains"]], Any],
-) -> tuple[Float[Array, " num_chains"], Any, dict[str, Float[Array, ""]]]:
-    """`annealed_log_weights`, what `record` makes of each step's log ratios, stacked, and the mean `acceptance`."""
+) -> tuple[Float[Array, " num_chains"], Any, dict[str, Float[Array, ""]], Float[Array, " num_chains"], Array]:
+    """`annealed_log_weights`, what `record` makes of each step's log ratios, stacked, and the mean `acceptance`.
+
+    Also the log weights before the last ratio, and the positions where it was taken.
+    """
     num_chains = positions.shape[0]
     key_init, key_steps = jr.split(key)
     states = start_chains(key_init, path.at(betas[0]), sampler_at(jnp.asarray(0)), positions)
@@ -294,10 +315,11 @@ def anneal(
     inputs = (jnp.arange(len(betas) - 2), betas[:-2], betas[1:-1])
     (states, log_w, lost), (records, info) = jax.lax.scan(step, (states, zeros, zeros), inputs)
     ratios = log_ratio(betas[-2], betas[-1], states.position)
+    before = log_w
     log_w, lost = add_compensated(log_w, lost, ratios)
     last = jax.tree.map(lambda values, value: jnp.append(values, value[None], axis=0), records, record(ratios))
     info = {name: jnp.mean(values) for name, values in info.items()} if len(betas) > 2 else {}
-    return log_w, last, info
+    return log_w, last, info, before, states.position
 
 
 def _check_num_chains(num_chains: Any, name: str) -> int:

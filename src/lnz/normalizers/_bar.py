@@ -14,7 +14,7 @@ from .._estimate import Estimate
 from .._register import register
 from .._reliability import join_degrees
 from ..samplers import HMC, Gibbs, Metropolis, default_sampler
-from ._ais import AIS, ReverseAIS
+from ._ais import AIS, ReverseAIS, in_errors
 
 
 @register
@@ -71,7 +71,8 @@ class BAR(AbstractNormalizer):
         assumes = () if self.reverse.num_warm_up is None else ("stationary start",)
         if not _is_reversible(self.forward.sampler, density):
             assumes = (*assumes, "reversible steps")
-        return Estimate(estimate.value, estimate.standard_error, "estimate", assumes, {**estimate.stats, **info})
+        stats = {**estimate.stats, **in_errors(info, estimate.standard_error)}
+        return Estimate(estimate.value, estimate.standard_error, "estimate", assumes, stats)
 
 
 def acceptance_ratio(forward: Float[Array, " n"], reverse: Float[Array, " m"]) -> Estimate:

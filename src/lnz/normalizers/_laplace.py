@@ -14,9 +14,8 @@ from .._density import AbstractDensity, AbstractDistribution, AbstractNormalizer
 from .._estimate import Estimate, log_mean_exp
 from .._module import replace
 from .._register import register
-from .._space import AbstractSpace
-from .._supports import Product, Torus
 from ..bijections import ToSupport, unbounded
+from ._rays import has_no_ends
 
 _MOST_STEPS = 100
 _DECREMENT = 0.1  # nats from the top, below which a search has arrived
@@ -85,16 +84,6 @@ class LaplaceImportance(AbstractNormalizer):
         estimate = log_mean_exp(log_w)
         stats = {**estimate.stats, "converged": jnp.mean(modes.is_mode.astype(log_w.dtype))}
         return replace(estimate, assumes=("no mode far from those found",), stats=stats)
-
-
-def has_no_ends(space: AbstractSpace) -> bool:
-    """Whether all of `space` is the image of `R^n`: no circles, nothing discrete."""
-    parts = space.spaces if isinstance(space, Product) else (space,)
-    try:
-        unbounded(space)
-    except TypeError:
-        return False
-    return not any(isinstance(part, Torus) for part in parts)
 
 
 class _Mode(eqx.Module):

@@ -58,7 +58,7 @@ def adapted_betas(
     key_start, key_steps = jr.split(key)
     positions = path.start.sample(key_start, (num_chains,))
     sampler_at = moves(key_steps, path, grid, sampler)
-    _, spread, _ = anneal(key_steps, path, grid, sampler_at, positions, lambda ratios: jnp.std(ratios, ddof=1))
+    _, spread, *_ = anneal(key_steps, path, grid, sampler_at, positions, lambda ratios: jnp.std(ratios, ddof=1))
     # A part where no chain differs (a density that does not change) still gets some temperatures.
     spread = jnp.where(jnp.isfinite(spread), spread, 0)
     spread = spread + 0.01 * jnp.mean(spread) + jnp.finfo(spread.dtype).tiny
