@@ -21,7 +21,7 @@ import jax.random as jr
 import numpy as np
 
 import lnz
-from lnz._environment import environment
+from lnz.files import environment
 from lnz.normalizers import AIS, ReverseAIS, acceptance_ratio, adapted_betas, salakhutdinov_murray_betas
 
 

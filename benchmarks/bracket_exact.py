@@ -15,7 +15,7 @@ import jax.random as jr
 import numpy as np
 
 import lnz
-from lnz._environment import environment
+from lnz.files import environment
 from lnz.normalizers import AIS, Quadrature, ReverseAIS, acceptance_ratio
 
 

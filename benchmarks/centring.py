@@ -14,8 +14,8 @@ import numpy as np
 import optax
 
 import lnz
-from lnz._environment import environment
 from lnz.energy import RBM, centred_gradient
+from lnz.files import environment
 from lnz.normalizers import Quadrature
 from lnz.objectives import PCD
 

@@ -19,7 +19,7 @@ import jax.random as jr
 import numpy as np
 
 import lnz
-from lnz._environment import environment
+from lnz.files import environment
 from lnz.samplers import Gibbs, run_chains
 
 PRECISIONS = ("default", "tensorfloat32", "BF16_BF16_F32_X3", "BF16_BF16_F32_X6", "highest")

@@ -18,8 +18,8 @@ import numpy as np
 import optax
 
 import lnz
-from lnz._environment import environment
-from lnz._run import EventLog
+from lnz.files import environment
+from lnz.runs import EventLog
 
 
 def main():
@@ -55,7 +55,7 @@ def main():
 
     def bare():
         """One stretch from the first step to the last, as if Python never looked in."""
-        from lnz import _training
+        from lnz.training import _training
 
         pace = _training.next_num_steps
         _training.next_num_steps = lambda num_steps, seconds: arguments.steps

@@ -15,7 +15,7 @@ import numpy as np
 from ais_published import published
 
 import lnz
-from lnz._environment import environment
+from lnz.files import environment
 
 
 def truncate(x, bits):

@@ -15,8 +15,8 @@ import numpy as np
 import scipy.stats
 
 import lnz
-from lnz._space import Categorical
 from lnz.energy import DBM, RBM, BernoulliUnits, CategoricalUnits, MarkovField
+from lnz.spaces import Categorical
 
 
 def normal(seed, *shape):
@@ -44,7 +44,7 @@ def rbm(visible=4, hidden=3, scale=1.0, seed=0):
 
 def potts_rbm():
     machine = RBM(CategoricalUnits(2, 3), BernoulliUnits(2), key=jr.key(3))
-    return lnz._module.replace(machine, W=normal(4, 6, 2), b=normal(5, 6), c=normal(6, 2))
+    return lnz.modules._module.replace(machine, W=normal(4, 6, 2), b=normal(5, 6), c=normal(6, 2))
 
 
 def potts_hidden_rbm():
@@ -56,7 +56,7 @@ def dbm(*sizes, seed=7):
     keys = range(seed, seed + 2 * len(sizes))
     weights = tuple(normal(k, *W.shape) for k, W in zip(keys, machine.weights, strict=False))
     biases = tuple(normal(k + 50, *b.shape) for k, b in zip(keys, machine.biases, strict=False))
-    return lnz._module.replace(machine, weights=weights, biases=biases)
+    return lnz.modules._module.replace(machine, weights=weights, biases=biases)
 
 
 def markov_field():
@@ -183,16 +183,18 @@ def continuous_flow():
 def linear_vae(encoder="exact"):
     """Probabilistic PCA: x = W z + b + noise, z in R^2, x in R^3. Its posterior is a known normal."""
     W, b, noise = normal(40, 3, 2), normal(41, 3), jnp.asarray(0.7)
-    decoder = lnz.nets.ConditionalNormal(lnz.nets.Linear.from_parameters(W, b), noise)
+    decoder = lnz.distributions.ConditionalNormal(lnz.nets.Linear.from_parameters(W, b), noise)
     gram = W.T @ W + noise**2 * jnp.eye(2)
     inverse = jnp.linalg.inv(gram)
     to_z = lnz.nets.Linear.from_parameters(inverse @ W.T, -inverse @ W.T @ b)
     if encoder == "exact":
         tril = jnp.linalg.cholesky(noise**2 * inverse)
-        return lnz.latent.VAE(lnz.Normal.standard(2), decoder, lnz.nets.ConditionalMultivariateNormal(to_z, tril))
+        return lnz.latent.VAE(
+            lnz.Normal.standard(2), decoder, lnz.distributions.ConditionalMultivariateNormal(to_z, tril)
+        )
     # Mean field at its optimum: the diagonal of the precision; the gap is a known Kullback-Leibler divergence.
     scale = noise / jnp.sqrt(jnp.diagonal(gram))
-    return lnz.latent.VAE(lnz.Normal.standard(2), decoder, lnz.nets.ConditionalNormal(to_z, scale))
+    return lnz.latent.VAE(lnz.Normal.standard(2), decoder, lnz.distributions.ConditionalNormal(to_z, scale))
 
 
 def linear_vae_marginal():
@@ -204,7 +206,7 @@ def linear_vae_marginal():
 
 def bit_decoder(latents, pixels, seed=510):
     net = lnz.nets.MLP(latents, pixels, key=jr.key(seed), width=4, depth=1, activation=jnp.tanh)
-    return lnz.nets.ConditionalBernoulli(away_from_identity(net, 0.7, seed))
+    return lnz.distributions.ConditionalBernoulli(away_from_identity(net, 0.7, seed))
 
 
 def normal_encoder(num_in, latents, seed=520, scale=1.0, move=0.5):
@@ -220,7 +222,7 @@ def vamp_vae():
 
 def bit_encoder(num_in, latents, seed=530):
     net = lnz.nets.MLP(num_in, latents, key=jr.key(seed), width=4, depth=1, activation=jnp.tanh)
-    return lnz.nets.ConditionalBernoulli(away_from_identity(net, 0.5, seed))
+    return lnz.distributions.ConditionalBernoulli(away_from_identity(net, 0.5, seed))
 
 
 def rbm_vae():
@@ -270,8 +272,10 @@ def autoregressive_grey(rows, columns, num_values, seed=680, **options):
 
 def bits_vae():
     """Two latent bits, three bits of data: everything about it can be enumerated."""
-    decoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear.from_parameters(1.5 * normal(42, 3, 2), normal(43, 3)))
-    encoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear.from_parameters(normal(44, 2, 3), normal(45, 2)))
+    decoder = lnz.distributions.ConditionalBernoulli(
+        lnz.nets.Linear.from_parameters(1.5 * normal(42, 3, 2), normal(43, 3))
+    )
+    encoder = lnz.distributions.ConditionalBernoulli(lnz.nets.Linear.from_parameters(normal(44, 2, 3), normal(45, 2)))
     return lnz.latent.VAE(lnz.Bernoulli(normal(46, 2)), decoder, encoder)
 
 
@@ -311,7 +315,7 @@ def product():
 def joint():
     """Regression with noise: y = W x + b + noise."""
     line = lnz.nets.Linear.from_parameters(normal(102, 1, 1), normal(103, 1))
-    return lnz.Joint(lnz.Normal(normal(101, 1), 0.8), lnz.nets.ConditionalNormal(line, 0.7))
+    return lnz.Joint(lnz.Normal(normal(101, 1), 0.8), lnz.distributions.ConditionalNormal(line, 0.7))
 
 
 class Walled(lnz.AbstractDensity):

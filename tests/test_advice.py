@@ -12,8 +12,8 @@ import pytest
 import table
 
 import lnz
-from lnz._missing import known_entries
 from lnz.bijections import Affine, Chain, Power, Residual, Scan, ToSupport
+from lnz.data import known_entries
 from lnz.objectives import ELBO, NVIL, PCD, VIMCO, EnergyPrior, MaximumLikelihood, ReweightedWakeSleep, WakeSleep
 
 KEY = jr.key(0)

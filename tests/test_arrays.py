@@ -12,7 +12,7 @@ import table
 from scipy import sparse, stats
 
 import lnz
-from lnz._arrays import as_numbers
+from lnz.modules import as_numbers
 
 KEY = jr.key(0)
 # Quarters, which every type of number here holds, and no whole numbers throughout.
@@ -218,10 +218,12 @@ def test_missing_cells_are_missing(name):
 @pytest.mark.usefixtures("untyped")
 def test_large_whole_numbers_that_floats_hold_pass():
     x = np.array([[2**62, 3], [2**53, -(2**63)]])
-    np.testing.assert_array_equal(lnz._arrays.as_numbers(x), x)
-    assert not lnz._arrays.rounded_by_floats(np.array([0, 2**63, 2**64 - 2**11], np.uint64)).any()
+    np.testing.assert_array_equal(lnz.modules._arrays.as_numbers(x), x)
+    assert not lnz.modules._arrays.rounded_by_floats(np.array([0, 2**63, 2**64 - 2**11], np.uint64)).any()
     ends = np.array([-(2**63) + 1, 2**53 + 1, -(2**54) - 2])
-    np.testing.assert_array_equal(lnz._arrays.rounded_by_floats(ends), [int(float(n)) != n for n in ends.tolist()])
+    np.testing.assert_array_equal(
+        lnz.modules._arrays.rounded_by_floats(ends), [int(float(n)) != n for n in ends.tolist()]
+    )
 
 
 def test_held_out_rows_may_be_masked():

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import lnz
-from lnz._atoms import data_warnings, smallest_gaps
+from lnz.data import data_warnings, smallest_gaps
 
 RANDOM = np.random.RandomState(0)
 BITS = RANDOM.randint(0, 2, (50, 4))

@@ -9,7 +9,7 @@ import pytest
 import table
 
 import lnz
-from lnz._batch_last import aligned, batch_last
+from lnz.numerics import aligned, batch_last
 
 NUM_CALLS = []
 
@@ -136,8 +136,8 @@ def test_an_inverse_with_one_array_for_each_example(float64):
 def test_such_a_flow_is_not_mapped_one_example_at_a_time(name):
     """The shapes that reach the networks have the batch last, biases of their own or not."""
     flow = getattr(lnz.flows, name)(lnz.Euclidean(4), key=jr.key(0), num_layers=1, width=8)
-    assert lnz._batch_last.understands_batches(flow)
-    assert not lnz._batch_last.understands_batches(
+    assert lnz.numerics._batch_last.understands_batches(flow)
+    assert not lnz.numerics._batch_last.understands_batches(
         lnz.bijections.Coupling(
             lnz.Euclidean(2), 1, eqx.nn.Linear(1, 2, key=jr.key(0)), lnz.bijections.AffineTransformer()
         )

@@ -17,10 +17,10 @@ import pytest
 from test_fit import BITS, bytes_of, diverge, fit_noisy
 
 import lnz
-from lnz._checkpoint import Snapshot, newest_checkpoint, save_checkpoint
-from lnz._lock import held
 from lnz.energy import RBM
+from lnz.files import held
 from lnz.objectives import PCD
+from lnz.training._checkpoint import Snapshot, newest_checkpoint, save_checkpoint
 
 STEPS = 40
 METHOD = lnz.Gradient(PCD(1, num_chains=8), optax.adam(0.05))  # one object: equal fits share one program
@@ -215,7 +215,7 @@ def test_a_second_training_on_one_folder_is_refused(unbroken, tmp_path):
 
 
 def test_the_lock_of_a_process_ends_with_it(tmp_path):
-    code = "import sys; from pathlib import Path; from lnz._lock import held\n"
+    code = "import sys; from pathlib import Path; from lnz.files._lock import held\n"
     code += "with held(Path(sys.argv[1]), ''): print('held', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -322,9 +322,11 @@ def test_resuming_another_training_is_an_error(changes, words, tmp_path):
 
 def test_another_environment_warns(tmp_path, monkeypatch, unbroken):
     with monkeypatch.context() as patch:
-        patch.setattr(lnz._checkpoint, "environment", lambda: {**lnz._environment.environment(), "cores": "96"})
+        patch.setattr(
+            lnz.training._checkpoint, "environment", lambda: {**lnz.files._environment.environment(), "cores": "96"}
+        )
         train(tmp_path, steps=STEPS // 2)
-    cores = lnz._environment.num_cores()
+    cores = lnz.files._environment.num_cores()
     with pytest.warns(lnz.ResumeWarning, match=rf"last bits may differ.*: cores was 96, is {cores}\."):
         resumed = train(tmp_path, resume=True)
     assert bytes_of(resumed.model) == bytes_of(unbroken.model)
@@ -441,7 +443,7 @@ def test_average_leaves_what_does_not_change_alone():
 
 def test_pulses_and_stretches_do_not_change_the_bits(monkeypatch):
     expected = fit_noisy(steps=50, log_every=50)
-    monkeypatch.setattr(lnz._training, "next_num_steps", lambda num_steps, seconds: 1)
+    monkeypatch.setattr(lnz.training._training, "next_num_steps", lambda num_steps, seconds: 1)
     pulses, records = [], []
     result = fit_noisy(steps=50, log_every=50, pulse=pulses.append, progress=records.append)
     assert bytes_of(result.model) == bytes_of(expected.model)
@@ -450,9 +452,9 @@ def test_pulses_and_stretches_do_not_change_the_bits(monkeypatch):
 
 
 def test_pace_is_half_a_second():
-    assert lnz._training.next_num_steps(1, 0.001) == 4
-    assert lnz._training.next_num_steps(1000, 1.0) == 500
-    assert lnz._training.next_num_steps(1, 60.0) == 1
+    assert lnz.training._training.next_num_steps(1, 0.001) == 4
+    assert lnz.training._training.next_num_steps(1000, 1.0) == 500
+    assert lnz.training._training.next_num_steps(1, 60.0) == 1
 
 
 def test_plateau_stops_early():
@@ -509,9 +511,9 @@ def test_accumulated_gradients_equal_those_of_one_large_batch(float64):
 def test_equal_fits_share_one_compiled_program_and_few_are_kept():
     model, method = RBM(6, 4, key=jr.key(1)), lnz.Gradient(PCD(1, num_chains=8), optax.sgd(0.1))
     lnz.fit(jr.key(0), model, method, BITS, steps=3)
-    before = lnz._loop._program.cache_info()
+    before = lnz.training._loop._program.cache_info()
     lnz.fit(jr.key(5), RBM(6, 4, key=jr.key(2)), method, 1 - BITS, steps=5)
-    after = lnz._loop._program.cache_info()
+    after = lnz.training._loop._program.cache_info()
     assert after.misses == before.misses
     assert after.hits > before.hits
     assert after.maxsize == 8

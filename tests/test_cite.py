@@ -12,7 +12,7 @@ import pytest
 import table
 
 import lnz
-from lnz._cite import _entries
+from lnz.modules._cite import _entries
 
 ROOT = Path(lnz.__file__).parent
 # `Salakhutdinov and Murray (2008)`, `Vehtari, Simpson, Gelman, Yao and Gabry (2024)`, `Vehtari et al. (2024)`

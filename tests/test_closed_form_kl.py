@@ -9,7 +9,7 @@ import pytest
 import table
 
 import lnz
-from lnz._closed_form_kl import _RULES
+from lnz.distributions._closed_form_kl import _RULES
 
 normal = table.normal
 
@@ -186,7 +186,7 @@ NEAR = {
     ),
     "poisson": (lnz.Poisson, lambda a, b: np.sum(np.exp(a) * (a - b) - np.exp(a) + np.exp(b))),
     "normal": (
-        lambda t: lnz._module.replace(lnz.Normal(jnp.zeros_like(t), 1.0), log_scale=t),
+        lambda t: lnz.modules._module.replace(lnz.Normal(jnp.zeros_like(t), 1.0), log_scale=t),
         lambda a, b: np.sum(b - a + (np.exp(2 * (a - b)) - 1) / 2),
     ),
 }

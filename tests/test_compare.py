@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import lnz
-from lnz._compare import bits_with_direction, marked_bound
-from lnz._estimate import flip_bound
+from lnz.core import flip_bound
+from lnz.evaluation import bits_with_direction, marked_bound
 
 BOUNDS = ("exact", "unbiased", "lower", "upper", "estimate")
 

@@ -10,7 +10,7 @@ import pytest
 import table
 
 import lnz
-from lnz._conditional import num_moved
+from lnz.distributions import num_moved
 
 
 def conditional(template, num_context=2, scale=0.3, **options):
@@ -182,8 +182,8 @@ def test_learns_a_conditional_density_from_rows():
 def test_a_joint_of_parts_that_do_not_fit_is_refused_when_it_is_made(marginal, conditional, error, words):
     line = lnz.nets.Linear.from_parameters(jnp.ones((3, 2)), jnp.zeros(3))
     conditionals = {
-        "real": lnz.nets.ConditionalNormal(line, 1.0),
-        "bits": lnz.nets.ConditionalBernoulli(line),
+        "real": lnz.distributions.ConditionalNormal(line, 1.0),
+        "bits": lnz.distributions.ConditionalBernoulli(line),
         "nothing": line,
     }
     with pytest.raises(error, match=words):

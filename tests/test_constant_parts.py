@@ -13,7 +13,7 @@ import table
 from safetensors.numpy import load_file
 
 import lnz
-from lnz._safetensors import to_bytes
+from lnz.files import to_bytes
 from lnz.latent import VAE
 
 DECAY = optax.adamw(0.1, weight_decay=0.5)
@@ -24,7 +24,11 @@ def line(num_out, num_in, seed):
 
 
 def vae(prior):
-    return VAE(prior, lnz.nets.ConditionalNormal(line(3, 2, 0), 1.0), lnz.nets.ConditionalNormal(line(2, 3, 1), 1.0))
+    return VAE(
+        prior,
+        lnz.distributions.ConditionalNormal(line(3, 2, 0), 1.0),
+        lnz.distributions.ConditionalNormal(line(2, 3, 1), 1.0),
+    )
 
 
 def flow(base):
@@ -67,7 +71,7 @@ def test_what_is_trained():
     assert num_trained(lnz.Transformed(lnz.Normal(jnp.zeros(2), 1.0), bijection)) == num_trained(bijection) + 4
     assert num_trained(lnz.ProductDistribution(lnz.Normal.standard(2), lnz.Laplace(jnp.zeros(3), 1.0))) == 6
     hierarchy = table.hierarchical("bottom_up")
-    learned = lnz._module.replace(hierarchy, top=lnz.Normal(jnp.zeros(1), 1.0))
+    learned = lnz.modules._module.replace(hierarchy, top=lnz.Normal(jnp.zeros(1), 1.0))
     assert num_trained(learned) == num_trained(hierarchy) + 2
 
     def with_base(model):  # a filter made from the default one

@@ -15,7 +15,8 @@ import pytest
 import table
 
 import lnz
-from lnz.bijections import Affine, Chain, Continuous, Inverse, Residual, exact_log_det
+from lnz.bijections import Affine, Chain, Continuous, Inverse, Residual
+from lnz.core import exact_log_det
 
 pytest.importorskip("diffrax", reason="continuous flows need the extra `ode`")
 
@@ -193,8 +194,8 @@ def test_what_is_solved_to_a_tolerance_is_assumed():
         "inverses of autoregressive layers, if any, by repetition to the tolerance 1e-06",
     )
     prior = lnz.Transformed(lnz.Normal.standard(2), coarse)
-    decoder = lnz.nets.ConditionalBernoulli(lnz.nets.Linear.from_parameters(jnp.ones((3, 2)), jnp.zeros(3)))
-    encoder = lnz.nets.ConditionalNormal(lnz.nets.Linear.from_parameters(jnp.ones((2, 3)), jnp.zeros(2)), 1.0)
+    decoder = lnz.distributions.ConditionalBernoulli(lnz.nets.Linear.from_parameters(jnp.ones((3, 2)), jnp.zeros(3)))
+    encoder = lnz.distributions.ConditionalNormal(lnz.nets.Linear.from_parameters(jnp.ones((2, 3)), jnp.zeros(2)), 1.0)
     vae = lnz.latent.VAE(prior, decoder, encoder)
     result = lnz.evaluate(jr.key(0), vae, np.zeros((2, 3)), hidden=lnz.normalizers.Bound(2))
     assert (result.bound, result.assumes) == ("lower", numerator(coarse).assumes)

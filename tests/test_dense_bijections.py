@@ -11,7 +11,6 @@ import table
 from jax.test_util import check_grads
 
 import lnz
-from lnz._model import trainable
 from lnz.bijections import (
     ActNorm,
     Affine,
@@ -34,7 +33,8 @@ from lnz.bijections import (
     Sylvester,
     Tanh,
 )
-from lnz.bijections._root import increasing_root
+from lnz.modules import trainable
+from lnz.numerics import increasing_root
 
 
 def planar(u=(0.7, -0.4, 0.2), w=(0.5, 1.1, -0.3), b=0.3):

@@ -12,9 +12,9 @@ from jax.scipy.special import logsumexp
 
 import lnz
 from lnz import testing
-from lnz._space import Categorical
 from lnz.bijections import Elementwise, SplineTransformer
 from lnz.objectives import ELBO, IWAE
+from lnz.spaces import Categorical
 
 
 def cells(model):

@@ -285,9 +285,9 @@ def test_arguments_that_others_pass():
 
 
 FIRST = [
-    "lnz._run",
-    "lnz._evaluate",
-    "lnz._fit",
+    "lnz.runs._run",
+    "lnz.evaluation._evaluate",
+    "lnz.training._fit",
     "lnz.cli._compare",
     "lnz.cli._use",
     "lnz.data",

@@ -11,9 +11,9 @@ import scipy.stats
 import table
 
 import lnz
-from lnz._space import Categorical
 from lnz.energy import RBM, CategoricalUnits
 from lnz.normalizers import Quadrature
+from lnz.spaces import Categorical
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 2)])

@@ -12,7 +12,7 @@ import scipy.stats
 import table
 
 import lnz
-from lnz._atoms import AtomsWarning, smallest_gaps
+from lnz.data import AtomsWarning, smallest_gaps
 
 RANDOM = np.random.RandomState(0)
 BITS = (RANDOM.uniform(size=(60, 4)) < 0.5).astype(np.uint8)

@@ -10,7 +10,8 @@ import pytest
 
 import lnz
 from lnz import Bracket, Estimate, LogLikelihood
-from lnz._reliability import pareto_k_threshold, unreliable_reasons
+from lnz.core import unreliable_reasons
+from lnz.core._reliability import pareto_k_threshold
 
 # Compiled whole: one by one, their small operations take longer to compile.
 log_mean_exp, pareto_k = jax.jit(lnz.log_mean_exp), jax.jit(lnz.pareto_k)
@@ -361,4 +362,4 @@ def test_unreliable_estimates_warn_with_advice():
     with pytest.warns(
         lnz.UnreliableEstimateWarning, match=r"AIS of an RBM: effective sample size 2.0 is below 10.*Use more"
     ):
-        lnz._estimate.warn_if_unreliable(estimate("lower", stats=FEW), "AIS of an RBM")
+        lnz.core._estimate.warn_if_unreliable(estimate("lower", stats=FEW), "AIS of an RBM")

@@ -209,8 +209,8 @@ def test_much_work_is_said_before_it_is_done(monkeypatch):
     work = 3 * 10 * 5 * 23
     assert sum(leaf.size for leaf in jax.tree.leaves(machine)) == 23
     done = []
-    monkeypatch.setattr(lnz._evaluate, "_numerators", lambda *arguments: done.append(arguments))
-    monkeypatch.setattr(lnz._evaluate, "_denominator", lambda *arguments: None)
+    monkeypatch.setattr(lnz.evaluation._evaluate, "_numerators", lambda *arguments: done.append(arguments))
+    monkeypatch.setattr(lnz.evaluation._evaluate, "_denominator", lambda *arguments: None)
 
     def evaluate(hidden, observed=None):
         with pytest.raises(AttributeError):  # of the estimates that were not made
@@ -220,10 +220,10 @@ def test_much_work_is_said_before_it_is_done(monkeypatch):
         return rf"each of 3 examples makes {num} sweeps over a model of 23 numbers"
 
     forward, reverse = AIS(10, jnp.linspace(0, 1, 6)), ReverseAIS(10, 5)
-    monkeypatch.setattr(lnz._evaluate, "_MUCH_WORK", work)
+    monkeypatch.setattr(lnz.evaluation._evaluate, "_MUCH_WORK", work)
     for hidden in (AIS(10, 5), forward, Importance(10), Quadrature()):
         evaluate(hidden)  # a warning would be an error
-    monkeypatch.setattr(lnz._evaluate, "_MUCH_WORK", work - 1)
+    monkeypatch.setattr(lnz.evaluation._evaluate, "_MUCH_WORK", work - 1)
     for hidden in (AIS(10, 5), forward, reverse):
         with pytest.warns(UserWarning, match=words(150)):
             evaluate(hidden)
@@ -238,11 +238,11 @@ def test_much_work_is_said_before_it_is_done(monkeypatch):
 
 def test_usual_work_is_done_without_a_word():
     """A row of the digits by the default, over 8384 numbers, takes about 0.15 s."""
-    lnz._evaluate._warn_of_much_work(AIS(), lnz.energy.RBM(64, 128, key=KEY), 100)
+    lnz.evaluation._evaluate._warn_of_much_work(AIS(), lnz.energy.RBM(64, 128, key=KEY), 100)
     with pytest.warns(UserWarning, match=r"each of 2000 examples makes 200,000,000 sweeps"):
-        lnz._evaluate._warn_of_much_work(AIS(), lnz.energy.RBM(64, 128, key=KEY), 2000)
+        lnz.evaluation._evaluate._warn_of_much_work(AIS(), lnz.energy.RBM(64, 128, key=KEY), 2000)
     with pytest.warns(UserWarning, match="minutes"):
-        lnz._evaluate._warn_of_much_work(AIS(), lnz.energy.RBM(784, 500, key=KEY), 100)
+        lnz.evaluation._evaluate._warn_of_much_work(AIS(), lnz.energy.RBM(784, 500, key=KEY), 100)
 
 
 def test_reverse_ais_turns_the_bound(machine):
@@ -307,7 +307,7 @@ def test_progress_is_told_after_each_batch_and_changes_no_numbers(by_importance)
 
 def test_defaults_are_as_documented(monkeypatch):
     """Small is enumerated; latent variables get `Importance(5000)`; large denominators get `AIS()`."""
-    monkeypatch.setattr(lnz._evaluate.normalizers, "AIS", lambda: AIS(20, 5))  # the default one is slow
+    monkeypatch.setattr(lnz.evaluation._evaluate.normalizers, "AIS", lambda: AIS(20, 5))  # the default one is slow
     protocols = {
         "dbm": lnz.evaluate(KEY, table.dbm(3, 2, 2), BITS[:2, :3]).stats["protocol"],
         "vae": lnz.evaluate(KEY, table.linear_vae(), ROWS[:2]).stats["protocol"],

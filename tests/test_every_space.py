@@ -11,9 +11,9 @@ import table
 
 import lnz
 from lnz import testing
-from lnz._space import Categorical
 from lnz.normalizers import AIS, BAR, ReverseAIS
 from lnz.samplers import HMC, Metropolis, adapt_step_size, default_sampler, run_chains, samplers_along
+from lnz.spaces import Categorical
 
 
 def test_hmc_leaves_every_kind_of_space_invariant(precision):

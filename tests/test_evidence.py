@@ -128,9 +128,9 @@ def test_an_encoder_and_rows_keep_their_default():
     import table
 
     posterior = lnz.condition(table.linear_vae("diagonal"), table.normal(90, 3))
-    assert not lnz._normalize._has_modes(posterior)
+    assert not lnz.evaluation._normalize._has_modes(posterior)
     model, data, _ = coin()
-    assert lnz._normalize._has_modes(lnz.condition(model, data))
+    assert lnz.evaluation._normalize._has_modes(lnz.condition(model, data))
 
 
 @pytest.mark.parametrize("space", [lnz.Torus(1), lnz.Binary(2), lnz.Product(lnz.Torus(1), lnz.Positive(1))])

@@ -226,10 +226,10 @@ def test_filter_chooses_what_is_trained():
     rbm = machine()
 
     def biases_only(model):
-        return lnz._module.replace(lnz.trainable(model), W=False)
+        return lnz.modules._module.replace(lnz.trainable(model), W=False)
 
     method = lnz.Gradient(Shrink(), optax.adamw(0.1, weight_decay=0.5), filter=biases_only)
-    rbm = lnz._module.replace(rbm, b=jnp.ones(6))
+    rbm = lnz.modules._module.replace(rbm, b=jnp.ones(6))
     model = lnz.fit(jr.key(0), rbm, method, BITS, steps=3).model
     assert bytes_of(model.W) == bytes_of(rbm.W)
     assert not np.array_equal(model.b, rbm.b)

@@ -166,7 +166,7 @@ def test_every_recipe_of_a_flow_draws_and_scores():
 
 
 def made(model, rows):
-    from lnz._run import Examples
+    from lnz.runs import Examples
 
     class Made:
         examples = Examples(None, None, {"some": [0, 1]}, {"some": rows})

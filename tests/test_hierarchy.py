@@ -115,8 +115,8 @@ def test_a_ladder_shares_the_generative_path():
     model, z2 = fit.model, jnp.array([0.4])
     assert len(jax.tree.leaves(eqx.filter(model, eqx.is_array))) == num_arrays
     corrected = model.posterior(bits(1)[0]).conditionals[0]
-    silent = lnz._module.replace(corrected, message=lnz.Normal(jnp.array([3.0]), 1e18))
-    loud = lnz._module.replace(corrected, message=lnz.Normal(jnp.array([3.0]), 1e-18))
+    silent = lnz.modules._module.replace(corrected, message=lnz.Normal(jnp.array([3.0]), 1e18))
+    loud = lnz.modules._module.replace(corrected, message=lnz.Normal(jnp.array([3.0]), 1e-18))
     np.testing.assert_allclose(silent(z2).loc, model.conditionals[0](z2).loc, rtol=1e-6)
     np.testing.assert_allclose(silent(z2).log_scale, model.conditionals[0](z2).log_scale, rtol=1e-5)
     np.testing.assert_allclose(loud(z2).loc, 3.0, rtol=1e-6)
@@ -131,7 +131,9 @@ def test_a_ladder_takes_whole_numbers():
         vae.top,
         vae.conditionals,
         lnz.Conditional(lnz.Poisson(jnp.zeros(3)), vae.decoder.net),
-        lnz._module.replace(vae.encoder, networks=(lambda x: vae.encoder.networks[0].biases[0][:3] * x, lambda d: d)),
+        lnz.modules._module.replace(
+            vae.encoder, networks=(lambda x: vae.encoder.networks[0].biases[0][:3] * x, lambda d: d)
+        ),
     )
     x, z = jnp.array([3, 0, 7], jnp.int32), jnp.array([0.3, -0.2])
     run = eqx.filter_jit(lambda x: counts.posterior(x).log_prob(z))

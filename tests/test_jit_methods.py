@@ -9,8 +9,7 @@ import pytest
 import table
 
 import lnz
-from lnz._module import HashableMethods
-from lnz._register import registered_names, registered_object
+from lnz.modules import HashableMethods, registered_names, registered_object
 
 DENSITY_AND_MAP = (lnz.AbstractDensity, lnz.AbstractModel, lnz.AbstractPath, lnz.bijections.AbstractBijection)
 

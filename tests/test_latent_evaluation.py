@@ -141,7 +141,7 @@ def test_encodes_once_and_holds_a_chunk():
 
     num, pixels, chunk = 4, 50, 40  # fewer would be filled up to a power of two
     line = lnz.nets.Linear.from_parameters(table.normal(1, pixels, 1), jnp.zeros(pixels))
-    vae = lnz.latent.VAE(lnz.Normal.standard(1), lnz.nets.ConditionalNormal(line, 2.0), encoder)
+    vae = lnz.latent.VAE(lnz.Normal.standard(1), lnz.distributions.ConditionalNormal(line, 2.0), encoder)
     method = Importance(1000, chunk_size=chunk)
     lnz.evaluate(KEY, vae, np.zeros((num, pixels), np.float32), hidden=method)
     jax.effects_barrier()
@@ -169,8 +169,8 @@ def nonlinear_vae(num):
     """A curved decoder with bits or noise, and an encoder that is roughly right."""
     net = lnz.nets.MLP(num, 4, key=jr.key(5), width=5, depth=1, activation=jnp.tanh)
     net = eqx.tree_at(lambda net: net.weights, net, tuple(3 * W for W in net.weights))
-    decoder = lnz.nets.ConditionalBernoulli(net) if num == 1 else lnz.nets.ConditionalNormal(net, 0.8)
-    encoder = lnz.nets.ConditionalNormal(
+    decoder = lnz.distributions.ConditionalBernoulli(net) if num == 1 else lnz.distributions.ConditionalNormal(net, 0.8)
+    encoder = lnz.distributions.ConditionalNormal(
         lnz.nets.Linear.from_parameters(0.1 * table.normal(6, num, 4), jnp.zeros(num)), 0.9
     )
     return lnz.latent.VAE(lnz.Normal.standard(num), decoder, encoder)
@@ -227,7 +227,7 @@ def test_annealing_of_a_decoder_from_both_sides_against_quadrature(num):
                 key_jitter, (num,), minval=-0.5, maxval=0.5
             )
             starts = jnp.broadcast_to(z, (2, num))
-            return lower(key_low, density), lnz._module.replace(upper, positions=starts)(key_high, density)
+            return lower(key_low, density), lnz.modules._module.replace(upper, positions=starts)(key_high, density)
 
         exact = jax.scipy.special.logsumexp(log_density) + num * jnp.log(width)
         return exact, *jax.lax.map(one, jr.split(key, repeats), batch_size=100)
@@ -376,12 +376,12 @@ def test_diagnosis_prints_every_number_with_its_kind(diagnosed):
 def test_collapse_is_named():
     """An encoder that returns the prior, and one of which a third is in use; draws in bits have no refinement."""
     line = lnz.nets.Linear.from_parameters(table.normal(5, 4, 6), jnp.zeros(4))
-    decoder = lnz.nets.ConditionalBernoulli(line)
+    decoder = lnz.distributions.ConditionalBernoulli(line)
     bits = lnz.sample(KEY, lnz.Bernoulli(jnp.zeros(4)), 30)
     to_z = lnz.nets.Linear.from_parameters(jnp.zeros((6, 4)).at[:2].set(2.0), jnp.zeros(6))
     for scale, words in ((0.0, "has collapsed"), (1.0, "only 2 of 6")):
         net = eqx.tree_at(lambda net: net.W, to_z, scale * to_z.W)
-        vae = lnz.latent.VAE(lnz.Bernoulli(jnp.zeros(6)), decoder, lnz.nets.ConditionalBernoulli(net))
+        vae = lnz.latent.VAE(lnz.Bernoulli(jnp.zeros(6)), decoder, lnz.distributions.ConditionalBernoulli(net))
         with pytest.warns(lnz.PosteriorCollapseWarning, match=words):
             result = lnz.diagnose(KEY, vae, bits, num_samples=64, batch_size=30)
         assert result.amortisation_gap is None

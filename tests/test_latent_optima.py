@@ -40,8 +40,8 @@ def pca_vae(W, b, noise, V, c, scale):
     W, b, noise, V, c, scale = (jnp.asarray(a, float) for a in (W, b, noise, V, c, scale))
     return lnz.latent.VAE(
         lnz.Normal.standard(LATENTS),
-        lnz.nets.ConditionalNormal(lnz.nets.Linear.from_parameters(W, b), noise),
-        lnz.nets.ConditionalNormal(lnz.nets.Linear.from_parameters(V, c), scale),
+        lnz.distributions.ConditionalNormal(lnz.nets.Linear.from_parameters(W, b), noise),
+        lnz.distributions.ConditionalNormal(lnz.nets.Linear.from_parameters(V, c), scale),
     )
 
 
@@ -109,8 +109,8 @@ def curved_vae(num):
     """Bits of one latent variable or numbers of two, both through a curve, and an encoder that is roughly right."""
     net = lnz.nets.MLP(num, 3, key=jr.key(5), width=5, depth=1, activation=jnp.tanh)
     net = eqx.tree_at(lambda net: net.weights, net, tuple(3 * W for W in net.weights))
-    decoder = lnz.nets.ConditionalBernoulli(net) if num == 1 else lnz.nets.ConditionalNormal(net, 0.8)
-    encoder = lnz.nets.ConditionalNormal(
+    decoder = lnz.distributions.ConditionalBernoulli(net) if num == 1 else lnz.distributions.ConditionalNormal(net, 0.8)
+    encoder = lnz.distributions.ConditionalNormal(
         lnz.nets.Linear.from_parameters(0.1 * table.normal(6, num, 3), jnp.zeros(num)), 0.9
     )
     return lnz.latent.VAE(lnz.Normal.standard(num), decoder, encoder)

@@ -21,8 +21,10 @@ PIXELS = 8
 def linear_model(seed=0):
     """`x = A z + noise` with orthonormal columns of A, and the encoder that inverts it."""
     A = jnp.linalg.qr(jr.normal(jr.key(seed), (PIXELS, DIM)))[0]
-    decoder = lnz.nets.ConditionalNormal(lnz.nets.Linear.from_parameters(A, jnp.ones(PIXELS)), 0.1 * jnp.ones(PIXELS))
-    encoder = lnz.nets.ConditionalNormal(
+    decoder = lnz.distributions.ConditionalNormal(
+        lnz.nets.Linear.from_parameters(A, jnp.ones(PIXELS)), 0.1 * jnp.ones(PIXELS)
+    )
+    encoder = lnz.distributions.ConditionalNormal(
         lnz.nets.Linear.from_parameters(A.T, -A.T @ jnp.ones(PIXELS)), 0.1 * jnp.ones(DIM)
     )
     return latent.VAE(lnz.Normal.standard(DIM), decoder, encoder), np.asarray(A)

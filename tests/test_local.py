@@ -17,7 +17,7 @@ import scipy.stats
 
 import lnz
 import lnz.recipes
-from lnz._resolved import check_resolved
+from lnz.core import check_resolved
 from lnz.objectives import MaximumLikelihood, ReverseKL
 from lnz.recipes._fitting import all_but_standardisation
 

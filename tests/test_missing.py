@@ -29,7 +29,7 @@ def test_average_gradient_is_that_of_the_known_entries(make, float64):
     data = random.randint(0, getattr(model.space, "num_categories", 2), (5, *model.space.shape))
     observed = holes(data, 0.5)
     observed[0] = False  # an example of which nothing is known says nothing, and changes nothing
-    coded = model.space.cast(lnz._missing.mark_missing(model.space, data, observed), jnp.float64)
+    coded = model.space.cast(lnz.data._missing.mark_missing(model.space, data, observed), jnp.float64)
     params, rest = eqx.partition(model, lnz.trainable(model))
 
     def exact_loss(params):
@@ -62,7 +62,7 @@ def test_known_entries_are_never_changed(float64):
     model = table.rbm(6, 3)
     data = np.random.RandomState(0).randint(0, 2, (50, 6)).astype(np.uint8)
     observed = holes(data, 0.4)
-    coded = model.space.cast(lnz._missing.mark_missing(model.space, data, observed), jnp.float64)
+    coded = model.space.cast(lnz.data._missing.mark_missing(model.space, data, observed), jnp.float64)
     filled = np.asarray(Imputed(PCD(1), num_sweeps=3)._complete(jr.key(0), model, coded))
     np.testing.assert_array_equal(filled[observed], data[observed])
     assert set(np.unique(filled[~observed])) == {0.0, 1.0}

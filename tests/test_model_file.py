@@ -27,11 +27,10 @@ from safetensors.numpy import save as save_bytes, save_file
 
 import lnz
 from lnz import testing
-from lnz._checkpoint import Snapshot, _read as read_checkpoint, save_checkpoint
-from lnz._json import DamagedError
-from lnz._module import build
-from lnz._safetensors import check_digest
 from lnz.energy import RBM
+from lnz.files import DamagedError, check_digest
+from lnz.modules import build
+from lnz.training._checkpoint import Snapshot, _read as read_checkpoint, save_checkpoint
 
 
 class Holder(eqx.Module):
@@ -183,7 +182,7 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(lnz._atomic.os, "fsync", full)
+    monkeypatch.setattr(lnz.files._atomic.os, "fsync", full)
     with pytest.raises(OSError, match="no space left"):
         lnz.save(path, Holder("new"))
     assert lnz.load(path).content == "old"
@@ -461,7 +460,7 @@ def normal(**changes):
         ({"module": "lnz.samplers.Gibbs", "fields": {"num_sweeps": {"array": "i", "shape": [2]}}}, "must be int"),
         ({"module": "lnz.ReversedPath", "fields": {"path": BINARY}}, "must be AbstractPath; got Binary"),
         ({"module": "lnz.ReversedPath", "fields": {"path": {"function": "lnz.ReversedPath"}}}, "the class Rev"),
-        ({"module": "lnz.nets.ConditionalBernoulli", "fields": {"net": BINARY}}, "must be .*Callable; got Binary"),
+        ({"module": "lnz.distributions.ConditionalBernoulli", "fields": {"net": BINARY}}, "must be .*Callable; got Binary"),
         ({"module": "lnz.bijections.Chain", "fields": {"bijections": {"tuple": []}}}, "at least one bijection"),
     ],
     ids=lambda value: value[:25] if isinstance(value, str) else "",
@@ -609,7 +608,7 @@ def test_importing_lnz_registers_only_its_own():
     """Nothing that a file may name acts on the world: modules of lnz, activations of JAX, layers and the identity of
     `equinox.nn`, and `equinox.Partial`."""
     code = (
-        "import lnz; lnz.load; from lnz._register import _OBJECT_OF; "
+        "import lnz; lnz.load; from lnz.modules._register import _OBJECT_OF; "
         "print(*[f'{o.__module__}.{o.__name__}' for o in _OBJECT_OF.values()])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -822,7 +821,7 @@ def test_a_name_is_given_once():
 
     define()
     newest = define()  # a notebook cell that is run again
-    assert lnz._register.registered_object(lnz._register.public_name(newest)) is newest
+    assert lnz.modules._register.registered_object(lnz.modules._register.public_name(newest)) is newest
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ FAMILIES = {
 
 def test_every_family_has_the_numbers_of_numpyro_and_none_outside_its_support():
     """Draws lie in the space; the log-density is NumPyro's there and minus infinity elsewhere, with a gradient."""
-    assert set(lnz._numpyro._FAMILIES) <= set(FAMILIES)
+    assert set(lnz.interop._numpyro._FAMILIES) <= set(FAMILIES)
     for name, make in FAMILIES.items():
         theirs, ours = make(), lnz.from_numpyro(make())
         assert ours.family == name
@@ -208,7 +208,7 @@ def test_a_family_that_is_not_in_the_table_is_refused():
     ours = lnz.from_numpyro(dist.Normal(0.0, 1.0))
     for name in ("Dirichlet", "constraints", "Distribution", "__loader__", "TruncatedGamma"):
         with pytest.raises(ValueError, match="is not one of AsymmetricLaplace"):
-            lnz._module.replace(ours, family=name)
+            lnz.modules._module.replace(ours, family=name)
 
 
 def test_there_and_back():

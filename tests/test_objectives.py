@@ -154,7 +154,7 @@ def test_an_update_needs_2k_plus_3_products(objective):
 
     @jax.jit
     def update(key, W, b, c, state, batch):
-        machine = lnz._module.replace(model, W=W, b=b, c=c)
+        machine = lnz.modules._module.replace(model, W=W, b=b, c=c)
         return gradient_of(objective, machine, batch, key, state)
 
     compiled = update.lower(jr.key(0), model.W, model.b, model.c, state, batch).compile().as_text()
@@ -257,10 +257,10 @@ def test_linear_vae_by_elbo_reaches_the_optimum_of_probabilistic_pca():
     eigenvalues = np.sort(np.linalg.eigvalsh(np.cov(np.asarray(x).T, bias=True)))[::-1]
     noise = eigenvalues[1:].mean()
     best = -0.5 * (3 * np.log(2 * np.pi) + np.log(eigenvalues[0]) + 2 * np.log(noise) + 3)
-    decoder = lnz.nets.ConditionalNormal(
+    decoder = lnz.distributions.ConditionalNormal(
         lnz.nets.Linear.from_parameters(0.1 * table.normal(6, 3, 1), jnp.zeros(3)), 1.0
     )
-    encoder = lnz.nets.ConditionalNormal(
+    encoder = lnz.distributions.ConditionalNormal(
         lnz.nets.Linear.from_parameters(0.1 * table.normal(7, 1, 3), jnp.zeros(1)), 1.0
     )
     vae = lnz.latent.VAE(lnz.Normal.standard(1), decoder, encoder)
@@ -284,7 +284,7 @@ def test_reverse_kl_of_the_right_family_recovers_the_posterior(float64):
 
 
 def _without_encoder():
-    return lnz._module.replace(table.linear_vae(), encoder=None)
+    return lnz.modules._module.replace(table.linear_vae(), encoder=None)
 
 
 @pytest.mark.parametrize(
@@ -308,8 +308,8 @@ def test_draws_without_a_pathwise_gradient_are_refused():
         ReverseKL(target).loss(jr.key(0), table.mixture_of_normals(), (), None)
     bits = lnz.latent.VAE(
         lnz.Bernoulli(jnp.zeros(2)),
-        lnz.nets.ConditionalNormal(lnz.nets.Linear.from_parameters(jnp.ones((3, 2)), jnp.zeros(3)), 1.0),
-        lnz.nets.ConditionalBernoulli(lnz.nets.Linear.from_parameters(jnp.ones((2, 3)), jnp.zeros(2))),
+        lnz.distributions.ConditionalNormal(lnz.nets.Linear.from_parameters(jnp.ones((3, 2)), jnp.zeros(3)), 1.0),
+        lnz.distributions.ConditionalBernoulli(lnz.nets.Linear.from_parameters(jnp.ones((2, 3)), jnp.zeros(2))),
     )
     with pytest.raises(TypeError, match="Bernoulli are no differentiable function"):
         ELBO().loss(jr.key(0), bits, (), jnp.zeros((2, 3)))
@@ -320,7 +320,9 @@ def test_draws_without_a_pathwise_gradient_are_refused():
 def test_elbo_gradient_equals_finite_differences_of_the_exact_bound(float64):
     """Linear-Gaussian: the ELBO has a closed form up to quadrature, and the pathwise gradient averages to its own."""
     vae, x = table.linear_vae("diagonal"), table.normal(93, 3)
-    vae = lnz._module.replace(vae, encoder=lnz._module.replace(vae.encoder, log_scale=vae.encoder.log_scale + 0.3))
+    vae = lnz.modules._module.replace(
+        vae, encoder=lnz.modules._module.replace(vae.encoder, log_scale=vae.encoder.log_scale + 0.3)
+    )
     z, log_w = lnz.Euclidean(2).quadrature(241, (-8.0, 8.0))
 
     def exact(vae):

@@ -102,6 +102,6 @@ def test_log_z_moves_by_what_is_stated():
 
 
 def test_environment_records_it():
-    assert lnz._environment.environment()["products"] == "default"
+    assert lnz.files._environment.environment()["products"] == "default"
     with jax.default_matmul_precision(SPLIT):
-        assert lnz._environment.environment()["products"] == SPLIT
+        assert lnz.files._environment.environment()["products"] == SPLIT

@@ -68,7 +68,7 @@ def test_vamp_prior_is_still_tied_after_training(tmp_path):
     assert loaded.prior.log_prob(z) == model.prior.log_prob(z)
     for other in (
         eqx.tree_at(lambda m: m.encoder, loaded, vae.encoder),
-        lnz._module.replace(loaded, encoder=vae.encoder),
+        lnz.modules._module.replace(loaded, encoder=vae.encoder),
     ):
         np.testing.assert_allclose(other.prior.log_prob(z), loop_over_components(other, z), rtol=1e-5)
         assert abs(float(other.prior.log_prob(z) - model.prior.log_prob(z))) > 1e-3
@@ -109,7 +109,7 @@ def test_gradient_flows_through_the_tie(float64):
         (lambda: lnz.latent.VAE(lnz.latent.VampPrior(jnp.ones((2, 3))), table.bit_decoder(1, 3), None), "encoder"),
         (lambda: lnz.latent.VampPrior(jnp.full((2, 3), 2.0), bounds=(0.0, 1.0)), "within bounds"),
         (lambda: lnz.latent.VampPrior(jnp.ones((2, 3)), jnp.zeros(3)), "log_weights"),
-        (lambda: lnz.latent.VampPrior.of(lnz._space.Categorical(3, 4), 2, key=jr.key(0)), "gradients"),
+        (lambda: lnz.latent.VampPrior.of(lnz.spaces._categorical.Categorical(3, 4), 2, key=jr.key(0)), "gradients"),
         (
             lambda: lnz.latent.VampPrior.of(lnz.Binary(3), 9, key=jr.key(0)).initialise(jr.key(0), bits(5)),
             "9 pseudo-inputs",
@@ -254,7 +254,7 @@ def test_autoregressive_bits_by_the_chain_rule(num, float64):
     @eqx.filter_jit
     def compute(made, x):
         # Draws, by blocks of variables, are those of one pass after the other.
-        u = lnz._random.uniform(jr.key(1), (5, num), jnp.float64)
+        u = lnz.numerics._random.uniform(jr.key(1), (5, num), jnp.float64)
         drawn = jnp.zeros((5, num))
         for i in range(num):
             drawn = drawn.at[:, i].set((u[:, i] < jax.nn.sigmoid(jax.vmap(made.logits)(drawn)[:, i])).astype(u.dtype))
@@ -325,7 +325,7 @@ def test_flows_and_mixtures_are_priors(make):
 def test_a_flow_prior_starts_from_draws_of_the_posterior():
     """`ActNorm` in the prior, with latents as long as the data: rows of the data would be wrong and go unnoticed."""
     prior = lnz.Transformed(lnz.Normal.standard(3), lnz.bijections.ActNorm(lnz.Euclidean(3)))
-    encoder = lnz.nets.ConditionalNormal(
+    encoder = lnz.distributions.ConditionalNormal(
         lnz.nets.Linear.from_parameters(0.01 * jnp.eye(3), jnp.array([5.0, -5.0, 0.0])), 0.1
     )
     vae = lnz.latent.VAE(prior, table.bit_decoder(3, 3), encoder)

@@ -10,8 +10,9 @@ from scipy import stats
 
 import lnz
 import lnz.distributions._bernoulli
-from lnz._random import threefry, uniform
 from lnz.normalizers import AIS
+from lnz.numerics import uniform
+from lnz.numerics._random import threefry
 from lnz.objectives import PCD
 from lnz.samplers import Gibbs, ParallelTempering, run_chains
 

@@ -14,10 +14,10 @@ import table
 
 import lnz
 from lnz import Bracket, Estimate, testing
-from lnz._annealing import resolve_path
-from lnz._compensated import add_compensated
-from lnz._student import student_quantile
+from lnz.core import resolve_path
+from lnz.core._student import student_quantile
 from lnz.normalizers import AIS, ReverseAIS, acceptance_ratio
+from lnz.numerics import add_compensated
 
 INF, NAN = math.inf, math.nan
 
@@ -171,7 +171,7 @@ def test_an_estimate_that_is_not_finite_is_not_reliable(value, error, bound, rel
     assert several.reliable == reliable
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        lnz._estimate.warn_if_unreliable(one, "AIS")
+        lnz.core._estimate.warn_if_unreliable(one, "AIS")
     assert len(told) == (not reliable)
 
 

@@ -10,7 +10,8 @@ import pytest
 import table
 
 import lnz
-from lnz.bijections import Inverse, Residual, exact_log_det
+from lnz.bijections import Inverse, Residual
+from lnz.core import exact_log_det
 from lnz.nets import LipschitzMLP, spectral_bound
 
 SPACE = lnz.Euclidean(3)

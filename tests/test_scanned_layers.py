@@ -9,8 +9,6 @@ import pytest
 import table
 
 import lnz
-from lnz._batch_last import understands_batches
-from lnz._positive import positive_tril
 from lnz.bijections import (
     ActNorm,
     Affine,
@@ -37,6 +35,7 @@ from lnz.bijections import (
     TriangularAffine,
     Vmap,
 )
+from lnz.numerics import positive_tril, understands_batches
 
 
 def lu(key, num=3):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lnz._softplus import softplus
+from lnz.numerics import softplus
 
 LARGE = [1e-30, 1e-3, 0.5, 3.0, 17.0, 30.0, 88.0, 700.0, 1e30]
 POINTS = [*(-x for x in LARGE), 0.0, *LARGE]

@@ -12,7 +12,7 @@ from jax.scipy.special import logsumexp
 
 import lnz
 from lnz import Binary, Euclidean, Grid, Interval, testing
-from lnz._space import Categorical
+from lnz.spaces import Categorical
 
 
 @pytest.mark.parametrize(

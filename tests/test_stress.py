@@ -10,8 +10,8 @@ import pytest
 import table
 
 import lnz
-from lnz._supports import Product, Torus
 from lnz.bijections import AbstractBijection, AbstractTransformer, Householder, Planar, Radial, Sylvester
+from lnz.spaces import Product, Torus
 
 # Parameters of a size that is none of the table's, or without which a map has no direction.
 EXTREME = {

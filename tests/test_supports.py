@@ -244,12 +244,12 @@ def test_parts_fit_or_are_refused_by_name(name):
     for other_name, other in SPACES.items():
         keep = lnz.bijections.Permutation(jnp.array([0, 1]), other)
         if other_name in FITTING[name]:
-            assert lnz._supports.same_set(lnz.Transformed(on(space), keep).space, other)
+            assert lnz.spaces._sets.same_set(lnz.Transformed(on(space), keep).space, other)
         else:
             with pytest.raises(ValueError, match=r"would not integrate to one.*ToSupport"):
                 lnz.Transformed(on(space), keep)
         same = name == other_name or {name, other_name} == {"unit", "parts of one"}
-        assert lnz._supports.same_set(space, other) == same
+        assert lnz.spaces._sets.same_set(space, other) == same
         if not same:
             with pytest.raises(ValueError, match=r"ends in .* but bijection 1 starts in"):
                 lnz.bijections.Chain(lnz.bijections.Permutation(jnp.array([0, 1]), space), keep)
@@ -303,7 +303,7 @@ def test_a_transformer_maps_the_space_onto_itself_or_is_refused(name):
         if name == "mixed":
             del makers["Coupling"]  # which has one variable to change
         for owner, make in makers.items():
-            changed = lnz._supports.each_variable(space)[1 if owner == "Coupling" else 0 :]
+            changed = lnz.spaces._sets.each_variable(space)[1 if owner == "Coupling" else 0 :]
             if space_name in fitting or (owner == "Coupling" and transformer.fits(changed)):
                 make()
             else:
@@ -383,7 +383,9 @@ def test_draws_of_wide_flows_lie_inside_and_have_the_log_prob_that_is_returned(p
 
     for (name, _), (x, log_prob, again) in draw().items():
         x, space = np.asarray(x), WIDE[name].codomain
-        low, high = (np.asarray(end, x.dtype) for end in lnz._supports.ends_of(lnz._supports.each_variable(space)[0]))
+        low, high = (
+            np.asarray(end, x.dtype) for end in lnz.spaces._sets.ends_of(lnz.spaces._sets.each_variable(space)[0])
+        )
         assert np.all((low < x) & (x < high)), name
         assert np.all(np.isfinite(again)), name
         # Half of the digits of the distance from an end, which is what is left where nothing is scored again.
@@ -409,7 +411,7 @@ def test_a_draw_that_rounds_onto_an_end_keeps_its_derivative():
 
     def draw(t):
         quantile = lnz.distributions._continuous_bernoulli._quantile(jnp.float32(1 - v), t)
-        return lnz._supports.nearest_inside(lnz.Interval(()), quantile)
+        return lnz.spaces._sets.nearest_inside(lnz.Interval(()), quantile)
 
     x, slope = jax.value_and_grad(draw)(jnp.float32(logit))
     assert float(x) == np.nextafter(np.float32(1), np.float32(0))

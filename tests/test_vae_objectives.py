@@ -13,7 +13,7 @@ import table
 from jax.scipy.special import logsumexp
 
 import lnz
-from lnz._factorised import is_factorised, per_component
+from lnz.distributions import is_factorised, per_component
 from lnz.objectives import ELBO, IWAE, NVIL, VIMCO, ReweightedWakeSleep, WakeSleep
 
 
@@ -59,7 +59,7 @@ def far_vae():
     """A diagonal encoder away from its optimum, so that no gradient vanishes."""
     vae = table.linear_vae("diagonal")
     encoder = table.away_from_identity(vae.encoder, 0.3)
-    return lnz._module.replace(vae, encoder=encoder)
+    return lnz.modules._module.replace(vae, encoder=encoder)
 
 
 def exact_elbo(vae, batch):
@@ -168,7 +168,9 @@ def test_parts_have_no_hidden_weights(float64):
 
 def test_free_bits_do_not_press_a_dimension_that_says_little(float64):
     vae, x = far_vae(), table.normal(90, 4, 3)
-    only_kl = lnz._module.replace(vae, decoder=lnz._module.replace(vae.decoder, log_scale=jnp.asarray(30.0)))
+    only_kl = lnz.modules._module.replace(
+        vae, decoder=lnz.modules._module.replace(vae.decoder, log_scale=jnp.asarray(30.0))
+    )
 
     def encoder_gradient(objective):
         return gradients(objective, only_kl, x, jr.split(jr.key(0), 1)).encoder.log_scale[0]
@@ -205,10 +207,10 @@ def test_components_of_factorised_distributions_add_up(name):
 
 def narrow_vae():
     """One latent variable, so that E[IWAE-2] is a quadrature in two dimensions."""
-    decoder = lnz.nets.ConditionalNormal(
+    decoder = lnz.distributions.ConditionalNormal(
         lnz.nets.Linear.from_parameters(table.normal(50, 2, 1), table.normal(51, 2)), 0.8
     )
-    encoder = lnz.nets.ConditionalNormal(
+    encoder = lnz.distributions.ConditionalNormal(
         lnz.nets.Linear.from_parameters(table.normal(52, 1, 2), table.normal(53, 1)), 0.6
     )
     return lnz.latent.VAE(lnz.Normal.standard(1), decoder, encoder)
@@ -264,7 +266,7 @@ def test_sticking_the_landing_is_biased_for_iwae(iwae_2):
 def test_doubly_reparameterised_gradient_has_less_variance(float64):
     """For an encoder near its optimum (a factor of 9 here, of 36 at it, none far away); the decoder's is the same."""
     vae, x, keys = table.linear_vae("diagonal"), table.normal(90, 2, 3), jr.split(jr.key(5), 3000)
-    vae = lnz._module.replace(vae, encoder=table.away_from_identity(vae.encoder, 0.1))
+    vae = lnz.modules._module.replace(vae, encoder=table.away_from_identity(vae.encoder, 0.1))
 
     def variances(name):
         sampled = gradients(IWAE(8, name), vae, x, keys)
@@ -302,7 +304,7 @@ def test_flow_posteriors_with_estimated_log_determinants(float64):
     bijection = lnz.flows.residual(lnz.Euclidean(2), key=jr.key(0), num_layers=1, width=4, depth=1, log_det="unbiased")
     template = lnz.Transformed(lnz.Normal.standard(2), table.away_from_identity(bijection, 0.2))
     encoder = lnz.Conditional.of(template, 3, key=jr.key(1), width=4, depth=1)
-    vae = lnz._module.replace(table.linear_vae(), encoder=table.away_from_identity(encoder, 0.2))
+    vae = lnz.modules._module.replace(table.linear_vae(), encoder=table.away_from_identity(encoder, 0.2))
     x, key = table.normal(90, 2, 3), jr.key(2)
 
     @eqx.filter_jit
@@ -525,7 +527,9 @@ def test_extreme_parameters_give_finite_gradients(name):
     objective = EVERY[name]
     vae, x = far_vae(), 100 * table.normal(90, 4, 3)
     models = [
-        lnz._module.replace(vae, encoder=lnz._module.replace(vae.encoder, log_scale=jnp.full(2, log_scale)))
+        lnz.modules._module.replace(
+            vae, encoder=lnz.modules._module.replace(vae.encoder, log_scale=jnp.full(2, log_scale))
+        )
         for log_scale in (-9.0, 9.0)
     ]
     if name in ("vimco", "nvil", "nvil_net", "reweighted", "wake_sleep"):
@@ -614,8 +618,8 @@ def test_a_step_needs_one_pass_of_encoder_and_decoder():
 
 BITS_IN_NORMAL = lnz.latent.VAE(
     lnz.Bernoulli(jnp.zeros(2)),
-    lnz.nets.ConditionalNormal(lnz.nets.Linear.from_parameters(jnp.ones((3, 2)), jnp.zeros(3)), 1.0),
-    lnz.nets.ConditionalBernoulli(lnz.nets.Linear.from_parameters(jnp.ones((2, 3)), jnp.zeros(2))),
+    lnz.distributions.ConditionalNormal(lnz.nets.Linear.from_parameters(jnp.ones((3, 2)), jnp.zeros(3)), 1.0),
+    lnz.distributions.ConditionalBernoulli(lnz.nets.Linear.from_parameters(jnp.ones((2, 3)), jnp.zeros(2))),
 )
 
 
@@ -639,7 +643,7 @@ BITS_IN_NORMAL = lnz.latent.VAE(
         (lambda: VIMCO().loss(jr.key(0), table.rbm(), (), jnp.zeros((2, 4))), "latent-variable model"),
         (
             lambda: WakeSleep().loss(
-                jr.key(0), lnz._module.replace(table.linear_vae(), encoder=None), (), jnp.zeros((2, 3))
+                jr.key(0), lnz.modules._module.replace(table.linear_vae(), encoder=None), (), jnp.zeros((2, 3))
             ),
             "encoder",
         ),

@@ -10,7 +10,7 @@ import pytest
 
 import lnz
 from lnz import recipes
-from lnz._settings import flatten
+from lnz.data import flatten
 
 SMALL = {"model.num_latent": 2, "train.steps": 12, "train.batch_size": 10, "train.valid_every": 6}
 SMALL |= {"evaluate.num_samples": 400}

@@ -8,7 +8,7 @@ import pytest
 import table
 
 import lnz
-from lnz._register import registered_names, registered_object
+from lnz.modules import registered_names, registered_object
 
 KEY = jr.key(0)
 BITS = np.eye(4, dtype=np.uint8)

@@ -16,84 +16,48 @@ from . import (
     samplers as samplers,
     testing as testing,
 )
-from ._algorithm import (
-    AbstractMethod as AbstractMethod,
-    AbstractObjective as AbstractObjective,
-    AbstractSampler as AbstractSampler,
-)
-from ._autoregressive import AutoregressiveBernoulli as AutoregressiveBernoulli
-from ._autoregressive_logistic import AutoregressiveLogistic as AutoregressiveLogistic
-from ._bijection import AbstractBijection as AbstractBijection, Transformed as Transformed
-from ._checkpoint import Checkpoints as Checkpoints, ResumeWarning as ResumeWarning
-from ._cite import cite as cite
-from ._closed_form_kl import closed_form_kl as closed_form_kl, register_kl as register_kl
-from ._compare import Comparison as Comparison, compare as compare
-from ._conditional import Conditional as Conditional
-from ._density import (
-    AbstractBlockDensity as AbstractBlockDensity,
-    AbstractCollapsibleDensity as AbstractCollapsibleDensity,
-    AbstractDensity as AbstractDensity,
-    AbstractDistribution as AbstractDistribution,
-    AbstractExponentialFamily as AbstractExponentialFamily,
-    AbstractModel as AbstractModel,
-    AbstractNormalizer as AbstractNormalizer,
-    AbstractPath as AbstractPath,
-    GeometricPath as GeometricPath,
-    Interpolated as Interpolated,
-    ReversedPath as ReversedPath,
-)
-from ._diagnose import (
-    LatentDiagnostics as LatentDiagnostics,
-    PosteriorCollapseWarning as PosteriorCollapseWarning,
-    diagnose as diagnose,
-)
-from ._divergence import kl_divergence as kl_divergence
-from ._estimate import (
-    Bracket as Bracket,
-    Estimate as Estimate,
-    LogLikelihood as LogLikelihood,
-    UnreliableEstimateWarning as UnreliableEstimateWarning,
-    log_mean_exp as log_mean_exp,
-)
-from ._evaluate import evaluate as evaluate
-from ._fit import Fit as Fit, fit as fit
-from ._function_density import FunctionDensity as FunctionDensity, density as density
-from ._local import Local as Local, local as local
-from ._model import (
+from .bijections import AbstractBijection as AbstractBijection
+from .core import (
     AbstractBayesianModel as AbstractBayesianModel,
+    AbstractBlockDensity as AbstractBlockDensity,
     AbstractClampable as AbstractClampable,
+    AbstractCollapsibleDensity as AbstractCollapsibleDensity,
     AbstractConditionable as AbstractConditionable,
     AbstractDataDependent as AbstractDataDependent,
+    AbstractDensity as AbstractDensity,
+    AbstractDistribution as AbstractDistribution,
     AbstractEnergyModel as AbstractEnergyModel,
-    AbstractFixable as AbstractFixable,
+    AbstractExponentialFamily as AbstractExponentialFamily,
     AbstractLatentEnergyModel as AbstractLatentEnergyModel,
     AbstractLatentModel as AbstractLatentModel,
-    Frozen as Frozen,
+    AbstractMethod as AbstractMethod,
+    AbstractModel as AbstractModel,
+    AbstractNormalizer as AbstractNormalizer,
+    AbstractObjective as AbstractObjective,
+    AbstractPath as AbstractPath,
+    AbstractSampler as AbstractSampler,
+    Bracket as Bracket,
+    Estimate as Estimate,
+    FunctionDensity as FunctionDensity,
+    GeometricPath as GeometricPath,
+    Interpolated as Interpolated,
+    Local as Local,
+    LogLikelihood as LogLikelihood,
     Posterior as Posterior,
+    ReversedPath as ReversedPath,
+    UnreliableEstimateWarning as UnreliableEstimateWarning,
     condition as condition,
-    trainable as trainable,
+    density as density,
+    local as local,
+    log_mean_exp as log_mean_exp,
+    pareto_k as pareto_k,
 )
-from ._model_file import load as load, save as save
-from ._normalize import bracket as bracket, log_normalizer as log_normalizer
-from ._numpyro import from_numpyro as from_numpyro, to_numpyro as to_numpyro
-from ._pareto import pareto_k as pareto_k
-from ._register import register as register
-from ._sample import UnreliableSampleWarning as UnreliableSampleWarning, sample as sample
-from ._simulated import adapted_hmc as adapted_hmc, simulated_bracket as simulated_bracket
-from ._space import (
-    AbstractSpace as AbstractSpace,
-    Binary as Binary,
-    Counts as Counts,
-    Euclidean as Euclidean,
-    Grid as Grid,
-    Interval as Interval,
-    Positive as Positive,
-)
-from ._supports import Product as Product, Torus as Torus
-from ._training import Plateau as Plateau
 from .distributions import (
+    AutoregressiveBernoulli as AutoregressiveBernoulli,
+    AutoregressiveLogistic as AutoregressiveLogistic,
     Bernoulli as Bernoulli,
     Categorical as Categorical,
+    Conditional as Conditional,
     ContinuousBernoulli as ContinuousBernoulli,
     DiscretisedLogistic as DiscretisedLogistic,
     DiscretisedLogisticMixture as DiscretisedLogisticMixture,
@@ -109,7 +73,52 @@ from .distributions import (
     Poisson as Poisson,
     ProductDistribution as ProductDistribution,
     StudentT as StudentT,
+    Transformed as Transformed,
     Uniform as Uniform,
+    closed_form_kl as closed_form_kl,
+    register_kl as register_kl,
 )
+from .evaluation import (
+    Comparison as Comparison,
+    LatentDiagnostics as LatentDiagnostics,
+    PosteriorCollapseWarning as PosteriorCollapseWarning,
+    UnreliableSampleWarning as UnreliableSampleWarning,
+    adapted_hmc as adapted_hmc,
+    bracket as bracket,
+    compare as compare,
+    diagnose as diagnose,
+    evaluate as evaluate,
+    kl_divergence as kl_divergence,
+    log_normalizer as log_normalizer,
+    sample as sample,
+    simulated_bracket as simulated_bracket,
+)
+from .files import load as load, save as save
+from .interop import from_numpyro as from_numpyro, to_numpyro as to_numpyro
 from .latent import Dequantised as Dequantised
 from .methods import EM as EM, Gradient as Gradient
+from .modules import (
+    AbstractFixable as AbstractFixable,
+    Frozen as Frozen,
+    cite as cite,
+    register as register,
+    trainable as trainable,
+)
+from .spaces import (
+    AbstractSpace as AbstractSpace,
+    Binary as Binary,
+    Counts as Counts,
+    Euclidean as Euclidean,
+    Grid as Grid,
+    Interval as Interval,
+    Positive as Positive,
+    Product as Product,
+    Torus as Torus,
+)
+from .training import (
+    Checkpoints as Checkpoints,
+    Fit as Fit,
+    Plateau as Plateau,
+    ResumeWarning as ResumeWarning,
+    fit as fit,
+)

@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 
 import lnz
-from lnz._reliability import least_likely_first
-from lnz._run import Run
 from lnz.cli import main
+from lnz.core import least_likely_first
+from lnz.runs import Run
 
 # The smallest settings that pass through everything: a second of work, the rest is compilation.
 _TINY = ["--set", "model.num_hidden=4", "--set", "train.steps=20"]
@@ -170,7 +170,7 @@ def test_compare_refuses_other_data(runs, tmp_path, monkeypatch, capsys):
     config = json.loads((tmp_path / "other" / "config.json").read_text())
     config["settings"]["data"]["binarize"] = "threshold"
     (tmp_path / "other" / "config.json").write_text(json.dumps(config))
-    monkeypatch.setattr("lnz._run._warn_of_parted_files", lambda *_: None)  # edited as it is
+    monkeypatch.setattr("lnz.runs._run._warn_of_parted_files", lambda *_: None)  # edited as it is
     assert call(monkeypatch, "compare", folder / "independent_digits", tmp_path / "other") == 2
     assert "the setting data.binarize (none and threshold); in data (360" in capsys.readouterr().err
     config["settings"]["data"]["source"] = "digits"
@@ -313,11 +313,11 @@ _STAGES = [
     "lnz.cli._train.start_folder",
     "lnz.cli._train.write_config",
     "lnz.recipes.Recipe.fit",
-    "lnz._training.save_checkpoint",
+    "lnz.training._training.save_checkpoint",
     "lnz.recipes.Recipe.judge",
     "lnz.recipes.Recipe.bracket_log_z",
-    "lnz._run.write_text",
-    "lnz._run.settle",
+    "lnz.runs._form.write_text",
+    "lnz.runs._folder.settle",
     "lnz.cli._train.write_html",
 ]
 
@@ -433,7 +433,7 @@ def test_a_name_that_cannot_be_written_is_refused_before_the_work(runs, command,
 
 
 def test_a_diverged_training_leaves_the_model_of_the_step_before(tmp_path, monkeypatch, capsys):
-    from lnz import _training
+    from lnz.training import _training
 
     run_steps, out = _training.run_steps, tmp_path / "run"
 
@@ -784,7 +784,9 @@ def test_compare_shows_what_is_assumed(runs, tmp_path, monkeypatch, capsys):
     out = " ".join(capsys.readouterr().out.split())
     assert "flow assumes an ODE solved to 1e-5." in out
     assert "independent_digits assumes" not in out
-    results = {name: run.rows["independent_digits"] for name, run in lnz._run.read_runs([tmp_path / "flow"]).items()}
+    results = {
+        name: run.rows["independent_digits"] for name, run in lnz.runs._run.read_runs([tmp_path / "flow"]).items()
+    }
     assert str(lnz.compare(results)).endswith("flow assumes an ODE solved to 1e-5")
 
 
@@ -929,7 +931,7 @@ def test_what_is_wrong_with_a_run_folder_is_told(finished, monkeypatch, capsys):
 
 
 def test_a_training_at_work_is_not_overwritten(finished, monkeypatch, capsys):
-    from lnz._run import locked
+    from lnz.runs import locked
 
     before = contents(finished)
     with locked(finished):
@@ -973,7 +975,7 @@ def test_data_that_changed_are_not_evaluated_as_if_they_had_not(tmp_path, monkey
 
 
 def test_two_trainings_do_not_share_a_folder(finished, monkeypatch, capsys):
-    from lnz._run import locked
+    from lnz.runs import locked
 
     with locked(finished):
         assert call(monkeypatch, "train", "--resume", "--out", finished) == 2

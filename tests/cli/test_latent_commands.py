@@ -11,8 +11,8 @@ from PIL import Image
 from test_commands import call
 
 import lnz
-from lnz._run import Examples, Run
 from lnz.cli._train import find_recipe
+from lnz.runs import Examples, Run
 
 DIM = 3
 
@@ -51,11 +51,11 @@ def arrays(path):
 def made(tmp_path_factory):
     """The folder of a run, and its model."""
     keys = jr.split(jr.key(0), 2)
-    decoder = lnz.nets.ConditionalBernoulli(
+    decoder = lnz.distributions.ConditionalBernoulli(
         lnz.nets.Linear.from_parameters(jr.normal(keys[0], (64, DIM)), jnp.zeros(64))
     )
     net = lnz.nets.Linear.from_parameters(0.3 * jr.normal(keys[1], (DIM, 64)), jnp.zeros(DIM))
-    model = lnz.latent.VAE(lnz.Normal.standard(DIM), decoder, lnz.nets.ConditionalNormal(net, jnp.ones(DIM)))
+    model = lnz.latent.VAE(lnz.Normal.standard(DIM), decoder, lnz.distributions.ConditionalNormal(net, jnp.ones(DIM)))
     return write_run(tmp_path_factory.mktemp("runs") / "vae", model), model
 
 
@@ -194,7 +194,10 @@ def narrow(tmp_path_factory):
     """The folder of a run with one latent, and its model, whose encoder is the prior."""
     to_pixels = lnz.nets.Linear.from_parameters(0.5 * jr.normal(jr.key(0), (64, 1)), jnp.zeros(64))
     to_latent = lnz.nets.Linear.from_parameters(jnp.zeros((1, 64)), jnp.zeros(1))
-    decoder, encoder = lnz.nets.ConditionalBernoulli(to_pixels), lnz.nets.ConditionalNormal(to_latent, jnp.ones(1))
+    decoder, encoder = (
+        lnz.distributions.ConditionalBernoulli(to_pixels),
+        lnz.distributions.ConditionalNormal(to_latent, jnp.ones(1)),
+    )
     model = lnz.latent.VAE(lnz.Normal.standard(1), decoder, encoder)
     return write_run(tmp_path_factory.mktemp("runs") / "narrow", model), model
 

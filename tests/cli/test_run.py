@@ -17,22 +17,22 @@ import numpy as np
 import pytest
 
 import lnz
-from lnz._json import read_json
-from lnz._run import (
+from lnz.files import read_json
+from lnz.runs import (
     EventLog,
     Examples,
     Run,
     end_folder,
     locked,
-    read_events,
     read_runs,
     replacing,
     start_folder,
+    tabulate,
     working_folder,
     write_config,
     write_text,
 )
-from lnz._table import tabulate
+from lnz.runs._events import read_events
 
 BOTH_SIDES = lnz.normalizers.AIS(20, 10), lnz.normalizers.ReverseAIS(20, 10, num_warm_up=5)
 

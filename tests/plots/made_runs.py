@@ -7,7 +7,7 @@ import jax.random as jr
 import numpy as np
 
 import lnz
-from lnz._run import Examples, Run
+from lnz.runs import Examples, Run
 
 EVIL = '<script>alert("x")</script>&\'"'
 

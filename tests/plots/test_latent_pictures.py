@@ -71,10 +71,10 @@ def test_active_units_are_counted_and_sorted():
 
 
 def small_vae():
-    decoder = lnz.nets.ConditionalBernoulli(
+    decoder = lnz.distributions.ConditionalBernoulli(
         lnz.nets.Linear.from_parameters(jr.normal(jr.key(0), (16, 2)), jnp.zeros(16))
     )
-    encoder = lnz.nets.ConditionalNormal(
+    encoder = lnz.distributions.ConditionalNormal(
         lnz.nets.Linear.from_parameters(jr.normal(jr.key(1), (2, 16)), jnp.zeros(2)), jnp.ones(2)
     )
     return lnz.latent.VAE(lnz.Normal.standard(2), decoder, encoder)

@@ -128,7 +128,7 @@ def with_text(value, text):
         return {name: with_text(child, text) for name, child in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(with_text(child, text) for child in value)
-    if isinstance(value, lnz.LogLikelihood | lnz._run.Examples):
+    if isinstance(value, lnz.LogLikelihood | lnz.runs._examples.Examples):
         return with_fields(value, **with_text(vars(value), text))
     return value
 

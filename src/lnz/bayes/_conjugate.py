@@ -6,10 +6,9 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from .._arrays import as_numbers
-from .._model import AbstractBayesianModel
-from .._register import register
+from ..core import AbstractBayesianModel
 from ..distributions import Normal
+from ..modules import as_numbers, register
 
 _STEP = 0.25  # of a standard deviation: half of it, the most that rounding moves a mean by, costs 0.008 nats
 

@@ -1,29 +1,27 @@
 """Invertible maps with their log-determinants: the parts of flows."""
 
-from .._bijection import (
-    AbstractBatchLastBijection as AbstractBatchLastBijection,
-    AbstractBijection as AbstractBijection,
-    AbstractVelocityBijection as AbstractVelocityBijection,
-)
-from .._stochastic import exact_log_det as exact_log_det
+from ..core import exact_log_det as exact_log_det
 from ._actnorm import ActNorm as ActNorm
 from ._affine import Affine as Affine
 from ._autoregressive import MaskedAutoregressive as MaskedAutoregressive
+from ._bijection import (
+    AbstractBatchLastBijection as AbstractBatchLastBijection,
+    AbstractBijection as AbstractBijection,
+    AbstractVelocityBijection as AbstractVelocityBijection,
+    inverse_and_log_scale as inverse_and_log_scale,
+    is_affine as is_affine,
+    is_elementwise as is_elementwise,
+    start as start,
+    waits_for_data as waits_for_data,
+)
+from ._chain import Chain as Chain, Inverse as Inverse
 from ._circular import (
     CircularSplineTransformer as CircularSplineTransformer,
     MixedTransformer as MixedTransformer,
     RotationTransformer as RotationTransformer,
+    wrap as wrap,
 )
-from ._compose import (
-    Chain as Chain,
-    Concatenate as Concatenate,
-    Flip as Flip,
-    Inverse as Inverse,
-    Permutation as Permutation,
-    Scan as Scan,
-    Stack as Stack,
-    Vmap as Vmap,
-)
+from ._concatenate import Concatenate as Concatenate, Stack as Stack
 from ._continuous import Continuous as Continuous
 from ._coupling import Coupling as Coupling
 from ._elementwise import Elementwise as Elementwise
@@ -34,6 +32,7 @@ from ._linear import (
     LULinear as LULinear,
     TriangularAffine as TriangularAffine,
 )
+from ._permutation import Flip as Flip, Permutation as Permutation
 from ._planar import Planar as Planar, Radial as Radial
 from ._residual import Residual as Residual
 from ._scalar import (
@@ -45,8 +44,10 @@ from ._scalar import (
     Softplus as Softplus,
     Tanh as Tanh,
 )
+from ._scan import Scan as Scan, Vmap as Vmap
 from ._sigmoidal import SigmoidalTransformer as SigmoidalTransformer
 from ._spline import SplineTransformer as SplineTransformer
+from ._substitution import substitute as substitute
 from ._support import ToSupport as ToSupport, unbounded as unbounded
 from ._sylvester import Sylvester as Sylvester
 from ._transformers import (

@@ -2,11 +2,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._batch_last import aligned
-from .._bijection import AbstractBatchLastBijection, AbstractStartable, started_from
-from .._module import replace
-from .._register import register
-from .._space import Euclidean
+from ..modules import register, replace
+from ..numerics import aligned
+from ..spaces import Euclidean
+from ._bijection import AbstractBatchLastBijection, AbstractStartable, started_from
 
 
 @register

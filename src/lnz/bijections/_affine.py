@@ -4,12 +4,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._batch_last import aligned
-from .._bijection import AbstractBatchLastBijection, AbstractEuclideanMap
-from .._model import Frozen
-from .._module import replace
-from .._positive import loc_and_log_scale
-from .._register import register
+from ..modules import Frozen, register, replace
+from ..numerics import aligned, loc_and_log_scale
+from ._bijection import AbstractBatchLastBijection, AbstractEuclideanMap
 
 
 @register

@@ -5,13 +5,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._batch_last import call_net
-from .._bijection import AbstractBatchLastBijection, AbstractSelfMap
-from .._register import register
-from .._space import AbstractSpace
-from .._stochastic import AbstractTolerant
-from .._supports import each_variable
+from ..core import AbstractTolerant
+from ..modules import register
 from ..nets import MaskedMLP, PeriodicMaskedMLP
+from ..numerics import call_net
+from ..spaces import AbstractSpace, each_variable
+from ._bijection import AbstractBatchLastBijection, AbstractSelfMap
 from ._substitution import substitute
 from ._transformers import AbstractTransformer, check_fits
 

@@ -9,10 +9,9 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
-from .._batch_last import aligned
-from .._register import register
-from .._space import AbstractSpace
-from .._supports import Torus
+from ..modules import register
+from ..numerics import aligned
+from ..spaces import AbstractSpace, Torus
 from ._spline import SplineTransformer
 from ._transformers import AbstractTransformer
 

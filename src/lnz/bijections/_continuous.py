@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._bijection import AbstractSelfMap, AbstractVelocityBijection
-from .._register import register
-from .._space import AbstractSpace, Euclidean, check_kind
-from .._stochastic import AbstractStochastic, AbstractTolerant, need_key
+from ..core import AbstractStochastic, AbstractTolerant, need_key
+from ..modules import register
+from ..spaces import AbstractSpace, Euclidean, check_kind
+from ._bijection import AbstractSelfMap, AbstractVelocityBijection
 
 Adjoint = Literal["checkpoint", "backsolve", "forward"]
 

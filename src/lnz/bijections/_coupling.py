@@ -4,11 +4,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._batch_last import call_net
-from .._bijection import AbstractBatchLastBijection, AbstractSelfMap
-from .._register import register
-from .._space import AbstractSpace
-from .._supports import each_variable
+from ..modules import register
+from ..numerics import call_net
+from ..spaces import AbstractSpace, each_variable
+from ._bijection import AbstractBatchLastBijection, AbstractSelfMap
 from ._transformers import AbstractTransformer, check_fits
 
 

@@ -2,11 +2,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._batch_last import aligned
-from .._bijection import AbstractBatchLastBijection, AbstractSelfMap
-from .._register import register
-from .._space import AbstractSpace, Euclidean
-from .._supports import each_variable
+from ..modules import register
+from ..numerics import aligned
+from ..spaces import AbstractSpace, Euclidean, each_variable
+from ._bijection import AbstractBatchLastBijection, AbstractSelfMap
 from ._transformers import AbstractTransformer, check_fits
 
 

@@ -12,9 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from .._softplus import softplus
-from .._space import AbstractSpace, Interval, Positive
-from .._supports import nearest_inside
+from ..numerics import softplus
+from ..spaces import AbstractSpace, Interval, Positive, nearest_inside
 
 
 def onto_interval(space: Interval, x: Array) -> tuple[Array, Array]:

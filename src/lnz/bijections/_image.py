@@ -4,7 +4,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._bijection import (
+from ..modules import register
+from ..spaces import AbstractSpace, Euclidean, check_kind, same_numbers
+from ._bijection import (
     AbstractBatchLastBijection,
     AbstractBijection,
     AbstractStartable,
@@ -13,9 +15,6 @@ from .._bijection import (
     start,
     waits_for_data,
 )
-from .._register import register
-from .._space import AbstractSpace, Euclidean, check_kind
-from .._supports import same_numbers
 
 
 @register

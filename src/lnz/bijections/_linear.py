@@ -7,14 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .._batch_last import aligned, over_batch
-from .._bijection import AbstractBatchLastBijection, AbstractEuclideanMap
-from .._check import as_floats, is_false
-from .._positive import loc_and_raw_tril, positive_tril
-from .._register import register
-from .._space import Euclidean
-from ..nets._layers import dense
-from ._compose import take
+from ..modules import as_floats, is_false, register
+from ..nets import dense
+from ..numerics import aligned, loc_and_raw_tril, over_batch, positive_tril
+from ..spaces import Euclidean
+from ._bijection import AbstractBatchLastBijection, AbstractEuclideanMap
+from ._permutation import take
 
 
 @register

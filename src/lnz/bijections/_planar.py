@@ -6,13 +6,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._batch_last import aligned
-from .._bijection import AbstractBatchLastBijection, AbstractEuclideanMap
-from .._check import as_floats
-from .._register import register
-from .._softplus import softplus
-from ..nets._layers import dense
-from ._root import bend_slope, excess_of, slope_of, unbend
+from ..modules import as_floats, register
+from ..nets import dense
+from ..numerics import aligned, bend_slope, excess_of, slope_of, softplus, unbend
+from ._bijection import AbstractBatchLastBijection, AbstractEuclideanMap
 
 
 @register

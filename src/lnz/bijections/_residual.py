@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from .._batch_last import call_net, over_batch
-from .._bijection import AbstractBatchLastBijection, AbstractSelfMap
-from .._register import register
-from .._space import AbstractSpace, Euclidean, check_kind
-from .._stochastic import AbstractStochastic, AbstractTolerant, need_key
+from ..core import AbstractStochastic, AbstractTolerant, need_key
+from ..modules import register
 from ..nets import LipschitzMLP
+from ..numerics import call_net, over_batch
+from ..spaces import AbstractSpace, Euclidean, check_kind
+from ._bijection import AbstractBatchLastBijection, AbstractSelfMap
 
 _AS_GOOD_AS_ROUNDING = 1e-10
 

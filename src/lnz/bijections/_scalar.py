@@ -8,13 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._batch_last import aligned
-from .._bijection import AbstractBatchLastBijection
-from .._check import as_floats, is_false
-from .._register import register
-from .._softplus import softplus
-from .._space import AbstractSpace, Euclidean, Interval, Positive, check_kind
-from .._supports import nearest_inside
+from ..modules import as_floats, is_false, register
+from ..numerics import aligned, softplus
+from ..spaces import AbstractSpace, Euclidean, Interval, Positive, check_kind, nearest_inside
+from ._bijection import AbstractBatchLastBijection
 from ._ends import between, from_interval, from_positive, least, log_inside, onto_interval, onto_positive, zero_outside
 
 

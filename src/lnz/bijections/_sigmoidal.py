@@ -7,11 +7,10 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
-from .._check import check_positive
-from .._register import register
-from .._space import AbstractSpace
+from ..modules import check_positive, register
+from ..numerics import increasing_root
+from ..spaces import AbstractSpace
 from ._ends import between
-from ._root import increasing_root
 from ._transformers import AbstractTransformer, all_euclidean
 
 

@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._register import register
-from .._softplus import softplus
-from .._space import AbstractSpace, Interval
-from .._supports import Torus, ends_of
+from ..modules import register
+from ..numerics import softplus
+from ..spaces import AbstractSpace, Interval, Torus, ends_of
 from ._ends import between
 from ._transformers import AbstractTransformer
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from .._batch_last import aligned
 from ..nets import MaskedMLP
+from ..numerics import aligned
 
 # Variables of a block: what earlier blocks contribute is one product for the whole block.
 _BLOCK = 8

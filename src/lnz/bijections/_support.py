@@ -6,10 +6,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._bijection import AbstractBatchLastBijection
-from .._register import register
-from .._space import AbstractSpace, Euclidean, Interval, Positive
-from .._supports import Product, Torus
+from ..modules import register
+from ..spaces import AbstractSpace, Euclidean, Interval, Positive, Product, Torus
+from ._bijection import AbstractBatchLastBijection
 from ._ends import from_interval, from_positive, onto_interval, onto_positive
 
 

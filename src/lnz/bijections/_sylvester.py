@@ -3,14 +3,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._batch_last import aligned
-from .._bijection import AbstractBatchLastBijection, AbstractEuclideanMap
-from .._check import as_floats
-from .._register import register
-from ..nets._layers import dense
+from ..modules import as_floats, register
+from ..nets import dense
+from ..numerics import aligned, bend_slope, excess_of, slope_of, unbend
+from ._bijection import AbstractBatchLastBijection, AbstractEuclideanMap
 from ._linear import reflect
 from ._planar import _check_least
-from ._root import bend_slope, excess_of, slope_of, unbend
 
 
 @register

@@ -12,10 +12,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._register import register
-from .._softplus import softplus
-from .._space import AbstractSpace, Euclidean, Interval, Positive
-from .._supports import Torus
+from ..modules import register
+from ..numerics import softplus
+from ..spaces import AbstractSpace, Euclidean, Interval, Positive, Torus
 
 
 class AbstractTransformer(eqx.Module):

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from .._atomic import check_name
-from .._run import Run, read_runs
+from ..files import check_name
+from ..runs import Run, read_runs
 from ._console import console, short_path
 from ._table import print_comparison
 

@@ -6,8 +6,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .._atomic import atomic_file, check_name
-from ..data._csv import guarded
+from ..data import guarded
+from ..files import atomic_file, check_name
 
 
 def check_ending(path: Path, endings: Iterable[str]) -> None:

@@ -10,12 +10,12 @@ import numpy as np
 
 import lnz
 
-from .._atomic import write_atomically
-from .._check import unknown_name
-from .._model import AbstractLatentModel
-from .._run import Run
+from ..core import AbstractLatentModel
 from ..data import Splits
+from ..files import write_atomically
 from ..latent import attribute_quality, attribute_vector, embed, interpolate, manipulate
+from ..modules import unknown_name
+from ..runs import Run
 from ._console import console, short_path
 from ._files import TABLES, check_ending, write_table
 from ._train import check_same_data, load_data
@@ -245,8 +245,7 @@ def _write(
     if out.suffix == ".npz":
         write_atomically(out, _npz(images=images, **more))
         return
-    from ..plots import strips
-    from ..plots._pixels import paper_and_ink
+    from ..plots import paper_and_ink, strips
 
     assert run.examples.image_shape is not None
     buffer = io.BytesIO()

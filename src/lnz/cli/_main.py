@@ -58,7 +58,7 @@ def _main(presses: "Presses") -> int:
 
 def _keep_compiled_programs() -> None:
     """What XLA compiles is kept in the user's cache folder: the second start is quick. JAX reads these on import."""
-    from .._cache import cache_folder
+    from ..files import cache_folder
 
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "compiled"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

@@ -8,10 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .._compare import bits_with_direction, marked_bound
-from .._estimate import LogLikelihood
-from .._run import Run
-from .._table import as_sentence, tabulate
+from ..core import LogLikelihood
+from ..evaluation import bits_with_direction, marked_bound
+from ..runs import Run, as_sentence, tabulate
 
 _ROOMY = 100  # columns of a terminal that allow gaps of three between those of the table; otherwise one
 _HEADS = (

@@ -15,22 +15,20 @@ import numpy as np
 
 import lnz
 import lnz.recipes
-from lnz.data import Splits
-from lnz.recipes import Recipe, Start, fit_options
 
-from .._atomic import check_name
-from .._atoms import AtomsWarning
-from .._check import unknown_name
-from .._environment import environment
-from .._fit import expected_memory
-from .._model_file import save
-from .._reliability import least_likely_first
-from .._run import (
+from ..core import least_likely_first
+from ..data import AtomsWarning, Splits
+from ..files import check_name, environment, save
+from ..modules import unknown_name
+from ..runs import (
     EventLog,
     Examples,
+    Recipe,
     Run,
+    Start,
     check_folder,
     end_folder,
+    fit_options,
     is_no_space,
     is_trained,
     last_step,
@@ -42,6 +40,7 @@ from .._run import (
     working_folder,
     write_config,
 )
+from ..training import expected_memory
 from ._compare import write_html
 from ._console import console, short_path
 from ._interrupt import Interrupted, Presses, watch_signals

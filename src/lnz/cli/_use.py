@@ -14,18 +14,12 @@ from rich.text import Text
 import lnz
 import lnz.recipes
 
-from .._atomic import write_atomically
-from .._atoms import AtomsWarning
-from .._check import model_dtype
-from .._reliability import faulty_rows, least_likely_first, unknown_rows, useless_rows
-from .._run import Run, locked, replacing, to_json, write_text
-from .._space import Binary
-from .._table import as_sentence
-from ..data import Splits
-from ..data._checks import Cells, blocks, tidy
-from ..data._files import digest_of
-from ..data._splits import Rows
-from ..recipes import Recipe
+from ..core import faulty_rows, least_likely_first, unknown_rows, useless_rows
+from ..data import AtomsWarning, Cells, Rows, Splits, blocks, digest_of, tidy
+from ..files import write_atomically
+from ..modules import model_dtype
+from ..runs import Recipe, Run, as_sentence, locked, replacing, to_json, write_text
+from ..spaces import Binary
 from ._console import console, short_path
 from ._files import TABLES, check_ending, write_table
 from ._progress import show_rows
@@ -372,8 +366,7 @@ def _npy(run: Run, draws: np.ndarray) -> bytes:
 
 
 def _png(run: Run, draws: np.ndarray) -> bytes:
-    from ..plots import image_grid
-    from ..plots._pixels import paper_and_ink
+    from ..plots import image_grid, paper_and_ink
 
     buffer = io.BytesIO()
     assert run.examples.image_shape is not None

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._space import AbstractSpace, Binary, Categorical
+from ..spaces import AbstractSpace, Binary, Categorical
 from ._checks import UNNAMED, Cells, Refusal, blocks
 from ._options import Options
 from ._rows import are_bits, are_unit

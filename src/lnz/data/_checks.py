@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._mapped import forget_pages
+from ..files import forget_pages
 
 _BLOCK_BYTES = 2**23
 MOST_EXACT = 2**53  # up to here float64 holds every whole number

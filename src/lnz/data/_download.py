@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from .._cache import cache_folder
+from ..files import cache_folder
 from ._checks import missing_extra
 
 _SECONDS = 30  # without an answer

@@ -10,9 +10,8 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from .._atomic import atomic_file
-from .._cache import cache_folder
-from .._space import AbstractSpace, Binary, Categorical, Euclidean
+from ..files import atomic_file, cache_folder
+from ..spaces import AbstractSpace, Binary, Categorical, Euclidean
 from ._binarize import full_scale, in_words, random_of, to_bits
 from ._checks import Refusal, check_finite
 from ._digest import digest_of

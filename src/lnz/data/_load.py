@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .._check import kind_of, unknown_name
-from .._settings import has_meaning
-from .._space import Binary
-from . import _named, _public
+from ..data import _named, _public
+from ..modules import kind_of, unknown_name
+from ..spaces import Binary
 from ._binarize import binarize_splits
 from ._files import ending_of, load_file, rows_of
 from ._options import BELONGS, FILE, Options
+from ._settings import has_meaning
 from ._splits import Rows, Splits
 
 _SETS: dict[str, tuple[Callable[[], Splits], str]] = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._space import Binary, Categorical, Euclidean
+from ..spaces import Binary, Categorical, Euclidean
 from ._checks import missing_extra
 from ._splits import Splits, split_shuffled
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .._settings import Owners, has_meaning
+from ._settings import Owners, has_meaning
 
 BINARIZE = ("none", "sample", "threshold")
 MISSING = ("error", "mask")

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from .._arrays import rounded_by_floats
+from ..modules import rounded_by_floats
 from ._budget import Budget
 from ._checks import Cells, Refusal, missing_extra, reading, refuse_columns, tidy
 from ._table import Table, batch_to_array, choose_columns, has_missing

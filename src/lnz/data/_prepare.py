@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from .._space import AbstractSpace, Binary, Euclidean
+from ..spaces import AbstractSpace, Binary, Euclidean
 from ._binarize import full_scale, in_words, random_of, to_bits
 from ._checks import Refusal, check_finite, check_kind, check_varies
 from ._contents import PARTS, Contents

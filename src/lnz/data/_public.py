@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .._atoms import describe_atoms
-from .._space import Binary, Categorical, Euclidean
+from ..spaces import Binary, Categorical, Euclidean
+from ._atoms import describe_atoms
 from ._checks import Refusal
 from ._download import fetch
 from ._files import digest_of

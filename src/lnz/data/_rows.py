@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from .._arrays import rounded_by_floats
-from .._space import AbstractSpace, Binary, Categorical, Euclidean
+from ..modules import rounded_by_floats
+from ..spaces import AbstractSpace, Binary, Categorical, Euclidean
 from ._checks import UNNAMED, Cells, Refusal, blocks, refuse_columns, short
 
 

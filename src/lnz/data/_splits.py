@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Shaped
 
-from .._space import AbstractSpace
+from ..spaces import AbstractSpace
 from ._checks import UNNAMED, Cells
 
 

@@ -5,15 +5,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._batch_last import aligned, batch_last
-from .._check import as_floats, is_false
-from .._closed_form_kl import register_kl
-from .._density import AbstractExponentialFamily, draw_then_score
-from .._random import uniform
-from .._register import register
-from .._softplus import softplus
-from .._space import Binary
-from ._excess import divergence
+from ..core import AbstractExponentialFamily, draw_then_score
+from ..modules import as_floats, is_false, register
+from ..numerics import aligned, batch_last, divergence, softplus, uniform
+from ..spaces import Binary
+from ._closed_form_kl import register_kl
 
 
 @register

@@ -5,12 +5,11 @@ import jax.random as jr
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .. import _space
-from .._check import as_floats
-from .._closed_form_kl import register_kl
-from .._density import AbstractExponentialFamily, draw_then_score
-from .._register import register
-from ._excess import divergence
+from .. import spaces
+from ..core import AbstractExponentialFamily, draw_then_score
+from ..modules import as_floats, register
+from ..numerics import divergence
+from ._closed_form_kl import register_kl
 
 
 @register
@@ -36,8 +35,8 @@ class Categorical(AbstractExponentialFamily):
             )
 
     @property
-    def space(self) -> _space.Categorical:
-        return _space.Categorical(self.logits.shape[:-1], self.logits.shape[-1])
+    def space(self) -> spaces.Categorical:
+        return spaces.Categorical(self.logits.shape[:-1], self.logits.shape[-1])
 
     @property
     def natural(self) -> Float[Array, " statistics"]:

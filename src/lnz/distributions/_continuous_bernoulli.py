@@ -6,12 +6,10 @@ import numpy as np
 import scipy.special
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._check import as_floats
-from .._closed_form_kl import register_kl
-from .._density import AbstractExponentialFamily, draw_then_score
-from .._register import register
-from .._space import Interval
-from .._supports import nearest_inside
+from ..core import AbstractExponentialFamily, draw_then_score
+from ..modules import as_floats, register
+from ..spaces import Interval, nearest_inside
+from ._closed_form_kl import register_kl
 
 _NODES, _WEIGHTS = ((end / 2).tolist() for end in (np.polynomial.legendre.leggauss(12) + np.array([[1.0], [0.0]])))
 # A''(t) = sum_n B_2n (2n - 1) / (2n)! t^(2n - 2) with Bernoulli's numbers, to 1e-16 at 1; the highest power first.

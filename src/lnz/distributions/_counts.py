@@ -12,14 +12,11 @@ import jax.random as jr
 from jax.scipy.special import gammaln
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._check import as_floats, is_false
-from .._closed_form_kl import register_kl
-from .._density import AbstractDistribution, AbstractExponentialFamily, draw_then_score
-from .._register import register
-from .._softplus import softplus
-from .._space import Counts
-from ._excess import excess
-from ._log_gamma import stirling_error
+from ..core import AbstractDistribution, AbstractExponentialFamily, draw_then_score
+from ..modules import as_floats, is_false, register
+from ..numerics import excess, softplus, stirling_error
+from ..spaces import Counts
+from ._closed_form_kl import register_kl
 
 # Larger rates have draws that 32 bits cannot hold.
 _LARGEST_RATE = 2.0**30

@@ -9,12 +9,10 @@ import jax.random as jr
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .. import _space
-from .._check import as_floats, check_positive
-from .._density import AbstractDistribution, draw_then_score
-from .._positive import loc_and_log_scale
-from .._register import register
-from .._softplus import softplus
+from .. import spaces
+from ..core import AbstractDistribution, draw_then_score
+from ..modules import as_floats, check_positive, register
+from ..numerics import loc_and_log_scale, softplus
 
 
 @register
@@ -54,8 +52,8 @@ class DiscretisedLogistic(AbstractDistribution):
         return jnp.exp(self.log_scale)
 
     @property
-    def space(self) -> _space.Categorical:
-        return _space.Categorical(self.loc.shape, self.num_values)
+    def space(self) -> spaces.Categorical:
+        return spaces.Categorical(self.loc.shape, self.num_values)
 
     def closed_form_mean(self) -> Float[Array, "*shape"]:
         """`sum_{k >= 1} P(x >= k)`, which is the mean of a count."""
@@ -120,8 +118,8 @@ class DiscretisedLogisticMixture(AbstractDistribution):
         return jnp.exp(self.log_scale)
 
     @property
-    def space(self) -> _space.Categorical:
-        return _space.Categorical(self.loc.shape[:-1], self.num_values)
+    def space(self) -> spaces.Categorical:
+        return spaces.Categorical(self.loc.shape[:-1], self.num_values)
 
     def closed_form_mean(self) -> Float[Array, "*shape"]:
         """The means of the components, weighted."""

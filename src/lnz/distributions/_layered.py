@@ -8,11 +8,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._check import model_dtype
-from .._density import AbstractDistribution
-from .._register import register
-from .._space import AbstractSpace, Binary, Euclidean
-from .._supports import Product
+from ..core import AbstractDistribution
+from ..modules import model_dtype, register
+from ..spaces import AbstractSpace, Binary, Euclidean, Product
 
 
 @register

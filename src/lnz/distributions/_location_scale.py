@@ -8,15 +8,11 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._check import is_false
-from .._closed_form_kl import register_kl
-from .._density import AbstractDistribution, draw_then_score
-from .._positive import loc_and_log_scale
-from .._register import register
-from .._softplus import softplus
-from .._space import Euclidean
-from ._excess import excess
-from ._log_gamma import half_step
+from ..core import AbstractDistribution, draw_then_score
+from ..modules import is_false, register
+from ..numerics import excess, half_step, loc_and_log_scale, softplus
+from ..spaces import Euclidean
+from ._closed_form_kl import register_kl
 from ._normal import Normal
 
 

@@ -5,12 +5,11 @@ import jax.random as jr
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._closed_form_kl import register_kl
-from .._density import AbstractDistribution, draw_then_score
-from .._positive import loc_and_log_scale
-from .._register import register
-from .._space import Euclidean
-from ._excess import excess
+from ..core import AbstractDistribution, draw_then_score
+from ..modules import register
+from ..numerics import excess, loc_and_log_scale
+from ..spaces import Euclidean
+from ._closed_form_kl import register_kl
 from ._normal import MultivariateNormal, Normal, square_of
 
 

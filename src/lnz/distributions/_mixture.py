@@ -6,12 +6,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from .._batch_last import aligned, batch_last
-from .._check import as_floats
-from .._density import AbstractDistribution, closed_form_mean, draw_then_score
-from .._real_family import has_marginals
-from .._register import register
-from .._space import AbstractSpace, log_sum
+from ..core import AbstractDistribution, closed_form_mean, draw_then_score, has_marginals
+from ..modules import as_floats, register
+from ..numerics import aligned, batch_last, log_sum
+from ..spaces import AbstractSpace
 from ._bernoulli import Bernoulli, log_prob_by_products
 from ._normal import Normal
 

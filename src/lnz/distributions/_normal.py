@@ -9,14 +9,11 @@ import jax.random as jr
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from .._closed_form_kl import register_kl
-from .._density import AbstractExponentialFamily, draw_then_score
-from .._model import AbstractFixable
-from .._positive import cholesky_factor, loc_and_log_scale, loc_and_raw_tril, positive_tril
-from .._real_family import AbstractRealFamily, weighted_moments
-from .._register import register
-from .._space import Euclidean
-from ._excess import excess
+from ..core import AbstractExponentialFamily, AbstractRealFamily, draw_then_score, weighted_moments
+from ..modules import AbstractFixable, register
+from ..numerics import cholesky_factor, excess, loc_and_log_scale, loc_and_raw_tril, positive_tril
+from ..spaces import Euclidean
+from ._closed_form_kl import register_kl
 
 # Smaller numbers of any type may be squared, divided by small scales and added.
 _LARGE = 1e12

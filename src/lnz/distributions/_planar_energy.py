@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._density import AbstractDensity, AbstractPath, GeometricPath
-from .._register import register
-from .._space import Euclidean
+from ..core import AbstractDensity, AbstractPath, GeometricPath
+from ..modules import register
+from ..spaces import Euclidean
 from ._normal import Normal
 
 _WIDTHS = {2: (0.4,), 3: (0.35, 0.35), 4: (0.4, 0.35)}

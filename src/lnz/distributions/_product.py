@@ -7,12 +7,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._check import model_dtype
-from .._closed_form_kl import closed_form_kl, register_kl
-from .._density import AbstractDistribution, closed_form_mean, space_of_conditional
-from .._register import register
-from .._space import AbstractSpace
-from .._supports import Product
+from ..core import AbstractDistribution, closed_form_mean, space_of_conditional
+from ..modules import model_dtype, register
+from ..spaces import AbstractSpace, Product
+from ._closed_form_kl import closed_form_kl, register_kl
 
 
 @register

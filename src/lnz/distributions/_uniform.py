@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._closed_form_kl import register_kl
-from .._density import AbstractDistribution, draw_then_score
-from .._register import register
-from .._space import Interval
-from .._supports import Torus, nearest_inside
+from ..core import AbstractDistribution, draw_then_score
+from ..modules import register
+from ..spaces import Interval, Torus, nearest_inside
+from ._closed_form_kl import register_kl
 
 
 @register

@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._density import AbstractBlockDensity, AbstractCollapsibleDensity, AbstractDistribution, AbstractPath
-from .._register import register
-from .._space import AbstractSpace
+from ..core import AbstractBlockDensity, AbstractCollapsibleDensity, AbstractDistribution, AbstractPath
+from ..modules import register
+from ..spaces import AbstractSpace
 from ._units import AbstractUnits
 
 

@@ -6,11 +6,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._check import check_key
-from .._model import AbstractClampable, AbstractLatentEnergyModel
-from .._module import replace
-from .._register import register
-from .._space import Binary
+from ..core import AbstractClampable, AbstractLatentEnergyModel
+from ..modules import check_key, register, replace
+from ..spaces import Binary
 from ._bipartite import BipartiteDensity
 from ._units import BernoulliUnits, clamp_units
 

@@ -7,11 +7,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from .._density import AbstractDensity
-from .._estimate import Estimate
-from .._model import AbstractEnergyModel
-from .._register import register
-from .._space import Binary
+from ..core import AbstractDensity, AbstractEnergyModel, Estimate
+from ..modules import register
+from ..spaces import Binary
 from ._rbm import RBM
 
 

@@ -8,11 +8,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .. import distributions
-from .._density import AbstractBlockDensity, AbstractDistribution, AbstractPath, scale_ratio
-from .._model import AbstractEnergyModel
-from .._module import replace
-from .._register import register
-from .._space import Categorical
+from ..core import AbstractBlockDensity, AbstractDistribution, AbstractEnergyModel, AbstractPath, scale_ratio
+from ..modules import register, replace
+from ..spaces import Categorical
 
 
 @register

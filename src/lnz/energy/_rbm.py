@@ -6,18 +6,19 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._check import check_key, is_false
-from .._density import (
+from ..core import (
     AbstractBlockDensity,
+    AbstractClampable,
     AbstractCollapsibleDensity,
+    AbstractConditionable,
+    AbstractDataDependent,
     AbstractDistribution,
+    AbstractEnergyModel,
     AbstractExponentialFamily,
 )
-from .._missing import is_missing
-from .._model import AbstractClampable, AbstractConditionable, AbstractDataDependent, AbstractEnergyModel, Frozen
-from .._module import replace
-from .._register import register
-from .._space import AbstractSpace
+from ..data import is_missing
+from ..modules import Frozen, check_key, is_false, register, replace
+from ..spaces import AbstractSpace
 from ._bipartite import BipartiteDensity, BipartitePath
 from ._units import AbstractUnits, BernoulliUnits, as_units, clamp_units
 

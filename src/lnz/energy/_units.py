@@ -10,13 +10,12 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float
 
-from .. import _space
-from .._check import check_positive, is_false
-from .._density import AbstractExponentialFamily
-from .._register import register
-from .._softplus import softplus
-from .._space import AbstractSpace
+from .. import spaces
+from ..core import AbstractExponentialFamily
 from ..distributions import Bernoulli, Categorical
+from ..modules import check_positive, is_false, register
+from ..numerics import softplus
+from ..spaces import AbstractSpace
 
 if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
     from typing import ClassVar as AbstractVar
@@ -70,8 +69,8 @@ class BernoulliUnits(AbstractUnits):
         _check_not_negative(self.num, "BernoulliUnits(num=...)")
 
     @property
-    def space(self) -> _space.Binary:
-        return _space.Binary(self.num)
+    def space(self) -> spaces.Binary:
+        return spaces.Binary(self.num)
 
     @property
     def size(self) -> int:
@@ -116,8 +115,8 @@ class CategoricalUnits(AbstractUnits):
         check_positive(self.num_categories, "CategoricalUnits(num_categories=...)")
 
     @property
-    def space(self) -> _space.Categorical:
-        return _space.Categorical(self.num, self.num_categories)
+    def space(self) -> spaces.Categorical:
+        return spaces.Categorical(self.num, self.num_categories)
 
     @property
     def size(self) -> int:

@@ -13,5 +13,5 @@ from ._continuous import continuous as continuous
 from ._coupling import coupling as coupling, coupling_spline as coupling_spline, realnvp as realnvp
 from ._glow import glow as glow
 from ._planar import planar as planar, radial as radial, sylvester as sylvester
-from ._preprocess import logit as logit, standardise as standardise
+from ._preprocess import affine_of_moments as affine_of_moments, logit as logit, standardise as standardise
 from ._residual import residual as residual

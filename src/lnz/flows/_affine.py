@@ -2,8 +2,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
-from .._space import Euclidean
 from ..bijections import TriangularAffine
+from ..spaces import Euclidean
 from ._layers import num_variables
 
 

@@ -1,8 +1,7 @@
-from .._density import AbstractDistribution
-from .._space import AbstractSpace
-from .._supports import Product, Torus
 from ..bijections import unbounded
+from ..core import AbstractDistribution
 from ..distributions import Normal, ProductDistribution, Uniform
+from ..spaces import AbstractSpace, Product, Torus
 
 
 def base_for(space: AbstractSpace) -> AbstractDistribution:

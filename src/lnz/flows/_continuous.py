@@ -4,9 +4,9 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from .._space import Euclidean
 from ..bijections import Continuous
 from ..nets import TimeMLP
+from ..spaces import Euclidean
 from ._layers import num_variables
 
 

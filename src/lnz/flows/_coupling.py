@@ -6,8 +6,6 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
-from .._check import check_positive
-from .._space import AbstractSpace
 from ..bijections import (
     AbstractBijection,
     AbstractTransformer,
@@ -18,7 +16,9 @@ from ..bijections import (
     Scan,
     SplineTransformer,
 )
+from ..modules import check_positive
 from ..nets import MLP, PeriodicMLP
+from ..spaces import AbstractSpace
 from ._layers import Order, are_angles, inner_space, layers_with_angles, mixing, onto
 
 

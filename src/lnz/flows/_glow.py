@@ -2,8 +2,6 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray
 
-from .._check import check_positive
-from .._space import Euclidean
 from ..bijections import (
     AbstractBijection,
     ActNorm,
@@ -18,7 +16,9 @@ from ..bijections import (
     Scan,
     Squeeze,
 )
+from ..modules import check_positive
 from ..nets import ConvNet
+from ..spaces import Euclidean
 
 # Of one coupling: factors between exp(-2) and exp(2), as Glow's sigmoid bounds them from one side.
 _MAX_LOG_SCALE = 2.0

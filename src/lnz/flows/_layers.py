@@ -10,8 +10,6 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from .._space import AbstractSpace, Euclidean
-from .._supports import Product, Torus
 from ..bijections import (
     AbstractBijection,
     AbstractTransformer,
@@ -25,6 +23,7 @@ from ..bijections import (
     ToSupport,
     unbounded,
 )
+from ..spaces import AbstractSpace, Euclidean, Product, Torus
 
 
 def num_variables(space: AbstractSpace, name: str, least: int = 1) -> int:

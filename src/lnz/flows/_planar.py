@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
-from .._check import check_positive
-from .._space import Euclidean
 from ..bijections import AbstractBijection, Inverse, Planar, Radial, Scan, Sylvester
+from ..modules import check_positive
+from ..spaces import Euclidean
 from ._layers import num_variables
 
 Fast = Literal["density", "draws"]

@@ -5,10 +5,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from .._arrays import as_numbers
-from .._local import in_two_parts
-from .._space import AbstractSpace, Interval
 from ..bijections import Affine, ToSupport
+from ..core import in_two_parts
+from ..modules import as_numbers
+from ..spaces import AbstractSpace, Interval
 
 
 def standardise(data: Any) -> Affine:

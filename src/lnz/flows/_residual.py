@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
-from .._check import check_positive
-from .._space import Euclidean
 from ..bijections import Affine, Chain, Inverse, Residual, Scan
+from ..modules import check_positive
 from ..nets import LipschitzMLP
+from ..spaces import Euclidean
 from ._layers import num_variables
 
 

@@ -12,12 +12,7 @@ from ._dequantised import (
     PointMass as PointMass,
     SplineNoise as SplineNoise,
 )
-from ._hierarchical import (
-    BottomUp as BottomUp,
-    Hierarchical as Hierarchical,
-    Ladder as Ladder,
-    TopDown as TopDown,
-)
+from ._hierarchical import BottomUp as BottomUp, Hierarchical as Hierarchical, Ladder as Ladder, TopDown as TopDown
 from ._paths import lerp as lerp, slerp as slerp
 from ._tools import (
     decode as decode,

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray
 
-from .._arrays import as_numbers
-from .._model import AbstractLatentModel
+from ..core import AbstractLatentModel
+from ..modules import as_numbers
 from ._logistic import LogisticRegression
 from ._tools import decode, embed
 

@@ -9,18 +9,18 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._bijection import Transformed
-from .._check import model_dtype
-from .._conditional import distribution_given
-from .._density import AbstractDistribution, draw_then_score, space_of_conditional
-from .._local import input_origins
-from .._model import AbstractDataDependent, AbstractLatentModel
-from .._module import replace
-from .._register import register
-from .._space import AbstractSpace, Binary, Categorical, Interval
-from .._supports import same_set
 from ..bijections import Elementwise, SplineTransformer
-from ..distributions import Uniform
+from ..core import (
+    AbstractDataDependent,
+    AbstractDistribution,
+    AbstractLatentModel,
+    draw_then_score,
+    input_origins,
+    space_of_conditional,
+)
+from ..distributions import Transformed, Uniform, distribution_given
+from ..modules import model_dtype, register, replace
+from ..spaces import AbstractSpace, Binary, Categorical, Interval, same_set
 
 _MOST_ROWS = 1024  # that start a flow
 

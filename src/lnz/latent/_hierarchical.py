@@ -8,15 +8,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from .._check import model_dtype
-from .._conditional import distribution_given
-from .._density import AbstractDistribution
-from .._local import input_origins, origins_of_autoencoder
-from .._model import AbstractDataDependent, AbstractLatentModel
-from .._module import replace
-from .._register import register
-from .._space import AbstractSpace
-from ..distributions import Layered, Normal
+from ..core import (
+    AbstractDataDependent,
+    AbstractDistribution,
+    AbstractLatentModel,
+    input_origins,
+    origins_of_autoencoder,
+)
+from ..distributions import Layered, Normal, distribution_given
+from ..modules import model_dtype, register, replace
+from ..spaces import AbstractSpace
 from ._start import start_prior
 
 

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Real
 
-from .._check import as_floats
+from ..modules import as_floats
 
 
 def lerp(z0: Real[Array, "*shape"], z1: Real[Array, "*shape"], t: Float[Array, ""] | float) -> Float[Array, "*shape"]:

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray
 
-from .._check import model_dtype
-from .._density import AbstractDensity, AbstractDistribution
-from .._model import AbstractDataDependent, AbstractLatentModel
+from ..core import AbstractDataDependent, AbstractDensity, AbstractDistribution, AbstractLatentModel
+from ..modules import model_dtype
 
 _MOST_ROWS = 1024  # that start a flow
 

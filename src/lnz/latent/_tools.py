@@ -14,11 +14,8 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, Shaped
 
-from .._arrays import as_numbers
-from .._check import check_key, check_positive, model_dtype
-from .._density import AbstractDistribution, closed_form_mean
-from .._local import local
-from .._model import AbstractLatentModel
+from ..core import AbstractDistribution, AbstractLatentModel, closed_form_mean, local
+from ..modules import as_numbers, check_key, check_positive, model_dtype
 from ._paths import lerp, slerp
 
 _NUM_DRAWS = 100  # for a mean that has no closed form

@@ -6,15 +6,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from .._check import model_dtype
-from .._conditional import Conditional, distribution_given
-from .._density import AbstractDensity, AbstractDistribution, space_made_by, space_of_conditional
-from .._local import origins_of_autoencoder
-from .._model import AbstractDataDependent, AbstractLatentModel
-from .._module import replace
-from .._register import register
-from .._space import AbstractSpace
-from .._supports import same_set
+from ..core import (
+    AbstractDataDependent,
+    AbstractDensity,
+    AbstractDistribution,
+    AbstractLatentModel,
+    origins_of_autoencoder,
+    space_made_by,
+    space_of_conditional,
+)
+from ..distributions import Conditional, distribution_given
+from ..modules import model_dtype, register, replace
+from ..spaces import AbstractSpace, same_set
 from ._start import start_prior
 
 

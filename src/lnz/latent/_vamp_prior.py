@@ -7,13 +7,10 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._check import as_floats, check_positive, is_false
-from .._density import AbstractDistribution
-from .._model import AbstractDataDependent
-from .._module import replace
-from .._register import register
-from .._space import AbstractSpace, Binary, Euclidean, Interval
+from ..core import AbstractDataDependent, AbstractDistribution
 from ..distributions import Mixture
+from ..modules import as_floats, check_positive, is_false, register, replace
+from ..spaces import AbstractSpace, Binary, Euclidean, Interval
 
 # Of the range, at each end: the logit of an end is infinite, and near it the sigmoid hardly learns.
 _MARGIN = 0.02

@@ -8,17 +8,11 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._algorithm import AbstractMethod
-from .._atoms import SMALLEST_SCALE, smallest_gaps
-from .._bijection import Transformed, inverse_and_log_scale, is_affine
-from .._check import check_has_data, model_dtype
-from .._density import AbstractExponentialFamily
-from .._missing import is_missing
-from .._model import freed
-from .._module import replace
-from .._real_family import AbstractRealFamily, has_marginals
-from .._register import register
-from ..distributions import Mixture
+from ..bijections import inverse_and_log_scale, is_affine
+from ..core import AbstractExponentialFamily, AbstractMethod, AbstractRealFamily, has_marginals
+from ..data import SMALLEST_SCALE, is_missing, smallest_gaps
+from ..distributions import Mixture, Transformed
+from ..modules import check_has_data, freed, model_dtype, register, replace
 from ._clusters import clusters
 
 # With fewer examples a component of real numbers would sit down on a single one.

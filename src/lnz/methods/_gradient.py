@@ -7,9 +7,8 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._algorithm import AbstractMethod, AbstractObjective
-from .._check import kind_of
-from .._model import AbstractDataDependent, Frozen, freed, is_constant, trainable
+from ..core import AbstractDataDependent, AbstractMethod, AbstractObjective
+from ..modules import Frozen, freed, is_constant, kind_of, trainable
 
 
 def _as_transformation(optimizer: Any) -> Any:

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._batch_last import aligned
-from .._check import check_positive
-from .._register import register
+from ..modules import check_positive, register
+from ..numerics import aligned
 from ._layers import dense
 from ._net import AbstractNet, InShape
 

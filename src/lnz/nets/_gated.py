@@ -3,8 +3,8 @@ import jax
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._register import register
-from ._layers import Shape, _check_sizes, _start, dense
+from ..modules import register
+from ._layers import Shape, _check_sizes, dense, uniform_layer
 from ._net import AbstractNet, InShape
 
 
@@ -41,8 +41,8 @@ class GatedMLP(AbstractNet):
         keys = jr.split(key, depth + 1)
         self.out = (out,) if isinstance(out, int) else tuple(out)
         before = [num_in, *[width] * (depth - 1)]
-        hidden = [_start(k, (2, width, n)) for k, n in zip(keys, before, strict=False)]
-        last, bias = _start(keys[-1], (*self.out, width))
+        hidden = [uniform_layer(k, (2, width, n)) for k, n in zip(keys, before, strict=False)]
+        last, bias = uniform_layer(keys[-1], (*self.out, width))
         self.weights = (*(W for W, _ in hidden), last_scale * last)
         self.biases = (*(b for _, b in hidden), last_scale * bias)
 

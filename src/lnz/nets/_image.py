@@ -11,11 +11,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._batch_last import aligned, over_batch
-from .._check import check_positive
-from .._register import register
+from ..modules import check_positive, register
+from ..numerics import aligned, over_batch
 from ._conv import Formulation
-from ._layers import Shape, _start, dense
+from ._layers import Shape, dense, uniform_layer
 from ._net import AbstractNet, InShape
 from ._strided import convolve, convolve_transposed, num_after
 
@@ -55,9 +54,9 @@ class ResidualConv(AbstractNet):
         width = channels if width is None else check_positive(width, "ResidualConv(width=...)")
         _check_formulation(formulation, "ResidualConv")
         key_near, key_mix = jr.split(key)
-        near, self.near_bias = _start(key_near, (width, channels * 9))
+        near, self.near_bias = uniform_layer(key_near, (width, channels * 9))
         self.near = near.reshape(width, channels, 3, 3)
-        self.mix, self.mix_bias = _start(key_mix, (channels, width))
+        self.mix, self.mix_bias = uniform_layer(key_mix, (channels, width))
         self.activation, self.formulation = activation, formulation
 
     @property
@@ -126,7 +125,7 @@ class ConvEncoder(AbstractNet):
         key_kernels, key_blocks, key_last = jr.split(key, 3)
         counts = [self.shape[0], *channels]
         starts = [
-            _start(k, (num, before * kernel**2))
+            uniform_layer(k, (num, before * kernel**2))
             for k, (before, num) in zip(jr.split(key_kernels, len(channels)), itertools.pairwise(counts), strict=True)
         ]
         self.kernels = tuple(
@@ -136,7 +135,7 @@ class ConvEncoder(AbstractNet):
         self.blocks = _blocks(key_blocks, num_residual, counts[-1], activation, formulation)
         self.out = (out,) if isinstance(out, int) else tuple(out)
         num_last = counts[-1] * math.prod(_sizes(self.shape, stride, len(channels))[-1])
-        last, bias = _start(key_last, (*self.out, num_last))
+        last, bias = uniform_layer(key_last, (*self.out, num_last))
         self.last, self.last_bias = last_scale * last, last_scale * bias
         self.stride, self.activation, self.formulation = stride, activation, formulation
 
@@ -211,7 +210,7 @@ class ConvDecoder(AbstractNet):
         key_first, key_blocks, key_kernels = jr.split(key, 3)
         counts = [*reversed(channels), self.shape[0]]
         num_first = counts[0] * math.prod(_sizes(self.shape, stride, len(channels))[-1])
-        self.first, self.first_bias = _start(key_first, (num_first, num_in))
+        self.first, self.first_bias = uniform_layer(key_first, (num_first, num_in))
         self.blocks = _blocks(key_blocks, num_residual, counts[0], activation, formulation)
         scales = [*[1.0] * (len(channels) - 1), last_scale]
         kernels, biases = [], []

@@ -12,9 +12,8 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._batch_last import aligned
-from .._check import check_positive
-from .._register import register
+from ..modules import check_positive, register
+from ..numerics import aligned
 from ._net import AbstractNet, InShape
 
 # Activations that a model file may name.
@@ -90,8 +89,8 @@ class MLP(AbstractNet):
         sizes = [num_in, *[width] * depth]
         keys = jr.split(key, depth + 1)
         self.out = (out,) if isinstance(out, int) else tuple(out)
-        hidden = [_start(k, (m, n)) for k, (n, m) in zip(keys, itertools.pairwise(sizes), strict=False)]
-        last, bias = _start(keys[-1], (*self.out, sizes[-1]))
+        hidden = [uniform_layer(k, (m, n)) for k, (n, m) in zip(keys, itertools.pairwise(sizes), strict=False)]
+        last, bias = uniform_layer(keys[-1], (*self.out, sizes[-1]))
         self.weights = (*(W for W, _ in hidden), last_scale * last)
         self.biases = (*(b for _, b in hidden), last_scale * bias)
         self.activation, self.residual = activation, residual
@@ -108,7 +107,7 @@ class MLP(AbstractNet):
         return dense(self.weights[-1], hidden, self.biases[-1], 1 + len(self.out))
 
 
-def _start(key: PRNGKeyArray, shape: tuple[int, ...], num_in: np.ndarray | None = None) -> tuple[Array, Array]:
+def uniform_layer(key: PRNGKeyArray, shape: tuple[int, ...], num_in: np.ndarray | None = None) -> tuple[Array, Array]:
     """Weights and biases, uniform within `1 / sqrt(num_in)`; `num_in` is the number of inputs that each row sees.
 
     Biases are spread too: with few inputs and zero biases all kinks of a ReLU network lie on each other, and a flow of
@@ -164,8 +163,8 @@ class MaskedMLP(AbstractNet):
         keys = jr.split(key, depth + 1)
         masks = _masks(num, (width,) * depth)
         fan_in = [mask.sum(axis=1, keepdims=True) for mask in masks]
-        hidden = [_start(k, mask.shape, n) for k, mask, n in zip(keys, masks[:-1], fan_in[:-1], strict=False)]
-        last, bias = _start(keys[-1], (num_each, num, width), fan_in[-1][None])
+        hidden = [uniform_layer(k, mask.shape, n) for k, mask, n in zip(keys, masks[:-1], fan_in[:-1], strict=False)]
+        last, bias = uniform_layer(keys[-1], (num_each, num, width), fan_in[-1][None])
         self.weights = (*(W for W, _ in hidden), last_scale * last)
         self.biases = (*(b for _, b in hidden), last_scale * bias)
 

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._batch_last import aligned, over_batch
-from .._register import register
-from .._softplus import softplus
-from ._layers import _check_sizes, _start, dense
+from ..modules import register
+from ..numerics import aligned, over_batch, softplus
+from ._layers import _check_sizes, dense, uniform_layer
 from ._net import AbstractNet, InShape
 
 _NUM_SQUARINGS = 6
@@ -88,7 +87,7 @@ class LipschitzMLP(AbstractNet):
         _check_sizes(num, width, depth, "LipschitzMLP")
         sizes = [num, *[width] * depth, num]
         keys = jr.split(key, depth + 1)
-        layers = [_start(k, (m, n)) for k, n, m in zip(keys, sizes[:-1], sizes[1:], strict=True)]
+        layers = [uniform_layer(k, (m, n)) for k, n, m in zip(keys, sizes[:-1], sizes[1:], strict=True)]
         self.weights, self.biases = tuple(W for W, _ in layers), tuple(b for _, b in layers)
         self.raw_slopes = jnp.full(depth, 0.5)
         self.coefficient, self.activation = float(coefficient), activation

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._arrays import as_numbers, is_real
+from ..modules import as_numbers, is_real
 
 InShape = tuple[int | None, ...]  # `None` for any length
 

@@ -1,8 +1,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .._batch_last import aligned
-from .._register import register
+from ..modules import register
+from ..numerics import aligned
 from ._layers import MLP, MaskedMLP
 from ._net import AbstractNet, InShape
 

@@ -4,11 +4,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._batch_last import aligned, call_net
-from .._check import as_floats
-from .._local import in_two_parts
-from .._model import Frozen
-from .._register import register
+from ..core import in_two_parts
+from ..modules import Frozen, as_floats, register
+from ..numerics import aligned, call_net
 from ._net import AbstractNet, InShape
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._batch_last import aligned
+from ..numerics import aligned
 
 
 def num_after(size: int, stride: int) -> int:

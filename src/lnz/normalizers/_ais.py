@@ -8,28 +8,25 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._algorithm import AbstractSampler
-from .._annealing import PathChoice, as_betas, check_betas, check_path, check_sampler, resolve_path
-from .._check import check_positive, model_dtype
-from .._compensated import add_compensated
-from .._density import (
+from ..core import (
     AbstractCollapsibleDensity,
     AbstractDensity,
     AbstractNormalizer,
     AbstractPath,
+    AbstractSampler,
+    Estimate,
+    PathChoice,
     ReversedPath,
+    as_betas,
+    check_betas,
+    check_path,
+    check_sampler,
+    log_mean_exp,
+    resolve_path,
 )
-from .._estimate import Estimate, log_mean_exp
-from .._module import replace
-from .._register import register
-from ..samplers import (
-    adapt_step_size,
-    default_sampler,
-    run_chains,
-    samplers_along,
-    start_chains,
-    waits_for_step_size,
-)
+from ..modules import check_positive, model_dtype, register, replace
+from ..numerics import add_compensated
+from ..samplers import adapt_step_size, default_sampler, run_chains, samplers_along, start_chains, waits_for_step_size
 from ._rays import look_along_rays
 
 # In nats, of sums over points of rays.

@@ -7,12 +7,15 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._algorithm import AbstractSampler
-from .._check import is_false
-from .._density import AbstractCollapsibleDensity, AbstractDensity, AbstractNormalizer
-from .._estimate import Estimate
-from .._register import register
-from .._reliability import join_degrees
+from ..core import (
+    AbstractCollapsibleDensity,
+    AbstractDensity,
+    AbstractNormalizer,
+    AbstractSampler,
+    Estimate,
+    join_degrees,
+)
+from ..modules import is_false, register
 from ..samplers import HMC, Gibbs, Metropolis, default_sampler
 from ._ais import AIS, ReverseAIS, in_errors
 

@@ -5,11 +5,8 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import PRNGKeyArray
 
-from .._check import check_positive
-from .._density import AbstractDensity, AbstractDistribution, AbstractNormalizer
-from .._estimate import Estimate
-from .._register import register
-from .._stochastic import exact_log_det
+from ..core import AbstractDensity, AbstractDistribution, AbstractNormalizer, Estimate, exact_log_det
+from ..modules import check_positive, register
 from ._weights import log_weights, proposal_for
 
 

@@ -1,11 +1,8 @@
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._check import check_positive
-from .._density import AbstractDensity, AbstractDistribution, AbstractNormalizer
-from .._estimate import Estimate, log_mean_exp
-from .._register import register
-from .._stochastic import exact_log_det
+from ..core import AbstractDensity, AbstractDistribution, AbstractNormalizer, Estimate, exact_log_det, log_mean_exp
+from ..modules import check_positive, register
 from ._weights import log_weights, proposal_for
 
 

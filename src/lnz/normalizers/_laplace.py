@@ -9,12 +9,9 @@ import jax.random as jr
 from jax.scipy.special import gammaln, logsumexp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from .._check import check_positive
-from .._density import AbstractDensity, AbstractDistribution, AbstractNormalizer
-from .._estimate import Estimate, log_mean_exp
-from .._module import replace
-from .._register import register
 from ..bijections import ToSupport, unbounded
+from ..core import AbstractDensity, AbstractDistribution, AbstractNormalizer, Estimate, log_mean_exp
+from ..modules import check_positive, register, replace
 from ._rays import has_no_ends
 
 _MOST_STEPS = 100

@@ -5,11 +5,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from .._density import AbstractCollapsibleDensity, AbstractDensity, AbstractNormalizer
-from .._estimate import Estimate
-from .._register import register
-from .._space import Interval
-from .._supports import Product
+from ..core import AbstractCollapsibleDensity, AbstractDensity, AbstractNormalizer, Estimate
+from ..modules import register
+from ..spaces import Interval, Product
 
 # Three, because for any two there is a place that is as far from the points of one as from those of the other, where
 # both miss a narrow peak by as much.

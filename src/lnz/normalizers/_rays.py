@@ -9,10 +9,9 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
-from .._density import AbstractPath
-from .._space import AbstractSpace
-from .._supports import Product, Torus
 from ..bijections import ToSupport, unbounded
+from ..core import AbstractPath
+from ..spaces import AbstractSpace, Product, Torus
 
 # Points on either side of a chain, and how far out the last one is, as a logarithm.
 _NUM_POINTS, _REACH = 32, 12.0

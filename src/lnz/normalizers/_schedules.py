@@ -5,10 +5,8 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._algorithm import AbstractSampler
-from .._annealing import PathChoice, check_path, check_sampler, resolve_path
-from .._check import check_key, check_positive, model_dtype
-from .._density import AbstractDensity
+from ..core import AbstractDensity, AbstractSampler, PathChoice, check_path, check_sampler, resolve_path
+from ..modules import check_key, check_positive, model_dtype
 from ._ais import anneal, moves
 
 

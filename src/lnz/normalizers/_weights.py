@@ -4,9 +4,8 @@ import jax
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._density import AbstractDensity, AbstractDistribution
-from .._stochastic import exact_log_det
-from .._supports import same_set
+from ..core import AbstractDensity, AbstractDistribution, exact_log_det
+from ..spaces import same_set
 
 
 def proposal_for(density: AbstractDensity, proposal: AbstractDistribution | None, owner: str) -> AbstractDistribution:

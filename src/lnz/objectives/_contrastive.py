@@ -8,11 +8,15 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._algorithm import AbstractObjective, AbstractSampler
-from .._check import check_has_data, check_positive, model_dtype
-from .._density import AbstractBlockDensity, AbstractModel, gibbs_sweep
-from .._model import AbstractEnergyModel, trainable
-from .._register import register
+from ..core import (
+    AbstractBlockDensity,
+    AbstractEnergyModel,
+    AbstractModel,
+    AbstractObjective,
+    AbstractSampler,
+    gibbs_sweep,
+)
+from ..modules import check_has_data, check_positive, model_dtype, register, trainable
 from ._constant import constant
 
 Precondition = Callable[[Any, Any, Array, Array], Any] | None

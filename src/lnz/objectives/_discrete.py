@@ -10,11 +10,8 @@ import optax
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._algorithm import AbstractObjective
-from .._check import check_has_data, check_positive, model_dtype
-from .._density import AbstractDistribution, AbstractModel
-from .._register import register
-from .._stochastic import exact_log_det
+from ..core import AbstractDistribution, AbstractModel, AbstractObjective, exact_log_det
+from ..modules import check_has_data, check_positive, model_dtype, register
 from ._latent import each_example, log_likelihoods, normalised_prior
 
 

@@ -8,11 +8,9 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._algorithm import AbstractObjective
-from .._check import check_positive
-from .._density import AbstractDensity, AbstractDistribution, AbstractModel
-from .._register import register
-from .._supports import same_set
+from ..core import AbstractDensity, AbstractDistribution, AbstractModel, AbstractObjective
+from ..modules import check_positive, register
+from ..spaces import same_set
 from ._constant import constant
 from ._latent import check_reparameterised
 

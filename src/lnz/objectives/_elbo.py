@@ -5,14 +5,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
-from .._algorithm import AbstractObjective
-from .._check import check_has_data, check_positive
-from .._closed_form_kl import closed_form_kl
-from .._density import AbstractDistribution, AbstractModel
-from .._factorised import is_factorised, per_component
-from .._register import register
-from .._stochastic import exact_log_det
-from .._supports import same_set
+from ..core import AbstractDistribution, AbstractModel, AbstractObjective, exact_log_det
+from ..distributions import closed_form_kl, is_factorised, per_component
+from ..modules import check_has_data, check_positive, register
+from ..spaces import same_set
 from ._constant import constant
 from ._latent import check_reparameterised, each_example, log_likelihoods, normalised_prior
 

@@ -8,12 +8,16 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._algorithm import AbstractObjective
-from .._check import check_has_data, check_positive, model_dtype
-from .._density import AbstractBlockDensity, AbstractDensity, AbstractDistribution, AbstractModel
-from .._model import AbstractLatentModel
-from .._register import register
-from .._space import AbstractSpace
+from ..core import (
+    AbstractBlockDensity,
+    AbstractDensity,
+    AbstractDistribution,
+    AbstractLatentModel,
+    AbstractModel,
+    AbstractObjective,
+)
+from ..modules import check_has_data, check_positive, model_dtype, register
+from ..spaces import AbstractSpace
 from ._constant import constant
 from ._contrastive import advance_chains, start_chains
 

@@ -6,11 +6,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._algorithm import AbstractObjective
-from .._bijection import AbstractBijection, AbstractVelocityBijection, Transformed
-from .._check import check_has_data
-from .._density import AbstractDistribution, AbstractModel
-from .._register import register
+from ..bijections import AbstractBijection, AbstractVelocityBijection
+from ..core import AbstractDistribution, AbstractModel, AbstractObjective
+from ..distributions import Transformed
+from ..modules import check_has_data, register
 
 
 @register

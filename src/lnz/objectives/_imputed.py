@@ -6,12 +6,16 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._algorithm import AbstractObjective
-from .._check import check_has_data, check_positive, model_dtype
-from .._density import AbstractBlockDensity, AbstractModel, gibbs_sweep
-from .._missing import is_missing
-from .._model import AbstractClampable, AbstractEnergyModel
-from .._register import register
+from ..core import (
+    AbstractBlockDensity,
+    AbstractClampable,
+    AbstractEnergyModel,
+    AbstractModel,
+    AbstractObjective,
+    gibbs_sweep,
+)
+from ..data import is_missing
+from ..modules import check_has_data, check_positive, model_dtype, register
 
 _NUM_FOR_INIT = 4096
 

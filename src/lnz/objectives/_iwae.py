@@ -6,11 +6,8 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._algorithm import AbstractObjective
-from .._check import check_has_data, check_positive
-from .._density import AbstractDistribution, AbstractModel
-from .._register import register
-from .._stochastic import exact_log_det
+from ..core import AbstractDistribution, AbstractModel, AbstractObjective, exact_log_det
+from ..modules import check_has_data, check_positive, register
 from ._constant import constant
 from ._latent import check_reparameterised, each_example, log_likelihoods, normalised_prior
 

@@ -7,8 +7,7 @@ import jax
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._density import AbstractDistribution
-from .._model import AbstractLatentModel
+from ..core import AbstractDistribution, AbstractLatentModel
 
 T = TypeVar("T")
 

@@ -5,10 +5,8 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._algorithm import AbstractObjective
-from .._check import check_has_data
-from .._density import AbstractModel, AbstractNormalizer
-from .._register import register
+from ..core import AbstractModel, AbstractNormalizer, AbstractObjective
+from ..modules import check_has_data, register
 
 
 @register

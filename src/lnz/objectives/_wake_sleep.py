@@ -9,11 +9,8 @@ import jax.random as jr
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._algorithm import AbstractObjective
-from .._check import check_has_data, check_positive
-from .._density import AbstractModel
-from .._register import register
-from .._stochastic import exact_log_det
+from ..core import AbstractModel, AbstractObjective, exact_log_det
+from ..modules import check_has_data, check_positive, register
 from ._discrete import elbo_parts, score
 from ._latent import check_latent, normalised_prior, posterior
 

@@ -7,4 +7,5 @@ from ._latent import (
     reconstructions as reconstructions,
     strips as strips,
 )
+from ._pixels import paper_and_ink as paper_and_ink
 from ._report import write_report as write_report

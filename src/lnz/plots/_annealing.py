@@ -12,9 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .._estimate import Bracket, Estimate, LogLikelihood
-from .._reliability import unreliable_reasons
-from .._run import Run
+from ..core import Bracket, Estimate, LogLikelihood, unreliable_reasons
+from ..runs import Run
 from ._figures import style
 from ._html import captioned, drawing, joined, number, pieces
 

@@ -12,12 +12,17 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from .._algorithm import AbstractSampler
-from .._check import model_dtype
-from .._density import AbstractDensity, AbstractDistribution
-from .._model import AbstractEnergyModel, AbstractLatentEnergyModel, AbstractLatentModel
-from .._run import Examples, Run
-from .._sample import UnreliableSampleWarning, sample
+from ..core import (
+    AbstractDensity,
+    AbstractDistribution,
+    AbstractEnergyModel,
+    AbstractLatentEnergyModel,
+    AbstractLatentModel,
+    AbstractSampler,
+)
+from ..evaluation import UnreliableSampleWarning, sample
+from ..modules import model_dtype
+from ..runs import Examples, Run
 from ..samplers import default_sampler
 from ._figures import marginals, scatter
 from ._html import captioned, drawing, image, joined, number, pieces

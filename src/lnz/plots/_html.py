@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..data._checks import missing_extra
+from ..data import missing_extra
 
 _LIGHT_INK, _DARK_INK = "#1c2430", "#dfe5ee"
 

@@ -4,11 +4,11 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from .._check import model_dtype
-from .._model import AbstractLatentModel
-from .._run import Run
-from .._space import Euclidean
+from ..core import AbstractLatentModel
 from ..latent import Dequantised, decode, embed, interpolate, reconstruct
+from ..modules import model_dtype
+from ..runs import Run
+from ..spaces import Euclidean
 from ._draws import as_rows
 from ._html import drawing, joined, pieces
 from ._latent import active_units, latent_map, reconstructions, strips

@@ -10,13 +10,11 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .._bijection import Transformed
-from .._check import model_dtype
-from .._density import AbstractDistribution
-from .._local import local
-from .._run import Run
-from .._space import Euclidean
-from ..distributions import MultivariateNormal, Normal
+from ..core import AbstractDistribution, local
+from ..distributions import MultivariateNormal, Normal, Transformed
+from ..modules import model_dtype
+from ..runs import Run
+from ..spaces import Euclidean
 from ._draws import as_rows, column_names
 from ._figures import style
 from ._html import drawing, joined, shortened

@@ -6,9 +6,8 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any
 
-from .._compare import bits_with_direction, marked_bound
-from .._run import Run, write_text
-from .._table import Table, tabulate
+from ..evaluation import bits_with_direction, marked_bound
+from ..runs import Run, Table, tabulate, write_text
 from ._draws import samples
 from ._html import pieces
 from ._model import model_section

@@ -1,5 +1,6 @@
 """Recipes: models with settings that work, ready for `lnz train`."""
 
+from ..runs import Recipe as Recipe, Start as Start, fit_options as fit_options
 from ._autoencoders import (
     hvae_mnist as hvae_mnist,
     iwae_mnist as iwae_mnist,
@@ -24,5 +25,4 @@ from ._digits import (
 )
 from ._flows import flow_energy as flow_energy, flow_moons as flow_moons, flow_tabular as flow_tabular
 from ._picture_flows import flow_digits as flow_digits, flow_mnist as flow_mnist
-from ._recipe import Recipe as Recipe, Start as Start, fit_options as fit_options
 from ._tables import mixture_of_normals as mixture_of_normals, normal as normal

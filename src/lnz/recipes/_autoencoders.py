@@ -9,17 +9,24 @@ import jax.random as jr
 import numpy as np
 
 from .. import flows, normalizers, objectives
-from .._autoregressive_logistic import AutoregressiveLogistic
-from .._bijection import Transformed
-from .._conditional import Conditional, num_moved
-from .._model import trainable
-from .._space import AbstractSpace, Binary, Categorical, Euclidean
-from ..distributions import Bernoulli, DiscretisedLogistic, Mixture, MultivariateNormal, Normal
+from ..distributions import (
+    AutoregressiveLogistic,
+    Bernoulli,
+    Conditional,
+    DiscretisedLogistic,
+    Mixture,
+    MultivariateNormal,
+    Normal,
+    Transformed,
+    num_moved,
+)
 from ..latent import VAE, Hierarchical, TopDown, VampPrior
 from ..methods import Gradient
+from ..modules import trainable
 from ..nets import MLP, ConvDecoder, ConvEncoder, GatedMLP, Standardised
+from ..runs import Recipe, column_moments
+from ..spaces import AbstractSpace, Binary, Categorical, Euclidean
 from ._fitting import all_false, are_matrices, decayed_adam
-from ._recipe import Recipe, column_moments
 from ._tables import standardisation, table_moments, warn_of_atoms
 
 _CHOICES = {

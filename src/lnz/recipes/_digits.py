@@ -7,8 +7,8 @@ from .. import normalizers, objectives
 from ..distributions import Bernoulli, Mixture
 from ..energy import RBM
 from ..methods import EM, Gradient
+from ..runs import Recipe, column_moments
 from ._fitting import are_matrices
-from ._recipe import Recipe, column_moments
 
 
 def _build_independent(key, splits, settings):

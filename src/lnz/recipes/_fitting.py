@@ -4,8 +4,8 @@ import equinox as eqx
 import jax
 import optax
 
-from .._model import trainable
 from ..bijections import Chain
+from ..modules import trainable
 
 
 def falling_rate(settings, num_rising=0):

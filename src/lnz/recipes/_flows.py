@@ -5,13 +5,12 @@ import re
 import jax.numpy as jnp
 
 from .. import flows, objectives
-from .._bijection import AbstractBijection, Transformed
-from .._space import Euclidean
-from ..bijections import Affine, Chain
-from ..distributions import Normal, PlanarEnergy
+from ..bijections import AbstractBijection, Affine, Chain
+from ..distributions import Normal, PlanarEnergy, Transformed
 from ..methods import Gradient
+from ..runs import Recipe
+from ..spaces import Euclidean
 from ._fitting import all_but_standardisation, decayed_adam
-from ._recipe import Recipe
 from ._tables import standardisation, warn_of_atoms
 
 _SPLINES = ("coupling_spline", "autoregressive_spline")

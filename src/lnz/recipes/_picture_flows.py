@@ -3,16 +3,15 @@
 import jax.random as jr
 
 from .. import normalizers, objectives
-from .._bijection import Transformed
-from .._space import Binary, Categorical, Euclidean, Interval
 from ..bijections import Chain, Inverse, MaskedAutoregressive, Permutation, Scan, Sigmoid, SplineTransformer
-from ..distributions import Normal, Uniform
+from ..distributions import Normal, Transformed, Uniform
 from ..flows import glow
 from ..latent import Dequantised, SplineNoise
 from ..methods import Gradient
 from ..nets import MLP, MaskedMLP
+from ..runs import Recipe
+from ..spaces import Binary, Categorical, Euclidean, Interval
 from ._fitting import decayed_adam
-from ._recipe import Recipe
 
 
 def _build_digits(key, splits, settings):

@@ -5,13 +5,12 @@ import warnings
 import jax.numpy as jnp
 import numpy as np
 
-from .._atoms import determined_column, discrete_columns, smallest_gaps, without_repeats
-from .._bijection import Transformed
-from .._space import Euclidean
-from ..distributions import Mixture, MultivariateNormal, Normal
-from ..flows._preprocess import affine_of_moments
+from ..data import determined_column, discrete_columns, smallest_gaps, without_repeats
+from ..distributions import Mixture, MultivariateNormal, Normal, Transformed
+from ..flows import affine_of_moments
 from ..methods import EM
-from ._recipe import Recipe, column_moments
+from ..runs import Recipe, column_moments
+from ..spaces import Euclidean
 
 _NUM_CHECKED_ROWS = 100_000
 

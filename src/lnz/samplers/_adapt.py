@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._algorithm import AbstractSampler
-from .._density import AbstractDensity, AbstractPath, ReversedPath
-from .._module import replace
-from .._supports import Product, Torus
+from ..core import AbstractDensity, AbstractPath, AbstractSampler, ReversedPath
+from ..modules import replace
+from ..spaces import Product, Torus
 from ._hmc import HMC
 from ._run import chain_step, start_chains
 

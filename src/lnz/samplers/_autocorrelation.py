@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from .._register import register
+from ..modules import register
 
 
 @register

@@ -3,10 +3,8 @@ import jax
 import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray
 
-from .._algorithm import AbstractSampler
-from .._check import check_positive
-from .._density import AbstractBlockDensity, AbstractDensity, gibbs_sweep
-from .._register import register
+from ..core import AbstractBlockDensity, AbstractDensity, AbstractSampler, gibbs_sweep
+from ..modules import check_positive, register
 
 
 class GibbsState(eqx.Module):

@@ -4,14 +4,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._algorithm import AbstractSampler
-from .._check import check_positive, is_false
-from .._density import AbstractDensity
-from .._register import register
-from .._space import AbstractSpace, Euclidean
-from .._supports import Product, Torus
-from ..bijections import ToSupport, unbounded
-from ..bijections._circular import wrap
+from ..bijections import ToSupport, unbounded, wrap
+from ..core import AbstractDensity, AbstractSampler
+from ..modules import check_positive, is_false, register
+from ..spaces import AbstractSpace, Euclidean, Product, Torus
 
 _PLAIN_STEP_SIZE = 0.1
 

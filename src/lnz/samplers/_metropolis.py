@@ -4,12 +4,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .. import _space
-from .._algorithm import AbstractSampler
-from .._check import check_positive
-from .._density import AbstractDensity
-from .._register import register
-from .._space import AbstractSpace, Binary, Counts
+from .. import spaces
+from ..core import AbstractDensity, AbstractSampler
+from ..modules import check_positive, register
+from ..spaces import AbstractSpace, Binary, Counts
 from ._hmc import change_of_log_density
 
 # Counts move by up to 2^0, ..., 2^12.
@@ -83,14 +81,14 @@ class Metropolis(AbstractSampler):
 
 def is_discrete(space: AbstractSpace) -> bool:
     """Whether `Metropolis` can move there: no variables at all cannot be moved."""
-    return isinstance(space, Binary | Counts | _space.Categorical) and space.num_dimensions > 0
+    return isinstance(space, Binary | Counts | spaces.Categorical) and space.num_dimensions > 0
 
 
 def _propose(key: PRNGKeyArray, space: AbstractSpace, old: Array) -> tuple[Array, Array]:
     """Another value of one variable, as likely from here as back, and whether it is allowed; if not, the old one."""
     if isinstance(space, Binary):
         return 1 - old, jnp.array(True)
-    if isinstance(space, _space.Categorical):
+    if isinstance(space, spaces.Categorical):
         if space.num_categories == 1:
             return old, jnp.array(True)
         return (old + jr.randint(key, (), 1, space.num_categories, old.dtype)) % space.num_categories, jnp.array(True)

@@ -5,10 +5,9 @@ import jax
 import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray
 
-from .._algorithm import AbstractSampler
-from .._density import AbstractBlockDensity, AbstractDensity
-from .._space import AbstractSpace
 from ..bijections import unbounded
+from ..core import AbstractBlockDensity, AbstractDensity, AbstractSampler
+from ..spaces import AbstractSpace
 from ._gibbs import Gibbs
 from ._hmc import HMC
 from ._metropolis import Metropolis, is_discrete

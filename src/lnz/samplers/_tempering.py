@@ -6,11 +6,18 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .._algorithm import AbstractSampler
-from .._annealing import PathChoice, as_betas, check_betas, check_path, check_sampler, resolve_path
-from .._check import is_false
-from .._density import AbstractDensity, AbstractPath
-from .._register import register
+from ..core import (
+    AbstractDensity,
+    AbstractPath,
+    AbstractSampler,
+    PathChoice,
+    as_betas,
+    check_betas,
+    check_path,
+    check_sampler,
+    resolve_path,
+)
+from ..modules import is_false, register
 from ._run import default_sampler
 
 

@@ -2,8 +2,7 @@
 
 Each check raises `AssertionError` with a sentence that says which law failed and by how much. They compare with
 enumeration, quadrature or automatic differentiation, so instances must be small (up to about 2**16 states, two
-continuous dimensions). Statistical checks take a fixed key and state the chance of a false alarm.
-"""
+continuous dimensions). Statistical checks take a fixed key and state the chance of a false alarm."""
 
 from ._algorithms import (
     check_gradient as check_gradient,
@@ -19,9 +18,5 @@ from ._densities import (
     enumerate_states as enumerate_states,
     exact_log_normalizer as exact_log_normalizer,
 )
-from ._inverse import (
-    InverseReport as InverseReport,
-    LayerError as LayerError,
-    check_inverse as check_inverse,
-)
+from ._inverse import InverseReport as InverseReport, LayerError as LayerError, check_inverse as check_inverse
 from ._maps import check_bijection as check_bijection, check_path as check_path

@@ -11,10 +11,8 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from .._algorithm import AbstractSampler
-from .._density import AbstractDensity, AbstractDistribution, AbstractNormalizer
-from .._estimate import Estimate
-from .._model import per_leaf, trainable
+from ..core import AbstractDensity, AbstractDistribution, AbstractNormalizer, AbstractSampler, Estimate
+from ..modules import per_leaf, trainable
 from ..normalizers import exact_samples
 from ..samplers import run_chains
 from ._densities import _check_moments, check_follows

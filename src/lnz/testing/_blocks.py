@@ -10,7 +10,7 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
-from .._density import AbstractBlockDensity
+from ..core import AbstractBlockDensity
 from ._densities import enumerate_states
 from ._require import eps, require, require_close
 

@@ -13,19 +13,18 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, PRNGKeyArray
 
-from .._density import (
+from ..bijections import ToSupport
+from ..core import (
     AbstractCollapsibleDensity,
     AbstractDensity,
     AbstractDistribution,
     AbstractExponentialFamily,
+    Estimate,
     closed_form_mean,
 )
-from .._estimate import Estimate
-from .._model_file import load, save
-from .._space import AbstractSpace
-from .._supports import each_variable, ends_of, nearest_inside
-from ..bijections import ToSupport
-from ..normalizers._quadrature import log_integral_with_error
+from ..files import load, save
+from ..normalizers import log_integral_with_error
+from ..spaces import AbstractSpace, each_variable, ends_of, nearest_inside
 from ._require import eps, require, require_close
 
 

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._bijection import AbstractBijection, Transformed
-from ..bijections import Chain, Inverse, Scan, exact_log_det
+from ..bijections import AbstractBijection, Chain, Inverse, Scan
+from ..core import exact_log_det
+from ..distributions import Transformed
 
 
 @dataclasses.dataclass(frozen=True)

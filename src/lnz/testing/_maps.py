@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._bijection import AbstractBijection
-from .._compensated import add_compensated
-from .._density import AbstractDensity, AbstractPath
+from ..bijections import AbstractBijection
+from ..core import AbstractDensity, AbstractPath
+from ..numerics import add_compensated
 from ._inverse import check_inverse
 from ._require import eps, require, require_close
 

@@ -1,0 +1,218 @@
+"""Invertible maps and the distributions that they push forward."""
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..modules import HashableMethods, field_names
+from ..numerics import batch_last, over_batch, understands_batches
+from ..spaces import AbstractSpace, Euclidean
+
+if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
+    from typing import ClassVar as AbstractVar
+else:
+    from equinox import AbstractVar
+
+
+class AbstractBijection(HashableMethods, eqx.Module):
+    """An invertible map from `domain` to `codomain` with its log-determinants.
+
+    Log-determinants are with respect to the base measures of the two spaces, in nats.
+
+    A class of maps `y = A x + b` may declare `affine: ClassVar[bool] = True`, or a property of that name where it
+    depends on its parts: then the mean of what it pushes forward is known. A field called so declares nothing.
+    """
+
+    affine: ClassVar[bool]
+    domain: AbstractVar[AbstractSpace]
+    codomain: AbstractVar[AbstractSpace]
+
+    @abstractmethod
+    def forward_and_log_det(self, x: Array, *, key: PRNGKeyArray | None = None) -> tuple[Array, Float[Array, ""]]:
+        """`y = f(x)` of ONE example and `log |det df/dx|`."""
+
+    @abstractmethod
+    def inverse_and_log_det(self, y: Array, *, key: PRNGKeyArray | None = None) -> tuple[Array, Float[Array, ""]]:
+        """`x = f^-1(y)` of ONE example and `log |det df^-1/dy|`."""
+
+    def forward(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
+        """`y = f(x)` of ONE example."""
+        return self.forward_and_log_det(x, key=key)[0]
+
+    def inverse(self, y: Array, *, key: PRNGKeyArray | None = None) -> Array:
+        """`x = f^-1(y)` of ONE example."""
+        return self.inverse_and_log_det(y, key=key)[0]
+
+
+class AbstractBatchLastBijection(AbstractBijection):
+    """A bijection written for arrays `[*shape, *batch]`, which is how it is fast under `jax.vmap` on a CPU.
+
+    Its own arrays may have batch axes last too, when `jax.vmap` made them: a flow with parameters for each example.
+    """
+
+    batch_last: ClassVar[bool] = True
+
+    @abstractmethod
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        """`y [*shape, *batch]` and `log |det df/dx| [*batch]` of `x [*shape, *batch]`, with keys `[*batch]` or none."""
+
+    @abstractmethod
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        """`x [*shape, *batch]` and `log |det df^-1/dy| [*batch]` of `y [*shape, *batch]`."""
+
+    def forward_and_log_det(self, x: Array, *, key: PRNGKeyArray | None = None) -> tuple[Array, Float[Array, ""]]:
+        x = self.domain.check_example(x)
+        return batch_last(_forward, self, _typed(key), x, takes_batched_parameters=understands_batches(self))
+
+    def inverse_and_log_det(self, y: Array, *, key: PRNGKeyArray | None = None) -> tuple[Array, Float[Array, ""]]:
+        y = self.codomain.check_example(y, "y")
+        return batch_last(_inverse, self, _typed(key), y, takes_batched_parameters=understands_batches(self))
+
+
+class AbstractSelfMap(AbstractBijection):
+    """A bijection of a space to itself."""
+
+    space: AbstractVar[AbstractSpace]
+
+    @property
+    def domain(self) -> AbstractSpace:
+        return self.space
+
+    @property
+    def codomain(self) -> AbstractSpace:
+        return self.space
+
+
+class AbstractEuclideanMap(AbstractBijection):
+    """A bijection of `R^shape` to itself."""
+
+    shape: AbstractVar[tuple[int, ...]]  # of one example; its arrays may have axes of layers or batches too
+
+    @property
+    def domain(self) -> Euclidean:
+        return Euclidean(self.shape)
+
+    @property
+    def codomain(self) -> Euclidean:
+        return Euclidean(self.shape)
+
+
+class AbstractStartable(AbstractBijection):
+    """A bijection of which some part, perhaps deep inside, takes something from the data that reach it.
+
+    Only the layers before a part know what reaches it. So whoever holds bijections passes the data through them,
+    and starts each on the way.
+    """
+
+    waits_for_data: AbstractVar[bool]
+
+    @abstractmethod
+    def start(self, key: PRNGKeyArray, x: Array, inverse: bool) -> tuple["AbstractStartable", Array]:
+        """The bijection, started, and what leaves it, `[n, ...]`, of the rows `x [n, ...]` that reach it.
+
+        `inverse` says that they come from the codomain and leave to the domain. Parts that have been started before do
+        not change.
+        """
+
+
+def start(bijection: AbstractBijection, key: PRNGKeyArray, x: Array, inverse: bool) -> tuple[Any, Array]:
+    """`AbstractStartable.start` of any bijection; most have nothing to start.
+
+    **Raises:** `TypeError` if something that waits for data is inside a bijection that does not pass them on.
+    """
+    if isinstance(bijection, AbstractStartable) and bijection.waits_for_data:
+        return bijection.start(key, x, inverse)
+    if waits_for_data(bijection):
+        raise TypeError(
+            f"A part of `{type(bijection).__name__}` takes its start from data (as `ActNorm` does), but "
+            f"{type(bijection).__name__} is no `AbstractStartable`, which would pass them on."
+        )
+    return bijection, started_from(bijection, key, x, inverse)
+
+
+def started_from(bijection: AbstractBijection, key: PRNGKeyArray, x: Array, inverse: bool) -> Array:
+    """What leaves a bijection, of rows `[n, ...]`."""
+    function = bijection.inverse_and_log_det if inverse else bijection.forward_and_log_det
+    return jax.vmap(lambda x, key: function(x, key=key)[0])(x, jax.random.split(key, len(x)))
+
+
+def waits_for_data(tree: Any) -> bool:
+    """Whether a part of `tree`, at any depth, takes its start from data."""
+
+    def is_startable(node):
+        return isinstance(node, AbstractStartable)
+
+    if is_startable(tree):
+        return tree.waits_for_data
+    children = vars(tree).values() if isinstance(tree, eqx.Module) else jax.tree.leaves(tree, is_leaf=_is_module)
+    return any(waits_for_data(child) for child in children if child is not tree)
+
+
+def _is_module(node):
+    return isinstance(node, eqx.Module)
+
+
+class AbstractVelocityBijection(AbstractBijection):
+    """A bijection that carries x from time 0 (domain) to time 1 (codomain) along `dx/dt = velocity(t, x)`."""
+
+    @abstractmethod
+    def velocity(self, t: Float[Array, ""], x: Array) -> Array:
+        """`dx/dt` of ONE example at time t."""
+
+
+def is_affine(bijection: AbstractBijection) -> bool:
+    """Whether its class declares it `affine`: then it takes the mean to the mean."""
+    return "affine" not in field_names(type(bijection)) and getattr(bijection, "affine", False) is True
+
+
+def is_elementwise(bijection: AbstractBijection) -> bool:
+    """Whether its class declares it `elementwise`: then each entry is a function of the same entry alone."""
+    return getattr(bijection, "elementwise", False) is True
+
+
+def inverse_and_log_scale(bijection: AbstractBijection, y: Array) -> tuple[Array, Float[Array, "..."]]:
+    """The inverse of an elementwise bijection, and the logarithm of its slope, entry by entry."""
+    x, slope = jax.jvp(lambda y: bijection.inverse_and_log_det(y)[0], (y,), (jnp.ones_like(y),))
+    return x, jnp.log(jnp.abs(slope))
+
+
+def _typed(key: PRNGKeyArray | None) -> PRNGKeyArray | None:
+    """An old-style key has an axis of its own, which would be taken for one of the batch."""
+    if key is None or jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return key
+    return jax.random.wrap_key_data(key)
+
+
+def _forward(bijection, key, x):
+    return bijection.forward_batch_last(x, key)
+
+
+def _inverse(bijection, key, y):
+    return bijection.inverse_batch_last(y, key)
+
+
+def forward_batch_last(bijection: AbstractBijection, x: Array, key: Array | None = None):
+    """`forward_and_log_det` of any bijection on `[*shape, *batch]`."""
+    if isinstance(bijection, AbstractBatchLastBijection):
+        return bijection.forward_batch_last(x, key)
+    return _one_by_one(bijection.forward_and_log_det, x, key, x.ndim - len(bijection.domain.shape))
+
+
+def inverse_batch_last(bijection: AbstractBijection, y: Array, key: Array | None = None):
+    """`inverse_and_log_det` of any bijection on `[*shape, *batch]`."""
+    if isinstance(bijection, AbstractBatchLastBijection):
+        return bijection.inverse_batch_last(y, key)
+    return _one_by_one(bijection.inverse_and_log_det, y, key, y.ndim - len(bijection.codomain.shape))
+
+
+def _one_by_one(function, x, key, num_batch):
+    if key is None:
+        return over_batch(function, num_batch)(x)
+    batch = x.shape[x.ndim - num_batch :]
+    # A key that all examples share has no batch axes of its own.
+    keys = jnp.broadcast_to(key[(..., *(None,) * (num_batch - key.ndim))], batch)
+    return over_batch(lambda x, key: function(x, key=key), num_batch)(x, keys)

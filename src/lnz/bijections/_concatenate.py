@@ -1,0 +1,152 @@
+"""Bijections side by side, on parts of an array."""
+
+import functools
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..modules import register
+from ..spaces import AbstractSpace, Euclidean, Product, same_set
+from ._bijection import (
+    AbstractBatchLastBijection,
+    AbstractBijection,
+    AbstractStartable,
+    forward_batch_last,
+    inverse_batch_last,
+    start,
+    waits_for_data,
+)
+from ._compose import _check_bijections, _check_stackable, _split, _stacked
+
+
+@register
+class Concatenate(AbstractBatchLastBijection, AbstractStartable):
+    """`y = (f_1(x_1), ..., f_k(x_k))`: bijections side by side, each on its own part of a vector.
+
+    **Arguments:**
+
+    - `bijections`: of vectors; x has their domains one behind the other, y their codomains. Log-determinants add.
+    """
+
+    bijections: tuple[AbstractBijection, ...]
+
+    def __init__(self, *bijections: AbstractBijection):
+        self.bijections = bijections
+
+    def __check_init__(self):
+        _check_bijections(self.bijections, "Concatenate")
+        for i, part in enumerate(self.bijections):
+            if len(part.domain.shape) != 1 or len(part.codomain.shape) != 1:
+                raise ValueError(
+                    f"`Concatenate(...)` joins bijections of vectors; number {i} goes from {part.domain} to "
+                    f"{part.codomain}."
+                )
+
+    @functools.cached_property
+    def domain(self) -> AbstractSpace:
+        return _joined([part.domain for part in self.bijections])
+
+    @functools.cached_property
+    def codomain(self) -> AbstractSpace:
+        return _joined([part.codomain for part in self.bijections])
+
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return self._apply(forward_batch_last, x, key, [part.domain for part in self.bijections])
+
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return self._apply(inverse_batch_last, y, key, [part.codomain for part in self.bijections])
+
+    @property
+    def waits_for_data(self) -> bool:
+        return any(waits_for_data(part) for part in self.bijections)
+
+    def start(self, key: PRNGKeyArray, x: Array, inverse: bool) -> tuple["Concatenate", Array]:
+        spaces = [part.codomain if inverse else part.domain for part in self.bijections]
+        ends = np.cumsum([space.shape[0] for space in spaces]).tolist()
+        pieces = jnp.split(x, ends[:-1], axis=1)
+        bijections, pieces = _start_each(self.bijections, key, pieces, inverse)
+        return Concatenate(*bijections), jnp.concatenate(pieces, axis=1)
+
+    def _apply(self, function, x, key, spaces):
+        ends = np.cumsum([space.shape[0] for space in spaces]).tolist()
+        keys = _split(key, len(spaces))
+        pieces = [
+            function(part, x[end - space.shape[0] : end], part_key)
+            for part, part_key, space, end in zip(self.bijections, keys, spaces, ends, strict=True)
+        ]
+        log_dets = [log_det for _, log_det in pieces]
+        return jnp.concatenate([piece for piece, _ in pieces]), sum(log_dets[1:], log_dets[0])
+
+
+def _start_each(bijections, key, xs, inverse):
+    """Bijections side by side, started, and what leaves each of the rows `xs[i] [n, ...]`."""
+    keys = jr.split(key, len(bijections))
+    started = [start(*part, inverse) for part in zip(bijections, keys, xs, strict=True)]
+    return [bijection for bijection, _ in started], [x for _, x in started]
+
+
+def _joined(spaces: list[AbstractSpace]) -> AbstractSpace:
+    """One space of vectors whose parts are these."""
+    if all(isinstance(space, Euclidean) for space in spaces):
+        return Euclidean(sum(space.shape[0] for space in spaces))
+    return spaces[0] if len(spaces) == 1 else Product(*spaces)
+
+
+@register
+class Stack(AbstractBatchLastBijection, AbstractStartable):
+    """`y[i] = f_i(x[i])`: bijections side by side, each on its own slice along a new first axis.
+
+    **Arguments:**
+
+    - `bijections`: all of one domain and one codomain, which have a shape of one's choice: Euclidean, positive, an
+      interval or angles. Log-determinants add.
+
+    For bijections that differ in their arrays only `Vmap` is quicker to compile; of vectors of different lengths, or of
+    different spaces, `Concatenate` makes one.
+    """
+
+    bijections: tuple[AbstractBijection, ...]
+
+    def __init__(self, *bijections: AbstractBijection):
+        self.bijections = bijections
+
+    def __check_init__(self):
+        _check_bijections(self.bijections, "Stack")
+        first = self.bijections[0]
+        for i, part in enumerate(self.bijections):
+            if not same_set(part.domain, first.domain) or not same_set(part.codomain, first.codomain):
+                raise ValueError(
+                    f"`Stack(...)` needs bijections of one domain and one codomain; number 0 goes from {first.domain} "
+                    f"to {first.codomain}, number {i} from {part.domain} to {part.codomain}. `Concatenate(...)` joins "
+                    "vectors of different spaces."
+                )
+        _check_stackable((first.domain, first.codomain), "Stack(...)")
+
+    @functools.cached_property
+    def domain(self) -> AbstractSpace:
+        return _stacked(self.bijections[0].domain, len(self.bijections))
+
+    @functools.cached_property
+    def codomain(self) -> AbstractSpace:
+        return _stacked(self.bijections[0].codomain, len(self.bijections))
+
+    def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return self._apply(forward_batch_last, x, key)
+
+    def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
+        return self._apply(inverse_batch_last, y, key)
+
+    @property
+    def waits_for_data(self) -> bool:
+        return any(waits_for_data(part) for part in self.bijections)
+
+    def start(self, key: PRNGKeyArray, x: Array, inverse: bool) -> tuple["Stack", Array]:
+        bijections, slices = _start_each(self.bijections, key, jnp.moveaxis(x, 1, 0), inverse)
+        return Stack(*bijections), jnp.stack(slices, axis=1)
+
+    def _apply(self, function, x, key):
+        keys = _split(key, len(self.bijections))
+        pieces = [function(*part) for part in zip(self.bijections, x, keys, strict=True)]
+        return jnp.stack([piece for piece, _ in pieces]), jnp.sum(jnp.stack([log_det for _, log_det in pieces]), axis=0)

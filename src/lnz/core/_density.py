@@ -1,0 +1,239 @@
+"""Densities, distributions and paths between them: what every algorithm acts on."""
+
+import functools
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..modules import HashableMethods, check_key, check_shape
+from ..spaces import AbstractSpace
+from ._estimate import Estimate
+from ._path import GeometricPath
+from ._stochastic import assumptions, is_stochastic
+
+if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
+    from typing import ClassVar as AbstractVar
+else:
+    from equinox import AbstractVar
+
+
+class AbstractNormalizer(eqx.Module):
+    """An algorithm for `log int exp(density.log_density(x)) dx`."""
+
+    @abstractmethod
+    def __call__(self, key: PRNGKeyArray, density: "AbstractDensity") -> Estimate:
+        """The log normaliser of `density` in nats, with its error and the direction of its bias."""
+
+
+class AbstractDensity(HashableMethods, eqx.Module):
+    """A density known up to a constant, on one space.
+
+    `space` says where one example lives and which base measure the density is with respect to. A density of your own
+    needs no more than `space` and `log_density`; a plain function becomes one by `lnz.density(space, function)`.
+    """
+
+    space: AbstractVar[AbstractSpace]
+
+    @abstractmethod
+    def log_density(self, x: Array) -> Float[Array, ""]:
+        """`log p~(x)` of ONE example in nats, up to the log normaliser."""
+
+    def path(self, *args: Any, **kwargs: Any) -> "AbstractPath":
+        """A path from a normalised distribution that can be sampled (beta = 0) to this density (beta = 1).
+
+        A class that knows a good one defines `own_path(...)`, which gets the arguments: `rbm.path(base_rates)`. Every
+        other density has the geometric path from the default start of its space: standard normal on a Euclidean space,
+        exponential with mean 1 on a positive one, uniform on intervals, circles and finite spaces, geometric with
+        mean 1 for counts; on a product each part has its own.
+
+        **Raises:** `TypeError` on a space without a default start.
+        """
+        own_path = getattr(self, "own_path", None)
+        if own_path is not None:
+            return own_path(*args, **kwargs)
+        if args or kwargs:
+            raise TypeError(
+                f"`path()` of {type(self).__name__} takes no arguments. For another start pass "
+                "`lnz.GeometricPath(start, density)`."
+            )
+        from ..distributions import default_start  # distributions are densities, so this module comes first
+
+        return GeometricPath(default_start(self), self)
+
+
+class AbstractPath(HashableMethods, eqx.Module):
+    """A family of densities from `start` (beta = 0) to a target (beta = 1).
+
+    Annealing lives here and nowhere else: samplers see only `at(beta)`. The density `at(0)` is
+    `start`, normalised; `at(1)` is the target, with the target's own constant.
+    """
+
+    start: AbstractVar["AbstractDistribution"]
+
+    @abstractmethod
+    def at(self, beta: Float[Array, ""] | float) -> AbstractDensity:
+        """The density at inverse temperature `beta` in [0, 1], with model arrays left unscaled.
+
+        (A weight matrix scaled for each chain would turn one matrix product into a batch of them.)
+        """
+
+    @abstractmethod
+    def log_ratio(self, beta0: Float[Array, ""] | float, beta1: Float[Array, ""] | float, x: Array) -> Float[Array, ""]:
+        """`at(beta1).log_density(x) - at(beta0).log_density(x)` in nats, without cancelling digits.
+
+        Zero where both temperatures are the same, also at points that are impossible under the target: `scale_ratio`.
+
+        This is the weight of annealed importance sampling: with 100,000 temperatures each increment is
+        a hundred-thousandth of a difference of hundreds, so plain subtraction in float32 is not enough.
+        """
+
+
+class AbstractModel(HashableMethods, eqx.Module):
+    """An explicit generative model of examples in `space`.
+
+    Its log-likelihood is a numerator, one for each example, minus a denominator shared by all:
+    `log p(x) = log int p~(x, z) dz - log int int p~(x, z) dz dx`.
+    """
+
+    space: AbstractVar[AbstractSpace]
+
+    @abstractmethod
+    def log_numerator(self, key: PRNGKeyArray, x: Array, method: AbstractNormalizer | None = None) -> Estimate:
+        """`log int p~(x, z) dz` of ONE example; `method` is used where the integral is hard."""
+
+    @abstractmethod
+    def log_denominator(self, key: PRNGKeyArray, method: AbstractNormalizer | None = None) -> Estimate:
+        """`log int int p~(x, z) dz dx`; `method` is used where the integral is hard."""
+
+
+class AbstractDistribution(AbstractDensity, AbstractModel):
+    """A normalised density that can be sampled: the denominator is exact, and so is the numerator.
+
+    Only where a flow estimates its log-determinants is the numerator one unbiased draw instead; and where a flow is
+    computed to a tolerance, the numerator says in `assumes` to which.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any):
+        """Check `key` and `shape` of what every class defines: the errors of `jax.random` name neither."""
+        super().__init_subclass__(**kwargs)
+        for name in ("sample", "sample_and_log_prob"):
+            draw = vars(cls).get(name)
+            if draw is not None and not getattr(draw, "__isabstractmethod__", False):
+                setattr(cls, name, _with_checks(draw))
+
+    @property
+    @abstractmethod
+    def reparameterised(self) -> bool:
+        """Whether draws are differentiable functions of the parameters, so that their gradient is an unbiased one."""
+
+    @abstractmethod
+    def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
+        """`log p(x)` of ONE example in nats, with respect to `space.base_measure`.
+
+        `key` is needed only by distributions whose log-density is itself estimated.
+        """
+
+    @abstractmethod
+    def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Array:
+        """Independent draws `[*shape, *space.shape]`; one key draws the whole batch."""
+
+    @abstractmethod
+    def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
+        """Draws with their log-probabilities, sharing the work of both where that saves any."""
+
+    def log_density(self, x: Array) -> Float[Array, ""]:
+        return self.log_prob(x)
+
+    def mean(self) -> Array:
+        """`E[x]`, of the shape of one example, in closed form.
+
+        A class that has one says so by a method `closed_form_mean()`, which returns `None` where its parts have none.
+
+        **Raises:** `NotImplementedError` if there is none.
+        """
+        mean = closed_form_mean(self)
+        if mean is None:
+            raise NotImplementedError(
+                f"`mean()`: no closed form is known for this {type(self).__name__}. Average draws of it: "
+                "`jnp.mean(distribution.sample(key, (1000,)), axis=0)`."
+            )
+        return mean
+
+    def own_path(self) -> AbstractPath:
+        return GeometricPath(self, self)
+
+    def log_numerator(self, key: PRNGKeyArray, x: Array, method: AbstractNormalizer | None = None) -> Estimate:
+        if not is_stochastic(self):
+            value = self.log_prob(x)
+            return Estimate(value, jnp.zeros_like(value), "exact", assumptions(self))
+        value = self.log_prob(x, key=key)
+        # One draw: its spread is not known. `evaluate` averages several.
+        return Estimate(value, jnp.full_like(value, jnp.nan), "unbiased", assumptions(self))
+
+    def log_denominator(self, key: PRNGKeyArray, method: AbstractNormalizer | None = None) -> Estimate:
+        return Estimate.exact(jnp.zeros((), jnp.result_type(float)))
+
+
+def _with_checks(draw: Callable) -> Callable:
+    @functools.wraps(draw)
+    def checked(self, key, shape=()):
+        return draw(self, check_key(key), check_shape(shape))
+
+    setattr(checked, "checks_arguments", True)  # noqa: B010 (of a function)
+    return checked
+
+
+def closed_form_mean(distribution: AbstractDistribution) -> Array | None:
+    """`E[x]`, or `None` where no closed form is known."""
+    known = getattr(distribution, "closed_form_mean", None)
+    return None if known is None else known()
+
+
+class AbstractBlockDensity(AbstractDensity):
+    """A density whose blocks can each be drawn given all the others: what Gibbs sampling needs.
+
+    The blocks together are the state of a sweep. A block may be auxiliary, like the hidden units of
+    a restricted Boltzmann machine, which `log_density` sums out: auxiliary blocks come first in
+    the order, and `split` fills them with zeros, which nothing reads before they are drawn.
+    """
+
+    num_blocks: AbstractVar[int]
+
+    @abstractmethod
+    def split(self, x: Array) -> tuple[Array, ...]:
+        """The blocks of one example."""
+
+    @abstractmethod
+    def join(self, blocks: tuple[Array, ...]) -> Array:
+        """The example made of these blocks."""
+
+    @abstractmethod
+    def conditional(self, index: int, blocks: tuple[Array, ...]) -> AbstractDistribution:
+        """The distribution of block `index` given all the others."""
+
+
+def gibbs_sweep(
+    key: PRNGKeyArray, density: AbstractBlockDensity, blocks: tuple[Array, ...], order: tuple[int, ...]
+) -> tuple[Array, ...]:
+    """Draw each block of `order` in turn from its conditional."""
+    for key_block, index in zip(jr.split(key, len(order)), order, strict=True):
+        drawn = density.conditional(index, blocks).sample(key_block)
+        blocks = (*blocks[:index], drawn, *blocks[index + 1 :])
+    return blocks
+
+
+class AbstractCollapsibleDensity(AbstractDensity):
+    """A density with the same normaliser as another one on a smaller space, where it is enumerated."""
+
+    @abstractmethod
+    def collapsed(self) -> AbstractDensity:
+        """A density with the same log normaliser on the smallest space known (perhaps itself)."""
+
+    @abstractmethod
+    def expand(self, key: PRNGKeyArray, y: Array) -> Array:
+        """A draw of this density from an exact draw `y` of `collapsed()`."""

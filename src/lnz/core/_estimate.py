@@ -1,0 +1,282 @@
+"""Numbers with an error bar and a direction: the only place that knows the algebra of bounds."""
+
+import math
+import warnings
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.scipy.special import logsumexp
+from jaxtyping import Array, Bool, Float, Inexact
+
+from ..modules import register
+from ._pareto import pareto_k
+from ._reliability import (
+    degrees_of,
+    describe_weights,
+    join_degrees,
+    join_stats,
+    normal_ess,
+    unreliable_reasons,
+    value_reasons,
+)
+from ._student import TWO_SIGMA, student_quantile
+
+Bound = Literal["exact", "unbiased", "lower", "upper", "estimate"]
+
+
+# Above this many standard errors, two are not what an error bar means.
+_WIDE = 2.2
+
+
+_FLIPPED: dict[Bound, Bound] = {
+    "exact": "exact",
+    "unbiased": "unbiased",
+    "lower": "upper",
+    "upper": "lower",
+    "estimate": "estimate",
+}
+
+
+_IN_WORDS: dict[Bound, str] = {
+    "exact": "exact",
+    "unbiased": "unbiased estimate",
+    "lower": "lower bound",
+    "upper": "upper bound",
+    "estimate": "estimate",
+}
+
+
+class UnreliableEstimateWarning(UserWarning):
+    """An importance-type estimate rests on too few weights: its error bar cannot be trusted."""
+
+
+def flip_bound(bound: Bound) -> Bound:
+    """Direction of `-a` when `bound` is the direction of `a`."""
+    return _FLIPPED[bound]
+
+
+def join_bounds(first: Bound, second: Bound) -> Bound:
+    """Direction of `a + b`. Exact and then unbiased are neutral; opposite directions leave only an estimate."""
+    for neutral in ("exact", "unbiased"):
+        if first == neutral:
+            return second
+        if second == neutral:
+            return first
+    if first == second:
+        return first
+    return "estimate"
+
+
+@register
+class Estimate(eqx.Module):
+    """An estimated log integral in nats, with standard error and the direction of its bias.
+
+    An estimate of `log E[w]` by the log of an average is a lower bound *in expectation*; minus
+    turns lower into upper; lower plus upper is only an estimate. `+`, `-` and unary minus follow
+    that algebra and add independent errors in quadrature.
+
+    `bound` says which way the *expected value* errs: one draw of a lower bound may exceed the truth. An `"unbiased"`
+    one does not err in expectation: a log-likelihood (the logarithm itself) whose log-determinant is estimated.
+    `assumes` lists what must hold beyond that, for instance `"stationary start"`.
+    `stats` holds diagnostics: `ess`, `pareto_k`, `num` (the number of independent weights) and `overlap` where they
+    apply, `degrees` (of freedom of the standard error) where these are not `num - 1`, and the `log_weights` of
+    annealing. `protocol` says in words how a default was chosen, where there was a choice.
+    """
+
+    value: Inexact[Array, "*batch"]
+    standard_error: Inexact[Array, "*batch"]
+    bound: Bound = eqx.field(static=True)
+    assumes: tuple[str, ...] = eqx.field(static=True, default=())
+    stats: dict[str, Any] = eqx.field(default_factory=dict)
+    protocol: str = eqx.field(static=True, default="")
+
+    @classmethod
+    def exact(cls, value) -> "Estimate":
+        """A value with no Monte Carlo error."""
+        value = jnp.asarray(value)
+        return cls(value, jnp.zeros_like(value), "exact")
+
+    def __neg__(self) -> "Estimate":
+        bound = flip_bound(self.bound)
+        return Estimate(-self.value, self.standard_error, bound, self.assumes, self.stats, self.protocol)
+
+    def __add__(self, other: "Estimate") -> "Estimate":
+        if not isinstance(other, Estimate):
+            return NotImplemented
+        return Estimate(
+            self.value + other.value,
+            jnp.hypot(self.standard_error, other.standard_error),
+            join_bounds(self.bound, other.bound),
+            tuple(dict.fromkeys(self.assumes + other.assumes)),
+            {**join_stats(self.stats, other.stats), **self._joint_degrees(other)},
+            "; ".join(dict.fromkeys(filter(None, (self.protocol, other.protocol)))),
+        )
+
+    def _joint_degrees(self, other: "Estimate") -> dict[str, Any]:
+        """For the `stats` of a sum. An exact summand has no error to count."""
+        if "exact" in (self.bound, other.bound):
+            inexact = self if other.bound == "exact" else other
+            return {"degrees": inexact.stats["degrees"]} if "degrees" in inexact.stats else {}
+        degrees = degrees_of(self.stats), degrees_of(other.stats)
+        if all(number is None for number in degrees):
+            return {}
+        return {"degrees": join_degrees((self.standard_error, other.standard_error), degrees)}
+
+    def __sub__(self, other: "Estimate") -> "Estimate":
+        if not isinstance(other, Estimate):
+            return NotImplemented
+        return self + (-other)
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why the error bar cannot be trusted, in words; empty when it can.
+
+        The value and the standard error must be finite (an exact minus infinity, the logarithm of zero, is right), and
+        the diagnostics, if there are any, must keep the rules of `unreliable_reasons`. Of a batch, each reason says
+        for how many.
+        """
+        if np.ndim(self.value) == 0:
+            return value_reasons(float(self.value), float(self.standard_error), self.bound == "exact") + (
+                unreliable_reasons(self.stats)
+            )
+        bad = self.unreliable_rows()
+        return [f"{int(bad.sum())} of {bad.size} are unreliable"] if bad.any() else []
+
+    @property
+    def reliable(self) -> bool:
+        """Whether there are no `doubts`: the numbers are finite, and the diagnostics support the error bar."""
+        return not self.doubts
+
+    def unreliable_rows(self) -> Bool[np.ndarray, "*batch"]:
+        """Which estimates of a batch are not reliable, as if each stood alone."""
+        shape = np.shape(self.value)
+        columns = {
+            name: np.broadcast_to(column, shape)
+            for name, column in self.stats.items()
+            if np.shape(column) in ((), shape)
+        }
+        values, errors = np.asarray(self.value, float), np.asarray(self.standard_error, float)
+        bad = [
+            value_reasons(float(values[i]), float(errors[i]), self.bound == "exact")
+            or unreliable_reasons({name: column[i] for name, column in columns.items()})
+            for i in np.ndindex(shape)
+        ]
+        return np.array([bool(reasons) for reasons in bad]).reshape(shape)
+
+    @property
+    def degrees_of_freedom(self) -> Float[np.ndarray, "*batch"]:
+        """Of the standard error: the number of independent draws minus one; infinite where nothing was drawn."""
+        degrees = None if self.bound == "exact" else degrees_of(self.stats)
+        return np.broadcast_to(np.asarray(np.inf if degrees is None else degrees, float), np.shape(self.value))
+
+    def interval(self, level: float = TWO_SIGMA) -> tuple[Any, Any]:
+        """`value - t s.e.` and `value + t s.e.` in nats, with the quantile t of Student's distribution.
+
+        It holds the *expected value of the estimate* with probability `level`; the truth, as far as the bias that
+        `bound` names is small beside the error. With many draws t is 2, at the level of two standard deviations that is
+        the default; with 3 draws it is 4.5, for then the standard error is itself hardly known.
+
+        **Arguments:**
+
+        - `level`: a probability between 0 and 1.
+
+        **Returns:** two numbers, or two arrays for a batch of estimates.
+        """
+        half = student_quantile(self.degrees_of_freedom, level) * np.asarray(self.standard_error, float)
+        low, high = np.asarray(self.value, float) - half, np.asarray(self.value, float) + half
+        return (low, high) if np.ndim(self.value) else (float(low), float(high))
+
+    def __str__(self) -> str:
+        if np.ndim(self.value) > 0:
+            words = [_IN_WORDS[self.bound], *(f"UNRELIABLE: {doubt}" for doubt in self.doubts)]
+            return f"{np.shape(self.value)} estimates in nats ({', '.join(words)})"
+        parts = [*self._kind_and_error(), *describe_weights(self.stats)]
+        parts += [f"UNRELIABLE: {doubt}" for doubt in self.doubts]
+        parts += [f"assumes {what}" for what in self.assumes]
+        parts += [self.protocol] if self.protocol else []
+        return f"{float(self.value):.4f} nats ({', '.join(parts)})"
+
+    def __repr__(self) -> str:
+        """Short, for a notebook or a tuple; `print` says more."""
+        if not _is_known(self):
+            return super().__repr__()
+        if np.ndim(self.value) > 0:
+            return f"Estimate({self})"
+        doubt = ["UNRELIABLE"] if self.doubts else []
+        return f"Estimate({float(self.value):.4f} nats, {', '.join([*self._kind_and_error(), *doubt])})"
+
+    def _kind_and_error(self) -> list[str]:
+        if self.bound == "exact":
+            return [_IN_WORDS[self.bound]]
+        error, t = float(self.standard_error), float(student_quantile(self.degrees_of_freedom))
+        few = [f"two-sigma interval +-{t * error:.2g}"] if t > _WIDE and error > 0 else []
+        return [_IN_WORDS[self.bound], f"s.e. {error:.2g}", *few]
+
+
+def _is_known(estimate: Estimate) -> bool:
+    """Whether it holds numbers, and not what JAX and Equinox put in their places."""
+    numbers = [*jax.tree.leaves(estimate.stats), estimate.value, estimate.standard_error]
+    return all(isinstance(x, jax.Array | np.ndarray | float | int) and not isinstance(x, Tracer) for x in numbers)
+
+
+def warn_if_unreliable(estimate: Estimate, what: str) -> None:
+    """Issue an `UnreliableEstimateWarning` that names the reasons and what to try."""
+    if isinstance(estimate.value, Tracer) or np.ndim(estimate.value) > 0:
+        return  # inside a compiled function nobody could read it; the diagnostics travel with the estimate
+    doubts = estimate.doubts
+    if not doubts:
+        return
+    if value_reasons(float(estimate.value), float(estimate.standard_error), estimate.bound == "exact"):
+        advice = (
+            "It cannot be used. Look for NaN or infinity among the parameters, and for points where the density is NaN "
+            "or infinite, or zero at every draw"
+        )
+    else:
+        advice = (
+            "Its error bar is too small. Use more temperatures or chains, or a start closer to the target (for an RBM: "
+            "`path=lambda rbm: rbm.path(base_rates)`)"
+        )
+    warnings.warn(f"{what}: {'; '.join(doubts)}. {advice}.", UnreliableEstimateWarning, stacklevel=3)
+
+
+def log_mean_exp(log_w: Float[Array, " n"]) -> Estimate:
+    """`log (1/n) sum_i exp(log_w_i)`: the log of an average of importance weights.
+
+    **Arguments:**
+
+    - `log_w`: log weights in nats, independent across `n`. Needs `n >= 2`.
+
+    **Returns:**
+
+    An `Estimate` in nats with a delta-method standard error, at least the rounding of the value. It is a lower bound
+    *in expectation* (Jensen), so one draw may exceed the truth. The error is too small when few weights dominate: read
+    it with the reported `ess`, `pareto_k` and `normal_ess`. Minus infinity is a weight of zero like others; with a
+    NaN, plus infinity, or no weight above zero there is no average: `ess` is 0, and the estimate is not `reliable`.
+
+    **Raises:** `ValueError` if `n < 2`.
+
+    Source: Burda, Grosse and Salakhutdinov (2016), theorem 1; arXiv:1509.00519.
+    """
+    (num,) = log_w.shape
+    if num < 2:
+        raise ValueError(f"`log_mean_exp(log_w)` needs at least 2 weights for an error bar; got {num}.")
+    value = logsumexp(log_w) - math.log(num)
+    w = jnp.exp(log_w - value)  # mean one, so the delta method needs no division
+    ess = jnp.exp(2 * logsumexp(log_w) - logsumexp(2 * log_w))
+    # Equal weights, too, are known no better than their logarithms are rounded.
+    rounding = jnp.where(jnp.isfinite(value), jnp.finfo(value.dtype).eps * jnp.abs(value), 0)
+    return Estimate(
+        value=value,
+        standard_error=jnp.hypot(jnp.std(w, ddof=1) / math.sqrt(num), rounding),
+        bound="lower",
+        stats={
+            "ess": jnp.where(jnp.isnan(ess), 0, ess),
+            "pareto_k": pareto_k(log_w),
+            "normal_ess": normal_ess(log_w),
+            "num": jnp.asarray(num),
+        },
+    )

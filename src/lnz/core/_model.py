@@ -1,0 +1,269 @@
+"""The bases of models: where the hard integral is, and how to hold x fixed."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..modules import HashableMethods, as_numbers, register, replace
+from ..spaces import AbstractSpace, Euclidean
+from ._density import (
+    AbstractBlockDensity,
+    AbstractDensity,
+    AbstractDistribution,
+    AbstractModel,
+    AbstractNormalizer,
+    AbstractPath,
+)
+from ._estimate import Estimate
+from ._local import Local, local
+from ._path import GeometricPath
+from ._resolved import check_resolved
+
+if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
+    from typing import ClassVar as AbstractVar
+else:
+    from equinox import AbstractVar
+
+
+class AbstractConditionable(HashableMethods, eqx.Module):
+    """A model whose observed variables can be held fixed."""
+
+    @abstractmethod
+    def condition(self, x: Array) -> AbstractDensity:
+        """`z -> log p~(x, z)`: the posterior over everything unobserved, up to its log normaliser `log p~(x)`."""
+
+
+class AbstractClampable(AbstractModel):
+    """A model of which some observed variables can be held fixed while the others stay free."""
+
+    @abstractmethod
+    def clamp(self, values: Array, mask: Array) -> AbstractDensity:
+        """The density of all that is free, given `x[mask] == values[mask]`; its log normaliser is `log p~(x[mask])`."""
+
+
+class AbstractDataDependent(HashableMethods, eqx.Module):
+    """A model that stores something of its training data before the first step."""
+
+    @abstractmethod
+    def initialise(self, key: PRNGKeyArray, data: Array) -> "AbstractDataDependent":
+        """The model with what it needs to know of `data [n, ...]`, bits as bytes; a second call changes nothing."""
+
+
+class AbstractEnergyModel(AbstractDensity, AbstractModel):
+    """`p(x) = exp(log_density(x)) / Z`: the numerator is exact, the denominator Z is hard.
+
+    Both are those of `without_constant()`, and so is log Z: `stats["offset"]` of the denominator is what is to be added
+    for that of the density as it stands.
+    """
+
+    @abstractmethod
+    def without_constant(self) -> tuple[AbstractDensity, Float[Array, ""] | None]:
+        """The same distribution by a log-density without a large constant, and that constant; `self, None` without one.
+
+        In float32 a large constant would swallow the digits of everything else.
+        """
+
+    def log_numerator(self, key: PRNGKeyArray, x: Array, method: AbstractNormalizer | None = None) -> Estimate:
+        return Estimate.exact(self.without_constant()[0].log_density(x))
+
+    def log_denominator(self, key: PRNGKeyArray, method: AbstractNormalizer | None = None) -> Estimate:
+        density, constant = self.without_constant()
+        estimate = need_method(method, "partition", self)(key, density)
+        return estimate if constant is None else replace(estimate, stats={**estimate.stats, "offset": constant})
+
+
+class AbstractLatentEnergyModel(AbstractModel, AbstractConditionable):
+    """`p(x, z) = exp(-E(x, z)) / Z` where neither sum has a closed form: numerator and denominator are hard."""
+
+    @abstractmethod
+    def joint(self) -> AbstractDensity:
+        """The density of everything, observed and latent, whose log normaliser is log Z."""
+
+    @abstractmethod
+    def observed(self, state: Array) -> Array:
+        """The observed part of one state of `joint()`."""
+
+    def log_numerator(self, key: PRNGKeyArray, x: Array, method: AbstractNormalizer | None = None) -> Estimate:
+        return need_method(method, "hidden", self)(key, self.condition(x))
+
+    def log_denominator(self, key: PRNGKeyArray, method: AbstractNormalizer | None = None) -> Estimate:
+        return need_method(method, "partition", self)(key, self.joint())
+
+
+class AbstractLatentModel(AbstractModel, AbstractConditionable):
+    """`p(x) = int p(x | z) p(z) dz`: the numerator is hard, the denominator is exactly one.
+
+    Unless the prior is known only up to a constant, `p(z) = exp(prior.log_density(z)) / Z`: then it is Z.
+    """
+
+    prior: AbstractVar[AbstractDensity]
+
+    @abstractmethod
+    def likelihood(self, z: Array) -> AbstractDistribution:
+        """`p(x | z)`."""
+
+    @abstractmethod
+    def posterior(self, x: Array) -> AbstractDistribution | None:
+        """An approximation `q(z | x)`, or `None` where the model has none."""
+
+    def condition(self, x: Array) -> AbstractDensity:
+        return Posterior(self.prior, eqx.Partial(_latent_log_likelihood, self, x), self.posterior(x))
+
+    def log_numerator(self, key: PRNGKeyArray, x: Array, method: AbstractNormalizer | None = None) -> Estimate:
+        return need_method(method, "hidden", self)(key, self.condition(x))
+
+    def log_denominator(self, key: PRNGKeyArray, method: AbstractNormalizer | None = None) -> Estimate:
+        prior = self.prior
+        if isinstance(prior, AbstractDistribution):
+            return Estimate.exact(jnp.zeros((), jnp.result_type(float)))
+        return need_method(method, "partition", self)(key, prior)
+
+
+class AbstractBayesianModel(AbstractConditionable):
+    """Parameters `theta` with a prior, and a likelihood of data given them.
+
+    A data set is conditioned on as a whole; its evidence is `log_normalizer(condition(model, data))`.
+    """
+
+    prior: AbstractVar[AbstractDensity]  # an improper one is no distribution: evidence refuses it
+
+    @abstractmethod
+    def log_likelihood(self, theta: Array, batch: Array) -> Float[Array, ""]:
+        """`sum_i log p(batch_i | theta)` in nats."""
+
+    def condition(self, x: Array) -> AbstractDensity:
+        return Posterior(self.prior, eqx.Partial(_data_log_likelihood, self, x))
+
+
+register(eqx.Partial, "equinox.Partial")
+
+
+# Functions of this module rather than closures: a compiled algorithm is then reused for the next `x`, and
+# the density can be saved.
+@register
+def _latent_log_likelihood(model: AbstractLatentModel, x: Array, z: Array) -> Float[Array, ""]:
+    return model.likelihood(z).log_prob(x)
+
+
+@register
+def _data_log_likelihood(model: AbstractBayesianModel, x: Array, theta: Array) -> Float[Array, ""]:
+    return model.log_likelihood(theta, x)
+
+
+@register
+class Posterior(AbstractDensity):
+    """`log p~(z) = log prior(z) + log_likelihood(z)`, whose log normaliser is the evidence.
+
+    Its path starts at `proposal` where there is one (an encoder, say), else at the prior.
+    """
+
+    prior: AbstractDensity
+    log_likelihood: Callable[[Any], Float[Array, ""]]
+    proposal: AbstractDistribution | None = None
+
+    @property
+    def space(self) -> AbstractSpace:
+        return self.prior.space
+
+    def log_density(self, x: Array) -> Float[Array, ""]:
+        return self.prior.log_density(x) + self.log_likelihood(x)
+
+    def own_path(self) -> AbstractPath:
+        start = self.prior if self.proposal is None else self.proposal
+        if not isinstance(start, AbstractDistribution):
+            raise ValueError(
+                "The prior is improper (it cannot be sampled or normalised), so the evidence is not defined. "
+                "Use a proper prior; MCMC needs none."
+            )
+        return GeometricPath(start, self)
+
+
+def condition(model: AbstractConditionable, x: Any) -> AbstractDensity:
+    """The joint density of `model` with `x` held fixed: `z -> log p~(x, z)`, a density over the latents.
+
+    Up to its normaliser this is the posterior, so samplers draw from it and
+    `log_normalizer(key, condition(model, x), method)` is the log numerator: `log p(x)` of a latent
+    model, the evidence of a Bayesian one, `-F(x)` of a Boltzmann machine.
+
+    **Arguments:**
+
+    - `model`: a model with latent variables or parameters.
+    - `x`: ONE example `[*space.shape]` for latent models; a data set `[n, ...]` for Bayesian ones.
+
+    Numbers that are not in JAX arrays yet may be in float64, for columns far from zero: those of one example are moved
+    where the model has a layer for that (`lnz.local`), and of a data set such columns are refused.
+
+    **Raises:** `TypeError` if `model` has nothing unobserved, as a flow; `ValueError` for a data set with a column
+    whose digits the model's number type does not hold.
+    """
+    if not isinstance(model, AbstractConditionable):
+        raise TypeError(
+            f"`condition(model, x)` needs a model with latent variables or parameters; "
+            f"{type(model).__name__} has none, so its `log_prob(x)` is already exact."
+        )
+    if isinstance(model, AbstractBayesianModel):
+        # Data sets of a user's Bayesian model may be several arrays.
+        if isinstance(x, tuple | dict | eqx.Module):
+            _check_data_set(model, x)
+            return model.condition(x)  # pyright: ignore[reportArgumentType]
+        x = as_numbers(x, "x")
+        _check_data_set(model, x)
+    elif not isinstance(x, jax.Array):
+        there = local(model)
+        if there.origin is not None:
+            x = there.rows(there.model.space.as_example(x)[None], "x")[0]
+        model = there.model
+    return model.condition(jnp.asarray(as_numbers(x, "x")))
+
+
+_ADVICE = (
+    "Subtract a constant from the column, and from what the model compares it with, or turn on `jax_enable_x64`; "
+    "`log_evidence` of `lnz.bayes.NormalMean` takes the column as it is."
+)
+
+
+def _check_data_set(model: "AbstractBayesianModel", x: Any) -> None:
+    """**Raises:** `ValueError` for columns whose digits are cut away on their way to the device."""
+    for array in jax.tree.leaves(x):
+        if isinstance(array, np.ndarray) and array.ndim and array.dtype.kind in "fiu":
+            check_resolved(Euclidean(array.shape[1:]), array, Local(model, None), "x", advice=_ADVICE)
+
+
+def need_method(method: AbstractNormalizer | None, argument: str, model: eqx.Module) -> AbstractNormalizer:
+    if method is not None:
+        return method
+    name = type(model).__name__
+    what = "sum over the latent variables" if argument == "hidden" else "partition function"
+    integral, verb = {
+        "hidden": ("lnz.condition(model, x)", "log_numerator(key, x, method)"),
+        "partition": ("density", "log_denominator(key, method)"),
+    }[argument]
+    raise ValueError(
+        f"The {what} of {name} has no closed form and needs a normaliser: `lnz.normalizers.Quadrature()` for a small "
+        f"model, else `lnz.normalizers.AIS()`. Pass it as `lnz.evaluate(..., {argument}=...)`, "
+        f"`lnz.log_normalizer(key, {integral}, method=...)`, `lnz.objectives.MaximumLikelihood({argument}=...)` or the "
+        f"last argument of `model.{verb}`.{_training_without(argument, model)}"
+    )
+
+
+def _training_without(argument: str, model: eqx.Module) -> str:
+    """Which objectives train this model without the integral; nothing where there are none."""
+    if isinstance(model, AbstractLatentModel):
+        wrap = "`lnz.objectives.{}`" if isinstance(model.prior, AbstractDistribution) else "`EnergyPrior({})`"
+        elbo, vimco = wrap.format("ELBO()"), wrap.format("VIMCO()")
+        return f" To train without it: {elbo}, for a model with an encoder (discrete latents: {vimco})."
+    if argument == "partition" and isinstance(model, AbstractEnergyModel) and isinstance(model, AbstractBlockDensity):
+        return " To train without it: `lnz.objectives.PCD(1)`."
+    if isinstance(model, AbstractLatentEnergyModel):
+        other = "hidden" if argument == "partition" else "partition"
+        return (
+            f" `MaximumLikelihood` of a {type(model).__name__} needs `{other}=...` too; with both "
+            "`Quadrature()` it trains a small one exactly."
+        )
+    return ""

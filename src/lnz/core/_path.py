@@ -1,0 +1,82 @@
+"""Paths between densities, along which algorithms anneal."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..modules import register
+from ..spaces import AbstractSpace, same_set
+from ._density import AbstractDensity, AbstractDistribution, AbstractPath
+
+
+def scale_ratio(change: Float[Array, ""] | float, ratio: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """`change * ratio`, and zero for no change even of an infinite ratio: the increment of an annealed log weight."""
+    return jnp.where(change == 0, 0, change * ratio)
+
+
+@register
+class Interpolated(AbstractDensity):
+    """`p~(x) = start(x)^(1 - beta) target(x)^beta`."""
+
+    start: AbstractDistribution
+    target: AbstractDensity
+    beta: Float[Array, ""] | float
+
+    @property
+    def space(self) -> AbstractSpace:
+        return self.target.space
+
+    def log_density(self, x: Array) -> Float[Array, ""]:
+        # An end of the path must not depend on the other end's support: zero times minus infinity is no number.
+        start = jnp.where(self.beta == 1, 0, (1 - self.beta) * self.start.log_prob(x))
+        return start + jnp.where(self.beta == 0, 0, self.beta * self.target.log_density(x))
+
+    def own_path(self) -> AbstractPath:
+        return GeometricPath(self.start, self)
+
+
+@register
+class GeometricPath(AbstractPath):
+    """`log p~_beta = (1 - beta) log start + beta log target`, for any start and target on one space.
+
+    Gibbs sampling needs conditionals at every beta, which this path does not know: densities that have
+    them bring a path of their own.
+
+    Source: Neal (2001), equation 3; arXiv:physics/9803008.
+    """
+
+    start: AbstractDistribution
+    target: AbstractDensity
+
+    def __check_init__(self):
+        if not same_set(self.start.space, self.target.space):
+            raise ValueError(
+                f"`GeometricPath(start, target)` needs one space; got {self.start.space} and {self.target.space}. On "
+                "that of the target, `space`, lives `lnz.Transformed(lnz.flows.base_for(space), "
+                "lnz.bijections.ToSupport(space))`."
+            )
+
+    def at(self, beta: Float[Array, ""] | float) -> AbstractDensity:
+        return Interpolated(self.start, self.target, beta)
+
+    def log_ratio(self, beta0: Float[Array, ""] | float, beta1: Float[Array, ""] | float, x: Array) -> Float[Array, ""]:
+        target = self.target.log_density(x)
+        # Impossible under both: no chain comes there, and a draw of weight zero is what it would be.
+        ratio = jnp.where(target == -jnp.inf, target, target - self.start.log_prob(x))
+        return scale_ratio(beta1 - beta0, ratio)
+
+
+@register
+class ReversedPath(AbstractPath):
+    """A path walked from its target to its start; `start` is still the distribution at beta = 0."""
+
+    path: AbstractPath
+
+    @property
+    def start(self) -> AbstractDistribution:
+        return self.path.start
+
+    def at(self, beta: Float[Array, ""] | float) -> AbstractDensity:
+        return self.path.at(1 - beta)
+
+    def log_ratio(self, beta0: Float[Array, ""] | float, beta1: Float[Array, ""] | float, x: Array) -> Float[Array, ""]:
+        return self.path.log_ratio(1 - beta0, 1 - beta1, x)

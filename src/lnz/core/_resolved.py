@@ -1,0 +1,229 @@
+"""Whether the number type of a model holds the digits of the data."""
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from ..modules import model_dtype
+from ..spaces import AbstractSpace, Interval, Positive, Product, ends_of, has_ends, innermost
+
+if TYPE_CHECKING:  # which imports this module
+    from ._local import Local
+
+_STEPS = 1000  # of the number type in one standard deviation
+_STEPS_NEAR = 250  # the closest of many neighbours are closer than those in the middle of a normal column
+_FEWEST = 4  # different values of a column that is judged as a whole
+_NUM_NEIGHBOURS, _SHARE = 10, 0.01  # different values, and their part of a column, whose spread is judged
+# Two or three values are close by chance now and then: in one of some 10,000 columns of kelvin, 300 +- 1, so close.
+_STEPS_OF_FEW = {2: 4, 3: 400}
+_NORMAL = 2.5  # standard deviations that all values of a normal would cover if they were spread as in its middle
+_OF_DISTANCE = 0.01  # a change of the distance to an end by this part changes a density by about as many nats
+
+
+def check_resolved(
+    space: AbstractSpace,
+    rows: Any,
+    model: "Local",
+    argument: str = "data",
+    by_gradient: bool = False,
+    advice: str | None = None,
+) -> None:
+    """Refuse columns of numbers whose digits the model's number type does not hold.
+
+    Far from zero, such as Unix seconds of 1.7e9 +- 60: the standard deviation is below 1000 steps of the number type at
+    the mean. In clusters far from each other: some neighbouring values, one percent of the different ones but at least
+    ten, spread over fewer steps than they would in a normal column with a standard deviation of 250. Near an end of the
+    space: in more than one percent of the rows the distance to the end changes by more than one percent,
+    or some row is rounded onto the end.
+
+    Columns whose values this type holds exactly lose nothing and pass: whole numbers, and what was stored in it
+    before. Not so in training by gradients (`by_gradient`): a parameter there stays where it is when it moves by less
+    than half a step.
+
+    - `rows`: some of all rows `[n, *space.shape]`, in data coordinates; NaN where they are not known.
+    - `advice`: what to try for columns that lie far from zero, where a layer of the model does not help.
+    """
+    if space.base_measure != "Lebesgue" or not len(rows):
+        return
+    dtype = model_dtype(model.model)
+    is_cut = not np.can_cast(rows.dtype, dtype, "safe")
+    if not is_cut and not by_gradient:
+        return
+    rows = np.asarray(rows)
+    wide = rows.astype(np.float64) - (0 if model.origin is None else model.origin)
+    with np.errstate(over="ignore", under="ignore"):
+        image = wide.astype(dtype)
+    if is_cut:
+        check_ends(space, rows, image, argument)
+        _check_distances(space, wide, image, argument)
+    cut = ((image.astype(np.float64) != wide) & ~np.isnan(wide)).any(axis=0)
+    judged = (cut | by_gradient).reshape(-1)
+    wide = wide.reshape(len(wide), -1)
+    origin = np.zeros(wide.shape[1]) if model.origin is None else model.origin.reshape(-1)
+    found = _first_coarse(wide, origin, judged, dtype)
+    if found is None:
+        return
+    if advice is None:
+        advice = _advice_far_from_zero(space, model, *_column(wide, origin, found.column), dtype)
+    if not by_gradient:
+        advice += f" Where such small differences mean nothing, pass `{argument}.astype(np.{np.dtype(dtype)})`."
+    name = _name_of(tuple(map(int, np.unravel_index(found.column, space.shape))))
+    raise ValueError(
+        f"`{argument}`: column {name} {found.words}, where {np.dtype(dtype)} has steps of {found.step:.2g}: too "
+        f"coarse. {advice}"
+    )
+
+
+def check_ends(space: AbstractSpace, rows: np.ndarray, image: np.ndarray, argument: str, first_row: int = 0) -> None:
+    """Refuse `rows` inside a space that their `image` in another number type does not tell from an end of it.
+
+    **Raises:** `ValueError`, naming row and column.
+    """
+    for part, ends, first, of_rows, of_image in _bounded(space, rows, image):
+        low, high = _insides(part, image.dtype)
+        inside = (of_rows > ends[0]) & (of_rows < ends[1])
+        lost = inside & ((of_image < low) | (of_image > high))
+        if lost.any():
+            row, *column = np.argwhere(lost)[0].tolist()
+            value = float(of_rows[(row, *column)])
+            raise ValueError(
+                f"`{argument}` has the value {value!r} at row {first_row + row}, column "
+                f"{_name_of((*column[:-1], column[-1] + first) if column else ())}, which {image.dtype} does not tell "
+                f"from an end of {part}. {_advice_at_ends(part, argument)}"
+            )
+
+
+def other_rounding(rows: np.ndarray, image: np.ndarray) -> np.ndarray | None:
+    """The numbers on the other side of `rows` than their `image`, next to it; `None` where the image is exact."""
+    below, above = image < rows, image > rows
+    if not (below | above).any():
+        return None
+    towards = np.where(below, np.inf, -np.inf).astype(image.dtype)
+    return np.where(below | above, np.nextafter(image, towards), image)
+
+
+def _check_distances(space: AbstractSpace, wide: np.ndarray, image: np.ndarray, argument: str) -> None:
+    for part, ends, _, of_rows, of_image in _bounded(space, wide, image):
+        for end in filter(math.isfinite, ends):
+            distance = np.abs(of_rows - end)
+            cast = np.abs(of_image - np.asarray(end, image.dtype)).astype(np.float64)
+            changed = (np.abs(cast - distance) > _OF_DISTANCE * distance) & (distance > 0)
+            num = int(changed.reshape(len(wide), -1).any(axis=1).sum())
+            if num > _SHARE * len(wide):
+                raise ValueError(
+                    f"`{argument}`: {num} of {len(wide)} rows lie so near the end {end:g} of {part} that {image.dtype} "
+                    f"changes their distance by more than a hundredth. {_advice_at_ends(part, argument)}"
+                )
+
+
+class _Coarse(NamedTuple):
+    """A column whose digits are lost, why, and the distance of neighbouring numbers there."""
+
+    column: int
+    words: str
+    step: float
+
+
+def _first_coarse(wide: np.ndarray, origin: np.ndarray, judged: np.ndarray, dtype: Any) -> _Coarse | None:
+    """The first column of `wide [n, columns]` that spreads over too few steps, as a whole or among neighbours."""
+    values, num = _different(wide, origin)
+    reach = np.minimum(num - 1, np.maximum(_NUM_NEIGHBOURS, np.ceil(_SHARE * num).astype(int)))
+    last = np.arange(len(values))[:, None] + reach
+    upper = np.take_along_axis(values, np.clip(last, 0, len(values) - 1), axis=0)
+    step = _step(np.maximum(np.abs(values), np.abs(upper)), dtype)
+    # In the middle of a normal column of `num` different values they cover this many standard deviations.
+    needed = _STEPS_NEAR * _NORMAL * reach / np.maximum(num, 1)
+    for few, steps in _STEPS_OF_FEW.items():
+        needed = np.where(num == few, steps, needed)
+    bad = (last < num) & (reach > 0) & judged & (upper - values < needed * step)
+    size = np.maximum(np.sum(~np.isnan(wide), axis=0), 1)
+    mean = np.nansum(wide, axis=0) / size
+    sd = np.sqrt(np.nansum((wide - mean) ** 2, axis=0) / size)
+    at_mean = _step(np.abs(mean), dtype)
+    far = judged & (num >= _FEWEST) & (at_mean > sd / _STEPS)
+    found = far | bad.any(axis=0)
+    if not found.any():
+        return None
+    column = int(np.argmax(found))
+    if far[column] or num[column] < _FEWEST:
+        words = f"lies at {mean[column] + origin[column]:.10g} with a standard deviation of {sd[column]:.3g}"
+        return _Coarse(column, words, float(at_mean[column]))
+    first = int(np.argmax(bad[:, column]))
+    low, width = values[first, column], upper[first, column] - values[first, column]
+    words = f"has {reach[column] + 1} different values within {width:.3g} of {low + origin[column]:.10g}"
+    return _Coarse(column, words, float(step[first, column]))
+
+
+def _column(wide: np.ndarray, origin: np.ndarray, column: int) -> tuple[np.ndarray, np.ndarray]:
+    """One column about its mean, `[n, 1]`, and where that lies."""
+    mean = np.nanmean(wide[:, [column]], axis=0)
+    return wide[:, [column]] - mean, origin[[column]] + mean
+
+
+def _different(wide: np.ndarray, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different values of each column in their order, with NaN after them, and how many there are.
+
+    Values that differ by rounding in float64 alone are one.
+    """
+    ordered = np.sort(wide, axis=0)  # with nan last
+    rounding = 4 * np.finfo(np.float64).eps * np.abs(ordered + origin)
+    with np.errstate(invalid="ignore"):
+        is_new = np.diff(ordered, axis=0) > rounding[1:]
+    values = np.sort(np.where(np.concatenate([~np.isnan(ordered[:1]), is_new]), ordered, np.nan), axis=0)
+    return values, np.sum(~np.isnan(values), axis=0)
+
+
+def _step(size: np.ndarray, dtype: Any) -> np.ndarray:
+    """The distance of neighbouring numbers of a type at numbers of this size."""
+    info = jnp.finfo(dtype)
+    return float(info.eps) * np.exp2(np.floor(np.log2(np.maximum(size, float(info.tiny)))))
+
+
+def _bounded(space: AbstractSpace, *rows: np.ndarray) -> Iterator[tuple[Any, ...]]:
+    """Parts of a space that have ends: each with them, the number of its first variable, and its part of the rows."""
+    parts = space.spaces if isinstance(space, Product) else (space,)
+    pieces = zip(*(space.split(array, -1) if isinstance(space, Product) else [array] for array in rows), strict=True)
+    first = 0
+    for part, piece in zip(parts, pieces, strict=True):
+        ends = ends_of(part)
+        if isinstance(part, Interval | Positive) and ends is not None:
+            yield part, ends, first, *piece
+        first += part.num_dimensions
+
+
+def _name_of(column: tuple[int, ...]) -> int | tuple[int, ...]:
+    return column[0] if len(column) == 1 else column
+
+
+def _insides(part: Interval | Positive, dtype: Any) -> tuple[float, float]:
+    if isinstance(part, Interval):
+        return innermost(part.low, part.high, dtype)
+    return innermost(0.0, 1.0, dtype)[0], np.inf
+
+
+def _advice_far_from_zero(
+    space: AbstractSpace, model: "Local", centred: np.ndarray, mean: np.ndarray, dtype: Any
+) -> str:
+    if model.origin is not None or _first_coarse(centred, mean, np.ones(1, bool), dtype) is not None:
+        return (
+            "One shift of the column does not help, for its values lie in places far from each other: take the rows of "
+            "one place, or turn on `jax_enable_x64`."
+        )
+    if has_ends(space):
+        return "Subtract a constant from the column and from the ends of the space, or turn on `jax_enable_x64`."
+    return (
+        "End the model with `lnz.flows.standardise(data)`, such as `lnz.Transformed(base, lnz.bijections.Chain(flow, "
+        "lnz.flows.standardise(data)))`, with the data in float64; or subtract a constant from the column."
+    )
+
+
+def _advice_at_ends(part: Interval | Positive, argument: str) -> str:
+    if isinstance(part, Positive):
+        return "Rescale the column, model its logarithm, or turn on `jax_enable_x64`."
+    return (
+        f"Use coordinates in which the end is far, such as `np.log(x - low) - np.log(high - x)`, or turn on "
+        f"`jax_enable_x64`; `{argument}.astype(np.float32)` takes the rounded values."
+    )

@@ -1,0 +1,303 @@
+"""Values with a probability of their own, and columns that determine each other: densities without a bound."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from ..files import forget_pages
+from ..spaces import AbstractSpace
+
+_NUM_CHECKED = 2**18  # numbers
+_NUM_SORTED = 2**22  # numbers, in the search for gaps
+# In the search for functions of one column: numbers, numbers for all pairs of columns, and columns.
+_NUM_PAIRED, _NUM_PAIRS, _MOST_PAIRED = 2**16, 2**20, 64
+_MANY = 5
+# A column with fewer different values, for each of its rows, is a discrete one.
+_FEW_VALUES = 0.05
+# So is one whose most frequent value holds more than this share of the rows, and not by the chance of a small table.
+_LARGE_SHARE, _FEW_ROWS = 0.02, 3
+# Smaller atoms add up: one or many may hold this share of the rows.
+_SHARE_OF_ATOMS = 0.005
+# Neighbouring values of a rounded column are about equally frequent; one that is so much more frequent is an atom.
+_EXCESS, _NUM_BESIDE = 5, 5
+# Values closer to each other than so many steps of their number type may repeat by its rounding.
+_FINE = 30
+# Fewer rows say nothing of single values.
+_ENOUGH_ROWS = 20
+# Columns that follow from several others or from one to within these parts of their spread have no noise of their own.
+_DETERMINED_BY_MANY, _DETERMINED_BY_ONE = 1e-5, 1e-4
+# A few rows further out, in quartile distances, would make all columns look alike.
+_FAR_OUT = 20
+# A smaller scale, in parts of the smallest gap in a column, is none of a column that has a density.
+SMALLEST_SCALE = 0.1
+_REMEDY = "a density can grow there without bound, so that its nats mean little"
+
+
+class AtomsWarning(UserWarning):
+    """A density says little of these data; the result of `evaluate` says it too."""
+
+
+def describe_atoms(column: np.ndarray) -> str | None:
+    """Why `column` has no density, in a few words; `None` if nothing says that it has not."""
+    values, counts = np.unique(column, return_counts=True)
+    if len(values) < _FEW_VALUES * len(column):
+        return f"only {len(values)} different value{'s' if len(values) > 1 else ''}"
+    most = int(np.argmax(counts))
+    if counts[most] >= _FEW_ROWS and counts[most] > _LARGE_SHARE * len(column):
+        return f"the value {values[most]:g} in {counts[most]}"
+    return None
+
+
+def describe_small_atoms(column: np.ndarray) -> str | None:
+    """The values that repeat in a column which is continuous elsewhere, in a few words; `None` if there are none.
+
+    In a rounded column all values may repeat, about as often as their neighbours: those are not meant.
+    """
+    values, counts = np.unique(column, return_counts=True)
+    is_atom = _is_excessive(counts)
+    if not _is_rounded(values):
+        is_atom |= counts >= _FEW_ROWS
+    num_atoms, num_rows = int(is_atom.sum()), int(counts[is_atom].sum())
+    if not num_rows > _SHARE_OF_ATOMS * len(column):
+        return None
+    most = int(np.argmax(np.where(is_atom, counts, 0)))
+    if num_atoms == 1:
+        return f"the value {values[most]:g} in {num_rows}"
+    return f"{num_atoms} values that repeat, such as {values[most]:g}, in {num_rows}"
+
+
+def _is_excessive(counts: np.ndarray) -> np.ndarray:
+    """Which values occur far more often than those beside them."""
+    padded = np.pad(counts.astype(np.float64), _NUM_BESIDE, mode="edge" if len(counts) <= _NUM_BESIDE else "reflect")
+    around = np.lib.stride_tricks.sliding_window_view(padded, 2 * _NUM_BESIDE + 1).sum(axis=1)
+    return counts > _EXCESS * (around - counts) / (2 * _NUM_BESIDE) + 2
+
+
+def _is_rounded(values: np.ndarray) -> bool:
+    """Whether the sorted values have few digits or are multiples of one unit, as far as their number type can tell."""
+    wide = values.astype(np.float64)
+    gaps = np.diff(wide)
+    steps = np.spacing(np.abs(values)).astype(np.float64)[1:] if values.dtype.kind == "f" else np.zeros(len(gaps))
+    if not len(gaps) or np.median(gaps) < _FINE * np.median(steps):
+        return True
+    digits = 10 ** (np.floor(np.log10(np.abs(np.where(wide == 0, 1, wide)))) - 3)
+    if np.all(np.abs(np.round(wide / digits) * digits - wide) <= 4 * _rounding(values) * np.abs(wide)):
+        return True
+    rounding = _rounding(values) * np.max(np.abs(wide))
+    smallest = np.min(gaps, initial=np.inf, where=gaps > 64 * rounding)
+    return any(_are_multiples(gaps, smallest / number) for number in range(1, 11))
+
+
+def _are_multiples(gaps: np.ndarray, unit: float) -> bool:
+    near = gaps < 100 * unit
+    unit = float(gaps[near].sum() / max(1, np.round(gaps[near] / unit).sum()))  # with more digits
+    if not unit > 0:
+        return False
+    place = np.cumsum(gaps)
+    return bool(np.all(np.abs(place / unit - np.cumsum(np.round(gaps / unit))) < 1 / 8))
+
+
+def _rounding(rows: np.ndarray) -> float:
+    return float(np.finfo(rows.dtype).eps) if rows.dtype.kind == "f" else 0.0
+
+
+def data_warnings(space: AbstractSpace, rows: Any) -> list[str]:
+    """Sentences on why a density on `space` says little of `rows`; none where nothing is wrong.
+
+    On spaces with Lebesgue measure: data of whole numbers throughout, columns with few values or with values that
+    repeat, rows that repeat others, columns that follow from others, and rows at the ends of the space. Of more than
+    2**18 numbers, evenly spaced rows are looked at. Unknown entries are nan.
+    """
+    if space.base_measure != "Lebesgue":
+        return []
+    some = _some_rows(rows, _NUM_CHECKED)
+    whole = _whole_numbers(space, some)
+    if whole is not None:
+        return [whole]
+    found = [_at_ends(space, some)]
+    if len(some) >= _ENOUGH_ROWS:
+        flat = some.reshape(len(some), -1)
+        # A row that is repeated makes no column discrete. In a single column, values repeat and not rows.
+        different = without_repeats(flat) if flat.shape[1] > 1 else flat
+        found += [_discrete_columns(different), _repeated_rows(flat, different), _determined_columns(different)]
+    return [sentence for sentence in found if sentence is not None]
+
+
+def warn_of_data(space: AbstractSpace, rows: Any, stacklevel: int) -> list[str]:
+    """`data_warnings`, each of them also as an `AtomsWarning`."""
+    found = data_warnings(space, rows)
+    for sentence in found:
+        warnings.warn(sentence, AtomsWarning, stacklevel=stacklevel + 1)
+    return found
+
+
+def smallest_gaps(rows: Any) -> np.ndarray:
+    """The smallest distance between two different values of each column, `[*shape]`; infinite where there is but one.
+
+    Numbers that differ by rounding alone are one value. Of columns of continuous numbers it is a tiny number; of
+    rounded ones it is the unit that they are rounded to. Of more than 2**22 numbers, evenly spaced rows are looked at.
+    """
+    some = _some_rows(rows, _NUM_SORTED)
+    rounding = np.finfo(some.dtype).eps if some.dtype.kind == "f" else 0
+    ordered = np.sort(some.astype(np.float64), axis=0)  # with nan last
+    gaps = np.diff(ordered, axis=0)
+    sizes = np.maximum(np.abs(ordered[1:]), np.abs(ordered[:-1]))
+    differ = gaps > 4 * rounding * sizes
+    smallest = np.min(gaps, axis=0, initial=np.inf, where=differ)
+    # Where most neighbours differ by rounding alone, as in clusters far from zero, no coarser unit rounded them.
+    by_rounding = (gaps > 0) & ~differ
+    is_fine = np.sum(by_rounding, axis=0) > 0.5 * np.sum(gaps > 0, axis=0)
+    return np.where(is_fine, np.min(gaps, axis=0, initial=np.inf, where=gaps > 0), smallest)
+
+
+def _some_rows(rows: Any, most_numbers: int) -> np.ndarray:
+    numbers_per_row = int(np.prod(rows.shape[1:]))
+    most_rows = max(1, most_numbers // max(1, numbers_per_row))
+    some = np.array(rows[:: max(1, -(-len(rows) // most_rows))])
+    forget_pages(rows)
+    return some if some.dtype.kind in "biuf" else some.astype(np.float32)  # bfloat16
+
+
+def _whole_numbers(space: AbstractSpace, some: np.ndarray) -> str | None:
+    if some.dtype.kind == "f":
+        some = some[~np.isnan(some)]
+        if (some != np.floor(some)).any():
+            return None
+    num = len(np.unique(some))
+    if not 2 <= num <= some.size // _MANY:
+        return None
+    return (
+        f"The data are whole numbers, {num} different ones, and {space} has densities: a density at whole "
+        "numbers can grow without bound, so that its nats mean nothing. Add uniform noise "
+        "(`lnz.latent.Dequantised(flow, space)`), or use a likelihood of bits, categories or counts."
+    )
+
+
+def without_repeats(rows: np.ndarray) -> np.ndarray:
+    """The different rows of `[n, d]`: unknown entries (nan) equal each other, but one known entry makes no row."""
+    is_unknown = np.isnan(rows) if rows.dtype.kind == "f" else np.zeros(rows.shape, bool)
+    if not is_unknown.any():
+        return np.unique(rows, axis=0)
+    is_row = np.sum(~is_unknown, axis=1) > 1
+    told_apart = np.concatenate([np.where(is_unknown, 0, rows), is_unknown[:, is_unknown.any(axis=0)]], axis=1)[is_row]
+    return np.concatenate([rows[is_row][np.unique(told_apart, axis=0, return_index=True)[1]], rows[~is_row]])
+
+
+def discrete_columns(rows: np.ndarray) -> dict[int, str]:
+    """Which columns of `[n, d]` have no density, and why, in a few words."""
+    found: dict[int, str] = {}
+    for index, column in enumerate(rows.T):
+        known = column[~np.isnan(column)] if column.dtype.kind == "f" else column
+        why = (describe_atoms(known) or describe_small_atoms(known)) if len(known) else None
+        if why is not None:
+            found[index] = why
+    return found
+
+
+def _discrete_columns(different: np.ndarray) -> str | None:
+    found = discrete_columns(different)
+    if not found:
+        return None
+    words = ", ".join(f"column {index} has {why}" for index, why in list(found.items())[:3])
+    more = f", and so on for {len(found) - 3} more" if len(found) > 3 else ""
+    remedy = "Leave such columns out, or add uniform noise as wide as their steps."
+    return f"Of {len(different)} different rows, {words}{more}: {_REMEDY}. {remedy}"
+
+
+def _repeated_rows(rows: np.ndarray, different: np.ndarray) -> str | None:
+    num = len(rows) - len(different)
+    if num < _FEW_ROWS or num <= _LARGE_SHARE * len(rows):
+        return None
+    return f"{num} of {len(rows)} rows repeat another one: {_REMEDY}. Remove the repeated rows."
+
+
+def _determined_columns(different: np.ndarray) -> str | None:
+    found = determined_column(different)
+    if found is None:
+        return None
+    index, other = found
+    by = "the columns before it" if other is None else f"column {other}"
+    return f"Column {index} follows from {by}: {_REMEDY}. Leave one of these columns out."
+
+
+def determined_column(rows: np.ndarray) -> tuple[int, int | None] | None:
+    """A column of `[n, d]` that follows from others, and from which one; `None` for that if it takes several.
+
+    Rows then lie on a surface, on which a density has no bound. Found are linear functions of several columns, such as
+    percentages that add up to 100, and smooth functions of one column, such as its square or its logarithm, where the
+    rows lie close enough. No row may repeat another one. Unknown entries are nan.
+    """
+    wide, rounding = rows.astype(np.float64), _rounding(rows)
+    wide[~np.isfinite(wide)] = np.nan
+    return _function_of_one(wide, rounding) or _linear_function(wide, rounding)
+
+
+def _function_of_one(rows: np.ndarray, rounding: float) -> tuple[int, int] | None:
+    """By interpolation between the two neighbours of each row, in the order of another column."""
+    num = rows.shape[1]
+    if not 2 <= num <= _MOST_PAIRED:
+        return None
+    rows = rows[:: -(-len(rows) // min(_NUM_PAIRED // num, _NUM_PAIRS // num**2))]
+    rows = np.random.RandomState(0).permutation(rows)  # rows that tie in one column must not be in the order of others
+    columns = np.flatnonzero(np.sum(~np.isnan(rows), axis=0) >= _ENOUGH_ROWS)
+    if len(columns) < 2:
+        return None
+    rows = rows[:, columns]
+    low, middle, high = np.nanquantile(rows, [0.25, 0.5, 0.75], axis=0)
+    width = np.where(high > low, high - low, np.nan)
+    noise = 8 * rounding * np.abs(middle) / width
+    for number, by in enumerate(rows.T):
+        known = ~np.isnan(by)
+        ordered = rows[known][np.argsort(by[known], kind="stable")]
+        before, here, after = ordered[:-2], ordered[1:-1], ordered[2:]
+        span = (after - before)[:, number]
+        share = np.where(span > 0, (here - before)[:, number] / np.where(span > 0, span, 1), 0.5)
+        error = np.abs(here - before - share[:, None] * (after - before))
+        enough = np.sum(~np.isnan(error), axis=0) >= _ENOUGH_ROWS - 2
+        enough[number] = False
+        if not enough.any():
+            continue
+        typical = np.nanmedian(error[:, enough], axis=0) / width[enough]
+        limit = np.clip(np.fmax(noise[enough], noise[number]), _DETERMINED_BY_ONE, 1e-2)
+        bad = np.flatnonzero(enough)[typical < limit]
+        if len(bad):
+            return int(columns[bad[0]]), int(columns[number])
+    return None
+
+
+def _linear_function(rows: np.ndarray, rounding: float) -> tuple[int, None] | None:
+    rows = rows[~np.isnan(rows).any(axis=1)]
+    if len(rows) < _ENOUGH_ROWS:
+        return None
+    low, middle, high = np.quantile(rows, [0.25, 0.5, 0.75], axis=0)
+    columns = np.flatnonzero(np.ptp(rows, axis=0) > 0)
+    width = np.where(high > low, high - low, np.std(rows, axis=0))[columns]
+    scaled = (rows - middle)[:, columns] / width
+    scaled = scaled[(np.abs(scaled) <= _FAR_OUT).all(axis=1)]
+    num, num_columns = scaled.shape
+    if num_columns < 2 or num < max(_ENOUGH_ROWS, num_columns + 2):
+        return None
+    centred = scaled - scaled.mean(axis=0)
+    sd = np.sqrt((centred**2).mean(axis=0))
+    if not np.all(sd > 0):
+        return None
+    rest = np.abs(np.diagonal(np.linalg.qr(centred / sd, mode="r"))) / np.sqrt(num)
+    noise = 8 * rounding * np.max((np.abs(middle[columns]) / width + _FAR_OUT) / sd)
+    bad = np.flatnonzero(rest < min(max(noise, _DETERMINED_BY_MANY), 1e-2))
+    return (int(columns[bad[0]]), None) if len(bad) else None
+
+
+def _at_ends(space: AbstractSpace, some: np.ndarray) -> str | None:
+    floats = some if some.dtype.kind == "f" else some.astype(np.float64)
+    is_inside = np.asarray(space.elements_within(floats))
+    at_end = np.zeros(is_inside.shape, bool)
+    for beyond in (-np.inf, np.inf):
+        at_end |= is_inside & ~np.asarray(space.elements_within(np.nextafter(floats, floats.dtype.type(beyond))))
+    num = int(at_end.reshape(len(some), -1).any(axis=1).sum())
+    if not num:
+        return None
+    return (
+        f"{num} of {len(some)} rows have a value exactly at an end of {space}: {_REMEDY}. Remove these rows, or take a "
+        "wider space."
+    )

@@ -1,0 +1,223 @@
+"""A conditional bijection or distribution: one with parameters that a network moves."""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
+
+from ..core import input_origins, origins
+from ..modules import Frozen, freed, is_constant, kind_of, model_dtype, per_leaf, register, trainable
+from ..nets import MLP, ConvNet, GatedMLP, LipschitzMLP, MaskedMLP, one_input
+from ..numerics import aligned, batch_last, call_net, is_batch_last
+from ..spaces import AbstractSpace, as_input
+
+
+@register
+class Conditional(eqx.Module):
+    """`context -> template` with some of its parameters moved: `theta_i + net(context)_i`.
+
+    The one way to make anything conditional: the template is a bijection or a distribution, a flow say, and the result
+    is a callable that returns another of its kind for each context. So it is a conditional distribution like those of
+    `lnz.nets`: the encoder of a `lnz.latent.VAE`, the conditional of a `lnz.Joint`. `jax.vmap` over contexts shares the
+    arrays that are not moved.
+
+    **Arguments:**
+
+    - `template`: any module with floating-point arrays, which are trained too, as what the parameters are where the
+      network returns zero: log-odds of pixels, say. Wrapped as `lnz.Frozen(template)` they are constants:
+      `Conditional(lnz.Frozen(lnz.Normal(jnp.zeros(3), 0.1)), net, where=lambda normal: normal.loc)` is a normal of
+      fixed scale, and without `Frozen` one of a learned scale. `lnz.Normal.standard(n)`, of which a part moves, is a
+      normal like any other.
+    - `net`: from the context to a vector with a number for each parameter that moves, `num_moved(template)`.
+      `Conditional.of` makes it.
+    - `where`: of a template, the arrays that move, as in `equinox.tree_at`: such as `lambda flow: flow.base.loc`. By
+      default the biases of the first layer of each network (of masked ones those of the last too, for the first
+      variable sees no other); without networks, as in planar or affine maps, all floating-point arrays but `Frozen`
+      ones.
+
+    **Raises:** `ValueError` if nothing moves, or if `where` chooses what is no floating-point array of the template;
+    `TypeError` for a template that is a class, and a `net` or a `where` that is no function.
+
+    As the encoder or decoder of a model, its network reads whole numbers on the scale of their space:
+    `2 x / (K - 1) - 1` for one of K categories, `log(1 + x)` for counts. A network of `lnz.nets.Standardised` reads
+    them as they are.
+
+    Source: Papamakarios, Pavlakou and Murray (2017), section 3.4, give the context as further inputs to each network
+    (arXiv:1705.07057); that moves the biases of its first layer by linear functions, here by any.
+    """
+
+    scales_input: ClassVar[bool] = True  # see `distribution_given`
+
+    template: Any
+    net: Callable[[Array], Array]
+    moved: tuple[int, ...] = eqx.field(static=True)  # numbers of leaves of the template
+
+    def __init__(self, template: Any, net: Callable[[Array], Array], where: Callable[[Any], Any] | None = None):
+        if not callable(net):
+            raise TypeError(
+                "`Conditional(template, net)` needs a network, a function from the context to a vector, after the "
+                f"template; got {kind_of(net)}. Try `Conditional.of(template, num_context, key=key)`."
+            )
+        self.net, self.moved = net, _moved(template, where)
+        self.template = _free_where_moved(template, self.moved)
+
+    @classmethod
+    def of(
+        cls,
+        template: Any,
+        num_context: int,
+        *,
+        key: PRNGKeyArray,
+        where: Callable[[Any], Any] | None = None,
+        width: int = 128,
+        depth: int = 2,
+        activation: Callable = jax.nn.relu,
+    ) -> "Conditional":
+        """With an `lnz.nets.MLP` of contexts `[num_context]`, whose output starts at zero: the template, whatever the
+        context.
+        """
+        num = num_moved(template, where)
+        net = MLP(num_context, num, key=key, width=width, depth=depth, activation=activation, last_scale=0.0)
+        return cls(template, net, where)
+
+    def origins(self) -> tuple[Any, ...]:
+        """Those of the template, which the context does not move."""
+        return origins(_inside(self.template))
+
+    def input_origins(self) -> tuple[Any, ...]:
+        """Those of the network, for contexts that are examples."""
+        return input_origins(self.net)
+
+    def __call__(self, context: Any) -> Any:
+        """The template for ONE context; `jax.vmap` maps over a batch of them.
+
+        **Raises:** `ValueError` for a context whose shape is not that of one input of the network.
+        """
+        context = one_input(self.net, context, "context", "`Conditional`'s network")
+        if not jnp.issubdtype(context.dtype, jnp.floating):  # whole numbers, such as grey values and counts
+            context = context.astype(model_dtype(self))
+        leaves, structure = jax.tree.flatten(_inside(self.template))
+        start = tuple(leaves[i] for i in self.moved)
+        # The sum inside, so that the numbers stay as the network leaves them, `[*shape, *batch]`.
+        if is_batch_last(self.net):
+            moved = batch_last(_shifted, self.net, start, context.ndim, context)
+        else:
+            moved = self._moved_by_any(start, context)
+        for i, leaf in zip(self.moved, moved, strict=True):
+            leaves[i] = leaf
+        return jax.tree.unflatten(structure, leaves)
+
+    def _moved_by_any(self, start, context):
+        """By a network that says nothing of its inputs, whose own errors speak of shapes that the user never sees."""
+        try:
+            return _shifted(self.net, start, context.ndim, context)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"`context` of shape {context.shape} does not suit the network of this `Conditional`, "
+                f"{type(self.net).__name__}: {error}"
+            ) from error
+
+
+def distribution_given(conditional: Callable[[Array], Any], x: Array, space: AbstractSpace) -> Any:
+    """`conditional(x)` of ONE example of a space, whose whole numbers a network reads on the scale of the space.
+
+    A class that hands examples to networks says so by `scales_input = True`. Any other callable, such as a function
+    that looks categories up in a table, takes them as they are, and so does a network of `lnz.nets.Standardised`.
+    """
+    if space.kind == "int" and getattr(type(conditional), "scales_input", False) and not input_origins(conditional):
+        x = as_input(space, x, model_dtype(conditional))
+    return conditional(x)
+
+
+def num_moved(template: Any, where: Callable[[Any], Any] | None = None) -> int:
+    """How many numbers `Conditional(template, net, where)` needs from its network."""
+    leaves = jax.tree.leaves(_inside(template))
+    return sum(math.prod(leaves[i].shape) for i in _moved(template, where))
+
+
+def _shifted(net, start, ndim, context):
+    """The arrays `start`, each `[*shape]`, with the numbers of `net(context) [num, *batch]` added.
+
+    One context has `ndim` axes.
+    """
+    shift = call_net(net, context, ndim)
+    sizes = [leaf.size for leaf in start]
+    if shift.shape[:1] != (sum(sizes),) or shift.ndim != 1 + context.ndim - ndim:
+        raise ValueError(
+            f"`Conditional(net=...)` must return a number for each of the {sum(sizes)} parameters that move, shape "
+            f"({sum(sizes)},); got {shift.shape}."
+        )
+    batch, ends, moved = shift.shape[1:], itertools.accumulate(sizes), []
+    for leaf, end in zip(start, ends, strict=True):
+        part = shift[end - leaf.size : end].reshape(*leaf.shape, *batch)
+        moved.append(aligned(leaf, leaf.ndim, len(batch)) + part.astype(leaf.dtype))
+    return tuple(moved)
+
+
+def _inside(template):
+    return template.value if isinstance(template, Frozen) else template
+
+
+def _moved(template, where):
+    if isinstance(template, type):
+        raise TypeError(f"`Conditional(template=...)` must be a distribution or a bijection; got {kind_of(template)}.")
+    if where is not None and not callable(where):
+        raise TypeError(
+            "`Conditional(where=...)` must be a function of the template, such as `lambda normal: normal.loc`; got "
+            f"{where!r}."
+        )
+    template = _free(_inside(template))
+    free = jax.tree.leaves(per_leaf(trainable(template), template))
+    if where is None:
+        chosen = _numbers(template, _first_biases) or [i for i, is_free in enumerate(free) if is_free]
+    else:
+        chosen = _numbers(template, where)
+    if not chosen or not all(free[i] for i in chosen):
+        raise ValueError(
+            f"`Conditional(template, where=...)` must move floating-point arrays of the template that are not frozen; "
+            f"{type(template).__name__} offers {sum(free)} of them, of which {sum(free[i] for i in chosen)} of "
+            f"{len(chosen)} chosen."
+        )
+    return tuple(chosen)
+
+
+def _free(tree):
+    """`tree` without constant parts (`lnz.Normal.standard`); `Frozen` ones stay."""
+    return jax.tree.map(freed, tree, is_leaf=is_constant)
+
+
+def _free_where_moved(template, moved):
+    numbers = jax.tree.unflatten(jax.tree.structure(template), range(len(jax.tree.leaves(template))))
+
+    def free(node, numbers):
+        return node if {*jax.tree.leaves(numbers)}.isdisjoint(moved) else _free(node)
+
+    return jax.tree.map(free, template, numbers, is_leaf=is_constant)
+
+
+def _numbers(template, where):
+    """Which leaves `where(template)` has."""
+    leaves, structure = jax.tree.flatten(template)
+    numbered = jax.tree.unflatten(structure, [_Leaf(i, leaf) for i, leaf in enumerate(leaves)])
+    return [leaf.number for leaf in jax.tree.leaves(where(numbered)) if isinstance(leaf, _Leaf)]
+
+
+class _Leaf:
+    """Stands for an array, so that it is known wherever it is found."""
+
+    def __init__(self, number, value):
+        self.number, self.value = number, value
+
+
+def _first_biases(template):
+    nets = [node for node in jax.tree.leaves(template, is_leaf=_is_net) if _is_net(node)]
+    return [(net.biases[0], net.biases[-1]) if isinstance(net, MaskedMLP) else net.biases[0] for net in nets]
+
+
+def _is_net(node):
+    return isinstance(node, MLP | GatedMLP | MaskedMLP | ConvNet | LipschitzMLP)

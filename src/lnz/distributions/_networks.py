@@ -1,0 +1,71 @@
+"""Conditional distributions: any callable that returns a distribution will do; here are the plainest.
+
+A conditional distribution is a map to the parameters of one. `Conditional` joins the two, so that a
+network can be exchanged without a new class.
+"""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..core import AbstractDistribution
+from ..modules import register
+from ._bernoulli import Bernoulli
+from ._normal import MultivariateNormal, Normal
+
+
+@register
+class ConditionalNormal(eqx.Module):
+    """`x -> N(net(x), scale^2)` with a learned scale that does not depend on x.
+
+    **Arguments:**
+
+    - `net`: from x to the mean `[n]`.
+    - `scale`: standard deviations, a number for all or one for each dimension. The field is `log_scale`.
+    """
+
+    scales_input: ClassVar[bool] = True
+
+    net: Callable
+    log_scale: Float[Array, "..."]
+
+    def __init__(self, net: Callable, scale):
+        self.net = net
+        self.log_scale = jnp.log(jnp.asarray(scale, jnp.result_type(float)))
+
+    def __call__(self, x: Array) -> Normal:
+        loc = self.net(x)
+        return Normal(loc, jnp.broadcast_to(jnp.exp(self.log_scale), loc.shape))
+
+
+@register
+class ConditionalMultivariateNormal(eqx.Module):
+    """`x -> N(net(x), L L')` with a learned L that does not depend on x; `tril` is L, `[n, n]`."""
+
+    scales_input: ClassVar[bool] = True
+
+    net: Callable
+    noise: MultivariateNormal
+
+    def __init__(self, net: Callable, tril):
+        tril = jnp.asarray(tril, jnp.result_type(float))
+        self.net = net
+        self.noise = MultivariateNormal(jnp.zeros(len(tril)), tril)
+
+    def __call__(self, x: Array) -> AbstractDistribution:
+        return MultivariateNormal(self.net(x) + self.noise.loc, self.noise.scale_tril)
+
+
+@register
+class ConditionalBernoulli(eqx.Module):
+    """`x -> Bernoulli(logits = net(x))`."""
+
+    scales_input: ClassVar[bool] = True
+
+    net: Callable
+
+    def __call__(self, x: Array) -> Bernoulli:
+        return Bernoulli(self.net(x))

@@ -1,0 +1,151 @@
+"""Likelihoods of the same examples, side by side."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..core import LogLikelihood, faulty_rows
+
+_MEASURES = {"counting": "counting, of probabilities", "Lebesgue": "Lebesgue, of densities"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Rows of one table, highest first; differences are paired, example by example.
+
+    The first row's `standing` is "best"; or "highest" where that would say too much: its value may err upwards while
+    others do not (an upper bound among lower ones), that of another row downwards (a lower bound beside an exact
+    value), or it has a warning; or "" if there is no other row.
+    `bits_per_dimension` is `None` where the rows are densities, whose bits change with the unit of the data.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+
+    def __str__(self) -> str:
+        width = max(len(row["name"]) for row in self.rows)
+        has_bits = any(row["bits_per_dimension"] is not None for row in self.rows)
+        heads = f"{'model':<{width}}  nats/example       bound  data s.e.  MC s.e.{'    bits/dim' if has_bits else ''}"
+        lines = [f"{heads}  to highest (paired s.e.)"]
+        for row in self.rows:
+            difference = row["standing"]
+            if row["difference"] is not None:
+                difference = f"{row['difference']:.3f} ({row['difference_error']:.3f})"
+            bits = f"  {bits_with_direction(row, 4):>10}" if has_bits else ""
+            lines.append(
+                f"{row['name']:<{width}}  {row['value']:>12.3f}  {marked_bound(row):>12}  {row['data_error']:>9.3f}  "
+                f"{row['monte_carlo_error']:>7.3f}{bits}  {difference}".rstrip()
+            )
+        lines += [f"{row['name']}: warning: {warning}" for row in self.rows for warning in row["warnings"]]
+        lines += [f"{row['name']} assumes {', '.join(row['assumes'])}" for row in self.rows if row["assumes"]]
+        return "\n".join(lines)
+
+
+def marked_bound(row: Mapping[str, Any]) -> str:
+    """The direction of a row's bound, with a mark if the row has a warning."""
+    return f"{row['bound']} (!)" if row["warnings"] else row["bound"]
+
+
+def bits_with_direction(row: Mapping[str, Any], digits: int = 3, signs: tuple[str, str] = ("<=", ">=")) -> str:
+    """Bits per dimension. Their direction is the other one: a lower bound on log p is an upper bound on bits."""
+    below = {"lower": signs[0], "upper": signs[1], "estimate": "~"}.get(row["bound"], "")
+    return "" if row["bits_per_dimension"] is None else f"{below}{row['bits_per_dimension']:.{digits}f}"
+
+
+def _standing(first: LogLikelihood, others: Sequence[LogLikelihood]) -> str:
+    """What may be said of the highest of several rows."""
+    if not others:
+        return ""
+    too_high, too_low = ("upper", "estimate"), ("lower", "estimate")
+    # Of one kind they err alike; otherwise the first must not err upwards, and no other one downwards.
+    is_open = any(
+        other.bound != first.bound and (first.bound in too_high or other.bound in too_low) for other in others
+    )
+    return "highest" if is_open or first.warnings else "best"
+
+
+def compare(results: Mapping[str, LogLikelihood]) -> Comparison:
+    """Several models' likelihoods of the same examples, best first, with paired differences to the best.
+
+    The error of a difference is that of the mean of per-example differences, which is often far smaller than
+    either row's own data error and holds the noise of estimated numerators already, joined in quadrature with
+    the errors of both log partition functions (none for rows that share one estimate).
+
+    A value that is NaN or plus infinity comes last, with a warning, and is not compared: its difference is NaN. Only a
+    finite value can be best.
+
+    **Raises:** `ValueError` if the rows are not log-probabilities of the same examples under the same base measure.
+    """
+    if not isinstance(results, Mapping) or not all(isinstance(r, LogLikelihood) for r in results.values()):
+        raise TypeError("`compare(results)` needs names and results of `evaluate`: `{'a': lnz.evaluate(...), ...}`.")
+    if not results:
+        raise ValueError("`compare(results)` needs at least one row.")
+    first_name, first = next(iter(results.items()))
+    for name, result in results.items():
+        reasons = differences(first, result)
+        if reasons:
+            raise ValueError(
+                f"`compare`: {first_name!r} and {name!r} are not likelihoods of the same thing. They differ in "
+                f"{'; in '.join(reasons)}. Evaluate both on the same examples in the same space."
+            )
+    ranked = sorted(results.items(), key=lambda item: _rank(item[1].value))
+    best_name, best = ranked[0]
+    standing = _standing(best, [result for _, result in ranked[1:]])
+    is_probability = first.stats["fingerprint"]["base_measure"] == "counting"
+    rows = []
+    for name, result in ranked:
+        with np.errstate(invalid="ignore"):  # infinity minus infinity
+            paired = result.per_example - best.per_example
+            spread = np.std(paired, ddof=1) / math.sqrt(len(paired)) if len(paired) > 1 else math.nan
+            difference = float(np.mean(paired)) if len(paired) else math.nan
+        error = math.hypot(spread, _partition_error(result, best))
+        is_best = name == best_name and math.isfinite(best.value)
+        rows.append(
+            {
+                "name": name,
+                "value": result.value,
+                "bound": result.bound,
+                "data_error": result.data_error,
+                "monte_carlo_error": result.monte_carlo_error,
+                "bits_per_dimension": result.bits_per_dimension if is_probability else None,
+                "standing": standing if is_best else "",
+                "difference": None if is_best else difference,
+                "difference_error": None if is_best else error,
+                "assumes": result.assumes,
+                "warnings": list(dict.fromkeys([*result.warnings, *faulty_rows(result.per_example)])),
+                "protocol": result.stats["protocol"],
+            }
+        )
+    return Comparison(tuple(rows))
+
+
+def _rank(value: float) -> tuple[bool, float]:
+    """For sorting: the highest first, and values that cannot be (NaN, plus infinity) last."""
+    return (False, -value) if value < math.inf else (True, 0.0)
+
+
+def differences(first: LogLikelihood, second: LogLikelihood) -> list[str]:
+    """In words, what keeps two likelihoods from standing in one table; empty if nothing does."""
+    one, other = first.stats["fingerprint"], second.stats["fingerprint"]
+    found = []
+    if one["space"] != other["space"]:
+        found.append(f"space ({one['space']} and {other['space']})")
+    if one["base_measure"] != other["base_measure"]:
+        measures = one["base_measure"], other["base_measure"]
+        words = [_MEASURES.get(measure, str(measure)) for measure in measures]
+        found.append(f"base measure ({' and '.join(words)})")
+    if first.num != second.num:
+        found.append(f"data ({first.num} and {second.num} examples)")
+    elif one["data"] != other["data"]:
+        found.append(f"data ({first.num} examples each, with other values or in another order)")
+    return found
+
+
+def _partition_error(first: LogLikelihood, second: LogLikelihood) -> float:
+    """The error of the difference of two log partition functions."""
+    shared = first.stats.get("log_partition")
+    if shared is not None and shared == second.stats.get("log_partition"):
+        return 0.0  # the same estimate: it cancels
+    return math.hypot(first.stats.get("partition_error", 0.0), second.stats.get("partition_error", 0.0))

@@ -1,0 +1,495 @@
+"""The verb of likelihoods: what a model says of examples, in nats, with its errors and its bound."""
+
+import dataclasses
+import hashlib
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from .. import normalizers
+from ..core import (
+    USELESS_ESS,
+    AbstractBayesianModel,
+    AbstractClampable,
+    AbstractDensity,
+    AbstractDistribution,
+    AbstractEnergyModel,
+    AbstractLatentEnergyModel,
+    AbstractLatentModel,
+    AbstractModel,
+    AbstractNormalizer,
+    AbstractSampler,
+    Estimate,
+    Local,
+    LogLikelihood,
+    UnreliableEstimateWarning,
+    assumptions,
+    check_resolved,
+    faulty_rows,
+    flip_bound,
+    has_marginals,
+    is_stochastic,
+    join_bounds,
+    local,
+    other_rounding,
+    unknown_rows,
+    useless_rows,
+)
+from ..data import AbstractSource, AtomsWarning, Resident, as_source, canonical, data_warnings, known_entries, some_rows
+from ..modules import check_key, check_positive, kind_of, model_dtype, unmasked
+from ..spaces import AbstractSpace, Counts
+from ..training import Fit
+from ._narrow import narrow_scales
+from ._normalize import FEW_STATES, check_normalizer, default_normalizer
+
+# Enumerated without being asked, for each example.
+_VERY_FEW_STATES = 2**10
+
+# Of a log-determinant that is estimated, for each example: their spread gives the error.
+_NUM_DRAWS = 4
+
+# Of one key, functions of the example without steps.
+_SMOOTH = (normalizers.Quadrature, normalizers.Importance, normalizers.Bound)
+
+# Multiplications, roughly: one to a few minutes on two cores.
+_MUCH_WORK = 10**12
+
+
+def evaluate(
+    key: PRNGKeyArray,
+    model: AbstractModel,
+    data: Any,
+    *,
+    hidden: AbstractNormalizer | None = None,
+    partition: AbstractNormalizer | None = None,
+    batch_size: int | None = None,
+    observed: Any = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> LogLikelihood:
+    """Mean log-likelihood of `data` in nats per example, with both errors and the direction of the bound.
+
+    `log p(x) = log numerator(x) - log denominator`. An estimated numerator makes it a lower bound, an estimated
+    denominator an upper bound (optimistic), both together only an estimate.
+
+    **Arguments:**
+
+    - `data`: examples `[n, *model.space.shape]`, in float64 where columns lie far from zero (`lnz.local`). An array on
+      disk (`np.memmap`) or a `lnz.data.Stream` is read in blocks.
+    - `hidden`: normaliser for numerators that have no closed form (latent variables). By default enumeration of at
+      most 2**10 states, `Importance(5000)` for latent-variable models, else `AIS()`. `Bound()` is the ELBO itself.
+      Leave it out for a model without such variables: it would have no effect.
+    - `partition`: normaliser for a denominator that has none (energy models, priors that are energies). By default
+      enumeration of at most 2**20 states, else `AIS()`. Leave it out for a model that is normalised (a flow, a VAE
+      under a prior that is a distribution).
+    - `batch_size`: examples on the device at a time; by default 512, or 16 where each needs an estimate of its own.
+      Fewer examples are filled up to a power of two, and a last batch to a whole one, so that another number of them
+      compiles nothing. The result does not depend on it.
+    - `observed`: which entries of `data` are known, `[n, ...]` of true and false, such as `~np.isnan(data)`; the
+      likelihood is then that of these entries alone. For Boltzmann machines, where the others are summed out by
+      `hidden`, and for normals and mixtures of them, whose marginals are exact. A masked array as `data` says it
+      itself.
+    - `progress`: called after each batch with the number of examples done and that of all. The numbers are the same.
+
+    A flow that estimates its log-determinants is "unbiased": an average of four draws for each example, whose error is
+    the Monte Carlo error. `lnz.evaluate(key, lnz.bijections.exact_log_det(flow), data)` is exact. A continuous flow
+    solves an equation to a tolerance: that its error is of this size is what the result `assumes`.
+
+    Annealing as `hidden` is a run of its own for each example: of a `DBM`, or with `observed`, 100 rows by `AIS()` are
+    10 million sweeps. A `UserWarning` says so before work that will take minutes.
+
+    A density can grow without bound at values that have a probability of their own. Where the model has densities (its
+    space has Lebesgue measure), a `UserWarning` says so, and the result keeps it among its `warnings`, for
+
+    - data that are whole numbers throughout, two or more different ones that occur five times each on average (bits,
+      grey values, counts): add noise (`Dequantised`), or use a likelihood of whole numbers;
+    - columns with few different values, or with values that repeat in a continuous column, and rows that repeat others;
+    - columns that follow from others: linear functions of several, and smooth functions of one;
+    - rows with a value exactly at an end of the space;
+    - rows without any known entry;
+    - normals, and mixtures of them, narrower than a tenth of the smallest gap between the values of a column.
+
+    Of more than 2**18 numbers it looks at evenly spaced rows.
+
+    **Returns:** a `LogLikelihood`; its `stats["protocol"]` states what was done, and its `warnings` are sentences.
+    Where numerators are estimated its `unreliable_rows` have too few effective weights; a warning says so if they are
+    more than 5%, up to which it may be chance, or if any row has an effective sample size below 2.
+
+    **Raises:** `TypeError` or `ValueError` for bad arguments, among them a method that could have no effect.
+    """
+    key_hidden, key_partition = jr.split(check_key(key))
+    if not isinstance(model, AbstractModel):
+        hint = " Try `fit.model`." if isinstance(model, Fit) else ""
+        if isinstance(model, AbstractBayesianModel):
+            hint = " A Bayesian model is evaluated by its predictive distribution, `model.predictive(data)`."
+        raise TypeError(f"`model` must be a model with a likelihood of examples; got {kind_of(model)}.{hint}")
+    space = model.space  # once: that of a model with latents is traced each time
+    there = local(model)
+    data, observed = unmasked(data, observed)
+    if observed is None:
+        source = as_source(data, space)
+        some = some_rows(source)
+        check_resolved(space, some, there)
+    else:
+        if not isinstance(model, AbstractClampable) and not has_marginals(model):
+            raise TypeError(
+                "`observed`, or a masked array, needs a model whose variables can be held fixed, such as an RBM, or "
+                "whose marginals have a closed form, such as normals and mixtures of them; got "
+                f"{type(model).__name__}."
+            )
+        array, observed = known_entries(space, data, observed)
+        source = Resident(array)
+        some = np.where(observed, array, np.nan)
+        check_resolved(space, some, there)
+    about_data = data_warnings(space, some)
+    narrow = narrow_scales(model, some)
+    about_data += [] if narrow is None else [narrow]
+    about_data += [] if observed is None else unknown_rows(observed)
+    model = there.model
+    example = space.cast(there.rows(source.rows(0, 1))[0], model_dtype(model))
+    if observed is None or has_marginals(model):
+        hidden = _method_for_numerators(model, example, hidden)
+    else:
+        clamped = model.clamp(example, jnp.asarray(observed[0]))  # pyright: ignore[reportAttributeAccessIssue]
+        few = default_normalizer(clamped, _VERY_FEW_STATES, normalizers.AIS())
+        hidden = few if hidden is None else check_normalizer(hidden, "hidden")
+    partition = _method_for_denominator(model, partition)
+    _check_positions(hidden, source.num_rows)
+    if batch_size is None:
+        batch_size = 512 if hidden is None or isinstance(hidden, normalizers.Quadrature) else 16
+    check_positive(batch_size, "batch_size")
+    _warn_of_much_work(hidden, model, source.num_rows)
+
+    batches = _batches(source, there, observed, batch_size)
+    fingerprint = _Fingerprint(space, source.num_rows)
+    numerators = _numerators(model, key_hidden, batches, source.num_rows, hidden, fingerprint, progress)
+    about_rounding = _rounding(model, key_hidden, source, there, observed, batch_size, hidden)
+    denominator = _denominator(model, key_partition, partition)
+    per_example = np.asarray(numerators.value, np.float64) - float(denominator.value)
+    result = _summarise(
+        model, space, fingerprint, per_example, numerators, denominator, hidden, partition, about_data, about_rounding
+    )
+    if observed is None:
+        return result
+    mean_known = float(np.mean(observed)) * space.num_dimensions
+    protocol = f"{result.stats['protocol']}; on average {mean_known:.1f} known entries of an example, others summed out"
+    return dataclasses.replace(result, stats={**result.stats, "num_dimensions": mean_known, "protocol": protocol})
+
+
+def _method_for_numerators(model: AbstractModel, example, hidden) -> AbstractNormalizer | None:
+    """`hidden` or its default; `None` where the numerator has a closed form."""
+    if isinstance(model, AbstractDistribution | AbstractEnergyModel):
+        if hidden is not None:
+            check_normalizer(hidden, "hidden")
+            raise ValueError(
+                f"`hidden={type(hidden).__name__}(...)` would have no effect: the numerator of {type(model).__name__} "
+                "has a closed form, without latent variables that must be summed out by a method. Leave it out."
+            )
+        return None
+    if hidden is not None:
+        return check_normalizer(hidden, "hidden")
+    if isinstance(model, AbstractLatentModel):
+        return default_normalizer(model.condition(example), _VERY_FEW_STATES, normalizers.Importance(5000))
+    if isinstance(model, AbstractLatentEnergyModel):
+        return default_normalizer(model.condition(example), _VERY_FEW_STATES, normalizers.AIS())
+    return None
+
+
+def _check_positions(hidden: AbstractNormalizer | None, num: int) -> None:
+    """**Raises:** `ValueError` for exact draws of one row's latents that would start the chains of all rows."""
+    reverse = hidden.reverse if isinstance(hidden, normalizers.BAR) else hidden
+    if num > 1 and isinstance(reverse, normalizers.ReverseAIS) and reverse.positions is not None:
+        raise ValueError(
+            "`hidden=ReverseAIS(positions=...)`: the positions are exact draws of the latents of one example, but "
+            f"there are {num}, and for the others the result would not be a bound. Take one row at a time, with draws "
+            "for that row: `lnz.log_normalizer(key, lnz.condition(model, x), ReverseAIS(positions=...))`; or, for "
+            "examples that the model draws itself, `lnz.simulated_bracket(key, model)`."
+        )
+
+
+def _method_for_denominator(model: AbstractModel, partition) -> AbstractNormalizer | None:
+    """`partition` or its default; `None` where the model is normalised."""
+    normalised = _normalised_by_partition(model)
+    if partition is not None:
+        check_normalizer(partition, "partition")
+        if normalised is None:
+            raise ValueError(
+                f"`partition={type(partition).__name__}(...)` would have no effect: this {type(model).__name__} is "
+                "normalised and has no partition function to estimate. Leave it out."
+            )
+        return partition
+    return None if normalised is None else default_normalizer(normalised, FEW_STATES, normalizers.AIS())
+
+
+def _normalised_by_partition(model: AbstractModel) -> AbstractDensity | None:
+    """The density whose log normaliser is the model's denominator, if that has no closed form."""
+    if isinstance(model, AbstractEnergyModel):
+        return model
+    if isinstance(model, AbstractLatentEnergyModel):
+        return model.joint()
+    if isinstance(model, AbstractLatentModel) and not isinstance(model.prior, AbstractDistribution):
+        return model.prior
+    return None
+
+
+def _warn_of_much_work(hidden: AbstractNormalizer | None, model: AbstractModel, num: int) -> None:
+    num_sweeps = num * _num_sweeps(hidden)
+    size = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_array)))
+    if num_sweeps * size > _MUCH_WORK:
+        warnings.warn(
+            f"evaluate: {type(hidden).__name__} for each of {num} examples makes {num_sweeps:,} sweeps over a model of "
+            f"{size:,} numbers, which takes minutes on a few cores, or hours. Take fewer rows, or fewer chains and "
+            "temperatures, such as `hidden=lnz.normalizers.AIS(20, 200)`.",
+            stacklevel=3,
+        )
+
+
+def _num_sweeps(method: AbstractNormalizer | None) -> int:
+    """Of one run: chains times intervals of temperature."""
+    if isinstance(method, normalizers.BAR):
+        return _num_sweeps(method.forward) + _num_sweeps(method.reverse)
+    betas = getattr(method, "betas", 0)  # neither enumeration nor importance sampling has any
+    return getattr(method, "num_chains", 0) * (betas if isinstance(betas, int) else len(betas) - 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Batch:
+    """Some rows: as given, with NaN for what is not known; and on their way to the device, filled up to one size."""
+
+    start: int
+    given: np.ndarray | Array
+    rows: np.ndarray | Array
+    observed: np.ndarray | None
+
+
+def _batches(source: AbstractSource, there: Local, observed: np.ndarray | None, batch_size: int) -> Iterator[_Batch]:
+    num = source.num_rows
+    size = min(batch_size, 2 ** math.ceil(math.log2(num)))
+    for start in range(0, num, size):
+        given = source.rows(start, min(start + size, num))
+        fill = np.minimum(np.arange(size), len(given) - 1)
+        rows, known = there.rows(given, first_row=start)[fill], None
+        if observed is not None:
+            known = observed[start + fill]
+            given = np.where(known[: len(given)], given, np.nan)
+        yield _Batch(start, given, rows, known)
+
+
+def _numerators(model, key, batches, num, hidden, fingerprint, progress) -> Estimate:
+    """Those of all rows: values, errors, and diagnostics that are one number for each."""
+    parts: list[Any] = []
+    estimate = None
+    for batch in batches:
+        fingerprint.update(batch.given)
+        start, rows, known = jax.tree.map(jnp.asarray, (np.int32(batch.start), batch.rows, batch.observed))
+        estimate = _numerators_at_once(model, key, start, rows, known, hidden)
+        stats = {name: value for name, value in estimate.stats.items() if jnp.ndim(value) == 1}
+        arrays = jax.device_get((estimate.value, estimate.standard_error, stats))
+        parts.append(jax.tree.map(lambda array: array[: len(batch.given)], arrays))  # noqa: B023 (called at once)
+        if progress is not None:
+            progress(batch.start + len(batch.given), num)
+    value, standard_error, stats = jax.tree.map(lambda *arrays: jax.device_put(np.concatenate(arrays)), *parts)
+    assert estimate is not None  # there is a first batch
+    return Estimate(value, standard_error, estimate.bound, estimate.assumes, stats)
+
+
+@eqx.filter_jit
+def _numerators_at_once(model, key, start, rows, observed, hidden) -> Estimate:
+    dtype = model_dtype(model)
+
+    def one(number, x, known):
+        # The key of `jr.split(key, n)[number]` for every n.
+        key_row = jr.fold_in(key, number)
+        x = model.space.cast(x, dtype)
+        if known is not None and has_marginals(model):
+            return Estimate.exact(model.marginal_log_prob(x, known))
+        if known is not None:
+            return hidden(key_row, model.clamp(x, known))
+        if hidden is not None or not is_stochastic(model):
+            return model.log_numerator(key_row, x, hidden)
+        draws = jax.vmap(lambda key: model.log_numerator(key, x, hidden))(jr.split(key_row, _NUM_DRAWS))
+        error = jnp.std(draws.value, ddof=1) / math.sqrt(_NUM_DRAWS)
+        return Estimate(jnp.mean(draws.value), error, draws.bound, draws.assumes)
+
+    return jax.vmap(one)(start + jnp.arange(len(rows), dtype=jnp.int32), rows, observed)
+
+
+_CHANGED, _CHANGED_PART = 0.05, 1e-4  # nats of a row, and of its own size: more than float32 itself is wrong by
+
+
+def _rounding(model, key, source: AbstractSource, there: Local, observed, batch_size: int, hidden) -> list[str]:
+    """A sentence where the number type of the model does not hold the digits that its densities need.
+
+    Rows from all over, as many as a batch, are scored twice, with the numbers of the model's type that are next to them
+    on either side. The random keys are the same, so that this is the program of all rows.
+    """
+    # Sums over latents cost more, and are left out where a layer of the model moves the rows to where digits are.
+    unfit = hidden is not None and (there.origin is not None or not isinstance(hidden, _SMOOTH))
+    if model.space.base_measure != "Lebesgue" or unfit or np.can_cast(source.rows(0, 1).dtype, model_dtype(model)):
+        return []
+    size = min(batch_size, 2 ** math.ceil(math.log2(source.num_rows)))
+    numbers = np.linspace(0, source.num_rows - 1, size).astype(int)
+    given = np.concatenate([np.asarray(source.rows(i, i + 1)) for i in numbers.tolist()])
+    image = np.asarray(there.rows(given))
+    other = other_rounding(given.astype(np.float64) - (0 if there.origin is None else there.origin), image)
+    if other is None:
+        return []
+    known = None if observed is None else jnp.asarray(observed[numbers])
+    one, two = (
+        np.asarray(_numerators_at_once(model, key, jnp.int32(0), jnp.asarray(rows), known, hidden).value, np.float64)
+        for rows in (image, other)
+    )
+    with np.errstate(invalid="ignore"):
+        change = np.where(one == two, 0, np.abs(one - two))  # where both are minus infinity too
+    bad = ~(change <= _CHANGED + _CHANGED_PART * np.abs(one))
+    if not bad.any():
+        return []
+    worst = int(np.argmax(np.where(np.isnan(change), np.inf, change)))
+    return [
+        f"{model_dtype(model)} does not hold the digits of the data: {np.unique(numbers[bad]).size} of "
+        f"{np.unique(numbers).size} rows looked at change by up to {change[worst]:.2g} nats with their last "
+        f"digit, first row {numbers[bad][0]}"
+    ]
+
+
+@eqx.filter_jit
+def _denominator(model, key, partition) -> Estimate:
+    return model.log_denominator(key, partition)
+
+
+# Even good weights have a Pareto k above its threshold now and then: 3 of 500 examples of an optimal linear VAE.
+_UNRELIABLE_BY_CHANCE = 0.05
+_TOO_SMALL = ", so its error bar is too small"
+
+
+def _summarise(
+    model,
+    space,
+    fingerprint,
+    per_example,
+    numerators: Estimate,
+    denominator: Estimate,
+    hidden,
+    partition,
+    about_data,
+    about_rounding,
+) -> LogLikelihood:
+    num = len(per_example)
+    shared_error = float(denominator.standard_error)
+    own_error = float(np.sqrt(np.sum(np.asarray(numerators.standard_error, np.float64) ** 2))) / num
+    bound = join_bounds(numerators.bound, flip_bound(denominator.bound))
+    # A constant of the energy that neither numerators nor denominator hold, lest it swallow their digits.
+    offset = float(denominator.stats.get("offset", 0.0))
+    weights = {name: value for name, value in denominator.stats.items() if name != "offset"}
+    stats: dict[str, Any] = {
+        "num_dimensions": space.num_dimensions,
+        "fingerprint": fingerprint.result(),
+        "hidden_error": own_error,
+        "partition_error": shared_error,
+        "log_partition": float(denominator.value) + offset,
+    }
+    if numerators.bound != "exact":
+        stats["hidden_errors"] = np.asarray(numerators.standard_error, np.float64)
+    # Of bits nobody speaks in bits per dimension, of grey values everybody.
+    stats["many_values"] = isinstance(space, Counts) or getattr(space, "num_categories", 2) > 2
+    notes = about_rounding + faulty_rows(per_example)
+    if weights:
+        stats["partition_weights"] = {name: float(value) for name, value in weights.items() if np.ndim(value) == 0}
+        if "log_weights" in weights:
+            stats["partition_log_weights"] = np.asarray(weights["log_weights"], np.float64) + offset
+    if denominator.doubts:
+        notes.append(f"partition: {'; '.join(denominator.doubts)}{_TOO_SMALL}")
+    columns = {name: np.asarray(value) for name, value in numerators.stats.items() if np.ndim(value) == 1}
+    columns.pop("degrees", None)
+    if columns:
+        bad = np.flatnonzero(numerators.unreliable_rows())
+        useless = np.flatnonzero(~(columns.get("ess", np.full(num, np.inf)) >= USELESS_ESS))
+        # The typical example; how many are worse than the rules allow is said in words.
+        stats["hidden_weights"] = {name: float(np.median(column)) for name, column in columns.items()}
+        stats["hidden_unreliable_rows"], stats["hidden_useless_rows"] = bad.tolist(), useless.tolist()
+        if len(bad) > _UNRELIABLE_BY_CHANCE * num:
+            notes.append(f"hidden: {len(bad)} of {num} examples have too few effective weights{_TOO_SMALL}")
+        else:
+            notes += useless_rows(num, useless)
+    stats["warnings"] = about_data + notes
+    used = ((hidden, numerators), (partition, denominator))
+    stats["estimators"] = [_short_name(method) for method, estimate in used if method and estimate.bound != "exact"]
+    stats["protocol"] = (
+        f"{num} examples of {space}; numerator {_method_name(hidden, numerators)}; "
+        f"denominator {_method_name(partition, denominator)}"
+    )
+    for sentence in about_data:
+        warnings.warn(sentence, AtomsWarning, stacklevel=3)
+    for note in notes:
+        warnings.warn(f"evaluate: {note}.", UnreliableEstimateWarning, stacklevel=3)
+    with np.errstate(invalid="ignore"):  # the spread of rows of which one has probability zero is not a number
+        data_error = float(np.std(per_example, ddof=1) / math.sqrt(num)) if num > 1 else math.nan
+    return LogLikelihood(
+        value=float(np.mean(per_example)),
+        monte_carlo_error=math.hypot(own_error, shared_error),
+        data_error=data_error,
+        bound=bound,
+        per_example=per_example,
+        stats=stats,
+        assumes=tuple(dict.fromkeys(numerators.assumes + denominator.assumes + assumptions(model))),
+    )
+
+
+def _short_name(method: AbstractNormalizer) -> str:
+    """As the literature calls it."""
+    num_weights = {normalizers.Importance: "num_samples", normalizers.Bound: "num_weights"}.get(type(method))
+    if num_weights is None or getattr(method, "proposal", None) is not None:
+        return type(method).__name__
+    num = getattr(method, num_weights)
+    return "ELBO" if num == 1 else f"IWAE-{num}"  # importance sampling from the posterior of the model's own
+
+
+def _method_name(method: AbstractNormalizer | None, estimate: Estimate) -> str:
+    if method is None:
+        unbiased = f"estimated without bias ({_NUM_DRAWS} draws for each example)"
+        words = "exact" if estimate.bound == "exact" else unbiased
+        return ", ".join([words, *(f"assuming {what}" for what in estimate.assumes)])
+    if estimate.bound == "exact":
+        return f"exact ({type(method).__name__})"
+    fields = _numbers(method)
+    fields += [
+        f"{name}={type(value).__name__}({', '.join(_numbers(value))})"
+        for name, value in vars(method).items()
+        if isinstance(value, AbstractSampler)
+    ]
+    inner = [(name, value) for name, value in vars(method).items() if isinstance(value, AbstractNormalizer)]
+    fields += [f"{name}={_method_name(value, estimate)}" for name, value in inner]
+    betas = getattr(method, "betas", None)
+    if betas is not None and not isinstance(betas, int):
+        fields.append(f"betas=array of {len(betas)}")
+    return f"{type(method).__name__}({', '.join(fields)})"
+
+
+def _numbers(module: eqx.Module) -> list[str]:
+    return [
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in vars(module).items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    ]
+
+
+class _Fingerprint:
+    """Fingerprint of the data: equal for equal numbers as they were given, regardless of their type."""
+
+    def __init__(self, space: AbstractSpace, num: int):
+        self._space, self._hash = space, hashlib.sha256(repr((num, *space.shape)).encode())
+
+    def update(self, rows: Any) -> None:
+        for piece in canonical(rows):
+            self._hash.update(piece)
+
+    def result(self) -> dict[str, str]:
+        data = self._hash.hexdigest()[:16]
+        return {"data": data, "space": str(self._space), "base_measure": self._space.base_measure}

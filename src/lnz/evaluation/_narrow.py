@@ -1,0 +1,87 @@
+"""Normals that have collapsed onto single rows."""
+
+import math
+import warnings
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..bijections import is_affine
+from ..core import AbstractRealFamily, local
+from ..data import SMALLEST_SCALE, AtomsWarning, smallest_gaps
+from ..distributions import Mixture, Transformed
+
+# Fewer rows lie far apart by chance.
+_ENOUGH_ROWS = 10
+_SLACK = 1.001  # scales are stored as rounded logarithms
+_FAR = 18  # nats below the highest density: six standard deviations
+
+
+def narrow_scales(model: Any, rows: Any) -> str | None:
+    """A sentence on scales of normals that are no wider than a tenth of the smallest gap in their columns, if any are.
+
+    Only components near one of the rows count. Models other than normals and mixtures of them have no such scales.
+
+    - `rows`: `[n, *space.shape]` in data coordinates, NaN where they are not known.
+    """
+    base = model
+    while isinstance(base, Transformed) and is_affine(base.bijection):
+        base = base.base
+    family = base.components if isinstance(base, Mixture) else base
+    if not isinstance(family, AbstractRealFamily) or len(rows) < _ENOUGH_ROWS:
+        return None
+    there = local(model)
+    # Filled up to a power of two by the last row, so that another number of rows compiles nothing.
+    fill = np.minimum(np.arange(2 ** math.ceil(math.log2(len(rows)))), len(rows) - 1)
+    z, base = jnp.asarray(np.asarray(there.rows(rows))[fill], family.loc.dtype), there.model
+    while isinstance(base, Transformed):
+        z, base = jax.vmap(base.bijection.inverse_and_log_det)(z)[0], base.base
+    gaps = smallest_gaps(np.asarray(z))
+    scales = np.asarray(eqx.filter_vmap(_scales)(base.components) if isinstance(base, Mixture) else family.scales[None])
+    is_narrow = (scales <= _SLACK * SMALLEST_SCALE * np.where(np.isfinite(gaps), gaps, 0)) & (scales > 0)
+    if is_narrow.any():
+        is_narrow &= _have_rows(base, scales, z).reshape(-1, *(1,) * (scales.ndim - 1))
+    if not is_narrow.any():
+        return None
+    return (
+        f"{is_narrow.sum()} of {scales.size} standard deviations of the model are below a tenth of the smallest gap "
+        "between values: it sits on single rows, or columns follow from each other, and the density can grow there "
+        "without bound, so that its nats mean little. Take more rows, fewer components or columns, or a larger "
+        "`EM(floor=...)`."
+    )
+
+
+def warn_of_narrow_scales(model: Any, rows: Any, stacklevel: int) -> list[str]:
+    """The sentence of `narrow_scales`, if there is one, also as an `AtomsWarning`."""
+    sentence = narrow_scales(model, rows)
+    if sentence is None:
+        return []
+    warnings.warn(sentence, AtomsWarning, stacklevel=stacklevel + 1)
+    return [sentence]
+
+
+def _scales(family: AbstractRealFamily) -> Any:
+    return family.scales
+
+
+def _have_rows(base: Any, scales: np.ndarray, z: Any) -> np.ndarray:
+    """Which components are the likeliest of some row, and not far from it."""
+    observed = ~jnp.isnan(z)
+    found = np.asarray(_log_joint(base, jnp.where(observed, z, 0), observed), np.float64)
+    log_weights = np.asarray(jax.nn.log_softmax(base.logits) if isinstance(base, Mixture) else np.zeros(1))
+    num = scales[0].size
+    highest = log_weights - np.log(scales).reshape(len(scales), -1).sum(axis=1) - 0.5 * num * np.log(2 * np.pi)
+    is_near = found > highest - _FAR - num
+    is_near[~np.asarray(observed).reshape(len(z), -1).all(axis=1)] = True  # lower densities are as high
+    is_likeliest = found == found.max(axis=1, keepdims=True)
+    return np.any(is_near & is_likeliest, axis=0)
+
+
+@eqx.filter_jit
+def _log_joint(base: Any, z: Any, observed: Any) -> Any:
+    if isinstance(base, Mixture):
+        return jax.vmap(base.log_joint)(z, observed)
+    return jax.vmap(base.marginal_log_prob)(z, observed)[:, None]

@@ -1,0 +1,155 @@
+"""The verbs of log normalisers: one estimate, or a bracket of two."""
+
+import warnings
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import PRNGKeyArray
+
+from .. import normalizers
+from ..core import (
+    AbstractCollapsibleDensity,
+    AbstractDensity,
+    AbstractDistribution,
+    AbstractNormalizer,
+    Bracket,
+    Estimate,
+    Posterior,
+    UnreliableEstimateWarning,
+    warn_if_unreliable,
+)
+from ..modules import check_key, model_dtype, replace
+
+# Enumerated without being asked: about a second's work.
+FEW_STATES = 2**20
+_FEW_PARAMETERS = 50
+
+
+def log_normalizer(key: PRNGKeyArray, density: AbstractDensity, method: AbstractNormalizer | None = None) -> Estimate:
+    """`log int exp(density.log_density(x)) dx` in nats: log Z, log p(x) or the evidence, depending on the density.
+
+    **Arguments:**
+
+    - `density`: an energy model, or `lnz.condition(model, x)`.
+    - `method`: such as `lnz.normalizers.AIS(num_chains=100, betas=1000)`. By default exact
+      enumeration where the density (or its smaller layer) has at most 2**20 states, else `AIS()`. For a posterior
+      without an encoder (`lnz.condition(bayesian_model, data)`) over at most 50 parameters without circles it is
+      `LaplaceImportance()`, from the modes of the posterior; where no mode is found, or the weights cannot be trusted
+      (a Pareto k above 0.7, say), it is `AIS()` from the prior. The estimate's `protocol` says which one it was. Inside
+      `jax.jit`, where that choice cannot be made, it is `AIS()`.
+
+    **Returns:** an `Estimate` that says which way it errs; it warns if its error bar cannot be trusted.
+    """
+    key = check_key(key)
+    if not isinstance(density, AbstractDensity):
+        raise TypeError(
+            f"`log_normalizer(density=...)` needs a density; got {type(density).__name__}. For a model with latent "
+            "variables use `lnz.condition(model, x)`; to evaluate a model on data use `lnz.evaluate`."
+        )
+    if method is None and isinstance(density, AbstractDistribution):
+        return Estimate.exact(jnp.zeros((), model_dtype(density)))  # normalised by definition
+    if method is None and _has_modes(density) and not _is_traced((key, density)):
+        estimate = _from_modes_or_prior(key, density)
+        warn_if_unreliable(estimate, f"The default normaliser of {type(density).__name__}")
+        return estimate
+    if method is None:
+        method = default_normalizer(density, FEW_STATES, normalizers.AIS())
+    _check_positions(check_normalizer(method, "method"), density)
+    estimate = _normalize(method, key, density)
+    warn_if_unreliable(estimate, f"{type(method).__name__} of {type(density).__name__}")
+    return estimate
+
+
+def _check_positions(method: AbstractNormalizer, density: AbstractDensity) -> None:
+    """**Raises:** `ValueError` for exact draws that cannot be any: outside the space, or repeated where none repeat."""
+    reverse = method.reverse if isinstance(method, normalizers.BAR) else method
+    positions = reverse.positions if isinstance(reverse, normalizers.ReverseAIS) else None
+    space = density.space
+    if positions is None or _is_traced(positions) or np.shape(positions)[1:] != space.shape:
+        return
+    rows = np.asarray(positions).reshape(len(positions), -1)
+    is_outside = ~np.asarray(space.elements_within(np.asarray(positions))).reshape(rows.shape).all(axis=1)
+    if is_outside.any():
+        raise ValueError(
+            f"`ReverseAIS(positions=...)`: {is_outside.sum()} of {len(rows)} positions are outside {space}, first that "
+            f"of chain {int(np.argmax(is_outside))}. They must be exact draws of the density."
+        )
+    num_different = len(np.unique(rows, axis=0))
+    if space.base_measure == "Lebesgue" and num_different < len(rows):
+        raise ValueError(
+            f"`ReverseAIS(positions=...)`: {len(rows)} positions, of which {num_different} are different. Independent "
+            "draws of a density never repeat, and repeated ones make the error bar too small: give each draw once."
+        )
+
+
+def _has_modes(density: AbstractDensity) -> bool:
+    """Whether `LaplaceImportance` comes first: the posterior of a few parameters, without an encoder."""
+    return (
+        isinstance(density, Posterior)
+        and density.proposal is None
+        and density.space.num_dimensions <= _FEW_PARAMETERS
+        and normalizers.has_no_ends(density.space)
+    )
+
+
+def _is_traced(tree: Any) -> bool:
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def _from_modes_or_prior(key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
+    key_modes, key_prior = jr.split(key)
+    estimate = _normalize(normalizers.LaplaceImportance(), key_modes, density)
+    reasons = [] if float(estimate.stats["converged"]) else ["no search found a mode with a positive definite Hessian"]
+    reasons += estimate.doubts
+    if not reasons:
+        return replace(estimate, protocol="started from Student t's at the modes (Laplace)")
+    estimate = _normalize(normalizers.AIS(), key_prior, density)
+    return replace(estimate, protocol=f"annealed from the prior, for at the modes (Laplace) {'; '.join(reasons)}")
+
+
+@eqx.filter_jit
+def _normalize(method: AbstractNormalizer, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
+    return method(key, density)
+
+
+def default_normalizer(density: AbstractDensity, few: int, otherwise: AbstractNormalizer) -> AbstractNormalizer:
+    small = density.collapsed() if isinstance(density, AbstractCollapsibleDensity) else density
+    num_points = small.space.num_points
+    return normalizers.Quadrature() if num_points is not None and num_points <= few else otherwise
+
+
+def check_normalizer(method: Any, argument: str) -> AbstractNormalizer:
+    if not isinstance(method, AbstractNormalizer):
+        raise TypeError(
+            f"`{argument}` must be a normaliser such as `lnz.normalizers.AIS()`, with its brackets; got {method!r}."
+        )
+    return method
+
+
+def bracket(
+    key: PRNGKeyArray,
+    density: AbstractDensity,
+    lower: AbstractNormalizer | None = None,
+    upper: AbstractNormalizer | None = None,
+) -> Bracket:
+    """A two-sided interval for the log normaliser: forward AIS from below, reverse AIS from above.
+
+    The upper side needs exact draws of the density. Where it cannot be enumerated, pass
+    `upper=lnz.normalizers.ReverseAIS(positions=...)` with exact draws, or `ReverseAIS(num_warm_up=...)` for
+    long-run chains; the bracket then says that it assumes a stationary start.
+
+    **Returns:** a `Bracket`, `[lower - 2 s.e., upper + 2 s.e.]` in nats; wider for few chains, and not `reliable` where
+    the sides cross.
+    """
+    key_lower, key_upper = jr.split(check_key(key))
+    lower = normalizers.AIS() if lower is None else check_normalizer(lower, "lower")
+    upper = normalizers.ReverseAIS() if upper is None else check_normalizer(upper, "upper")
+    both = Bracket(log_normalizer(key_lower, density, lower), log_normalizer(key_upper, density, upper))
+    if both.disagreement is not None:
+        warnings.warn(f"bracket: {both.disagreement}.", UnreliableEstimateWarning, stacklevel=2)
+    return both

@@ -1,0 +1,189 @@
+"""The verb of draws."""
+
+import warnings
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, PRNGKeyArray
+
+from .. import samplers
+from ..core import (
+    AbstractBayesianModel,
+    AbstractClampable,
+    AbstractDensity,
+    AbstractDistribution,
+    AbstractLatentEnergyModel,
+    AbstractLatentModel,
+    AbstractSampler,
+    local,
+)
+from ..data import known_entries
+from ..modules import as_numbers, check_key, check_positive, model_dtype
+
+_LOW_ACCEPTANCE = 0.1
+
+
+class UnreliableSampleWarning(UserWarning):
+    """The chains behind a sample hardly moved, or draws are not finite."""
+
+
+def sample(
+    key: PRNGKeyArray,
+    model: Any,
+    num: int,
+    *,
+    num_steps: int = 1000,
+    sampler: AbstractSampler | None = None,
+    start: Any = None,
+    clamp: tuple[Any, Any] | None = None,
+) -> Array | np.ndarray:
+    """`num` draws from `model`, `[num, *model.space.shape]`.
+
+    Those of a model whose last layer is `lnz.flows.standardise(data)` are a NumPy array of float64, which keeps the
+    digits of columns that lie far from zero (`lnz.local`).
+
+    Distributions and latent-variable models are sampled exactly, ancestrally. For other densities, and the latents of a
+    model whose prior is one, each draw is the end of a chain of its own: `num_steps` steps of `sampler` from `start`,
+    or from the start of the density's path. Such draws are only as good as the chain's mixing.
+
+    **Arguments:**
+
+    - `num_steps`: sampler steps a chain; not used by exact samplers.
+    - `sampler`: by default `Gibbs()` where blocks can be drawn, `HMC()` on other continuous spaces and `Metropolis()`
+      on other discrete ones. A free step size of `HMC` is adapted in the first half of the steps, to a mean acceptance
+      of 0.8 over all chains, and then fixed.
+    - `start`: positions to start from `[num, ...]`.
+    - `clamp`: `(values, mask)`: entries where `mask` is true are held at `values`, each of the shape of one example or
+      `[num, ...]`, and the others drawn given them. For Boltzmann machines.
+
+    An `UnreliableSampleWarning` says which draws are not finite, and when chains hardly moved.
+    """
+    draws = _draw(key, model, num, num_steps, sampler, start, clamp)
+    if not isinstance(draws, Tracer):
+        _warn_of_faults(np.asarray(draws))
+    return draws
+
+
+def _warn_of_faults(draws: np.ndarray) -> None:
+    bad = np.flatnonzero(~np.isfinite(draws).all(axis=tuple(range(1, draws.ndim))))
+    if len(bad):
+        warnings.warn(
+            f"sample: {len(bad)} of {len(draws)} draws are not finite, first row {bad[0]}. Look for NaN or infinity "
+            "among the parameters of the model.",
+            UnreliableSampleWarning,
+            stacklevel=3,
+        )
+
+
+def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array:
+    key = check_key(key)
+    num = check_positive(num, "num")
+    check_positive(num_steps, "num_steps")
+    if clamp is not None:
+        return _sample_clamped(key, model, num, num_steps, sampler, start, clamp)
+    if isinstance(model, AbstractDistribution):
+        there = local(model)
+        return there.back(_sample_exactly(key, there.model, num))
+    if isinstance(model, AbstractLatentModel):
+        key_z, key_x = jr.split(key)
+        z = _on_device(model, _draw(key_z, model.prior, num, num_steps, sampler, start, None))
+        there = local(model)
+        return there.back(_sample_likelihoods(key_x, there.model, z))
+    if isinstance(model, AbstractLatentEnergyModel):
+        states = _draw(key, model.joint(), num, num_steps, sampler, start, None)
+        return jax.vmap(model.observed)(_on_device(model, states))
+    if isinstance(model, AbstractBayesianModel):
+        raise TypeError(
+            f"`sample`: {type(model).__name__} defines no distribution of data before it has seen any. Sample its "
+            "posterior, `lnz.condition(model, data)`."
+        )
+    if not isinstance(model, AbstractDensity):
+        raise TypeError(f"`sample(model=...)` needs a model or a density; got {type(model).__name__}.")
+    if sampler is None:
+        sampler = samplers.default_sampler(model)
+    elif not isinstance(sampler, AbstractSampler):
+        raise TypeError(
+            f"`sampler` must be a sampler such as `lnz.samplers.Gibbs()`, with its brackets; got {sampler!r}."
+        )
+    key_start, key_run = jr.split(key)
+    if start is None:
+        start = model.path().start.sample(key_start, (num,))
+    else:
+        start = model.space.cast(model.space.check_data(start, "start"), model_dtype(model))
+        if len(start) != num:
+            raise ValueError(f"`start` must have one row for each of the {num} draws; got {len(start)}.")
+    positions, info = _run(key_run, model, sampler, start, num_steps)
+    is_metropolis = isinstance(sampler, samplers.Metropolis)  # whose proposals have no size to choose
+    least = 0.1 * _LOW_ACCEPTANCE if is_metropolis else _LOW_ACCEPTANCE
+    if "acceptance" in info and not float(info["acceptance"]) >= least:
+        smaller = "a smaller `step_size`, or more `num_steps` where it is adapted"
+        advice = "more `num_steps`" if is_metropolis else smaller
+        warnings.warn(
+            f"sample: {type(sampler).__name__} accepted only {float(info['acceptance']):.1%} of its proposals, so the "
+            f"draws are still near where the chains started. Use {advice}.",
+            UnreliableSampleWarning,
+            stacklevel=3,
+        )
+    return positions
+
+
+def _on_device(model: Any, draws: Array | np.ndarray) -> Array:
+    """Draws of a part of `model`, which may be in float64, in its precision."""
+    return jnp.asarray(draws, model_dtype(model)) if isinstance(draws, np.ndarray) else draws
+
+
+def _sample_clamped(key, model, num, num_steps, sampler, start, clamp) -> Array:
+    if not isinstance(model, AbstractClampable):
+        raise TypeError(
+            f"`clamp` needs a model whose variables can be held fixed, such as an RBM; got {type(model).__name__}."
+        )
+    if start is not None:
+        raise ValueError("`sample(clamp=..., start=...)`: clamped chains start from the path; leave out `start`.")
+    if not (isinstance(clamp, tuple) and len(clamp) == 2):
+        raise ValueError(f"`clamp` must be `(values, mask)`; got {clamp!r}.")
+    shape = model.space.shape
+    pair = []
+    for name, part in zip(("values", "mask"), clamp, strict=True):
+        array = np.asarray(as_numbers(part, name))
+        if array.shape not in (shape, (num, *shape)):
+            raise ValueError(f"`clamp`: {name} must have shape {shape} or {(num, *shape)}; got {array.shape}.")
+        pair.append(np.broadcast_to(array, (num, *shape)))
+    known, mask = known_entries(model.space, pair[0], pair[1], "clamp", "mask")
+    return _run_clamped(key, model, sampler, model.space.cast(known, model_dtype(model)), jnp.asarray(mask), num_steps)
+
+
+@eqx.filter_jit
+def _run_clamped(key, model, sampler, values, mask, num_steps):
+    def one(key, values, mask):
+        density = model.clamp(values, mask)
+        key_start, key_run = jr.split(key)
+        start = density.path().start.sample(key_start, (1,))
+        chosen = samplers.default_sampler(density) if sampler is None else sampler
+        positions, _ = samplers.run_chains(key_run, density, chosen, start, num_steps)
+        return model.observed(positions[0]) if isinstance(model, AbstractLatentEnergyModel) else positions[0]
+
+    return jax.vmap(one)(jr.split(key, len(values)), values, mask)
+
+
+@eqx.filter_jit
+def _run(key, density, sampler, start, num_steps):
+    if samplers.waits_for_step_size(sampler) and num_steps > 1:
+        key, key_adapt = jr.split(key)
+        sampler, start = samplers.adapt_step_size(key_adapt, density, sampler, start, num_steps // 2)
+        num_steps -= num_steps // 2
+    return samplers.run_chains(key, density, sampler, start, num_steps)
+
+
+@eqx.filter_jit
+def _sample_exactly(key, model, num):
+    return model.sample(key, (num,))
+
+
+@eqx.filter_jit
+def _sample_likelihoods(key, model, z):
+    return jax.vmap(lambda key, z: model.likelihood(z).sample(key))(jr.split(key, len(z)), z)

@@ -1,0 +1,20 @@
+"""Runs: recipes, run folders and the tables that compare them."""
+
+from ._config import read_config as read_config, write_config as write_config
+from ._events import EventLog as EventLog
+from ._examples import Examples as Examples
+from ._folder import (
+    check_folder as check_folder,
+    end_folder as end_folder,
+    is_no_space as is_no_space,
+    is_trained as is_trained,
+    last_step as last_step,
+    locked as locked,
+    replacing as replacing,
+    start_folder as start_folder,
+    working_folder as working_folder,
+)
+from ._form import to_json as to_json, write_text as write_text
+from ._recipe import Recipe as Recipe, Start as Start, column_moments as column_moments, fit_options as fit_options
+from ._run import Run as Run, read_runs as read_runs
+from ._table import Table as Table, as_sentence as as_sentence, tabulate as tabulate

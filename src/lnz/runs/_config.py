@@ -1,0 +1,42 @@
+"""The settings of a run in `config.json`."""
+
+from pathlib import Path
+from typing import Any
+
+from ..files import DamagedError, fields, read_json
+from ._folder import _WHOLE
+from ._form import _CONFIG, to_json, write_text
+
+
+def write_config(folder: Path, **config: Any) -> None:
+    """Write what was asked for. `model`, the digest of `model.lnz`, is `None` before the end of the training."""
+    write_text(folder / "config.json", to_json(config, indent=2) + "\n")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """`config.json` of a run folder, or the file itself.
+
+    **Raises:** `FileNotFoundError` or `ValueError`, naming the file, if there is none or it is damaged.
+    """
+    if path.suffix != ".json":
+        if not path.is_dir():
+            if not path.is_file():
+                raise FileNotFoundError(f"There is no run folder {str(path)!r}.")
+            is_within = (path.parent / "config.json").is_file()
+            advice = f"Give the folder, {str(path.parent)!r}" if is_within else "Data are given by `--data`"
+            raise ValueError(f"{str(path)!r} is a file, and a run is a folder. {advice}.")
+        path = _place(path, "config.json")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{str(path.parent)!r} is no run folder: it has no {path.name}. `lnz train RECIPE --out FOLDER` writes one."
+        )
+    try:
+        return fields(_CONFIG)(read_json(path), path.name)
+    except DamagedError as error:
+        raise ValueError(f"{str(path)!r} is damaged: {error}") from error
+
+
+def _place(folder: Path, name: str) -> Path:
+    """Where a file of a run is: on its way to its place, or there."""
+    on_its_way = folder / _WHOLE / name
+    return on_its_way if on_its_way.exists() else folder / name

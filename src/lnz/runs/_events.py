@@ -1,0 +1,45 @@
+"""The log of a training, a line of JSON for each record."""
+
+from pathlib import Path
+from typing import TextIO
+
+from ..files import field, named, number, parse_json, read_utf8
+from ._config import _place
+from ._form import to_json
+
+
+class EventLog:
+    """`events.jsonl` while training: a line for each record, there at once. The first replaces an earlier file."""
+
+    def __init__(self, folder: Path):
+        self._path = folder / "events.jsonl"
+        self._file: TextIO | None = None
+
+    def write(self, record: dict[str, int | float]) -> None:
+        if self._file is None:
+            self._file = open(self._path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115
+        try:
+            self._file.write(to_json(record) + "\n")
+        except OSError as error:  # a write does not know the name of its file
+            error.filename = str(self._path)
+            raise
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def read_events(folder: Path) -> list[dict[str, int | float]]:
+    """The records of `events.jsonl`; a last line without its end, from a run that was killed, is left out.
+
+    **Raises:** `OSError`; `DamagedError` that names file and line.
+    """
+    lines = read_utf8(_place(folder, "events.jsonl")).split("\n")[:-1]
+    return [_read_record(line, f"events.jsonl, line {i}") for i, line in enumerate(lines, 1)]
+
+
+def _read_record(line: str, where: str) -> dict[str, int | float]:
+    record = named(number)(parse_json(line, True, where), where)
+    for name in ("step", "seconds"):
+        field(record, name, number, where)
+    return record

@@ -1,0 +1,174 @@
+"""Folders of runs: started, replaced by one rename, locked and removed."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ..files import Held, check_name, held, is_leftover, sync_folder
+
+_FILES = (
+    "config.json",
+    "model.lnz",
+    "events.jsonl",
+    "report.json",
+    "report.html",
+)  # moved to their places in this order
+
+
+_NEXT, _FINAL, _WHOLE = ".next", ".final", ".whole"
+
+
+_NO_SPACE = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[Held]:
+    """Keeps a second training out of a run folder, and brings the files of a run to their places.
+
+    **Raises:** `ValueError` if another process is in it.
+    """
+    refusal = f"Another `lnz train` is at work in {str(folder)!r}. Choose another `--out`."
+    with held(folder, refusal) as place:
+        settle(folder)
+        yield place
+
+
+@contextmanager
+def replacing(folder: Path, stage: Path | None = None) -> Iterator[Path]:
+    """A folder for new files of the run in `folder`, which become the run's by one rename when the block ends well.
+
+    `stage` is a folder that has files already, such as `.next`; it is left as it is when the block fails.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    settle(folder)
+    final = folder / _FINAL
+    shutil.rmtree(final, ignore_errors=True)
+    if stage is None:
+        final.mkdir()
+    try:
+        yield final if stage is None else stage
+        os.replace(final if stage is None else stage, folder / _WHOLE)
+    except BaseException:
+        shutil.rmtree(final, ignore_errors=True)
+        raise
+    sync_folder(folder)
+    settle(folder)
+
+
+def settle(folder: Path) -> None:
+    """Move the files of a run to their places, where that was begun; killed at any moment, it goes on the next time."""
+    whole = folder / _WHOLE
+    if not whole.is_dir():
+        return
+    if (whole / "report.json").is_file() and not (whole / "report.html").is_file():
+        (folder / "report.html").unlink(missing_ok=True)  # that of the run before
+    if (whole / "checkpoints").is_dir():
+        _remove_checkpoints(folder)
+    others = [path.name for path in whole.iterdir() if path.name not in _FILES and not is_leftover(path)]
+    for name in (*others, *_FILES):
+        if (whole / name).exists():
+            _move(whole / name, folder / name)
+    shutil.rmtree(whole)
+    sync_folder(folder)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move a file or a folder, into a folder that is there already."""
+    if not source.is_dir() or not target.is_dir():
+        os.replace(source, target)
+        return
+    for path in sorted(source.iterdir()):
+        _move(path, target / path.name)
+    source.rmdir()
+
+
+def check_folder(folder: Path, overwrite: bool) -> None:
+    """**Raises:** `ValueError` if `folder` cannot be written, or holds anything and `overwrite` is false."""
+    check_name(folder, "--out")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"`--out {folder}` is a file; a run needs a folder. Choose another name.")
+    check_name(folder / _NEXT / "checkpoints" / f".step-000000000.ckpt.{'0' * 16}", "--out")  # the longest to come
+    if folder.is_dir() and not overwrite and any(not _is_worthless(path) for path in folder.iterdir()):
+        advice = "add `--resume` to go on with an unfinished run" if (folder / "config.json").is_file() else ""
+        raise ValueError(
+            f"The folder {str(folder)!r} already holds something. Choose another `--out`, "
+            f"{advice + ', ' if advice else ''}or add `--overwrite`."
+        )
+
+
+def _is_worthless(path: Path) -> bool:
+    """Whether a kill left it, and nothing is lost with it."""
+    is_empty = path.name == "checkpoints" and path.is_dir() and not any(path.iterdir())
+    return path.name == _FINAL or is_leftover(path) or is_empty
+
+
+def start_folder(folder: Path, overwrite: bool) -> Path:
+    """The folder for the files of a new training: `folder`, or `.next` within it if a run in `folder` is worth keeping.
+
+    With `overwrite`, an unfinished training that was to replace the run is given up.
+
+    **Raises:** as `check_folder`.
+    """
+    check_folder(folder, overwrite)
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder / _NEXT, ignore_errors=True)
+    for path in folder.iterdir():
+        if is_leftover(path) and path.is_file():
+            path.unlink()
+    if (folder / "report.json").is_file() or is_trained(folder):
+        (folder / _NEXT).mkdir()
+        return folder / _NEXT
+    remove_run(folder)
+    return folder
+
+
+def working_folder(folder: Path) -> Path:
+    """Where a training goes on: in `.next` if it is to replace a run."""
+    return folder / _NEXT if (folder / _NEXT / "config.json").is_file() else folder
+
+
+def end_folder(folder: Path, work: Path, has_diverged: bool = False) -> bool:
+    """Remove a training in `work` that came to nothing. Says whether the run that it was to replace is all there is.
+
+    It came to nothing if it made no step, or diverged in place of a run that did not.
+    """
+    if is_trained(work) and not (has_diverged and work != folder):
+        return False
+    if work == folder:
+        remove_run(folder)
+        return False
+    shutil.rmtree(work)
+    return True
+
+
+def remove_run(folder: Path) -> None:
+    """Delete the files of a run, `report.json`, which says that it is whole, first; and nothing else."""
+    for name in reversed(_FILES):
+        (folder / name).unlink(missing_ok=True)
+    _remove_checkpoints(folder)
+
+
+def _remove_checkpoints(folder: Path) -> None:
+    for pattern in ("step-*.ckpt", ".step-*.ckpt.*"):
+        for path in folder.glob(f"checkpoints/{pattern}"):
+            path.unlink()
+    with suppress(OSError):  # there is none, or it holds something else
+        (folder / "checkpoints").rmdir()
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether there is a checkpoint of a step; one of none is written where a training is stopped before the first."""
+    return last_step(folder) > 0
+
+
+def last_step(folder: Path) -> int:
+    """The step of the newest checkpoint."""
+    return max((int(path.stem.removeprefix("step-")) for path in folder.glob("checkpoints/step-*.ckpt")), default=0)
+
+
+def is_no_space(error: OSError) -> bool:
+    """Whether a disk, or the part of it that the user may fill, is full."""
+    return error.errno in _NO_SPACE

@@ -1,0 +1,144 @@
+"""The comparison of runs, with everything a reader needs to quote it: for the terminal and for the report."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ..core import Bound, LogLikelihood
+from ..evaluation import compare, differences
+from ._run import Run
+
+_BOUNDS_IN_WORDS: dict[Bound, str] = {
+    "exact": "nothing was estimated.",
+    "unbiased": "the log-determinant was estimated, and errs in no direction.",
+    "upper": "optimistic in expectation, because log Z by AIS errs low and is subtracted.",
+    "lower": "pessimistic in expectation, because an estimated log p~(x) errs low.",
+    "estimate": "errs in an unknown direction, because numerator and denominator are both estimated.",
+}
+
+_BITS = (
+    "-log2 p per dimension, lower is better; the direction turns: <= where the nats are a lower bound, >= where they "
+    "are an upper one, ~ where they are an estimate."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows, highest first, and the notes that belong beneath them.
+
+    - `rows`: those of `lnz.compare`, with `run`, `num_parameters` and `train_seconds` added.
+    - `notes`: `(term, what it means)`.
+    - `checks`: paired differences between rows of one model, whose denominators were computed in different ways.
+    - `protocols`: `(which rows, how they were evaluated)`.
+    - `warnings`: sentences that name their row.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    notes: tuple[tuple[str, str], ...]
+    checks: tuple[tuple[str, str], ...]
+    protocols: tuple[tuple[str, str], ...]
+    warnings: tuple[str, ...]
+
+
+def tabulate(runs: Mapping[str, Run]) -> Table:
+    """The comparison of all rows of all runs; a run's name stands where its recipe's was.
+
+    **Raises:** `ValueError` if the rows are not log-probabilities of the same examples.
+    """
+    run_of: dict[str, str] = {}
+    results: dict[str, LogLikelihood] = {}
+    for name, run in runs.items():
+        for row_name, result in run.rows.items():
+            label = name + row_name.removeprefix(run.recipe)
+            run_of[label], results[label] = name, result
+    _check_same(runs, run_of, results)
+    rows = tuple(
+        {
+            **row,
+            "run": run_of[row["name"]],
+            "num_parameters": runs[run_of[row["name"]]].num_parameters,
+            "train_seconds": runs[run_of[row["name"]]].seconds["train"],
+        }
+        for row in compare(results).rows
+    )
+    warnings = tuple(f"{row['name']}: {as_sentence(warning)}" for row in rows for warning in row["warnings"])
+    return Table(rows, _notes(rows), _checks(run_of, results), _protocols(runs, rows), warnings)
+
+
+def as_sentence(words: str) -> str:
+    return words.rstrip(".") + "."
+
+
+def _check_same(runs: Mapping[str, Run], run_of: Mapping[str, str], results: Mapping[str, LogLikelihood]) -> None:
+    """**Raises:** `ValueError` that says in words what differs between two rows, and between the data of their runs."""
+    names = list(results)
+    for other in names[1:]:
+        first = names[0]
+        reasons = differences(results[first], results[other])
+        if reasons:
+            one, two = runs[run_of[first]], runs[run_of[other]]
+            raise ValueError(
+                f"{first!r} and {other!r} are not likelihoods of the same thing. They differ in "
+                f"{'; in '.join([*_differences_of_data(one, two), *reasons])}. Train both on the same data with the "
+                "same split."
+            )
+
+
+def _differences_of_data(one: Run, two: Run) -> list[str]:
+    if one.data != two.data:
+        return [f"data set ({one.data} and {two.data})"]
+    found = []
+    options, others = one.settings["data"], two.settings["data"]
+    for name in options:
+        if name != "source" and options[name] != others.get(name):
+            found.append(f"the setting data.{name} ({options[name]} and {others.get(name)})")
+    if one.digest != two.digest:
+        found.append(f"the contents of {one.data} (the file has changed, or is another one of this name)")
+    if not found and one.data_protocol != two.data_protocol:
+        found.append(f"split ({one.data_protocol}; and {two.data_protocol})")
+    return found
+
+
+def _notes(rows: tuple[dict[str, Any], ...]) -> tuple[tuple[str, str], ...]:
+    present, rows_warned = {row["bound"] for row in rows}, any(row["warnings"] for row in rows)
+    return (
+        ("nats per example", "mean test log-likelihood; higher (less negative) is better."),
+        *((bound, words) for bound, words in _BOUNDS_IN_WORDS.items() if bound in present),
+        ("data s.e.", "how far another test set of this size would move the value."),
+        ("MC s.e.", "Monte Carlo noise of the estimate itself; that of log Z is shared by all examples of a row."),
+        *((("bits/dim.", _BITS),) if any(row["bits_per_dimension"] is not None for row in rows) else ()),
+        *((("(!)", "has a warning: its number cannot be taken as it stands."),) if rows_warned else ()),
+        *_on_standing(rows),
+        *((f"{row['name']} assumes", ", ".join(row["assumes"]) + ".") for row in rows if row["assumes"]),
+    )
+
+
+def _on_standing(rows: tuple[dict[str, Any], ...]) -> tuple[tuple[str, str], ...]:
+    if len(rows) == 1:
+        return ()
+    first = rows[0]
+    words = "paired difference, example by example, and its error. All errors are one standard error."
+    notes = (("to highest", words),)
+    if first["standing"] != "highest":
+        return notes
+    why = "it has a warning" if first["warnings"] else f"its value ({first['bound']}) may err upwards"
+    return (*notes, ("highest", f"{first['name']} stands first, but {why}: it is not shown to be the best."))
+
+
+def _checks(run_of: Mapping[str, str], results: Mapping[str, LogLikelihood]) -> tuple[tuple[str, str], ...]:
+    checks = []
+    for run in dict.fromkeys(run_of.values()):
+        first, *others = [name for name in results if run_of[name] == run]
+        for other in others:
+            error = compare({first: results[first], other: results[other]}).rows[1]["difference_error"]
+            difference = results[other].value - results[first].value
+            checks.append((f"{other} minus {first}", f"{difference:+.4f} ± {error:.4f} nats (paired)"))
+    return tuple(checks)
+
+
+def _protocols(runs: Mapping[str, Run], rows: tuple[dict[str, Any], ...]) -> tuple[tuple[str, str], ...]:
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        groups.setdefault(row["protocol"], []).append(row["name"])
+    data = dict.fromkeys((f"data {run.data}", run.data_protocol) for run in runs.values())
+    return (*data, *((", ".join(names), protocol) for protocol, names in groups.items()))

@@ -1,0 +1,37 @@
+"""Arrays of categories."""
+
+import equinox as eqx
+from jaxtyping import Array
+
+from ..modules import register
+from ._grid import Grid, _enumeration
+from ._space import AbstractSpace, _as_shape
+
+
+@register
+class Categorical(AbstractSpace):
+    """`{0, ..., num_categories - 1}^shape` with counting measure. Examples are stored as `int32`."""
+
+    shape: tuple[int, ...] = eqx.field(static=True)
+    num_categories: int = eqx.field(static=True)
+    base_measure = "counting"
+    kind = "int"
+    advice = "Categories are whole numbers from 0."
+
+    def __init__(self, shape: int | tuple[int, ...], num_categories: int):
+        self.shape = _as_shape(shape, "Categorical")
+        if num_categories < 1:
+            raise ValueError(f"`Categorical(num_categories=...)` must be positive; got {num_categories}.")
+        self.num_categories = num_categories
+
+    @property
+    def num_points(self) -> int:
+        return self.num_categories**self.num_dimensions
+
+    def elements_within(self, x):
+        return (x >= 0) & (x < self.num_categories) & (x % 1 == 0)
+
+    def quadrature(
+        self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0), shift: float | Array | None = None
+    ) -> Grid:
+        return _enumeration(self.shape, self.num_categories, int)

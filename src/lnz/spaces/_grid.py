@@ -1,0 +1,153 @@
+"""Grids: points with log weights, for sums and integrals over a space."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ..numerics import log_sum
+
+
+class Grid(eqx.Module):
+    """Points and log weights that integrate functions on a space: `log int f = logsumexp(log f + log_w)`.
+
+    Points are made from their index, so that a grid of `2**25` points costs no memory: iterate in chunks
+    with `log_integral`, or unpack a small one, `points, log_weights = space.quadrature()`.
+    """
+
+    size: int = eqx.field(static=True)
+    point: Callable = eqx.field(static=True)  # index [] -> (x, log weight)
+    on_edge: Callable | None = eqx.field(static=True, default=None)  # index [] -> whether there may be mass beyond
+
+    def __call__(self, index: Int[Array, ""]):
+        """The point and log weight number `index`, for `0 <= index < size`."""
+        return self.point(index)
+
+    def __iter__(self) -> Iterator:
+        points, log_weights = jax.vmap(self.point)(jnp.arange(self.size))
+        return iter((points, log_weights))
+
+    def chunk_log_integrals(self, log_f: Callable, chunk_size: int = 2**14) -> Float[Array, " chunks"]:
+        """`logsumexp` of `log_f(x) + log weight` over each chunk of points, in bounded memory.
+
+        Each chunk is recomputed in the backward pass, so that gradients are bounded in memory too.
+        """
+        return self._by_chunks(log_f, chunk_size, lambda index, log_terms: log_sum(log_terms))
+
+    def log_integral_and_edge(self, log_f: Callable, chunk_size: int = 2**14) -> tuple[Array, Array]:
+        """`log_integral` and the share of the integral that comes from points on the edge, zero without an edge."""
+        if self.on_edge is None:
+            total = self.log_integral(log_f, chunk_size)
+            return total, jnp.zeros_like(total)
+        on_edge = self.on_edge
+
+        def sums(index, log_terms):
+            return log_sum(log_terms), log_sum(jnp.where(jax.vmap(on_edge)(index), log_terms, -jnp.inf))
+
+        totals, edges = self._by_chunks(log_f, chunk_size, sums)
+        total, edge = log_sum(totals), jax.lax.stop_gradient(log_sum(edges))
+        return total, jnp.where(edge == -jnp.inf, 0, jnp.exp(edge - jax.lax.stop_gradient(total)))
+
+    def _by_chunks(self, log_f: Callable, chunk_size: int, reduce: Callable) -> Any:
+        """`reduce(index, log terms)` of each chunk of points; terms past the last point are minus infinity."""
+        chunk_size = min(chunk_size, self.size)
+        num_chunks = -(-self.size // chunk_size)
+
+        @jax.checkpoint
+        def one_chunk(first):
+            index = jnp.minimum(first + jnp.arange(chunk_size), self.size - 1)
+            log_terms = jax.vmap(lambda i: self._log_term(log_f, i))(index)
+            return reduce(index, jnp.where(first + jnp.arange(chunk_size) < self.size, log_terms, -jnp.inf))
+
+        return jax.lax.map(one_chunk, jnp.arange(num_chunks) * chunk_size)
+
+    def log_integral(self, log_f: Callable, chunk_size: int = 2**14) -> Float[Array, ""]:
+        """`log int exp(log_f(x)) dx` in nats, with respect to the space's base measure."""
+        return jax.scipy.special.logsumexp(self.chunk_log_integrals(log_f, chunk_size))
+
+    def sample(self, key, log_f: Callable, num: int, chunk_size: int = 2**10):
+        """`num` independent exact draws from `exp(log_f)` on the grid points, `[num, ...]`.
+
+        A draw picks a chunk, then a point of it, so that memory is that of a few chunks and of one number for each.
+        Both are drawn with some 46 random bits: the 23 of `jax.random.categorical` by default prefer the first of many
+        equal points, and never draw those of probability below 1e-7 or so.
+        """
+        chunk_size = min(chunk_size, self.size)
+        log_masses = self.chunk_log_integrals(log_f, chunk_size)
+
+        def one(key):
+            key_chunk, key_point = jax.random.split(key)
+            first = jax.random.categorical(key_chunk, log_masses, mode="high") * chunk_size
+            index = jnp.minimum(first + jnp.arange(chunk_size), self.size - 1)
+            log_p = jax.vmap(lambda i: self._log_term(log_f, i))(index)
+            log_p = jnp.where(first + jnp.arange(chunk_size) < self.size, log_p, -jnp.inf)
+            return index[jax.random.categorical(key_point, log_p, mode="high")]
+
+        index = jax.lax.map(one, jax.random.split(key, num), batch_size=8)
+        return jax.vmap(self.point)(index)[0]
+
+    def _log_term(self, log_f: Callable, index):
+        x, log_weight = self.point(index)
+        value = log_f(x)
+        return value + log_weight.astype(value.dtype)
+
+
+def _enumeration(shape: tuple[int, ...], num_categories: int, dtype) -> Grid:
+    num = math.prod(shape)
+    size = num_categories**num
+    if size > 2**31 - 1:
+        raise ValueError(
+            f"Enumerating {num_categories}**{num} points is out of reach. Use `lnz.normalizers.AIS` instead."
+        )
+    place_values = np.array([num_categories**i for i in range(num)], dtype=np.int32)
+
+    def point(index):
+        digits = (index.astype(jnp.int32) // place_values) % num_categories
+        kind = jnp.result_type(float) if dtype is float else jnp.int32
+        return digits.reshape(shape).astype(kind), jnp.zeros((), jnp.result_type(float))
+
+    return Grid(size, point)
+
+
+def _trapezoid(shape: tuple[int, ...], num: int, bounds: tuple[float, float], shift: float | Array | None) -> Grid:
+    if num < 2:
+        raise ValueError(f"`quadrature(num=...)` needs at least 2 points a dimension; got {num}.")
+    num_dimensions, num_steps = math.prod(shape), num - 1
+    size = num**num_dimensions
+    if size > 2**31 - 1:
+        raise ValueError(
+            f"A grid of {num}**{num_dimensions} points is out of reach. Use `lnz.normalizers.Importance` or `AIS`."
+        )
+    low, high = bounds
+    step = (high - low) / num_steps
+    num = num if shift is None else num_steps
+    place_values = np.array([num**i for i in range(num_dimensions)], dtype=np.int32)
+
+    def at_ends(index):
+        digits = (index.astype(jnp.int32) // place_values) % num
+        return digits, (digits == 0) | (digits == num - 1)
+
+    def point(index):
+        dtype = jnp.result_type(float)
+        digits, at_end = at_ends(index)
+        log_weight = num_dimensions * math.log(step)
+        if shift is None:  # the ends have half a step on one side only
+            log_weight = log_weight - math.log(2) * jnp.sum(at_end, dtype=dtype)
+        places = digits.astype(dtype) + (0 if shift is None else jnp.asarray(shift, dtype))
+        return (low + step * places).reshape(shape), jnp.asarray(log_weight, dtype)
+
+    return Grid(num**num_dimensions, point, lambda index: jnp.any(at_ends(index)[1]))
+
+
+def innermost(low: float, high: float, dtype: Any) -> tuple[float, float]:
+    """The outermost normal numbers of `dtype` inside finite ends."""
+    # Of this part of the width even the reciprocal times a thousand is a number.
+    least = float(jnp.finfo(dtype).tiny) * 1024 * (max(1.0, high - low) if 0 in (low, high) else 1.0)
+    ends = np.asarray(low, dtype), np.asarray(high, dtype)
+    above, below = float(np.nextafter(*ends)), float(np.nextafter(*ends[::-1]))
+    return (least if abs(above) < least else above), (-least if abs(below) < least else below)

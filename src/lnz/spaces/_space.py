@@ -1,0 +1,147 @@
+"""Spaces: where examples live, with the base measure of every density on them."""
+
+import math
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+
+from ..modules import as_numbers, column_names, is_real
+from ._grid import Grid
+
+if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
+    from typing import ClassVar as AbstractVar
+else:
+    from equinox import AbstractVar
+
+
+class AbstractSpace(eqx.Module):
+    """The set in which one example lives, and the base measure of densities on it.
+
+    `shape` is that of one example. `base_measure` is `"counting"` (probabilities) or `"Lebesgue"`
+    (densities): numbers under different base measures cannot be compared. `num_points` is the number of
+    points of a finite space, else `None`. `kind` says how numbers of this space are stored.
+    """
+
+    shape: AbstractVar[tuple[int, ...]]
+    base_measure: eqx.AbstractClassVar[str]
+    kind: eqx.AbstractClassVar[str]  # "float" or "int"
+    advice: eqx.AbstractClassVar[str]  # what to try when data have values outside the space
+
+    @property
+    @abstractmethod
+    def num_points(self) -> int | None: ...
+
+    @abstractmethod
+    def elements_within(self, x: Any) -> Any:
+        """Which of the numbers in `x` (an example, or rows of them; NumPy or JAX) are allowed."""
+
+    def contains(self, x: Array) -> Bool[Array, ""]:
+        """Whether one example lies in the space."""
+        return jnp.all(self.elements_within(x))
+
+    @abstractmethod
+    def quadrature(
+        self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0), shift: float | Array | None = None
+    ) -> Grid:
+        """A grid that integrates smooth functions on this space.
+
+        Finite spaces are enumerated and ignore all arguments. Continuous ones use the trapezoid rule with
+        `num` points a dimension in unbounded coordinates, between `bounds`, which for a smooth density that has died
+        out at the bounds converges faster than any power of the spacing.
+
+        With a `shift` between 0 and 1 the rule has a point at this part of each of the `num - 1` steps instead, all
+        with equal weights: rules with other shifts share no point, so their difference shows a grid that is too coarse.
+        """
+
+    @property
+    def num_dimensions(self) -> int:
+        return math.prod(self.shape)
+
+    def check_example(self, x: Any, argument: str = "x") -> Array:
+        """`x` as an array, if it has the shape of ONE example; values are not looked at, so it is free when compiled.
+
+        **Raises:** `ValueError` for another shape, such as a batch, which would broadcast into plausible wrong numbers.
+        """
+        return jnp.asarray(self.as_example(x, argument))
+
+    def as_example(self, x: Any, argument: str = "x") -> np.ndarray | Array:
+        """`check_example` of numbers that stay where they are: NumPy arrays keep the digits of float64."""
+        if not isinstance(x, jax.Array) or not is_real(x.dtype):
+            x = as_numbers(x, argument)
+        if x.shape != self.shape:
+            is_batch = x.ndim > len(self.shape) and x.shape[x.ndim - len(self.shape) :] == self.shape
+            advice = f" For a batch use `jax.vmap(f)({argument})`." if is_batch else ""
+            raise ValueError(f"`{argument}` must be one example of shape {self.shape}; got {x.shape}.{advice}")
+        return x
+
+    def cast(self, x, dtype) -> Array:
+        """`x` as numbers that models of precision `dtype` compute with."""
+        return jnp.asarray(x).astype(dtype if self.kind == "float" else jnp.int32)
+
+    def check_data(self, data, argument: str = "data", first_row: int = 0) -> np.ndarray | Array:
+        """`data` as an array of examples `[n, *shape]`, or an error that names row (from `first_row`) and column.
+
+        **Raises:** `TypeError` if `data` is no numeric array; `ValueError` if it is empty, has another shape,
+        or has values outside the space.
+        """
+        names, array = column_names(data), as_numbers(data, argument)
+        if array.ndim != 1 + len(self.shape) or array.shape[1:] != self.shape:
+            raise ValueError(
+                f"`{argument}` must have shape (n, {', '.join(map(str, self.shape))}), one example of "
+                f"{self} a row; got {array.shape}.{_shape_advice(array.shape, self.shape)}"
+            )
+        if array.shape[0] == 0:
+            raise ValueError(f"`{argument}` has no rows.")
+        self._check_values(np.asarray(array), argument, first_row, names)
+        return array
+
+    def _check_values(self, array: np.ndarray, argument: str, first_row: int, names: list[Any] | None) -> None:
+        for start in range(0, len(array), 4096):
+            part = array[start : start + 4096]
+            bad = ~np.asarray(self.elements_within(part))
+            if bad.any():
+                row, *column = np.argwhere(bad)[0].tolist()
+                place = f"row {first_row + start + row}" + (f", column {tuple(column)}" if column else "")
+                place = (
+                    place.replace(",)", ")") if names is None else f"{place[: place.index('(')]}{names[column[0]]!r}"
+                )
+                value = part[(row, *column)]
+                advice = (
+                    "It is missing: remove or fill in the rows with missing values. Normals, mixtures of normals and "
+                    f"Boltzmann machines also take `np.ma.masked_invalid({argument})`."
+                )
+                raise ValueError(
+                    f"`{argument}` has the value {value} at {place}, which is outside {self}. "
+                    f"{self.advice if value == value else advice}"  # only nan differs from itself
+                )
+
+
+def _shape_advice(got: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    if got == shape:
+        return " For a single example try `data[None]`."
+    if len(shape) == 1 and math.prod(got[1:]) == shape[0]:
+        return f" Try `data.reshape(-1, {shape[0]})`."
+    return ""
+
+
+def _as_shape(shape: int | tuple[int, ...], name: str) -> tuple[int, ...]:
+    result = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+    if not all(isinstance(n, int | np.integer) and n >= 0 for n in result) or isinstance(shape, bool):
+        raise ValueError(f"`{name}(...)` needs a number of dimensions or a shape; got {shape!r}.")
+    return tuple(int(n) for n in result)
+
+
+def check_kind(space: Any, kind: type[AbstractSpace], owner: str) -> None:
+    """
+    **Raises:** `TypeError` in the name of `owner` if `space` is not one of this kind.
+    """
+    if not isinstance(space, kind):
+        raise TypeError(
+            f"`{owner}` needs `lnz.{kind.__name__}`; got {space}. A map onto another support is "
+            "`lnz.bijections.ToSupport(space)`."
+        )

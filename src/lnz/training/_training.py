@@ -1,0 +1,217 @@
+"""The host's side of training: stretches of steps, records, checkpoints, and what ends it."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..files import Held
+from ..modules import check_positive
+from ._checkpoint import Checkpoints, Record, Snapshot, newest_checkpoint, save_checkpoint
+from ._feed import Feed
+from ._loop import Loop, broken_parts, run_steps
+
+_EARLY = 100  # steps, in which scales of the data show
+_UNIT_SCALE = 10.0  # beyond which numbers are no standardised ones
+_SECONDS_PER_STRETCH = 0.5  # Python looks in about twice a second
+
+
+@dataclasses.dataclass(frozen=True)
+class Plateau:
+    """Early stopping: no validation score above the best by more than `min_gain` nats for `patience` validations."""
+
+    patience: int
+    min_gain: float = 0.0
+
+    def __post_init__(self):
+        check_positive(self.patience, "Plateau(patience=...)")
+        if not self.min_gain >= 0:
+            raise ValueError(f"`Plateau(min_gain=...)` must not be negative; got {self.min_gain}.")
+
+    def reached(self, history: Sequence[Record]) -> bool:
+        """Whether the scores of these records, the last of which must be one, have stopped rising."""
+        if not history or "valid" not in history[-1]:
+            return False
+        best, waited = -math.inf, 0
+        for record in history:
+            if "valid" in record:
+                risen = record["valid"] > best + self.min_gain
+                best, waited = (record["valid"], 0) if risen else (best, waited + 1)
+        return waited >= self.patience
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """Runs stretches of steps from snapshot to snapshot; what is thrown leaves the last whole snapshot untouched."""
+
+    loop: Loop
+    feed: Feed
+    steps: int
+    log_every: int
+    valid_every: int
+    score: Callable[[int, Any], float] | None
+    plateau: Plateau | None
+    progress: Callable[[Record], None]
+    pulse: Callable[[Record], None]
+    checkpoints: Checkpoints | None
+    settings: dict[str, str]
+    folder: Held | None = None  # that of the checkpoints
+    check_signals: Callable[[], None] = lambda: None
+
+    def resume(self, first: Snapshot) -> Snapshot:
+        """The newest checkpoint, whose records are told again; `first` if there is none."""
+        assert self.checkpoints is not None
+        found = newest_checkpoint(self.checkpoints, first, self.settings)
+        if found is None:
+            return first
+        if found.step > self.steps:
+            raise ValueError(
+                f"`resume`: the newest checkpoint in {str(self.checkpoints.folder)!r} is of step {found.step}, beyond "
+                f"`steps={self.steps}`."
+            )
+        for record in found.history:
+            self.progress(record)
+        # A shorter training stops without closing the record that a longer one closes here.
+        return self._record(found) if found.since < found.step < self.steps else found
+
+    def run(self, now: Snapshot, throw: bool) -> tuple[Snapshot, str]:
+        """To the end, or to what stops it: the last snapshot, and the status in words."""
+        status = "completed"
+        num_steps, saved = 1, time.monotonic()
+        try:
+            while now.step < self.steps:
+                self.check_signals()
+                if self.plateau is not None and self.plateau.reached(now.history):
+                    status = f"stopped early at step {now.step}: the validation score no longer rises"
+                    break
+                started = time.perf_counter()
+                stop = self._stop(now, num_steps)
+                after, finite = self._advance(now, stop)
+                if not finite:
+                    now, record, broken = self._locate(now, stop)
+                    raise FloatingPointError(_describe_divergence(now.step, record, broken, self.loop, self.feed))
+                elapsed = time.perf_counter() - started
+                num_steps = next_num_steps(stop - now.step, elapsed)
+                now = self._record(dataclasses.replace(after, seconds=now.seconds + elapsed))
+                if self.checkpoints is not None and time.monotonic() - saved > self.checkpoints.every:
+                    self._save(now)
+                    saved = time.monotonic()
+            self._save(now)
+            # After saving: a longer training that goes on from here has no record and no validation at this step.
+            closed = self._close(now, has_ended=True)
+            self.check_signals()
+            return closed, status
+        except BaseException as error:
+            self._save(now)
+            if throw or not isinstance(error, FloatingPointError | KeyboardInterrupt):
+                raise
+            if isinstance(error, KeyboardInterrupt):
+                return now, f"interrupted at step {now.step}"
+            return self._close(now), str(error)
+
+    def _advance(self, now: Snapshot, stop: int) -> tuple[Snapshot, bool]:
+        """Steps up to `stop`, and whether all numbers stayed finite."""
+        rows = self.feed.rows(now.step)
+        order = self.feed.order or self.loop.no_order(rows)
+        start_stop = int32(now.step), int32(stop)
+        arrays, sums, self.feed.order, finite = run_steps(self.loop, now.arrays, now.sums, order, rows, *start_stop)
+        finite = bool(finite)  # waits for the device
+        return dataclasses.replace(now, arrays=arrays, sums=sums, step=stop), finite
+
+    def _stop(self, now: Snapshot, num_steps: int) -> int:
+        """Where the next stretch ends."""
+        multiples = ((now.step // every + 1) * every for every in (self.log_every, self.valid_every))
+        return int(min(*multiples, self.steps, now.step + num_steps, self.feed.end_of_block(now.step)))
+
+    def _record(self, now: Snapshot) -> Snapshot:
+        """Close the record under way if one ends at this step, else tell how it stands."""
+        if now.step % self.valid_every == 0 or (now.step % self.log_every == 0 and now.step < self.steps):
+            return self._close(now)
+        if now.step < self.steps:
+            self.pulse(self._means(now))
+        return now
+
+    def _close(self, now: Snapshot, has_ended: bool = False) -> Snapshot:
+        """End the record under way, with validation where it is due."""
+        if now.since == now.step:
+            return now
+        record, best = self._means(now), now.best
+        if self.score is not None and (has_ended or now.step % self.valid_every == 0):
+            model = now.arrays[0][0] if self.loop.average is None else now.arrays[1]
+            record["valid"] = self.score(now.step, model)
+            if best is not None and record["valid"] > now.best_score:
+                best = model
+        zeros = jax.tree.map(jnp.zeros_like, now.sums)
+        self.progress(record)
+        return dataclasses.replace(now, sums=zeros, since=now.step, best=best, history=(*now.history, record))
+
+    def _means(self, now: Snapshot) -> Record:
+        totals = {name: float(total) / (now.step - now.since) for name, total in now.sums[0].items()}
+        return {"step": now.step, "seconds": now.seconds, **totals}
+
+    def _locate(self, now: Snapshot, stop: int) -> tuple[Snapshot, Record, list[str]]:
+        """Replay by halves: the snapshot before the first bad step, that step's metrics, and what it broke."""
+        while now.step < stop:
+            middle = max((now.step + stop) // 2, now.step + 1)
+            after, finite = self._advance(now, middle)
+            if finite:
+                now = after
+            elif middle > now.step + 1:
+                stop = middle
+            else:
+                zeros = jax.tree.map(jnp.zeros_like, now.sums)
+                alone, _ = self._advance(dataclasses.replace(now, sums=zeros), middle)
+                record = {name: float(value) for name, value in alone.sums[0].items()}
+                return now, record, broken_parts(now.arrays[0][0], alone.arrays[0][0])
+        return now, {}, []
+
+    def _save(self, now: Snapshot) -> None:
+        if self.folder is not None:
+            self.folder.check()  # one that is made anew where it was deleted would hold half a training
+        if self.checkpoints is not None:
+            save_checkpoint(self.checkpoints, now, self.settings)
+
+
+def next_num_steps(num_steps: int, seconds: float) -> int:
+    """How many steps take about half a second; at most four times as many as were tried."""
+    return max(1, min(4 * num_steps, int(num_steps * _SECONDS_PER_STRETCH / max(seconds, 1e-9))))
+
+
+def int32(step: int) -> jax.Array:
+    return jnp.asarray(step, jnp.int32)
+
+
+def _describe_divergence(step: int, record: Record, broken: list[str], loop: Loop, feed: Feed) -> str:
+    values = ", ".join(f"{name} = {value:g}" for name, value in record.items())
+    if not record:
+        return (
+            f"Training had infinite numbers or worse before step {step}, but not when the steps were repeated: this "
+            "device does not compute the same twice. Resume to go on from that step."
+        )
+    where = ""
+    if broken:
+        where = f" The update made {', '.join(broken)} of the model infinite, not a number, or too large to be squared."
+    return f"Training diverged at step {step + 1}: {values}.{where} {_remedy(loop, step, feed)}"
+
+
+def _remedy(loop: Loop, step: int, feed: Feed) -> str:
+    """What can be tried with this method on this space."""
+    if hasattr(loop.method, "optimizer"):
+        reach, unscaled = feed.reach(step) if step < _EARLY else None, ""
+        if reach is not None and not max(map(abs, reach)) <= _UNIT_SCALE:
+            unscaled = (
+                "So early the usual reason is input that is not scaled, such as pictures of 0 to 255 given to a "
+                f"network as they are. These data go from {reach[0]:g} to {reach[1]:g}: put the network into "
+                "`lnz.nets.Standardised`, and end a flow by `lnz.flows.standardise(data)`. "
+            )
+        return (
+            f"{unscaled}Try a smaller learning rate, `optax.clip_by_global_norm(1.0)` before the "
+            "optimizer, or look for extreme values in the data."
+        )
+    if hasattr(loop.method, "smoothing") and loop.space.base_measure == "counting":
+        return f"Try `{type(loop.method).__name__}(smoothing=1.0)`: some value never occurs in the data."
+    return "Look for extreme values in the data, for columns that are constant and for rows that repeat."
