@@ -10,7 +10,7 @@ import lnz
 from lnz.energy import RBM
 from lnz.normalizers import adapted_betas
 from lnz.objectives import PCD, SML
-from lnz.samplers import autocorrelation_time, Gibbs, ParallelTempering, run_chains, trace_chains
+from lnz.samplers import Gibbs, ParallelTempering, autocorrelation_time, run_chains, trace_chains
 
 NUM_CHAINS, NUM_STEPS = 20, 20_000
 

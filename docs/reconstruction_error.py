@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 import lnz
-from lnz.energy import pseudo_log_likelihood, RBM, reconstruction_error
+from lnz.energy import RBM, pseudo_log_likelihood, reconstruction_error
 from lnz.normalizers import Quadrature
 
 STEPS, EVERY = 40_000, 1_000

@@ -44,6 +44,7 @@ from .core import (
     Local as Local,
     LogLikelihood as LogLikelihood,
     Posterior as Posterior,
+    Reference as Reference,
     ReversedPath as ReversedPath,
     UnreliableEstimateWarning as UnreliableEstimateWarning,
     condition as condition,

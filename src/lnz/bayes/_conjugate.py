@@ -8,12 +8,11 @@ from jaxtyping import Array, Float
 
 from ..core import AbstractBayesianModel
 from ..distributions import Normal
-from ..modules import as_numbers, register
+from ..modules import as_numbers
 
 _STEP = 0.25  # of a standard deviation: half of it, the most that rounding moves a mean by, costs 0.008 nats
 
 
-@register
 class NormalMean(AbstractBayesianModel):
     """Unknown mean, known noise: `theta ~ prior`, `x_i ~ N(theta, noise_scale^2)`, element by element.
 

@@ -2,13 +2,12 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ..modules import register, replace
+from ..modules import replace
 from ..numerics import aligned
 from ..spaces import Euclidean
 from ._bijection import AbstractBatchLastBijection, AbstractStartable, started_from
 
 
-@register
 class ActNorm(AbstractBatchLastBijection, AbstractStartable):
     """`y = exp(log_scale) x + loc` with one scale and shift for each variable `[n]`, or channel of `[channels, ...]`.
 

@@ -4,12 +4,11 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..modules import Frozen, register, replace
+from ..modules import Frozen, replace
 from ..numerics import aligned, loc_and_log_scale
 from ._bijection import AbstractBatchLastBijection, AbstractEuclideanMap
 
 
-@register
 class Affine(AbstractBatchLastBijection, AbstractEuclideanMap):
     """`y = scale * x + loc`, element by element; `Affine(1.0, 2.0)` is `y = 2 x + 1`.
 

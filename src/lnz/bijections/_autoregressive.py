@@ -6,7 +6,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..core import AbstractTolerant
-from ..modules import register
 from ..nets import MaskedMLP, PeriodicMaskedMLP
 from ..numerics import call_net
 from ..spaces import AbstractSpace, each_variable
@@ -17,7 +16,6 @@ from ._transformers import AbstractTransformer, check_fits
 _FEW_VARIABLES = 4
 
 
-@register
 class MaskedAutoregressive(AbstractBatchLastBijection, AbstractTolerant, AbstractSelfMap):
     """`y_i = f(x_i; net_i(x_1, ..., x_{i-1}))` with all parameters from one pass of a masked network.
 

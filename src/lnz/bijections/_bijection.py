@@ -140,6 +140,16 @@ def started_from(bijection: AbstractBijection, key: PRNGKeyArray, x: Array, inve
     return jax.vmap(lambda x, key: function(x, key=key)[0])(x, jax.random.split(key, len(x)))
 
 
+def rows_for_start(key: PRNGKeyArray, data: Any) -> Any:
+    """At most 1024 rows of `data`, drawn by `key`: enough to start a flow from."""
+    if len(data) <= _MOST_ROWS:
+        return data
+    return jnp.asarray(data)[jax.random.permutation(key, len(data))[:_MOST_ROWS]]
+
+
+_MOST_ROWS = 1024
+
+
 def waits_for_data(tree: Any) -> bool:
     """Whether a part of `tree`, at any depth, takes its start from data."""
 

@@ -6,7 +6,6 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import origins
-from ..modules import register
 from ..spaces import AbstractSpace, same_set
 from ._bijection import (
     AbstractBatchLastBijection,
@@ -21,7 +20,6 @@ from ._bijection import (
 from ._compose import _check_bijections, _split
 
 
-@register
 class Inverse(AbstractBatchLastBijection, AbstractStartable):
     """`f^-1`: forward and inverse change places."""
 
@@ -54,7 +52,6 @@ class Inverse(AbstractBatchLastBijection, AbstractStartable):
         return Inverse(bijection), x
 
 
-@register
 class Chain(AbstractBatchLastBijection, AbstractStartable):
     """`f_k o ... o f_1`: the first bijection listed is applied first; log-determinants add.
 

@@ -9,7 +9,6 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
-from ..modules import register
 from ..numerics import aligned
 from ..spaces import AbstractSpace, Torus
 from ._spline import SplineTransformer
@@ -28,7 +27,6 @@ def _turn(x, by):
     return wrap(wrap(x) + wrap(by))
 
 
-@register
 class RotationTransformer(AbstractTransformer):
     """`y = x + t` on the circle: what comes out is in [-pi, pi).
 
@@ -49,7 +47,6 @@ class RotationTransformer(AbstractTransformer):
         return _turn(y, -raw[0]), jnp.zeros_like(y)
 
 
-@register
 class CircularSplineTransformer(AbstractTransformer):
     """`y = s(x + t_1) + t_2` on the circle: a circular spline between two rotations.
 
@@ -90,7 +87,6 @@ class CircularSplineTransformer(AbstractTransformer):
         return _turn(x, -raw[0]), log_derivative
 
 
-@register
 class MixedTransformer(AbstractTransformer):
     """One family for some variables and another for the rest, such as `y = exp(s) x + t` for real ones and circular
     splines for angles.

@@ -7,7 +7,6 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..modules import register
 from ..spaces import AbstractSpace, Euclidean, Product, same_set
 from ._bijection import (
     AbstractBatchLastBijection,
@@ -21,7 +20,6 @@ from ._bijection import (
 from ._compose import _check_bijections, _check_stackable, _split, _stacked
 
 
-@register
 class Concatenate(AbstractBatchLastBijection, AbstractStartable):
     """`y = (f_1(x_1), ..., f_k(x_k))`: bijections side by side, each on its own part of a vector.
 
@@ -94,7 +92,6 @@ def _joined(spaces: list[AbstractSpace]) -> AbstractSpace:
     return spaces[0] if len(spaces) == 1 else Product(*spaces)
 
 
-@register
 class Stack(AbstractBatchLastBijection, AbstractStartable):
     """`y[i] = f_i(x[i])`: bijections side by side, each on its own slice along a new first axis.
 

@@ -9,14 +9,12 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractStochastic, AbstractTolerant, need_key
-from ..modules import register
 from ..spaces import AbstractSpace, Euclidean, check_kind
 from ._bijection import AbstractSelfMap, AbstractVelocityBijection
 
 Adjoint = Literal["checkpoint", "backsolve", "forward"]
 
 
-@register
 class Continuous(AbstractVelocityBijection, AbstractStochastic, AbstractTolerant, AbstractSelfMap):
     """`x(0) -> x(1)` along `dx/dt = v(t, x)`: the base at time 0, data at time 1.
 

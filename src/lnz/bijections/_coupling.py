@@ -4,14 +4,12 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..modules import register
 from ..numerics import call_net
 from ..spaces import AbstractSpace, each_variable
 from ._bijection import AbstractBatchLastBijection, AbstractSelfMap
 from ._transformers import AbstractTransformer, check_fits
 
 
-@register
 class Coupling(AbstractBatchLastBijection, AbstractSelfMap):
     """`y_a = x_a`, `y_b = f(x_b; net(x_a))`: the first variables choose what happens to the others.
 

@@ -2,14 +2,12 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..modules import register
 from ..numerics import aligned
 from ..spaces import AbstractSpace, Euclidean, each_variable
 from ._bijection import AbstractBatchLastBijection, AbstractSelfMap
 from ._transformers import AbstractTransformer, check_fits
 
 
-@register
 class Elementwise(AbstractBatchLastBijection, AbstractSelfMap):
     """`y_i = f(x_i; raw_i)`: each variable by a member of its own of one family, such as a spline.
 

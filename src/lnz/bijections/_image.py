@@ -4,7 +4,6 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..modules import register
 from ..spaces import AbstractSpace, Euclidean, check_kind, same_numbers
 from ._bijection import (
     AbstractBatchLastBijection,
@@ -17,7 +16,6 @@ from ._bijection import (
 )
 
 
-@register
 class Reshape(AbstractBatchLastBijection):
     """The same numbers in the same order in another shape.
 
@@ -51,7 +49,6 @@ def _reshaped(x, before, after):
     return x.reshape(*after.shape, *batch), jnp.zeros(batch, x.dtype)
 
 
-@register
 class Squeeze(AbstractBatchLastBijection):
     """Squares of 2 x 2 pixels become four channels: `[c, h, w]` to `[4 c, h / 2, w / 2]`.
 
@@ -89,7 +86,6 @@ class Squeeze(AbstractBatchLastBijection):
         return jnp.moveaxis(squares, (1, 2), (2, 4)).reshape(c, h, w, *batch), jnp.zeros(batch, y.dtype)
 
 
-@register
 class OnFirst(AbstractBatchLastBijection, AbstractStartable):
     """`(f(x_a), x_b)`: a bijection of the first channels, or variables; the others are carried along.
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ..modules import as_floats, is_false, register
+from ..modules import as_floats, is_false
 from ..nets import dense
 from ..numerics import aligned, loc_and_raw_tril, over_batch, positive_tril
 from ..spaces import Euclidean
@@ -15,7 +15,6 @@ from ._bijection import AbstractBatchLastBijection, AbstractEuclideanMap
 from ._permutation import take
 
 
-@register
 class TriangularAffine(AbstractBatchLastBijection, AbstractEuclideanMap):
     """`y = L x + loc` with L lower triangular and its diagonal positive: mixes the dimensions.
 
@@ -52,7 +51,6 @@ class TriangularAffine(AbstractBatchLastBijection, AbstractEuclideanMap):
         return jnp.moveaxis(jnp.diagonal(self.raw_tril), -1, 0)
 
 
-@register
 class LULinear(AbstractBatchLastBijection, AbstractEuclideanMap):
     """`y = W x + loc`, `W = P L U`: any invertible matrix, and `log |det W| = sum_i log |U_ii|`.
 
@@ -147,7 +145,6 @@ def _solve_triangular(W, y, *, lower, unit_diagonal):
     return over_batch(lambda both: solve(both[:-1], both[-1]), y.ndim - 1)(both)
 
 
-@register
 class InvertibleConv(AbstractBatchLastBijection):
     """A 1x1 convolution of images `[channels, height, width]`: one linear map for the channels of every pixel.
 
@@ -182,7 +179,6 @@ class InvertibleConv(AbstractBatchLastBijection):
         return x, jnp.sum(log_det, axis=(0, 1))
 
 
-@register
 class Householder(AbstractBatchLastBijection, AbstractEuclideanMap):
     """`y = H_1 ... H_k x`, `H_i = I - 2 v_i v_i' / |v_i|^2`: rotations and reflections, volume is kept.
 

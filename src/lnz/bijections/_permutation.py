@@ -8,13 +8,11 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
-from ..modules import register
 from ..numerics import aligned
 from ..spaces import AbstractSpace, Product, each_variable, joined
 from ._bijection import AbstractBatchLastBijection
 
 
-@register
 class Permutation(AbstractBatchLastBijection):
     """`y_i = x[order_i]`: exchanges variables of a vector, and with them the parts of a `Product`.
 
@@ -56,7 +54,6 @@ def take(x, order):
     return jnp.take_along_axis(x, jnp.broadcast_to(aligned(order, 1, x.ndim - 1), x.shape), axis=0)
 
 
-@register
 class Flip(AbstractBatchLastBijection):
     """`y_i = x[n - 1 - i]`: variables, and the parts of a `Product`, in reverse order."""
 

@@ -6,13 +6,12 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..modules import as_floats, register
+from ..modules import as_floats
 from ..nets import dense
 from ..numerics import aligned, bend_slope, excess_of, slope_of, softplus, unbend
 from ._bijection import AbstractBatchLastBijection, AbstractEuclideanMap
 
 
-@register
 class Planar(AbstractBatchLastBijection, AbstractEuclideanMap):
     """`y = x + u tanh(w·x + b)`, a bend of the space along one direction; `det = 1 + w·u tanh'(w·x + b)`.
 
@@ -77,7 +76,6 @@ class Planar(AbstractBatchLastBijection, AbstractEuclideanMap):
         return u + change[None] * w, jnp.where(visible, slope, 1)
 
 
-@register
 class Radial(AbstractBatchLastBijection, AbstractEuclideanMap):
     """`y = x + beta h(r) (x - center)`, `h(r) = 1 / (alpha + r)`, `r = |x - center|`: a bulge or dent around a point.
 

@@ -9,7 +9,6 @@ import jax.random as jr
 from jaxtyping import Array, Float
 
 from ..core import AbstractStochastic, AbstractTolerant, need_key
-from ..modules import register
 from ..nets import LipschitzMLP
 from ..numerics import call_net, over_batch
 from ..spaces import AbstractSpace, Euclidean, check_kind
@@ -18,7 +17,6 @@ from ._bijection import AbstractBatchLastBijection, AbstractSelfMap
 _AS_GOOD_AS_ROUNDING = 1e-10
 
 
-@register
 class Residual(AbstractBatchLastBijection, AbstractStochastic, AbstractTolerant, AbstractSelfMap):
     """`y = x + g(x)` with `|g(x) - g(x')| <= L |x - x'|`, L < 1: free-form Jacobians.
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..modules import as_floats, is_false, register
+from ..modules import as_floats, is_false
 from ..numerics import aligned, softplus
 from ..spaces import AbstractSpace, Euclidean, Interval, Positive, check_kind, nearest_inside
 from ._bijection import AbstractBatchLastBijection
@@ -40,7 +40,6 @@ class AbstractScalarBijection(AbstractBatchLastBijection):
         return x, jnp.sum(log_derivative, axis=tuple(range(len(self.domain.shape))))
 
 
-@register
 class Sigmoid(AbstractScalarBijection):
     """`y = low + (high - low) / (1 + e^-x)`, from the line to an interval; `Inverse(Sigmoid(...))` is the logit.
 
@@ -67,7 +66,6 @@ class Sigmoid(AbstractScalarBijection):
         return from_interval(self.codomain, y)
 
 
-@register
 class Tanh(AbstractScalarBijection):
     """`y = tanh(x)`, from the line to `(-1, 1)`; `log dy/dx = log 4 - log(1 + e^2x) - log(1 + e^-2x)`.
 
@@ -95,7 +93,6 @@ class Tanh(AbstractScalarBijection):
         return (plus - minus) / 2, zero_outside(self.codomain, y, -plus - minus)
 
 
-@register
 class Softplus(AbstractScalarBijection):
     """`y = log(1 + e^x)`, from the line to positive numbers; `log dy/dx = -log(1 + e^-x)`.
 
@@ -122,7 +119,6 @@ class Softplus(AbstractScalarBijection):
         return from_positive(self.codomain, y)
 
 
-@register
 class Exp(AbstractScalarBijection):
     """`y = e^x`, from the line to positive numbers; `log dy/dx = x`.
 
@@ -150,7 +146,6 @@ class Exp(AbstractScalarBijection):
         return x, zero_outside(self.codomain, y, -x)
 
 
-@register
 class Power(AbstractScalarBijection):
     """`y = x^p` of positive numbers, with a power `p > 0` for each; `log dy/dx = log p + (p - 1) log x`.
 
@@ -195,7 +190,6 @@ class Power(AbstractScalarBijection):
         return _clipped_exp(jnp.exp(log_power) * log_x), zero_outside(self.domain, x, log_derivative)
 
 
-@register
 class LeakyReLU(AbstractScalarBijection):
     """`y = x` for positive x, `slope x` for others, of the line to itself.
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..modules import check_positive, leading_axes, register, replace
+from ..modules import check_positive, leading_axes, replace
 from ..spaces import AbstractSpace, same_set
 from ._bijection import (
     AbstractBatchLastBijection,
@@ -24,7 +24,6 @@ from ._compose import _check_stackable, _split, _stacked
 from ._concatenate import Concatenate, Stack, _joined
 
 
-@register
 class Scan(AbstractBatchLastBijection, AbstractStartable):
     """Equal layers, one after the other, compiled once: `Chain` for bijections that differ in their arrays only.
 
@@ -111,7 +110,6 @@ class Scan(AbstractBatchLastBijection, AbstractStartable):
         return x, total
 
 
-@register
 class Vmap(AbstractBatchLastBijection, AbstractStartable):
     """`y[i] = f_i(x[i])` for bijections that differ in their arrays only: `Stack`, compiled once and computed together.
 

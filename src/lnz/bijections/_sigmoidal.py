@@ -7,14 +7,13 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float
 
-from ..modules import check_positive, register
+from ..modules import check_positive
 from ..numerics import increasing_root
 from ..spaces import AbstractSpace
 from ._ends import between
 from ._transformers import AbstractTransformer, all_euclidean
 
 
-@register
 class SigmoidalTransformer(AbstractTransformer):
     """`y = logit(sum_j w_j sigmoid(a_j x + b_j))` with positive slopes and weights that sum to one, on the whole line.
 

@@ -8,14 +8,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..modules import register
 from ..numerics import softplus
 from ..spaces import AbstractSpace, Interval, Torus, ends_of
 from ._ends import between
 from ._transformers import AbstractTransformer
 
 
-@register
 class SplineTransformer(AbstractTransformer):
     """Monotone rational-quadratic spline on `[low, high]`, and the identity outside.
 

@@ -6,7 +6,6 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..modules import register
 from ..spaces import AbstractSpace, Euclidean, Interval, Positive, Product, Torus
 from ._bijection import AbstractBatchLastBijection
 from ._ends import from_interval, from_positive, onto_interval, onto_positive
@@ -29,7 +28,6 @@ def unbounded(space: AbstractSpace) -> AbstractSpace:
     )
 
 
-@register
 class ToSupport(AbstractBatchLastBijection):
     """From `R^n` onto `space`, element by element and without parameters; circles stay as they are.
 

@@ -3,7 +3,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..modules import as_floats, register
+from ..modules import as_floats
 from ..nets import dense
 from ..numerics import aligned, bend_slope, excess_of, slope_of, unbend
 from ._bijection import AbstractBatchLastBijection, AbstractEuclideanMap
@@ -11,7 +11,6 @@ from ._linear import reflect
 from ._planar import _check_least
 
 
-@register
 class Sylvester(AbstractBatchLastBijection, AbstractEuclideanMap):
     """`y = x + Q R tanh(S Q'x + b)`: bends along `m` directions at once, with R and S upper triangular.
 

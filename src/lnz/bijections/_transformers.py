@@ -12,7 +12,6 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..modules import register
 from ..numerics import softplus
 from ..spaces import AbstractSpace, Euclidean, Interval, Positive, Torus
 
@@ -43,7 +42,6 @@ class AbstractTransformer(eqx.Module):
         """`x [*shape]` and `log dx/dy [*shape]` in nats."""
 
 
-@register
 class AffineTransformer(AbstractTransformer):
     """`y = exp(s) x + t` with `(t, raw s) = raw` and `s = raw s / (1 + |raw s| / max_log_scale)`.
 
@@ -75,7 +73,6 @@ class AffineTransformer(AbstractTransformer):
         return (y - shift) * jnp.exp(-log_scale), -log_scale
 
 
-@register
 class SoftplusAffineTransformer(AbstractTransformer):
     """`y = s x + t` with `(t, raw s) = raw` and `s = s_min + softplus(raw s + c)`; c makes `raw s = 0` the identity.
 
@@ -114,7 +111,6 @@ class SoftplusAffineTransformer(AbstractTransformer):
         return (y - raw[0]) / scale, -jnp.log(scale)
 
 
-@register
 class ShiftTransformer(AbstractTransformer):
     """`y = x + t`: volume is kept.
 

@@ -73,6 +73,7 @@ from ._real_family import (
     has_marginals as has_marginals,
     weighted_moments as weighted_moments,
 )
+from ._reference import Reference as Reference
 from ._reliability import (
     USELESS_ESS as USELESS_ESS,
     faulty_rows as faulty_rows,

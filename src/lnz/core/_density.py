@@ -10,10 +10,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..modules import HashableMethods, check_key, check_shape
+from ..modules import HashableMethods, check_key, check_shape, model_dtype
 from ..spaces import AbstractSpace
 from ._estimate import Estimate
-from ._path import GeometricPath
 from ._stochastic import assumptions, is_stochastic
 
 if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
@@ -47,11 +46,8 @@ class AbstractDensity(HashableMethods, eqx.Module):
         """A path from a normalised distribution that can be sampled (beta = 0) to this density (beta = 1).
 
         A class that knows a good one defines `own_path(...)`, which gets the arguments: `rbm.path(base_rates)`. Every
-        other density has the geometric path from the default start of its space: standard normal on a Euclidean space,
-        exponential with mean 1 on a positive one, uniform on intervals, circles and finite spaces, geometric with
-        mean 1 for counts; on a product each part has its own.
-
-        **Raises:** `TypeError` on a space without a default start.
+        other density has the geometric path from the reference distribution of its space, such as the standard normal:
+        `lnz.Reference`.
         """
         own_path = getattr(self, "own_path", None)
         if own_path is not None:
@@ -61,9 +57,11 @@ class AbstractDensity(HashableMethods, eqx.Module):
                 f"`path()` of {type(self).__name__} takes no arguments. For another start pass "
                 "`lnz.GeometricPath(start, density)`."
             )
-        from ..distributions import default_start  # distributions are densities, so this module comes first
+        # Paths are made of densities, so this module comes first.
+        from ._path import GeometricPath
+        from ._reference import Reference
 
-        return GeometricPath(default_start(self), self)
+        return GeometricPath(Reference(self.space, str(model_dtype(self))), self)
 
 
 class AbstractPath(HashableMethods, eqx.Module):
@@ -165,6 +163,8 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
         return mean
 
     def own_path(self) -> AbstractPath:
+        from ._path import GeometricPath
+
         return GeometricPath(self, self)
 
     def log_numerator(self, key: PRNGKeyArray, x: Array, method: AbstractNormalizer | None = None) -> Estimate:

@@ -12,7 +12,6 @@ from jax.core import Tracer
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Inexact
 
-from ..modules import register
 from ._pareto import pareto_k
 from ._reliability import (
     degrees_of,
@@ -71,7 +70,6 @@ def join_bounds(first: Bound, second: Bound) -> Bound:
     return "estimate"
 
 
-@register
 class Estimate(eqx.Module):
     """An estimated log integral in nats, with standard error and the direction of its bias.
 

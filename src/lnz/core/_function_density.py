@@ -8,12 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..modules import as_floats, kind_of, register
+from ..modules import as_floats, kind_of
 from ..spaces import AbstractSpace
 from ._density import AbstractDensity
 
 
-@register
 class FunctionDensity(AbstractDensity):
     """`log p~(x) = function(x)`, up to a constant: made by `lnz.density(space, function)`."""
 

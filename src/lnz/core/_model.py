@@ -156,7 +156,6 @@ def _data_log_likelihood(model: AbstractBayesianModel, x: Array, theta: Array) -
     return model.log_likelihood(theta, x)
 
 
-@register
 class Posterior(AbstractDensity):
     """`log p~(z) = log prior(z) + log_likelihood(z)`, whose log normaliser is the evidence.
 

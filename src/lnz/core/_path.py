@@ -3,7 +3,6 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..modules import register
 from ..spaces import AbstractSpace, same_set
 from ._density import AbstractDensity, AbstractDistribution, AbstractPath
 
@@ -13,7 +12,6 @@ def scale_ratio(change: Float[Array, ""] | float, ratio: Float[Array, "*shape"])
     return jnp.where(change == 0, 0, change * ratio)
 
 
-@register
 class Interpolated(AbstractDensity):
     """`p~(x) = start(x)^(1 - beta) target(x)^beta`."""
 
@@ -34,7 +32,6 @@ class Interpolated(AbstractDensity):
         return GeometricPath(self.start, self)
 
 
-@register
 class GeometricPath(AbstractPath):
     """`log p~_beta = (1 - beta) log start + beta log target`, for any start and target on one space.
 
@@ -65,7 +62,6 @@ class GeometricPath(AbstractPath):
         return scale_ratio(beta1 - beta0, ratio)
 
 
-@register
 class ReversedPath(AbstractPath):
     """A path walked from its target to its start; `start` is still the distribution at beta = 0."""
 

@@ -36,6 +36,7 @@ def reading(path: Path, kind: str) -> Iterator[None]:
 
 
 def missing_extra(what: str) -> str:
+    """The sentence that names the extra with which to install what `what` needs."""
     return f'{what} needs `pip install "lnz[app]"`.'
 
 

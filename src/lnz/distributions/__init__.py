@@ -8,7 +8,6 @@ from ._closed_form_kl import closed_form_kl as closed_form_kl, register_kl as re
 from ._conditional import Conditional as Conditional, distribution_given as distribution_given, num_moved as num_moved
 from ._continuous_bernoulli import ContinuousBernoulli as ContinuousBernoulli
 from ._counts import NegativeBinomial as NegativeBinomial, Poisson as Poisson
-from ._default_start import default_start as default_start
 from ._discretised_logistic import (
     DiscretisedLogistic as DiscretisedLogistic,
     DiscretisedLogisticMixture as DiscretisedLogisticMixture,
@@ -18,6 +17,11 @@ from ._layered import Layered as Layered
 from ._location_scale import Laplace as Laplace, Logistic as Logistic, StudentT as StudentT
 from ._low_rank_normal import LowRankNormal as LowRankNormal
 from ._mixture import Mixture as Mixture
+from ._networks import (
+    ConditionalBernoulli as ConditionalBernoulli,
+    ConditionalMultivariateNormal as ConditionalMultivariateNormal,
+    ConditionalNormal as ConditionalNormal,
+)
 from ._normal import MultivariateNormal as MultivariateNormal, Normal as Normal
 from ._planar_energy import PlanarEnergy as PlanarEnergy
 from ._product import Joint as Joint, ProductDistribution as ProductDistribution

@@ -6,13 +6,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..bijections import substitute
 from ..core import AbstractDistribution, draw_then_score
-from ..modules import model_dtype, register
+from ..modules import model_dtype
 from ..nets import MaskedMLP
 from ..numerics import batch_last, softplus, uniform
 from ..spaces import Binary
 
 
-@register
 class AutoregressiveBernoulli(AbstractDistribution):
     """`p(x) = prod_i sigmoid(logit_i)^x_i sigmoid(-logit_i)^(1 - x_i)`, `logit_i = net(x_1, ..., x_{i-1})_i`: MADE.
 

@@ -13,13 +13,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .. import spaces
 from ..core import AbstractDistribution, draw_then_score
-from ..modules import Frozen, check_positive, register, replace
+from ..modules import Frozen, check_positive, replace
 from ..nets import MLP
 from ..numerics import aligned, batch_last, call_net, loc_and_log_scale
 from ._discretised_logistic import DiscretisedLogistic, to_cells
 
 
-@register
 class AutoregressiveLogistic(AbstractDistribution):
     """`p(x) = prod_i DiscretisedLogistic(x_i | loc_i + s_i a_i, scale_i exp(b_i))`, `(a_i, b_i) = net(x before i)`.
 

@@ -6,13 +6,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractExponentialFamily, draw_then_score
-from ..modules import as_floats, is_false, register
+from ..modules import as_floats, is_false
 from ..numerics import aligned, batch_last, divergence, softplus, uniform
 from ..spaces import Binary
 from ._closed_form_kl import register_kl
 
 
-@register
 class Bernoulli(AbstractExponentialFamily):
     """Independent bits, `p(x) = prod_i sigmoid(logit_i)^x_i sigmoid(-logit_i)^(1 - x_i)`.
 

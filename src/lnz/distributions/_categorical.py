@@ -7,12 +7,11 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .. import spaces
 from ..core import AbstractExponentialFamily, draw_then_score
-from ..modules import as_floats, register
+from ..modules import as_floats
 from ..numerics import divergence
 from ._closed_form_kl import register_kl
 
 
-@register
 class Categorical(AbstractExponentialFamily):
     """Independent categories, `p(x) = prod_i softmax(logits_i)[x_i]`.
 

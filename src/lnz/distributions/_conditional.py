@@ -11,13 +11,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from ..core import input_origins, origins
-from ..modules import Frozen, freed, is_constant, kind_of, model_dtype, per_leaf, register, trainable
+from ..modules import Frozen, freed, is_constant, kind_of, model_dtype, per_leaf, trainable
 from ..nets import MLP, ConvNet, GatedMLP, LipschitzMLP, MaskedMLP, one_input
 from ..numerics import aligned, batch_last, call_net, is_batch_last
 from ..spaces import AbstractSpace, as_input
 
 
-@register
 class Conditional(eqx.Module):
     """`context -> template` with some of its parameters moved: `theta_i + net(context)_i`.
 

@@ -7,7 +7,7 @@ import scipy.special
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractExponentialFamily, draw_then_score
-from ..modules import as_floats, register
+from ..modules import as_floats
 from ..spaces import Interval, nearest_inside
 from ._closed_form_kl import register_kl
 
@@ -18,7 +18,6 @@ _VARIANCE = (scipy.special.bernoulli(24)[2::2] * np.arange(1, 24, 2) / scipy.spe
 ].tolist()
 
 
-@register
 class ContinuousBernoulli(AbstractExponentialFamily):
     """Independent numbers in [0, 1], `p(x) = prod_i exp(logit_i x_i - A(logit_i))`, `A(t) = log((e^t - 1) / t)`.
 

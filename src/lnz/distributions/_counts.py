@@ -13,7 +13,7 @@ from jax.scipy.special import gammaln
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..core import AbstractDistribution, AbstractExponentialFamily, draw_then_score
-from ..modules import as_floats, is_false, register
+from ..modules import as_floats, is_false
 from ..numerics import excess, softplus, stirling_error
 from ..spaces import Counts
 from ._closed_form_kl import register_kl
@@ -22,7 +22,6 @@ from ._closed_form_kl import register_kl
 _LARGEST_RATE = 2.0**30
 
 
-@register
 class Poisson(AbstractExponentialFamily):
     """Independent counts of events, `p(x) = prod_i rate_i^x_i exp(-rate_i) / x_i!`.
 
@@ -101,7 +100,6 @@ class Poisson(AbstractExponentialFamily):
         return draw_then_score(self, key, shape)
 
 
-@register
 class NegativeBinomial(AbstractDistribution):
     """Independent counts that spread more than Poisson's: mean m, variance `m + m^2 / size`.
 

@@ -11,11 +11,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from .. import spaces
 from ..core import AbstractDistribution, draw_then_score
-from ..modules import as_floats, check_positive, register
+from ..modules import as_floats, check_positive
 from ..numerics import loc_and_log_scale, softplus
 
 
-@register
 class DiscretisedLogistic(AbstractDistribution):
     """Independent grey values, a logistic variable in [0, 1] cut into K cells: value k is the cell `[k, k + 1] / K`.
 
@@ -76,7 +75,6 @@ class DiscretisedLogistic(AbstractDistribution):
         return draw_then_score(self, key, shape)
 
 
-@register
 class DiscretisedLogisticMixture(AbstractDistribution):
     """Independent grey values, each a mixture of m discretised logistics of its own: several peaks and sharp ends.
 

@@ -9,11 +9,10 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractDistribution
-from ..modules import model_dtype, register
+from ..modules import model_dtype
 from ..spaces import AbstractSpace, Binary, Euclidean, Product
 
 
-@register
 class Layered(AbstractDistribution):
     """`p(z_1, ..., z_L) = p(z_L) prod_l p(z_l | z_{l+1})`: layers of vectors, each drawn given the one drawn before it.
 

@@ -9,14 +9,13 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractDistribution, draw_then_score
-from ..modules import is_false, register
+from ..modules import is_false
 from ..numerics import excess, half_step, loc_and_log_scale, softplus
 from ..spaces import Euclidean
 from ._closed_form_kl import register_kl
 from ._normal import Normal
 
 
-@register
 class Laplace(AbstractDistribution):
     """Independent Laplaces, `p(x) = prod_i exp(-|x_i - loc_i| / scale_i) / (2 scale_i)`.
 
@@ -65,7 +64,6 @@ class Laplace(AbstractDistribution):
         return draw_then_score(self, key, shape)
 
 
-@register
 class Logistic(AbstractDistribution):
     """Independent logistics, `p(x) = prod_i sigmoid(z_i) sigmoid(-z_i) / scale_i` with `z = (x - loc) / scale`.
 
@@ -114,7 +112,6 @@ class Logistic(AbstractDistribution):
         return draw_then_score(self, key, shape)
 
 
-@register
 class StudentT(AbstractDistribution):
     """Independent Student's t, `p(x) = prod_i C(df_i) / scale_i (1 + z_i^2 / df_i)^(-(df_i + 1) / 2)`.
 

@@ -6,14 +6,12 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractDistribution, draw_then_score
-from ..modules import register
 from ..numerics import excess, loc_and_log_scale
 from ..spaces import Euclidean
 from ._closed_form_kl import register_kl
 from ._normal import MultivariateNormal, Normal, square_of
 
 
-@register
 class LowRankNormal(AbstractDistribution):
     """`N(loc, F F' + diag(scale^2))`: a covariance of n variables by k common causes, for work that grows as `n k^2`.
 

@@ -7,14 +7,13 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..core import AbstractDistribution, closed_form_mean, draw_then_score, has_marginals
-from ..modules import as_floats, register
+from ..modules import as_floats
 from ..numerics import aligned, batch_last, log_sum
 from ..spaces import AbstractSpace
 from ._bernoulli import Bernoulli, log_prob_by_products
 from ._normal import Normal
 
 
-@register
 class Mixture(AbstractDistribution):
     """`p(x) = sum_k w_k p_k(x)`, `w = softmax(logits)`.
 

@@ -12,12 +12,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..core import AbstractDistribution
-from ..modules import register
 from ._bernoulli import Bernoulli
 from ._normal import MultivariateNormal, Normal
 
 
-@register
 class ConditionalNormal(eqx.Module):
     """`x -> N(net(x), scale^2)` with a learned scale that does not depend on x.
 
@@ -41,7 +39,6 @@ class ConditionalNormal(eqx.Module):
         return Normal(loc, jnp.broadcast_to(jnp.exp(self.log_scale), loc.shape))
 
 
-@register
 class ConditionalMultivariateNormal(eqx.Module):
     """`x -> N(net(x), L L')` with a learned L that does not depend on x; `tril` is L, `[n, n]`."""
 
@@ -59,7 +56,6 @@ class ConditionalMultivariateNormal(eqx.Module):
         return MultivariateNormal(self.net(x) + self.noise.loc, self.noise.scale_tril)
 
 
-@register
 class ConditionalBernoulli(eqx.Module):
     """`x -> Bernoulli(logits = net(x))`."""
 

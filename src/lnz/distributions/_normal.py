@@ -10,7 +10,7 @@ from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..core import AbstractExponentialFamily, AbstractRealFamily, draw_then_score, weighted_moments
-from ..modules import AbstractFixable, register
+from ..modules import AbstractFixable
 from ..numerics import cholesky_factor, excess, loc_and_log_scale, loc_and_raw_tril, positive_tril
 from ..spaces import Euclidean
 from ._closed_form_kl import register_kl
@@ -19,7 +19,6 @@ from ._closed_form_kl import register_kl
 _LARGE = 1e12
 
 
-@register
 class Normal(AbstractExponentialFamily, AbstractRealFamily, AbstractFixable):
     """Independent normals, `p(x) = prod_i exp(-(x_i - loc_i)^2 / (2 scale_i^2)) / (scale_i sqrt(2 pi))`.
 
@@ -153,7 +152,6 @@ def _broadcast(parameter: Array, like: Array) -> Array:
     return jnp.broadcast_to(parameter, like.shape)
 
 
-@register
 class MultivariateNormal(AbstractRealFamily):
     """`N(loc, L L')` with a full covariance given by its Cholesky factor L.
 

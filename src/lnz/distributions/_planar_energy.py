@@ -6,14 +6,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..core import AbstractDensity, AbstractPath, GeometricPath
-from ..modules import register
 from ..spaces import Euclidean
 from ._normal import Normal
 
 _WIDTHS = {2: (0.4,), 3: (0.35, 0.35), 4: (0.4, 0.35)}
 
 
-@register
 class PlanarEnergy(AbstractDensity):
     """`p~(z) = exp(-U(z))`: the test energies of Rezende and Mohamed in the plane, shapes that no normal has.
 

@@ -8,12 +8,11 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractDistribution, closed_form_mean, space_of_conditional
-from ..modules import model_dtype, register
+from ..modules import model_dtype
 from ..spaces import AbstractSpace, Product
 from ._closed_form_kl import closed_form_kl, register_kl
 
 
-@register
 class ProductDistribution(AbstractDistribution):
     """`p(x_1, ..., x_k) = p_1(x_1) ... p_k(x_k)`: independent vectors on the `Product` of their spaces.
 
@@ -80,7 +79,6 @@ def _kl(q: ProductDistribution, p: ProductDistribution) -> Float[Array, ""] | No
     return functools.reduce(jnp.add, terms)
 
 
-@register
 class Joint(AbstractDistribution):
     """`p(x, y) = p(x) p(y | x)` of vectors `[x, y]`, one behind the other.
 

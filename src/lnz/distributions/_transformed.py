@@ -7,12 +7,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ..bijections import AbstractBijection, inverse_and_log_scale, is_affine, is_elementwise, start, waits_for_data
+from ..bijections import (
+    AbstractBijection,
+    inverse_and_log_scale,
+    is_affine,
+    is_elementwise,
+    rows_for_start,
+    start,
+    waits_for_data,
+)
 from ..core import AbstractDataDependent, AbstractDistribution, closed_form_mean, has_marginals, is_stochastic, origins
-from ..modules import model_dtype, register, replace
+from ..modules import model_dtype, replace
 from ..spaces import AbstractSpace, has_circles, has_ends, is_rounded, is_within, nearest_inside
-
-_MOST_ROWS = 1024
 
 
 @eqx.filter_jit
@@ -20,7 +26,6 @@ def _started(bijection, key, rows):
     return start(bijection, key, rows, inverse=True)[0]
 
 
-@register
 class Transformed(AbstractDistribution, AbstractDataDependent):
     """The distribution of `f(z)`, `z ~ base`: a normalizing flow.
 
@@ -114,9 +119,7 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
                 f"rows; got rows of shape {data.shape[1:]}."
             )
         key_rows, key_layers = jax.random.split(key)
-        if len(data) > _MOST_ROWS:
-            data = jnp.asarray(data)[jax.random.permutation(key_rows, len(data))[:_MOST_ROWS]]
-        rows = self.space.cast(data, model_dtype(self))
+        rows = self.space.cast(rows_for_start(key_rows, data), model_dtype(self))
         return replace(self, bijection=_started(self.bijection, key_layers, rows))
 
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:

@@ -6,12 +6,10 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractDistribution, draw_then_score
-from ..modules import register
 from ..spaces import Interval, Torus, nearest_inside
 from ._closed_form_kl import register_kl
 
 
-@register
 class Uniform(AbstractDistribution):
     """Independent uniforms, `p(x) = 1 / (high - low)^n` on `Interval(shape, low, high)` or a `Torus`, else 0.
 

@@ -4,12 +4,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractBlockDensity, AbstractCollapsibleDensity, AbstractDistribution, AbstractPath
-from ..modules import register
 from ..spaces import AbstractSpace
 from ._units import AbstractUnits
 
 
-@register
 class BipartiteDensity(AbstractBlockDensity, AbstractCollapsibleDensity):
     """`log p~(v) = offset + b.t(v) + A_h(c + t(v) W)`: hidden units summed out, at inverse temperature beta.
 
@@ -107,7 +105,6 @@ class BipartiteDensity(AbstractBlockDensity, AbstractCollapsibleDensity):
         return BipartitePath(self, self.b)
 
 
-@register
 class BipartitePath(AbstractPath):
     """From independent visible units with biases `start_b` to `target`, hidden units switched on by beta.
 

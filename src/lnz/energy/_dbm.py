@@ -7,13 +7,12 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractClampable, AbstractLatentEnergyModel
-from ..modules import check_key, register, replace
+from ..modules import check_key, replace
 from ..spaces import Binary
 from ._bipartite import BipartiteDensity
 from ._units import BernoulliUnits, clamp_units
 
 
-@register
 class DBM(AbstractLatentEnergyModel, AbstractClampable):
     """Deep Boltzmann machine, `E(x_0, ..., x_L) = -sum_l x_l'W_l x_(l+1) - sum_l b_l'x_l`, x_0 visible.
 

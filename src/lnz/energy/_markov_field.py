@@ -9,11 +9,10 @@ from jaxtyping import Array, Float
 
 from .. import distributions
 from ..core import AbstractBlockDensity, AbstractDistribution, AbstractEnergyModel, AbstractPath, scale_ratio
-from ..modules import register, replace
+from ..modules import replace
 from ..spaces import Categorical
 
 
-@register
 class MarkovField(AbstractEnergyModel, AbstractBlockDensity):
     """Discrete Markov random field, `p(x) = exp(-E(x) / T) / Z`, `E(x) = sum_C potential_C(x_C)`.
 
@@ -132,7 +131,6 @@ class MarkovField(AbstractEnergyModel, AbstractBlockDensity):
         return MarkovFieldPath(self)
 
 
-@register
 class MarkovFieldPath(AbstractPath):
     """From uniform (infinite temperature) to `target`, all energies multiplied by beta.
 

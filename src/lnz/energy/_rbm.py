@@ -25,7 +25,6 @@ from ._units import AbstractUnits, BernoulliUnits, as_units, clamp_units
 _CHUNK_ROWS = 8192
 
 
-@register
 class RBM(
     AbstractEnergyModel,
     AbstractBlockDensity,

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 from .. import spaces
 from ..core import AbstractExponentialFamily
 from ..distributions import Bernoulli, Categorical
-from ..modules import check_positive, is_false, register
+from ..modules import check_positive, is_false
 from ..numerics import softplus
 from ..spaces import AbstractSpace
 
@@ -59,7 +59,6 @@ class AbstractUnits(eqx.Module):
         """`natural` with infinities that leave the units of `mask` no choice but `values`."""
 
 
-@register
 class BernoulliUnits(AbstractUnits):
     """`num` units in {0, 1}."""
 
@@ -103,7 +102,6 @@ class BernoulliUnits(AbstractUnits):
         return jnp.where(mask, certain, natural)
 
 
-@register
 class CategoricalUnits(AbstractUnits):
     """`num` units in {0, ..., num_categories - 1} (softmax or Potts units), one-hot in t(x)."""
 
@@ -152,7 +150,6 @@ class CategoricalUnits(AbstractUnits):
         return natural.reshape(self.num, self.num_categories)
 
 
-@register
 class ClampedUnits(AbstractUnits):
     """Units of which some are held fixed: those where `mask` is true, at `values`.
 

@@ -46,7 +46,6 @@ from ..core import (
 from ..data import AbstractSource, AtomsWarning, Resident, as_source, canonical, data_warnings, known_entries, some_rows
 from ..modules import check_key, check_positive, kind_of, model_dtype, unmasked
 from ..spaces import AbstractSpace, Counts
-from ..training import Fit
 from ._narrow import narrow_scales
 from ._normalize import FEW_STATES, check_normalizer, default_normalizer
 
@@ -126,7 +125,7 @@ def evaluate(
     """
     key_hidden, key_partition = jr.split(check_key(key))
     if not isinstance(model, AbstractModel):
-        hint = " Try `fit.model`." if isinstance(model, Fit) else ""
+        hint = " Try `fit.model`." if hasattr(model, "model") and hasattr(model, "history") else ""
         if isinstance(model, AbstractBayesianModel):
             hint = " A Bayesian model is evaluated by its predictive distribution, `model.predictive(data)`."
         raise TypeError(f"`model` must be a model with a likelihood of examples; got {kind_of(model)}.{hint}")

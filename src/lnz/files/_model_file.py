@@ -134,8 +134,6 @@ def _line(error: Exception) -> str:
 
 
 def _load(path: Path) -> Any:
-    from .. import _api  # noqa: F401 (every class of lnz is registered, whatever was imported so far)
-
     metadata, arrays = read_header(path)
     form = metadata.get("format")
     if form != _FORMAT:

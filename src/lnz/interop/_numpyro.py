@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractDistribution, draw_then_score
-from ..modules import Frozen, register
+from ..modules import Frozen
 from ..spaces import (
     AbstractSpace,
     Binary,
@@ -242,7 +242,6 @@ def _space(constraints: Any, support: Any, shape: tuple[int, ...], family: str) 
     raise ValueError(f"`from_numpyro(distribution)`: no space of lnz is the support of {family}, {support}.")
 
 
-@register
 class NumpyroDistribution(AbstractDistribution):
     """A distribution of NumPyro, by the name of its family and its parameters; `lnz.from_numpyro` makes it.
 

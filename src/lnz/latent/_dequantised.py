@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..bijections import Elementwise, SplineTransformer
+from ..bijections import Elementwise, SplineTransformer, rows_for_start
 from ..core import (
     AbstractDataDependent,
     AbstractDistribution,
@@ -19,13 +19,10 @@ from ..core import (
     space_of_conditional,
 )
 from ..distributions import Transformed, Uniform, distribution_given
-from ..modules import model_dtype, register, replace
+from ..modules import model_dtype, replace
 from ..spaces import AbstractSpace, Binary, Categorical, Interval, same_set
 
-_MOST_ROWS = 1024  # that start a flow
 
-
-@register
 class PointMass(AbstractDistribution):
     """`P(x) = 1` at one point of a space with counting measure, else 0."""
 
@@ -51,7 +48,6 @@ class PointMass(AbstractDistribution):
         return draw_then_score(self, key, shape)
 
 
-@register
 class InCell(AbstractDistribution):
     """The distribution of `y = x + u` for whole numbers x and noise u in `[0, 1)^shape`.
 
@@ -87,7 +83,6 @@ class InCell(AbstractDistribution):
         return jnp.where(y < low, low, jnp.where(y > high, high, y)), log_prob
 
 
-@register
 class Dequantised(AbstractLatentModel, AbstractDataDependent):
     """`P(x) = int_{[0, 1)^d} p(x + u) du`: a density p of real numbers as a model of whole numbers `0 .. K - 1`.
 
@@ -142,9 +137,7 @@ class Dequantised(AbstractLatentModel, AbstractDataDependent):
         if not isinstance(self.flow, AbstractDataDependent):
             return self
         key_rows, key_noise, key_flow = jr.split(key, 3)
-        if len(data) > _MOST_ROWS:
-            data = jnp.asarray(data)[jr.permutation(key_rows, len(data))[:_MOST_ROWS]]
-        rows = self.space.cast(data, model_dtype(self.flow))
+        rows = self.space.cast(rows_for_start(key_rows, data), model_dtype(self.flow))
         y = jax.vmap(lambda key, x: self.posterior(x).sample(key))(jr.split(key_noise, len(rows)), rows)
         return replace(self, flow=self.flow.initialise(key_flow, y))
 
@@ -175,7 +168,6 @@ class Dequantised(AbstractLatentModel, AbstractDataDependent):
         return InCell(x.astype(model_dtype(self.flow)), noise, self._box)
 
 
-@register
 class SplineNoise(eqx.Module):
     """`x -> q(u | x)`, independent splines of uniform noise: the plainest variational dequantiser.
 

@@ -21,7 +21,6 @@ from ..spaces import AbstractSpace
 from ._start import start_prior
 
 
-@register
 class BottomUp(eqx.Module):
     """`x -> q(z_1 | x) q(z_2 | z_1) ... q(z_L | z_{L-1})`, each layer given the one below.
 
@@ -50,7 +49,6 @@ class BottomUp(eqx.Module):
         return input_origins(self.first)
 
 
-@register
 class TopDown(eqx.Module):
     """`x -> q(z_L | x) q(z_{L-1} | z_L, x) ... q(z_1 | z_2, x)`, each layer given x and the one above.
 
@@ -85,7 +83,6 @@ def _with(conditional: Callable, x: Array, z: Array) -> AbstractDistribution:
     return conditional(jnp.concatenate([x.astype(z.dtype).reshape(-1), z]))
 
 
-@register
 class Ladder(eqx.Module):
     """`q(z_l | z_{l+1}, x) ~ p(z_l | z_{l+1}) N(z_l; m_l(x), s_l(x)^2)`: the generative path, corrected by x.
 
@@ -166,7 +163,6 @@ class Corrected(eqx.Module):
         return replace(prior, loc=loc, log_scale=-0.5 * log_precision, constant=False)
 
 
-@register
 class Hierarchical(AbstractLatentModel, AbstractDataDependent):
     """`p(x) = int p(z_L) prod_l p(z_l | z_{l+1}) p(x | z_1) dz`: a variational autoencoder with L layers of latents.
 

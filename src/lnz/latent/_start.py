@@ -4,14 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray
 
+from ..bijections import rows_for_start
 from ..core import AbstractDataDependent, AbstractDensity, AbstractDistribution, AbstractLatentModel
 from ..modules import model_dtype
-
-_MOST_ROWS = 1024  # that start a flow
 
 
 def start_prior(
@@ -32,9 +30,7 @@ def start_prior(
     if not isinstance(prior, AbstractDistribution):
         return prior  # of an energy, whose base rates those of an untrained encoder would not be
     key_rows, key_z, key_prior = jr.split(key, 3)
-    if len(data) > _MOST_ROWS:
-        data = jnp.asarray(data)[jr.permutation(key_rows, len(data))[:_MOST_ROWS]]
-    rows = model.space.cast(data, model_dtype(model))
+    rows = model.space.cast(rows_for_start(key_rows, data), model_dtype(model))
 
     def draw(key, x):
         posterior = model.posterior(x)

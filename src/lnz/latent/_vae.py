@@ -16,12 +16,11 @@ from ..core import (
     space_of_conditional,
 )
 from ..distributions import Conditional, distribution_given
-from ..modules import model_dtype, register, replace
+from ..modules import model_dtype, replace
 from ..spaces import AbstractSpace, same_set
 from ._start import start_prior
 
 
-@register
 class VAE(AbstractLatentModel, AbstractDataDependent):
     """Variational autoencoder, `p(x) = int decoder(z)(x) prior(z) dz`, with `encoder(x)` near `p(z | x)`.
 

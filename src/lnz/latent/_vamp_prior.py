@@ -9,14 +9,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractDataDependent, AbstractDistribution
 from ..distributions import Mixture
-from ..modules import as_floats, check_positive, is_false, register, replace
+from ..modules import as_floats, check_positive, is_false, replace
 from ..spaces import AbstractSpace, Binary, Euclidean, Interval
 
 # Of the range, at each end: the logit of an end is infinite, and near it the sigmoid hardly learns.
 _MARGIN = 0.02
 
 
-@register
 class VampPrior(AbstractDataDependent):
     """`p(z) = sum_k w_k q(z | u_k)`: the encoder's own posteriors at K learned pseudo-inputs u_k, mixed.
 

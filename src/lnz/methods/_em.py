@@ -12,7 +12,7 @@ from ..bijections import inverse_and_log_scale, is_affine
 from ..core import AbstractExponentialFamily, AbstractMethod, AbstractRealFamily, has_marginals
 from ..data import SMALLEST_SCALE, is_missing, smallest_gaps
 from ..distributions import Mixture, Transformed
-from ..modules import check_has_data, freed, model_dtype, register, replace
+from ..modules import check_has_data, freed, model_dtype, replace
 from ._clusters import clusters
 
 # With fewer examples a component of real numbers would sit down on a single one.
@@ -31,7 +31,6 @@ def _floor_or_none(floor: Any) -> float | Array | None:
     return floor if floor is None else float(floor) if np.ndim(floor) == 0 else jnp.asarray(floor)
 
 
-@register
 class EM(AbstractMethod):
     """Expectation maximisation for mixtures, and for one member of a family alone (one step suffices).
 

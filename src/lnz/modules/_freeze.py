@@ -6,7 +6,6 @@ import equinox as eqx
 import jax
 
 from ._module import HashableMethods, replace
-from ._register import register
 
 if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
     from typing import ClassVar as AbstractVar
@@ -14,7 +13,6 @@ else:
     from equinox import AbstractVar
 
 
-@register
 class Frozen(eqx.Module):
     """An array that belongs to a model but is no parameter, or a module of such: gradient methods leave it alone.
 

@@ -1,7 +1,13 @@
-"""Names for the constructors and functions that a model file may mention. Nothing else can be loaded."""
+"""Names that a model file may mention: the public modules of lnz and what is registered. Nothing else can be loaded."""
 
+import inspect
+import pkgutil
+import re
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, TypeVar
+
+import equinox as eqx
 
 T = TypeVar("T")
 
@@ -18,16 +24,17 @@ def public_name(obj: Any) -> str:
 def register(obj: T, name: str | None = None) -> T:
     """Allow `lnz.save` and `lnz.load` to name this class or function in a model file.
 
-    Use it as a decorator on your own `equinox.Module` classes, or call it on a function that a model
-    stores (an activation, say). A name can be given once only.
+    Use it as a decorator on your own `equinox.Module` classes, or call it on a function that a model stores (an
+    activation, say). The public modules of lnz need no registration. A name can be given once only.
 
-    **Raises:** `ValueError` if another object already has the name; `TypeError` if it is no class or function.
+    **Raises:** `ValueError` if another object already has the name; `TypeError` if `obj` is not a class or a function.
     """
     if not callable(obj):
         raise TypeError(f"`register(...)` needs a class or a function; got {type(obj).__name__}.")
     name = public_name(obj) if name is None else name
-    if _OBJECT_OF.get(name, obj) is not obj and not _same_place(_OBJECT_OF[name], obj):
-        raise ValueError(f"`register(..., name={name!r})`: the name is taken by {_OBJECT_OF[name]!r}.")
+    known = registered_object(name) if name.startswith("lnz.") else _OBJECT_OF.get(name)
+    if known is not None and known is not obj and not _same_place(known, obj):
+        raise ValueError(f"`register(..., name={name!r})`: the name is taken by {known!r}.")
     _NAME_OF[obj] = name  # first, for it fails if `obj` cannot be hashed
     _OBJECT_OF[name] = obj
     return obj
@@ -39,15 +46,48 @@ def _same_place(first: Any, second: Any) -> bool:
 
 
 def registered_name(obj: Any) -> str | None:
+    """The name of a class or function in model files; `None` if it has none."""
     try:
-        return _NAME_OF.get(obj)
+        name = _NAME_OF.get(obj)
     except TypeError:  # unhashable, so never registered
         return None
+    if name is None and isinstance(obj, type) and _public_class(public_name(obj)) is obj:
+        return public_name(obj)
+    return name
 
 
 def registered_object(name: str) -> Callable | None:
-    return _OBJECT_OF.get(name)
+    """The class or function of this name, whether or not its part of lnz was imported before."""
+    found = _public_class(name)  # also imports the part of lnz, which may register the name
+    return _OBJECT_OF.get(name, found)
+
+
+def _public_class(name: str) -> type | None:
+    """The class `lnz.part.Name` if it is an `equinox.Module` that the part exports and that can be built."""
+    names = re.fullmatch(r"lnz\.([a-z]+)\.(\w+)", name)
+    part = _part(names[1]) if names else None
+    value = None if part is None or names is None else vars(part).get(names[2])
+    if not (isinstance(value, type) and issubclass(value, eqx.Module)) or inspect.isabstract(value):
+        return None
+    return value if public_name(value) == name and not value.__name__.startswith(("_", "Abstract")) else None
+
+
+def _part(name: str) -> Any:
+    if name not in _parts():
+        return None
+    try:
+        return import_module(f"lnz.{name}")
+    except ImportError:  # it needs an extra
+        return None
+
+
+def _parts() -> list[str]:
+    package = import_module("lnz")
+    return [info.name for info in pkgutil.iter_modules(package.__path__) if not info.name.startswith("_")]
 
 
 def registered_names() -> list[str]:
-    return sorted(_OBJECT_OF)
+    """All names that `registered_object` knows."""
+    parts = [(part, vars(module)) for part in _parts() if (module := _part(part)) is not None]
+    public = {f"lnz.{part}.{name}" for part, names in parts for name in list(names)}
+    return sorted({*_OBJECT_OF, *(name for name in public if _public_class(name) is not None)})

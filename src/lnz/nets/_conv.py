@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..modules import check_positive, register
+from ..modules import check_positive
 from ..numerics import aligned
 from ._layers import dense
 from ._net import AbstractNet, InShape
@@ -17,7 +17,6 @@ from ._net import AbstractNet, InShape
 Formulation = Literal["auto", "product", "convolution"]
 
 
-@register
 class ConvNet(AbstractNet):
     """`x -> conv3x3(a(conv1x1(a(conv3x3(x)))))` from `[num_in, h, w]` to `[*out, h, w]`, as in Glow's couplings.
 

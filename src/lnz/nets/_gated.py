@@ -3,12 +3,10 @@ import jax
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..modules import register
 from ._layers import Shape, _check_sizes, dense, uniform_layer
 from ._net import AbstractNet, InShape
 
 
-@register
 class GatedMLP(AbstractNet):
     """`h -> (A h + a) * sigmoid(B h + b)` layer by layer, then an affine one: from `[num_in]` to `[*out]`.
 

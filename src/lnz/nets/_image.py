@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..modules import check_positive, register
+from ..modules import check_positive
 from ..numerics import aligned, over_batch
 from ._conv import Formulation
 from ._layers import Shape, dense, uniform_layer
@@ -21,7 +21,6 @@ from ._strided import convolve, convolve_transposed, num_after
 _BLOCK_NDIMS = 4, 1, 2, 1  # of the arrays of a `ResidualConv`
 
 
-@register
 class ResidualConv(AbstractNet):
     """`x -> x + conv1x1(a(conv3x3(a(x))))` of images `[channels, h, w]`.
 
@@ -70,7 +69,6 @@ class ResidualConv(AbstractNet):
         return x + dense(self.mix, self.activation(h), self.mix_bias, 2)
 
 
-@register
 class ConvEncoder(AbstractNet):
     """Strided convolutions, each followed by an activation, then a dense layer: from an image to `[*out]`.
 
@@ -161,7 +159,6 @@ class ConvEncoder(AbstractNet):
         return (4,) * num + (1,) * num + _BLOCK_NDIMS * len(self.blocks) + (num_out + 1, num_out)
 
 
-@register
 class ConvDecoder(AbstractNet):
     """A dense layer, then transposed convolutions with activations in between: from `[num_in]` to a flat image.
 

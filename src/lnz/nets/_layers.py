@@ -52,7 +52,6 @@ def _check_sizes(num_in: int, width: int, depth: int, owner: str) -> None:
         check_positive(depth, f"{owner}(depth=...)")
 
 
-@register
 class MLP(AbstractNet):
     """`x -> W_D a(... a(W_1 x + b_1) ...) + b_D`: a multilayer perceptron from `[num_in]` to `[*out]`.
 
@@ -120,7 +119,6 @@ def uniform_layer(key: PRNGKeyArray, shape: tuple[int, ...], num_in: np.ndarray 
     return W * scale, b * jnp.broadcast_to(scale[..., 0], b.shape)
 
 
-@register
 class MaskedMLP(AbstractNet):
     """A multilayer perceptron of which output `[:, i]` sees only the inputs before i: MADE.
 

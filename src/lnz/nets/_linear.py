@@ -6,12 +6,11 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..modules import as_floats, build, check_key, check_positive, kind_of, register
+from ..modules import as_floats, build, check_key, check_positive, kind_of
 from ._layers import uniform_layer
 from ._net import InShape, one_input
 
 
-@register
 class Linear(eqx.Module):
     """`x -> W x + b`, with `W [num_out, num_in]`: `lnz.nets.Linear(784, 20, key=key)`.
 

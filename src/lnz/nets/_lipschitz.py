@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..modules import register
 from ..numerics import aligned, over_batch, softplus
 from ._layers import _check_sizes, dense, uniform_layer
 from ._net import AbstractNet, InShape
@@ -48,7 +47,6 @@ def spectral_bound(W: Float[Array, "m n"]) -> Float[Array, ""]:
     return root
 
 
-@register
 class LipschitzMLP(AbstractNet):
     """A multilayer perceptron from `[num]` to `[num]` with `|g(x) - g(x')| <= coefficient |x - x'|`.
 

@@ -1,7 +1,6 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ..modules import register
 from ..numerics import aligned
 from ._layers import MLP, MaskedMLP
 from ._net import AbstractNet, InShape
@@ -15,7 +14,6 @@ def _features(is_angle: Int[Array, " n"], x: Float[Array, "..."]) -> Float[Array
     return jnp.stack(pair, axis=1).reshape(2 * x.shape[0], *x.shape[1:])
 
 
-@register
 class PeriodicMLP(AbstractNet):
     """A network that sees angles as their cosine and sine, so that it is periodic in them: `net(features(x))`.
 
@@ -36,7 +34,6 @@ class PeriodicMLP(AbstractNet):
         return self.net.call_batch_last(_features(self.is_angle, x))
 
 
-@register
 class PeriodicMaskedMLP(AbstractNet):
     """A masked network that sees angles as their cosine and sine; output `[:, i]` sees the variables before i.
 

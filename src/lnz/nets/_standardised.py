@@ -5,12 +5,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..core import in_two_parts
-from ..modules import Frozen, as_floats, register
+from ..modules import Frozen, as_floats
 from ..numerics import aligned, call_net
 from ._net import AbstractNet, InShape
 
 
-@register
 class Standardised(AbstractNet):
     """`x -> net((x - mean) / scale)`: a network whose inputs come in the units of the data.
 

@@ -4,11 +4,9 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..modules import register
 from ._layers import MLP
 
 
-@register
 class TimeMLP(eqx.Module):
     """`(t, x) -> MLP([x, t])`: a velocity for `lnz.bijections.Continuous`, zero at the start.
 

@@ -24,7 +24,7 @@ from ..core import (
     log_mean_exp,
     resolve_path,
 )
-from ..modules import check_positive, model_dtype, register, replace
+from ..modules import check_positive, model_dtype, replace
 from ..numerics import add_compensated
 from ..samplers import adapt_step_size, default_sampler, run_chains, samplers_along, start_chains, waits_for_step_size
 from ._rays import look_along_rays
@@ -33,7 +33,6 @@ from ._rays import look_along_rays
 _GRID_ERROR = 0.002
 
 
-@register
 class AIS(AbstractNormalizer):
     """Annealed importance sampling: `log Z` as a lower bound in expectation.
 
@@ -105,7 +104,6 @@ class AIS(AbstractNormalizer):
         return log_w, {**info, **look_along_rays(path, betas[-2], ends, before, log_w)}
 
 
-@register
 class ReverseAIS(AbstractNormalizer):
     """Annealing from the target to the start: `log Z` as an *upper* bound in expectation.
 

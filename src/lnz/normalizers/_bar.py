@@ -15,12 +15,11 @@ from ..core import (
     Estimate,
     join_degrees,
 )
-from ..modules import is_false, register
+from ..modules import is_false
 from ..samplers import HMC, Gibbs, Metropolis, default_sampler
 from ._ais import AIS, ReverseAIS, in_errors
 
 
-@register
 class BAR(AbstractNormalizer):
     """Bennett's acceptance ratio: `log Z` from annealing in both directions.
 

@@ -6,11 +6,10 @@ from jax.scipy.special import logsumexp
 from jaxtyping import PRNGKeyArray
 
 from ..core import AbstractDensity, AbstractDistribution, AbstractNormalizer, Estimate, exact_log_det
-from ..modules import check_positive, register
+from ..modules import check_positive
 from ._weights import log_weights, proposal_for
 
 
-@register
 class Bound(AbstractNormalizer):
     """`(1/n) sum_i log (1/K) sum_k p~(x_ik) / q(x_ik)`, `x_ik ~ q`: the evidence lower bound itself, for K = 1.
 

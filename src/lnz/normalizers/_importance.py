@@ -2,11 +2,10 @@ import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractDensity, AbstractDistribution, AbstractNormalizer, Estimate, exact_log_det, log_mean_exp
-from ..modules import check_positive, register
+from ..modules import check_positive
 from ._weights import log_weights, proposal_for
 
 
-@register
 class Importance(AbstractNormalizer):
     """`log (1/n) sum_i p~(x_i) / q(x_i)`, `x_i ~ q`: importance sampling. A lower bound in expectation.
 

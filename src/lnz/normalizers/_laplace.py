@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..bijections import ToSupport, unbounded
 from ..core import AbstractDensity, AbstractDistribution, AbstractNormalizer, Estimate, log_mean_exp
-from ..modules import check_positive, register, replace
+from ..modules import check_positive, replace
 from ._rays import has_no_ends
 
 _MOST_STEPS = 100
@@ -19,7 +19,6 @@ _DECREMENT = 0.1  # nats from the top, below which a search has arrived
 _DEEP = 15.0  # nats below the best mode, from where a mode gets no share of its own
 
 
-@register
 class LaplaceImportance(AbstractNormalizer):
     """`log (1/n) sum_i p~(x_i) / q(x_i)`, `x_i ~ q`, with q from Laplace's approximation. A lower bound in expectation.
 

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from ..core import AbstractCollapsibleDensity, AbstractDensity, AbstractNormalizer, Estimate
-from ..modules import register
 from ..spaces import Interval, Product
 
 # Three, because for any two there is a place that is as far from the points of one as from those of the other, where
@@ -14,7 +13,6 @@ from ..spaces import Interval, Product
 _SHIFTS = (1 / 6, 1 / 2, 5 / 6)
 
 
-@register
 class Quadrature(AbstractNormalizer):
     """`log sum_x p~(x)` by enumeration, or `log int p~(x) dx` on a grid.
 

@@ -16,13 +16,12 @@ from ..core import (
     AbstractSampler,
     gibbs_sweep,
 )
-from ..modules import check_has_data, check_positive, model_dtype, register, trainable
+from ..modules import check_has_data, check_positive, model_dtype, trainable
 from ._constant import constant
 
 Precondition = Callable[[Any, Any, Array, Array], Any] | None
 
 
-@register
 class CD(AbstractObjective):
     """Contrastive divergence: the likelihood gradient with the model's samples replaced by k sweeps from the data.
 
@@ -62,7 +61,6 @@ class CD(AbstractObjective):
         return _contrast(model, batch, jax.vmap(model.join)(blocks), (), self.precondition)
 
 
-@register
 class PCD(AbstractObjective):
     """Persistent contrastive divergence: chains that go on from update to update (stochastic maximum likelihood).
 
@@ -100,7 +98,6 @@ class PCD(AbstractObjective):
         return _contrast(model, batch, jax.vmap(model.join)(blocks), blocks, self.precondition)
 
 
-@register
 class FPCD(AbstractObjective):
     """Persistent contrastive divergence with fast weights, which drive its chains away from where they just were.
 
@@ -161,7 +158,6 @@ class FPCD(AbstractObjective):
         return _linear(params, gradient), ((chains, fast), parts)
 
 
-@register
 class SML(AbstractObjective):
     """Stochastic maximum likelihood with chains of any sampler, such as `lnz.samplers.ParallelTempering`.
 

@@ -11,7 +11,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractDistribution, AbstractModel, AbstractObjective, exact_log_det
-from ..modules import check_has_data, check_positive, model_dtype, register
+from ..modules import check_has_data, check_positive, model_dtype
 from ._latent import each_example, log_likelihoods, normalised_prior
 
 
@@ -54,7 +54,6 @@ def gradient_only(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return x - jax.lax.stop_gradient(x)
 
 
-@register
 class VIMCO(AbstractObjective):
     """`-mean log (1/K) sum_k p(x, z_k) / q(z_k | x)` for any latent variables, discrete ones too.
 
@@ -106,7 +105,6 @@ def _sums_without_one(log_w: Float[Array, " K"]) -> Float[Array, " K"]:
     return logsumexp(jnp.where(is_self, jnp.broadcast_to(mean[:, None], (num, num)), table), axis=1)
 
 
-@register
 class NVIL(AbstractObjective):
     """`-mean E_q[log p(x, z) - log q(z | x)]` for any latent variables, discrete ones too.
 

@@ -9,13 +9,12 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractDensity, AbstractDistribution, AbstractModel, AbstractObjective
-from ..modules import check_positive, register
+from ..modules import check_positive
 from ..spaces import same_set
 from ._constant import constant
 from ._latent import check_reparameterised
 
 
-@register
 class ReverseKL(AbstractObjective):
     """`E_q[log q(z) - log p~(z)]` in nats: fits the distribution that is trained to a fixed density.
 
@@ -67,7 +66,6 @@ class ReverseKL(AbstractObjective):
         return jnp.mean(log_q - beta * log_p), (state + 1, {"elbo": elbo})
 
 
-@register
 class ForwardKL(AbstractObjective):
     """`KL(p || q)` in nats by self-normalised importance sampling from q itself: fits q where the target has its mass.
 

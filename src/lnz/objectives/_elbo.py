@@ -7,13 +7,12 @@ from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
 from ..core import AbstractDistribution, AbstractModel, AbstractObjective, exact_log_det
 from ..distributions import closed_form_kl, is_factorised, per_component
-from ..modules import check_has_data, check_positive, register
+from ..modules import check_has_data, check_positive
 from ..spaces import same_set
 from ._constant import constant
 from ._latent import check_reparameterised, each_example, log_likelihoods, normalised_prior
 
 
-@register
 class ELBO(AbstractObjective):
     """`mean E_q[log p(x | z)] - KL(q(z | x) || p(z))` in nats per example, by reparameterised draws.
 

@@ -16,13 +16,12 @@ from ..core import (
     AbstractModel,
     AbstractObjective,
 )
-from ..modules import check_has_data, check_positive, model_dtype, register
+from ..modules import check_has_data, check_positive, model_dtype
 from ..spaces import AbstractSpace
 from ._constant import constant
 from ._contrastive import advance_chains, start_chains
 
 
-@register
 class EnergyPrior(AbstractObjective):
     """Any objective of latent-variable models for a prior `p(z) = exp(-E(z)) / Z`: the negative phase is added.
 

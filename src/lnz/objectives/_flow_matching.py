@@ -9,10 +9,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..bijections import AbstractBijection, AbstractVelocityBijection
 from ..core import AbstractDistribution, AbstractModel, AbstractObjective
 from ..distributions import Transformed
-from ..modules import check_has_data, register
+from ..modules import check_has_data
 
 
-@register
 class FlowMatching(AbstractObjective):
     """`E |v(t, x_t) - (x_1 - (1 - s) x_0)|^2` with `x_t = (1 - (1 - s) t) x_0 + t x_1`: no equation is solved.
 

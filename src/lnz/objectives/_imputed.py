@@ -15,12 +15,11 @@ from ..core import (
     gibbs_sweep,
 )
 from ..data import is_missing
-from ..modules import check_has_data, check_positive, model_dtype, register
+from ..modules import check_has_data, check_positive, model_dtype
 
 _NUM_FOR_INIT = 4096
 
 
-@register
 class Imputed(AbstractObjective):
     """An objective for examples with missing entries: `lnz.fit(..., observed=mask)`.
 

@@ -7,14 +7,13 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractDistribution, AbstractModel, AbstractObjective, exact_log_det
-from ..modules import check_has_data, check_positive, register
+from ..modules import check_has_data, check_positive
 from ._constant import constant
 from ._latent import check_reparameterised, each_example, log_likelihoods, normalised_prior
 
 Estimator = Literal["reparameterised", "doubly_reparameterised", "sticking_the_landing"]
 
 
-@register
 class IWAE(AbstractObjective):
     """`-mean log (1/K) sum_k w_k`, `w_k = p(x, z_k) / q(z_k | x)`: the importance-weighted bound, in nats per example.
 

@@ -6,10 +6,9 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractModel, AbstractNormalizer, AbstractObjective
-from ..modules import check_has_data, register
+from ..modules import check_has_data
 
 
-@register
 class MaximumLikelihood(AbstractObjective):
     """`-mean log p(x)` in nats per example.
 

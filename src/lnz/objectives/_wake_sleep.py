@@ -10,14 +10,13 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractModel, AbstractObjective, exact_log_det
-from ..modules import check_has_data, check_positive, register
+from ..modules import check_has_data, check_positive
 from ._discrete import elbo_parts, score
 from ._latent import check_latent, normalised_prior, posterior
 
 Phase = Literal["wake", "sleep", "both"]
 
 
-@register
 class ReweightedWakeSleep(AbstractObjective):
     """The likelihood's gradient by importance sampling, and an encoder fitted to the posterior from outside.
 
@@ -83,7 +82,6 @@ class ReweightedWakeSleep(AbstractObjective):
         return loss, (state, parts)
 
 
-@register
 class WakeSleep(AbstractObjective):
     """The classic wake-sleep algorithm: `-log p(x, z)` at `z ~ q(z | x)`, and `-log q(z | x)` at `(x, z) ~ p`.
 

@@ -4,14 +4,13 @@ import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray
 
 from ..core import AbstractBlockDensity, AbstractDensity, AbstractSampler, gibbs_sweep
-from ..modules import check_positive, register
+from ..modules import check_positive
 
 
 class GibbsState(eqx.Module):
     position: Array
 
 
-@register
 class Gibbs(AbstractSampler):
     """Block Gibbs sampling: each block in turn from its conditional given all others.
 

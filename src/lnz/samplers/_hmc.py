@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..bijections import ToSupport, unbounded, wrap
 from ..core import AbstractDensity, AbstractSampler
-from ..modules import check_positive, is_false, register
+from ..modules import check_positive, is_false
 from ..spaces import AbstractSpace, Euclidean, Product, Torus
 
 _PLAIN_STEP_SIZE = 0.1
@@ -19,7 +19,6 @@ class HMCState(eqx.Module):
     gradient: Array
 
 
-@register
 class HMC(AbstractSampler):
     """Hamiltonian Monte Carlo with a unit mass matrix, on every continuous space.
 

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .. import spaces
 from ..core import AbstractDensity, AbstractSampler
-from ..modules import check_positive, register
+from ..modules import check_positive
 from ..spaces import AbstractSpace, Binary, Counts
 from ._hmc import change_of_log_density
 
@@ -19,7 +19,6 @@ class MetropolisState(eqx.Module):
     log_density: Float[Array, ""]
 
 
-@register
 class Metropolis(AbstractSampler):
     """Metropolis sampling of discrete variables, one at a time: `accept with min(1, p~(x') / p~(x))`.
 

@@ -17,7 +17,7 @@ from ..core import (
     check_sampler,
     resolve_path,
 )
-from ..modules import is_false, register
+from ..modules import is_false
 from ._run import default_sampler
 
 
@@ -35,7 +35,6 @@ class TemperedState(eqx.Module):
     position: Array  # that of the last chain; no property, which would take the last of a batch of states
 
 
-@register
 class ParallelTempering(AbstractSampler):
     """Chains at all temperatures of a path at once, which exchange places: for targets whose modes lie far apart.
 

@@ -1,14 +1,17 @@
 """Vectors of bits."""
 
-import equinox as eqx
-from jaxtyping import Array
+import math
+from typing import Any
 
-from ..modules import register
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
 from ._grid import Grid, _enumeration
 from ._space import AbstractSpace, _as_shape
 
 
-@register
 class Binary(AbstractSpace):
     """`{0, 1}^shape` with counting measure. Examples are stored as floating-point zeros and ones.
 
@@ -29,6 +32,13 @@ class Binary(AbstractSpace):
 
     def elements_within(self, x):
         return (x == 0) | (x == 1)
+
+    def reference_sample(self, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Uniform."""
+        return self.cast(jr.bernoulli(key, 0.5, (*shape, *self.shape)), dtype)
+
+    def reference_log_prob(self, x: Array) -> Float[Array, ""]:
+        return jnp.where(self.contains(x), -self.num_dimensions * math.log(2.0), -jnp.inf)
 
     def quadrature(
         self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0), shift: float | Array | None = None

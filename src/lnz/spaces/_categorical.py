@@ -1,14 +1,17 @@
 """Arrays of categories."""
 
-import equinox as eqx
-from jaxtyping import Array
+import math
+from typing import Any
 
-from ..modules import register
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
 from ._grid import Grid, _enumeration
 from ._space import AbstractSpace, _as_shape
 
 
-@register
 class Categorical(AbstractSpace):
     """`{0, ..., num_categories - 1}^shape` with counting measure. Examples are stored as `int32`."""
 
@@ -30,6 +33,13 @@ class Categorical(AbstractSpace):
 
     def elements_within(self, x):
         return (x >= 0) & (x < self.num_categories) & (x % 1 == 0)
+
+    def reference_sample(self, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Uniform."""
+        return jr.randint(key, (*shape, *self.shape), 0, self.num_categories)
+
+    def reference_log_prob(self, x: Array) -> Float[Array, ""]:
+        return jnp.where(self.contains(x), -self.num_dimensions * math.log(self.num_categories), -jnp.inf)
 
     def quadrature(
         self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0), shift: float | Array | None = None

@@ -1,16 +1,19 @@
 """Arrays of counts."""
 
-import equinox as eqx
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array
+import math
+from typing import Any
 
-from ..modules import register
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
 from ._grid import Grid, _enumeration
 from ._space import AbstractSpace, _as_shape
 
 
-@register
 class Counts(AbstractSpace):
     """`{0, 1, 2, ...}^shape` with counting measure. Examples are stored as `int32`.
 
@@ -33,6 +36,19 @@ class Counts(AbstractSpace):
     def elements_within(self, x):
         with np.errstate(invalid="ignore"):  # the remainder of infinity is no number, and so not zero
             return (x >= 0) & (x <= _LARGEST_COUNT) & (x % 1 == 0)
+
+    def reference_sample(self, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Geometric with mean 1: `p(n) = 2^-(n + 1)`."""
+        first, second = jr.bits(key, (2, *shape, *self.shape))  # a zero has probability 1/2, another one 1/4, ...
+        num_zeros = jax.lax.clz(first) + jnp.where(first == 0, jax.lax.clz(second), 0)
+        return num_zeros.astype(jnp.int32)
+
+    def reference_log_prob(self, x: Array) -> Float[Array, ""]:
+        return jnp.where(
+            self.contains(x),
+            -math.log(2.0) * (jnp.sum(x).astype(jnp.result_type(float)) + self.num_dimensions),
+            -jnp.inf,
+        )
 
     def quadrature(
         self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0), shift: float | Array | None = None

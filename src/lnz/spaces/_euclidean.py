@@ -1,16 +1,17 @@
 """Real-valued arrays."""
 
 import math
+from typing import Any
 
 import equinox as eqx
-from jaxtyping import Array
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..modules import register
 from ._grid import Grid, _trapezoid
 from ._space import AbstractSpace, _as_shape
 
 
-@register
 class Euclidean(AbstractSpace):
     """`R^shape` with Lebesgue measure."""
 
@@ -28,6 +29,13 @@ class Euclidean(AbstractSpace):
 
     def elements_within(self, x):
         return abs(x) < math.inf
+
+    def reference_sample(self, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Standard normal."""
+        return jr.normal(key, (*shape, *self.shape), dtype)
+
+    def reference_log_prob(self, x: Array) -> Float[Array, ""]:
+        return -0.5 * jnp.sum(x * x + math.log(2 * math.pi))
 
     def quadrature(
         self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0), shift: float | Array | None = None

@@ -1,20 +1,20 @@
 """Arrays of numbers between two finite ends."""
 
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..modules import register
 from ._grid import Grid, _trapezoid, innermost
 from ._space import AbstractSpace, _as_shape
 
 _REACH = 3.5  # in t, where an end is 1e-22 of the width away
 
 
-@register
 class Interval(AbstractSpace):
     """`[low, high]^shape` with Lebesgue measure.
 
@@ -43,6 +43,15 @@ class Interval(AbstractSpace):
 
     def elements_within(self, x):
         return (x >= self.low) & (x <= self.high)
+
+    def reference_sample(self, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Uniform."""
+        x = jr.uniform(key, (*shape, *self.shape), dtype, self.low, self.high)
+        return jnp.clip(x, *innermost(self.low, self.high, x.dtype))
+
+    def reference_log_prob(self, x: Array) -> Float[Array, ""]:
+        log_prob = -self.num_dimensions * math.log(self.high - self.low)
+        return jnp.where(self.contains(x), jnp.asarray(log_prob, x.dtype), -jnp.inf)
 
     def quadrature(
         self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0), shift: float | Array | None = None

@@ -1,17 +1,17 @@
 """Arrays of positive numbers."""
 
 import math
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..modules import register
 from ._grid import Grid, _trapezoid
 from ._space import AbstractSpace, _as_shape
 
 
-@register
 class Positive(AbstractSpace):
     """`(0, inf)^shape` with Lebesgue measure. `quadrature` is the trapezoid rule in `log x`, with `bounds` on that."""
 
@@ -29,6 +29,13 @@ class Positive(AbstractSpace):
 
     def elements_within(self, x):
         return (x > 0) & (x < math.inf)
+
+    def reference_sample(self, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Exponential with mean 1."""
+        return jnp.maximum(jr.exponential(key, (*shape, *self.shape), dtype), jnp.finfo(dtype).tiny)
+
+    def reference_log_prob(self, x: Array) -> Float[Array, ""]:
+        return jnp.where(self.contains(x), -jnp.sum(x), -jnp.inf)
 
     def quadrature(
         self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0), shift: float | Array | None = None

@@ -2,18 +2,18 @@
 
 import itertools
 import math
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..modules import register
 from ._grid import Grid
 from ._space import AbstractSpace
 
 
-@register
 class Product(AbstractSpace):
     """Vectors made of parts: `Product(Euclidean(2), Positive(1))` has the variables of `R^2` and then a positive one.
 
@@ -68,6 +68,16 @@ class Product(AbstractSpace):
             index[axis] = slice(start, end)
             parts.append(x[tuple(index)])
         return parts
+
+    def reference_sample(self, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Each part as its own space has it."""
+        keys = jr.split(key, len(self.spaces))
+        parts = [space.reference_sample(k, shape, dtype) for k, space in zip(keys, self.spaces, strict=True)]
+        return jnp.concatenate(parts, axis=-1)
+
+    def reference_log_prob(self, x: Array) -> Float[Array, ""]:
+        parts = zip(self.spaces, self.split(x), strict=True)
+        return sum((space.reference_log_prob(part) for space, part in parts), start=jnp.zeros((), x.dtype))
 
     def quadrature(
         self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0), shift: float | Array | None = None

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..modules import as_numbers, column_names, is_real
 from ._grid import Grid
@@ -57,6 +57,14 @@ class AbstractSpace(eqx.Module):
         With a `shift` between 0 and 1 the rule has a point at this part of each of the `num - 1` steps instead, all
         with equal weights: rules with other shifts share no point, so their difference shows a grid that is too coarse.
         """
+
+    @abstractmethod
+    def reference_sample(self, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Draws `[*shape, *self.shape]` from the reference distribution, where default annealing paths start."""
+
+    @abstractmethod
+    def reference_log_prob(self, x: Array) -> Float[Array, ""]:
+        """Log-probability of ONE example under the reference distribution, in nats; minus infinity outside."""
 
     @property
     def num_dimensions(self) -> int:

@@ -1,20 +1,19 @@
 """Arrays of angles."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..modules import register
 from ._grid import Grid
 from ._product import _grid_size
 from ._space import AbstractSpace, _as_shape
 
 
-@register
 class Torus(AbstractSpace):
     """`[-pi, pi)^shape`, angles, with Lebesgue measure: the two ends of each circle are one point.
 
@@ -38,6 +37,14 @@ class Torus(AbstractSpace):
 
     def elements_within(self, x):
         return (x >= self.low) & (x <= self.high)
+
+    def reference_sample(self, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Uniform."""
+        return jr.uniform(key, (*shape, *self.shape), dtype, self.low, self.high)
+
+    def reference_log_prob(self, x: Array) -> Float[Array, ""]:
+        log_prob = -self.num_dimensions * math.log(2 * math.pi)
+        return jnp.where(self.contains(x), jnp.asarray(log_prob, x.dtype), -jnp.inf)
 
     def quadrature(
         self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0), shift: float | Array | None = None
