@@ -31,7 +31,7 @@ def all_states(space):
 def log_numerators(model, states):
     """`log p~(x)` of every visible state."""
     cast = [model.space.cast(x, jnp.result_type(float)) for x in states]
-    return np.array([float(model.log_numerator(jr.key(0), x, Quadrature()).value) for x in cast])
+    return np.array([float(lnz.log_normalizer(jr.key(0), model.numerator(x)).value) for x in cast])
 
 
 def example_and_mask(model):

@@ -3,7 +3,9 @@
 import dataclasses
 import math
 import warnings
+from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -19,17 +21,34 @@ from lnz.normalizers import AIS, BAR, Importance, Quadrature, ReverseAIS
 KEY = jr.key(0)
 
 
-class Weighed(lnz.AbstractModel):
-    """A model whose numerators have the effective sample size that the example says, of 100 weights."""
+class Says(lnz.AbstractNormalizer):
+    """A normaliser that makes an estimate of the density's value at 0."""
 
-    space: lnz.Euclidean
+    say: Callable = eqx.field(static=True)
 
-    def log_numerator(self, key, x, method=None):
-        stats = {"ess": x[0], "num": jnp.asarray(100)}
-        return lnz.Estimate(jnp.zeros(()), jnp.ones(()), "lower", stats=stats)
+    def __call__(self, key, density):
+        return self.say(density.log_density(jnp.zeros(density.space.shape)))
 
-    def log_denominator(self, key, method=None):
-        return lnz.Estimate.exact(0.0)
+
+class Hard(lnz.AbstractModel):
+    """A model with `sum(x)` as its numerator and 0 as its denominator, neither known without a method."""
+
+    space: lnz.AbstractSpace
+
+    def numerator(self, x, observed=None):
+        return lnz.density(lnz.Euclidean(1), lambda z: jnp.sum(x) + jnp.sum(z))
+
+    def denominator(self):
+        return lnz.density(lnz.Euclidean(1), jnp.sum)
+
+
+def weighed(x):
+    """The effective sample size that the example says, of 100 weights."""
+    return lnz.Estimate(jnp.zeros(()), jnp.ones(()), "lower", stats={"ess": x, "num": jnp.asarray(100)})
+
+
+def nothing(x):
+    return lnz.Estimate.exact(jnp.zeros(()))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +65,7 @@ def test_a_row_with_useless_weights_is_told_however_many_are_well(last, words):
     rows = np.float32([*np.linspace(50.0, 60.0, 40), *last])[:, None]
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        result = lnz.evaluate(KEY, Weighed(lnz.Euclidean(1)), rows)
+        result = lnz.evaluate(KEY, Hard(lnz.Euclidean(1)), rows, hidden=Says(weighed), partition=Says(nothing))
     assert len(told) == len(result.warnings) == (words is not None)
     if words is not None:
         assert words in result.warnings[0]
@@ -144,16 +163,12 @@ def test_error_of_the_numerators_averages_out(by_importance):
     assert by_importance.value == pytest.approx(exact.mean(), abs=5 * by_importance.monte_carlo_error)
 
 
-class Both(lnz.AbstractModel):
-    """A model whose errors are known numbers."""
+def of_error_6(x):
+    return lnz.Estimate(x, jnp.asarray(0.6), "lower")
 
-    space: lnz.Binary
 
-    def log_numerator(self, key, x, method=None):
-        return lnz.Estimate(jnp.sum(x), jnp.asarray(0.6), "lower")
-
-    def log_denominator(self, key, method=None):
-        return lnz.Estimate(jnp.asarray(2.0), jnp.asarray(0.15), "lower", assumes=("luck",))
+def by_luck(x):
+    return lnz.Estimate(jnp.asarray(2.0), jnp.asarray(0.15), "lower", assumes=("luck",))
 
 
 def test_each_example_has_its_own_error(by_importance, by_ais, exact):
@@ -183,7 +198,7 @@ def test_bits_a_dimension_of_many_values_turn_the_bound(by_importance, exact):
 
 
 def test_both_errors_join_in_quadrature():
-    result = lnz.evaluate(KEY, Both(lnz.Binary(4)), BITS)
+    result = lnz.evaluate(KEY, Hard(lnz.Binary(4)), BITS, hidden=Says(of_error_6), partition=Says(by_luck))
     assert result.stats["hidden_error"] == pytest.approx(0.6 / 3)
     assert result.stats["partition_error"] == pytest.approx(0.15)
     assert result.monte_carlo_error == pytest.approx(0.25)

@@ -365,9 +365,6 @@ def test_models_that_cannot_be_sampled_have_a_report(tmp_path):
         def log_density(self, x):
             return -jnp.sum(x)
 
-        def without_constant(self):
-            return self, None
-
     words = Page(write(tmp_path, {"stuck": make_run(Stuck())}))
     assert "No sampler fits Stuck" in words.section("Samples")
     assert "No sampler fits Stuck" in words.section("stuck")

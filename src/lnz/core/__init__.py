@@ -22,6 +22,7 @@ from ._density import (
     AbstractModel as AbstractModel,
     AbstractNormalizer as AbstractNormalizer,
     AbstractPath as AbstractPath,
+    cannot_hold as cannot_hold,
     closed_form_mean as closed_form_mean,
     gibbs_sweep as gibbs_sweep,
 )
@@ -41,6 +42,7 @@ from ._estimate import (
     warn_if_unreliable as warn_if_unreliable,
 )
 from ._function_density import FunctionDensity as FunctionDensity, density as density
+from ._integral import Drawn as Drawn, Known as Known, integral as integral, needs_no_method as needs_no_method
 from ._likelihood import LogLikelihood as LogLikelihood
 from ._local import (
     Local as Local,
@@ -60,6 +62,8 @@ from ._model import (
     AbstractLatentModel as AbstractLatentModel,
     Posterior as Posterior,
     condition as condition,
+    is_energy as is_energy,
+    need_method as need_method,
 )
 from ._pareto import pareto_k as pareto_k
 from ._path import (

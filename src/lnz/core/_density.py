@@ -94,26 +94,32 @@ class AbstractPath(HashableMethods, eqx.Module):
 class AbstractModel(HashableMethods, eqx.Module):
     """An explicit generative model of examples in `space`.
 
-    Its log-likelihood is a numerator, one for each example, minus a denominator shared by all:
-    `log p(x) = log int p~(x, z) dz - log int int p~(x, z) dz dx`.
+    Its log-likelihood is the difference of two log normalisers, a numerator for each example and a denominator shared
+    by all: `log p(x) = log int p~(x, z) dz - log int int p~(x, z) dz dx`. A model says of which densities they are the
+    normalisers; their types say which normaliser serves.
     """
 
     space: AbstractVar[AbstractSpace]
 
     @abstractmethod
-    def log_numerator(self, key: PRNGKeyArray, x: Array, method: AbstractNormalizer | None = None) -> Estimate:
-        """`log int p~(x, z) dz` of ONE example; `method` is used where the integral is hard."""
+    def numerator(self, x: Array, observed: Array | None = None) -> AbstractDensity:
+        """`z -> log p~(x, z)` of ONE example, a density over everything else: `lnz.Known(value)` where it is known.
+
+        With `observed`, a mask of the shape of x, over everything but `x[observed]`.
+
+        **Raises:** `TypeError` for a mask where the model cannot sum over single entries of x.
+        """
 
     @abstractmethod
-    def log_denominator(self, key: PRNGKeyArray, method: AbstractNormalizer | None = None) -> Estimate:
-        """`log int int p~(x, z) dz dx`; `method` is used where the integral is hard."""
+    def denominator(self) -> AbstractDensity:
+        """`(x, z) -> log p~(x, z)`: `lnz.Known(0)` for a normalised model."""
 
 
 class AbstractDistribution(AbstractDensity, AbstractModel):
     """A normalised density that can be sampled: the denominator is exact, and so is the numerator.
 
-    Only where a flow estimates its log-determinants is the numerator one unbiased draw instead; and where a flow is
-    computed to a tolerance, the numerator says in `assumes` to which.
+    Only where a flow estimates its log-determinants is the numerator `lnz.Drawn` instead; and where a flow is computed
+    to a tolerance, the numerator says in `assumes` to which.
     """
 
     def __init_subclass__(cls, **kwargs: Any):
@@ -167,16 +173,34 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
 
         return GeometricPath(self, self)
 
-    def log_numerator(self, key: PRNGKeyArray, x: Array, method: AbstractNormalizer | None = None) -> Estimate:
-        if not is_stochastic(self):
-            value = self.log_prob(x)
-            return Estimate(value, jnp.zeros_like(value), "exact", assumptions(self))
-        value = self.log_prob(x, key=key)
-        # One draw: its spread is not known. `evaluate` averages several.
-        return Estimate(value, jnp.full_like(value, jnp.nan), "unbiased", assumptions(self))
+    def numerator(self, x: Array, observed: Array | None = None) -> AbstractDensity:
+        """`log p(x)`; of a flow that estimates its log-determinants by draws. With `observed`, `log p(x[observed])`."""
+        from ._integral import Drawn, Known
 
-    def log_denominator(self, key: PRNGKeyArray, method: AbstractNormalizer | None = None) -> Estimate:
-        return Estimate.exact(jnp.zeros((), jnp.result_type(float)))
+        if observed is not None:
+            if not getattr(self, "has_marginals", False):
+                raise cannot_hold(self)
+            return Known(self.marginal_log_prob(x, observed), assumptions(self))  # pyright: ignore[reportAttributeAccessIssue]
+        if is_stochastic(self):
+            return Drawn(eqx.Partial(_log_prob_by, self, x), assumptions(self))
+        return Known(self.log_prob(x), assumptions(self))
+
+    def denominator(self) -> AbstractDensity:
+        from ._integral import Known
+
+        return Known(jnp.zeros((), jnp.result_type(float)))
+
+
+def _log_prob_by(distribution: AbstractDistribution, x: Array, key: PRNGKeyArray) -> Float[Array, ""]:
+    return distribution.log_prob(x, key=key)
+
+
+def cannot_hold(model: Any) -> TypeError:
+    """The error of a model that cannot sum over single entries of x."""
+    return TypeError(
+        "`observed`, or a masked array, needs a model whose variables can be held fixed, such as an RBM, or "
+        f"whose marginals have a closed form, such as normals and mixtures of them; got {type(model).__name__}."
+    )
 
 
 def _with_checks(draw: Callable) -> Callable:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..modules import HashableMethods, as_numbers, register, replace
+from ..modules import HashableMethods, as_numbers, register
 from ..spaces import AbstractSpace, Euclidean
 from ._density import (
     AbstractBlockDensity,
@@ -19,8 +19,9 @@ from ._density import (
     AbstractModel,
     AbstractNormalizer,
     AbstractPath,
+    cannot_hold,
 )
-from ._estimate import Estimate
+from ._integral import Known, needs_no_method
 from ._local import Local, local
 from ._path import GeometricPath
 from ._resolved import check_resolved
@@ -56,26 +57,19 @@ class AbstractDataDependent(HashableMethods, eqx.Module):
 
 
 class AbstractEnergyModel(AbstractDensity, AbstractModel):
-    """`p(x) = exp(log_density(x)) / Z`: the numerator is exact, the denominator Z is hard.
+    """`p(x) = exp(log_density(x)) / Z`: the numerator is exact, the denominator Z is hard."""
 
-    Both are those of `without_constant()`, and so is log Z: `stats["offset"]` of the denominator is what is to be added
-    for that of the density as it stands.
-    """
+    def numerator(self, x: Array, observed: Array | None = None) -> AbstractDensity:
+        return Known(self.log_density(x)) if observed is None else _clamped(self, x, observed)
 
-    @abstractmethod
-    def without_constant(self) -> tuple[AbstractDensity, Float[Array, ""] | None]:
-        """The same distribution by a log-density without a large constant, and that constant; `self, None` without one.
+    def denominator(self) -> AbstractDensity:
+        return self
 
-        In float32 a large constant would swallow the digits of everything else.
-        """
 
-    def log_numerator(self, key: PRNGKeyArray, x: Array, method: AbstractNormalizer | None = None) -> Estimate:
-        return Estimate.exact(self.without_constant()[0].log_density(x))
-
-    def log_denominator(self, key: PRNGKeyArray, method: AbstractNormalizer | None = None) -> Estimate:
-        density, constant = self.without_constant()
-        estimate = need_method(method, "partition", self)(key, density)
-        return estimate if constant is None else replace(estimate, stats={**estimate.stats, "offset": constant})
+def is_energy(model: Any) -> bool:
+    """Whether `model` is a density of its examples, known up to a constant: `p(x) = exp(log_density(x)) / Z`."""
+    both = isinstance(model, AbstractDensity) and isinstance(model, AbstractModel)
+    return both and not isinstance(model, AbstractDistribution)
 
 
 class AbstractLatentEnergyModel(AbstractModel, AbstractConditionable):
@@ -89,17 +83,23 @@ class AbstractLatentEnergyModel(AbstractModel, AbstractConditionable):
     def observed(self, state: Array) -> Array:
         """The observed part of one state of `joint()`."""
 
-    def log_numerator(self, key: PRNGKeyArray, x: Array, method: AbstractNormalizer | None = None) -> Estimate:
-        return need_method(method, "hidden", self)(key, self.condition(x))
+    def numerator(self, x: Array, observed: Array | None = None) -> AbstractDensity:
+        return self.condition(x) if observed is None else _clamped(self, x, observed)
 
-    def log_denominator(self, key: PRNGKeyArray, method: AbstractNormalizer | None = None) -> Estimate:
-        return need_method(method, "partition", self)(key, self.joint())
+    def denominator(self) -> AbstractDensity:
+        return self.joint()
+
+
+def _clamped(model: AbstractModel, x: Array, observed: Array) -> AbstractDensity:
+    if not isinstance(model, AbstractClampable):
+        raise cannot_hold(model)
+    return model.clamp(x, observed)
 
 
 class AbstractLatentModel(AbstractModel, AbstractConditionable):
-    """`p(x) = int p(x | z) p(z) dz`: the numerator is hard, the denominator is exactly one.
+    """`p(x) = int p(x | z) p(z) dz`: the numerator is hard, the denominator is that of the prior.
 
-    Unless the prior is known only up to a constant, `p(z) = exp(prior.log_density(z)) / Z`: then it is Z.
+    It is exactly one unless the prior is known only up to a constant, `p(z) = exp(prior.log_density(z)) / Z`.
     """
 
     prior: AbstractVar[AbstractDensity]
@@ -115,14 +115,14 @@ class AbstractLatentModel(AbstractModel, AbstractConditionable):
     def condition(self, x: Array) -> AbstractDensity:
         return Posterior(self.prior, eqx.Partial(_latent_log_likelihood, self, x), self.posterior(x))
 
-    def log_numerator(self, key: PRNGKeyArray, x: Array, method: AbstractNormalizer | None = None) -> Estimate:
-        return need_method(method, "hidden", self)(key, self.condition(x))
+    def numerator(self, x: Array, observed: Array | None = None) -> AbstractDensity:
+        if observed is not None:
+            raise cannot_hold(self)
+        return self.condition(x)
 
-    def log_denominator(self, key: PRNGKeyArray, method: AbstractNormalizer | None = None) -> Estimate:
+    def denominator(self) -> AbstractDensity:
         prior = self.prior
-        if isinstance(prior, AbstractDistribution):
-            return Estimate.exact(jnp.zeros((), jnp.result_type(float)))
-        return need_method(method, "partition", self)(key, prior)
+        return prior.denominator() if isinstance(prior, AbstractModel) else prior
 
 
 class AbstractBayesianModel(AbstractConditionable):
@@ -234,20 +234,23 @@ def _check_data_set(model: "AbstractBayesianModel", x: Any) -> None:
             check_resolved(Euclidean(array.shape[1:]), array, Local(model, None), "x", advice=_ADVICE)
 
 
-def need_method(method: AbstractNormalizer | None, argument: str, model: eqx.Module) -> AbstractNormalizer:
-    if method is not None:
+def need_method(
+    density: AbstractDensity, method: AbstractNormalizer | None, argument: str, model: eqx.Module
+) -> AbstractNormalizer | None:
+    """`method`, which may be `None` where the log normaliser of `density` is known.
+
+    **Raises:** `ValueError` if it is needed; it says for which `argument` of which calls.
+    """
+    if method is not None or needs_no_method(density):
         return method
     name = type(model).__name__
     what = "sum over the latent variables" if argument == "hidden" else "partition function"
-    integral, verb = {
-        "hidden": ("lnz.condition(model, x)", "log_numerator(key, x, method)"),
-        "partition": ("density", "log_denominator(key, method)"),
-    }[argument]
+    integral = {"hidden": "model.numerator(x)", "partition": "model.denominator()"}[argument]
     raise ValueError(
         f"The {what} of {name} has no closed form and needs a normaliser: `lnz.normalizers.Quadrature()` for a small "
         f"model, else `lnz.normalizers.AIS()`. Pass it as `lnz.evaluate(..., {argument}=...)`, "
-        f"`lnz.log_normalizer(key, {integral}, method=...)`, `lnz.objectives.MaximumLikelihood({argument}=...)` or the "
-        f"last argument of `model.{verb}`.{_training_without(argument, model)}"
+        f"`lnz.log_normalizer(key, {integral}, method=...)` or `lnz.objectives.MaximumLikelihood({argument}=...)`."
+        f"{_training_without(argument, model)}"
     )
 
 
@@ -257,7 +260,7 @@ def _training_without(argument: str, model: eqx.Module) -> str:
         wrap = "`lnz.objectives.{}`" if isinstance(model.prior, AbstractDistribution) else "`EnergyPrior({})`"
         elbo, vimco = wrap.format("ELBO()"), wrap.format("VIMCO()")
         return f" To train without it: {elbo}, for a model with an encoder (discrete latents: {vimco})."
-    if argument == "partition" and isinstance(model, AbstractEnergyModel) and isinstance(model, AbstractBlockDensity):
+    if argument == "partition" and is_energy(model) and isinstance(model, AbstractBlockDensity):
         return " To train without it: `lnz.objectives.PCD(1)`."
     if isinstance(model, AbstractLatentEnergyModel):
         other = "hidden" if argument == "partition" else "partition"

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from ..core import AbstractDensity, AbstractEnergyModel, Estimate
+from ..core import AbstractDensity, AbstractEnergyModel, Estimate, integral
 from ..modules import register
 from ..spaces import Binary
 from ._rbm import RBM
@@ -70,7 +70,7 @@ def free_energy_gap(model: AbstractEnergyModel, train: Any, valid: Any) -> Estim
         if len(rows) < 2:
             raise ValueError(f"`free_energy_gap({name}=...)` needs at least 2 rows for an error bar; got {len(rows)}.")
         values = jax.lax.map(
-            lambda x: model.log_numerator(jr.key(0), model.space.cast(x, jnp.result_type(float))).value,
+            lambda x: integral(jr.key(0), model.numerator(model.space.cast(x, jnp.result_type(float)))).value,
             jnp.asarray(rows),
             batch_size=512,
         )

@@ -8,12 +8,21 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .. import distributions
-from ..core import AbstractBlockDensity, AbstractDistribution, AbstractEnergyModel, AbstractPath, scale_ratio
+from ..core import (
+    AbstractBlockDensity,
+    AbstractDensity,
+    AbstractDistribution,
+    AbstractModel,
+    AbstractPath,
+    Known,
+    cannot_hold,
+    scale_ratio,
+)
 from ..modules import replace
 from ..spaces import Categorical
 
 
-class MarkovField(AbstractEnergyModel, AbstractBlockDensity):
+class MarkovField(AbstractBlockDensity, AbstractModel):
     """Discrete Markov random field, `p(x) = exp(-E(x) / T) / Z`, `E(x) = sum_C potential_C(x_C)`.
 
     Sites of one colour of the clique graph are independent given the rest, so a Gibbs sweep takes
@@ -79,12 +88,18 @@ class MarkovField(AbstractEnergyModel, AbstractBlockDensity):
     def log_density(self, x: Array) -> Float[Array, ""]:
         return -self.energy(x) / self.temperature
 
-    def without_constant(self) -> "tuple[MarkovField, Float[Array, '']]":
-        """The field whose tables all have the lowest energy 0, and minus the sum of their lowest energies over T."""
+    def numerator(self, x: Array, observed: Array | None = None) -> AbstractDensity:
+        """`-E(x) / T` from the lowest energies, as in `denominator`."""
+        if observed is not None:
+            raise cannot_hold(self)
+        return Known(self.denominator().log_density(x))
+
+    def denominator(self) -> "MarkovField":
+        """The field with the lowest energy of every table set to 0: in float32 a large one would swallow digits."""
         lowest = [jnp.min(table, initial=jnp.inf, where=jnp.isfinite(table)) for table in self.potentials]
         lowest = [jax.lax.stop_gradient(jnp.where(jnp.isfinite(one), one, 0)) for one in lowest]
         tables = tuple(table - one for table, one in zip(self.potentials, lowest, strict=True))
-        return replace(self, potentials=tables), -sum(lowest, start=jnp.zeros(())) / self.temperature
+        return replace(self, potentials=tables)
 
     def _terms(self):
         return zip(self.cliques, self.potentials, strict=True)

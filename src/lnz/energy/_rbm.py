@@ -151,9 +151,6 @@ class RBM(
     def log_density(self, x: Array) -> Float[Array, ""]:
         return self.density().log_density(x)
 
-    def without_constant(self) -> "tuple[RBM, None]":
-        return self, None
-
     def split(self, x: Array) -> tuple[Array, ...]:
         return self.density().split(x)
 

@@ -18,15 +18,11 @@ from .. import normalizers
 from ..core import (
     USELESS_ESS,
     AbstractBayesianModel,
-    AbstractClampable,
     AbstractDensity,
-    AbstractDistribution,
-    AbstractEnergyModel,
-    AbstractLatentEnergyModel,
-    AbstractLatentModel,
     AbstractModel,
     AbstractNormalizer,
     AbstractSampler,
+    Drawn,
     Estimate,
     Local,
     LogLikelihood,
@@ -35,10 +31,10 @@ from ..core import (
     check_resolved,
     faulty_rows,
     flip_bound,
-    has_marginals,
-    is_stochastic,
+    integral,
     join_bounds,
     local,
+    needs_no_method,
     other_rounding,
     unknown_rows,
     useless_rows,
@@ -47,10 +43,7 @@ from ..data import AbstractSource, AtomsWarning, Resident, as_source, canonical,
 from ..modules import check_key, check_positive, kind_of, model_dtype, unmasked
 from ..spaces import AbstractSpace, Counts
 from ._narrow import narrow_scales
-from ._normalize import FEW_STATES, check_normalizer, default_normalizer
-
-# Enumerated without being asked, for each example.
-_VERY_FEW_STATES = 2**10
+from ._normalize import check_normalizer, default_normalizer
 
 # Of a log-determinant that is estimated, for each example: their spread gives the error.
 _NUM_DRAWS = 4
@@ -137,12 +130,6 @@ def evaluate(
         some = some_rows(source)
         check_resolved(space, some, there)
     else:
-        if not isinstance(model, AbstractClampable) and not has_marginals(model):
-            raise TypeError(
-                "`observed`, or a masked array, needs a model whose variables can be held fixed, such as an RBM, or "
-                "whose marginals have a closed form, such as normals and mixtures of them; got "
-                f"{type(model).__name__}."
-            )
         array, observed = known_entries(space, data, observed)
         source = Resident(array)
         some = np.where(observed, array, np.nan)
@@ -153,13 +140,9 @@ def evaluate(
     about_data += [] if observed is None else unknown_rows(observed)
     model = there.model
     example = space.cast(there.rows(source.rows(0, 1))[0], model_dtype(model))
-    if observed is None or has_marginals(model):
-        hidden = _method_for_numerators(model, example, hidden)
-    else:
-        clamped = model.clamp(example, jnp.asarray(observed[0]))  # pyright: ignore[reportAttributeAccessIssue]
-        few = default_normalizer(clamped, _VERY_FEW_STATES, normalizers.AIS())
-        hidden = few if hidden is None else check_normalizer(hidden, "hidden")
-    partition = _method_for_denominator(model, partition)
+    numerator = model.numerator(example, None if observed is None else jnp.asarray(observed[0]))
+    hidden = _method_for(numerator, hidden, "hidden", model)
+    partition = _method_for(model.denominator(), partition, "partition", model)
     _check_positions(hidden, source.num_rows)
     if batch_size is None:
         batch_size = 512 if hidden is None or isinstance(hidden, normalizers.Quadrature) else 16
@@ -173,7 +156,16 @@ def evaluate(
     denominator = _denominator(model, key_partition, partition)
     per_example = np.asarray(numerators.value, np.float64) - float(denominator.value)
     result = _summarise(
-        model, space, fingerprint, per_example, numerators, denominator, hidden, partition, about_data, about_rounding
+        model,
+        example,
+        fingerprint,
+        per_example,
+        numerators,
+        denominator,
+        hidden,
+        partition,
+        about_data,
+        about_rounding,
     )
     if observed is None:
         return result
@@ -182,23 +174,23 @@ def evaluate(
     return dataclasses.replace(result, stats={**result.stats, "num_dimensions": mean_known, "protocol": protocol})
 
 
-def _method_for_numerators(model: AbstractModel, example, hidden) -> AbstractNormalizer | None:
-    """`hidden` or its default; `None` where the numerator has a closed form."""
-    if isinstance(model, AbstractDistribution | AbstractEnergyModel):
-        if hidden is not None:
-            check_normalizer(hidden, "hidden")
-            raise ValueError(
-                f"`hidden={type(hidden).__name__}(...)` would have no effect: the numerator of {type(model).__name__} "
-                "has a closed form, without latent variables that must be summed out by a method. Leave it out."
-            )
-        return None
-    if hidden is not None:
-        return check_normalizer(hidden, "hidden")
-    if isinstance(model, AbstractLatentModel):
-        return default_normalizer(model.condition(example), _VERY_FEW_STATES, normalizers.Importance(5000))
-    if isinstance(model, AbstractLatentEnergyModel):
-        return default_normalizer(model.condition(example), _VERY_FEW_STATES, normalizers.AIS())
-    return None
+def _method_for(
+    density: AbstractDensity, method: AbstractNormalizer | None, argument: str, model: AbstractModel
+) -> AbstractNormalizer | None:
+    """`method` or the default; `None` where the log normaliser is known."""
+    known = needs_no_method(density)
+    if method is None:
+        return None if known else default_normalizer(density, for_each_row=argument == "hidden")
+    check_normalizer(method, argument)
+    if known:
+        name = type(model).__name__
+        why = {
+            "hidden": f"the numerator of {name} has a closed form, without latent variables that must be summed out by "
+            "a method",
+            "partition": f"this {name} is normalised and has no partition function to estimate",
+        }[argument]
+        raise ValueError(f"`{argument}={type(method).__name__}(...)` would have no effect: {why}. Leave it out.")
+    return method
 
 
 def _check_positions(hidden: AbstractNormalizer | None, num: int) -> None:
@@ -211,31 +203,6 @@ def _check_positions(hidden: AbstractNormalizer | None, num: int) -> None:
             "for that row: `lnz.log_normalizer(key, lnz.condition(model, x), ReverseAIS(positions=...))`; or, for "
             "examples that the model draws itself, `lnz.simulated_bracket(key, model)`."
         )
-
-
-def _method_for_denominator(model: AbstractModel, partition) -> AbstractNormalizer | None:
-    """`partition` or its default; `None` where the model is normalised."""
-    normalised = _normalised_by_partition(model)
-    if partition is not None:
-        check_normalizer(partition, "partition")
-        if normalised is None:
-            raise ValueError(
-                f"`partition={type(partition).__name__}(...)` would have no effect: this {type(model).__name__} is "
-                "normalised and has no partition function to estimate. Leave it out."
-            )
-        return partition
-    return None if normalised is None else default_normalizer(normalised, FEW_STATES, normalizers.AIS())
-
-
-def _normalised_by_partition(model: AbstractModel) -> AbstractDensity | None:
-    """The density whose log normaliser is the model's denominator, if that has no closed form."""
-    if isinstance(model, AbstractEnergyModel):
-        return model
-    if isinstance(model, AbstractLatentEnergyModel):
-        return model.joint()
-    if isinstance(model, AbstractLatentModel) and not isinstance(model.prior, AbstractDistribution):
-        return model.prior
-    return None
 
 
 def _warn_of_much_work(hidden: AbstractNormalizer | None, model: AbstractModel, num: int) -> None:
@@ -306,14 +273,10 @@ def _numerators_at_once(model, key, start, rows, observed, hidden) -> Estimate:
     def one(number, x, known):
         # The key of `jr.split(key, n)[number]` for every n.
         key_row = jr.fold_in(key, number)
-        x = model.space.cast(x, dtype)
-        if known is not None and has_marginals(model):
-            return Estimate.exact(model.marginal_log_prob(x, known))
-        if known is not None:
-            return hidden(key_row, model.clamp(x, known))
-        if hidden is not None or not is_stochastic(model):
-            return model.log_numerator(key_row, x, hidden)
-        draws = jax.vmap(lambda key: model.log_numerator(key, x, hidden))(jr.split(key_row, _NUM_DRAWS))
+        density = model.numerator(model.space.cast(x, dtype), known)
+        if not isinstance(density, Drawn):
+            return integral(key_row, density, hidden)
+        draws = jax.vmap(lambda key: integral(key, density))(jr.split(key_row, _NUM_DRAWS))
         error = jnp.std(draws.value, ddof=1) / math.sqrt(_NUM_DRAWS)
         return Estimate(jnp.mean(draws.value), error, draws.bound, draws.assumes)
 
@@ -360,7 +323,7 @@ def _rounding(model, key, source: AbstractSource, there: Local, observed, batch_
 
 @eqx.filter_jit
 def _denominator(model, key, partition) -> Estimate:
-    return model.log_denominator(key, partition)
+    return integral(key, model.denominator(), partition)
 
 
 # Even good weights have a Pareto k above its threshold now and then: 3 of 500 examples of an optimal linear VAE.
@@ -370,7 +333,7 @@ _TOO_SMALL = ", so its error bar is too small"
 
 def _summarise(
     model,
-    space,
+    example,
     fingerprint,
     per_example,
     numerators: Estimate,
@@ -380,13 +343,13 @@ def _summarise(
     about_data,
     about_rounding,
 ) -> LogLikelihood:
-    num = len(per_example)
+    num, space = len(per_example), model.space
     shared_error = float(denominator.standard_error)
     own_error = float(np.sqrt(np.sum(np.asarray(numerators.standard_error, np.float64) ** 2))) / num
     bound = join_bounds(numerators.bound, flip_bound(denominator.bound))
     # A constant of the energy that neither numerators nor denominator hold, lest it swallow their digits.
-    offset = float(denominator.stats.get("offset", 0.0))
-    weights = {name: value for name, value in denominator.stats.items() if name != "offset"}
+    offset = _offset(model, example)
+    weights = denominator.stats
     stats: dict[str, Any] = {
         "num_dimensions": space.num_dimensions,
         "fingerprint": fingerprint.result(),
@@ -439,6 +402,14 @@ def _summarise(
         stats=stats,
         assumes=tuple(dict.fromkeys(numerators.assumes + denominator.assumes + assumptions(model))),
     )
+
+
+def _offset(model: AbstractModel, example: Array) -> float:
+    """What the denominator lacks of the log normaliser of an energy model, for its numerators lack it too."""
+    denominator = model.denominator()
+    if denominator is model or not isinstance(denominator, type(model)):
+        return 0.0
+    return float(model.log_density(example)) - float(denominator.log_density(example))  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _short_name(method: AbstractNormalizer) -> str:

@@ -5,7 +5,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jax.core import Tracer
@@ -15,18 +14,19 @@ from .. import normalizers
 from ..core import (
     AbstractCollapsibleDensity,
     AbstractDensity,
-    AbstractDistribution,
     AbstractNormalizer,
     Bracket,
     Estimate,
     Posterior,
     UnreliableEstimateWarning,
+    integral,
+    needs_no_method,
     warn_if_unreliable,
 )
-from ..modules import check_key, model_dtype, replace
+from ..modules import check_key, replace
 
-# Enumerated without being asked: about a second's work.
-FEW_STATES = 2**20
+# Enumerated without being asked: about a second's work; and for each row of a data set.
+_FEW_STATES, _VERY_FEW_STATES = 2**20, 2**10
 _FEW_PARAMETERS = 50
 
 
@@ -51,14 +51,14 @@ def log_normalizer(key: PRNGKeyArray, density: AbstractDensity, method: Abstract
             f"`log_normalizer(density=...)` needs a density; got {type(density).__name__}. For a model with latent "
             "variables use `lnz.condition(model, x)`; to evaluate a model on data use `lnz.evaluate`."
         )
-    if method is None and isinstance(density, AbstractDistribution):
-        return Estimate.exact(jnp.zeros((), model_dtype(density)))  # normalised by definition
+    if method is None and needs_no_method(density):
+        return integral(key, density)
     if method is None and _has_modes(density) and not _is_traced((key, density)):
         estimate = _from_modes_or_prior(key, density)
         warn_if_unreliable(estimate, f"The default normaliser of {type(density).__name__}")
         return estimate
     if method is None:
-        method = default_normalizer(density, FEW_STATES, normalizers.AIS())
+        method = default_normalizer(density)
     _check_positions(check_normalizer(method, "method"), density)
     estimate = _normalize(method, key, density)
     warn_if_unreliable(estimate, f"{type(method).__name__} of {type(density).__name__}")
@@ -117,10 +117,13 @@ def _normalize(method: AbstractNormalizer, key: PRNGKeyArray, density: AbstractD
     return method(key, density)
 
 
-def default_normalizer(density: AbstractDensity, few: int, otherwise: AbstractNormalizer) -> AbstractNormalizer:
+def default_normalizer(density: AbstractDensity, for_each_row: bool = False) -> AbstractNormalizer:
+    """Enumeration where there are few states; importance sampling for the posterior of each row; else AIS."""
     small = density.collapsed() if isinstance(density, AbstractCollapsibleDensity) else density
     num_points = small.space.num_points
-    return normalizers.Quadrature() if num_points is not None and num_points <= few else otherwise
+    if num_points is not None and num_points <= (_VERY_FEW_STATES if for_each_row else _FEW_STATES):
+        return normalizers.Quadrature()
+    return normalizers.Importance(5000) if for_each_row and isinstance(density, Posterior) else normalizers.AIS()
 
 
 def check_normalizer(method: Any, argument: str) -> AbstractNormalizer:

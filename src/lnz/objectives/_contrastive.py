@@ -10,11 +10,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import (
     AbstractBlockDensity,
-    AbstractEnergyModel,
     AbstractModel,
     AbstractObjective,
     AbstractSampler,
     gibbs_sweep,
+    is_energy,
 )
 from ..modules import check_has_data, check_positive, model_dtype, trainable
 from ._constant import constant
@@ -193,9 +193,9 @@ class SML(AbstractObjective):
         check_positive(self.num_chains, "SML(num_chains=...)")
         check_positive(self.num_steps, "SML(num_steps=...)")
 
-    def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> Any:
+    def init(self, key: PRNGKeyArray, model: Any, data: Array | None) -> Any:
         """Chains at examples of `data`."""
-        if not isinstance(model, AbstractEnergyModel):
+        if not is_energy(model):
             raise TypeError(f"`SML` needs an energy model, such as `lnz.energy.RBM`; got {type(model).__name__}.")
         data = check_has_data(data, "SML")
         key_rows, key_init = jr.split(key)

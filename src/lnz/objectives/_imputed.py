@@ -9,10 +9,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..core import (
     AbstractBlockDensity,
     AbstractClampable,
-    AbstractEnergyModel,
-    AbstractModel,
     AbstractObjective,
     gibbs_sweep,
+    is_energy,
 )
 from ..data import is_missing
 from ..modules import check_has_data, check_positive, model_dtype
@@ -52,9 +51,9 @@ class Imputed(AbstractObjective):
             )
         check_positive(self.num_sweeps, "Imputed(num_sweeps=...)")
 
-    def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> Any:
+    def init(self, key: PRNGKeyArray, model: Any, data: Array | None) -> Any:
         """The state of `objective`, which sees a few thousand completed examples."""
-        if not (isinstance(model, AbstractClampable) and isinstance(model, AbstractEnergyModel)):
+        if not (isinstance(model, AbstractClampable) and is_energy(model)):
             raise TypeError(
                 f"`Imputed` needs a model whose variables can be held fixed, such as `lnz.energy.RBM`; got "
                 f"{type(model).__name__}."

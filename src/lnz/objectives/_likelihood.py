@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..core import AbstractModel, AbstractNormalizer, AbstractObjective
+from ..core import AbstractModel, AbstractNormalizer, AbstractObjective, integral, need_method
 from ..modules import check_has_data
 
 
@@ -32,6 +32,13 @@ class MaximumLikelihood(AbstractObjective):
     ) -> tuple[Float[Array, ""], tuple[tuple[()], dict[str, Float[Array, ""]]]]:
         key_hidden, key_partition = jr.split(key)
         keys = jr.split(key_hidden, len(batch))
-        numerator = jax.vmap(lambda k, x: model.log_numerator(k, x, self.hidden).value)(keys, batch)
-        loss = model.log_denominator(key_partition, self.partition).value - jnp.mean(numerator)
+
+        def log_numerator(key, x):
+            density = model.numerator(x)
+            return integral(key, density, need_method(density, self.hidden, "hidden", model)).value
+
+        mean_numerator = jnp.mean(jax.vmap(log_numerator)(keys, batch))
+        denominator = model.denominator()
+        partition = need_method(denominator, self.partition, "partition", model)
+        loss = integral(key_partition, denominator, partition).value - mean_numerator
         return loss, (state, {"log_likelihood": -loss})

@@ -15,10 +15,10 @@ from jaxtyping import Array, PRNGKeyArray
 from ..core import (
     AbstractDensity,
     AbstractDistribution,
-    AbstractEnergyModel,
     AbstractLatentEnergyModel,
     AbstractLatentModel,
     AbstractSampler,
+    is_energy,
 )
 from ..evaluation import UnreliableSampleWarning, sample
 from ..modules import model_dtype
@@ -53,7 +53,7 @@ def samples(runs: Mapping[str, Run]) -> str:
 def chains(run: Run) -> str:
     """The pictures that Markov chains pass through; nothing for models that need no chains, or without pictures."""
     shape = run.examples.image_shape
-    if shape is None or not isinstance(run.model, AbstractEnergyModel | AbstractLatentEnergyModel):
+    if shape is None or not (is_energy(run.model) or isinstance(run.model, AbstractLatentEnergyModel)):
         return ""
     title = "Markov chains"
     try:
