@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from writers import (
     columns_of,
     csv_text,
@@ -49,11 +50,15 @@ TABLES = {
     "csv_blank_lines": lambda folder, x: write(folder / "x.csv", "\n\n" + csv_text(x, "abc") + "\n\n"),
     "csv_pandas": lambda folder, x: write(folder / "x.csv", csv_text(x, "012")),
     "csv_gz": lambda folder, x: write_gzip(folder / "x.csv.gz", csv_text(x, "abc")),
+    "csv_gz_upper_case": lambda folder, x: write_gzip(folder / "X.CSV.GZ", csv_text(x, "abc")),
+    "csv_of_a_tsv": lambda folder, x: write(folder / "x.tsv.csv", csv_text(x, "abc")),
+    "tsv_upper_case": lambda folder, x: write(folder / "X.TSV", csv_text(x, "abc", "\t")),
     "tsv": lambda folder, x: write(folder / "x.tsv", csv_text(x, "abc", "\t")),
     "tsv_gz": lambda folder, x: write_gzip(folder / "x.tsv.gz", csv_text(x, None, "\t")),
     "parquet": lambda folder, x: write_parquet(folder / "x.parquet", **columns_of(x, NAMES)),
     "parquet_float64": lambda folder, x: write_parquet(folder / "x.parquet", **columns_of(x.astype(np.float64), NAMES)),
     "idx": lambda folder, x: write(folder / "x.idx", idx_bytes(x)),
+    "idx_gz_upper_case": lambda folder, x: write_gzip(folder / "X.IDX.GZ", idx_bytes(x)),
     "idx_gz": lambda folder, x: write_gzip(folder / "x-idx2-ubyte.gz", idx_bytes(x)),
 }
 
@@ -178,6 +183,32 @@ def test_jpeg(tmp_path):
     write_folder(tmp_path / "x", {f"{i}.jpg": image_bytes(smooth + np.uint8(i), "JPEG", quality=95) for i in range(5)})
     x = lnz.data.read_rows(tmp_path / "x").array.reshape(5, 16, 16)
     assert np.abs(x[0].astype(int) - smooth).max() <= 4  # what JPEG at this quality may lose
+
+
+# What an orientation asks of whoever looks at the picture.
+TURNED = {
+    1: lambda x: x,
+    2: np.fliplr,
+    3: lambda x: np.rot90(x, 2),
+    4: np.flipud,
+    5: np.transpose,
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: np.rot90(x, 2).T,
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_pictures_are_turned_as_their_metadata_say(tmp_path, kind):
+    x = np.repeat(np.repeat([[0, 80, 160], [240, 120, 40]], 8, axis=0), 8, axis=1).astype(np.uint8)
+    for orientation, turned in TURNED.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        folder = tmp_path / str(orientation)
+        rows = lnz.data.read_rows(write_folder(folder, {"a.x": image_bytes(x, kind, exif=exif)}))
+        assert rows.image_shape == turned(x).shape
+        difference = rows.array.reshape(rows.image_shape).astype(int) - turned(x)
+        assert np.abs(difference).max() <= (0 if kind == "PNG" else 4), orientation
 
 
 def test_colours_turn_grey_and_say_so(tmp_path):
@@ -408,6 +439,8 @@ LINES = {
     "windows": ("\ufeffa,b\r\n1,2\r\n3,4\r\n\r\n5,6\r\n", [2, 3, 5]),
     "empty lines": ("\n\na,b\n\n1,2\n3,4\n\n\n5,6\n\n", [5, 6, 9]),
     "one column": ("a\n1\n3\n5\n", [2, 3, 4]),
+    "one column and empty lines at the end": ("a\n1\n3\n5\n\n\r\n", [2, 3, 4]),
+    "one column without names": ("1\r\n3\r\n5\r\n\r\n", [1, 2, 3]),
     "quotes": ('a,t,b\n"1","x",2\n3,"x\ny\n",4\n5,"",6\n', [2, 3, 6]),
 }
 

@@ -276,6 +276,26 @@ REFUSED = {
         lambda d: write(d / "x.csv", 'a,b\n"5,251",2\n"1,600,000",3\n'),
         r'column "a" has commas between thousands',
     ),
+    "csv of one column with an empty line before the last": (
+        lambda d: write(d / "x.csv", "a\n1\n\n3\n\n\n"),
+        r'column "a" has missing values \(the first in line 3\)',
+    ),
+    "csv of one column that ends in a missing value": (
+        lambda d: write(d / "x.csv", 'a\n1\n2\n""\n\n'),
+        r'column "a" has missing values \(the first in line 4\)',
+    ),
+    "csv non-breaking space": (
+        lambda d: write(d / "x.csv", csv_with(5, "1,\xa01.5,3")),
+        r"invisible signs, such as non-breaking spaces \('\\xa01.5' in line 7\): remove these signs",
+    ),
+    "csv zero-width space": (
+        lambda d: write(d / "x.csv", csv_with(5, "1,1\u200b.5,3\ufeff")),
+        r'columns "b", "c" have numbers with invisible signs',
+    ),
+    "csv aligned by blanks": (
+        lambda d: write(d / "x.csv", "  a    b\n1.5   2\n2.5  13\n"),
+        r'instead of \' \' \(pandas reads it by `pd.read_csv\(path, sep=r"\\s\+"\)`',
+    ),
     "csv spaces between thousands": (
         lambda d: write(d / "x.csv", csv_with(5, "1,1 234.5,3")),
         r"spaces between thousands \('1 234.5' in line 7\): write 1234",

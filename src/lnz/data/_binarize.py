@@ -44,9 +44,12 @@ def _check_unit(x: np.ndarray, where: str, cells: Cells, first_row: int) -> None
     bad = ~are_unit(x)
     if bad.any():
         row, column = np.argwhere(bad)[0].tolist()
+        advice = (
+            "divide by the largest value" if x.min() >= 0 else "subtract the lowest value, then divide by the highest"
+        )
         raise Refusal(
             f"{where} has the value {x[row, column]} at {cells.place(first_row + row, column)}, but floats must lie "
-            "between 0 and 1 to be binarized: divide by the largest value, or save grey values as uint8."
+            f"between 0 and 1 to be binarized: {advice}, or save grey values as uint8."
         )
 
 

@@ -127,6 +127,7 @@ _KINDS = {
     "blanks": ("spaces between thousands", "write 1234, not 1 234"),
     "comma": ("commas, of decimals or between thousands", "write 5.251 or 5251, not 5,251"),
     "unit": ("signs or units beside numbers", "write the number alone"),
+    "invisible": ("numbers with invisible signs, such as non-breaking spaces", "remove these signs"),
     "large": (
         "whole numbers beyond 2**53 that floats round",
         "subtract a constant from the column, or remove it where its numbers are names",

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -29,6 +29,7 @@ _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
 _BLANKS = re.compile(r"[+-]?\d{1,3}([ \xa0\u202f]\d{3})+([.,]\d+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 _EITHER_COMMA = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")  # a decimal one, or one between thousands
+_INVISIBLE = re.compile(r"[^\S \t]|[\xad\u200b-\u200f\u2060\ufeff]")  # blanks of other kinds, and signs without a width
 _UNIT = re.compile(r"[$€£¥]\s*[+-]?[\d.,]+|[+-]?[\d.,]+\s*[%‰€$£¥°]\w{0,2}")
 _SEPARATOR = re.compile(r"sep=(.)")  # what Excel takes as the first line
 _TRUTH = ("true", "false", "yes", "no")
@@ -60,7 +61,7 @@ class _Layout:
 
     @property
     def delimiter(self) -> str:
-        return "\t" if ".tsv" in self.path.suffixes else ","
+        return "\t" if self.path.name.lower().endswith((".tsv", ".tsv.gz")) else ","
 
 
 def open_csv(
@@ -97,8 +98,12 @@ def open_csv(
     return table
 
 
+def _is_packed(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
+
+
 def _open(path: Path) -> io.BufferedReader:
-    if not path.name.endswith(".gz"):
+    if not _is_packed(path):
         return open(path, "rb")
     return io.BufferedReader(Metered(gzip.open(path), Budget(path)), 2**20)
 
@@ -184,6 +189,31 @@ def _check_is_index(layout: _Layout) -> None:
                 )
 
 
+def _num_empty_at_end(layout: _Layout) -> int:
+    """How many empty lines end the file."""
+    num = 0
+    with _open(layout.path) as stream:
+        for line in stream:
+            num = 0 if line.strip(b"\r\n") else num + 1
+    return num
+
+
+def _but_last(batches: Iterable[Any], num: int) -> Iterator[Any]:
+    """Batches of rows of Arrow without the last `num` rows of all."""
+    held: list[Any] = []
+    num_held = 0
+    for batch in batches:
+        held.append(batch)
+        num_held += batch.num_rows
+        while held and num_held - held[0].num_rows >= num:
+            num_held -= held[0].num_rows
+            yield held.pop(0)
+    for batch in held:
+        if num_held > num:
+            yield batch.slice(0, num_held - num)
+        num_held -= batch.num_rows
+
+
 def _blocks(table: Table, layout: _Layout) -> Iterator[np.ndarray]:
     try:
         import pyarrow as pa
@@ -195,7 +225,7 @@ def _blocks(table: Table, layout: _Layout) -> Iterator[np.ndarray]:
     read = arrow.ReadOptions(
         block_size=_BLOCK_BYTES, skip_rows=layout.skip, column_names=list(found), use_threads=False
     )
-    # An empty line of a table with one column is a missing value.
+    # An empty line of a table with one column is a missing value, unless it is at the end.
     parse = arrow.ParseOptions(delimiter=layout.delimiter, ignore_empty_lines=len(found) > 1)
     convert = arrow.ConvertOptions(
         column_types=dict.fromkeys(found, pa.float64()),
@@ -204,10 +234,11 @@ def _blocks(table: Table, layout: _Layout) -> Iterator[np.ndarray]:
     )
     # Arrow's own file: its thread that reads ahead would wait for Python in a file of Python's, and if a refused table
     # ends the program meanwhile, that aborts (3 to 7 of 25 times).
-    is_plain = not path.name.endswith(".gz")
-    with reading(path, "a text table"), pa.OSFile(os.fsencode(path)) if is_plain else _open(path) as stream:
+    source = _open(path) if _is_packed(path) else pa.OSFile(os.fsencode(path))
+    num_empty = _num_empty_at_end(layout) if len(found) == 1 else 0
+    with reading(path, "a text table"), source as stream:
         try:
-            for batch in arrow.open_csv(stream, read, parse, convert):
+            for batch in _but_last(arrow.open_csv(stream, read, parse, convert), num_empty):
                 if has_missing(batch) and not table.allows_missing:
                     _explain(table, layout, None)
                 block = batch_to_array(batch, np.dtype(np.float64))
@@ -229,14 +260,19 @@ def _rows_of(layout: _Layout) -> Iterator[Iterator[tuple[int, list[str]]]]:
 
 
 def _numbered_rows(reader, layout: _Layout) -> Iterator[tuple[int, list[str]]]:
-    is_row = len(layout.found) == 1  # an empty line of a table with one column is a missing value
+    is_row = len(layout.found) == 1  # an empty line of a table with one column is a missing value, but at the end
+    empty: list[int] = []
     while True:
         line = layout.skip + reader.line_num + 1
         row = next(reader, None)
         if row is None:
             return
-        if row or is_row:
-            yield line, row or [""]
+        if row:
+            yield from ((number, [""]) for number in empty)
+            empty.clear()
+            yield line, row
+        elif is_row:
+            empty.append(line)
 
 
 def _line_numbers(rows: np.ndarray, first_rows: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -308,7 +344,7 @@ def _explain(table: Table, layout: _Layout, error: Exception | None) -> NoReturn
                 ) from error
             for column, place in enumerate(index):
                 cell = row[place]
-                kind = None if _NUMBER.fullmatch(cell.strip()) else _kind_of(cell)
+                kind = None if _NUMBER.fullmatch(cell.strip(" \t")) else _kind_of(cell)
                 if kind is None or (kind == "missing" and (table.allows_missing or column in bad)):
                     continue
                 if number == layout.skip == 0 and kind == "text":
@@ -336,7 +372,8 @@ def _kind_of(cell: str) -> str:
         return "missing"
     if text.lower() in _TRUTH:
         return "truth"
-    return next((kind for kind, pattern in _PATTERNS if pattern.fullmatch(text)), "text")
+    kind = next((kind for kind, pattern in _PATTERNS if pattern.fullmatch(text)), "text")
+    return "invisible" if kind == "text" and _NUMBER.fullmatch(_INVISIBLE.sub("", text)) else kind
 
 
 _PATTERNS = (
@@ -368,9 +405,10 @@ def _check_delimiter(layout: _Layout, error: Exception | None) -> None:
 
 def _other_delimiter(path: Path, delimiter: str, other: str, has_decimal_commas: bool = False) -> str:
     words, decimal = f"separate its cells by {delimiter!r} instead of {other!r}", ""
+    separator = r'r"\s+"' if other == " " else repr(other)  # several blanks may stand between two cells
     if has_decimal_commas:
         words, decimal = f"{words}, and write decimals with '.' instead of ','", ', decimal=","'
     return (
         f"`{path}` is not a table of cells between {delimiter!r}: {words} "
-        f"(pandas reads it by `pd.read_csv(path, sep={other!r}{decimal})`)."
+        f"(pandas reads it by `pd.read_csv(path, sep={separator}{decimal})`)."
     )

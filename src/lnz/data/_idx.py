@@ -21,7 +21,7 @@ def read_idx(path: Path) -> Contents:
     """The array of an IDX file."""
     with reading(path, "an IDX file"):
         budget = Budget(path)
-        opener = gzip.open if path.name.endswith(".gz") else open
+        opener = gzip.open if path.name.lower().endswith(".gz") else open
         with opener(path, "rb") as raw, Metered(raw, budget) as stream:
             return Contents(path, {"train": _read(stream, budget, path)})
 

@@ -131,7 +131,7 @@ def _picture(path: Path, name: str, content: bytes) -> tuple[np.ndarray, bool]:
 @contextmanager
 def _open(path: Path, name: str, content: bytes) -> Iterator[Any]:
     try:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError as error:
         raise ImportError(missing_extra("Reading images")) from error
     with warnings.catch_warnings(), reading(path / name, "a PNG, JPEG, BMP or PGM image"):
@@ -143,4 +143,5 @@ def _open(path: Path, name: str, content: bytes) -> Iterator[Any]:
         except Image.DecompressionBombError as error:
             raise Refusal(f"`{path}` has {tidy(name)} of far more than 4096 x 4096 pixels: resize it.") from error
         with image:
-            yield image
+            is_fit = image.width * image.height <= MAX_PIXELS  # otherwise it is refused, not decoded
+            yield ImageOps.exif_transpose(image) if is_fit else image  # turned as its metadata say
