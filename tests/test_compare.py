@@ -1,5 +1,6 @@
 """What a comparison says of its rows: the direction of each number, and what may be called best."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -41,6 +42,38 @@ def test_what_may_not_be_the_highest_is_not_best(first, second):
     is_open = first != second and (may_err_upwards or other_may_be_higher)
     assert top["standing"] == ("highest" if is_open else "best")
     assert below["standing"] == ""
+
+
+def noisy(lead, error, num=100, bound="exact"):
+    """A result that is above one of zeros by `lead`, with this error of the difference."""
+    z = np.random.RandomState(0).normal(size=num)
+    z = (z - z.mean()) / max(z.std(), 1e-9)
+    return dataclasses.replace(result(lead, bound), per_example=lead + error * np.sqrt(max(num - 1, 1)) * z)
+
+
+NOISE = {
+    "a tie": (noisy(0.0, 0.0), False),
+    "a tie of means": (noisy(0.0, 0.1), False),
+    "one error": (noisy(0.1, 0.1), False),
+    "nearly two": (noisy(0.199, 0.1), False),
+    "more than two": (noisy(0.201, 0.1), True),
+    "no error": (noisy(1e-6, 0.0), True),
+    "one example": (noisy(5.0, 0.1, num=1), False),
+    "a lower bound above an exact value by noise": (noisy(0.1, 0.1, bound="lower"), False),
+    "a lower bound above an exact value": (noisy(0.3, 0.1, bound="lower"), True),
+}
+
+
+@pytest.mark.parametrize(("first", "is_best"), NOISE.values(), ids=NOISE)
+@pytest.mark.parametrize("num_more", [0, 1])
+def test_best_is_what_leads_by_more_than_noise(first, is_best, num_more):
+    zeros = dataclasses.replace(result(0.0), per_example=np.zeros(first.num))
+    more = [result(-10.0), result(-np.inf), result(np.nan)] * num_more
+    more = [dataclasses.replace(row, per_example=np.full(first.num, row.value)) for row in more]
+    top, second, *others = rows_of(first, zeros, *more)
+    assert top["standing"] == ("best" if is_best else "highest")
+    assert second["is_clear"] == is_best
+    assert all(row["is_clear"] for row in others if row["value"] < np.inf) or first.num == 1
 
 
 @pytest.mark.parametrize("bound", BOUNDS)

@@ -201,6 +201,19 @@ def test_a_row_with_a_warning_is_never_plainly_exact(tmp_path, num_runs):
     assert max(map(len, printed.splitlines())) <= 80
 
 
+@pytest.mark.parametrize(("num", "margin"), [(20, "is within two standard errors"), (1, "has no error bar")])
+def test_a_tie_has_no_best(tmp_path, num, margin):
+    made = make_run(lnz.Bernoulli(jnp.zeros(16)), bars()[:num], image_shape=None)
+    runs = {"first": made, "second": made}
+    text = write(tmp_path, runs)
+    terminal = Console(width=80, record=True, file=io.StringIO())
+    print_comparison(terminal, runs)
+    sentence = f"first stands first, but its lead over second {margin}: it is not shown to be the best"
+    for page in (without_pictures(text).split("</style>")[-1], terminal.export_text()):
+        assert sentence in " ".join(page.split())
+        assert not re.search(r"\bbest\b(?! *\{|\.)", page.replace("to be the best", ""))
+
+
 def test_markup_is_written_in_templates_alone():
     """A template escapes what it is given; a string of Python with a tag in it would not."""
     package = Path(lnz.__file__).parent

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core import LogLikelihood, faulty_rows
 
+_NUM_ERRORS = 2  # standard errors of a paired difference that are called noise
 _MEASURES = {"counting": "counting, of probabilities", "Lebesgue": "Lebesgue, of densities"}
 
 
@@ -18,7 +19,8 @@ class Comparison:
 
     The first row's `standing` is "best"; or "highest" where that would say too much: its value may err upwards while
     others do not (an upper bound among lower ones), that of another row downwards (a lower bound beside an exact
-    value), or it has a warning; or "" if there is no other row.
+    value), it has a warning, or it leads another row by no more than two standard errors of their difference
+    (`is_clear` is then false for that row); or "" if there is no other row.
     `bits_per_dimension` is `None` where the rows are densities, whose bits change with the unit of the data.
     """
 
@@ -54,7 +56,12 @@ def bits_with_direction(row: Mapping[str, Any], digits: int = 3, signs: tuple[st
     return "" if row["bits_per_dimension"] is None else f"{below}{row['bits_per_dimension']:.{digits}f}"
 
 
-def _standing(first: LogLikelihood, others: Sequence[LogLikelihood]) -> str:
+def _is_clear(difference: float, error: float) -> bool:
+    """Whether a row is below the first by more than noise. An error of one example is unknown, and so this is."""
+    return difference == -math.inf or -difference > _NUM_ERRORS * error
+
+
+def _standing(first: LogLikelihood, others: Sequence[LogLikelihood], is_clear: bool) -> str:
     """What may be said of the highest of several rows."""
     if not others:
         return ""
@@ -63,7 +70,7 @@ def _standing(first: LogLikelihood, others: Sequence[LogLikelihood]) -> str:
     is_open = any(
         other.bound != first.bound and (first.bound in too_high or other.bound in too_low) for other in others
     )
-    return "highest" if is_open or first.warnings else "best"
+    return "highest" if is_open or first.warnings or not is_clear else "best"
 
 
 def compare(results: Mapping[str, LogLikelihood]) -> Comparison:
@@ -92,7 +99,6 @@ def compare(results: Mapping[str, LogLikelihood]) -> Comparison:
             )
     ranked = sorted(results.items(), key=lambda item: _rank(item[1].value))
     best_name, best = ranked[0]
-    standing = _standing(best, [result for _, result in ranked[1:]])
     is_probability = first.stats["fingerprint"]["base_measure"] == "counting"
     rows = []
     for name, result in ranked:
@@ -110,7 +116,8 @@ def compare(results: Mapping[str, LogLikelihood]) -> Comparison:
                 "data_error": result.data_error,
                 "monte_carlo_error": result.monte_carlo_error,
                 "bits_per_dimension": result.bits_per_dimension if is_probability else None,
-                "standing": standing if is_best else "",
+                "standing": "",
+                "is_clear": is_best or _is_clear(difference, error),
                 "difference": None if is_best else difference,
                 "difference_error": None if is_best else error,
                 "assumes": result.assumes,
@@ -118,6 +125,9 @@ def compare(results: Mapping[str, LogLikelihood]) -> Comparison:
                 "protocol": result.stats["protocol"],
             }
         )
+    if math.isfinite(best.value):
+        is_clear = all(row["is_clear"] for row in rows if row["value"] < math.inf)
+        rows[0]["standing"] = _standing(best, [result for _, result in ranked[1:]], is_clear)
     return Comparison(tuple(rows))
 
 

@@ -1,6 +1,7 @@
 """The comparison of runs, with everything a reader needs to quote it: for the terminal and for the report."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -121,7 +122,15 @@ def _on_standing(rows: tuple[dict[str, Any], ...]) -> tuple[tuple[str, str], ...
     notes = (("to highest", words),)
     if first["standing"] != "highest":
         return notes
-    why = "it has a warning" if first["warnings"] else f"its value ({first['bound']}) may err upwards"
+    close = [row["name"] for row in rows if row["value"] < math.inf and not row["is_clear"]]
+    if first["warnings"]:
+        why = "it has a warning"
+    elif close:
+        is_known = all(math.isfinite(row["difference_error"]) for row in rows if row["name"] in close)
+        margin = "is within two standard errors" if is_known else "has no error bar"
+        why = f"its lead over {', '.join(close)} {margin}"
+    else:
+        why = f"its value ({first['bound']}) may err upwards"
     return (*notes, ("highest", f"{first['name']} stands first, but {why}: it is not shown to be the best."))
 
 
