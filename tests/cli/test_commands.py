@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import equinox as eqx
 import jax
@@ -21,8 +22,9 @@ import pytest
 
 import lnz
 from lnz.cli import main
+from lnz.cli._use import examples_for
 from lnz.core import least_likely_first
-from lnz.runs import Run
+from lnz.runs import Examples, Run
 
 # The smallest settings that pass through everything: a second of work, the rest is compilation.
 _TINY = ["--set", "model.num_hidden=4", "--set", "train.steps=20"]
@@ -453,6 +455,45 @@ def test_a_diverged_training_leaves_the_model_of_the_step_before(tmp_path, monke
     assert run.rows["rbm_digits_exact"].bound == "exact"
 
 
+def test_sigterm_once_the_run_is_whole_says_so(tmp_path, monkeypatch, capsys):
+    from lnz.runs import _folder
+
+    real, sent = _folder._move, []
+
+    def move(source, target):
+        real(source, target)
+        if target.name == "model.lnz" and not sent:
+            sent.append(signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    monkeypatch.setattr(_folder, "_move", move)
+    try:
+        assert call(monkeypatch, "train", "independent_digits", "--out", tmp_path / "new") == 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"lnz: stopped by SIGTERM; the run is whole: `lnz report {tmp_path / 'new'}` writes its report."
+    assert Run.read(tmp_path / "new").rows
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_process_ends_is_held(number):
+    code = f"""
+import atexit, os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+@atexit.register
+def clean_up():  # as libraries do that were imported before
+    os.kill(os.getpid(), {int(number)})
+    time.sleep(0.05)
+from lnz.cli import main
+sys.argv = ["lnz", "--version"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_ctrl_c_is_no_traceback(monkeypatch, tmp_path, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -522,6 +563,18 @@ def test_a_table_of_ones_own_is_scored_as_the_closed_form_says(table, normal_run
 
 
 @pytest.mark.filterwarnings("always")  # elsewhere in the tests they are errors
+def test_parameters_are_those_that_are_free(normal_run):
+    assert Run.read(normal_run).num_parameters == 2 + 3  # a mean and a covariance
+
+
+def test_score_names_the_index_that_it_leaves_out(table, normal_run, tmp_path, monkeypatch, capsys):
+    _, x = table
+    rows = "".join(f"{i},{a},{b}\n" for i, (a, b) in enumerate(x[:5]))
+    (tmp_path / "new.csv").write_text(",height,weight\n" + rows)
+    assert call(monkeypatch, "score", normal_run, "--data", tmp_path / "new.csv") == 0
+    assert "all rows of new.csv, the index column '' left out" in " ".join(capsys.readouterr().out.split())
+
+
 def test_score_lists_rows_without_a_finite_density_first(table, normal_run, tmp_path, monkeypatch, capsys):
     """Squares of 3e38 overflow: such a row is out of the ordinary, and told."""
     from pyarrow import csv
@@ -686,6 +739,49 @@ def test_score_names_a_value_outside_the_space(runs, tmp_path, monkeypatch, caps
     assert "has the value 2.0 at line 2, column 5, outside Binary" in capsys.readouterr().err
 
 
+_GREY = np.random.RandomState(0).randint(0, 256, (5, 3, 3)).astype(np.uint8)
+_BITS = _GREY > 127
+_OTHER_SCALE = {
+    "grey": (lnz.Categorical(9, 256), _GREY, None),
+    "grey in floats": (lnz.Categorical(9, 256), _GREY.astype(float), None),
+    "grey, dark": (lnz.Categorical(9, 256), _BITS.astype(np.uint8), None),
+    "grey as true and false": (lnz.Categorical(9, 256), _BITS, "true and false, but .* from 0 to 255, and 1 may mean"),
+    "grey as 0.0 and 1.0": (lnz.Categorical(9, 256), _BITS.astype(float), "floats of 0 and 1 alone, but .* to 255"),
+    "17 levels as true and false": (lnz.Categorical(9, 17), _BITS, "true and false, but .* from 0 to 16, and 1 may"),
+    "17 levels": (lnz.Categorical(9, 17), _GREY // 16, None),
+    "bits as true and false": (lnz.Binary(9), _BITS, None),
+    "bits": (lnz.Binary(9), _BITS.astype(np.uint8), None),
+    "floats": (lnz.Euclidean(9), _GREY / 255, None),
+    "floats as true and false": (lnz.Euclidean(9), _BITS, None),
+    "floats as bytes": (
+        lnz.Euclidean(9),
+        _GREY,
+        "whole numbers up to .* pictures of floats from 0 to 1: save .* divided",
+    ),
+    "floats as dark bytes": (lnz.Euclidean(9), _BITS.astype(np.uint8), "has whole numbers up to 1, but"),
+    "floats as whole numbers": (lnz.Interval(9), _GREY.astype(int), "pictures of floats from 0 to 1"),
+    "floats up to 255": (lnz.Euclidean(9), _GREY.astype(float), "pictures of floats from 0 to 1"),
+}
+
+
+@pytest.mark.parametrize(("space", "x", "words"), _OTHER_SCALE.values(), ids=_OTHER_SCALE)
+def test_pictures_on_another_scale_are_never_taken_as_they_stand(space, x, words, tmp_path):
+    run = SimpleNamespace(model=SimpleNamespace(space=space), examples=Examples((3, 3), None, {}, {}))
+    reading = {"binarize": "none", "threshold": 0.5, "seed": 0, "missing": "error", "header": "auto"}
+    np.save(tmp_path / "x.npy", x)
+    if words is None:
+        rows, *_ = examples_for(run, str(tmp_path / "x.npy"), {"data": reading})
+        np.testing.assert_allclose(rows, x.reshape(5, 9), rtol=1e-6)
+        return
+    with pytest.raises(ValueError, match=words):
+        examples_for(run, str(tmp_path / "x.npy"), {"data": reading})
+
+
+def test_true_and_false_are_not_grey_values_in_python():
+    with pytest.raises(ValueError, match=r"pass `data.astype\(int\)` if true means 1, or `255 \* data`"):
+        lnz.Categorical(9, 256).check_data(_BITS.reshape(5, 9))
+
+
 def test_a_folder_is_scored_by_the_names_of_its_files(tmp_path, monkeypatch, capsys):
     from PIL import Image
 
@@ -700,8 +796,14 @@ def test_a_folder_is_scored_by_the_names_of_its_files(tmp_path, monkeypatch, cap
     monkeypatch.setattr("lnz.cli._train.write_html", lambda *_: None)  # the pictures of a report are not looked at
     assert call(monkeypatch, "train", "independent_digits", "--data", data, *changes, "--out", run) == 0
     assert call(monkeypatch, "score", run, "--data", data) == 0
-    shown = re.findall(r"img\d+\.png", capsys.readouterr().out)
-    assert shown == [f"img{number}.png" for number in range(1, 11)]
+    out = capsys.readouterr().out
+    assert re.findall(r"img\d+\.png", out) == [f"img{number}.png" for number in range(1, 11)]
+    assert "in natural order of their names" in out
+    assert "all rows of pictures, binary where the value is at least 127.5 (0.5 of 255)" in out
+    assert call(monkeypatch, "score", run, "--data", data, "--anomalous-first") == 0
+    out = capsys.readouterr().out
+    assert "natural order" not in out
+    assert "the least likely first" in out
     assert call(monkeypatch, "score", run, "--data", data, "--out", tmp_path / "s.csv") == 0
     lines = (tmp_path / "s.csv").read_text().splitlines()
     assert lines[0].startswith('"file"') or lines[0].startswith("file")

@@ -74,6 +74,13 @@ def test_embed_writes_the_posterior_means(made, monkeypatch, tmp_path, capsys):
     table = np.genfromtxt(tmp_path / "z.csv", delimiter=",", names=True)
     assert table.dtype.names == ("row", "z0", "z1", "z2")
     np.testing.assert_allclose(table["z1"], expected[5:9, 1], atol=1e-5)
+    (tmp_path / "pictures").mkdir()
+    for name, bits in zip(("img10", "img2"), splits.test[5:7].reshape(2, 8, 8), strict=True):
+        Image.fromarray(bits).save(tmp_path / "pictures" / f"{name}.png")
+    assert call(monkeypatch, "embed", folder, "--data", tmp_path / "pictures", "--out", tmp_path / "z.npz") == 0
+    found = arrays(tmp_path / "z.npz")
+    assert found["file"].tolist() == ["img2.png", "img10.png"]
+    np.testing.assert_allclose(found["z"], expected[[6, 5]], atol=1e-5)
 
 
 def test_interpolate_writes_paths(made, monkeypatch, tmp_path, capsys):

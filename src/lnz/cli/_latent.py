@@ -11,7 +11,7 @@ import numpy as np
 import lnz
 
 from ..core import AbstractLatentModel
-from ..data import Splits
+from ..data import Cells, Splits
 from ..files import write_atomically
 from ..latent import attribute_quality, attribute_vector, embed, interpolate, manipulate
 from ..modules import unknown_name
@@ -29,13 +29,14 @@ def embed_run(folder: Path, data: str | None, out: Path, seed: int) -> None:
     """The command `lnz embed`."""
     check_ending(out, (".npz", *TABLES))
     run = _read(folder, "embed")
-    rows, labels = _rows(folder, run, data)
+    rows, labels, cells = _rows(folder, run, data)
     z = embed(run.model, rows, key=_key(seed)).reshape(len(rows), -1)
+    names = {cells.kind: cells.names_of(np.arange(len(z)))}
     if out.suffix == ".npz":
-        write_atomically(out, _npz(z=z, **({} if labels is None else {"labels": labels})))
+        write_atomically(out, _npz(z=z, **names, **({} if labels is None else {"labels": labels})))
     else:
         columns = {f"z{i}": z[:, i] for i in range(z.shape[1])}
-        write_table(out, {"row": np.arange(len(z)), **({} if labels is None else {"label": labels}), **columns})
+        write_table(out, {**names, **({} if labels is None else {"label": labels}), **columns})
     what = "the test split" if data is None else data
     console().print(
         f"Wrote the posterior means of {len(z)} rows of {what}, {z.shape[1]} latents each, to {short_path(out)}",
@@ -49,7 +50,7 @@ def interpolate_run(
     """The command `lnz interpolate`."""
     run = _read(folder, "interpolate")
     out = _picture_or_numbers(run, folder, out, "interpolation")
-    rows, _ = _rows(folder, run, data)
+    rows, *_ = _rows(folder, run, data)
     chosen = [_pair(pair, len(rows)) for pair in pairs or ["0,1"]]
     key, chosen_method = _key(seed), cast(Any, method)  # checked by `interpolate`
     paths = np.stack([interpolate(run.model, rows[i], rows[j], num, method=chosen_method, key=key) for i, j in chosen])
@@ -124,12 +125,13 @@ def _splits(folder: Path, run: Run) -> Splits:
     return splits
 
 
-def _rows(folder: Path, run: Run, data: str | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rows of other data, or of the test split with their labels."""
+def _rows(folder: Path, run: Run, data: str | None) -> tuple[np.ndarray, np.ndarray | None, Cells]:
+    """Rows of other data, or of the test split with their labels; and what the file calls them."""
     if data is not None:
-        return examples_for(run, data, settings_of(run, [])[1])[0], None
+        rows, _, _, cells = examples_for(run, data, settings_of(run, [])[1])
+        return rows, None, cells
     splits = _splits(folder, run)
-    return np.asarray(splits.test), splits.labels and splits.labels[2]
+    return np.asarray(splits.test), splits.labels and splits.labels[2], splits.cells
 
 
 def _from_classes(folder: Path, run: Run, attribute: str | None, other: str | None):

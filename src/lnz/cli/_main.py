@@ -1,6 +1,8 @@
 """The entry point: runs a command, and turns what a user did wrong into one sentence."""
 
+import atexit
 import os
+import signal
 import sys
 import warnings
 from typing import TYPE_CHECKING, NoReturn
@@ -22,9 +24,17 @@ def main() -> NoReturn:
 
         with watch_signals() as presses:
             code = _main(presses)
+            atexit.unregister(_ignore_signals)
+            atexit.register(_ignore_signals)  # the last to be registered runs first
     except KeyboardInterrupt:  # before or after the watch
         code = _complain("stopped by Ctrl-C.", 130)
     sys.exit(code)
+
+
+def _ignore_signals() -> None:
+    """The work is done: nothing is left to save while libraries clean up at the end of the process."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _main(presses: "Presses") -> int:

@@ -31,6 +31,7 @@ from ..runs import (
     fit_options,
     is_no_space,
     is_trained,
+    is_whole,
     last_step,
     locked,
     read_config,
@@ -249,7 +250,8 @@ def _ends_in_words(folder: Path, work: Path, resume: bool, presses: Presses) -> 
     try:
         yield
     except KeyboardInterrupt:
-        if work != folder and not work.is_dir():  # it has taken the place of the other
+        has_arrived = is_whole(folder) if work == folder else not work.is_dir()  # in place of the other
+        if has_arrived:
             words = f"stopped by {presses.name}; the run is whole: `lnz report {short_path(folder)}` writes its report."
         elif work != folder and end_folder(folder, work):
             words = f"stopped by {presses.name} before the first step; the earlier run is kept."
@@ -377,7 +379,7 @@ def _train_and_judge(
         bracket=bracket,
         examples=_examples(splits, rows[recipe.name].per_example),
         data_protocol=splits.protocol,
-        num_parameters=num_parameters(fit.model),
+        num_parameters=num_parameters(fit.model, start[2]),
         seconds={
             "train": trained - started - fit.compile_seconds + _seconds_before(fit.history, first_step),
             "compile": fit.compile_seconds,
@@ -421,9 +423,16 @@ def _places(splits: Splits, rows: np.ndarray) -> list[str]:
     return [splits.cells.row(int(row)) for row in rows]
 
 
-def num_parameters(model: Any) -> int:
-    """How many numbers training may change."""
-    return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, lnz.trainable(model))))
+def num_parameters(model: Any, method: Any) -> int:
+    """How many numbers training may change: not the zeros above a diagonal, and by EM nothing of a bijection."""
+    while isinstance(method, lnz.EM) and isinstance(model, lnz.Transformed):
+        model = model.base
+    leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(model, lnz.trainable(model)))
+    return sum(_num_free(jax.tree_util.keystr(path), leaf) for path, leaf in leaves)
+
+
+def _num_free(path: str, leaf: Any) -> int:
+    return leaf.size * (leaf.shape[-1] + 1) // (2 * leaf.shape[-1]) if path.endswith(".raw_tril") else leaf.size
 
 
 def _print_plan(recipe: Recipe, settings: dict[str, Any], cwd: str) -> None:
@@ -439,7 +448,7 @@ def _print_plan(recipe: Recipe, settings: dict[str, Any], cwd: str) -> None:
     print_(f"{recipe.name}: {recipe.title}", soft_wrap=True)
     print_(to_json(settings, indent=2), soft_wrap=True)
     print_(f"data: {splits.protocol}", soft_wrap=True)
-    print_(f"parameters: {num_parameters(model):,}")
+    print_(f"parameters: {num_parameters(model, method):,}")
     parts = ", ".join(f"{what} {size / 2**20:,.1f} MiB" for what, size in memory.items())
     print_(
         f"expected memory of training, JAX itself apart: {sum(memory.values()) / 2**20:,.1f} MiB ({parts})",

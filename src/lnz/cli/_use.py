@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ..data import AtomsWarning, Cells, Rows, Splits, blocks, digest_of, tidy
 from ..files import write_atomically
 from ..modules import model_dtype
 from ..runs import Recipe, Run, as_sentence, locked, replacing, to_json, write_text
-from ..spaces import Binary
+from ..spaces import Binary, Categorical
 from ._console import console, short_path
 from ._files import TABLES, check_ending, write_table
 from ._progress import show_rows
@@ -193,6 +194,7 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
             "numbers among its parameters."
         )
     order = least_likely_first(result.per_example) if anomalous_first else np.arange(len(rows))
+    counted = "the least likely first" if anomalous_first and cells.kind == "file" else _COUNTED[cells.kind]
     if num_known is not None and anomalous_first:  # a row of which nothing is known is not anomalous
         order = np.concatenate([order[num_known[order] > 0], order[num_known[order] == 0]])
     columns = {
@@ -212,7 +214,7 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
         which = "most anomalous" if anomalous_first else "first"
         console().print(
             f"The {min(_NUM_SHOWN, len(rows))} {which} of {len(rows)} rows: log p in nats ({result.kind}), higher is "
-            f"likelier, and its own Monte Carlo s.e.; {_COUNTED[cells.kind]}",
+            f"likelier, and its own Monte Carlo s.e.; {counted}",
             soft_wrap=True,
         )
         names = [str(name) for name in columns[cells.kind][:_NUM_SHOWN]]
@@ -227,7 +229,7 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
         write_table(out, columns)
         console().print(
             f"Wrote log p (nats, {result.kind}) of {len(rows)} rows to {short_path(out)}: columns {', '.join(columns)}"
-            f"; {_COUNTED[cells.kind]}",
+            f"; {counted}",
             soft_wrap=True,
         )
     if result.stats["partition_error"]:
@@ -314,15 +316,13 @@ def examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndar
         missing=chosen["missing"],
         header=chosen["header"],
     )
-    made = f"all rows of {Path(data).name}"
-    if chosen["binarize"] != "none":
-        how = f" at {chosen['threshold']}" if chosen["binarize"] == "threshold" else f" with seed {chosen['seed']}"
-        made += f", binarized by {chosen['binarize']}{how}"
+    made = ", ".join([f"all rows of {Path(data).name}", *rows.notes])
     if rows.left_out:
         more = f" and {len(rows.left_out) - 5} more" if len(rows.left_out) > 5 else ""
         made += f", without the columns {', '.join(map(tidy, rows.left_out[:5]))}{more}, which the model does not know"
-    _check_within(run.model.space, rows, data)
     trained = run.examples.image_shape
+    _check_scale(run.model.space, trained is not None, rows, data)
+    _check_within(run.model.space, rows, data)
     if rows.image_shape is not None and trained is not None and tuple(rows.image_shape) != tuple(trained):
         raise ValueError(
             f"`{data}` has pictures of {' x '.join(map(str, rows.image_shape))} pixels (height x width), but the model "
@@ -331,6 +331,36 @@ def examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndar
     if not isinstance(rows.array, np.memmap):  # which is checked as it is read
         run.model.space.check_data(rows.array, str(data))
     return rows.array, rows.observed, made, rows.cells
+
+
+def _check_scale(space: Any, are_pictures: bool, rows: Rows, data: str) -> None:
+    """Refuses numbers whose meaning may be another than that of the training data, though they lie within the space.
+
+    **Raises:** `ValueError`, with how to save them.
+    """
+    kind = rows.stored_as.kind
+    if isinstance(space, Categorical) and space.num_categories > 2:
+        top = space.num_categories - 1
+        if kind in "bf" and _all(rows, lambda x: (x == 0) | (x == 1)) and rows.array.any():
+            found = "true and false" if kind == "b" else "floats of 0 and 1 alone"
+            found += f", but the model was trained on whole numbers from 0 to {top}, and 1 may mean 1 or {top} of them"
+        elif rows.are_pixels and top != 255:
+            found = f"pixels from 0 to 255, but the model was trained on whole numbers from 0 to {top}"
+        else:
+            return
+        raise ValueError(f"`{data}` has {found}: save them as an .npy of uint8 on the scale of the training data.")
+    if isinstance(space, Binary) or not are_pictures:
+        return
+    is_grey = kind in "iu" and rows.array.any()
+    if is_grey or (kind == "f" and not _all(rows, lambda x: x <= 1) and _all(rows, lambda x: x % 1 == 0)):
+        raise ValueError(
+            f"`{data}` has whole numbers up to {rows.array.max():g}, but the model was trained on pictures of floats "
+            "from 0 to 1: save them as an .npy of floats, divided by the full scale, which is 255 for bytes."
+        )
+
+
+def _all(rows: Rows, test: Callable[[np.ndarray], np.ndarray]) -> bool:
+    return all(test(block).all() for _, block in blocks(rows.array))
 
 
 def _check_within(space: Any, rows: Rows, data: str) -> None:

@@ -18,7 +18,7 @@ class Contents:
     `cells` says how the file names rows and columns, `left_out` which columns it has beside those that were taken.
     `notes` are words for the protocol. `are_pixels`: bytes are grey values of image files, from 0 to 255. Arrays that
     are mapped from disk were checked, and are stored as they stay. `digest` is that of the file, if the reader needed
-    it.
+    it, and `dtype` the number type of its rows where the arrays have another.
     """
 
     path: Path
@@ -31,6 +31,7 @@ class Contents:
     is_mapped: bool = False
     are_pixels: bool = False
     digest: str | None = None
+    dtype: np.dtype | None = None
 
     @property
     def columns(self) -> tuple[str, ...] | None:

@@ -68,7 +68,9 @@ def read_file(path: Path, options: Options, columns: tuple[str, ...] | None = No
     digest = digest_of(path)
     x, notes = map_table(table, options, digest)
     named = {"cells": table.cells, "left_out": table.left_out}
-    return Contents(path, {"train": x}, **named, notes=table.notes + notes, is_mapped=True, digest=digest)
+    return Contents(
+        path, {"train": x}, **named, notes=table.notes + notes, is_mapped=True, digest=digest, dtype=table.dtype
+    )
 
 
 def _open_table(path: Path, ending: str, columns: tuple[str, ...] | None, options: Options) -> Table:
@@ -110,7 +112,9 @@ def rows_of(path: Path, columns: tuple[str, ...] | None, options: Options) -> Ro
         raise Refusal(f"`{path}` has {array.shape[1]} columns without names, but {len(columns)} were asked for.")
     observed = None if typed.observed is None else _joined(typed.observed)
     names = contents.columns or columns
-    return Rows(array, names, typed.image_shape, observed, contents.cells, contents.left_out, typed.notes)
+    stored_as = contents.dtype or np.result_type(*contents.arrays.values())
+    more = {"stored_as": stored_as, "are_pixels": contents.are_pixels}
+    return Rows(array, names, typed.image_shape, observed, contents.cells, contents.left_out, typed.notes, **more)
 
 
 def _joined(parts: dict[str, np.ndarray]) -> np.ndarray:

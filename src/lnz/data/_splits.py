@@ -49,7 +49,9 @@ class Rows:
 
     `columns` has the names of the columns of a table, `image_shape` the shape of pictures; `observed` says
     which entries are known, if some are missing. `cells.row(i)` is what the file itself calls row `i`, such as
-    `"line 17"`; `left_out` are columns of the file that were not taken; `notes` say what was done.
+    `"line 17"`; `left_out` are columns of the file that were not taken; `notes` say what was done. `stored_as` is the
+    number type of the file, which says of true and false, bytes and floats how far they count; `are_pixels`: they are
+    grey values of image files, from 0 to 255.
     """
 
     array: Shaped[np.ndarray, "n d"]
@@ -59,6 +61,8 @@ class Rows:
     cells: Cells = UNNAMED
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    stored_as: np.dtype = dataclasses.field(default=np.dtype(np.float64), kw_only=True)
+    are_pixels: bool = dataclasses.field(default=False, kw_only=True)
 
 
 def shuffled(num: int, num_valid: int, num_test: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from ._folder import (
     end_folder as end_folder,
     is_no_space as is_no_space,
     is_trained as is_trained,
+    is_whole as is_whole,
     last_step as last_step,
     locked as locked,
     replacing as replacing,

@@ -159,6 +159,11 @@ def _remove_checkpoints(folder: Path) -> None:
         (folder / "checkpoints").rmdir()
 
 
+def is_whole(folder: Path) -> bool:
+    """Whether there is a run that can be read, though its files may still be on their way to their places."""
+    return any((place / "report.json").is_file() for place in (folder / _WHOLE, folder))
+
+
 def is_trained(folder: Path) -> bool:
     """Whether there is a checkpoint of a step; one of none is written where a training is stopped before the first."""
     return last_step(folder) > 0
