@@ -741,14 +741,27 @@ def test_score_names_a_value_outside_the_space(runs, tmp_path, monkeypatch, caps
 
 _GREY = np.random.RandomState(0).randint(0, 256, (5, 3, 3)).astype(np.uint8)
 _BITS = _GREY > 127
+_AS_IT_IS = {"binarize": "none", "threshold": 0.5, "seed": 0, "missing": "error", "header": "auto"}
 _OTHER_SCALE = {
-    "grey": (lnz.Categorical(9, 256), _GREY, None),
-    "grey in floats": (lnz.Categorical(9, 256), _GREY.astype(float), None),
-    "grey, dark": (lnz.Categorical(9, 256), _BITS.astype(np.uint8), None),
-    "grey as true and false": (lnz.Categorical(9, 256), _BITS, "true and false, but .* from 0 to 255, and 1 may mean"),
-    "grey as 0.0 and 1.0": (lnz.Categorical(9, 256), _BITS.astype(float), "floats of 0 and 1 alone, but .* to 255"),
-    "17 levels as true and false": (lnz.Categorical(9, 17), _BITS, "true and false, but .* from 0 to 16, and 1 may"),
-    "17 levels": (lnz.Categorical(9, 17), _GREY // 16, None),
+    "grey": (lnz.spaces.Categorical(9, 256), _GREY, None),
+    "grey in floats": (lnz.spaces.Categorical(9, 256), _GREY.astype(float), None),
+    "grey, dark": (lnz.spaces.Categorical(9, 256), _BITS.astype(np.uint8), None),
+    "grey as true and false": (
+        lnz.spaces.Categorical(9, 256),
+        _BITS,
+        "true and false, but .* from 0 to 255, and 1 may mean",
+    ),
+    "grey as 0.0 and 1.0": (
+        lnz.spaces.Categorical(9, 256),
+        _BITS.astype(float),
+        "floats of 0 and 1 alone, but .* to 255",
+    ),
+    "17 levels as true and false": (
+        lnz.spaces.Categorical(9, 17),
+        _BITS,
+        "true and false, but .* from 0 to 16, and 1 may",
+    ),
+    "17 levels": (lnz.spaces.Categorical(9, 17), _GREY // 16, None),
     "bits as true and false": (lnz.Binary(9), _BITS, None),
     "bits": (lnz.Binary(9), _BITS.astype(np.uint8), None),
     "floats": (lnz.Euclidean(9), _GREY / 255, None),
@@ -765,21 +778,21 @@ _OTHER_SCALE = {
 
 
 @pytest.mark.parametrize(("space", "x", "words"), _OTHER_SCALE.values(), ids=_OTHER_SCALE)
-def test_pictures_on_another_scale_are_never_taken_as_they_stand(space, x, words, tmp_path):
-    run = SimpleNamespace(model=SimpleNamespace(space=space), examples=Examples((3, 3), None, {}, {}))
-    reading = {"binarize": "none", "threshold": 0.5, "seed": 0, "missing": "error", "header": "auto"}
+def test_pictures_on_another_scale_are_never_taken_as_they_stand(space, x, words, runs, tmp_path):
+    run = Run.read(runs[0] / "independent_digits")
+    run = dataclasses.replace(run, model=SimpleNamespace(space=space), examples=Examples((3, 3), None, {}, {}))
     np.save(tmp_path / "x.npy", x)
     if words is None:
-        rows, *_ = examples_for(run, str(tmp_path / "x.npy"), {"data": reading})
+        rows, *_ = examples_for(run, str(tmp_path / "x.npy"), {**run.settings, "data": _AS_IT_IS})
         np.testing.assert_allclose(rows, x.reshape(5, 9), rtol=1e-6)
         return
     with pytest.raises(ValueError, match=words):
-        examples_for(run, str(tmp_path / "x.npy"), {"data": reading})
+        examples_for(run, str(tmp_path / "x.npy"), {**run.settings, "data": _AS_IT_IS})
 
 
 def test_true_and_false_are_not_grey_values_in_python():
     with pytest.raises(ValueError, match=r"pass `data.astype\(int\)` if true means 1, or `255 \* data`"):
-        lnz.Categorical(9, 256).check_data(_BITS.reshape(5, 9))
+        lnz.spaces.Categorical(9, 256).check_data(_BITS.reshape(5, 9))
 
 
 def test_a_folder_is_scored_by_the_names_of_its_files(tmp_path, monkeypatch, capsys):
