@@ -80,7 +80,7 @@ def _warn_of_faults(draws: np.ndarray) -> None:
         )
 
 
-def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array:
+def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarray:
     key = check_key(key)
     num = check_positive(num, "num")
     check_positive(num_steps, "num_steps")
