@@ -17,6 +17,7 @@ from lnz import Bracket, Estimate, testing
 from lnz.core import resolve_path
 from lnz.core._student import student_quantile
 from lnz.normalizers import AIS, ReverseAIS, acceptance_ratio
+from lnz.normalizers._rays import look_beyond_draws
 from lnz.numerics import add_compensated
 
 INF, NAN = math.inf, math.nan
@@ -294,6 +295,42 @@ def test_annealing_with_hard_walls_agrees_with_enumeration(float64):
     assert np.mean(np.abs(pulls) < 2) >= 0.8  # expect 0.95; fewer than 40 of 50 in fewer than one of 10,000 cases
 
 
+EDGES = [(0, 1), (1, 2), (2, 3), (4, 5), (5, 6), (6, 7), (0, 4), (1, 5), (2, 6), (3, 7)]
+CELLS = [(3 * i + a, 3 * i + b) for i in range(3) for a in range(3) for b in range(a)]
+CELLS += [(3 * a + i, 3 * b + i) for i in range(3) for a in range(3) for b in range(a)]
+
+
+def colouring(num, edges):
+    return lnz.energy.MarkovField(num, 3, edges, [np.where(np.eye(3) > 0, INF, 0.0)] * len(edges))
+
+
+def beyond(wall):
+    return lnz.density(lnz.Euclidean(1), lambda x: jnp.where(x[0] > wall, -x[0], -jnp.inf))
+
+
+WALLED = {  # and how many draws from uniform colours, or from a standard normal, are there to start from
+    "colours of a grid": (lambda: colouring(8, EDGES), 400),  # 162 of 6561 states are possible
+    "latin square": (lambda: colouring(9, CELLS), 20),  # 12 of 19,683
+    "half a line": (lambda: beyond(0.0), 400),
+    "few of the starts": (lambda: beyond(2.0), 400),
+}
+
+
+@pytest.mark.parametrize("name", WALLED)
+def test_no_draw_is_impossible(name):
+    make, num = WALLED[name]
+    draws = lnz.sample(jr.key(0), make(), num, num_steps=200)  # warnings are errors
+    assert jnp.all(jax.vmap(make().log_density)(draws) > -jnp.inf)
+    if "line" in name:
+        assert float(scipy.stats.kstest(draws[:, 0], "expon").pvalue) > 1e-4
+
+
+def test_draws_that_are_impossible_are_told():
+    nowhere = lnz.density(lnz.Binary(9), lambda x: jnp.full((), -jnp.inf) + 0 * jnp.sum(x))
+    with pytest.warns(lnz.UnreliableSampleWarning, match="7 of 7 draws are impossible, with a density of zero"):
+        lnz.sample(jr.key(0), nowhere, 7, num_steps=2)
+
+
 class Box(lnz.AbstractDensity):
     """z is standard normal, and x = 0.5 uniform within 1 of z: `log p(x) = log (Phi(1.5) - Phi(-0.5)) / 2`."""
 
@@ -460,6 +497,9 @@ SHAPES = {  # log weights of mean one, their number, the least and the largest s
         0.9,
         1,
     ),
+    "ten_alike": (normal_weights(0.1), 10, 0.99, 1),
+    "ten_apart": (normal_weights(1.0), 10, 0, 0.1),
+    "seven_alike": (normal_weights(0.1), 7, 0, 0),
     "narrow_in_ten": (prior_weights(10, 2), 5000, 0.2, 0.7),
 }
 
@@ -477,6 +517,60 @@ def test_averages_are_trusted_where_they_cover_and_not_otherwise(name):
     low, high = estimates.interval()
     assert least <= is_trusted.mean() <= most
     assert (is_trusted & ((high < 0) | (low > 0))).mean() <= 0.07
+
+
+TAILS = {  # degrees of freedom of the target, scale of a normal proposal, the least and the largest share to be trusted
+    "cauchy": (1.0, 3.0, 0, 0.1),
+    "t": (3.0, 1.0, 0, 0.05),
+    "t_under_a_wider_normal": (3.0, 1.5, 0, 0.3),
+    "narrower_than_the_proposal": (1e8, 1.3, 0.95, 1),
+    "a_little_wider": (1e8, 0.95, 0.9, 1),
+    "itself": (1e8, 1.0, 1, 1),
+}
+
+
+@pytest.fixture(scope="module")
+def proposed():
+    """100 estimates by `Importance(1000)` for every row of `TAILS`: three independent Student t's, a normal proposal."""
+
+    def estimate(key, df, log_norm, scale):
+        target = lnz.density(lnz.Euclidean(3), lambda x: jnp.sum(-0.5 * (df + 1) * jnp.log1p(x**2 / df) - log_norm))
+        return lnz.normalizers.Importance(1000, proposal=lnz.Normal(jnp.zeros(3), scale))(key, target)
+
+    df, scale = np.array(list(TAILS.values()))[:, :2].T
+    log_norm = -scipy.stats.t.logpdf(0, df)
+    rows = (jnp.asarray(column, jnp.float32) for column in (df, log_norm, scale))
+    over_keys = jax.vmap(estimate, (0, None, None, None))
+    return jax.jit(jax.vmap(over_keys, (None, 0, 0, 0)))(jr.split(jr.key(0), 100), *rows)
+
+
+@pytest.mark.parametrize("name", TAILS)
+def test_proposals_with_lighter_tails_than_the_target_are_told(name, proposed):
+    """At most 14 of 100 are wrong and trusted; more by chance in one of 1000 keys."""
+    *_, least, most = TAILS[name]
+    estimates = jax.tree.map(lambda a: a[list(TAILS).index(name)], proposed)
+    is_trusted = ~estimates.unreliable_rows()
+    low, high = estimates.interval()
+    assert least <= is_trusted.mean() <= most
+    assert (is_trusted & ((high < 0) | (low > 0))).mean() <= 0.14
+
+
+def test_rays_of_a_flow_are_those_of_its_base():
+    """A log-normal with heavier tails than the proposal, and one with lighter ones, on the positive numbers."""
+    flow = lnz.Transformed(lnz.Normal.standard(1), lnz.bijections.ToSupport(lnz.Positive(1)))
+
+    @jax.jit
+    def beyond(spread):
+        def log_density(x):
+            u = flow.bijection.inverse_and_log_det(x)
+            return lnz.Normal(jnp.zeros(1), spread).log_prob(u[0]) + u[1]
+
+        return look_beyond_draws(jr.key(0), lnz.density(lnz.Positive(1), log_density), flow, 1000)["beyond"]
+
+    # Along u the target is a normal too; beyond 3.29, where a standard normal has 1/1000 on either side, it has the rest.
+    missing = 2 * scipy.stats.norm.sf(3.29 / 2) - 0.001
+    assert float(beyond(2.0)) == pytest.approx(-np.log1p(-missing), rel=0.2)
+    assert float(beyond(0.7)) == 0
 
 
 def test_short_representations():

@@ -1,4 +1,4 @@
-"""What lies beyond the chains of annealing: their densities along lines from the middle of all chains."""
+"""Mass beyond the chains of annealing and the draws of a proposal: densities along lines from their middle."""
 
 import math
 from typing import Any
@@ -7,16 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..bijections import ToSupport, unbounded
-from ..core import AbstractPath
+from ..core import AbstractDensity, AbstractDistribution, AbstractPath
+from ..distributions import Transformed
 from ..spaces import AbstractSpace, Product, Torus
 
 # Points on either side of a chain, and how far out the last one is, as a logarithm.
 _NUM_POINTS, _REACH = 32, 12.0
 # In units of the rounding of a number: how near an end is one that can hardly be told from those beside it.
 _NEAR_END = 32
+_NUM_RAYS = 32  # of a proposal
 
 
 def has_no_ends(space: AbstractSpace) -> bool:
@@ -104,6 +106,52 @@ def look_along_rays(
         "off_centre": jnp.max(off_centre),
         "cut_mass": jnp.max(cut_mass),
     }
+
+
+def look_beyond_draws(
+    key: PRNGKeyArray, density: AbstractDensity, proposal: AbstractDistribution, num: int
+) -> dict[str, Float[Array, ""]]:
+    """`beyond`: nats that an importance-sampling estimate by `num` draws cannot see; nothing on circles.
+
+    In coordinates u without bounds, of the base of a proposal that is a flow, each of 32 more draws lies on a ray from
+    the median m of all, `m + c (u - m)`. The proposal's mass on the ray beyond some c is `1 / num`, so that hardly any
+    draw lies farther out in this direction. There the target has a share p of its mass on the ray and the proposal q;
+    the average of `p - q`, weighted by the target's mass on each ray, is missing from the estimate. It is large where
+    the target has heavier tails than the proposal. Weights alone, and their Pareto k, do not show it: they come from
+    the draws inside.
+    """
+    base, maps = proposal, []
+    while isinstance(base, Transformed):
+        maps, base = [base.bijection, *maps], base.base
+    if not has_no_ends(base.space):
+        return {}
+    to = ToSupport(base.space)
+    z = base.sample(key, (_NUM_RAYS,))
+    u = jax.vmap(lambda z: to.inverse_and_log_det(z)[0].reshape(-1))(z)
+    middle = jnp.median(u, axis=0)
+    log_factors, log_steps = (jnp.asarray(a, u.dtype) for a in _grid(u.shape[1]))
+    log_volume = u.shape[1] * log_factors + log_steps
+
+    def at(u):
+        x, log_det = to.forward_and_log_det(u.reshape(unbounded(base.space).shape))
+        log_q = base.log_prob(x) + log_det
+        for bijection in maps:
+            x, log_det_map = bijection.forward_and_log_det(x)
+            log_det = log_det + log_det_map
+        return _finite(density.log_density(x) + log_det), _finite(log_q)
+
+    def along_ray(u):
+        log_p, log_q = jax.vmap(lambda c: at(middle + c * (u - middle)))(jnp.exp(log_factors))
+        log_p, log_q = log_p + log_volume, log_q + log_volume
+        p, q = jax.nn.softmax(log_p), jax.nn.softmax(log_q)
+        is_unseen = jnp.cumsum(q[::-1])[::-1] < 1 / num
+        return logsumexp(log_p) - logsumexp(log_q), jnp.sum(jnp.where(is_unseen, p - q, 0))
+
+    log_ratios, missing = jax.lax.map(along_ray, u)
+    # A ray without a number, from a draw in the middle say, has no weight.
+    weights = jax.nn.softmax(_finite(log_ratios))
+    share = jnp.sum(jnp.where(weights > 0, weights * missing, 0))
+    return {"beyond": -jnp.log1p(-jnp.clip(share, 0, 1))}
 
 
 def _finite(log_p: Array) -> Array:
