@@ -531,7 +531,7 @@ TAILS = {  # degrees of freedom of the target, scale of a normal proposal, the l
 
 @pytest.fixture(scope="module")
 def proposed():
-    """100 estimates by `Importance(1000)` for every row of `TAILS`: three independent Student t's, a normal proposal."""
+    """100 estimates by `Importance(1000)` for every row of `TAILS`, of three independent Student t's."""
 
     def estimate(key, df, log_norm, scale):
         target = lnz.density(lnz.Euclidean(3), lambda x: jnp.sum(-0.5 * (df + 1) * jnp.log1p(x**2 / df) - log_norm))
@@ -567,7 +567,7 @@ def test_rays_of_a_flow_are_those_of_its_base():
 
         return look_beyond_draws(jr.key(0), lnz.density(lnz.Positive(1), log_density), flow, 1000)["beyond"]
 
-    # Along u the target is a normal too; beyond 3.29, where a standard normal has 1/1000 on either side, it has the rest.
+    # Along u the target is a normal too. Beyond 3.29 a standard normal has 1/1000 of a half-line.
     missing = 2 * scipy.stats.norm.sf(3.29 / 2) - 0.001
     assert float(beyond(2.0)) == pytest.approx(-np.log1p(-missing), rel=0.2)
     assert float(beyond(0.7)) == 0
