@@ -364,7 +364,7 @@ def _are_tied(scaled: np.ndarray, noise: np.ndarray) -> bool:
     some = some @ axes / np.sqrt(variances)
     table = _monomials(some, degree)
     table /= np.sqrt((table**2).mean(axis=0))
-    triangle = np.linalg.qr(table, mode="r")
+    triangle = np.asarray(np.linalg.qr(table, mode="r"))
     rest = np.abs(np.diagonal(triangle)) / np.sqrt(len(table))
     last = int(np.argmin(rest))
     if rest[last] > max(rounding, _DETERMINED_BY_MANY):
