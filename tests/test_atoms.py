@@ -102,7 +102,7 @@ ATOMS = {
     "a copied column": (X[:, [0, 1, 0]], "Column 2 follows from column 0"),
     "two units of temperature": (np.stack([X[:, 0], 1.8 * X[:, 0] + 32], axis=1), "Column 1 follows from column 0"),
     "with unknown entries": (
-        np.where(RANDOM.rand(400, 3) < 0.2, np.nan, np.stack([X[:, 0], X[:, 1], 1.8 * X[:, 0]], axis=1)),
+        np.where(RANDOM.rand(400, 3) < [0.2, 0, 0.2], np.nan, np.stack([X[:, 0], X[:, 1], 1.8 * X[:, 0]], axis=1)),
         "Column 2 follows from column 0",
     ),
     "percentages": (100 * RANDOM.dirichlet([2.0, 3.0, 4.0], 400), "Column 2 follows from the columns before it"),
