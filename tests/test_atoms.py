@@ -111,7 +111,7 @@ ATOMS = {
         "Column 3 follows from the columns before it",
     ),
     "an hour as cosine and sine": (
-        np.stack([np.cos(X[:, 0]), X[:, 1], np.sin(X[:, 0])], axis=1),
+        np.stack([np.cos(3 * X[:, 0]), X[:, 1], np.sin(3 * X[:, 0])], axis=1),
         "Column 0 and column 2 fulfil one equation",
     ),
     "a square": (np.stack([X[:, 0], X[:, 0] ** 2], axis=1), "Column 1 follows from column 0"),

@@ -91,6 +91,18 @@ def coarse_draws(space: AbstractSpace, draws: Any, model: "Local") -> str | None
         return None
     dtype, draws = model_dtype(model.model), np.array(draws, np.float64)
     draws[~np.isfinite(draws)] = np.nan
+    wide = (draws - (0 if model.origin is None else model.origin)).reshape(len(draws), -1)
+    origin = np.zeros(wide.shape[1]) if model.origin is None else model.origin.reshape(-1)
+    found = _first_coarse(wide, origin, np.ones(wide.shape[1], bool), dtype, are_drawn=True)
+    if found is None:
+        return _at_ends(space, draws, dtype)
+    advice = _advice_far_from_zero(space, model, *_column(wide, origin, found.column), dtype)
+    name = _name_of(tuple(map(int, np.unravel_index(found.column, space.shape))))
+    more = f" (and {found.num_others} more columns)" if found.num_others else ""
+    return f"column {name}{more} {found.words}, where {np.dtype(dtype)} has steps of {found.step:.2g}. {advice}"
+
+
+def _at_ends(space: AbstractSpace, draws: np.ndarray, dtype: Any) -> str | None:
     for part, _, first, _, image in _bounded(space, draws, draws.astype(dtype)):
         low, high = _insides(part, dtype)
         share = ((image <= low) | (image >= high)).mean(axis=0)
@@ -101,15 +113,7 @@ def coarse_draws(space: AbstractSpace, draws: Any, model: "Local") -> str | None
                 f"{num} of {len(draws)} draws of column {_name_of(name)} lie at an end of {part}, from which "
                 f"{np.dtype(dtype)} does not tell them. {_advice_at_ends(part)}"
             )
-    wide = (draws - (0 if model.origin is None else model.origin)).reshape(len(draws), -1)
-    origin = np.zeros(wide.shape[1]) if model.origin is None else model.origin.reshape(-1)
-    found = _first_coarse(wide, origin, np.ones(wide.shape[1], bool), dtype, are_drawn=True)
-    if found is None:
-        return None
-    advice = _advice_far_from_zero(space, model, *_column(wide, origin, found.column), dtype)
-    name = _name_of(tuple(map(int, np.unravel_index(found.column, space.shape))))
-    more = f" (and {found.num_others} more columns)" if found.num_others else ""
-    return f"column {name}{more} {found.words}, where {np.dtype(dtype)} has steps of {found.step:.2g}. {advice}"
+    return None
 
 
 def check_ends(space: AbstractSpace, rows: np.ndarray, image: np.ndarray, argument: str, first_row: int = 0) -> None:

@@ -32,7 +32,7 @@ _ENOUGH_ROWS = 20
 _DETERMINED_BY_MANY, _DETERMINED_BY_ONE = 1e-5, 1e-4
 # In the search for equations between columns: monomials, and of the numbers in their table rows for each of them.
 _MOST_MONOMIALS, _ROWS_PER_MONOMIAL, _NUM_TIED = 300, 4, 1000
-# Of columns whose rounding, in the direction where they vary least, is a larger part of it nothing is said.
+# Nothing is said of columns whose rounding is a larger part of their spread, in the direction where that is least.
 _COARSE = 1e-3
 # Rows fulfil an equation if they lie on its surface far more closely than beside each other.
 _CLOSER, _NUM_NEIGHBOURS = 0.1, 500
@@ -308,9 +308,11 @@ def _in_quartiles(rows: np.ndarray, rounding: float) -> tuple[np.ndarray, np.nda
     Returns them, their numbers, and the rounding of their values in this unit.
     """
     rows = rows[~np.isnan(rows).any(axis=1)]
-    columns = np.flatnonzero(np.ptp(rows, axis=0) > 0) if len(rows) else np.zeros(0, int)
+    if not len(rows):
+        return np.zeros((0, 0)), np.zeros(0, int), np.zeros(0)
+    columns = np.flatnonzero(np.ptp(rows, axis=0) > 0)
     rows = rows[:, columns]
-    low, middle, high = np.quantile(rows, [0.25, 0.5, 0.75], axis=0) if len(rows) else np.zeros((3, 0))
+    low, middle, high = np.quantile(rows, [0.25, 0.5, 0.75], axis=0)
     width = np.where(high > low, high - low, np.std(rows, axis=0))
     scaled = (rows - middle) / width
     scaled = scaled[(np.abs(scaled) <= _FAR_OUT).all(axis=1)]
@@ -364,13 +366,12 @@ def _are_tied(scaled: np.ndarray, noise: np.ndarray) -> bool:
     some = some @ axes / np.sqrt(variances)
     table = _monomials(some, degree)
     table /= np.sqrt((table**2).mean(axis=0))
-    triangle = np.asarray(np.linalg.qr(table, mode="r"))
-    rest = np.abs(np.diagonal(triangle)) / np.sqrt(len(table))
-    last = int(np.argmin(rest))
-    if rest[last] > max(rounding, _DETERMINED_BY_MANY):
+    triangle = np.linalg.qr(table / np.sqrt(len(table)), mode="r")
+    if np.min(np.abs(np.diagonal(triangle))) > _COARSE:  # which the smallest singular value cannot be above
         return False
-    before = table[:, :last] @ np.linalg.solve(triangle[:last, :last], triangle[:last, last])
-    return bool(np.median(np.abs(table[:, last] - before)) < _CLOSER * _distance_between(some))
+    _, sizes, combinations = np.linalg.svd(triangle)
+    is_small = sizes[-1] <= max(rounding, _DETERMINED_BY_MANY)
+    return bool(is_small and np.median(np.abs(table @ combinations[-1])) < _CLOSER * _distance_between(some))
 
 
 def _is_affordable(num: int, num_columns: int, degree: int) -> bool:

@@ -88,7 +88,7 @@ def _warn_of_faults(draws: np.ndarray, model: Any, clamp: tuple[Any, Any] | None
         warnings.warn(f"sample: the draws are rounded: {coarse}", UnreliableSampleWarning, stacklevel=3)
 
 
-def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array:
+def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarray:
     key = check_key(key)
     num = check_positive(num, "num")
     check_positive(num_steps, "num_steps")
