@@ -182,7 +182,7 @@ CONTINUOUS = {
     "the smaller and the larger": columns(np.minimum(A, B), np.maximum(A, B)),
     "correlated": columns(A, 0.999 * A + 0.0447 * B, C),
     "two clusters, and two": columns(np.where(A > 0, 1, 0), np.where(B > 0, 1, 0))
-    + 1e-4 * RANDOM.normal(size=(2000, 2)),
+    + 1e-2 * RANDOM.normal(size=(2000, 2)),
     "one scale for all columns": RANDOM.normal(size=(2000, 3)) * np.exp(3 * RANDOM.normal(size=(2000, 1))),
     "skewed": RANDOM.gamma(0.3, size=(2000, 4)),
     "ten columns": RANDOM.standard_t(2, size=(2000, 10)),

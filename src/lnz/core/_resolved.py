@@ -94,8 +94,10 @@ def coarse_draws(space: AbstractSpace, draws: Any, model: "Local") -> str | None
     wide = (draws - (0 if model.origin is None else model.origin)).reshape(len(draws), -1)
     origin = np.zeros(wide.shape[1]) if model.origin is None else model.origin.reshape(-1)
     found = _first_coarse(wide, origin, np.ones(wide.shape[1], bool), dtype, are_drawn=True)
+    if (found is None or found.is_cluster) and (at_ends := _at_ends(space, draws, dtype)) is not None:
+        return at_ends
     if found is None:
-        return _at_ends(space, draws, dtype)
+        return None
     advice = _advice_far_from_zero(space, model, *_column(wide, origin, found.column), dtype)
     name = _name_of(tuple(map(int, np.unravel_index(found.column, space.shape))))
     more = f" (and {found.num_others} more columns)" if found.num_others else ""
@@ -160,12 +162,13 @@ def _check_distances(space: AbstractSpace, wide: np.ndarray, image: np.ndarray, 
 
 
 class _Coarse(NamedTuple):
-    """A column whose digits are lost, why, and the distance of neighbouring numbers there."""
+    """A column whose digits are lost, as a whole or in a cluster, why, and the distance of neighbouring numbers."""
 
     column: int
     words: str
     step: float
     num_others: int
+    is_cluster: bool = False
 
 
 def _first_coarse(
@@ -204,7 +207,7 @@ def _first_coarse(
     low, width = values[first, column], upper[first, column] - values[first, column]
     what = "draws" if are_drawn else "different values"
     words = f"has {reach[column] + 1} {what} within {width:.3g} of {low + origin[column]:.10g}"
-    return _Coarse(column, words, float(step[first, column]), num_others)
+    return _Coarse(column, words, float(step[first, column]), num_others, is_cluster=True)
 
 
 def _column(wide: np.ndarray, origin: np.ndarray, column: int) -> tuple[np.ndarray, np.ndarray]:
