@@ -295,42 +295,6 @@ def test_annealing_with_hard_walls_agrees_with_enumeration(float64):
     assert np.mean(np.abs(pulls) < 2) >= 0.8  # expect 0.95; fewer than 40 of 50 in fewer than one of 10,000 cases
 
 
-EDGES = [(0, 1), (1, 2), (2, 3), (4, 5), (5, 6), (6, 7), (0, 4), (1, 5), (2, 6), (3, 7)]
-CELLS = [(3 * i + a, 3 * i + b) for i in range(3) for a in range(3) for b in range(a)]
-CELLS += [(3 * a + i, 3 * b + i) for i in range(3) for a in range(3) for b in range(a)]
-
-
-def colouring(num, edges):
-    return lnz.energy.MarkovField(num, 3, edges, [np.where(np.eye(3) > 0, INF, 0.0)] * len(edges))
-
-
-def beyond(wall):
-    return lnz.density(lnz.Euclidean(1), lambda x: jnp.where(x[0] > wall, -x[0], -jnp.inf))
-
-
-WALLED = {  # and how many draws from uniform colours, or from a standard normal, are there to start from
-    "colours of a grid": (lambda: colouring(8, EDGES), 400),  # 162 of 6561 states are possible
-    "latin square": (lambda: colouring(9, CELLS), 20),  # 12 of 19,683
-    "half a line": (lambda: beyond(0.0), 400),
-    "few of the starts": (lambda: beyond(2.0), 400),
-}
-
-
-@pytest.mark.parametrize("name", WALLED)
-def test_no_draw_is_impossible(name):
-    make, num = WALLED[name]
-    draws = lnz.sample(jr.key(0), make(), num, num_steps=200)  # warnings are errors
-    assert jnp.all(jax.vmap(make().log_density)(draws) > -jnp.inf)
-    if "line" in name:
-        assert float(scipy.stats.kstest(draws[:, 0], "expon").pvalue) > 1e-4
-
-
-def test_draws_that_are_impossible_are_told():
-    nowhere = lnz.density(lnz.Binary(9), lambda x: jnp.full((), -jnp.inf) + 0 * jnp.sum(x))
-    with pytest.warns(lnz.UnreliableSampleWarning, match="7 of 7 draws are impossible, with a density of zero"):
-        lnz.sample(jr.key(0), nowhere, 7, num_steps=2)
-
-
 class Box(lnz.AbstractDensity):
     """z is standard normal, and x = 0.5 uniform within 1 of z: `log p(x) = log (Phi(1.5) - Phi(-0.5)) / 2`."""
 

@@ -139,17 +139,12 @@ class MarkovField(AbstractBlockDensity, AbstractModel):
     def conditional(self, index: int, blocks: tuple[Array, ...]) -> AbstractDistribution:
         x = self.join(blocks)
         energies = [jnp.zeros(self.space.num_categories, jnp.result_type(float)) for _ in self.colours[index]]
-        conflicts = list(energies)
         place = {site: i for i, site in enumerate(self.colours[index])}
         for clique, table in self._terms():
             for site in set(clique) & set(place):
                 others = tuple(slice(None) if other == site else x[other] for other in clique)
                 energies[place[site]] = energies[place[site]] + table[others]
-                conflicts[place[site]] = conflicts[place[site]] + jnp.isposinf(table[others]).astype(table.dtype)
-        logits = -jnp.stack(energies) / self.temperature
-        # From an impossible state any step is right: mostly to the fewest conflicts, so that chains find a way out.
-        is_stuck = jnp.all(logits == -jnp.inf, axis=-1, keepdims=True)
-        return distributions.Categorical(jnp.where(is_stuck, -2 * jnp.stack(conflicts), logits))
+        return distributions.Categorical(-jnp.stack(energies) / self.temperature)
 
     def own_path(self) -> AbstractPath:
         return MarkovFieldPath(self)

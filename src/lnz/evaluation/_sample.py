@@ -30,7 +30,7 @@ _LOW_ACCEPTANCE = 0.1
 
 
 class UnreliableSampleWarning(UserWarning):
-    """The chains behind a sample hardly moved, or draws are not finite, impossible, or without their digits."""
+    """The chains behind a sample hardly moved, or draws are not finite or have lost their digits."""
 
 
 def sample(
@@ -58,22 +58,28 @@ def sample(
     - `sampler`: by default `Gibbs()` where blocks can be drawn, `HMC()` on other continuous spaces and `Metropolis()`
       on other discrete ones. A free step size of `HMC` is adapted in the first half of the steps, to a mean acceptance
       of 0.8 over all chains, and then fixed.
-    - `start`: positions to start from `[num, ...]`. By default draws of the path's start; where the density is zero at
-      some of them, these chains start from others of them.
+    - `start`: positions to start from `[num, ...]`.
     - `clamp`: `(values, mask)`: entries where `mask` is true are held at `values`, each of the shape of one example or
       `[num, ...]`, and the others drawn given them. For Boltzmann machines.
 
-    An `UnreliableSampleWarning` says which draws are not finite; how many are impossible, for their chains never came
-    to where the density is above zero; when chains hardly moved; and which column of a density has draws whose digits
-    the number type of the model does not hold, far from zero say.
+    An `UnreliableSampleWarning` says which draws are not finite, and when chains hardly moved. It names a column whose
+    draws the number type of the model rounds: far from zero without `lnz.flows.standardise`, or at an end of the space.
     """
     draws = _draw(key, model, num, num_steps, sampler, start, clamp)
     if not isinstance(draws, Tracer):
-        _warn_of_faults(np.asarray(draws), model, clamp)
+        _warn_of_faults(np.asarray(draws))
+        _warn_of_rounding(np.asarray(draws), model, clamp)
     return draws
 
 
-def _warn_of_faults(draws: np.ndarray, model: Any, clamp: tuple[Any, Any] | None) -> None:
+def _warn_of_rounding(draws: np.ndarray, model: Any, clamp: tuple[Any, Any] | None) -> None:
+    drawn = draws if clamp is None else np.where(np.asarray(clamp[1], bool), np.nan, draws)
+    coarse = coarse_draws(model.space, drawn, local(model))
+    if coarse is not None:
+        warnings.warn(f"sample: the draws are rounded: {coarse}", UnreliableSampleWarning, stacklevel=3)
+
+
+def _warn_of_faults(draws: np.ndarray) -> None:
     bad = np.flatnonzero(~np.isfinite(draws).all(axis=tuple(range(1, draws.ndim))))
     if len(bad):
         warnings.warn(
@@ -82,10 +88,6 @@ def _warn_of_faults(draws: np.ndarray, model: Any, clamp: tuple[Any, Any] | None
             UnreliableSampleWarning,
             stacklevel=3,
         )
-    drawn = draws if clamp is None else np.where(np.asarray(clamp[1], bool), np.nan, draws)
-    coarse = coarse_draws(model.space, drawn, local(model))
-    if coarse is not None:
-        warnings.warn(f"sample: the draws are rounded: {coarse}", UnreliableSampleWarning, stacklevel=3)
 
 
 def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarray:
@@ -119,14 +121,13 @@ def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarr
             f"`sampler` must be a sampler such as `lnz.samplers.Gibbs()`, with its brackets; got {sampler!r}."
         )
     key_start, key_run = jr.split(key)
-    is_given = start is not None
     if start is None:
         start = model.path().start.sample(key_start, (num,))
     else:
         start = model.space.cast(model.space.check_data(start, "start"), model_dtype(model))
         if len(start) != num:
             raise ValueError(f"`start` must have one row for each of the {num} draws; got {len(start)}.")
-    positions, info, num_impossible = _run(key_run, model, sampler, start, num_steps, is_given)
+    positions, info = _run(key_run, model, sampler, start, num_steps)
     is_metropolis = isinstance(sampler, samplers.Metropolis)  # whose proposals have no size to choose
     least = 0.1 * _LOW_ACCEPTANCE if is_metropolis else _LOW_ACCEPTANCE
     if "acceptance" in info and not float(info["acceptance"]) >= least:
@@ -135,13 +136,6 @@ def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarr
         warnings.warn(
             f"sample: {type(sampler).__name__} accepted only {float(info['acceptance']):.1%} of its proposals, so the "
             f"draws are still near where the chains started. Use {advice}.",
-            UnreliableSampleWarning,
-            stacklevel=3,
-        )
-    if not isinstance(num_impossible, Tracer) and int(num_impossible):
-        warnings.warn(
-            f"sample: {int(num_impossible)} of {num} draws are impossible, with a density of zero: their chains never "
-            "came to where it is above zero. Give such positions as `start`, or more `num_steps`.",
             UnreliableSampleWarning,
             stacklevel=3,
         )
@@ -187,23 +181,12 @@ def _run_clamped(key, model, sampler, values, mask, num_steps):
 
 
 @eqx.filter_jit
-def _run(key, density, sampler, start, num_steps, is_given):
-    if not is_given:
-        start = _where_possible(jr.fold_in(key, 1), density, start)
+def _run(key, density, sampler, start, num_steps):
     if samplers.waits_for_step_size(sampler) and num_steps > 1:
         key, key_adapt = jr.split(key)
         sampler, start = samplers.adapt_step_size(key_adapt, density, sampler, start, num_steps // 2)
         num_steps -= num_steps // 2
-    positions, info = samplers.run_chains(key, density, sampler, start, num_steps)
-    return positions, info, jnp.sum(jax.vmap(density.log_density)(positions) == -jnp.inf)
-
-
-def _where_possible(key, density, start):
-    """Chains whose density is zero from positions of others, if there are any: most samplers cannot find their way."""
-    is_possible = jax.vmap(density.log_density)(start) != -jnp.inf
-    others = jr.categorical(key, jnp.where(is_possible, 0.0, -jnp.inf), shape=(len(start),))
-    chosen = jnp.where(is_possible | ~jnp.any(is_possible), jnp.arange(len(start)), others)
-    return start[chosen]
+    return samplers.run_chains(key, density, sampler, start, num_steps)
 
 
 @eqx.filter_jit
