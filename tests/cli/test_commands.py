@@ -316,7 +316,7 @@ _STAGES = [
     "lnz.training._training.save_checkpoint",
     "lnz.recipes.Recipe.judge",
     "lnz.recipes.Recipe.bracket_log_z",
-    "lnz.runs._form.write_text",
+    "lnz.runs._run.write_text",
     "lnz.runs._folder.settle",
     "lnz.cli._train.write_html",
 ]
