@@ -18,7 +18,8 @@ from ..spaces import AbstractSpace, Product, Torus
 _NUM_POINTS, _REACH = 32, 12.0
 # In units of the rounding of a number: how near an end is one that can hardly be told from those beside it.
 _NEAR_END = 32
-_NUM_RAYS = 32  # of a proposal
+# Of a proposal, and how many points lie between two of its grid, by interpolation.
+_NUM_RAYS, _FINER = 32, 8
 
 
 def has_no_ends(space: AbstractSpace) -> bool:
@@ -129,8 +130,13 @@ def look_beyond_draws(
     z = base.sample(key, (_NUM_RAYS,))
     u = jax.vmap(lambda z: to.inverse_and_log_det(z)[0].reshape(-1))(z)
     middle = jnp.median(u, axis=0)
-    log_factors, log_steps = (jnp.asarray(a, u.dtype) for a in _grid(u.shape[1]))
-    log_volume = u.shape[1] * log_factors + log_steps
+    log_factors, _ = (jnp.asarray(a, u.dtype) for a in _grid(u.shape[1]))
+    fine_log_factors, log_steps = (jnp.asarray(a, u.dtype) for a in _grid(u.shape[1], _FINER))
+    log_volume = u.shape[1] * fine_log_factors + log_steps
+
+    def finer(log_p):
+        finite = jnp.maximum(log_p, -1e30)  # between which and a number it can be interpolated
+        return jnp.interp(fine_log_factors, log_factors, finite) + log_volume
 
     def at(u):
         x, log_det = to.forward_and_log_det(u.reshape(unbounded(base.space).shape))
@@ -141,15 +147,15 @@ def look_beyond_draws(
         return _finite(density.log_density(x) + log_det), _finite(log_q)
 
     def along_ray(u):
-        log_p, log_q = jax.vmap(lambda c: at(middle + c * (u - middle)))(jnp.exp(log_factors))
-        log_p, log_q = log_p + log_volume, log_q + log_volume
+        log_p, log_q = map(finer, jax.vmap(lambda c: at(middle + c * (u - middle)))(jnp.exp(log_factors)))
         p, q = jax.nn.softmax(log_p), jax.nn.softmax(log_q)
         is_unseen = jnp.cumsum(q[::-1])[::-1] < 1 / num
         return logsumexp(log_p) - logsumexp(log_q), jnp.sum(jnp.where(is_unseen, p - q, 0))
 
     log_ratios, missing = jax.lax.map(along_ray, u)
-    # A ray without a number, from a draw in the middle say, has no weight.
-    weights = jax.nn.softmax(_finite(log_ratios))
+    # A draw in the middle has no ray.
+    has_ray = jnp.any(u != middle, axis=1) & jnp.isfinite(log_ratios)
+    weights = jax.nn.softmax(jnp.where(has_ray, log_ratios, -jnp.inf))
     share = jnp.sum(jnp.where(weights > 0, weights * missing, 0))
     return {"beyond": -jnp.log1p(-jnp.clip(share, 0, 1))}
 
@@ -166,8 +172,8 @@ def _normal_deviate(terms: Float[Array, " n"]) -> Float[Array, ""]:
     return (8 * degrees + 1) / (8 * degrees + 3) * jnp.sqrt(degrees * jnp.log1p(t**2 / degrees))
 
 
-def _grid(num_dimensions: int) -> tuple[Any, Any]:
-    """`log c_j = a sinh(b j)` for j from -32 to 32, and the logarithms of its steps.
+def _grid(num_dimensions: int, finer: int = 1) -> tuple[Any, Any]:
+    """`log c_j = a sinh(b j)` for j from -32 to 32 in steps of `1 / finer`, and the logarithms of its steps.
 
     The distances of draws from a normal in n dimensions have a spread of 1 / sqrt(2 n) in log c; the step at 1 is at
     most half of it. The last point is at 12.
@@ -177,5 +183,5 @@ def _grid(num_dimensions: int) -> tuple[Any, Any]:
     for _ in range(60):
         rate = 0.5 * (low + high)
         low, high = (rate, high) if step / rate * math.sinh(rate * _NUM_POINTS) < _REACH else (low, rate)
-    j = np.arange(-_NUM_POINTS, _NUM_POINTS + 1)
-    return step / rate * np.sinh(rate * j), np.log(step * np.cosh(rate * j))
+    j = np.linspace(-_NUM_POINTS, _NUM_POINTS, 2 * finer * _NUM_POINTS + 1)
+    return step / rate * np.sinh(rate * j), np.log(step * np.cosh(rate * j) / finer)
