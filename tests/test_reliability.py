@@ -17,7 +17,6 @@ from lnz import Bracket, Estimate, testing
 from lnz.core import resolve_path
 from lnz.core._student import student_quantile
 from lnz.normalizers import AIS, ReverseAIS, acceptance_ratio
-from lnz.normalizers._rays import look_beyond_draws
 from lnz.numerics import add_compensated
 
 INF, NAN = math.inf, math.nan
@@ -481,60 +480,6 @@ def test_averages_are_trusted_where_they_cover_and_not_otherwise(name):
     low, high = estimates.interval()
     assert least <= is_trusted.mean() <= most
     assert (is_trusted & ((high < 0) | (low > 0))).mean() <= 0.07
-
-
-TAILS = {  # degrees of freedom of the target, scale of a normal proposal, the least and the largest share to be trusted
-    "cauchy": (1.0, 3.0, 0, 0.1),
-    "t": (3.0, 1.0, 0, 0.05),
-    "t_under_a_wider_normal": (3.0, 1.5, 0, 0.3),
-    "narrower_than_the_proposal": (1e8, 1.3, 0.95, 1),
-    "a_little_wider": (1e8, 0.95, 0.9, 1),
-    "itself": (1e8, 1.0, 1, 1),
-}
-
-
-@pytest.fixture(scope="module")
-def proposed():
-    """100 estimates by `Importance(1000)` for every row of `TAILS`, of three independent Student t's."""
-
-    def estimate(key, df, log_norm, scale):
-        target = lnz.density(lnz.Euclidean(3), lambda x: jnp.sum(-0.5 * (df + 1) * jnp.log1p(x**2 / df) - log_norm))
-        return lnz.normalizers.Importance(1000, proposal=lnz.Normal(jnp.zeros(3), scale))(key, target)
-
-    df, scale = np.array(list(TAILS.values()))[:, :2].T
-    log_norm = -scipy.stats.t.logpdf(0, df)
-    rows = (jnp.asarray(column, jnp.float32) for column in (df, log_norm, scale))
-    over_keys = jax.vmap(estimate, (0, None, None, None))
-    return jax.jit(jax.vmap(over_keys, (None, 0, 0, 0)))(jr.split(jr.key(0), 100), *rows)
-
-
-@pytest.mark.parametrize("name", TAILS)
-def test_proposals_with_lighter_tails_than_the_target_are_told(name, proposed):
-    """At most 14 of 100 are wrong and trusted; more by chance in one of 1000 keys."""
-    *_, least, most = TAILS[name]
-    estimates = jax.tree.map(lambda a: a[list(TAILS).index(name)], proposed)
-    is_trusted = ~estimates.unreliable_rows()
-    low, high = estimates.interval()
-    assert least <= is_trusted.mean() <= most
-    assert (is_trusted & ((high < 0) | (low > 0))).mean() <= 0.14
-
-
-def test_rays_of_a_flow_are_those_of_its_base():
-    """A log-normal with heavier tails than the proposal, and one with lighter ones, on the positive numbers."""
-    flow = lnz.Transformed(lnz.Normal.standard(1), lnz.bijections.ToSupport(lnz.Positive(1)))
-
-    @jax.jit
-    def beyond(spread):
-        def log_density(x):
-            u = flow.bijection.inverse_and_log_det(x)
-            return lnz.Normal(jnp.zeros(1), spread).log_prob(u[0]) + u[1]
-
-        return look_beyond_draws(jr.key(0), lnz.density(lnz.Positive(1), log_density), flow, 1000)["beyond"]
-
-    # Along u the target is a normal too. Beyond 3.29 a standard normal has 1/1000 of a half-line.
-    missing = 2 * scipy.stats.norm.sf(3.29 / 2) - 0.001
-    assert float(beyond(2.0)) == pytest.approx(-np.log1p(-missing), rel=0.2)
-    assert float(beyond(0.7)) == 0
 
 
 def test_short_representations():

@@ -1,4 +1,4 @@
-"""Mass beyond the chains of annealing and the draws of a proposal: densities along lines from their middle."""
+"""What lies beyond the chains of annealing: their densities along lines from the middle of all chains."""
 
 import math
 from typing import Any
@@ -7,19 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from ..bijections import ToSupport, unbounded
-from ..core import AbstractDensity, AbstractDistribution, AbstractPath
-from ..distributions import Transformed
+from ..core import AbstractPath
 from ..spaces import AbstractSpace, Product, Torus
 
 # Points on either side of a chain, and how far out the last one is, as a logarithm.
 _NUM_POINTS, _REACH = 32, 12.0
 # In units of the rounding of a number: how near an end is one that can hardly be told from those beside it.
 _NEAR_END = 32
-# Of a proposal, and how many points lie between two of its grid, by interpolation.
-_NUM_RAYS, _FINER = 32, 8
 
 
 def has_no_ends(space: AbstractSpace) -> bool:
@@ -109,57 +106,6 @@ def look_along_rays(
     }
 
 
-def look_beyond_draws(
-    key: PRNGKeyArray, density: AbstractDensity, proposal: AbstractDistribution, num: int
-) -> dict[str, Float[Array, ""]]:
-    """`beyond`: nats that an importance-sampling estimate by `num` draws cannot see; nothing on circles.
-
-    In coordinates u without bounds, of the base of a proposal that is a flow, each of 32 more draws lies on a ray from
-    the median m of all, `m + c (u - m)`. The proposal's mass on the ray beyond some c is `1 / num`, so that hardly any
-    draw lies farther out in this direction. There the target has a share p of its mass on the ray and the proposal q;
-    the average of `p - q`, weighted by the target's mass on each ray, is missing from the estimate. It is large where
-    the target has heavier tails than the proposal. Weights alone, and their Pareto k, do not show it: they come from
-    the draws inside.
-    """
-    base, maps = proposal, []
-    while isinstance(base, Transformed):
-        maps, base = [base.bijection, *maps], base.base
-    if not has_no_ends(base.space):
-        return {}
-    to = ToSupport(base.space)
-    z = base.sample(key, (_NUM_RAYS,))
-    u = jax.vmap(lambda z: to.inverse_and_log_det(z)[0].reshape(-1))(z)
-    middle = jnp.median(u, axis=0)
-    log_factors, _ = (jnp.asarray(a, u.dtype) for a in _grid(u.shape[1]))
-    fine_log_factors, log_steps = (jnp.asarray(a, u.dtype) for a in _grid(u.shape[1], _FINER))
-    log_volume = u.shape[1] * fine_log_factors + log_steps
-
-    def finer(log_p):
-        finite = jnp.maximum(log_p, -1e30)  # between which and a number it can be interpolated
-        return jnp.interp(fine_log_factors, log_factors, finite) + log_volume
-
-    def at(u):
-        x, log_det = to.forward_and_log_det(u.reshape(unbounded(base.space).shape))
-        log_q = base.log_prob(x) + log_det
-        for bijection in maps:
-            x, log_det_map = bijection.forward_and_log_det(x)
-            log_det = log_det + log_det_map
-        return _finite(density.log_density(x) + log_det), _finite(log_q)
-
-    def along_ray(u):
-        log_p, log_q = map(finer, jax.vmap(lambda c: at(middle + c * (u - middle)))(jnp.exp(log_factors)))
-        p, q = jax.nn.softmax(log_p), jax.nn.softmax(log_q)
-        is_unseen = jnp.cumsum(q[::-1])[::-1] < 1 / num
-        return logsumexp(log_p) - logsumexp(log_q), jnp.sum(jnp.where(is_unseen, p - q, 0))
-
-    log_ratios, missing = jax.lax.map(along_ray, u)
-    # A draw in the middle has no ray.
-    has_ray = jnp.any(u != middle, axis=1) & jnp.isfinite(log_ratios)
-    weights = jax.nn.softmax(jnp.where(has_ray, log_ratios, -jnp.inf))
-    share = jnp.sum(jnp.where(weights > 0, weights * missing, 0))
-    return {"beyond": -jnp.log1p(-jnp.clip(share, 0, 1))}
-
-
 def _finite(log_p: Array) -> Array:
     return jnp.where(jnp.isfinite(log_p), log_p, -jnp.inf)
 
@@ -172,8 +118,8 @@ def _normal_deviate(terms: Float[Array, " n"]) -> Float[Array, ""]:
     return (8 * degrees + 1) / (8 * degrees + 3) * jnp.sqrt(degrees * jnp.log1p(t**2 / degrees))
 
 
-def _grid(num_dimensions: int, finer: int = 1) -> tuple[Any, Any]:
-    """`log c_j = a sinh(b j)` for j from -32 to 32 in steps of `1 / finer`, and the logarithms of its steps.
+def _grid(num_dimensions: int) -> tuple[Any, Any]:
+    """`log c_j = a sinh(b j)` for j from -32 to 32, and the logarithms of its steps.
 
     The distances of draws from a normal in n dimensions have a spread of 1 / sqrt(2 n) in log c; the step at 1 is at
     most half of it. The last point is at 12.
@@ -183,5 +129,5 @@ def _grid(num_dimensions: int, finer: int = 1) -> tuple[Any, Any]:
     for _ in range(60):
         rate = 0.5 * (low + high)
         low, high = (rate, high) if step / rate * math.sinh(rate * _NUM_POINTS) < _REACH else (low, rate)
-    j = np.linspace(-_NUM_POINTS, _NUM_POINTS, 2 * finer * _NUM_POINTS + 1)
-    return step / rate * np.sinh(rate * j), np.log(step * np.cosh(rate * j) / finer)
+    j = np.arange(-_NUM_POINTS, _NUM_POINTS + 1)
+    return step / rate * np.sinh(rate * j), np.log(step * np.cosh(rate * j))
