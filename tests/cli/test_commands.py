@@ -829,11 +829,6 @@ def test_pictures_on_another_scale_are_never_taken_as_they_stand(space, x, words
         examples_for(run, str(tmp_path / "x.npy"), {**run.settings, "data": _AS_IT_IS})
 
 
-def test_true_and_false_are_not_grey_values_in_python():
-    with pytest.raises(ValueError, match=r"pass `data.astype\(int\)` if true means 1, or `255 \* data`"):
-        lnz.spaces.Categorical(9, 256).check_data(_BITS.reshape(5, 9))
-
-
 def test_a_folder_is_scored_by_the_names_of_its_files(tmp_path, monkeypatch, capsys):
     from PIL import Image
 

@@ -79,7 +79,7 @@ def test_embed_writes_the_posterior_means(made, monkeypatch, tmp_path, capsys):
         Image.fromarray(bits).save(tmp_path / "pictures" / f"{name}.png")
     assert call(monkeypatch, "embed", folder, "--data", tmp_path / "pictures", "--out", tmp_path / "z.npz") == 0
     found = arrays(tmp_path / "z.npz")
-    assert found["file"].tolist() == ["img2.png", "img10.png"]
+    assert found["names"].tolist() == ["img2.png", "img10.png"]
     np.testing.assert_allclose(found["z"], expected[[6, 5]], atol=1e-5)
 
 

@@ -31,12 +31,12 @@ def embed_run(folder: Path, data: str | None, changes: list[str], out: Path, see
     run = _read(folder, "embed")
     rows, labels, cells = _rows(folder, run, data, changes)
     z = embed(run.model, rows, key=_key(seed)).reshape(len(rows), -1)
-    names = {cells.kind: cells.names_of(np.arange(len(z)))}
+    names = cells.names_of(np.arange(len(z)))
     if out.suffix == ".npz":
-        write_atomically(out, _npz(z=z, **names, **({} if labels is None else {"labels": labels})))
+        write_atomically(out, _npz(z=z, names=names, **({} if labels is None else {"labels": labels})))
     else:
         columns = {f"z{i}": z[:, i] for i in range(z.shape[1])}
-        write_table(out, {**names, **({} if labels is None else {"label": labels}), **columns})
+        write_table(out, {cells.kind: names, **({} if labels is None else {"label": labels}), **columns})
     what = "the test split" if data is None else data
     console().print(
         f"Wrote the posterior means of {len(z)} rows of {what}, {z.shape[1]} latents each, to {short_path(out)}",

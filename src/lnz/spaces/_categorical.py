@@ -34,15 +34,6 @@ class Categorical(AbstractSpace):
     def elements_within(self, x):
         return (x >= 0) & (x < self.num_categories) & (x % 1 == 0)
 
-    def _check_values(self, array, argument, first_row, names):
-        if array.dtype == bool and self.num_categories > 2:
-            raise ValueError(
-                f"`{argument}` has true and false, but {self} needs whole numbers from 0 to {self.num_categories - 1}: "
-                f"pass `{argument}.astype(int)` if true means 1, or `{self.num_categories - 1} * {argument}` if it is "
-                "the full scale."
-            )
-        super()._check_values(array, argument, first_row, names)
-
     def reference_sample(self, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
         """Uniform."""
         return jr.randint(key, (*shape, *self.shape), 0, self.num_categories)
