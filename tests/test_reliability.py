@@ -460,9 +460,6 @@ SHAPES = {  # log weights of mean one, their number, the least and the largest s
         0.9,
         1,
     ),
-    "ten_alike": (normal_weights(0.1), 10, 0.99, 1),
-    "ten_apart": (normal_weights(1.0), 10, 0, 0.1),
-    "seven_alike": (normal_weights(0.1), 7, 0, 0),
     "narrow_in_ten": (prior_weights(10, 2), 5000, 0.2, 0.7),
 }
 
