@@ -103,7 +103,8 @@ def evaluate(
     - data that are whole numbers throughout, two or more different ones that occur five times each on average (bits,
       grey values, counts): add noise (`Dequantised`), or use a likelihood of whole numbers;
     - columns with few different values, or with values that repeat in a continuous column, and rows that repeat others;
-    - columns that follow from others: linear functions of several, and smooth functions of one;
+    - columns that follow from others: smooth functions of one, linear functions of several, polynomial equations (an
+      hour as cosine and sine, a ratio), and pairs that are equal in some rows;
     - rows with a value exactly at an end of the space;
     - rows without any known entry;
     - normals, and mixtures of them, narrower than a tenth of the smallest gap between the values of a column.

@@ -20,6 +20,7 @@ from ..core import (
     AbstractLatentEnergyModel,
     AbstractLatentModel,
     AbstractSampler,
+    coarse_draws,
     local,
 )
 from ..data import known_entries
@@ -29,7 +30,7 @@ _LOW_ACCEPTANCE = 0.1
 
 
 class UnreliableSampleWarning(UserWarning):
-    """The chains behind a sample hardly moved, or draws are not finite."""
+    """The chains behind a sample hardly moved, or draws are not finite or have lost their digits."""
 
 
 def sample(
@@ -61,12 +62,21 @@ def sample(
     - `clamp`: `(values, mask)`: entries where `mask` is true are held at `values`, each of the shape of one example or
       `[num, ...]`, and the others drawn given them. For Boltzmann machines.
 
-    An `UnreliableSampleWarning` says which draws are not finite, and when chains hardly moved.
+    An `UnreliableSampleWarning` says which draws are not finite, and when chains hardly moved. It names a column whose
+    draws the number type of the model rounds: far from zero without `lnz.flows.standardise`, or at an end of the space.
     """
     draws = _draw(key, model, num, num_steps, sampler, start, clamp)
     if not isinstance(draws, Tracer):
         _warn_of_faults(np.asarray(draws))
+        _warn_of_rounding(np.asarray(draws), model, clamp)
     return draws
+
+
+def _warn_of_rounding(draws: np.ndarray, model: Any, clamp: tuple[Any, Any] | None) -> None:
+    drawn = draws if clamp is None else np.where(np.asarray(clamp[1], bool), np.nan, draws)
+    coarse = coarse_draws(model.space, drawn, local(model))
+    if coarse is not None:
+        warnings.warn(f"sample: the draws are rounded: {coarse}", UnreliableSampleWarning, stacklevel=3)
 
 
 def _warn_of_faults(draws: np.ndarray) -> None:
