@@ -110,6 +110,10 @@ ATOMS = {
         np.concatenate([X, X.sum(axis=1, keepdims=True)], axis=1) * [1, 100, 0.01, 1] + [1e4, 0, 0, 5],
         "Column 3 follows from the columns before it",
     ),
+    "an hour as cosine and sine": (
+        np.stack([np.cos(3 * X[:, 0]), X[:, 1], np.sin(3 * X[:, 0])], axis=1),
+        "Column 0 and column 2 fulfil one equation",
+    ),
     "a square": (np.stack([X[:, 0], X[:, 0] ** 2], axis=1), "Column 1 follows from column 0"),
     "a logarithm": (np.stack([np.exp(3 * X[:, 0]), X[:, 0]], axis=1), "Column 1 follows from column 0"),
 }
@@ -130,7 +134,62 @@ def test_atoms_are_a_part_of_the_result(name):
     assert any(words in sentence for sentence in result.warnings)
 
 
+A, B, C = RANDOM.normal(size=(3, 2000))
+HEIGHT, WEIGHT = 1.72 + 0.09 * A, 75 + 12 * B
+ANGLE = RANDOM.uniform(0, 7, 2000)
+
+
+def columns(*given):
+    return np.stack(given, axis=1)
+
+
+def on_sphere(num):
+    z = RANDOM.normal(size=(2000, num))
+    return z / np.linalg.norm(z, axis=1, keepdims=True)
+
+
+TIED = {
+    "an hour among others": (columns(A, np.cos(ANGLE), B, np.sin(ANGLE), C), "Column 1 and column 3 fulfil one"),
+    "sixty hours": (columns(np.cos(ANGLE), np.sin(ANGLE))[:60], "Column 0 and column 1 fulfil one equation"),
+    "unit vectors": (on_sphere(3), "Column 0, column 1 and column 2 fulfil one equation"),
+    "many unit vectors": (on_sphere(12), "column 10 and column 11 fulfil one equation"),
+    "body mass index": (columns(WEIGHT, HEIGHT, WEIGHT / HEIGHT**2, C), "Column 0, column 1 and column 2 fulfil one"),
+    "a product": (columns(A, B, A * B), "Column 0, column 1 and column 2 fulfil one equation"),
+    "a ratio": (columns(np.exp(A), np.exp(B), np.exp(A - B)), "Column 0, column 1 and column 2 fulfil one equation"),
+    "a distance": (columns(A, B, np.hypot(A, B)), "Column 0, column 1 and column 2 fulfil one equation"),
+    "the larger one": (columns(A, B, np.maximum(A, B)), "Column 0, column 1 and column 2 fulfil one equation"),
+    "equal in half of the rows": (columns(A, C, np.where(B > 0, A, B)), "Column 2 equals column 0 in "),
+    "shifted in few rows": (columns(A, np.where(B > 1.8, A - 7, C)), "Column 1 is column 0 plus -7 in "),
+    "with unknown entries": (
+        np.where(RANDOM.uniform(size=(2000, 3)) < 0.1, np.nan, columns(A, B, A * B)),
+        "Column 0, column 1 and column 2 fulfil one equation",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TIED)
+def test_columns_that_follow_from_several_are_told(name):
+    rows, words = TIED[name]
+    for dtype in (np.float32, np.float64):
+        (sentence,) = data_warnings(lnz.Euclidean(rows.shape[1]), rows.astype(dtype))
+        assert words in sentence
+
+
 CONTINUOUS = {
+    "an hour with noise": columns(np.cos(ANGLE), np.sin(ANGLE)) * (1 + 1e-3 * A[:, None]),
+    "an index with noise": columns(WEIGHT, HEIGHT, WEIGHT / HEIGHT**2 * (1 + 1e-3 * C)),
+    "a product with noise": columns(A, B, A * B + 1e-3 * C),
+    "the smaller and the larger": columns(np.minimum(A, B), np.maximum(A, B)),
+    "correlated": columns(A, 0.999 * A + 0.0447 * B, C),
+    "two clusters, and two": columns(np.where(A > 0, 1, 0), np.where(B > 0, 1, 0))
+    + 1e-2 * RANDOM.normal(size=(2000, 2)),
+    "one scale for all columns": RANDOM.normal(size=(2000, 3)) * np.exp(3 * RANDOM.normal(size=(2000, 1))),
+    "skewed": RANDOM.gamma(0.3, size=(2000, 4)),
+    "ten columns": RANDOM.standard_t(2, size=(2000, 10)),
+    "twenty columns": RANDOM.normal(size=(2000, 20)),
+    "forty rows": RANDOM.standard_cauchy((40, 2)),
+    "twenty rows": RANDOM.uniform(size=(20, 3)),
+    "tenths that go together": np.round(10 * (A[:, None] + 0.1 * RANDOM.normal(size=(2000, 3))), 1),
     "a table": TABLE,
     "far from zero": TABLE.astype(np.float32) + 3e4,
     "few rows": np.ones((5, 4)),
@@ -152,6 +211,21 @@ def test_tables_without_atoms_have_no_warnings(name):
     rows = CONTINUOUS[name]
     for dtype in (np.float32, np.float64):
         assert data_warnings(lnz.Euclidean(rows.shape[1]), rows.astype(dtype)) == []
+
+
+def test_no_equation_is_found_among_random_columns():
+    """100 tables of 20 to 1000 rows of many shapes and mixtures of them."""
+    for seed in range(100):
+        random = np.random.RandomState(seed)
+        num, size = int(np.exp(random.uniform(3, 7))), random.randint(2, 6)
+        shapes = (
+            random.normal(size=(num, size)),
+            random.standard_cauchy((num, size)),
+            np.exp(random.uniform(0, 3) * random.normal(size=(num, size))),
+            random.uniform(size=(num, size)) ** random.uniform(0.2, 8),
+        )
+        rows = shapes[seed % 4] @ (random.normal(size=(size, size)) if seed % 3 else np.eye(size))
+        assert data_warnings(lnz.Euclidean(size), rows.astype(np.float32 if seed % 2 else np.float64)) == []
 
 
 def test_smallest_gaps_are_those_of_the_rounding():

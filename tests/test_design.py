@@ -1,6 +1,7 @@
 """The rules of the design, held by tests: who imports whom, abstract or final, the core alone, public names."""
 
 import ast
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -167,6 +168,12 @@ def test_abstract_classes_cannot_be_built(cls):
 def test_final_classes_are_not_subclassed(cls):
     ancestors = [base for base in cls.__mro__[1:] if base in CLASSES.values()]
     assert [base.__name__ for base in ancestors if base in FINAL.values()] == []
+
+
+@pytest.mark.parametrize("cls", CLASSES.values(), ids=CLASSES.keys())
+def test_no_module_caches_in_itself(cls):
+    """Equinox counts the attributes of an instance: equal models would differ in structure once one was asked."""
+    assert [name for name, value in vars(cls).items() if isinstance(value, functools.cached_property)] == []
 
 
 def concrete_methods(cls):

@@ -234,7 +234,7 @@ def test_repeated_rows_break_nothing():
 @pytest.mark.parametrize("name", ["fewer rows than columns", "half as many components as rows", "the same with holes"])
 def test_a_fit_that_sits_on_single_rows_says_so(name, precision):
     """Continuous data with nothing wrong, and a model with room for each row."""
-    x = RANDOM.normal(size=(10, 20) if "columns" in name else (120, 2)).astype(precision) + 50
+    x = RANDOM.normal(size=(8, 20) if "columns" in name else (120, 2)).astype(precision) + 50
     observed = HOLES[:120] if "holes" in name else None
     base = lnz.MultivariateNormal(jnp.zeros(20), jnp.eye(20))
     if "columns" not in name:
@@ -336,3 +336,13 @@ def test_a_floor_is_narrower_than_clusters_far_apart():
     far = np.concatenate([1e9 + 6000 * z, 2e9 + 6000 * z])
     assert smallest_gaps(far)[0] < 10
     assert smallest_gaps(far.astype(np.float32))[0] < 300  # the steps of float32, not the distance of the clusters
+
+
+def test_an_array_on_disk_is_read_into_memory(tmp_path):
+    np.save(tmp_path / "x.npy", PLANE)
+    on_disk = np.load(tmp_path / "x.npy", mmap_mode="r")
+    for data in (on_disk, on_disk[:200]):
+        fitted = lnz.fit(jr.key(0), REAL["normal"](), lnz.EM(), data, steps=1).model
+        np.testing.assert_allclose(fitted.loc, np.mean(data, axis=0), rtol=1e-5)
+    with pytest.raises(ValueError, match=r"`EM` needs all rows at every step, .* give `fit` the array itself"):
+        lnz.fit(jr.key(0), REAL["normal"](), lnz.EM(), lnz.data.Stream(on_disk), steps=1, batch_size=10)

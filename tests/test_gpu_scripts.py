@@ -80,7 +80,7 @@ def test_long_recipes_run_in_small(recipe, tmp_path):
     fit = recipe.fit(splits, settings)
     assert [record["step"] for record in fit.history if "valid" in record] == [6, 12]
     (row,) = recipe.judge(fit.model, splits.test, settings).values()
-    exact = lnz.evaluate(recipes._recipe._keys(settings)[2], fit.model, splits.test)
+    exact = lnz.evaluate(lnz.runs._recipe._keys(settings)[2], fit.model, splits.test)
     assert row.bound == "upper"
     assert exact.bound == "exact"
     assert abs(row.value - exact.value) < 5 * row.monte_carlo_error + 1e-3

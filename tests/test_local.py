@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import re
 import warnings
 
 import equinox as eqx
@@ -17,9 +18,10 @@ import scipy.stats
 
 import lnz
 import lnz.recipes
-from lnz.core import check_resolved
+from lnz.core import check_resolved, coarse_draws
 from lnz.objectives import MaximumLikelihood, ReverseKL
 from lnz.recipes._fitting import all_but_standardisation
+from lnz.spaces import ends_of, innermost
 
 KEY = jr.key(0)
 Z = np.random.RandomState(0).normal(size=(400, 2))
@@ -286,6 +288,62 @@ def test_what_an_encoder_reads_is_refused_too(verb):
     }
     with pytest.raises(ValueError, match=r"column 0 lies at 1\d{9} .*`lnz.flows.standardise\(data\)`"):
         calls[verb]()
+
+
+def steps(*sizes, at=1.0):
+    """Draws of normals, as many steps of float32 wide, in turn."""
+    z = np.random.RandomState(1).normal(size=(2000, 1))
+    return at * (1 + np.resize(sizes, 2000)[:, None] * z * 2.0**-23)
+
+
+# Draws of a density: the space, float64 numbers that are rounded to float32, and what is said of them.
+DRAWN = {
+    "unix seconds": (lnz.Euclidean(1), 1.7e9 + 60 * Z[:, :1], "column 0 lies at 1699999996 .*standardise"),
+    "one value for all": (lnz.Interval(1, 1.7e9, 1.7e9 + 60), 1.7e9 + 5 * np.ones((50, 1)), "Subtract a constant"),
+    "two columns": (lnz.Euclidean(3), 1e8 * np.arange(3) + np.repeat(Z[:, :1], 3, axis=1), r"column 1 \(and 1 more"),
+    "four unix seconds": (lnz.Euclidean(1), 1.7e9 + 60 * Z[:4, :1], "column 0 lies at"),
+    "five hundred steps": (lnz.Euclidean(1), steps(500), "column 0 lies at 1.00000"),
+    "as one component": (lnz.Euclidean(1), steps(300, 1e6, at=37.0), "column 0 has 81 draws within .* of 3[67]"),
+    "at an end": (lnz.Interval(1), 1 - RANDOM.uniform(size=(2000, 1)) ** 5, r"draws of column 0 lie at an end"),
+    "at an end of a part": (
+        lnz.Product(lnz.Euclidean(1), lnz.Positive(1)),
+        np.stack([Z[:, 0], np.exp(-90 * Z[:, 1] ** 2)], axis=1),
+        "draws of column 1 lie at an end .*logarithm",
+    ),
+    "standard normal": (lnz.Euclidean(2), Z, None),
+    "two thousand steps": (lnz.Euclidean(1), steps(2000), None),
+    "kelvin": (lnz.Euclidean(2), 300 + Z, None),
+    "five of kelvin": (lnz.Euclidean(2), 300 + Z[:5], None),
+    "three unix seconds": (lnz.Euclidean(1), 1.7e9 + 60 * Z[:3, :1], None),
+    "heavy tails": (lnz.Euclidean(1), 300 + np.tan(1.57 * RANDOM.uniform(-1, 1, size=(5000, 1))), None),
+    "of all sizes": (lnz.Positive(1), np.exp(5 * RANDOM.normal(size=(5000, 1))), None),
+    "uniform": (lnz.Interval(1), RANDOM.uniform(size=(5000, 1)), None),
+    "near both ends": (lnz.Interval(1), RANDOM.beta(0.5, 0.5, size=(5000, 1)), None),
+    "whole numbers": (lnz.Counts(1), np.round(1.7e9 + 60 * Z[:, :1]), None),
+    "not finite": (lnz.Euclidean(1), np.where(Z[:, :1] > 0, np.nan, np.inf), None),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_draws_that_are_rounded_are_told_and_others_are_not(name):
+    space, rows, words = DRAWN[name]
+    with np.errstate(under="ignore"):
+        rows = rows.astype(np.float32)
+    part = space.spaces[-1] if isinstance(space, lnz.Product) else space
+    if isinstance(part, lnz.Interval | lnz.Positive):  # a sampler stays inside
+        low, high = ends_of(part)
+        low, high = innermost(low, high if high < np.inf else 1.0, np.float32)
+        rows[:, -1] = np.clip(rows[:, -1], low, high if isinstance(part, lnz.Interval) else None)
+    found = coarse_draws(space, rows, lnz.local(lnz.Normal.standard(1)))
+    assert (found is None) == (words is None)
+    assert words is None or re.search(words, found)
+
+
+def test_sample_tells_draws_that_are_rounded():
+    with pytest.warns(lnz.UnreliableSampleWarning, match=r"the draws are rounded: column 0 .*`lnz.flows.standardise"):
+        lnz.sample(KEY, lnz.Normal(jnp.full(2, 1.7e9), 60.0), 400)
+    assert len(np.unique(lnz.sample(KEY, standard(UNIX), 400)[:, 0])) == 400  # warnings are errors
+    assert len(np.unique(lnz.sample(KEY, standard(CLUSTERS), 3)[:, 0])) == 3
 
 
 def test_one_shift_does_not_help_clusters_far_from_each_other():

@@ -157,3 +157,15 @@ def test_a_constant_energy_changes_no_likelihood():
     np.testing.assert_allclose(expected, by_hand, rtol=1e-5)
     for constant, each in ((1e7, 0.0), (-3e6, 2.0**20)):
         np.testing.assert_allclose(log_probs(constant, each), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("offset", [-1e8, 1e6])
+def test_tables_of_energies_keep_their_digits_wherever_they_lie(offset):
+    """Differences of 1 beside 1e8, which float32 cuts to multiples of 8."""
+    tables = np.random.RandomState(0).normal(size=(3, 3, 3))
+    cliques, states = [(0, 1), (1, 2), (2, 3)], np.array(list(np.ndindex(3, 3, 3, 3)))
+    energies = sum(tables[i][states[:, i], states[:, i + 1]] for i in range(3))
+    field = lnz.energy.MarkovField(4, 3, cliques, list(tables + offset))
+    found = lnz.evaluate(jr.key(0), field, states)
+    np.testing.assert_allclose(found.per_example, -energies - np.log(np.exp(-energies).sum()), atol=1e-5)
+    assert found.stats["log_partition"] == pytest.approx(np.log(np.exp(-energies).sum()) - 3 * offset, rel=1e-6)

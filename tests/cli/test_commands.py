@@ -1,5 +1,6 @@
 """The commands, called as a user calls them: output, exit codes, files."""
 
+import contextlib
 import csv
 import dataclasses
 import errno
@@ -15,14 +16,18 @@ import warnings
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 import lnz
 from lnz.cli import main
 from lnz.core import least_likely_first
 from lnz.runs import Run
+from lnz.runs._form import sealed
 
 # The smallest settings that pass through everything: a second of work, the rest is compilation.
 _TINY = ["--set", "model.num_hidden=4", "--set", "train.steps=20"]
@@ -67,6 +72,14 @@ def runs(tmp_path_factory):
     assert done.stderr == ""
     assert done.returncode == 0
     return folder, done.stdout
+
+
+@contextlib.contextmanager
+def edited(folder):
+    """The report of a run, to be changed, and then sealed as if it had been written so."""
+    report = json.loads((folder / "report.json").read_text())
+    yield report
+    (folder / "report.json").write_text(sealed(report))
 
 
 def test_missing_extra_is_named(monkeypatch, capsys):
@@ -142,11 +155,10 @@ def test_compare_prints_one_table(runs, monkeypatch, capsys):
 def test_compare_ranks_best_first_and_names_runs_by_folder(runs, tmp_path, monkeypatch, capsys):
     folder, _ = runs
     shutil.copytree(folder / "independent_digits", tmp_path / "baseline")
-    report = json.loads((tmp_path / "baseline" / "report.json").read_text())
-    for row in report["rows"].values():
-        row["value"] -= 1
-        row["per_example"] = [value - 1 for value in row["per_example"]]
-    (tmp_path / "baseline" / "report.json").write_text(json.dumps(report))
+    with edited(tmp_path / "baseline") as report:
+        for row in report["rows"].values():
+            row["value"] -= 1
+            row["per_example"] = [value - 1 for value in row["per_example"]]
     monkeypatch.setenv("COLUMNS", "120")
     assert call(monkeypatch, "compare", tmp_path / "baseline", folder / "independent_digits") == 0
     first, second = [line for line in capsys.readouterr().out.splitlines() if " exact " in line and "64" in line][:2]
@@ -159,10 +171,8 @@ def test_compare_ranks_best_first_and_names_runs_by_folder(runs, tmp_path, monke
 def test_compare_refuses_other_data(runs, tmp_path, monkeypatch, capsys):
     folder, _ = runs
     shutil.copytree(folder / "independent_digits", tmp_path / "other")
-    text = (tmp_path / "other" / "report.json").read_text()
-    report = json.loads(text)
-    report["rows"]["independent_digits"]["stats"]["fingerprint"]["data"] = "0" * 16
-    (tmp_path / "other" / "report.json").write_text(json.dumps(report))
+    with edited(tmp_path / "other") as report:
+        report["rows"]["independent_digits"]["stats"]["fingerprint"]["data"] = "0" * 16
     assert call(monkeypatch, "compare", folder / "independent_digits", tmp_path / "other") == 2
     err = capsys.readouterr().err
     assert "not likelihoods of the same thing. They differ in data (360 examples each, with other values" in err
@@ -170,7 +180,7 @@ def test_compare_refuses_other_data(runs, tmp_path, monkeypatch, capsys):
     config = json.loads((tmp_path / "other" / "config.json").read_text())
     config["settings"]["data"]["binarize"] = "threshold"
     (tmp_path / "other" / "config.json").write_text(json.dumps(config))
-    monkeypatch.setattr("lnz.runs._run._warn_of_parted_files", lambda *_: None)  # edited as it is
+    monkeypatch.setattr("lnz.runs._run._parted_files", lambda *_: [])  # edited as it is
     assert call(monkeypatch, "compare", folder / "independent_digits", tmp_path / "other") == 2
     assert "the setting data.binarize (none and threshold); in data (360" in capsys.readouterr().err
     config["settings"]["data"]["source"] = "digits"
@@ -182,9 +192,8 @@ def test_compare_refuses_other_data(runs, tmp_path, monkeypatch, capsys):
 def test_compare_shows_warnings(runs, tmp_path, monkeypatch, capsys):
     folder, _ = runs
     shutil.copytree(folder / "independent_digits", tmp_path / "doubtful")
-    report = json.loads((tmp_path / "doubtful" / "report.json").read_text())
-    report["rows"]["independent_digits"]["stats"]["warnings"] = ["partition: effective sample size 2.0 is below 10"]
-    (tmp_path / "doubtful" / "report.json").write_text(json.dumps(report))
+    with edited(tmp_path / "doubtful") as report:
+        report["rows"]["independent_digits"]["stats"]["warnings"] = ["partition: effective sample size 2.0 is below 10"]
     assert call(monkeypatch, "compare", tmp_path / "doubtful") == 0
     assert "Warning: doubtful: partition: effective sample size 2.0" in capsys.readouterr().out
 
@@ -316,7 +325,7 @@ _STAGES = [
     "lnz.training._training.save_checkpoint",
     "lnz.recipes.Recipe.judge",
     "lnz.recipes.Recipe.bracket_log_z",
-    "lnz.runs._form.write_text",
+    "lnz.runs._run.write_text",
     "lnz.runs._folder.settle",
     "lnz.cli._train.write_html",
 ]
@@ -463,6 +472,36 @@ def test_ctrl_c_is_no_traceback(monkeypatch, tmp_path, capsys):
 
 
 @pytest.fixture(scope="module")
+def number_run(tmp_path_factory):
+    """A normal of three columns whose names are years."""
+    folder = tmp_path_factory.mktemp("numbers")
+    x = np.random.RandomState(0).normal(size=(60, 3))
+    parquet.write_table(pa.table(dict(zip(("2019", "2020", "2021"), x.T, strict=True))), folder / "x.parquet")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lnz.cli._train.write_html", lambda *_: None)
+        assert call(patch, "train", "normal", "--data", folder / "x.parquet", "--out", folder / "run") == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def binarize_runs(tmp_path_factory):
+    """Runs on grey pictures, whose bits were made in different ways."""
+    folder = tmp_path_factory.mktemp("grey")
+    x = np.random.RandomState(0).randint(0, 256, (30, 3, 3)).astype(np.uint8)
+    np.save(folder / "grey.npy", x)
+    np.save(folder / "bits.npy", x > 127)
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lnz.cli._train.write_html", lambda *_: None)
+        for how in ("none", "threshold", "sample"):
+            data = folder / ("bits.npy" if how == "none" else "grey.npy")
+            found[how] = folder / how
+            changes = ["--set", f"data.binarize={how}"]
+            assert call(patch, "train", "independent_digits", "--data", data, *changes, "--out", found[how]) == 0
+    return found
+
+
+@pytest.fixture(scope="module")
 def table(tmp_path_factory):
     """Two correlated columns, the first of them Unix seconds, of which float32 holds a single one."""
     random = np.random.RandomState(0)
@@ -486,7 +525,7 @@ def normal_run(table, tmp_path_factory):
 
 
 def test_a_table_of_ones_own_is_scored_as_the_closed_form_says(table, normal_run, tmp_path, monkeypatch, capsys):
-    from pyarrow import csv, parquet
+    from pyarrow import csv
     from scipy.stats import multivariate_normal
 
     path, x = table
@@ -777,9 +816,8 @@ def test_a_training_names_the_estimators_of_its_numbers(tmp_path, monkeypatch, c
 def test_compare_shows_what_is_assumed(runs, tmp_path, monkeypatch, capsys):
     folder, _ = runs
     shutil.copytree(folder / "independent_digits", tmp_path / "flow")
-    report = json.loads((tmp_path / "flow" / "report.json").read_text())
-    report["rows"]["independent_digits"]["assumes"] = ["an ODE solved to 1e-5"]
-    (tmp_path / "flow" / "report.json").write_text(json.dumps(report))
+    with edited(tmp_path / "flow") as report:
+        report["rows"]["independent_digits"]["assumes"] = ["an ODE solved to 1e-5"]
     assert call(monkeypatch, "compare", tmp_path / "flow", folder / "independent_digits") == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "flow assumes an ODE solved to 1e-5." in out
@@ -805,6 +843,58 @@ def test_evaluate_anew_replaces_the_rows(runs, tmp_path, monkeypatch, capsys):
     np.testing.assert_allclose(run.rows["rbm_digits_exact"].per_example, exact.per_example, rtol=1e-5)
     assert call(monkeypatch, "evaluate", tmp_path / "run", "--set", "train.steps=7") == 2
     assert "only settings of `evaluate` can be changed now" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("binarize", ["none", "threshold", "sample"])
+@pytest.mark.parametrize("ending", ["npy", "csv", "parquet"])
+def test_samples_of_a_run_can_be_scored_by_it(binarize_runs, binarize, ending, tmp_path, monkeypatch, capsys):
+    """Bits are bits again, also where the run makes bits of grey values."""
+    run, out = binarize_runs[binarize], tmp_path / f"samples.{ending}"
+    assert call(monkeypatch, "sample", run, "--num", "5", "--out", out) == 0
+    assert call(monkeypatch, "score", run, "--data", out, "--out", tmp_path / "s.csv") == 0
+    scores = np.loadtxt(tmp_path / "s.csv", delimiter=",", skiprows=1, usecols=1)
+    rows = lnz.data.read_rows(out).array
+    model = Run.read(run).model
+    np.testing.assert_allclose(scores, [model.log_prob(jnp.asarray(row, jnp.float32)) for row in rows], rtol=1e-5)
+
+
+def test_advice_on_bytes_that_are_bits_works(binarize_runs, tmp_path, monkeypatch, capsys):
+    np.save(tmp_path / "x.npy", np.random.RandomState(0).randint(0, 2, (4, 3, 3)).astype(np.uint8))
+    arguments = ["score", binarize_runs["threshold"], "--data", tmp_path / "x.npy"]
+    assert call(monkeypatch, *arguments) == 2
+    assert "If they are bits, leave out `binarize` (`--set data.binarize=none`)" in capsys.readouterr().err
+    assert call(monkeypatch, *arguments, "--set", "data.binarize=none") == 0
+    assert "all rows of x.npy; 4 examples" in capsys.readouterr().out
+
+
+# What fails, words of its advice, and what they say to add.
+_READING = {
+    "score, gaps": ("score", "gaps.csv", "`--set data.missing=mask` of train, evaluate, score", "data.missing=mask"),
+    "score, names": ("score", "names.csv", "`--set data.header=yes` or `no`", "data.header=yes"),
+    "evaluate, names": ("evaluate", "names.csv", "`--set data.header=yes` or `no`", "data.header=yes"),
+}
+
+
+@pytest.mark.parametrize("name", _READING)
+def test_advice_on_how_other_data_are_read_works(number_run, name, tmp_path, monkeypatch, capsys):
+    command, file, words, change = _READING[name]
+    x = np.random.RandomState(1).normal(size=(12, 3))
+    lines = ["2019,2020,2021", *(",".join(map(repr, map(float, row))) for row in x)]
+    (tmp_path / "names.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "gaps.csv").write_text("\n".join([*lines, "1.5,,2.5"]) + "\n")
+    arguments = [command, number_run, "--data", tmp_path / file]
+    arguments += ["--set", "data.header=yes"] if file == "gaps.csv" else []
+    assert call(monkeypatch, *arguments) == 2
+    assert words in capsys.readouterr().err
+    assert call(monkeypatch, *arguments, "--set", change) == 0
+    assert f"all rows of {file}" in capsys.readouterr().out
+
+
+def test_only_how_other_data_are_read_can_be_changed(number_run, monkeypatch, capsys):
+    assert call(monkeypatch, "score", number_run, "--data", "x.csv", "--set", "data.seed=3") == 2
+    assert "settings of `evaluate` can be changed now, and how `--data FILE` is read" in capsys.readouterr().err
+    assert call(monkeypatch, "evaluate", number_run, "--set", "data.header=yes") == 2
+    assert "`--set data.header` says how other data are read: give them by `--data FILE`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("ending", ["npy", "csv", "parquet", "png"])

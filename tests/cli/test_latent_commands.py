@@ -147,6 +147,8 @@ def test_manipulate_takes_labels_from_a_table(made, monkeypatch, tmp_path, capsy
         (["manipulate", "--attribute", "3", "--strengths", "0,b"], "numbers with commas between them"),
         (["manipulate", "--attribute", "3", "--method", "best"], "'mean_difference', 'balanced'"),
         (["manipulate", "--labels", "a.csv"], "give that by `--data FILE`"),
+        (["embed", "--out", "z.npz", "--set", "data.header=yes"], "give them by `--data FILE`"),
+        (["interpolate", "--set", "data.missing=mask"], "only how `--data FILE` is read (data.binarize, data.header)"),
         (["manipulate", "--attribute", "3", "--other", "4"], "exclude one another"),
     ],
 )

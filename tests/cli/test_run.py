@@ -78,6 +78,49 @@ def test_read_gives_what_was_written(run, tmp_path):
     np.testing.assert_array_equal(again.bracket.lower.stats["log_weights"], run.bracket.lower.stats["log_weights"])
 
 
+def test_a_run_replaced_while_it_is_read_is_the_old_one_or_the_new_one(run, tmp_path, monkeypatch, untyped):
+    """At every place where a file is looked for, and again at every later one, a writer goes one step further."""
+    from lnz.runs import _config, _events, _folder, _run
+
+    def staged(folder, new):
+        """The rename, the moves to their places, and the end of a replacement."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_folder, "settle", lambda _: None)
+            with replacing(folder) as stage:
+                new.write_files(stage)
+        yield
+        names = [path.name for path in sorted((folder / ".whole").iterdir())]
+        for name in names:
+            os.replace(folder / ".whole" / name, folder / name)
+            yield
+        (folder / ".whole").rmdir()
+
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    run = dataclasses.replace(run, bracket=None)
+    old, new, seen, place = numbered(run, 1), numbered(run, 2), set(), _config._place
+    for start in range(1, 10):
+        for pause in (1, 3):
+            folder = tmp_path / f"{start} {pause}"
+            old.write(folder)
+            steps, num = staged(folder, new), 0
+
+            def disturbed(folder, name, start=start, pause=pause, steps=steps):
+                nonlocal num
+                num += 1
+                found = place(folder, name)
+                if num >= start and (num - start) % pause == 0:
+                    next(steps, None)
+                return found
+
+            with pytest.MonkeyPatch.context() as patch:
+                for module in (_config, _events, _run):
+                    patch.setattr(module, "_place", disturbed)
+                seen.add(which(folder))
+            shutil.rmtree(folder)
+    assert seen <= {(1, "fair_coins"), (2, "fair_coins")}
+    assert (2, "fair_coins") in seen
+
+
 @pytest.mark.parametrize("file", ["config.json", "events.jsonl", "report.json"])
 def test_damaged_folder_is_named(run, tmp_path, file):
     run.write(tmp_path)
@@ -303,6 +346,8 @@ def test_foreign_checkpoints_are_not_deleted(run, tmp_path):
     [
         ("config.json", lambda text: text.replace('"seed": 0', '"seed": 7'), "config.json was changed"),
         ("config.json", lambda text: text.replace('"digest": null', '"digest": "0"'), "are of other data than"),
+        ("report.json", lambda text: text.replace('"bound": "exact"', '"bound": "lower"'), "report.json was changed"),
+        ("report.json", lambda text: text.replace('"warnings": []', '"warnings": ["x"]'), "report.json was changed"),
         ("model.lnz", None, "model.lnz is not the model of this training; the likelihoods are those of another"),
     ],
 )
@@ -397,6 +442,18 @@ CONTRADICTIONS = {
         ("rows", "fair_coins", "stats", "hidden_errors"),
         [0.5],
         "rows.fair_coins does not have 3 examples throughout",
+    ),
+    "value": (("rows", "fair_coins", "value"), -9.0, r"fair_coins\.value is -9, but follows from .* as -11\.09"),
+    "no value": (("rows", "fair_coins", "value"), "nan", "fair_coins.value is nan, but follows"),
+    "data error": (("rows", "fair_coins", "data_error"), 0.5, "fair_coins.data_error is 0.5, but follows"),
+    "negative data error": (("rows", "fair_coins", "data_error"), -0.1, "fair_coins.data_error is -0.1"),
+    "error": (("rows", "fair_coins", "monte_carlo_error"), 0.5, "monte_carlo_error is 0.5, but follows"),
+    "own error": (("rows", "fair_coins", "stats", "hidden_error"), 0.5, "hidden_error is 0.5, but follows"),
+    "negative error": (("rows", "fair_coins", "stats", "partition_error"), -0.5, "follows|is not negative"),
+    "exact estimate": (
+        ("rows", "fair_coins", "stats", "estimators"),
+        ["AIS"],
+        "bound is exact beside estimates by AIS",
     ),
     "deep": (("rows", "fair_coins", "stats", "other"), 700, "report.json is nested too deeply"),
     "deep weights": (("rows", "fair_coins", "stats", "hidden_weights"), 960, "report.json is nested too deeply"),

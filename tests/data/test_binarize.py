@@ -62,11 +62,14 @@ def test_image_shape_and_labels_stay(tmp_path):
 @pytest.mark.parametrize("kind", ["uint8", "float32"])
 def test_draws_have_the_right_mean(tmp_path, kind):
     values = np.array([0, 1, 64, 128, 200, 255], np.uint8)
-    x = np.tile(values, (20_000, 1))
+    # Equal rows have equal bits: four more columns make the rows different.
+    others = np.random.RandomState(0).randint(0, 256, (20_000, 4)).astype(np.uint8)
+    x = np.concatenate([np.tile(values, (20_000, 1)), others], axis=1)
+    assert len(np.unique(x, axis=0)) == len(x)
     x = x if kind == "uint8" else (x / np.float32(255)).astype(np.float32)
     path = write_npy(tmp_path / "x.npy", x)
     splits = lnz.data.load(path, binarize="sample", seed=5)
-    bits = np.concatenate(parts_of(splits))
+    bits = np.concatenate(parts_of(splits))[:, :6]
     p = values / 255
     assert set(np.unique(bits)) == {0, 1}
     # Five standard errors for four columns and two kinds; the seed is fixed: a change of the stream would fail
@@ -76,14 +79,30 @@ def test_draws_have_the_right_mean(tmp_path, kind):
     # Columns are drawn apart from each other: their correlation is zero within five standard errors, 1e-6 by chance.
     assert abs(np.corrcoef(bits[:, 3], bits[:, 4])[0, 1]) < 5 / np.sqrt(len(x))
     scale = "value / 255" if kind == "uint8" else "the value"
-    assert f"bits drawn once with probability {scale} (seed 5)" in splits.protocol
+    assert f"bits drawn once with probability {scale} (seed 5), equal ones for equal rows" in splits.protocol
+
+
+def mixed(z):
+    """The finaliser of SplitMix64 in whole numbers of Python."""
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+    return z ^ (z >> 31)
+
+
+def drawn(row, seed):
+    gamma = 0x9E3779B97F4A7C15
+    state = mixed(seed + 1)
+    for value in row:
+        state = mixed(((state ^ int(np.float64(value).view(np.uint64))) + gamma) % 2**64)
+    words = [mixed((state + gamma * i) % 2**64) for i in range(1, len(row) + 1)]
+    return np.array([word >> 11 for word in words]) * 2.0**-53 < row
 
 
 def test_draws_are_those_of_the_seed(tmp_path):
     x = pictures(30, 4, 4).reshape(30, 16)
     path = write_npy(tmp_path / "x.npy", x)
     splits = lnz.data.load(path, binarize="sample", seed=7)
-    bits = np.random.RandomState([7, 1]).random_sample(x.shape) < x / 255
+    bits = np.array([drawn(row / 255, 7) for row in x])
     order = np.random.RandomState(7).permutation(30)
     np.testing.assert_array_equal(splits.test, bits[order[:6]])
     np.testing.assert_array_equal(splits.train, bits[order[9:]])
@@ -139,11 +158,67 @@ def test_bits_of_a_row_do_not_depend_on_other_rows(tmp_path, monkeypatch, kind, 
     )
     np.testing.assert_array_equal(rows_of(alone, None, options).array, beside.array[:3])
     assert beside.array[3].all()
-    with pytest.raises(
-        ValueError, match=r"has no pixel above 1 of 255, so that `binarize=.* leave it out if these are"
-    ):
+    with pytest.raises(ValueError, match=r"has no byte above 1, and `binarize=.*images: leave out `binarize`"):
         lnz.data.load(alone, binarize=how)
     assert lnz.data.load(alone).space == lnz.Binary(4)
+
+
+@pytest.mark.parametrize("limit", [2**30, 0])
+@pytest.mark.parametrize("kind", ["folder", "npy", "npy of rows", "parquet"])
+def test_drawn_bits_of_a_row_depend_on_that_row_alone(tmp_path, monkeypatch, kind, limit):
+    """Rows in another order, beside others, repeated, or alone."""
+    monkeypatch.setenv("LNZ_CACHE", str(tmp_path / "cache"))
+    x = pictures(12, 2, 2)
+    options = Options("sample", seed=3, resident_limit=limit)
+    bits = []
+    for number, index in enumerate((np.arange(12), np.arange(12)[::-1], [5], [2, 5, 5, 5, 9])):
+        (tmp_path / str(number)).mkdir()
+        made = rows_of(GREY_FILES[kind](tmp_path / str(number), x[index]), None, options).array
+        bits += [(row, tuple(value)) for row, value in zip(index, made, strict=True)]
+    assert len(set(bits)) == 12
+    assert len({value for _, value in bits}) > 6  # different rows have bits of their own
+
+
+FLAT = {
+    "digits up to 16": (np.arange(60).reshape(20, 3) % 17, {}, "has no byte above 16, and .* divided by 16 or"),
+    "drawn from dark values": (
+        np.arange(60).reshape(20, 3) % 32,
+        {"binarize": "sample"},
+        "has no byte above 31, and `binarize='sample'` counts bytes up to 255",
+    ),
+    "below the threshold": (
+        40 + np.arange(60).reshape(20, 3),
+        {},
+        r"has 0 alone in all 14 training rows after `binarize='threshold', threshold=0.5` \(the largest value is 99\)",
+    ),
+    "below a high threshold": (40 + np.arange(60).reshape(20, 3), {"threshold": 0.9}, "threshold=0.9`.* value is 99"),
+    "above the threshold": (196 + np.arange(60).reshape(20, 3), {}, "has 1 alone in all 14 training rows"),
+    "floats below": (0.4 * np.random.RandomState(0).rand(20, 3), {}, r"has 0 alone .* value is 0\.3\d+\)"),
+    "black": (np.zeros((20, 3)), {}, "has 0 alone in all 14 training rows"),
+}
+
+
+@pytest.mark.parametrize("limit", [2**30, 0])
+@pytest.mark.parametrize("name", FLAT)
+def test_values_that_never_pass_the_threshold_are_refused_for_training(tmp_path, monkeypatch, name, limit):
+    monkeypatch.setenv("LNZ_CACHE", str(tmp_path / "cache"))
+    x, options, words = FLAT[name]
+    options = {"binarize": "threshold", "resident_limit": limit, **options}
+    path = write_npy(tmp_path / "x.npy", x.astype(np.uint8) if x.dtype.kind == "i" else x)
+    if not limit:  # of a file that is mapped, the largest value is not kept
+        words = re.sub(r"( \\\(|\.\*).*value is.*", "", words)
+    for _ in range(2 if not limit else 1):  # also from the cache
+        with pytest.raises(ValueError, match=words):
+            lnz.data.load(path, **options)
+    del options["resident_limit"]
+    assert set(np.unique(lnz.data.read_rows(path, **options).array)) <= {0, 1}  # scored, each row by itself
+
+
+def test_a_dark_folder_of_images_is_refused_for_training(tmp_path):
+    path = GREY_FILES["folder"](tmp_path, np.arange(80).reshape(20, 2, 2).astype(np.uint8) % 17)
+    for how in ("threshold", "sample"):
+        with pytest.raises(ValueError, match=r"has no byte above 16, and .*images: leave out `binarize`"):
+            lnz.data.load(path, binarize=how)
 
 
 def image_files(x):

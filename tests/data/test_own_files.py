@@ -364,6 +364,28 @@ INDEXED = {
         "Unnamed: 0",
         lambda folder, x: write(folder / "x.csv", with_index(x, "Unnamed: 0", range(len(x)))),
     ),
+    "csv_read_and_written_again": (
+        "Unnamed: 0",
+        lambda folder, x: write(folder / "x.csv", with_index(x, ",Unnamed: 0", [f"{i},{i}" for i in range(len(x))])),
+    ),
+    "csv_read_twice": (
+        "Unnamed: 0",
+        lambda folder, x: write(
+            folder / "x.csv", with_index(x, "Unnamed: 0.1,Unnamed: 0", [f"{i},{j}" for i, j in enumerate(ORDER)])
+        ),
+    ),
+    "csv_of_two_indices": (
+        "Unnamed: 1",
+        lambda folder, x: write(
+            folder / "x.csv", with_index(x, "Unnamed: 0,Unnamed: 1", [f"{i // 5},{i}" for i in range(len(x))])
+        ),
+    ),
+    "parquet_of_a_csv_file": (
+        "Unnamed: 0",
+        lambda folder, x: write_parquet(
+            folder / "x.parquet", **{"Unnamed: 0": np.arange(len(x)), **columns_of(x, "abc")}
+        ),
+    ),
     "parquet": (
         "__index_level_0__",
         lambda folder, x: parquet_of_pandas(

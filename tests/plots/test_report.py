@@ -359,6 +359,12 @@ def test_models_that_cannot_be_sampled_have_a_report(tmp_path):
         def quadrature(self, num=201, bounds=(-10.0, 10.0)):
             return lnz.Binary(16).quadrature()
 
+        def reference_sample(self, key, shape, dtype):
+            return lnz.Binary(16).reference_sample(key, shape, dtype)
+
+        def reference_log_prob(self, x):
+            return lnz.Binary(16).reference_log_prob(x)
+
     class Stuck(lnz.AbstractEnergyModel):
         space: Bits = Bits()
 

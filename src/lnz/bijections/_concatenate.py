@@ -1,7 +1,8 @@
 """Bijections side by side, on parts of an array."""
 
-import functools
+from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -29,26 +30,16 @@ class Concatenate(AbstractBatchLastBijection, AbstractStartable):
     """
 
     bijections: tuple[AbstractBijection, ...]
+    # Fields, for as properties they would be made anew on every level of nested maps.
+    domain: AbstractSpace = eqx.field(static=True)
+    codomain: AbstractSpace = eqx.field(static=True)
 
     def __init__(self, *bijections: AbstractBijection):
         self.bijections = bijections
+        self.domain, self.codomain = _ends_of_concatenate(bijections)
 
     def __check_init__(self):
-        _check_bijections(self.bijections, "Concatenate")
-        for i, part in enumerate(self.bijections):
-            if len(part.domain.shape) != 1 or len(part.codomain.shape) != 1:
-                raise ValueError(
-                    f"`Concatenate(...)` joins bijections of vectors; number {i} goes from {part.domain} to "
-                    f"{part.codomain}."
-                )
-
-    @functools.cached_property
-    def domain(self) -> AbstractSpace:
-        return _joined([part.domain for part in self.bijections])
-
-    @functools.cached_property
-    def codomain(self) -> AbstractSpace:
-        return _joined([part.codomain for part in self.bijections])
+        _check_ends(self, _ends_of_concatenate(self.bijections))
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return self._apply(forward_batch_last, x, key, [part.domain for part in self.bijections])
@@ -105,29 +96,15 @@ class Stack(AbstractBatchLastBijection, AbstractStartable):
     """
 
     bijections: tuple[AbstractBijection, ...]
+    domain: AbstractSpace = eqx.field(static=True)
+    codomain: AbstractSpace = eqx.field(static=True)
 
     def __init__(self, *bijections: AbstractBijection):
         self.bijections = bijections
+        self.domain, self.codomain = _ends_of_stack(bijections)
 
     def __check_init__(self):
-        _check_bijections(self.bijections, "Stack")
-        first = self.bijections[0]
-        for i, part in enumerate(self.bijections):
-            if not same_set(part.domain, first.domain) or not same_set(part.codomain, first.codomain):
-                raise ValueError(
-                    f"`Stack(...)` needs bijections of one domain and one codomain; number 0 goes from {first.domain} "
-                    f"to {first.codomain}, number {i} from {part.domain} to {part.codomain}. `Concatenate(...)` joins "
-                    "vectors of different spaces."
-                )
-        _check_stackable((first.domain, first.codomain), "Stack(...)")
-
-    @functools.cached_property
-    def domain(self) -> AbstractSpace:
-        return _stacked(self.bijections[0].domain, len(self.bijections))
-
-    @functools.cached_property
-    def codomain(self) -> AbstractSpace:
-        return _stacked(self.bijections[0].codomain, len(self.bijections))
+        _check_ends(self, _ends_of_stack(self.bijections))
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return self._apply(forward_batch_last, x, key)
@@ -147,3 +124,37 @@ class Stack(AbstractBatchLastBijection, AbstractStartable):
         keys = _split(key, len(self.bijections))
         pieces = [function(*part) for part in zip(self.bijections, x, keys, strict=True)]
         return jnp.stack([piece for piece, _ in pieces]), jnp.sum(jnp.stack([log_det for _, log_det in pieces]), axis=0)
+
+
+def _ends_of_concatenate(bijections: Any) -> tuple[AbstractSpace, AbstractSpace]:
+    _check_bijections(bijections, "Concatenate")
+    for i, part in enumerate(bijections):
+        if len(part.domain.shape) != 1 or len(part.codomain.shape) != 1:
+            raise ValueError(
+                f"`Concatenate(...)` joins bijections of vectors; number {i} goes from {part.domain} to "
+                f"{part.codomain}."
+            )
+    return _joined([part.domain for part in bijections]), _joined([part.codomain for part in bijections])
+
+
+def _ends_of_stack(bijections: Any) -> tuple[AbstractSpace, AbstractSpace]:
+    _check_bijections(bijections, "Stack")
+    first = bijections[0]
+    for i, part in enumerate(bijections):
+        if not same_set(part.domain, first.domain) or not same_set(part.codomain, first.codomain):
+            raise ValueError(
+                f"`Stack(...)` needs bijections of one domain and one codomain; number 0 goes from {first.domain} "
+                f"to {first.codomain}, number {i} from {part.domain} to {part.codomain}. `Concatenate(...)` joins "
+                "vectors of different spaces."
+            )
+    _check_stackable((first.domain, first.codomain), "Stack(...)")
+    return _stacked(first.domain, len(bijections)), _stacked(first.codomain, len(bijections))
+
+
+def _check_ends(bijection: Any, ends: tuple[AbstractSpace, AbstractSpace]) -> None:
+    """**Raises:** `ValueError` where a file, or a part that was exchanged, says something else than the parts do."""
+    if (bijection.domain, bijection.codomain) != ends:
+        raise ValueError(
+            f"`{type(bijection).__name__}` goes from {ends[0]} to {ends[1]}, as its parts do, not from "
+            f"{bijection.domain} to {bijection.codomain}."
+        )

@@ -16,7 +16,12 @@ _Changes = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as train.steps=2000.")
 ]
 _EvaluateChanges = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the evaluation.")
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the evaluation, or how --data is read."),
+]
+_ReadingChanges = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Change how --data (and --labels) are read: data.header=yes."),
 ]
 _Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 _Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")]
@@ -152,12 +157,13 @@ def _embed(
     run: _Run,
     out: Annotated[Path, typer.Option(metavar="FILE", help="A .npz, .csv or .parquet file.")],
     data: Annotated[str | None, typer.Option(metavar="DATA", help="Other rows than the test split.")] = None,
+    changes: _ReadingChanges = [],  # noqa: B006
     seed: _Seed = 0,
 ) -> None:
     """Write the latents of rows: the mean of the posterior of each."""
     from ._latent import embed_run
 
-    embed_run(run, data, out, seed)
+    embed_run(run, data, changes, out, seed)
 
 
 @app.command("interpolate")
@@ -169,6 +175,7 @@ def _interpolate(
     num: Annotated[int, typer.Option(metavar="N", help="Steps of a path, both ends included.")] = 10,
     method: Annotated[str, typer.Option(metavar="METHOD", help="slerp (a great circle) or lerp (a line).")] = "slerp",
     data: Annotated[str | None, typer.Option(metavar="DATA", help="Other rows than the test split.")] = None,
+    changes: _ReadingChanges = [],  # noqa: B006
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A .png or .npz file; by default in the run folder.")
     ] = None,
@@ -177,7 +184,7 @@ def _interpolate(
     """Draw the way from one example to another through the latents."""
     from ._latent import interpolate_run
 
-    interpolate_run(run, rows, num, method, data, out, seed)
+    interpolate_run(run, rows, num, method, data, changes, out, seed)
 
 
 @app.command("manipulate")
@@ -203,6 +210,7 @@ def _manipulate(
         str | None, typer.Option(metavar="LIST", help="Rows to show, of those that it is measured on.")
     ] = None,
     data: Annotated[str | None, typer.Option(metavar="DATA", help="The rows that --labels is about.")] = None,
+    changes: _ReadingChanges = [],  # noqa: B006
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A .png or .npz file; by default in the run folder.")
     ] = None,
@@ -211,7 +219,7 @@ def _manipulate(
     """Move examples along an attribute, and measure how well that works."""
     from ._latent import manipulate_run
 
-    manipulate_run(run, attribute, labels, other, method, strengths, rows, data, out, seed)
+    manipulate_run(run, attribute, labels, other, method, strengths, rows, data, changes, out, seed)
 
 
 @app.command("compare")

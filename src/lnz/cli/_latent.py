@@ -18,18 +18,18 @@ from ..modules import unknown_name
 from ..runs import Run
 from ._console import console, short_path
 from ._files import TABLES, check_ending, write_table
-from ._train import check_same_data, load_data
-from ._use import examples_for, settings_of
+from ._train import check_same_data, find_recipe, load_data
+from ._use import READING, examples_for, settings_of
 
 _MOST_SHOWN = 6
 _PART_LEARNT = 0.7
 
 
-def embed_run(folder: Path, data: str | None, out: Path, seed: int) -> None:
+def embed_run(folder: Path, data: str | None, changes: list[str], out: Path, seed: int) -> None:
     """The command `lnz embed`."""
     check_ending(out, (".npz", *TABLES))
     run = _read(folder, "embed")
-    rows, labels = _rows(folder, run, data)
+    rows, labels = _rows(folder, run, data, changes)
     z = embed(run.model, rows, key=_key(seed)).reshape(len(rows), -1)
     if out.suffix == ".npz":
         write_atomically(out, _npz(z=z, **({} if labels is None else {"labels": labels})))
@@ -44,12 +44,19 @@ def embed_run(folder: Path, data: str | None, out: Path, seed: int) -> None:
 
 
 def interpolate_run(
-    folder: Path, pairs: list[str], num: int, method: str, data: str | None, out: Path | None, seed: int
+    folder: Path,
+    pairs: list[str],
+    num: int,
+    method: str,
+    data: str | None,
+    changes: list[str],
+    out: Path | None,
+    seed: int,
 ) -> None:
     """The command `lnz interpolate`."""
     run = _read(folder, "interpolate")
     out = _picture_or_numbers(run, folder, out, "interpolation")
-    rows, _ = _rows(folder, run, data)
+    rows, _ = _rows(folder, run, data, changes)
     chosen = [_pair(pair, len(rows)) for pair in pairs or ["0,1"]]
     key, chosen_method = _key(seed), cast(Any, method)  # checked by `interpolate`
     paths = np.stack([interpolate(run.model, rows[i], rows[j], num, method=chosen_method, key=key) for i, j in chosen])
@@ -69,6 +76,7 @@ def manipulate_run(
     strengths: str,
     rows: str | None,
     data: str | None,
+    changes: list[str],
     out: Path | None,
     seed: int,
 ) -> None:
@@ -76,11 +84,12 @@ def manipulate_run(
     run = _read(folder, "manipulate")
     out = _picture_or_numbers(run, folder, out, "manipulation")
     steps = _numbers(strengths, "--strengths")
+    settings = _settings(run, changes, data)
     if labels is None:
         learn, judge, name, found = _from_classes(folder, run, attribute, other)
         parts = "training split", "test split"
     else:
-        learn, judge, name, found = _from_file(run, attribute, labels, data, seed)
+        learn, judge, name, found = _from_file(run, attribute, labels, data, settings, seed)
         parts = f"of {data}, by {labels}", "of the same file"
     balance = None if other is None else _other(found, other, name)
     key, chosen = _key(seed), cast(Any, method)  # checked by `attribute_vector`
@@ -117,17 +126,24 @@ def _read(folder: Path, command: str) -> Run:
     return run
 
 
+def _settings(run: Run, changes: list[str], data: str | None) -> dict[str, Any]:
+    """Those of the run, but for how other data are read. Missing entries cannot be encoded."""
+    reading = tuple(name for name in READING if name != "data.missing")
+    return settings_of(run, changes, reading, data, evaluates=False)[1]
+
+
 def _splits(folder: Path, run: Run) -> Splits:
-    recipe, settings = settings_of(run, [])
-    splits = load_data(recipe, settings, run.cwd)
+    recipe = find_recipe(run.recipe)
+    splits = load_data(recipe, recipe.resolve(base=run.settings), run.cwd)
     check_same_data(folder, splits)
     return splits
 
 
-def _rows(folder: Path, run: Run, data: str | None) -> tuple[np.ndarray, np.ndarray | None]:
+def _rows(folder: Path, run: Run, data: str | None, changes: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
     """Rows of other data, or of the test split with their labels."""
+    settings = _settings(run, changes, data)
     if data is not None:
-        return examples_for(run, data, settings_of(run, [])[1])[0], None
+        return examples_for(run, data, settings)[0], None
     splits = _splits(folder, run)
     return np.asarray(splits.test), splits.labels and splits.labels[2]
 
@@ -153,12 +169,12 @@ def _from_classes(folder: Path, run: Run, attribute: str | None, other: str | No
     return np.asarray(splits.train), np.asarray(splits.test), attribute, {attribute: has}
 
 
-def _from_file(run: Run, attribute: str | None, labels: str, data: str | None, seed: int):
+def _from_file(run: Run, attribute: str | None, labels: str, data: str | None, settings: dict[str, Any], seed: int):
     """The rows of a file, most to learn from and the others to judge by, with every attribute in a table."""
     if data is None:
         raise ValueError("`--labels FILE` labels the rows of a file, in its order: give that by `--data FILE`.")
-    rows, *_ = examples_for(run, data, settings_of(run, [])[1])
-    table = lnz.data.read_rows(labels)
+    rows, *_ = examples_for(run, data, settings)
+    table = lnz.data.read_rows(labels, header=settings["data"]["header"])
     if len(table.array) != len(rows):
         raise ValueError(f"`--labels {labels}` has {len(table.array)} lines, but `--data {data}` has {len(rows)} rows.")
     names: tuple[str, ...] = table.columns or tuple(map(str, range(table.array.shape[1])))

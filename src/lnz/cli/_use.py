@@ -29,6 +29,7 @@ from ._train import check_same_data, find_recipe, load_data, parse_changes
 _NUM_SHOWN = 10
 _MOST_DIAGNOSED, _NUM_SIMULATED = 200, 32
 _MOST_ANNEALED = 100
+READING = ("data.binarize", "data.header", "data.missing")  # how other data are read, where they are not as the run's
 _COUNTED = {
     "line": "lines count from 1, the header among them",
     "file": "in natural order of their names",
@@ -78,7 +79,7 @@ def evaluate(
         _check_can_be_annealed(folder, run.model)
     if with_diagnosis and not isinstance(run.model, lnz.AbstractLatentModel):
         raise ValueError(f"`--diagnose` needs a model with latents; {str(folder)!r} is a {type(run.model).__name__}.")
-    recipe, settings = settings_of(run, changes)
+    recipe, settings = settings_of(run, changes, READING, data)
     if data is not None:
         rows, observed, made, _ = examples_for(run, data, settings)
         _warn_of_training_data(run, folder, data)
@@ -177,7 +178,7 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
     if out is not None:
         check_ending(out, TABLES)
     run = Run.read(folder)
-    recipe, settings = settings_of(run, changes)
+    recipe, settings = settings_of(run, changes, READING, data)
     rows, observed, made, cells = examples_for(run, data, settings)
     _warn_of_training_data(run, folder, data)
     with warnings.catch_warnings():
@@ -278,8 +279,8 @@ def sample(folder: Path, num: int, out: Path, num_steps: int, seed: int) -> None
     draws = np.asarray(lnz.sample(jr.key(seed), run.model, num, num_steps=num_steps))
     if not np.isfinite(draws).all():
         raise ValueError(f"Nothing was written: the model in {str(folder)!r} gives draws that are not finite.")
-    if isinstance(run.model.space, Binary):
-        draws = draws.astype(np.uint8)
+    if isinstance(run.model.space, Binary):  # bits that no reader takes for dark grey values, where a file can say so
+        draws = draws.astype(bool if out.suffix in (".npy", ".parquet") else np.uint8)
     if out.suffix in TABLES:
         names = run.examples.columns or tuple(str(i) for i in range(draws.shape[1]))
         write_table(out, {name: draws[:, i] for i, name in enumerate(names)})
@@ -288,12 +289,20 @@ def sample(folder: Path, num: int, out: Path, num_steps: int, seed: int) -> None
     console().print(f"Wrote {num} samples to {short_path(out)}", soft_wrap=True)
 
 
-def settings_of(run: Run, changes: list[str]) -> tuple[Recipe, dict[str, Any]]:
-    """Settings of the run, of which only those of the evaluation may be changed now."""
+def settings_of(
+    run: Run, changes: list[str], reading: tuple[str, ...], data: str | None, evaluates: bool = True
+) -> tuple[Recipe, dict[str, Any]]:
+    """Settings of the run. Only those of the evaluation, and those `reading` other data, may be changed now."""
     recipe, wanted = find_recipe(run.recipe), parse_changes(changes)
     for name in wanted:
-        if not name.startswith("evaluate."):
-            raise ValueError(f"`--set {name}`: the model is trained; only settings of `evaluate` can be changed now.")
+        if evaluates and name.startswith("evaluate."):
+            continue
+        if name not in reading:
+            how = f"how `--data FILE` is read ({', '.join(reading)})"
+            may = f"settings of `evaluate` can be changed now, and {how}" if evaluates else f"{how} can be changed now"
+            raise ValueError(f"`--set {name}`: the model is trained; only {may}.")
+        if data is None:
+            raise ValueError(f"`--set {name}` says how other data are read: give them by `--data FILE`.")
     return recipe, recipe.resolve(wanted, run.settings)
 
 

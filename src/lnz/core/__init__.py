@@ -88,7 +88,11 @@ from ._reliability import (
     unreliable_reasons as unreliable_reasons,
     useless_rows as useless_rows,
 )
-from ._resolved import check_resolved as check_resolved, other_rounding as other_rounding
+from ._resolved import (
+    check_resolved as check_resolved,
+    coarse_draws as coarse_draws,
+    other_rounding as other_rounding,
+)
 from ._stochastic import (
     AbstractStochastic as AbstractStochastic,
     AbstractTolerant as AbstractTolerant,

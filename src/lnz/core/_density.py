@@ -61,7 +61,7 @@ class AbstractDensity(HashableMethods, eqx.Module):
         from ._path import GeometricPath
         from ._reference import Reference
 
-        return GeometricPath(Reference(self.space, str(model_dtype(self))), self)
+        return GeometricPath(Reference(self.space, model_dtype(self)), self)
 
 
 class AbstractPath(HashableMethods, eqx.Module):

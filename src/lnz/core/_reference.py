@@ -1,9 +1,12 @@
 """Reference distributions: where the default path of a density starts."""
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..modules import Frozen
 from ..spaces import AbstractSpace
 from ._density import AbstractDistribution
 from ._distribution import draw_then_score
@@ -18,21 +21,25 @@ class Reference(AbstractDistribution):
     **Arguments:**
 
     - `space`: where draws live.
-    - `dtype`: of real-valued draws, such as `"float32"`.
+    - `dtype`: of real-valued draws and of log-probabilities; that of JAX's numbers by default.
     """
 
     space: AbstractSpace = eqx.field(static=True)
-    dtype: str = eqx.field(static=True)
+    like: Frozen  # a number of this type: what casts the arrays of a path casts this one too
+
+    def __init__(self, space: AbstractSpace, dtype: Any = None):
+        self.space = space
+        self.like = Frozen(jnp.zeros((), jnp.result_type(float) if dtype is None else dtype))
 
     @property
     def reparameterised(self) -> bool:
         return True  # nothing to differentiate by
 
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
-        return self.space.reference_log_prob(self.space.check_example(x)).astype(self.dtype)
+        return self.space.reference_log_prob(self.space.check_example(x)).astype(self.like.value.dtype)
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Array:
-        return self.space.reference_sample(key, shape, jnp.dtype(self.dtype))
+        return self.space.reference_sample(key, shape, self.like.value.dtype)
 
     def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
         return draw_then_score(self, key, shape)

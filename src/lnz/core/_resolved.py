@@ -17,6 +17,7 @@ _STEPS = 1000  # of the number type in one standard deviation
 _STEPS_NEAR = 250  # the closest of many neighbours are closer than those in the middle of a normal column
 _FEWEST = 4  # different values of a column that is judged as a whole
 _NUM_NEIGHBOURS, _SHARE = 10, 0.01  # different values, and their part of a column, whose spread is judged
+_SHARE_OF_DRAWS, _ENOUGH_DRAWS = 0.04, 20  # whose spread is judged, and of how many
 # Two or three values are close by chance now and then: in one of some 10,000 columns of kelvin, 300 +- 1, so close.
 _STEPS_OF_FEW = {2: 4, 3: 400}
 _NORMAL = 2.5  # standard deviations that all values of a normal would cover if they were spread as in its middle
@@ -77,6 +78,46 @@ def check_resolved(
     )
 
 
+def coarse_draws(space: AbstractSpace, draws: Any, model: "Local") -> str | None:
+    """In words, a column of draws whose digits the model's number type does not hold, and what to try; `None` if none.
+
+    Far from zero, where their standard deviation is below 1000 steps of the number type at the mean; in clusters,
+    where 4% of them spread over fewer steps than in the middle of such a normal column; near an end of the space,
+    where more than 1% are at the last number inside. Fewer than four draws say nothing.
+
+    - `draws`: `[n, *space.shape]` in data coordinates; what is not finite is passed over.
+    """
+    if space.base_measure != "Lebesgue" or len(draws) < _FEWEST:
+        return None
+    dtype, draws = model_dtype(model.model), np.array(draws, np.float64)
+    draws[~np.isfinite(draws)] = np.nan
+    wide = (draws - (0 if model.origin is None else model.origin)).reshape(len(draws), -1)
+    origin = np.zeros(wide.shape[1]) if model.origin is None else model.origin.reshape(-1)
+    found = _first_coarse(wide, origin, np.ones(wide.shape[1], bool), dtype, are_drawn=True)
+    if (found is None or found.is_cluster) and (at_ends := _at_ends(space, draws, dtype)) is not None:
+        return at_ends
+    if found is None:
+        return None
+    advice = _advice_far_from_zero(space, model, *_column(wide, origin, found.column), dtype)
+    name = _name_of(tuple(map(int, np.unravel_index(found.column, space.shape))))
+    more = f" (and {found.num_others} more columns)" if found.num_others else ""
+    return f"column {name}{more} {found.words}, where {np.dtype(dtype)} has steps of {found.step:.2g}. {advice}"
+
+
+def _at_ends(space: AbstractSpace, draws: np.ndarray, dtype: Any) -> str | None:
+    for part, _, first, _, image in _bounded(space, draws, draws.astype(dtype)):
+        low, high = _insides(part, dtype)
+        share = ((image <= low) | (image >= high)).mean(axis=0)
+        if np.max(share, initial=0) > _SHARE:
+            column = np.unravel_index(int(np.argmax(share)), share.shape)
+            num, name = round(float(share[column]) * len(draws)), (*map(int, column[:-1]), int(column[-1]) + first)
+            return (
+                f"{num} of {len(draws)} draws of column {_name_of(name)} lie at an end of {part}, from which "
+                f"{np.dtype(dtype)} does not tell them. {_advice_at_ends(part)}"
+            )
+    return None
+
+
 def check_ends(space: AbstractSpace, rows: np.ndarray, image: np.ndarray, argument: str, first_row: int = 0) -> None:
     """Refuse `rows` inside a space that their `image` in another number type does not tell from an end of it.
 
@@ -92,7 +133,7 @@ def check_ends(space: AbstractSpace, rows: np.ndarray, image: np.ndarray, argume
             raise ValueError(
                 f"`{argument}` has the value {value!r} at row {first_row + row}, column "
                 f"{_name_of((*column[:-1], column[-1] + first) if column else ())}, which {image.dtype} does not tell "
-                f"from an end of {part}. {_advice_at_ends(part, argument)}"
+                f"from an end of {part}. {_advice_at_ends(part)}{_or_rounded(part, argument)}"
             )
 
 
@@ -115,46 +156,58 @@ def _check_distances(space: AbstractSpace, wide: np.ndarray, image: np.ndarray, 
             if num > _SHARE * len(wide):
                 raise ValueError(
                     f"`{argument}`: {num} of {len(wide)} rows lie so near the end {end:g} of {part} that {image.dtype} "
-                    f"changes their distance by more than a hundredth. {_advice_at_ends(part, argument)}"
+                    "changes their distance by more than a hundredth. "
+                    f"{_advice_at_ends(part)}{_or_rounded(part, argument)}"
                 )
 
 
 class _Coarse(NamedTuple):
-    """A column whose digits are lost, why, and the distance of neighbouring numbers there."""
+    """A column whose digits are lost, as a whole or in a cluster, why, and the distance of neighbouring numbers."""
 
     column: int
     words: str
     step: float
+    num_others: int
+    is_cluster: bool = False
 
 
-def _first_coarse(wide: np.ndarray, origin: np.ndarray, judged: np.ndarray, dtype: Any) -> _Coarse | None:
-    """The first column of `wide [n, columns]` that spreads over too few steps, as a whole or among neighbours."""
-    values, num = _different(wide, origin)
-    reach = np.minimum(num - 1, np.maximum(_NUM_NEIGHBOURS, np.ceil(_SHARE * num).astype(int)))
+def _first_coarse(
+    wide: np.ndarray, origin: np.ndarray, judged: np.ndarray, dtype: Any, are_drawn: bool = False
+) -> _Coarse | None:
+    """The first column of `wide [n, columns]` that spreads over too few steps, as a whole or among neighbours.
+
+    Few different values say nothing of data, but much of draws from a density: there all of them count.
+    """
+    values, num = _in_order(wide) if are_drawn else _different(wide, origin)
+    share, steps = (_SHARE_OF_DRAWS, _STEPS) if are_drawn else (_SHARE, _STEPS_NEAR)
+    reach = np.minimum(num - 1, np.maximum(_NUM_NEIGHBOURS, np.ceil(share * num).astype(int)))
+    if are_drawn:
+        reach = np.where(num < _ENOUGH_DRAWS, 0, reach)
     last = np.arange(len(values))[:, None] + reach
     upper = np.take_along_axis(values, np.clip(last, 0, len(values) - 1), axis=0)
     step = _step(np.maximum(np.abs(values), np.abs(upper)), dtype)
     # In the middle of a normal column of `num` different values they cover this many standard deviations.
-    needed = _STEPS_NEAR * _NORMAL * reach / np.maximum(num, 1)
-    for few, steps in _STEPS_OF_FEW.items():
-        needed = np.where(num == few, steps, needed)
+    needed = steps * _NORMAL * reach / np.maximum(num, 1)
+    for few, least in () if are_drawn else _STEPS_OF_FEW.items():
+        needed = np.where(num == few, least, needed)
     bad = (last < num) & (reach > 0) & judged & (upper - values < needed * step)
     size = np.maximum(np.sum(~np.isnan(wide), axis=0), 1)
     mean = np.nansum(wide, axis=0) / size
     sd = np.sqrt(np.nansum((wide - mean) ** 2, axis=0) / size)
     at_mean = _step(np.abs(mean), dtype)
-    far = judged & (num >= _FEWEST) & (at_mean > sd / _STEPS)
+    far = judged & ((size if are_drawn else num) >= _FEWEST) & (at_mean > sd / _STEPS)
     found = far | bad.any(axis=0)
     if not found.any():
         return None
-    column = int(np.argmax(found))
+    column, num_others = int(np.argmax(found)), int(found.sum()) - 1
     if far[column] or num[column] < _FEWEST:
         words = f"lies at {mean[column] + origin[column]:.10g} with a standard deviation of {sd[column]:.3g}"
-        return _Coarse(column, words, float(at_mean[column]))
+        return _Coarse(column, words, float(at_mean[column]), num_others)
     first = int(np.argmax(bad[:, column]))
     low, width = values[first, column], upper[first, column] - values[first, column]
-    words = f"has {reach[column] + 1} different values within {width:.3g} of {low + origin[column]:.10g}"
-    return _Coarse(column, words, float(step[first, column]))
+    what = "draws" if are_drawn else "different values"
+    words = f"has {reach[column] + 1} {what} within {width:.3g} of {low + origin[column]:.10g}"
+    return _Coarse(column, words, float(step[first, column]), num_others, is_cluster=True)
 
 
 def _column(wide: np.ndarray, origin: np.ndarray, column: int) -> tuple[np.ndarray, np.ndarray]:
@@ -163,17 +216,21 @@ def _column(wide: np.ndarray, origin: np.ndarray, column: int) -> tuple[np.ndarr
     return wide[:, [column]] - mean, origin[[column]] + mean
 
 
+def _in_order(wide: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The values of each column in their order, with NaN after them, and how many there are."""
+    return np.sort(wide, axis=0), np.sum(~np.isnan(wide), axis=0)
+
+
 def _different(wide: np.ndarray, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The different values of each column in their order, with NaN after them, and how many there are.
 
     Values that differ by rounding in float64 alone are one.
     """
-    ordered = np.sort(wide, axis=0)  # with nan last
+    ordered, _ = _in_order(wide)
     rounding = 4 * np.finfo(np.float64).eps * np.abs(ordered + origin)
     with np.errstate(invalid="ignore"):
         is_new = np.diff(ordered, axis=0) > rounding[1:]
-    values = np.sort(np.where(np.concatenate([~np.isnan(ordered[:1]), is_new]), ordered, np.nan), axis=0)
-    return values, np.sum(~np.isnan(values), axis=0)
+    return _in_order(np.where(np.concatenate([~np.isnan(ordered[:1]), is_new]), ordered, np.nan))
 
 
 def _step(size: np.ndarray, dtype: Any) -> np.ndarray:
@@ -220,10 +277,14 @@ def _advice_far_from_zero(
     )
 
 
-def _advice_at_ends(part: Interval | Positive, argument: str) -> str:
+def _advice_at_ends(part: Interval | Positive) -> str:
     if isinstance(part, Positive):
         return "Rescale the column, model its logarithm, or turn on `jax_enable_x64`."
     return (
-        f"Use coordinates in which the end is far, such as `np.log(x - low) - np.log(high - x)`, or turn on "
-        f"`jax_enable_x64`; `{argument}.astype(np.float32)` takes the rounded values."
+        "Use coordinates in which the end is far, such as `np.log(x - low) - np.log(high - x)`, or turn on "
+        "`jax_enable_x64`."
     )
+
+
+def _or_rounded(part: Interval | Positive, argument: str) -> str:
+    return "" if isinstance(part, Positive) else f" `{argument}.astype(np.float32)` takes the rounded values."

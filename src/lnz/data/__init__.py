@@ -4,7 +4,7 @@ from ._atoms import (
     SMALLEST_SCALE as SMALLEST_SCALE,
     AtomsWarning as AtomsWarning,
     data_warnings as data_warnings,
-    determined_column as determined_column,
+    describe_tied_columns as describe_tied_columns,
     discrete_columns as discrete_columns,
     smallest_gaps as smallest_gaps,
     warn_of_data as warn_of_data,

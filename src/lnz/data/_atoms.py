@@ -1,6 +1,9 @@
 """Values with a probability of their own, and columns that determine each other: densities without a bound."""
 
+import itertools
+import math
 import warnings
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -27,6 +30,14 @@ _FINE = 30
 _ENOUGH_ROWS = 20
 # Columns that follow from several others or from one to within these parts of their spread have no noise of their own.
 _DETERMINED_BY_MANY, _DETERMINED_BY_ONE = 1e-5, 1e-4
+# In the search for equations between columns: monomials, and of the numbers in their table rows for each of them.
+_MOST_MONOMIALS, _ROWS_PER_MONOMIAL, _NUM_TIED = 300, 4, 1000
+# Nothing is said of columns whose rounding is a larger part of their spread, in the direction where that is least.
+_COARSE = 1e-3
+# Rows fulfil an equation if they lie on its surface far more closely than beside each other.
+_CLOSER, _NUM_NEIGHBOURS = 0.1, 500
+# In the search for pairs of columns that are equal in some rows: numbers of all pairs.
+_NUM_DIFFERENCES = 2**20
 # A few rows further out, in quartile distances, would make all columns look alike.
 _FAR_OUT = 20
 # A smaller scale, in parts of the smallest gap in a column, is none of a column that has a density.
@@ -108,6 +119,11 @@ def data_warnings(space: AbstractSpace, rows: Any) -> list[str]:
     On spaces with Lebesgue measure: data of whole numbers throughout, columns with few values or with values that
     repeat, rows that repeat others, columns that follow from others, and rows at the ends of the space. Of more than
     2**18 numbers, evenly spaced rows are looked at. Unknown entries are nan.
+
+    It does not see: a column that follows from several others by an equation that is not a polynomial of degree 3, such
+    as an angle beside the coordinates; any equation with noise or rounding above about 1e-5 of the columns' spread;
+    columns that are tied in some of the rows, unless they differ by one number there; values that repeat in fewer than
+    0.5% of the rows.
     """
     if space.base_measure != "Lebesgue":
         return []
@@ -120,7 +136,9 @@ def data_warnings(space: AbstractSpace, rows: Any) -> list[str]:
         flat = some.reshape(len(some), -1)
         # A row that is repeated makes no column discrete. In a single column, values repeat and not rows.
         different = without_repeats(flat) if flat.shape[1] > 1 else flat
-        found += [_discrete_columns(different), _repeated_rows(flat, different), _determined_columns(different)]
+        discrete = discrete_columns(different)
+        found += [_discrete_columns(different, discrete), _repeated_rows(flat, different)]
+        found += [_determined_columns(different, discrete)]
     return [sentence for sentence in found if sentence is not None]
 
 
@@ -195,8 +213,7 @@ def discrete_columns(rows: np.ndarray) -> dict[int, str]:
     return found
 
 
-def _discrete_columns(different: np.ndarray) -> str | None:
-    found = discrete_columns(different)
+def _discrete_columns(different: np.ndarray, found: dict[int, str]) -> str | None:
     if not found:
         return None
     words = ", ".join(f"column {index} has {why}" for index, why in list(found.items())[:3])
@@ -212,25 +229,44 @@ def _repeated_rows(rows: np.ndarray, different: np.ndarray) -> str | None:
     return f"{num} of {len(rows)} rows repeat another one: {_REMEDY}. Remove the repeated rows."
 
 
-def _determined_columns(different: np.ndarray) -> str | None:
-    found = determined_column(different)
-    if found is None:
+def _determined_columns(different: np.ndarray, discrete: Collection[int]) -> str | None:
+    words = describe_tied_columns(different, discrete)
+    if words is None:
         return None
-    index, other = found
-    by = "the columns before it" if other is None else f"column {other}"
-    return f"Column {index} follows from {by}: {_REMEDY}. Leave one of these columns out."
+    return f"{words[0].upper()}{words[1:]}: {_REMEDY}. Leave one of these columns out."
 
 
-def determined_column(rows: np.ndarray) -> tuple[int, int | None] | None:
-    """A column of `[n, d]` that follows from others, and from which one; `None` for that if it takes several.
+def describe_tied_columns(
+    rows: np.ndarray, discrete: Collection[int], name_of: Callable[[int], str] = "column {}".format
+) -> str | None:
+    """Which columns of `[n, d]` follow from others, in a few words; `None` if none were found to.
 
-    Rows then lie on a surface, on which a density has no bound. Found are linear functions of several columns, such as
-    percentages that add up to 100, and smooth functions of one column, such as its square or its logarithm, where the
-    rows lie close enough. No row may repeat another one. Unknown entries are nan.
+    Rows then lie on a surface, on which a density has no bound. Found are
+
+    - smooth functions of one column, such as its square or its logarithm, where the rows lie close enough;
+    - linear functions of several, such as percentages that add up to 100;
+    - polynomial equations of degree 3 (of degree 2 for more than 10 columns, or fewer than four rows for each of its
+      monomials; none for more than 23 columns): cosine and sine of one angle, unit vectors, ratios, a maximum;
+    - pairs of columns that differ by the same number in more than 2% of the rows.
+
+    - `rows`: none may repeat another one. Unknown entries are nan.
+    - `discrete`: columns without a density of their own, for which only the first two are looked for.
     """
     wide, rounding = rows.astype(np.float64), _rounding(rows)
     wide[~np.isfinite(wide)] = np.nan
-    return _function_of_one(wide, rounding) or _linear_function(wide, rounding)
+    if (pair := _function_of_one(wide, rounding)) is not None:
+        return f"{name_of(pair[0])} follows from {name_of(pair[1])}"
+    if (column := _linear_function(wide, rounding)) is not None:
+        return f"{name_of(column)} follows from the columns before it"
+    others = np.array([column for column in range(wide.shape[1]) if column not in discrete], int)
+    if tied := _equation(wide, rounding, others):
+        names = [name_of(column) for column in tied]
+        return f"{', '.join(names[:-1])} and {names[-1]} fulfil one equation"
+    if (found := _equal_columns(wide, rounding, others)) is not None:
+        first, second, shift, num = found
+        relation = f"equals {name_of(first)}" if shift == 0 else f"is {name_of(first)} plus {shift:g}"
+        return f"{name_of(second)} {relation} in {num} of {len(wide)} rows"
+    return None
 
 
 def _function_of_one(rows: np.ndarray, rounding: float) -> tuple[int, int] | None:
@@ -266,15 +302,26 @@ def _function_of_one(rows: np.ndarray, rounding: float) -> tuple[int, int] | Non
     return None
 
 
-def _linear_function(rows: np.ndarray, rounding: float) -> tuple[int, None] | None:
+def _in_quartiles(rows: np.ndarray, rounding: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Columns that vary, in quartile distances from their medians, where all is known and nothing far out.
+
+    Returns them, their numbers, and the rounding of their values in this unit.
+    """
     rows = rows[~np.isnan(rows).any(axis=1)]
-    if len(rows) < _ENOUGH_ROWS:
-        return None
-    low, middle, high = np.quantile(rows, [0.25, 0.5, 0.75], axis=0)
+    if not len(rows):
+        return np.zeros((0, 0)), np.zeros(0, int), np.zeros(0)
     columns = np.flatnonzero(np.ptp(rows, axis=0) > 0)
-    width = np.where(high > low, high - low, np.std(rows, axis=0))[columns]
-    scaled = (rows - middle)[:, columns] / width
+    rows = rows[:, columns]
+    low, middle, high = np.quantile(rows, [0.25, 0.5, 0.75], axis=0)
+    width = np.where(high > low, high - low, np.std(rows, axis=0))
+    scaled = (rows - middle) / width
     scaled = scaled[(np.abs(scaled) <= _FAR_OUT).all(axis=1)]
+    largest = np.max(np.abs(scaled), axis=0, initial=0)
+    return scaled, columns, rounding * (np.abs(middle) / width + largest)
+
+
+def _linear_function(rows: np.ndarray, rounding: float) -> int | None:
+    scaled, columns, noise = _in_quartiles(rows, rounding)
     num, num_columns = scaled.shape
     if num_columns < 2 or num < max(_ENOUGH_ROWS, num_columns + 2):
         return None
@@ -283,9 +330,96 @@ def _linear_function(rows: np.ndarray, rounding: float) -> tuple[int, None] | No
     if not np.all(sd > 0):
         return None
     rest = np.abs(np.diagonal(np.linalg.qr(centred / sd, mode="r"))) / np.sqrt(num)
-    noise = 8 * rounding * np.max((np.abs(middle[columns]) / width + _FAR_OUT) / sd)
-    bad = np.flatnonzero(rest < min(max(noise, _DETERMINED_BY_MANY), 1e-2))
-    return (int(columns[bad[0]]), None) if len(bad) else None
+    bad = np.flatnonzero(rest < np.clip(8 * np.max(noise / sd), _DETERMINED_BY_MANY, 1e-2))
+    return int(columns[bad[0]]) if len(bad) else None
+
+
+def _equation(rows: np.ndarray, rounding: float, among: np.ndarray) -> list[int]:
+    """The fewest columns that a polynomial equation ties together; none if there is none."""
+    scaled, columns, noise = _in_quartiles(rows[:, among], rounding)
+    if not _are_tied(scaled, noise):
+        return []
+    kept = list(range(len(columns)))
+    for column in reversed(range(len(columns))):
+        fewer = [other for other in kept if other != column]
+        if _are_tied(scaled[:, fewer], noise[fewer]):
+            kept = fewer
+    return among[columns[kept]].tolist()
+
+
+def _are_tied(scaled: np.ndarray, noise: np.ndarray) -> bool:
+    """Whether some polynomial vanishes on all rows, and not because they lie in a few heaps."""
+    num, num_columns = scaled.shape
+    degree = next((degree for degree in (3, 2) if _is_affordable(num, num_columns, degree)), 0)
+    if num_columns < 2 or not degree:
+        return False
+    num_used = max(_NUM_TIED, _ROWS_PER_MONOMIAL * math.comb(num_columns + degree, degree))
+    some = scaled[:: -(-num // num_used)]
+    # In principal axes, where columns that are nearly proportional are not nearly equal.
+    some = some - some.mean(axis=0)
+    variances, axes = np.linalg.eigh(np.atleast_2d(np.cov(some, rowvar=False)))
+    if not variances[0] > 0:
+        return False
+    rounding = 2 * np.max(noise) / np.sqrt(variances[0])
+    if rounding > _COARSE:
+        return False
+    some = some @ axes / np.sqrt(variances)
+    table = _monomials(some, degree)
+    table /= np.sqrt((table**2).mean(axis=0))
+    triangle = np.linalg.qr(table / np.sqrt(len(table)), mode="r")
+    if np.min(np.abs(np.diagonal(triangle))) > _COARSE:  # which the smallest singular value cannot be above
+        return False
+    _, sizes, combinations = np.linalg.svd(triangle)
+    is_small = sizes[-1] <= max(rounding, _DETERMINED_BY_MANY)
+    return bool(is_small and np.median(np.abs(table @ combinations[-1])) < _CLOSER * _distance_between(some))
+
+
+def _is_affordable(num: int, num_columns: int, degree: int) -> bool:
+    num_monomials = math.comb(num_columns + degree, degree)
+    return num_monomials <= _MOST_MONOMIALS and num >= max(_ENOUGH_ROWS, _ROWS_PER_MONOMIAL * num_monomials)
+
+
+def _monomials(rows: np.ndarray, degree: int) -> np.ndarray:
+    """All products of up to `degree` columns, those of fewer before those of more."""
+    chosen = [
+        choice
+        for size in range(degree + 1)
+        for choice in itertools.combinations_with_replacement(range(rows.shape[1]), size)
+    ]
+    return np.stack([np.prod(rows[:, list(choice)], axis=1) for choice in chosen], axis=1)
+
+
+def _distance_between(rows: np.ndarray) -> float:
+    """The median distance of a row from the one that is nearest to it."""
+    some = rows[:: -(-len(rows) // _NUM_NEIGHBOURS)]
+    squares = np.sum(some**2, axis=1)
+    distances = squares[:, None] + squares - 2 * some @ some.T
+    np.fill_diagonal(distances, np.inf)
+    return float(np.sqrt(np.median(np.maximum(distances.min(axis=1), 0))))
+
+
+def _equal_columns(rows: np.ndarray, rounding: float, among: np.ndarray) -> tuple[int, int, float, int] | None:
+    """Two columns, and the number by which the second is larger than the first in how many rows."""
+    if not 2 <= len(among) <= _MOST_PAIRED:
+        return None
+    step = -(-len(rows) // max(_ENOUGH_ROWS, _NUM_DIFFERENCES // math.comb(len(among), 2)))
+    some, eps = rows[::step], 8 * max(rounding, float(np.finfo(np.float64).eps))
+    sizes = np.abs(some)
+    for first, second in itertools.combinations(among.tolist(), 2):
+        differences, size = some[:, second] - some[:, first], np.maximum(sizes[:, first], sizes[:, second])
+        is_known = ~np.isnan(differences)
+        differences, size = differences[is_known], size[is_known]
+        unit = eps * np.max(size, initial=0)
+        if len(differences) < _ENOUGH_ROWS or not unit > 0:
+            continue
+        values, places, counts = np.unique(np.round(differences / unit), return_inverse=True, return_counts=True)
+        most = int(np.argmax(counts))
+        shift = 0.0 if values[most] == 0 else float(np.median(differences[places.reshape(-1) == most]))
+        # Small numbers beside large ones, as in heavy tails, are not equal by that.
+        num = int(np.sum(np.abs(differences - shift) <= eps * np.maximum(size, abs(shift))))
+        if num > _LARGE_SHARE * len(differences) and _is_excessive(counts)[most]:
+            return first, second, float(f"{shift:.6g}"), num * step
+    return None
 
 
 def _at_ends(space: AbstractSpace, some: np.ndarray) -> str | None:

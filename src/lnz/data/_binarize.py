@@ -1,5 +1,7 @@
 """Grey values to bits, and the demand for bits."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from ..spaces import AbstractSpace, Binary, Categorical
@@ -9,35 +11,53 @@ from ._rows import are_bits, are_unit
 from ._splits import Splits
 
 
-def random_of(options: Options) -> np.random.RandomState:
-    """The stream of `binarize="sample"`, apart from that of the split with the same seed."""
-    return np.random.RandomState([options.seed, 1])
-
-
 def full_scale(space: AbstractSpace) -> int:
     """The value that counts as 1: 255 for bytes, 1 for floats and bits."""
     return space.num_categories - 1 if isinstance(space, Categorical) else 1
 
 
 def to_bits(
-    x: np.ndarray,
-    scale: int,
-    options: Options,
-    random: np.random.RandomState,
-    where: str,
-    cells: Cells = UNNAMED,
-    first_row: int = 0,
+    x: np.ndarray, scale: int, options: Options, where: str, cells: Cells = UNNAMED, first_row: int = 0
 ) -> np.ndarray:
-    """Rows of values between 0 and `scale` as zeros and ones of `uint8`; the draws go through rows in order."""
+    """Rows of values between 0 and `scale` as zeros and ones of `uint8`: those of a row depend on that row alone."""
     bits = np.empty(x.shape, np.uint8)
     for start, block in blocks(x):
         if scale == 1:
             _check_unit(block, where, cells, first_row + start)
         if options.binarize == "threshold":
             bits[start : start + len(block)] = block >= options.threshold * scale
-        else:
-            bits[start : start + len(block)] = random.random_sample(block.shape) < block / scale
+            continue
+        num = max(1, _NUM_DRAWN // max(1, block[:1].size))
+        for at in range(0, len(block), num):
+            p = block[at : at + num] / scale
+            bits[start + at : start + at + len(p)] = _uniform_of(p, options.seed) < p
     return bits
+
+
+_NUM_DRAWN = 2**18  # at a time
+
+
+def _uniform_of(rows: np.ndarray, seed: int) -> np.ndarray:
+    """Numbers between 0 and 1 for rows `[n, d]` of floats: those of SplitMix64, started by the seed and the row.
+
+    Source: Steele, Lea and Flood (2014), section 3.
+    """
+    words = np.ascontiguousarray(rows + 0.0, "<f8").view(np.uint64)  # of the two zeros one
+    state = _mixed(np.full(len(words), seed + 1, np.uint64))
+    for column in words.T:
+        state = _mixed((state ^ column) + _GAMMA)
+    index = np.arange(1, words.shape[1] + 1, dtype=np.uint64)
+    return (_mixed(state[:, None] + _GAMMA * index) >> np.uint64(11)) * 2.0**-53
+
+
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mixed(z: np.ndarray) -> np.ndarray:
+    """A one-to-one map of 64 bits each of which changes half of the others; sums and products are modulo `2**64`."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
 
 
 def _check_unit(x: np.ndarray, where: str, cells: Cells, first_row: int) -> None:
@@ -56,14 +76,51 @@ def in_words(scale: int, options: Options) -> str:
         of_scale = f" ({options.threshold} of {scale})" if scale != 1 else ""
         return f"binary where the value is at least {options.threshold * scale:g}{of_scale}"
     probability = f"value / {scale}" if scale != 1 else "the value"
-    return f"bits drawn once with probability {probability} (seed {options.seed})"
+    return f"bits drawn once with probability {probability} (seed {options.seed}), equal ones for equal rows"
+
+
+# Bytes that reach no higher count up to something smaller than 255: 16, say, as those of scikit-learn's digits do.
+_DIM = 31
+
+
+def check_scale(arrays: Iterable[np.ndarray], where: str, options: Options) -> None:
+    """**Raises:** `ValueError` for bytes so far below 255 that they count up to something smaller."""
+    largest = 0
+    for array in arrays:
+        for _, block in blocks(array):
+            largest = max(largest, int(block.max(initial=0)))
+            if largest > _DIM:
+                return
+    raise Refusal(
+        f"{where} has no byte above {largest}, and `binarize={options.binarize!r}` counts bytes up to 255: save them "
+        f"as floats, divided by {max(largest, 1)} or what is the full scale, or as true and false if they are bits "
+        "(images: leave out `binarize`)."
+    )
+
+
+def check_both(bits: np.ndarray, where: str, largest: float | None, options: Options) -> None:
+    """**Raises:** `ValueError` for training rows that became all 0 or all 1, from which nothing can be learnt.
+
+    `largest` is the largest value that they were made of, if it is known.
+    """
+    has_ones = has_zeros = False
+    for _, block in blocks(bits):
+        has_ones, has_zeros = has_ones or bool(block.any()), has_zeros or not block.all()
+        if has_ones and has_zeros:
+            return
+    of = "" if largest is None else f" (the largest value is {largest:g})"
+    at = f", threshold={options.threshold:g}" if options.binarize == "threshold" else ""
+    raise Refusal(
+        f"{where} has {int(has_ones)} alone in all {len(bits)} training rows after `binarize={options.binarize!r}{at}`"
+        f"{of}: choose another threshold, scale the values, or leave out `binarize` if they are bits."
+    )
 
 
 def binarize_splits(splits: Splits, options: Options) -> tuple[list[np.ndarray], str]:
     """The three parts of a named set as bits, and what was done in words."""
-    scale, random = full_scale(splits.space), random_of(options)
+    scale = full_scale(splits.space)
     parts = [
-        to_bits(part, scale, options, random, f"`{splits.name}` (part `{name}`)", Cells(splits.columns))
+        to_bits(part, scale, options, f"`{splits.name}` (part `{name}`)", Cells(splits.columns))
         for name, part in _parts(splits)
     ]
     return parts, in_words(scale, options)

@@ -134,7 +134,7 @@ _KINDS = {
     "infinite": ("infinite values", "fill in or remove such rows"),
     "missing": (
         "missing values",
-        'fill in or remove such rows, or try `missing="mask"` (`--set data.missing=mask`)',
+        'fill in or remove such rows, or try `missing="mask"` (`--set data.missing=mask` of train, evaluate, score)',
     ),
 }
 _MOST_NAMED = 5

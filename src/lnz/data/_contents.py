@@ -1,6 +1,7 @@
 """What readers hand over: the arrays of a file, before anything is decided about them."""
 
 import dataclasses
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,8 @@ class Contents:
     A file with a single array has it under `"train"`. `labels` has the same keys where there are labels.
     `cells` says how the file names rows and columns, `left_out` which columns it has beside those that were taken.
     `notes` are words for the protocol. `are_pixels`: bytes are grey values of image files, from 0 to 255. Arrays that
-    are mapped from disk were checked, and are stored as they stay. `digest` is that of the file, if the reader needed
-    it.
+    are mapped from disk were checked, and are stored as they stay; `grey` gives the bytes, in blocks, that they were
+    made of where they are bits. `digest` is that of the file, if the reader needed it.
     """
 
     path: Path
@@ -29,6 +30,7 @@ class Contents:
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     is_mapped: bool = False
+    grey: Callable[[], Iterator[np.ndarray]] | None = None
     are_pixels: bool = False
     digest: str | None = None
 

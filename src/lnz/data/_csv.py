@@ -17,7 +17,17 @@ import numpy as np
 
 from ._budget import Budget, Metered
 from ._checks import MOST_EXACT, Cells, Refusal, missing_extra, reading, refuse_columns, tidy
-from ._table import Table, batch_to_array, choose_columns, has_missing, numbered
+from ._header import are_names, num_compared
+from ._table import (
+    NUM_INDEX_ROWS,
+    Table,
+    batch_to_array,
+    choose_columns,
+    has_missing,
+    not_an_index,
+    num_nameless,
+    numbered,
+)
 
 MISSING = ("", "NaN", "nan", "NAN", "NA", "N/A", "n/a", "NULL", "null", "None")
 _BLOCK_BYTES = 2**22
@@ -25,18 +35,14 @@ _LINE_BYTES = 2**21  # Arrow needs lines that are shorter than its blocks
 _NUMBER = re.compile(r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf(inity)?)", re.IGNORECASE)
 _WHOLE = re.compile(r"[+-]?[0-9]+(\.0+)?")
 _DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([ T].*)?|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?")
-_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
-_BLANKS = re.compile(r"[+-]?\d{1,3}([ \xa0\u202f]\d{3})+([.,]\d+)?")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")  # 0,126 is a decimal
+_BLANKS = re.compile(r"[+-]?[1-9]\d{0,2}([ \xa0\u202f]\d{3})+([.,]\d+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 _EITHER_COMMA = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")  # a decimal one, or one between thousands
 _UNIT = re.compile(r"[$€£¥]\s*[+-]?[\d.,]+|[+-]?[\d.,]+\s*[%‰€$£¥°]\w{0,2}")
 _SEPARATOR = re.compile(r"sep=(.)")  # what Excel takes as the first line
 _TRUTH = ("true", "false", "yes", "no")
-_INDEX = re.compile(r"(Unnamed: 0(\.\d+)*)?")  # what pandas writes for its index, and calls it once read again
-_NUM_INDEX_ROWS = 100  # looked at, to tell an index from measurements
 _MOST_EXPLAINED = 2**21  # cells, once something is wrong
-_NUM_ROWS_BELOW = 100  # looked at, to tell a first row of names that are numbers
-_YEARS = (1800, 2200)
 # A text that a spreadsheet would run as a formula, or that hides what comes after it.
 _FORMULA = re.compile(r"[=+\-@\x00-\x1f\x7f＝＋－＠]")
 
@@ -77,13 +83,13 @@ def open_csv(
     if header == "auto" and names is None:
         _check_is_data(layout, first)
     chosen = choose_columns(path, found, columns)
-    if columns is None and names is not None and len(found) > 1 and _INDEX.fullmatch(found[0]):
-        _check_is_index(layout)
-        chosen = found[1:]
-        notes = (*notes, f"the index column {tidy(found[0])} left out")
+    if columns is None and names is not None:
+        index = _index_columns(layout)
+        chosen = found[len(index) :]
+        notes = (*notes, *(f"the index column {tidy(name)} left out" for name in index))
     offsets = functools.cache(functools.partial(_line_offsets, layout))  # a pass through the file, where one is needed
     cells = Cells(chosen, "line", lambda rows: _line_numbers(rows, *offsets()))
-    left_out = tuple(name for name in found if name not in chosen and not _INDEX.fullmatch(name))
+    left_out = tuple(name for name in found if name not in (*chosen, *found[: num_nameless(found)]))
     dtype = np.dtype(np.float64)
     table = Table(
         path,
@@ -143,45 +149,44 @@ def _header(first: list[str]) -> tuple[str, ...] | None:
 
 
 def _check_is_data(layout: _Layout, first: list[str]) -> None:
-    """**Raises:** `ValueError` if a first row of numbers looks like names of columns: years above measurements, say.
-
-    It does if its numbers are whole and equally spaced, as those of the second row are not, and are all years, or lie
-    far from every number below, or stand above numbers that are not whole.
-    """
-    if len(first) < 2 or not all(_WHOLE.fullmatch(cell) for cell in first):
-        return
-    names = np.array(first, float)
-    steps = np.diff(names)
-    if steps[0] <= 0 or (steps != steps[0]).any():
+    """**Raises:** `ValueError` if a first row of numbers looks like names of columns: years above measurements, say."""
+    num_index = next((place for place, cell in enumerate(first) if cell not in MISSING), 0)  # without names
+    places = range(num_index, len(first))
+    if len(places) < 2 or any(first[place] in MISSING for place in places):
         return
     with _rows_of(layout) as rows:
-        below = [row for _, row in itertools.islice(rows, 1, 1 + _NUM_ROWS_BELOW) if len(row) == len(first)]
-    cells = [cell.strip() for row in below for cell in row]
-    if not below or not all(_NUMBER.fullmatch(cell) or cell in MISSING for cell in cells):
+        num = num_compared(len(first))
+        below = [row for _, row in itertools.islice(rows, 1, 1 + num) if len(row) == len(first)]
+    cells = [row[place].strip() for row in below for place in places]
+    if not all(_NUMBER.fullmatch(cell) or cell in MISSING for cell in cells):
         return
-    x = np.array([np.nan if cell in MISSING else float(cell) for cell in cells]).reshape(-1, len(first))
-    if np.array_equal(np.diff(x[0]), steps) or np.isnan(x).all(axis=0).any():
-        return
-    low, high = np.nanmin(x, axis=0), np.nanmax(x, axis=0)
-    is_far = len(x) > 2 and bool((np.maximum(low - names, names - high) > 3 * (high - low)).all())
-    are_years = bool(((names >= _YEARS[0]) & (names <= _YEARS[1])).all())
-    if is_far or are_years or bool((x % 1 > 0).any(axis=0).all()):
+    x = np.array([np.nan if cell in MISSING else float(cell) for cell in cells]).reshape(-1, len(places))
+    x[np.isinf(x)] = np.nan  # which are refused later
+    if are_names([first[place] for place in places], x):
         raise Refusal(
             f"`{layout.path}` has {', '.join(first[:3])}{', ...' if len(first) > 3 else ''} in its first row, names of "
-            'columns or numbers: say which by `header="yes"` or `header="no"` (`--set data.header=yes`).'
+            'columns or numbers: say which by `header="yes"` or `header="no"` (`--set data.header=yes` or `no`).'
         )
 
 
-def _check_is_index(layout: _Layout) -> None:
-    """**Raises:** `ValueError` if the first column, without a name, holds numbers that are not whole."""
+def _index_columns(layout: _Layout) -> tuple[str, ...]:
+    """The columns on the left that are pandas' index, written once or more: whole numbers without a name.
+
+    **Raises:** `ValueError` for such a column, before others, that holds something else.
+    """
+    num = num_nameless(layout.found)
+    if not num:
+        return ()
+    seen: list[set[str]] = [set() for _ in range(num)]
     with _rows_of(layout) as rows:
-        for line, row in itertools.islice(rows, _NUM_INDEX_ROWS):
-            cell = row[0].strip()
-            if _NUMBER.fullmatch(cell) and not _WHOLE.fullmatch(cell):
-                raise Refusal(
-                    f"`{layout.path}` has a first column without a name, not pandas' index: it has {tidy(cell)} "
-                    f"in line {line}. Give it a name, or remove it."
-                )
+        for line, row in itertools.islice(rows, NUM_INDEX_ROWS):
+            for place, cell in enumerate(map(str.strip, row[:num])):
+                is_number = _NUMBER.fullmatch(cell)
+                if (is_number and not _WHOLE.fullmatch(cell)) or (place and (not is_number or cell in seen[place])):
+                    has = f"{tidy(cell)} {'once more ' if cell in seen[place] else ''}in line {line}"
+                    raise Refusal(not_an_index(layout.path, place, layout.found[place], has))
+                seen[place].add(cell)
+    return layout.found[:num]
 
 
 def _blocks(table: Table, layout: _Layout) -> Iterator[np.ndarray]:
@@ -298,7 +303,7 @@ def _explain(table: Table, layout: _Layout, error: Exception | None) -> NoReturn
     _check_delimiter(layout, error)
     index = [found.index(name) for name in table.columns or ()]
     bad: dict[int, tuple[str, str]] = {}
-    kinds: set[str] = set()
+    commas: dict[int, set[str]] = {}  # of each column, what tells the meaning of commas such as that of 5,251
     with _rows_of(layout) as rows:
         for number, (line, row) in enumerate(rows):
             if len(row) != len(found):
@@ -316,15 +321,18 @@ def _explain(table: Table, layout: _Layout, error: Exception | None) -> NoReturn
                         f"`{path}` has the text {tidy(cell)} in its first row, but numbers are needed: if these are "
                         'names, leave out `header="no"`.'
                     ) from error
-                kinds.add(kind)
+                if kind in ("decimal comma", "thousands"):
+                    commas.setdefault(column, set()).add(kind)
                 if column not in bad or bad[column][0] == "missing":
                     example = "the first" if kind == "missing" else tidy(cell)
                     bad[column] = kind, f"{example} in line {line}"
             if bad and number * len(index) > _MOST_EXPLAINED:
                 break
-    for meant in ("decimal comma", "thousands"):  # other cells tell the meaning of commas such as that of 5,251
-        if meant in kinds:
-            bad = {column: (meant if kind == "comma" else kind, at) for column, (kind, at) in bad.items()}
+    everywhere = set().union(*commas.values())
+    for column, (kind, at) in bad.items():
+        meant = commas.get(column, everywhere)
+        if kind == "comma" and len(meant) == 1:
+            bad[column] = next(iter(meant)), at
     refuse_columns(bad, f"`{path}`", table.cells)
     raise error or Refusal(f"`{path}` has missing values: fill them in.")
 

@@ -67,8 +67,9 @@ def read_file(path: Path, options: Options, columns: tuple[str, ...] | None = No
         )
     digest = digest_of(path)
     x, notes = map_table(table, options, digest)
-    named = {"cells": table.cells, "left_out": table.left_out}
-    return Contents(path, {"train": x}, **named, notes=table.notes + notes, is_mapped=True, digest=digest)
+    named = {"cells": table.cells, "left_out": table.left_out, "notes": table.notes + notes}
+    grey = table.read if notes and table.dtype == np.uint8 else None
+    return Contents(path, {"train": x}, **named, is_mapped=True, grey=grey, digest=digest)
 
 
 def _open_table(path: Path, ending: str, columns: tuple[str, ...] | None, options: Options) -> Table:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..files import atomic_file, cache_folder
 from ..spaces import AbstractSpace, Binary, Categorical, Euclidean
-from ._binarize import full_scale, in_words, random_of, to_bits
+from ._binarize import full_scale, in_words, to_bits
 from ._checks import Refusal, check_finite
 from ._digest import digest_of
 from ._npy import open_npy
@@ -47,7 +47,7 @@ def map_table(table: Table, options: Options, digest: str) -> tuple[np.ndarray, 
 def _target(table: Table, options: Options, digest: str) -> Path:
     wanted = (options.binarize, options.threshold, options.seed) if options.binarize != "none" else ()
     # The endings say how the bytes are read; neither the name nor the time of a file says what is in it.
-    key = (3, digest, table.path.suffixes, table.columns, options.header, wanted, str(jnp.result_type(float)))
+    key = (4, digest, table.path.suffixes, table.columns, options.header, wanted, str(jnp.result_type(float)))
     name = hashlib.sha256(repr(key).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     stem = re.sub(r"[^A-Za-z0-9_-]", "_", table.path.name)[:40]
     return cache_folder() / "tables" / f"{stem}-{name}.npy"
@@ -96,14 +96,13 @@ def _write(
             f"{where} needs {needed / 2**30:.1f} GiB in `{target.parent}`, where {free / 2**30:.1f} GiB are free: "
             "set LNZ_CACHE to a folder on a larger disk."
         )
-    random = random_of(options)
     with atomic_file(target) as file:
         header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for rows, _ in _flat(table):
             stored = rows.astype(stored_dtype(space, rows.dtype), copy=False)
             if options.binarize != "none":
-                stored = to_bits(stored, full_scale(space), options, random, where, table.cells, first_row)
+                stored = to_bits(stored, full_scale(space), options, where, table.cells, first_row)
             file.write(np.ascontiguousarray(stored).data)
             first_row += len(rows)
         if first_row != shape[0] or digest_of(table.path) != digest:

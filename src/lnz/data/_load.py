@@ -69,8 +69,10 @@ def load(
     - `.zip`, or a folder: PNG, JPEG, BMP or PGM images of one size, made grey, sorted by name (`img2` before
       `img10`); sub-folders, one level deep, are class labels.
 
-    With `binarize`, bytes count up to 255 in every row: files of bytes 0 and 1 alone, which may be bits already, are
-    refused, except images, whose pixels they are.
+    With `binarize`, bytes count up to 255 in every row, and the bits of a row depend on that row alone: with `"sample"`
+    equal rows have equal bits. Files of bytes 0 and 1 alone, which may be bits already, are refused, except images,
+    whose pixels they are. `load` also refuses files without a byte above 31, which count up to something smaller, and
+    training rows of which every bit is the same; `read_rows` takes both.
 
     Zeros and ones become `Binary(d)`, other bytes `Categorical(d, 256)`, both stored as `uint8`; all other numbers
     `Euclidean(d)`, stored as `float32` where the file has that (or less), otherwise as `float64`: columns far from zero
@@ -80,7 +82,8 @@ def load(
 
     - `source`: a name or a path.
     - `binarize`: `"none"`; `"threshold"`, a one where the value is at least `threshold` times the full scale, which is
-      255 for bytes and 1 for floats; or `"sample"`, a one with probability value / full scale, drawn once with `seed`.
+      255 for bytes and 1 for floats; or `"sample"`, a one with probability value / full scale, drawn once by
+      `seed` and row.
     - `valid_fraction`, `test_fraction`: of the training rows, for parts that a file does not have.
     - `seed`: of the split of a file, and of `binarize="sample"`. Splits of named sets never change, and take no other.
     - `missing`: `"error"`, or `"mask"`: empty cells of a table and nan in any file are missing entries, marked in
@@ -90,8 +93,8 @@ def load(
       memory map, made once in the cache folder (`LNZ_CACHE`, or the usual one) unless the file can be mapped
       itself. Its rows are not shuffled: valid and test are its last rows, at most 10000 each.
     - `header`: whether the first row of a CSV file has the names of its columns: `"yes"`, `"no"`, or `"auto"`, if
-      it is not all numbers, or counts 0, 1, 2, ... Other numbers that look like names, such as years above
-      measurements, are refused with `"auto"`.
+      it is not all numbers, or counts 0, 1, 2, ... Other numbers that look like names, such as years, doses or
+      wavelengths above measurements, are refused with `"auto"`: far from the rows below, or more regular than them.
 
     **Returns:** `Splits(train, valid, test, ...)`, whose `protocol` says in words what was done.
 

@@ -10,7 +10,15 @@ import numpy as np
 from ..modules import rounded_by_floats
 from ._budget import Budget
 from ._checks import Cells, Refusal, missing_extra, reading, refuse_columns, tidy
-from ._table import Table, batch_to_array, choose_columns, has_missing
+from ._table import (
+    NUM_INDEX_ROWS,
+    Table,
+    batch_to_array,
+    choose_columns,
+    has_missing,
+    not_an_index,
+    num_nameless,
+)
 
 _BLOCK_BYTES = 2**23
 _BUFFER_BYTES = 2**16  # for each column
@@ -21,7 +29,8 @@ def open_parquet(path: Path, columns: tuple[str, ...] | None = None, allows_miss
     with reading(path, "a Parquet table"), _open(path) as file:
         schema, num_rows = file.schema_arrow, file.metadata.num_rows
         found = choose_columns(path, tuple(schema.names), columns)
-        index = _index_columns(schema) if columns is None else ()
+        nameless = schema.names[: num_nameless(schema.names)]
+        index = (*_index_columns(schema), *_read_once_more(file, path)) if columns is None else ()
         chosen = tuple(name for name in found if name not in index)
         if not chosen or num_rows < 1:
             raise Refusal(f"`{path}` is empty: it has {num_rows} rows and {len(chosen)} columns.")
@@ -39,7 +48,7 @@ def open_parquet(path: Path, columns: tuple[str, ...] | None = None, allows_miss
         cells,
         num_rows * len(chosen) * dtype.itemsize,
         notes=tuple(f"the index column {tidy(name)} left out" for name in found if name in index),
-        left_out=tuple(name for name in schema.names if name not in chosen and name not in _index_columns(schema)),
+        left_out=tuple(name for name in schema.names if name not in (*chosen, *_index_columns(schema), *nameless)),
         allows_missing=allows_missing,
     )
     return table
@@ -61,6 +70,26 @@ def _index_columns(schema: Any) -> tuple[str, ...]:
     except (ValueError, AttributeError, TypeError, RecursionError):  # a stranger's words
         index = []
     return tuple(name for name in schema.names if name in index or name.startswith("__index_level_"))
+
+
+def _read_once_more(file: Any, path: Path) -> tuple[str, ...]:
+    """The columns on the left that were pandas' index in another file, and so have no name: counts of rows.
+
+    **Raises:** `ValueError` for such a column that holds something else.
+    """
+    names = file.schema_arrow.names
+    nameless = tuple(names[: num_nameless(names)])
+    if not nameless or file.metadata.num_rows < 1:
+        return ()
+    batch = next(file.iter_batches(batch_size=NUM_INDEX_ROWS, columns=list(nameless)))
+    for place, name in enumerate(nameless):
+        values = batch.column(name).to_pylist()
+        for row, value in enumerate(values):
+            is_number, is_repeated = isinstance(value, int | float), value in values[:row]
+            if (is_number and value % 1 != 0) or (place and (not is_number or is_repeated)):
+                has = f"{tidy(str(value))} {'once more ' if is_repeated else ''}in row {row}"
+                raise Refusal(not_an_index(path, place, name, has))
+    return nameless
 
 
 def _check_kinds(file: Any, schema: Any, cells: Cells, path: Path) -> None:

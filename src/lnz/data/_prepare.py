@@ -4,12 +4,12 @@ import dataclasses
 
 import numpy as np
 
-from ..spaces import AbstractSpace, Binary, Euclidean
-from ._binarize import full_scale, in_words, random_of, to_bits
+from ..spaces import AbstractSpace, Binary, Categorical, Euclidean
+from ._binarize import check_both, check_scale, full_scale, in_words, to_bits
 from ._checks import Refusal, check_finite, check_kind, check_varies
 from ._contents import PARTS, Contents
 from ._options import Options
-from ._rows import are_bits, are_unit, check_size, infer_space, layout, stored_dtype, within
+from ._rows import are_unit, check_size, infer_space, layout, stored_dtype, within
 from ._splits import Splits, shuffled
 
 MAX_HELD_OUT = 10_000  # rows of a mapped file for each of valid and test, which are copied to memory
@@ -77,15 +77,18 @@ def _check_some_known(observed: np.ndarray, contents: Contents) -> None:
 def split(contents: Contents, options: Options) -> Splits:
     """Rows of a file in three parts, as bits if that was asked for, with words on all that was done."""
     typed = typed_rows(contents, options)
-    if options.binarize != "none" and contents.are_pixels and within(typed.rows.values(), are_bits):
-        raise Refusal(
-            f"`{contents.path}` has no pixel above 1 of 255, so that `binarize={options.binarize!r}` leaves nothing to "
-            "learn: leave it out if these are bits."
-        )
+    wants_bits = options.binarize != "none"
+    if wants_bits and (contents.are_pixels or isinstance(typed.space, Categorical)):
+        check_scale(typed.rows.values(), f"`{contents.path}`", options)
+    if contents.grey is not None:
+        check_scale(contents.grey(), f"`{contents.path}`", options)
     typed = as_bits(typed, contents, options)
     name, num, shape = contents.path.name, sum(map(len, typed.rows.values())), typed.image_shape
     parts, labels, how = (_contiguous if contents.is_mapped else _completed)(typed.rows, contents, options)
     train, valid, test = (parts[part] for part in PARTS)
+    if wants_bits:
+        largest = None if contents.is_mapped else max(float(x.max()) for x in contents.arrays.values())
+        check_both(train, contents.where("train"), largest, options)
     if isinstance(typed.space, Euclidean):
         check_varies(train, contents.where("train"), contents.cells)
     what = f"images of {shape[0]} x {shape[1]}" if shape else f"rows of {typed.space.num_dimensions} columns"
@@ -106,10 +109,8 @@ def as_bits(typed: Typed, contents: Contents, options: Options) -> Typed:
     """Rows as bits, if that was asked for and they are none."""
     if options.binarize == "none" or isinstance(typed.space, Binary):
         return typed
-    scale, random = full_scale(typed.space), random_of(options)
-    rows = {
-        part: to_bits(x, scale, options, random, contents.where(part), contents.cells) for part, x in typed.rows.items()
-    }
+    scale = full_scale(typed.space)
+    rows = {part: to_bits(x, scale, options, contents.where(part), contents.cells) for part, x in typed.rows.items()}
     notes = (*typed.notes, in_words(scale, options))
     return Typed(Binary(typed.space.shape), rows, typed.image_shape, notes, typed.observed)
 

@@ -71,8 +71,8 @@ def space_of_bits(
         return Categorical(num_columns, 256)
     raise Refusal(
         f"{where} has bytes of 0 and 1 alone, and `binarize={binarize!r}` counts bytes up to 255. If they are bits, "
-        "leave out `binarize`, or save them as true and false; if they are dark grey values, save them as floats, "
-        "divided by 255."
+        "leave out `binarize` (`--set data.binarize=none`), or save them as true and false; if they are dark grey "
+        "values, save them as floats, divided by 255."
     )
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,22 @@ def choose_columns(path: Path, found: tuple[str, ...], wanted: tuple[str, ...] |
     near = difflib.get_close_matches(absent[0], others, n=1) if len(absent) == 1 else []
     hint = f'did you mean "{near[0]}"?' if near else f"it has {_listed(found)}."
     raise Refusal(f"`{path}` has no column{'s' if len(absent) > 1 else ''} {_listed(absent)}: {hint}")
+
+
+NUM_INDEX_ROWS = 100  # looked at, to tell an index from measurements
+_NAMELESS = re.compile(r"(Unnamed: \d+(\.\d+)*)?")  # what pandas writes above its index, and calls it once read again
+
+
+def num_nameless(found: Sequence[str]) -> int:
+    """How many columns on the left have no name, before one that has."""
+    named = (place for place, name in enumerate(found) if not _NAMELESS.fullmatch(name))
+    return next(named, min(1, len(found) - 1))
+
+
+def not_an_index(path: Path, place: int, name: str, has: str) -> str:
+    """The refusal of a column without a name that cannot be pandas' index."""
+    column = f"column {tidy(name)}, as pandas calls one" if place else "first column"
+    return f"`{path}` has a {column} without a name, not pandas' index: it has {has}. Give it a name, or remove it."
 
 
 def numbered(num: int) -> tuple[str, ...]:

@@ -22,19 +22,15 @@ class ProductDistribution(AbstractDistribution):
     """
 
     parts: tuple[AbstractDistribution, ...]
+    space: Product = eqx.field(static=True)
 
     def __init__(self, *parts: AbstractDistribution):
         self.parts = parts
+        self.space = _space_of(parts)
 
     def __check_init__(self):
-        for part in self.parts:
-            if not isinstance(part, AbstractDistribution):
-                raise TypeError(f"`ProductDistribution(...)` needs distributions; got {type(part).__name__}.")
-        _ = self.space  # refuses what is no vector
-
-    @functools.cached_property
-    def space(self) -> Product:
-        return Product(*(part.space for part in self.parts))
+        if self.space != _space_of(self.parts):
+            raise ValueError(f"`ProductDistribution` lives on {_space_of(self.parts)}, not on {self.space}.")
 
     def closed_form_mean(self) -> Array | None:
         """The means of the parts, one behind the other; `None` where one has no closed form."""
@@ -77,6 +73,13 @@ def _kl(q: ProductDistribution, p: ProductDistribution) -> Float[Array, ""] | No
             return None
         terms.append(divergence)
     return functools.reduce(jnp.add, terms)
+
+
+def _space_of(parts: tuple[AbstractDistribution, ...]) -> Product:
+    for part in parts:
+        if not isinstance(part, AbstractDistribution):
+            raise TypeError(f"`ProductDistribution(...)` needs distributions; got {type(part).__name__}.")
+    return Product(*(part.space for part in parts))  # refuses what is not a vector
 
 
 class Joint(AbstractDistribution):

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -33,7 +34,8 @@ class MarkovField(AbstractBlockDensity, AbstractModel):
     - `num_sites`, `num_categories`: examples are integers in `{0, ..., num_categories - 1}^num_sites`.
     - `cliques`: tuples of distinct sites. The empty tuple is a constant energy.
     - `potentials`: for each clique a table of energies with one axis of length `num_categories` a site; infinity for
-      what is impossible.
+      what is impossible. Where float32 would cut the differences within a table of float64, its lowest energy moves
+      into one more clique, of no sites.
     - `temperature`: T, fixed.
 
     **Raises:** `ValueError` if a table does not fit its clique.
@@ -55,8 +57,10 @@ class MarkovField(AbstractBlockDensity, AbstractModel):
         temperature: float = 1.0,
     ):
         self.space = Categorical(num_sites, num_categories)
-        self.cliques = tuple(tuple(int(site) for site in clique) for clique in cliques)
-        self.potentials = tuple(jnp.asarray(table, jnp.result_type(float)) for table in potentials)
+        tables, constant = _without_offsets(potentials)
+        constants = () if constant == 0 else (constant,)
+        self.cliques = (*(tuple(int(site) for site in clique) for clique in cliques), *((),) * len(constants))
+        self.potentials = tuple(jnp.asarray(table, jnp.result_type(float)) for table in (*tables, *constants))
         self.temperature = float(temperature)
 
     def __check_init__(self):
@@ -147,6 +151,21 @@ class MarkovField(AbstractBlockDensity, AbstractModel):
 
     def own_path(self) -> AbstractPath:
         return MarkovFieldPath(self)
+
+
+def _without_offsets(potentials: Sequence) -> tuple[list[Any], float]:
+    """Tables as they are, but from their lowest energy where their digits would be cut; and the sum of these."""
+    dtype, tables, constant = jnp.result_type(float), [], 0.0
+    for table in potentials:
+        if not isinstance(table, jax.Array):
+            table = np.asarray(table, np.float64)
+            known = table[np.isfinite(table)]
+            lowest = known.min(initial=np.inf)
+            cut = np.max(np.abs(known.astype(dtype) - known), initial=0)
+            if cut > float(jnp.finfo(dtype).eps) * np.max(known - lowest, initial=0) > 0:
+                table, constant = table - lowest, constant + float(lowest)
+        tables.append(table)
+    return tables, constant
 
 
 class MarkovFieldPath(AbstractPath):

@@ -104,7 +104,8 @@ def evaluate(
     - data that are whole numbers throughout, two or more different ones that occur five times each on average (bits,
       grey values, counts): add noise (`Dequantised`), or use a likelihood of whole numbers;
     - columns with few different values, or with values that repeat in a continuous column, and rows that repeat others;
-    - columns that follow from others: linear functions of several, and smooth functions of one;
+    - columns that follow from others: smooth functions of one, linear functions of several, polynomial equations (an
+      hour as cosine and sine, a ratio), and pairs that are equal in some rows;
     - rows with a value exactly at an end of the space;
     - rows without any known entry;
     - normals, and mixtures of them, narrower than a tenth of the smallest gap between the values of a column.
@@ -141,9 +142,9 @@ def evaluate(
     about_data += [] if observed is None else unknown_rows(observed)
     model = there.model
     example = space.cast(there.rows(source.rows(0, 1))[0], model_dtype(model))
-    numerator = model.numerator(example, None if observed is None else jnp.asarray(observed[0]))
-    hidden = _method_for(numerator, hidden, "hidden", model)
-    partition = _method_for(model.denominator(), partition, "partition", model)
+    known = None if observed is None else jnp.asarray(observed[0])
+    hidden = _method_for(lambda: model.numerator(example, known), hidden, "hidden", model)
+    partition = _method_for(model.denominator, partition, "partition", model)
     _check_positions(hidden, source.num_rows)
     if batch_size is None:
         batch_size = 512 if hidden is None or isinstance(hidden, normalizers.Quadrature) else 16
@@ -176,12 +177,20 @@ def evaluate(
 
 
 def _method_for(
-    density: AbstractDensity, method: AbstractNormalizer | None, argument: str, model: AbstractModel
+    make: Callable[[], AbstractDensity], method: AbstractNormalizer | None, argument: str, model: AbstractModel
 ) -> AbstractNormalizer | None:
-    """`method` or the default; `None` where the log normaliser is known."""
-    known = needs_no_method(density)
+    """`method` or the default; `None` where the log normaliser is known. The types of the density decide."""
+    found: list[Any] = []
+
+    def choose():
+        density = make()
+        known = needs_no_method(density)
+        found.append((known, None if known else default_normalizer(density, for_each_row=argument == "hidden")))
+
+    jax.eval_shape(choose)
+    ((known, default),) = found
     if method is None:
-        return None if known else default_normalizer(density, for_each_row=argument == "hidden")
+        return default
     check_normalizer(method, argument)
     if known:
         name = type(model).__name__

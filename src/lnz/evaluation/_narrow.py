@@ -24,6 +24,8 @@ def narrow_scales(model: Any, rows: Any) -> str | None:
     """A sentence on scales of normals that are no wider than a tenth of the smallest gap in their columns, if any are.
 
     Only components near one of the rows count. Models other than normals and mixtures of them have no such scales.
+    Fewer than 10 rows lie far apart by chance: then only a single normal with at least as many columns as rows, which
+    do not determine its covariance, is judged, by a smaller part of the gap.
 
     - `rows`: `[n, *space.shape]` in data coordinates, NaN where they are not known.
     """
@@ -31,7 +33,8 @@ def narrow_scales(model: Any, rows: Any) -> str | None:
     while isinstance(base, Transformed) and is_affine(base.bijection):
         base = base.base
     family = base.components if isinstance(base, Mixture) else base
-    if not isinstance(family, AbstractRealFamily) or len(rows) < _ENOUGH_ROWS:
+    are_many = len(rows) >= _ENOUGH_ROWS or (family is base and len(rows) <= np.prod(rows.shape[1:]))
+    if not isinstance(family, AbstractRealFamily) or not are_many:
         return None
     there = local(model)
     # Filled up to a power of two by the last row, so that another number of rows compiles nothing.
@@ -39,7 +42,7 @@ def narrow_scales(model: Any, rows: Any) -> str | None:
     z, base = jnp.asarray(np.asarray(there.rows(rows))[fill], family.loc.dtype), there.model
     while isinstance(base, Transformed):
         z, base = jax.vmap(base.bijection.inverse_and_log_det)(z)[0], base.base
-    gaps = smallest_gaps(np.asarray(z))
+    gaps = smallest_gaps(np.asarray(z)) * min(1, len(rows) / _ENOUGH_ROWS) ** 2
     scales = np.asarray(eqx.filter_vmap(_scales)(base.components) if isinstance(base, Mixture) else family.scales[None])
     is_narrow = (scales <= _SLACK * SMALLEST_SCALE * np.where(np.isfinite(gaps), gaps, 0)) & (scales > 0)
     if is_narrow.any():

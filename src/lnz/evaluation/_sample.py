@@ -20,6 +20,7 @@ from ..core import (
     AbstractLatentEnergyModel,
     AbstractLatentModel,
     AbstractSampler,
+    coarse_draws,
     local,
 )
 from ..data import known_entries
@@ -29,7 +30,7 @@ _LOW_ACCEPTANCE = 0.1
 
 
 class UnreliableSampleWarning(UserWarning):
-    """The chains behind a sample hardly moved, or draws are not finite or have probability zero."""
+    """The chains behind a sample hardly moved, or draws are not finite, have probability zero or lost their digits."""
 
 
 def sample(
@@ -62,14 +63,24 @@ def sample(
       `[num, ...]`, and the others drawn given them. For Boltzmann machines.
 
     Chains start where the density is not zero, if one of 100 draws of the start is there. An `UnreliableSampleWarning`
-    says which draws are not finite, which ends of chains have probability zero, and when chains hardly moved.
+    says which draws are not finite, which ends of chains have probability zero, and when chains hardly moved. It
+    names a column whose draws the number type of the model rounds: far from zero without `lnz.flows.standardise`, or at
+    an end of the space.
 
     **Raises:** `ValueError` if all ends of chains have probability zero.
     """
     draws = _draw(key, model, num, num_steps, sampler, start, clamp)
     if not isinstance(draws, Tracer):
         _warn_of_faults(np.asarray(draws), model)
+        _warn_of_rounding(np.asarray(draws), model, clamp)
     return draws
+
+
+def _warn_of_rounding(draws: np.ndarray, model: Any, clamp: tuple[Any, Any] | None) -> None:
+    drawn = draws if clamp is None else np.where(np.asarray(clamp[1], bool), np.nan, draws)
+    coarse = coarse_draws(model.space, drawn, local(model))
+    if coarse is not None:
+        warnings.warn(f"sample: the draws are rounded: {coarse}", UnreliableSampleWarning, stacklevel=3)
 
 
 def _warn_of_faults(draws: np.ndarray, model: Any) -> None:
@@ -118,7 +129,7 @@ def _check_possible(model: Any, log_densities: Array) -> None:
         )
 
 
-def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array:
+def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarray:
     key = check_key(key)
     num = check_positive(num, "num")
     check_positive(num_steps, "num_steps")

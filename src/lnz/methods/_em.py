@@ -37,7 +37,7 @@ class EM(AbstractMethod):
     The families are the exponential ones and `MultivariateNormal`. The E step weighs each example by the posterior over
     components; the M step is maximum likelihood on weighted examples. With `smoothing = 0` the log-likelihood never
     falls from step to step; with smoothing that holds for the penalised one. Every step needs the whole data set:
-    `fit(..., batch_size=None)`.
+    `fit(..., batch_size=None)`. An array on disk is read into memory.
 
     Mixtures of normals start from clusters (k-means++ and a few rounds of Lloyd's algorithm, on columns of equal
     spread). Other mixtures start with each component at a random example, half-way to the mean of all. Normals, and
@@ -62,6 +62,7 @@ class EM(AbstractMethod):
 
     takes_missing: ClassVar[bool] = True
     moves_with_data: ClassVar[bool] = True
+    needs_all_rows: ClassVar[bool] = True
 
     smoothing: float = 0.0
     floor: float | Float[Array, "..."] | None = eqx.field(default=None, converter=_floor_or_none)

@@ -5,7 +5,7 @@ import warnings
 import jax.numpy as jnp
 import numpy as np
 
-from ..data import determined_column, discrete_columns, smallest_gaps, without_repeats
+from ..data import describe_tied_columns, discrete_columns, smallest_gaps, without_repeats
 from ..distributions import Mixture, MultivariateNormal, Normal, Transformed
 from ..flows import affine_of_moments
 from ..methods import EM
@@ -96,11 +96,9 @@ def warn_of_atoms(splits) -> None:
             f"of {len(different)} different training rows {whys}{more} (leave discrete columns out, or add uniform "
             "noise as wide as their steps)"
         )
-    determined = determined_column(different)
-    if determined is not None:
-        index, other = determined
-        by = "the columns before it" if other is None else named(other)
-        problems.append(f"{named(index)} follows from {by} (leave one of these columns out)")
+    tied = describe_tied_columns(different, found, named)
+    if tied is not None:
+        problems.append(f"{tied} (leave one of these columns out)")
     if problems:
         warnings.warn(
             f"`{splits.name}`: {'; '.join(problems)}. A density has no bound there: nats of this table say little.",

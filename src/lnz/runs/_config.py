@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import DamagedError, fields, read_json
-from ._folder import _WHOLE
+from ._folder import _WHOLE, undisturbed
 from ._form import _CONFIG, to_json, write_text
 
 
@@ -19,13 +19,21 @@ def read_config(path: Path) -> dict[str, Any]:
     **Raises:** `FileNotFoundError` or `ValueError`, naming the file, if there is none or it is damaged.
     """
     if path.suffix != ".json":
-        if not path.is_dir():
-            if not path.is_file():
-                raise FileNotFoundError(f"There is no run folder {str(path)!r}.")
-            is_within = (path.parent / "config.json").is_file()
-            advice = f"Give the folder, {str(path.parent)!r}" if is_within else "Data are given by `--data`"
-            raise ValueError(f"{str(path)!r} is a file, and a run is a folder. {advice}.")
-        path = _place(path, "config.json")
+        return undisturbed(path, lambda: _read_config_of(path))
+    return _read_config_file(path)
+
+
+def _read_config_of(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        if not folder.is_file():
+            raise FileNotFoundError(f"There is no run folder {str(folder)!r}.")
+        is_within = (folder.parent / "config.json").is_file()
+        advice = f"Give the folder, {str(folder.parent)!r}" if is_within else "Data are given by `--data`"
+        raise ValueError(f"{str(folder)!r} is a file, and a run is a folder. {advice}.")
+    return _read_config_file(_place(folder, "config.json"))
+
+
+def _read_config_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(
             f"{str(path.parent)!r} is no run folder: it has no {path.name}. `lnz train RECIPE --out FOLDER` writes one."

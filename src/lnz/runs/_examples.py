@@ -15,6 +15,6 @@ class Examples:
     image_shape: tuple[int, int] | None
     columns: tuple[str, ...] | None
     rows: dict[str, list[int]]
-    values: dict[str, list[list[float]]]
+    values: dict[str, list[list[int | float]]]
     labels: list[int] | None = None
     places: dict[str, list[str]] | None = None

@@ -3,9 +3,11 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar, cast
 
 from ..files import Held, check_name, held, is_leftover, sync_folder
 
@@ -16,6 +18,10 @@ _FILES = (
     "report.json",
     "report.html",
 )  # moved to their places in this order
+
+
+T = TypeVar("T")
+_MOST_SECONDS = 10  # for which a reader waits for a run that is replaced all the time
 
 
 _NEXT, _FINAL, _WHOLE = ".next", ".final", ".whole"
@@ -83,6 +89,38 @@ def _move(source: Path, target: Path) -> None:
     for path in sorted(source.iterdir()):
         _move(path, target / path.name)
     source.rmdir()
+
+
+def undisturbed(folder: Path, read: Callable[[], T]) -> T:
+    """What `read` returns or raises, of one state of the files of a run: it is called again if they were replaced
+    meanwhile."""
+    give_up = time.monotonic() + _MOST_SECONDS
+    while True:
+        before = _state(folder)
+        try:
+            result, error = read(), None
+        except (OSError, ValueError) as raised:
+            result, error = None, raised
+        if _state(folder) == before or time.monotonic() > give_up:
+            break
+        time.sleep(0.01)
+    if error is not None:
+        raise error
+    return cast(T, result)
+
+
+def _state(folder: Path) -> list[tuple[int, int] | None]:
+    """Tells the files of a run from others that take their places, or are on their way there."""
+    places = [path for name in _FILES for path in (folder / name, folder / _WHOLE / name)]
+    return [_identity(path) for path in (folder / _WHOLE, *places)]
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:

@@ -1,6 +1,7 @@
 """The JSON form of a report: written from results, and checked while it is read."""
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Iterable
@@ -37,6 +38,26 @@ def write_text(path: Path, text: str) -> None:
 
 def to_json(value: Any, indent: int | None = None) -> str:
     return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+_BLANK = "0" * 64
+_BEFORE_DIGEST = '"report": "'  # in no text of JSON, whose quotation marks have backslashes
+
+
+def sealed(report: dict[str, Any]) -> str:
+    """A report with the digest of its own bytes, which have zeros as its digits, as the last of its `digests`."""
+    digests = {**report["digests"], "report": _BLANK}
+    content = to_json({**report, "digests": digests}, indent=2) + "\n"
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    before, _, after = content.rpartition(_BEFORE_DIGEST + _BLANK)
+    return before + _BEFORE_DIGEST + digest + after
+
+
+def is_sealed(content: bytes) -> bool:
+    """Whether a report has the digest of its own bytes."""
+    before, name, after = content.rpartition(_BEFORE_DIGEST.encode())
+    digest = hashlib.sha256(before + name + _BLANK.encode() + after[len(_BLANK) :])
+    return after[: len(_BLANK)] == digest.hexdigest().encode()
 
 
 def _describe_bracket(bracket: Bracket) -> dict[str, Any]:
@@ -244,5 +265,5 @@ _REPORT: dict[str, Kind] = {
     "seconds": fields(dict.fromkeys(("train", "compile", "evaluate"), _float)),
     "evaluate": named(anything),
     "warnings": _texts,
-    "digests": fields({"model": text, "config": text, "data": or_null(text)}),
+    "digests": fields({"model": text, "config": text, "data": or_null(text), "report": text}),
 }

@@ -2,15 +2,15 @@
 
 A run is replaced by one rename. New files are first written whole into a hidden folder within the run's; its rename to
 `.whole` makes them the run, and whoever writes next moves them to their places. A reader takes a file from `.whole`
-before that of the same name beside it, so that it sees all files of the old run or all of the new one, at any moment
-and after any kill. The hidden folders:
+before that of the same name beside it, and reads again what was replaced while it was reading, so that it sees all
+files of the old run or all of the new one, at any moment and after any kill. The hidden folders:
 
 - `.next`: a training that will replace the run (`--overwrite`). It is resumed by `--resume`; the run stays as it is.
 - `.final`: results that are being written. It is worthless when left over from a kill.
 - `.whole`: results that count.
 
 `config.json` is that of the training, and names the model that came of it. `report.json` holds the evaluation, and
-names model, configuration and data by their digests; `Run.read` warns where they part."""
+names model, configuration, data and itself by their digests; `Run.read` warns where they part."""
 
 import dataclasses
 import hashlib
@@ -20,13 +20,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..core import Bracket, LogLikelihood
 from ..files import DamagedError, digest_of_model, fields, load, read_json, save, short
 from ._config import _place, read_config, write_config
 from ._events import read_events
 from ._examples import Examples
-from ._folder import replacing
-from ._form import _CONFIG, _NAMES, _REPORT, _describe_bracket, to_json, write_text
+from ._folder import replacing, undisturbed
+from ._form import _CONFIG, _NAMES, _REPORT, _describe_bracket, is_sealed, sealed, to_json, write_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Run:
             "warnings": self.warnings,
             "digests": self.digests,
         }
-        write_text(folder / "report.json", to_json(report, indent=2) + "\n")
+        write_text(folder / "report.json", sealed(report))
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
@@ -110,6 +112,15 @@ class Run:
 
         **Raises:** `FileNotFoundError` or `ValueError`, naming the folder, if it is no complete run folder.
         """
+        run, parted = undisturbed(folder, lambda: cls._read(folder))
+        if parted:
+            message = f"The files of the run {str(folder)!r} do not belong together: {'; '.join(parted)}."
+            warnings.warn(message, stacklevel=2)
+        return run
+
+    @classmethod
+    def _read(cls, folder: Path) -> tuple["Run", list[str]]:
+        """The run, and which of its files do not belong together."""
         config = read_config(folder)
         if not _place(folder, "report.json").is_file():
             raise FileNotFoundError(
@@ -122,13 +133,14 @@ class Run:
             history = read_events(folder)
             digests = {"model": digest_of_model(_place(folder, "model.lnz")), "config": report["digests"]["config"]}
             digests["data"] = report["digests"]["data"]
-            _warn_of_parted_files(folder, config, report["digests"], digests["model"])
+            parted = _parted_files(folder, config, report["digests"], digests["model"])
         except (TypeError, AttributeError, ValueError, FileNotFoundError) as error:
             raise ValueError(f"The run folder {str(folder)!r} is damaged: {str(error).rstrip('.')}.") from error
         evaluated = report.pop("evaluate")
         settings = {**config["settings"], **({"evaluate": evaluated} if evaluated else {})}
         del config["model"]
-        return cls(**{**config, "settings": settings, **report, "digests": digests}, model=model, history=history)
+        run = cls(**{**config, "settings": settings, **report, "digests": digests}, model=model, history=history)
+        return run, parted
 
 
 def _check_report(report: dict[str, Any], config: dict[str, Any], model: Any) -> None:
@@ -140,6 +152,7 @@ def _check_report(report: dict[str, Any], config: dict[str, Any], model: Any) ->
     for name, row in rows.items():
         if row.num != num or len(row.stats.get("hidden_errors", row.per_example)) != num:
             raise DamagedError(f"its report.json: rows.{name} does not have {num} examples throughout.")
+        _check_numbers(row, f"its report.json: rows.{name}")
     examples: Examples = report["examples"]
     space = getattr(model, "space", None)
     size = math.prod(getattr(space, "shape", ()))
@@ -165,7 +178,33 @@ def _check_report(report: dict[str, Any], config: dict[str, Any], model: Any) ->
         raise DamagedError(f"{where} has {len(examples.columns)} columns for examples of {size} numbers.")
 
 
-def _warn_of_parted_files(folder: Path, config: dict[str, Any], named_: dict[str, Any], model: str) -> None:
+def _check_numbers(row: LogLikelihood, where: str) -> None:
+    """**Raises:** `DamagedError` for a mean or an error that does not follow from the parts beside it."""
+    num, stats = row.num, row.stats
+    with np.errstate(invalid="ignore"):
+        mean = float(np.mean(row.per_example))
+        spread = float(np.std(row.per_example, ddof=1)) / math.sqrt(num) if num > 1 else math.nan
+    expected = {"value": (row.value, mean), "data_error": (row.data_error, spread)}
+    if "hidden_errors" in stats and "hidden_error" in stats:
+        own = math.sqrt(float(np.sum(np.asarray(stats["hidden_errors"], float) ** 2))) / num
+        expected["stats.hidden_error"] = stats["hidden_error"], own
+    if "hidden_error" in stats:
+        both = math.hypot(stats["hidden_error"], stats["partition_error"])
+        expected["monte_carlo_error"] = row.monte_carlo_error, both
+    rounding = 1e-9 * (1 + float(np.max(np.abs(row.per_example), initial=0, where=np.isfinite(row.per_example))))
+    for name, (found, value) in expected.items():
+        is_near = abs(found - value) <= max(rounding, 1e-6 * abs(value))
+        if not (found == value or is_near or (math.isnan(found) and math.isnan(value))):
+            raise DamagedError(f"{where}.{name} is {found:g}, but follows from the other numbers as {value:g}.")
+    errors = {"data_error": row.data_error, "monte_carlo_error": row.monte_carlo_error}
+    for name, error in (errors | {"stats.partition_error": stats["partition_error"]}).items():
+        if error < 0:
+            raise DamagedError(f"{where}.{name} is {error:g}, but an error is not negative.")
+    if row.bound == "exact" and stats.get("estimators"):
+        raise DamagedError(f"{where}.bound is exact beside estimates by {', '.join(stats['estimators'])}.")
+
+
+def _parted_files(folder: Path, config: dict[str, Any], named_: dict[str, Any], model: str) -> list[str]:
     parted = []
     if config["model"] != model:
         parted.append("model.lnz is not the model of this training")
@@ -175,9 +214,9 @@ def _warn_of_parted_files(folder: Path, config: dict[str, Any], named_: dict[str
         parted.append("config.json was changed after the training")
     if named_["data"] != config["digest"]:
         parted.append("the likelihoods are of other data than config.json names")
-    if parted:
-        message = f"The files of the run {str(folder)!r} do not belong together: {'; '.join(parted)}."
-        warnings.warn(message, stacklevel=3)
+    if not is_sealed(_place(folder, "report.json").read_bytes()):
+        parted.append("report.json was changed after the evaluation")
+    return parted
 
 
 def _digest(path: Path) -> str:

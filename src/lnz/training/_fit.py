@@ -130,7 +130,7 @@ def fit(
             "normals and mixtures of them; for Boltzmann machines wrap the objective, as in "
             "`lnz.Gradient(lnz.objectives.Imputed(lnz.objectives.PCD(1)), optimizer)`."
         )
-    source = None if data is None else as_source(data, model.space, observed)
+    source = None if data is None else as_source(_in_memory(method, data), model.space, observed)
     there = _where(model, method, source)
     some = None
     if source is not None:
@@ -209,7 +209,7 @@ def expected_memory(
 ) -> dict[str, int]:
     """Bytes that `fit` will need, by what for: the compiler's own account of the step, which is not run."""
     data, observed = unmasked(data, observed)
-    source = None if data is None else as_source(data, model.space, observed)
+    source = None if data is None else as_source(_in_memory(method, data), model.space, observed)
     there = _where(model, method, source)
     with Feed(source, there, _key_order(key), batch_size) as feed:
         loop, first = _prepare(key, there.model, method, feed, batch_size, average, keep)
@@ -315,6 +315,18 @@ def _check_arguments(model, method, keep, plateau, valid, average, checkpoints, 
         raise TypeError(f"`checkpoints` must be such as `lnz.Checkpoints('run/checkpoints')`; got {checkpoints!r}.")
     if resume and checkpoints is None:
         raise ValueError("`resume=True` needs `checkpoints=lnz.Checkpoints(folder)`, where to go on from.")
+
+
+def _in_memory(method: AbstractMethod, data: Any) -> Any:
+    """An array on disk as one in memory, for a method that needs all rows at every step."""
+    if not getattr(method, "needs_all_rows", False):
+        return data
+    if isinstance(data, AbstractSource) and not data.is_resident:
+        raise ValueError(
+            f"`{type(method).__name__}` needs all rows at every step, and a stream gives some of them: give `fit` the "
+            "array itself, which is then read into memory."
+        )
+    return np.array(data) if isinstance(data, np.memmap) else data
 
 
 def _check_batch_size(source: AbstractSource, batch_size: int | None) -> None:
