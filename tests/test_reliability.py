@@ -18,6 +18,7 @@ from lnz.core import resolve_path
 from lnz.core._student import student_quantile
 from lnz.normalizers import AIS, ReverseAIS, acceptance_ratio
 from lnz.numerics import add_compensated
+from lnz.samplers import HMC
 
 INF, NAN = math.inf, math.nan
 
@@ -140,7 +141,7 @@ def test_no_average_of_weights_passes_on_what_is_not_a_number(num, precision):
             assert not estimate.reliable
             assert "UNRELIABLE" in str(estimate)
             assert "UNRELIABLE" in repr((estimate, estimate))
-        assert "effective sample size 0.0 is below 10" in str(one)
+        assert f"effective sample size 0.0 is below {7.5 if num == 15 else 10}" in str(one)
 
 
 def likelihood(*rows, **stats):
@@ -460,9 +461,6 @@ SHAPES = {  # log weights of mean one, their number, the least and the largest s
         0.9,
         1,
     ),
-    "ten_alike": (normal_weights(0.1), 10, 0.99, 1),
-    "ten_apart": (normal_weights(1.0), 10, 0, 0.1),
-    "seven_alike": (normal_weights(0.1), 7, 0, 0),
     "narrow_in_ten": (prior_weights(10, 2), 5000, 0.2, 0.7),
 }
 
@@ -553,3 +551,63 @@ def test_directions_that_contradict_each_other_are_told():
     noise = 0.3 * jr.normal(jr.key(7), (2, 100))
     assert not any("contradict" in doubt for doubt in acceptance_ratio(noise[0], noise[1]).doubts)
     assert any("contradict" in doubt for doubt in acceptance_ratio(noise[0] + 30, noise[1] + 30).doubts)
+
+
+def box(x):
+    return jnp.where(jnp.all(jnp.abs(x) < 1), 0.0, -jnp.inf)
+
+
+def test_chains_find_where_the_density_is_not_zero():
+    """A half-normal, an exponential and a normal in a box, all walls by minus infinity."""
+
+    def log_density(x):
+        inside = (x[0] > 0) & (x[1] > 0) & (jnp.abs(x[2]) < 2)
+        return jnp.where(inside, -0.5 * x[0] ** 2 - x[1] - 2 * (x[2] - 1.5) ** 2, -jnp.inf)
+
+    draws = np.asarray(lnz.sample(jr.key(0), lnz.density(lnz.Euclidean(3), log_density), 1500), float)
+    laws = scipy.stats.halfnorm, scipy.stats.expon, scipy.stats.truncnorm(-7, 1, 1.5, 0.5)
+    for column, law in zip(draws.T, laws, strict=True):
+        assert scipy.stats.kstest(column, law.cdf).pvalue > 1e-4  # a false alarm once in 3000 keys
+
+
+def test_gibbs_leaves_states_that_are_impossible():
+    """The 162 colourings of a grid of two by four with three colours are equally likely, from an impossible start."""
+    edges = [(0, 1), (1, 2), (2, 3), (4, 5), (5, 6), (6, 7), (0, 4), (1, 5), (2, 6), (3, 7)]
+    field = lnz.energy.MarkovField(8, 3, edges, [np.where(np.eye(3) > 0, INF, 0.0)] * len(edges))
+    start = jnp.tile(jnp.asarray([0, 0, 1, 1, 2, 2, 0, 0]), (2000, 1))
+    draws = np.asarray(lnz.sample(jr.key(0), field, 2000, num_steps=150, start=start))
+    assert all((draws[:, a] != draws[:, b]).all() for a, b in edges)
+    _, counts = np.unique(draws, axis=0, return_counts=True)
+    assert len(counts) == 162
+    assert scipy.stats.chisquare(counts).pvalue > 1e-4  # a false alarm once in 10,000 keys
+
+
+def test_draws_of_probability_zero_are_told():
+    density = lnz.density(lnz.Euclidean(1), box)
+    start = jnp.where(jnp.arange(8) < 5, 0.0, 50.0)[:, None]
+    with pytest.warns(lnz.UnreliableSampleWarning, match=r"3 of 8 draws have probability zero .* row 5: .*`start="):
+        lnz.sample(jr.key(0), density, 8, num_steps=20, sampler=HMC(0.1), start=start)
+    with pytest.raises(ValueError, match=r"all 8 draws have probability zero .*`start="):
+        lnz.sample(jr.key(0), density, 8, num_steps=20, sampler=HMC(0.1), start=start + 50)
+
+
+def test_parameters_are_not_blamed_for_draws_that_overflow():
+    model = lnz.Normal(jnp.zeros(2), 1e30)
+    wide = lnz.Transformed(model, lnz.bijections.Affine(jnp.zeros(2), jnp.full(2, 1e30)))
+    with pytest.warns(lnz.UnreliableSampleWarning, match="4 of 4 draws are not finite.* parameters .* are finite"):
+        lnz.sample(jr.key(0), wide, 4)
+
+
+def test_trust_adapts_to_few_weights():
+    """Normal log weights, 4000 averages of each number and spread: the error of a share is below 0.008."""
+    rng, run = np.random.default_rng(0), jax.jit(jax.vmap(lnz.log_mean_exp))
+    for num in (3, 5, 10):
+        spread = np.repeat([0.1, 0.5, 1.0, 1.5, 2.0, 3.0], 4000)
+        found = run(jnp.asarray(spread[:, None] * rng.normal(size=(len(spread), num)), jnp.float32))
+        low, high = found.interval()
+        covered = ((low <= spread**2 / 2) & (spread**2 / 2 <= high)).reshape(6, -1)
+        trusted = ~found.unreliable_rows().reshape(6, -1)
+        assert trusted[0].mean() > 0.99  # annealing has converged: no alarm
+        assert covered[0].mean() > 0.93
+        assert (trusted & ~covered).mean(axis=1).max() < 0.13  # as of 30 weights
+        assert trusted[-1].mean() < 0.05

@@ -103,7 +103,7 @@ def test_assumptions_and_contradictions_are_told():
     words = _annealing.annealing(make_run(small_rbm(), bracket=lnz.Bracket(lower, upper)))
     assert "assumes a stationary &lt;start&gt;" in words
     assert "one of them is wrong" in words
-    assert "effective sample size 2.5 is below 10, so its error bar is too small" in words
+    assert "effective sample size 2.5 is below 2.55, so its error bar is too small" in words
     assert "Pareto k not available" in words
 
 

@@ -82,6 +82,7 @@ from ._reliability import (
     USELESS_ESS as USELESS_ESS,
     faulty_rows as faulty_rows,
     join_degrees as join_degrees,
+    least_ess as least_ess,
     least_likely_first as least_likely_first,
     unknown_rows as unknown_rows,
     unreliable_reasons as unreliable_reasons,

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-_MIN_ESS = 10
-# Of fewer than 12 weights, but not of fewer than 8, this share will do: they are then about equal.
-_SHARE_OF_FEW, _FEWEST_ALIKE = 0.9, 8
+# The effective sample size that an average of so many weights needs, with straight lines between: of normal log weights
+# of any spread at most 11% of averages of 2 to 30 are trusted while the truth lies outside of Student's interval.
+_NUM_WEIGHTS, _MIN_ESS = (0, 4.7, 8, 20), (0, 4, 4, 10)
 # Below it an average is one of its weights: not even the draws of a good proposal are that unlucky.
 USELESS_ESS = 2
 _MIN_OVERLAP = 0.06
@@ -32,25 +32,32 @@ def pareto_k_threshold(num: int) -> float:
     return min(1 - 1 / math.log10(num), 0.7) if num > 1 else -math.inf
 
 
+def least_ess(num: float) -> float:
+    """The effective sample size that an average of `num` weights needs: 10, of fewer than 20 half of them.
+
+    Of fewer than 8 it is 4, and of fewer than 5, 0.85 of them.
+    """
+    return float(np.interp(num, _NUM_WEIGHTS, _MIN_ESS))
+
+
 def unreliable_reasons(stats: Mapping[str, Any]) -> list[str]:
     """Why an average of importance weights cannot carry its error bar; empty when it can.
 
-    The rules: effective sample size below 10 (below 0.9 n for n = 8 to 11 weights), Pareto k above
-    `pareto_k_threshold`; a `normal_ess` below 5; for the two directions of annealing, an overlap below 0.06; for its
-    chains and for the draws of a proposal, an estimate that moves by more than one standard error along rays through
-    them; for chains, distances from their middle that are off by 3.9 standard errors, or a hundredth of the mass too
-    near an end for the number type. A diagnostic that is not a number breaks its rule, with one exception:
-    a Pareto k that could not be fitted (20 weights or fewer, or ties) counts as no evidence either way.
+    The rules: effective sample size below 10, of few weights below `least_ess`; Pareto k above `pareto_k_threshold`; a
+    `normal_ess` below 5, of few weights below that least; for the two directions of annealing, an overlap below 0.06;
+    for its chains, an estimate that moves by more than one standard error along rays through them, distances from their
+    middle that are off by 3.9 standard errors, or a hundredth of the mass too near an end for the number type. A
+    diagnostic that is not a number breaks its rule, with one exception: a Pareto k that could not be fitted (20 weights
+    or fewer, or ties) counts as no evidence either way.
 
     Source: for the overlap, Klimovich, Shirts and Mobley (2015), whose 0.03 is of a number that is 0.5 at best.
     """
     # Each guard asks for what is right, so that NaN fails it.
     reasons = []
-    if "ess" in stats:
-        least = float(_least_ess(np.float64(stats.get("num", 10 * _MIN_ESS))))
-        if not least <= float(stats["ess"]) < math.inf:
-            reasons.append(f"effective sample size {float(stats['ess']):.1f} is below {least:g}")
-    if "normal_ess" in stats and not float(stats["normal_ess"]) >= _MIN_NORMAL_ESS:
+    min_ess = least_ess(float(stats.get("num", math.inf)))
+    if "ess" in stats and not min_ess <= float(stats["ess"]) < math.inf:
+        reasons.append(f"effective sample size {float(stats['ess']):.1f} is below {min_ess:.3g}")
+    if "normal_ess" in stats and not float(stats["normal_ess"]) >= min(_MIN_NORMAL_ESS, min_ess):
         reasons.append(
             f"log weights that spread like these have, if normal, an effective sample size of "
             f"{float(stats['normal_ess']):.1g} (too few temperatures, or a proposal too far from the target)"
@@ -64,8 +71,8 @@ def unreliable_reasons(stats: Mapping[str, Any]) -> list[str]:
         )
     if "beyond" in stats and not abs(float(stats["beyond"])) <= _MAX_BEYOND:
         reasons.append(
-            f"along rays through the draws the estimate moves by {float(stats['beyond']):.1f} standard errors: the "
-            "target is wider than they are, or its tails are heavier"
+            f"along rays through the chains the estimate moves by {float(stats['beyond']):.1f} standard errors: the "
+            "target is wider than the chains, or its tails are heavier"
         )
     if "off_centre" in stats and not float(stats["off_centre"]) <= _MAX_OFF_CENTRE:
         reasons.append(
@@ -91,12 +98,6 @@ def unreliable_reasons(stats: Mapping[str, Any]) -> list[str]:
         if not float(stats["pareto_k"]) <= threshold:
             reasons.append(f"Pareto k {float(stats['pareto_k']):.2f} is above {threshold:.2f}")
     return reasons
-
-
-def _least_ess(num: Any) -> Any:
-    """The least effective sample size of an average of `num` weights, a number of NumPy or JAX."""
-    are_few = (num >= _FEWEST_ALIKE) & (_SHARE_OF_FEW * num < _MIN_ESS)
-    return _MIN_ESS - are_few.astype(num.dtype) * (_MIN_ESS - _SHARE_OF_FEW * num)
 
 
 def normal_ess(log_w: Float[Array, " n"]) -> Float[Array, ""]:
@@ -237,10 +238,11 @@ def _doubt(stats: Mapping[str, Any]) -> Float[Array, "*batch"]:
     """The rules of `unreliable_reasons` as one number, above one where they are broken."""
     num = jnp.asarray(stats["num"], stats["ess"].dtype)
     threshold = jnp.minimum(1 - 1 / jnp.log10(num), 0.7)
-    doubt = _infinite_if_nan(_least_ess(num) / stats["ess"])
+    min_ess = jnp.interp(num, *(jnp.asarray(points, num.dtype) for points in (_NUM_WEIGHTS, _MIN_ESS)))
+    doubt = _infinite_if_nan(min_ess / stats["ess"])
     if "pareto_k" in stats:
         doubt = jnp.fmax(doubt, 1 + stats["pareto_k"] - threshold)  # fmax: a k that could not be fitted is silent
-    for name, least in (("overlap", _MIN_OVERLAP), ("normal_ess", _MIN_NORMAL_ESS)):
+    for name, least in (("overlap", _MIN_OVERLAP), ("normal_ess", jnp.minimum(_MIN_NORMAL_ESS, min_ess))):
         if name in stats:
             doubt = jnp.maximum(doubt, _infinite_if_nan(least / stats[name]))
     return doubt

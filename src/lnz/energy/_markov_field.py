@@ -144,7 +144,10 @@ class MarkovField(AbstractBlockDensity, AbstractModel):
             for site in set(clique) & set(place):
                 others = tuple(slice(None) if other == site else x[other] for other in clique)
                 energies[place[site]] = energies[place[site]] + table[others]
-        return distributions.Categorical(-jnp.stack(energies) / self.temperature)
+        logits = -jnp.stack(energies) / self.temperature
+        # Where the others leave a site no value, any will do: so a chain that starts at an impossible state gets away.
+        is_stuck = jnp.all(logits == -jnp.inf, axis=-1, keepdims=True)
+        return distributions.Categorical(jnp.where(is_stuck, 0, logits))
 
     def own_path(self) -> AbstractPath:
         return MarkovFieldPath(self)

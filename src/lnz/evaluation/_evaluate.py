@@ -33,6 +33,7 @@ from ..core import (
     flip_bound,
     integral,
     join_bounds,
+    least_ess,
     local,
     needs_no_method,
     other_rounding,
@@ -381,7 +382,10 @@ def _summarise(
     columns.pop("degrees", None)
     if columns:
         bad = np.flatnonzero(numerators.unreliable_rows())
-        useless = np.flatnonzero(~(columns.get("ess", np.full(num, np.inf)) >= USELESS_ESS))
+        useless = np.array([], int)
+        if "ess" in columns:
+            least = min(USELESS_ESS, least_ess(float(columns["num"][0])))  # two weights cannot be worth more than two
+            useless = np.flatnonzero(~(columns["ess"] >= least))
         # The typical example; how many are worse than the rules allow is said in words.
         stats["hidden_weights"] = {name: float(np.median(column)) for name, column in columns.items()}
         stats["hidden_unreliable_rows"], stats["hidden_useless_rows"] = bad.tolist(), useless.tolist()

@@ -15,7 +15,7 @@ from ..data import SMALLEST_SCALE, AtomsWarning, smallest_gaps
 from ..distributions import Mixture, Transformed
 
 # Fewer rows lie far apart by chance.
-_ENOUGH_ROWS = 10
+_ENOUGH_ROWS, _FEWEST_ROWS = 10, 4
 _SLACK = 1.001  # scales are stored as rounded logarithms
 _FAR = 18  # nats below the highest density: six standard deviations
 
@@ -25,7 +25,7 @@ def narrow_scales(model: Any, rows: Any) -> str | None:
 
     Only components near one of the rows count. Models other than normals and mixtures of them have no such scales.
     Fewer than 10 rows lie far apart by chance: then only a single normal with at least as many columns as rows, which
-    do not determine its covariance, is judged, by a smaller part of the gap.
+    do not determine its covariance, is judged, by 4 rows or more.
 
     - `rows`: `[n, *space.shape]` in data coordinates, NaN where they are not known.
     """
@@ -33,7 +33,8 @@ def narrow_scales(model: Any, rows: Any) -> str | None:
     while isinstance(base, Transformed) and is_affine(base.bijection):
         base = base.base
     family = base.components if isinstance(base, Mixture) else base
-    are_many = len(rows) >= _ENOUGH_ROWS or (family is base and len(rows) <= np.prod(rows.shape[1:]))
+    num, num_columns = len(rows), int(np.prod(rows.shape[1:]))
+    are_many = num >= _ENOUGH_ROWS or (family is base and _FEWEST_ROWS <= num <= num_columns)
     if not isinstance(family, AbstractRealFamily) or not are_many:
         return None
     there = local(model)
@@ -42,7 +43,7 @@ def narrow_scales(model: Any, rows: Any) -> str | None:
     z, base = jnp.asarray(np.asarray(there.rows(rows))[fill], family.loc.dtype), there.model
     while isinstance(base, Transformed):
         z, base = jax.vmap(base.bijection.inverse_and_log_det)(z)[0], base.base
-    gaps = smallest_gaps(np.asarray(z)) * min(1, len(rows) / _ENOUGH_ROWS) ** 2
+    gaps = smallest_gaps(np.asarray(z))
     scales = np.asarray(eqx.filter_vmap(_scales)(base.components) if isinstance(base, Mixture) else family.scales[None])
     is_narrow = (scales <= _SLACK * SMALLEST_SCALE * np.where(np.isfinite(gaps), gaps, 0)) & (scales > 0)
     if is_narrow.any():

@@ -30,7 +30,7 @@ _LOW_ACCEPTANCE = 0.1
 
 
 class UnreliableSampleWarning(UserWarning):
-    """The chains behind a sample hardly moved, or draws are not finite or have lost their digits."""
+    """The chains behind a sample hardly moved, or draws are not finite, have probability zero or lost their digits."""
 
 
 def sample(
@@ -62,12 +62,16 @@ def sample(
     - `clamp`: `(values, mask)`: entries where `mask` is true are held at `values`, each of the shape of one example or
       `[num, ...]`, and the others drawn given them. For Boltzmann machines.
 
-    An `UnreliableSampleWarning` says which draws are not finite, and when chains hardly moved. It names a column whose
-    draws the number type of the model rounds: far from zero without `lnz.flows.standardise`, or at an end of the space.
+    Chains start where the density is not zero, if one of 100 draws of the start is there. An `UnreliableSampleWarning`
+    says which draws are not finite, which ends of chains have probability zero, and when chains hardly moved. It
+    names a column whose draws the number type of the model rounds: far from zero without `lnz.flows.standardise`, or at
+    an end of the space.
+
+    **Raises:** `ValueError` if all ends of chains have probability zero.
     """
     draws = _draw(key, model, num, num_steps, sampler, start, clamp)
     if not isinstance(draws, Tracer):
-        _warn_of_faults(np.asarray(draws))
+        _warn_of_faults(np.asarray(draws), model)
         _warn_of_rounding(np.asarray(draws), model, clamp)
     return draws
 
@@ -79,14 +83,49 @@ def _warn_of_rounding(draws: np.ndarray, model: Any, clamp: tuple[Any, Any] | No
         warnings.warn(f"sample: the draws are rounded: {coarse}", UnreliableSampleWarning, stacklevel=3)
 
 
-def _warn_of_faults(draws: np.ndarray) -> None:
+def _warn_of_faults(draws: np.ndarray, model: Any) -> None:
     bad = np.flatnonzero(~np.isfinite(draws).all(axis=tuple(range(1, draws.ndim))))
     if len(bad):
+        parameters = [np.asarray(leaf) for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))]
+        advice = (
+            "There are NaN or infinity among the parameters of the model"
+            if not all(np.isfinite(parameter).all() for parameter in parameters)
+            else "The parameters of the model are finite: numbers too large for their type were met on the way. Use "
+            "float64, data in other units, or a smaller `step_size` of chains"
+        )
         warnings.warn(
-            f"sample: {len(bad)} of {len(draws)} draws are not finite, first row {bad[0]}. Look for NaN or infinity "
-            "among the parameters of the model.",
+            f"sample: {len(bad)} of {len(draws)} draws are not finite, first row {bad[0]}. {advice}.",
             UnreliableSampleWarning,
             stacklevel=3,
+        )
+
+
+def _check_possible(model: Any, log_densities: Array) -> None:
+    """That chains have ended where the density of `model` is a number, and not zero."""
+    if isinstance(log_densities, Tracer):
+        return
+    log_p = np.asarray(log_densities)
+    num, name = len(log_p), type(model).__name__
+    zeros, unknown = np.flatnonzero(log_p == -np.inf), np.flatnonzero(np.isnan(log_p))
+    advice = "Pass `start=`: for each draw a position where the density is not zero"
+    if len(zeros) == num:
+        raise ValueError(
+            f"`sample`: all {num} draws have probability zero under the {name}, for no chain has found a place where "
+            f"its density is not. {advice}."
+        )
+    if len(zeros):
+        warnings.warn(
+            f"sample: {len(zeros)} of {num} draws have probability zero under the {name}, first row {zeros[0]}: their "
+            f"chains started where the density is zero and have not left. {advice}, or use more `num_steps`.",
+            UnreliableSampleWarning,
+            stacklevel=4,
+        )
+    if len(unknown):
+        warnings.warn(
+            f"sample: the {name} has a log-density of NaN at {len(unknown)} of {num} draws, first row {unknown[0]}. "
+            f"{advice} or NaN, and look at what its `log_density` does there.",
+            UnreliableSampleWarning,
+            stacklevel=4,
         )
 
 
@@ -120,14 +159,12 @@ def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarr
         raise TypeError(
             f"`sampler` must be a sampler such as `lnz.samplers.Gibbs()`, with its brackets; got {sampler!r}."
         )
-    key_start, key_run = jr.split(key)
-    if start is None:
-        start = model.path().start.sample(key_start, (num,))
-    else:
+    if start is not None:
         start = model.space.cast(model.space.check_data(start, "start"), model_dtype(model))
         if len(start) != num:
             raise ValueError(f"`start` must have one row for each of the {num} draws; got {len(start)}.")
-    positions, info = _run(key_run, model, sampler, start, num_steps)
+    positions, info, log_densities = _run(key, model, sampler, start, num, num_steps)
+    _check_possible(model, log_densities)
     is_metropolis = isinstance(sampler, samplers.Metropolis)  # whose proposals have no size to choose
     least = 0.1 * _LOW_ACCEPTANCE if is_metropolis else _LOW_ACCEPTANCE
     if "acceptance" in info and not float(info["acceptance"]) >= least:
@@ -164,7 +201,10 @@ def _sample_clamped(key, model, num, num_steps, sampler, start, clamp) -> Array:
             raise ValueError(f"`clamp`: {name} must have shape {shape} or {(num, *shape)}; got {array.shape}.")
         pair.append(np.broadcast_to(array, (num, *shape)))
     known, mask = known_entries(model.space, pair[0], pair[1], "clamp", "mask")
-    return _run_clamped(key, model, sampler, model.space.cast(known, model_dtype(model)), jnp.asarray(mask), num_steps)
+    known = model.space.cast(known, model_dtype(model))
+    draws, log_densities = _run_clamped(key, model, sampler, known, jnp.asarray(mask), num_steps)
+    _check_possible(model, log_densities)
+    return draws
 
 
 @eqx.filter_jit
@@ -172,21 +212,26 @@ def _run_clamped(key, model, sampler, values, mask, num_steps):
     def one(key, values, mask):
         density = model.clamp(values, mask)
         key_start, key_run = jr.split(key)
-        start = density.path().start.sample(key_start, (1,))
+        start = samplers.possible_positions(key_start, density, 1)
         chosen = samplers.default_sampler(density) if sampler is None else sampler
         positions, _ = samplers.run_chains(key_run, density, chosen, start, num_steps)
-        return model.observed(positions[0]) if isinstance(model, AbstractLatentEnergyModel) else positions[0]
+        draw = model.observed(positions[0]) if isinstance(model, AbstractLatentEnergyModel) else positions[0]
+        return draw, density.log_density(positions[0])
 
     return jax.vmap(one)(jr.split(key, len(values)), values, mask)
 
 
 @eqx.filter_jit
-def _run(key, density, sampler, start, num_steps):
+def _run(key, density, sampler, start, num, num_steps):
+    key_start, key = jr.split(key)
+    if start is None:
+        start = samplers.possible_positions(key_start, density, num)
     if samplers.waits_for_step_size(sampler) and num_steps > 1:
         key, key_adapt = jr.split(key)
         sampler, start = samplers.adapt_step_size(key_adapt, density, sampler, start, num_steps // 2)
         num_steps -= num_steps // 2
-    return samplers.run_chains(key, density, sampler, start, num_steps)
+    positions, info = samplers.run_chains(key, density, sampler, start, num_steps)
+    return positions, info, jax.vmap(density.log_density)(positions)
 
 
 @eqx.filter_jit

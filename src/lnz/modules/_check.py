@@ -66,12 +66,16 @@ def check_has_data(data: Array | None, user: str) -> Array:
     return data
 
 
+_FEW_NAMES = 60
+
+
 def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
-    """The sentence for a name that does not exist, with the nearest that does."""
+    """The sentence for a name that does not exist, with the nearest that does, and with all if they are few."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"Unknown {what} {name!r}.{hint} Known: {', '.join(known)}."
+    listed = f" Known: {', '.join(known)}." if len(known) <= _FEW_NAMES else ""
+    return f"Unknown {what} {name!r}.{hint}{listed}"
 
 
 def model_dtype(model: Any):

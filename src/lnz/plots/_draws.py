@@ -23,7 +23,7 @@ from ..core import (
 from ..evaluation import UnreliableSampleWarning, sample
 from ..modules import model_dtype
 from ..runs import Examples, Run
-from ..samplers import default_sampler
+from ..samplers import default_sampler, possible_positions
 from ._figures import marginals, scatter
 from ._html import captioned, drawing, image, joined, number, pieces
 from ._pixels import encode, grey_scale, montage, paper_and_ink
@@ -103,7 +103,7 @@ def _walk(model: Any, rows: np.ndarray) -> _Walk:
     if isinstance(model, AbstractLatentEnergyModel):
         # The hidden layers of a test example are unknown: these chains start without one.
         density, observed, start = model.joint(), model.observed, "a draw from the start of annealing"
-        positions = density.path().start.sample(key_start, (len(rows),))
+        positions = eqx.filter_jit(possible_positions)(key_start, density, len(rows))
     else:
         positions = model.space.cast(rows.reshape(-1, *model.space.shape), model_dtype(model))
     sampler = default_sampler(density)

@@ -11,6 +11,7 @@ from ._hmc import HMC as HMC
 from ._metropolis import Metropolis as Metropolis
 from ._run import (
     default_sampler as default_sampler,
+    possible_positions as possible_positions,
     run_chains as run_chains,
     start_chains as start_chains,
     trace_chains as trace_chains,

@@ -31,9 +31,9 @@ def adapt_step_size(
 ) -> tuple[AbstractSampler, Array]:
     """`sampler` with the step size at which chains from `positions [num, ...]` accept 0.8 of their moves on average.
 
-    Dual averaging of the logarithm of one step size, by the mean acceptance over chains, in `num_steps` moves. Also
-    returns where the chains are then. Draws must come from later moves: these depend on the chains' past. A sampler
-    without a free step size is returned as it is, its chains unmoved.
+    Dual averaging of the logarithm of one step size, in `num_steps` moves, by the mean acceptance over the chains that
+    are where the density is not zero. Also returns where the chains are then. Draws must come from later moves: these
+    depend on the chains' past. A sampler without a free step size is returned as it is, its chains unmoved.
 
     Source: Hoffman and Gelman (2014), section 3.2.1; arXiv:1111.4246.
     """
@@ -46,11 +46,11 @@ def adapt_step_size(
     def step(carry, inputs):
         states, log_step_size, shortfall, average = carry
         key, t = inputs
-        states, info = chain_step(key, density, _with_step_size(sampler, log_step_size), states)
-        shortfall = shortfall + (_ACCEPTANCE - jnp.mean(info["acceptance"]) - shortfall) / (t + 10)
+        moved, info = chain_step(key, density, _with_step_size(sampler, log_step_size), states)
+        shortfall = shortfall + (_ACCEPTANCE - _mean_acceptance(info, states) - shortfall) / (t + 10)
         log_step_size = jnp.minimum(first - jnp.sqrt(t) / 0.05 * shortfall, _most(density))
         average = average + t**-0.75 * (log_step_size - average)
-        return (states, log_step_size, shortfall, average), None
+        return (moved, log_step_size, shortfall, average), None
 
     times = jnp.arange(1, num_steps + 1, dtype=first.dtype)
     carry = (states, first, jnp.zeros_like(first), first)
@@ -91,9 +91,9 @@ def samplers_along(
 
         def move(carry, key):
             states, log_step_size = carry
-            states, info = chain_step(key, density, _with_step_size(sampler, log_step_size), states)
-            log_step_size = log_step_size + gain * (jnp.mean(info["acceptance"]) - _ACCEPTANCE)
-            return (states, jnp.minimum(log_step_size, _most(density))), None
+            moved, info = chain_step(key, density, _with_step_size(sampler, log_step_size), states)
+            log_step_size = log_step_size + gain * (_mean_acceptance(info, states) - _ACCEPTANCE)
+            return (moved, jnp.minimum(log_step_size, _most(density))), None
 
         states, log_step_size = carry
         states = jax.vmap(lambda state: sampler.refresh(density, state))(states)
@@ -103,6 +103,12 @@ def samplers_along(
     carry = (states, _first_log_step_size(path.start, states.log_density))
     _, log_step_sizes = jax.lax.scan(follow, carry, (jr.split(key_steps, len(visited)), visited, gains))
     return lambda index: _with_step_size(sampler, log_step_sizes[num_start + index])
+
+
+def _mean_acceptance(info, states) -> Float[Array, ""]:
+    """Over chains whose density is not zero: others walk freely, at any step size. Without any, what is aimed at."""
+    inside = states.log_density > -jnp.inf
+    return jnp.where(jnp.any(inside), jnp.mean(info["acceptance"], where=inside), _ACCEPTANCE)
 
 
 def _with_step_size(sampler, log_step_size: Float[Array, ""]):

@@ -88,13 +88,19 @@ class HMC(AbstractSampler):
         log_ratio = change - 0.5 * (jnp.sum(p**2) - jnp.sum(momentum**2))
         log_ratio = jnp.where(jnp.isnan(log_ratio), -jnp.inf, log_ratio)  # a divergence is a rejection
         accept = jnp.log(jr.uniform(key_accept, dtype=log_ratio.dtype)) < log_ratio
+        acceptance = acceptance_within(state.log_density, log_ratio)
         state = jax.tree.map(lambda new, old: jnp.where(accept, new, old), proposed, state)
-        return state, {"acceptance": jnp.exp(jnp.minimum(log_ratio, 0.0))}
+        return state, {"acceptance": acceptance}
 
 
 def change_of_log_density(old: Float[Array, ""], new: Float[Array, ""]) -> Float[Array, ""]:
     """`new - old`, and 0 where both are minus infinity: a chain that starts where the density is zero walks freely."""
     return jnp.where((old == -jnp.inf) & (new == -jnp.inf), 0, new - old)
+
+
+def acceptance_within(old: Float[Array, ""], log_ratio: Float[Array, ""]) -> Float[Array, ""]:
+    """`min(1, exp(log_ratio))`, and 0 from where the density is zero: a free walk says nothing of the moves."""
+    return jnp.where(old > -jnp.inf, jnp.exp(jnp.minimum(log_ratio, 0.0)), 0)
 
 
 def _state(density: AbstractDensity, coordinates: Array) -> HMCState:

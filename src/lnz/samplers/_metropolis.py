@@ -8,7 +8,7 @@ from .. import spaces
 from ..core import AbstractDensity, AbstractSampler
 from ..modules import check_positive
 from ..spaces import AbstractSpace, Binary, Counts
-from ._hmc import change_of_log_density
+from ._hmc import acceptance_within, change_of_log_density
 
 # Counts move by up to 2^0, ..., 2^12.
 _NUM_RANGES = 13
@@ -69,8 +69,9 @@ class Metropolis(AbstractSampler):
             log_ratio = jnp.where(jnp.isnan(log_ratio) | ~is_inside, -jnp.inf, log_ratio)
             accept = jnp.log(jr.uniform(key_accept, dtype=log_ratio.dtype)) < log_ratio
             proposed = MetropolisState(x, log_density)
+            acceptance = acceptance_within(state.log_density, log_ratio)
             state = jax.tree.map(lambda new, old: jnp.where(accept, new, old), proposed, state)
-            return state, jnp.exp(jnp.minimum(log_ratio, 0.0))
+            return state, acceptance
 
         usual = space.num_dimensions * (4 if isinstance(space, Counts) else 1)
         num = usual if self.num_updates is None else self.num_updates

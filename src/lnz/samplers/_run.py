@@ -2,6 +2,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray
 
@@ -11,6 +12,9 @@ from ..spaces import AbstractSpace
 from ._gibbs import Gibbs
 from ._hmc import HMC
 from ._metropolis import Metropolis, is_discrete
+
+# How often the start of a chain is drawn again where the density is zero.
+_NUM_REDRAWS = 100
 
 
 def default_sampler(density: AbstractDensity) -> AbstractSampler:
@@ -35,6 +39,30 @@ def _is_continuous(space: AbstractSpace) -> bool:
     except TypeError:
         return False
     return True
+
+
+def possible_positions(key: PRNGKeyArray, density: AbstractDensity, num: int) -> Array:
+    """Draws of the start of the density's path to start chains from, `[num, ...]`.
+
+    Those where the density is zero or NaN are drawn again, up to 100 times: so a chain may still start there.
+    """
+    start = density.path().start
+
+    def draw(key):
+        positions = start.sample(key, (num,))
+        return positions, jax.vmap(density.log_density)(positions) > -jnp.inf
+
+    def redraw(carry):
+        number, positions, possible = carry
+        again, possible_again = draw(jr.fold_in(key, number))
+        keep = possible.reshape(-1, *(1,) * (positions.ndim - 1))
+        return number + 1, jnp.where(keep, positions, again), possible | possible_again
+
+    def is_wanting(carry):
+        number, _, possible = carry
+        return (number < _NUM_REDRAWS) & ~jnp.all(possible)
+
+    return jax.lax.while_loop(is_wanting, redraw, (jnp.asarray(0), *draw(key)))[1]
 
 
 def run_chains(
