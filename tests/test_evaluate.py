@@ -442,7 +442,7 @@ def test_compare_one_row_and_none():
 
 
 def test_evaluate_warns_and_says_so_when_weights_are_few():
-    with pytest.warns(lnz.UnreliableEstimateWarning, match=r"partition: effective sample size .* is below 10"):
+    with pytest.warns(lnz.UnreliableEstimateWarning, match=r"partition: effective sample size .* is below 4"):
         result = lnz.evaluate(KEY, table.rbm(12, 6, scale=2.0), np.zeros((3, 12)), partition=AIS(8, 2))
     assert "UNRELIABLE" in str(result)
     assert result.warnings[0].startswith("partition: effective sample size")
