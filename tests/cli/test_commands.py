@@ -1155,7 +1155,18 @@ def test_a_warning_is_one_line(runs, tmp_path, monkeypatch, capsys):
     shutil.copytree(folder / "rbm_digits_exact", tmp_path / "run")
     with warnings.catch_warnings():
         warnings.simplefilter("always")  # elsewhere in the tests they are errors
-        assert call(monkeypatch, "evaluate", tmp_path / "run", "--set", "evaluate.num_chains=3") == 0
+        assert (
+            call(
+                monkeypatch,
+                "evaluate",
+                tmp_path / "run",
+                "--set",
+                "evaluate.num_chains=9",
+                "--set",
+                "evaluate.num_betas=1",
+            )
+            == 0
+        )
     lines = capsys.readouterr().err.splitlines()
     assert lines
     assert all(line.startswith("lnz: warning: ") for line in lines)
