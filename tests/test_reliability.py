@@ -484,7 +484,10 @@ def test_short_representations():
     both = (estimate(1.0, 0.1, "lower", 100), Bracket(estimate(1.0, 0.0, "exact"), estimate(2.0, 0.0, "exact")))
     assert repr(both) == "(Estimate(1.0000 nats, lower bound, s.e. 0.1), Bracket([1.0000, 2.0000] nats))"
     assert repr([likelihood(-1.0, -2.0)]) == "[LogLikelihood(-1.500 nats per example, exact, n = 2, data s.e. 0.1)]"
-    assert repr(estimate(1.0, 0.1, "lower", 5)).endswith("two-sigma interval +-0.29, UNRELIABLE)")
+    assert repr(estimate(1.0, 0.1, "lower", 5)).endswith("two-sigma interval +-0.29)")
+    one_of_five = {"ess": jnp.asarray(1.0), "num": jnp.asarray(5)}
+    few = Estimate(jnp.asarray(1.0), jnp.asarray(0.1), "lower", (), one_of_five)
+    assert repr(few).endswith("two-sigma interval +-0.29, UNRELIABLE)")
     traced = []
     jax.jit(lambda e: traced.append(repr(e)) or e.value)(both[0])
     assert traced[0].startswith("Estimate(")
