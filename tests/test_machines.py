@@ -137,6 +137,17 @@ def test_training_starts_at_the_base_rates_unless_biases_were_set():
     np.testing.assert_array_equal(lnz.fit(jr.key(1), even, method, data, steps=1).model.b, np.zeros(3))
 
 
+def test_a_constant_energy_moves_log_z_by_itself():
+    """Also where the first row is impossible, at which energies with and without the constant have no difference."""
+    table, constant = np.array([[0.0, np.inf], [3, 2]]), 2.0**20
+    field = lnz.energy.MarkovField(2, 2, [(), (0, 1)], [constant, table])
+    with pytest.warns(lnz.UnreliableEstimateWarning, match="probability zero"):
+        result = lnz.evaluate(jr.key(0), field, np.array([[0, 1], [1, 0]]))
+    log_z = np.log(np.exp(-table).sum())
+    np.testing.assert_allclose(result.per_example, [-np.inf, -3 - log_z], rtol=1e-6)
+    assert result.stats["log_partition"] == pytest.approx(log_z - constant, abs=0.1)  # a rounding of 2**20: 0.06
+
+
 def test_a_constant_energy_changes_no_likelihood():
     """It cancels between numerator and denominator, and is whole, so that these tables hold it without rounding."""
     tables = [np.array([[0.0, 1], [3, 2]]), np.array([[0.0, 4], [1, np.inf]])]
