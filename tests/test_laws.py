@@ -25,7 +25,7 @@ def cases(instances):
 def test_distribution(make, precision):
     distribution = make()
     # Splines have kinks in their densities, where the trapezoid rule converges slowly.
-    num = 100_001 if distribution.space.num_dimensions == 1 else 401
+    num = 100_001 if distribution.space.size == 1 else 401
     num = 401 if isinstance(distribution.space, lnz.Counts) else num
     fine = {} if distribution.space.num_points else {"num": num, "bounds": (-16.0, 16.0)}
     testing.check_density(distribution, jr.key(0), **fine)

@@ -36,7 +36,7 @@ def test_enumeration_has_each_point_once(space, count):
     assert points.dtype == (jnp.float32 if space.kind == "float" else jnp.int32)
     np.testing.assert_array_equal(log_weights, np.zeros(count))
     assert all(bool(space.contains(point)) for point in points[:3])
-    assert space.base_measure == "counting"
+    assert space.measure.is_counting
 
 
 def test_enumeration_counts_with_the_first_digit_fastest():
@@ -80,7 +80,7 @@ def test_interval_uses_its_own_ends():
     assert 1.999999 < float(points.max()) < 2.0
     assert float(jnp.sum(jnp.exp(log_weights))) == pytest.approx(9.0, rel=1e-5)  # the area
     assert Interval(1).num_points is None
-    assert Interval(1).base_measure == Euclidean(1).base_measure == "Lebesgue"
+    assert str(Interval(1).measure) == str(Euclidean(1).measure) == "Lebesgue"
 
 
 def test_shifted_rules_share_no_point_and_agree(float64):
@@ -219,5 +219,29 @@ def test_spaces_are_values():
     assert Binary(3) != Binary(4)
     assert Euclidean(3) != Binary(3)
     assert isinstance(Binary(3).quadrature(), Grid)
-    assert Binary((2, 3)).num_dimensions == 6
-    assert lnz.Euclidean(()).num_dimensions == 1
+    assert Binary((2, 3)).size == 6
+    assert lnz.Euclidean(()).size == 1
+
+
+@pytest.mark.parametrize(
+    ("space", "advice"),
+    [
+        (Categorical(3, 256), r"255 \* data.astype"),
+        (lnz.Record(grey=Categorical(3, 4), place=Euclidean(())), r"from 0 to 3.*3 \* data"),
+        (Binary(3), None),
+        (Categorical(3, 2), None),
+        (lnz.Counts(3), None),
+        (Euclidean(3), None),
+    ],
+    ids=str,
+)
+def test_true_is_not_one_of_many_values(space, advice):
+    """True may mean 1 or 255 of grey values; of bits, counts and numbers it is 1, and all false is zero."""
+    rows = np.zeros((2, *space.shape), bool)
+    space.check_data(rows)
+    rows[1, 0] = True
+    if advice is None:
+        space.check_data(rows)
+        return
+    with pytest.raises(ValueError, match=advice):
+        space.check_data(rows)

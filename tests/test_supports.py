@@ -383,9 +383,7 @@ def test_draws_of_wide_flows_lie_inside_and_have_the_log_prob_that_is_returned(p
 
     for (name, _), (x, log_prob, again) in draw().items():
         x, space = np.asarray(x), WIDE[name].codomain
-        low, high = (
-            np.asarray(end, x.dtype) for end in lnz.spaces._sets.ends_of(lnz.spaces._sets.each_variable(space)[0])
-        )
+        low, high = (np.asarray(end, x.dtype) for end in lnz.spaces.each_variable(space)[0].ends)
         assert np.all((low < x) & (x < high)), name
         assert np.all(np.isfinite(again)), name
         # Half of the digits of the distance from an end, which is what is left where nothing is scored again.

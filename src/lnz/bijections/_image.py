@@ -29,7 +29,7 @@ class Reshape(AbstractBatchLastBijection):
     codomain: AbstractSpace = eqx.field(static=True)
 
     def __check_init__(self):
-        if self.domain.num_dimensions != self.codomain.num_dimensions:
+        if self.domain.size != self.codomain.size:
             raise ValueError(f"`Reshape` needs spaces of as many numbers; got {self.domain} and {self.codomain}.")
         if not same_numbers(self.domain, self.codomain):
             raise ValueError(

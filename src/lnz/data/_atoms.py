@@ -125,7 +125,7 @@ def data_warnings(space: AbstractSpace, rows: Any) -> list[str]:
     columns that are tied in some of the rows, unless they differ by one number there; values that repeat in fewer than
     0.5% of the rows.
     """
-    if space.base_measure != "Lebesgue":
+    if not space.measure.is_continuous:
         return []
     some = _some_rows(rows, _NUM_CHECKED)
     whole = _whole_numbers(space, some)

@@ -91,7 +91,7 @@ def split(contents: Contents, options: Options) -> Splits:
         check_both(train, contents.where("train"), largest, options)
     if isinstance(typed.space, Euclidean):
         check_varies(train, contents.where("train"), contents.cells)
-    what = f"images of {shape[0]} x {shape[1]}" if shape else f"rows of {typed.space.num_dimensions} columns"
+    what = f"images of {shape[0]} x {shape[1]}" if shape else f"rows of {typed.space.size} columns"
     sizes = f"{len(train)} train / {len(valid)} valid / {len(test)} test"
     protocol = ", ".join([f"{name}: {num} {what}", f"{how}: {sizes}", *typed.notes])
     triple = (labels["train"], labels["valid"], labels["test"]) if labels else None

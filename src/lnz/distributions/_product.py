@@ -150,5 +150,5 @@ class Joint(AbstractDistribution):
 
 
 def _check_vectors(space: AbstractSpace, name: str) -> None:
-    if len(space.shape) != 1 or space.base_measure != "Lebesgue":
+    if len(space.shape) != 1 or space.measure.is_counting:
         raise ValueError(f"`Joint({name}=...)` must be of vectors of real numbers; this one lives on {space}.")

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..core import LogLikelihood, faulty_rows
+from ..spaces import COUNTING, LEBESGUE
 
 _NUM_ERRORS = 2  # standard errors of a paired difference that are called noise
-_MEASURES = {"counting": "counting, of probabilities", "Lebesgue": "Lebesgue, of densities"}
+_MEASURES = {str(COUNTING): "counting, of probabilities", str(LEBESGUE): "Lebesgue, of densities"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +100,7 @@ def compare(results: Mapping[str, LogLikelihood]) -> Comparison:
             )
     ranked = sorted(results.items(), key=lambda item: _rank(item[1].value))
     best_name, best = ranked[0]
-    is_probability = first.stats["fingerprint"]["base_measure"] == "counting"
+    is_probability = first.stats["fingerprint"]["base_measure"] == str(COUNTING)
     rows = []
     for name, result in ranked:
         with np.errstate(invalid="ignore"):  # infinity minus infinity

@@ -42,7 +42,7 @@ from ..core import (
 )
 from ..data import AbstractSource, AtomsWarning, Resident, as_source, canonical, data_warnings, known_entries, some_rows
 from ..modules import check_key, check_positive, kind_of, model_dtype, unmasked
-from ..spaces import AbstractSpace, Counts
+from ..spaces import AbstractSpace
 from ._narrow import narrow_scales
 from ._normalize import check_normalizer, default_normalizer
 
@@ -174,7 +174,7 @@ def evaluate(
     )
     if observed is None:
         return result
-    mean_known = float(np.mean(observed)) * space.num_dimensions
+    mean_known = float(np.mean(observed)) * space.dimension
     protocol = f"{result.stats['protocol']}; on average {mean_known:.1f} known entries of an example, others summed out"
     return dataclasses.replace(result, stats={**result.stats, "num_dimensions": mean_known, "protocol": protocol})
 
@@ -307,7 +307,7 @@ def _rounding(model, key, source: AbstractSource, there: Local, observed, batch_
     """
     # Sums over latents cost more, and are left out where a layer of the model moves the rows to where digits are.
     unfit = hidden is not None and (there.origin is not None or not isinstance(hidden, _SMOOTH))
-    if model.space.base_measure != "Lebesgue" or unfit or np.can_cast(source.rows(0, 1).dtype, model_dtype(model)):
+    if not model.space.measure.is_continuous or unfit or np.can_cast(source.rows(0, 1).dtype, model_dtype(model)):
         return []
     size = min(batch_size, 2 ** math.ceil(math.log2(source.num_rows)))
     numbers = np.linspace(0, source.num_rows - 1, size).astype(int)
@@ -364,7 +364,7 @@ def _summarise(
     offset = _offset(model, example)
     weights = denominator.stats
     stats: dict[str, Any] = {
-        "num_dimensions": space.num_dimensions,
+        "num_dimensions": space.dimension,
         "fingerprint": fingerprint.result(),
         "hidden_error": own_error,
         "partition_error": shared_error,
@@ -373,7 +373,7 @@ def _summarise(
     if numerators.bound != "exact":
         stats["hidden_errors"] = np.asarray(numerators.standard_error, np.float64)
     # Of bits nobody speaks in bits per dimension, of grey values everybody.
-    stats["many_values"] = isinstance(space, Counts) or getattr(space, "num_categories", 2) > 2
+    stats["many_values"] = any(part.measure.is_counting and part.num_values != 2 for part in space.parts)
     notes = about_rounding + faulty_rows(per_example)
     if weights:
         stats["partition_weights"] = {name: float(value) for name, value in weights.items() if np.ndim(value) == 0}
@@ -478,4 +478,4 @@ class _Fingerprint:
 
     def result(self) -> dict[str, str]:
         data = self._hash.hexdigest()[:16]
-        return {"data": data, "space": str(self._space), "base_measure": self._space.base_measure}
+        return {"data": data, "space": str(self._space), "base_measure": str(self._space.measure)}

@@ -66,7 +66,7 @@ def glow(
 
 
 def _image_space(space: Euclidean, num_levels: int, image_shape: tuple[int, ...] | None) -> Euclidean:
-    if not isinstance(space, Euclidean):
+    if not space.is_euclidean:
         raise TypeError(f"`glow(space)` needs `lnz.Euclidean`; got {space}.")
     shape = space.shape if image_shape is None else tuple(image_shape)
     if len(shape) == 2:
@@ -77,7 +77,7 @@ def _image_space(space: Euclidean, num_levels: int, image_shape: tuple[int, ...]
             "`image_shape=(28, 28)`."
         )
     image, factor = Euclidean(shape), 2**num_levels
-    if image.num_dimensions != space.num_dimensions:
+    if image.size != space.size:
         raise ValueError(f"`glow(image_shape={image_shape})` has not as many pixels as {space}.")
     if shape[1] % factor or shape[2] % factor:
         raise ValueError(

@@ -24,7 +24,7 @@ from ..core import (
 )
 from ..files import load, save
 from ..normalizers import log_integral_with_error
-from ..spaces import AbstractSpace, each_variable, ends_of, nearest_inside
+from ..spaces import AbstractSpace, each_variable, nearest_inside
 from ._require import eps, require, require_close
 
 
@@ -129,7 +129,7 @@ def _places_outside(space: AbstractSpace) -> tuple[tuple[int, float], ...]:
     """For each variable of `x` its place and numbers beyond its ends, if it has ends."""
     found = []
     for i, one in enumerate(each_variable(space)):
-        low, high = ends_of(one) or (-math.inf, math.inf)
+        low, high = one.ends or (-math.inf, math.inf)
         found += [(i, end) for end in (low - 1, low - 1000, high + 1, high + 1000) if math.isfinite(end)]
     return tuple(found)
 
@@ -175,7 +175,7 @@ def _check_by_draws(distribution: AbstractDistribution, x: np.ndarray, log_p: np
     numbers: a false alarm in two of a million keys.
     """
     space = distribution.space
-    if space.base_measure != "Lebesgue":
+    if not space.measure.is_continuous:
         return
     num_centres = 100
     rng = np.random.default_rng(0)
@@ -248,7 +248,7 @@ def _check_moments(x: Array, density: AbstractDensity, **grid: Any) -> None:
         np.all(pulls < 6),
         f"moments of draws agree with quadrature: off by {pulls.max():.1f} standard errors.",
     )
-    is_counts = density.space.base_measure == "counting"
+    is_counts = density.space.measure.is_counting
     _check_marginals(np.asarray(x, np.float64), np.asarray(points, np.float64), p, is_counts)
 
 
