@@ -164,12 +164,7 @@ def glow_step():
 
 def inside(space, num=7):
     """Points of a continuous space."""
-    x = normal(1, num, *space.shape)
-    if isinstance(space, lnz.Positive):
-        return jnp.exp(x)
-    if isinstance(space, lnz.Interval):
-        return space.low + (space.high - space.low) * jax.nn.sigmoid(x)
-    return x
+    return jax.vmap(space.from_unbounded)(normal(1, num, *space.unbounded.shape))[0]
 
 
 def continuous_flow():
@@ -364,6 +359,9 @@ DISTRIBUTIONS = {
     "uniform": lambda: lnz.Uniform(2, -1.0, 2.0),
     "uniform_torus": lambda: lnz.Uniform(lnz.Torus(2)),
     "product": product,
+    "record": lambda: lnz.ProductDistribution(
+        place=lnz.Normal(jnp.asarray(0.3), 0.8), kind=lnz.Categorical(normal(641, 2, 3)), bit=lnz.Bernoulli(normal(642))
+    ),
     "joint": joint,
     "layered_down": lambda: layered("down"),
     "layered_up": lambda: layered("up"),
@@ -525,6 +523,9 @@ BIJECTIONS = {
     "tanh": lambda: lnz.bijections.Tanh(lnz.Euclidean(3)),
     "softplus": lambda: lnz.bijections.Softplus(lnz.Positive(3)),
     "exp": lambda: lnz.bijections.Exp(lnz.Positive((2, 2))),
+    "onto_record": lambda: lnz.bijections.ToSupport(
+        lnz.Record(scale=lnz.Positive((1, 2)), angle=lnz.Torus(()), share=lnz.Interval(1, -1.0, 2.0))
+    ),
     "power": lambda: lnz.bijections.Power(jnp.array([0.5, 1.0, 1.7])),
     "leaky_relu": lambda: lnz.bijections.LeakyReLU(lnz.Euclidean(3), 0.2),
     "sigmoidal": lambda: lnz.bijections.Elementwise(lnz.bijections.SigmoidalTransformer(3), normal(94, 9, 3)),

@@ -104,6 +104,7 @@ NO_MEAN = {
     "categorical",
     "uniform_torus",
     "product",  # of which a part is an angle
+    "record",  # of which a part is a category
     "joint",
     "layered_down",
     "layered_up",

@@ -102,7 +102,7 @@ class OnFirst(AbstractBatchLastBijection, AbstractStartable):
 
     def __check_init__(self):
         inner = self.bijection.domain
-        if not isinstance(inner, Euclidean) or self.bijection.codomain != inner or not inner.shape:
+        if not inner.is_euclidean or self.bijection.codomain != inner or not inner.shape:
             raise ValueError(
                 "`OnFirst(bijection, num)` needs a map of a Euclidean space of vectors or images to itself; got "
                 f"{inner} to {self.bijection.codomain}."

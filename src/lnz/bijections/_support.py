@@ -3,7 +3,7 @@
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from ..spaces import AbstractSpace
+from ..spaces import AbstractSpace, check_space
 from ._bijection import AbstractBatchLastBijection
 
 
@@ -12,7 +12,7 @@ def unbounded(space: AbstractSpace) -> AbstractSpace:
 
     **Raises:** `TypeError` if `space` has no unbounded coordinates, as discrete ones.
     """
-    if space.unbounded is None:
+    if check_space(space, "ToSupport(space)").unbounded is None:
         raise TypeError(
             "A flow's support must be `Euclidean`, `Interval`, `Positive`, `Torus`, a `Product` of those, or another "
             f"space with unbounded coordinates; got {space}."

@@ -61,7 +61,7 @@ def check_resolved(
         check_ends(space, rows, image, argument)
         _check_distances(space, wide, image, argument)
     cut = ((image.astype(np.float64) != wide) & ~np.isnan(wide)).any(axis=0)
-    judged = (cut | by_gradient).reshape(-1)
+    judged = ((cut | by_gradient) & space.real_entries).reshape(-1)
     wide = wide.reshape(len(wide), -1)
     origin = np.zeros(wide.shape[1]) if model.origin is None else model.origin.reshape(-1)
     found = _first_coarse(wide, origin, judged, dtype)
@@ -93,7 +93,7 @@ def coarse_draws(space: AbstractSpace, draws: Any, model: "Local") -> str | None
     draws[~np.isfinite(draws)] = np.nan
     wide = (draws - (0 if model.origin is None else model.origin)).reshape(len(draws), -1)
     origin = np.zeros(wide.shape[1]) if model.origin is None else model.origin.reshape(-1)
-    found = _first_coarse(wide, origin, np.ones(wide.shape[1], bool), dtype, are_drawn=True)
+    found = _first_coarse(wide, origin, space.real_entries.reshape(-1), dtype, are_drawn=True)
     if (found is None or found.is_cluster) and (at_ends := _at_ends(space, draws, dtype)) is not None:
         return at_ends
     if found is None:

@@ -66,7 +66,7 @@ def glow(
 
 
 def _image_space(space: Euclidean, num_levels: int, image_shape: tuple[int, ...] | None) -> Euclidean:
-    if not space.is_euclidean:
+    if not isinstance(space, Euclidean):
         raise TypeError(f"`glow(space)` needs `lnz.Euclidean`; got {space}.")
     shape = space.shape if image_shape is None else tuple(image_shape)
     if len(shape) == 2:

@@ -27,7 +27,8 @@ from ..spaces import AbstractSpace
 
 
 def num_variables(space: AbstractSpace, name: str, least: int = 1) -> int:
-    if not space.is_euclidean or len(space.shape) != 1 or space.shape[0] < least:
+    is_euclidean = isinstance(space, AbstractSpace) and space.is_euclidean
+    if not is_euclidean or len(space.shape) != 1 or space.shape[0] < least:
         words = "lnz.Euclidean(n)" + (f" with n >= {least}" if least > 1 else "")
         raise TypeError(f"`{name}(space)` needs `{words}`; got {space}.")
     return space.shape[0]

@@ -67,7 +67,7 @@ class Counts(AbstractDiscreteArray):
         if num < 1:
             raise ValueError(f"`quadrature(num=...)` needs at least one count, 0; got {num}.")
         grid = _enumeration(self.shape, num, int)
-        return Grid(grid.size, grid.point, lambda index: jnp.any(grid.point(index)[0] == num - 1))
+        return Grid(grid.size, grid.point, lambda index: jnp.any(grid.point(index)[0] == num - 1), num / 2)
 
 
 # The largest that float32 holds and `int32` too.

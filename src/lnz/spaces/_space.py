@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ..modules import as_numbers, column_names, is_real
+from ..modules import as_numbers, column_names, is_real, kind_of
 from ._grid import Grid
 from ._measure import Measure
 
@@ -128,6 +128,11 @@ class AbstractSpace(eqx.Module):
     def is_euclidean(self) -> bool:
         """Whether it is all of R^shape."""
         return all(part.measure.is_continuous and part.ends == (-math.inf, math.inf) for part in self.parts)
+
+    @property
+    def real_entries(self) -> Bool[np.ndarray, "*shape"]:
+        """Which entries are continuous."""
+        return self.join([np.full(part.shape, part.measure.is_continuous) for part in self.parts])
 
     def split(self, x: Array | np.ndarray, axis: int = 0) -> list:
         """`x` by `parts`, each in the shape of its part. Axis 0 or -1 is that of the vector of all parts."""
@@ -245,6 +250,15 @@ def _as_shape(shape: int | tuple[int, ...], name: str) -> tuple[int, ...]:
     if not all(isinstance(n, int | np.integer) and n >= 0 for n in result) or isinstance(shape, bool):
         raise ValueError(f"`{name}(...)` needs a number of dimensions or a shape; got {shape!r}.")
     return tuple(int(n) for n in result)
+
+
+def check_space(space: Any, owner: str) -> AbstractSpace:
+    """
+    **Raises:** `TypeError` in the name of `owner` if `space` is not a space.
+    """
+    if not isinstance(space, AbstractSpace):
+        raise TypeError(f"`{owner}` needs a space, such as `lnz.Euclidean(2)`; got {kind_of(space)}.")
+    return space
 
 
 def check_kind(space: Any, kind: type[AbstractSpace], owner: str) -> None:
