@@ -12,12 +12,13 @@ def unbounded(space: AbstractSpace) -> AbstractSpace:
 
     **Raises:** `TypeError` if `space` has no unbounded coordinates, as discrete ones.
     """
-    if check_space(space, "ToSupport(space)").unbounded is None:
+    inner = check_space(space, "ToSupport(space)").unbounded
+    if inner is None:
         raise TypeError(
             "A flow's support must be `Euclidean`, `Interval`, `Positive`, `Torus`, a `Product` of those, or another "
             f"space with unbounded coordinates; got {space}."
         )
-    return space.unbounded
+    return inner
 
 
 class ToSupport(AbstractBatchLastBijection):
