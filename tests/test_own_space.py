@@ -41,7 +41,9 @@ class Circle(lnz.AbstractSpace):
         return jnp.concatenate([jnp.cos(u), jnp.sin(u)]), jnp.zeros_like(u[0])
 
     def to_unbounded(self, x):
-        return jnp.arctan2(x[1:], x[:1]), jnp.zeros_like(x[0])
+        return jnp.arctan2(x[1:], x[:1]), jnp.where(
+            abs(x[0] ** 2 + x[1] ** 2 - 1) < 1e-3, jnp.zeros_like(x[0]), -jnp.inf
+        )
 
     def tangent_basis(self, x):
         return jnp.stack([-x[1:], x[:1]])

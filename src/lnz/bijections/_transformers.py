@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..numerics import softplus
-from ..spaces import AbstractSpace
+from ..spaces import AbstractSpace, has_ends
 
 
 class AbstractTransformer(eqx.Module):
@@ -145,11 +145,11 @@ def check_fits(transformer: AbstractTransformer, variables: Sequence[AbstractSpa
     low, high = one.ends or (-math.inf, math.inf)
     if one.periodic:
         advice = "`lnz.bijections.CircularSplineTransformer()`"
-    elif one.is_euclidean or one.ends is None:
-        advice = "`lnz.bijections.AffineTransformer()`"
-    else:
+    elif has_ends(one):
         ends = (str(end) if math.isfinite(end) else name for end, name in ((low, "low"), (high, "high")))
         advice = f"`lnz.bijections.SplineTransformer(num_bins, {', '.join(ends)})`"
+    else:
+        advice = "`lnz.bijections.AffineTransformer()`"
     raise ValueError(
         f"`{owner}`: {transformer} does not map {one}, the space of a variable, onto itself, so densities would not "
         f"integrate to one. Use {advice}, or let all layers work on R^n and end with `lnz.bijections.ToSupport(space)`."

@@ -186,7 +186,7 @@ def _check_by_draws(distribution: AbstractDistribution, x: np.ndarray, log_p: np
     low, high = np.quantile(t, [0.25, 0.75], axis=0)
     scale = 0.3 * (high - low) / 1.35 + 1e-30
     new = centres[rng.integers(num_centres, size=len(t))] + scale * rng.standard_normal(t.shape)
-    new = new.astype(x.dtype).reshape(-1, *space.shape)
+    new = new.astype(x.dtype).reshape(-1, *space.unbounded.shape)
     log_p_new = np.asarray(_log_prob_unbounded(distribution, new), np.float64)
     cut = np.quantile(log_p, 0.2)
 
