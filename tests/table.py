@@ -339,6 +339,20 @@ def hard_core(num=8):
     return lnz.energy.MarkovField(num, 2, [(i, (i + 1) % num) for i in range(num)], [edge] * num)
 
 
+SPACES = {
+    "euclidean": lambda: lnz.Euclidean((2, 1)),
+    "positive": lambda: lnz.Positive(2),
+    "interval": lambda: lnz.Interval((), -1.0, 2.0),
+    "torus": lambda: lnz.Torus(2),
+    "product": lambda: lnz.Product(lnz.Positive(1), lnz.Torus(1), lnz.Interval(1)),
+    "record": lambda: lnz.Record(scale=lnz.Positive((1, 2)), angle=lnz.Torus(())),
+    "record_mixed": lambda: lnz.Record(place=lnz.Euclidean(()), kind=Categorical((1, 2), 3), bit=lnz.Binary(())),
+    "record_discrete": lambda: lnz.Record(kind=Categorical((), 3), bits=lnz.Binary(2)),
+    "binary": lambda: lnz.Binary((2, 2)),
+    "categorical": lambda: Categorical(2, 3),
+    "counts": lambda: lnz.Counts(2),
+}
+
 DISTRIBUTIONS = {
     "bernoulli": lambda: lnz.Bernoulli(normal(80, 4)),
     "bernoulli_image": lambda: lnz.Bernoulli(normal(81, 2, 2)),
@@ -523,9 +537,6 @@ BIJECTIONS = {
     "tanh": lambda: lnz.bijections.Tanh(lnz.Euclidean(3)),
     "softplus": lambda: lnz.bijections.Softplus(lnz.Positive(3)),
     "exp": lambda: lnz.bijections.Exp(lnz.Positive((2, 2))),
-    "onto_record": lambda: lnz.bijections.ToSupport(
-        lnz.Record(scale=lnz.Positive((1, 2)), angle=lnz.Torus(()), share=lnz.Interval(1, -1.0, 2.0))
-    ),
     "power": lambda: lnz.bijections.Power(jnp.array([0.5, 1.0, 1.7])),
     "leaky_relu": lambda: lnz.bijections.LeakyReLU(lnz.Euclidean(3), 0.2),
     "sigmoidal": lambda: lnz.bijections.Elementwise(lnz.bijections.SigmoidalTransformer(3), normal(94, 9, 3)),

@@ -21,6 +21,11 @@ def cases(instances):
     return pytest.mark.parametrize("make", instances.values(), ids=instances.keys())
 
 
+@cases(table.SPACES)
+def test_space(make, precision):
+    testing.check_space(make(), jr.key(0), num=51)
+
+
 @cases(table.DISTRIBUTIONS)
 def test_distribution(make, precision):
     distribution = make()

@@ -158,6 +158,11 @@ MODELS = {
 }
 
 
+@pytest.mark.parametrize("space", [Circle(), Spins((3,))], ids=["circle", "spins"])
+def test_a_space_of_ones_own_obeys_the_laws(space, precision):
+    testing.check_space(space, jr.key(0))
+
+
 def test_the_map_of_a_curved_space_obeys_the_law_of_bijections(precision):
     angles = jnp.linspace(-3.0, 3.0, 7, dtype=jnp.result_type(float))[:, None]
     testing.check_bijection(lnz.bijections.ToSupport(Circle()), angles)

@@ -3,7 +3,7 @@
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from ..spaces import AbstractSpace, check_space
+from ..spaces import AbstractSpace, check_is_space
 from ._bijection import AbstractBatchLastBijection
 
 
@@ -12,7 +12,7 @@ def unbounded(space: AbstractSpace) -> AbstractSpace:
 
     **Raises:** `TypeError` if `space` has no unbounded coordinates, as discrete ones.
     """
-    inner = check_space(space, "ToSupport(space)").unbounded
+    inner = check_is_space(space, "ToSupport(space)").unbounded
     if inner is None:
         raise TypeError(
             "A flow's support must be `Euclidean`, `Interval`, `Positive`, `Torus`, a `Product` of those, or another "

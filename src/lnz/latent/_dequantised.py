@@ -20,7 +20,7 @@ from ..core import (
 )
 from ..distributions import Transformed, Uniform, distribution_given
 from ..modules import model_dtype, replace
-from ..spaces import AbstractSpace, Interval, check_space, same_set
+from ..spaces import AbstractSpace, Interval, check_is_space, same_set
 
 
 class PointMass(AbstractDistribution):
@@ -114,7 +114,7 @@ class Dequantised(AbstractLatentModel, AbstractDataDependent):
     dequantiser: Callable[[Array], AbstractDistribution] | None = None
 
     def __check_init__(self):
-        if check_space(self.space, "Dequantised(flow, space)").num_values is None:
+        if check_is_space(self.space, "Dequantised(flow, space)").num_values is None:
             raise TypeError(f"`Dequantised(flow, space)` needs a space of bits or of categories; got {self.space}.")
         if not same_set(self.flow.space, self._box):
             raise ValueError(

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..core import AbstractDataDependent, AbstractDistribution
 from ..distributions import Mixture
 from ..modules import as_floats, check_positive, is_false, replace
-from ..spaces import AbstractSpace, check_space
+from ..spaces import AbstractSpace, check_is_space
 
 # Of the range, at each end: the logit of an end is infinite, and near it the sigmoid hardly learns.
 _MARGIN = 0.02
@@ -76,7 +76,7 @@ class VampPrior(AbstractDataDependent):
         **Raises:** `TypeError` for other spaces, such as one of categories, in which gradients learn no examples.
         """
         num = check_positive(num, "VampPrior.of(num=...)")
-        low, high = check_space(space, "VampPrior.of(space)").ends or (math.nan, math.nan)
+        low, high = check_is_space(space, "VampPrior.of(space)").ends or (math.nan, math.nan)
         bounds = (low, high) if math.isfinite(low) and math.isfinite(high) else None
         if space.kind == "int" or space.periodic or (bounds is None and not space.is_euclidean):
             raise TypeError(

@@ -32,5 +32,5 @@ from ._sets import (
     same_set as same_set,
     side_by_side as side_by_side,
 )
-from ._space import AbstractSpace as AbstractSpace, check_kind as check_kind, check_space as check_space
+from ._space import AbstractSpace as AbstractSpace, check_is_space as check_is_space, check_kind as check_kind
 from ._torus import Torus as Torus, wrap as wrap, wrapped as wrapped

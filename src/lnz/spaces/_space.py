@@ -252,7 +252,7 @@ def _as_shape(shape: int | tuple[int, ...], name: str) -> tuple[int, ...]:
     return tuple(int(n) for n in result)
 
 
-def check_space(space: Any, owner: str) -> AbstractSpace:
+def check_is_space(space: Any, owner: str) -> AbstractSpace:
     """
     **Raises:** `TypeError` in the name of `owner` if `space` is not a space.
     """
