@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import optax
 import pytest
 import table
 from jax.scipy.special import logsumexp
@@ -314,3 +315,12 @@ def test_true_is_not_one_of_many_values(space, advice):
         return
     with pytest.raises(ValueError, match=advice):
         space.check_data(rows)
+
+
+def test_verbs_refuse_true_for_one_of_many_values():
+    model, rows = lnz.Categorical(jnp.zeros((3, 4))), np.eye(3, dtype=bool)
+    with pytest.raises(ValueError, match=r"`data` has true and false.*from 0 to 3.*`3 \* data.astype"):
+        lnz.evaluate(jr.key(0), model, rows)
+    method = lnz.Gradient(lnz.objectives.MaximumLikelihood(), optax.sgd(0.1))
+    with pytest.raises(ValueError, match="true may mean 1 or 3"):
+        lnz.fit(jr.key(0), model, method, rows, steps=1)
