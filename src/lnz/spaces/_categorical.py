@@ -50,7 +50,7 @@ class Categorical(AbstractDiscreteArray):
 
     def reference_sample(self, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
         """Uniform."""
-        return jr.randint(key, (*shape, *self.shape), 0, self.num_categories)
+        return jr.randint(key, (*shape, *self.shape), 0, self.num_categories, jnp.int32)
 
     def reference_log_prob(self, x: Array) -> Float[Array, ""]:
         return jnp.where(self.contains(x), -self.size * math.log(self.num_categories), -jnp.inf)

@@ -99,7 +99,7 @@ class AbstractJoined(AbstractSpace):
         """A move of one part, which is picked as often as it has entries."""
         key_part, *keys = jr.split(key, 1 + len(self.parts))
         sizes = [part.size for part in self.parts]
-        place = jr.randint(key_part, (), 0, self.size)
+        place = jr.randint(key_part, (), 0, self.size, jnp.int32)
         picked = jnp.searchsorted(jnp.cumsum(jnp.asarray(sizes, jnp.int32)), place, side="right")
         pieces, allowed = [], []
         for i, (key, part, piece) in enumerate(zip(keys, self.parts, self.split(x), strict=True)):
