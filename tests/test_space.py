@@ -274,7 +274,7 @@ def test_a_record_has_the_measure_of_its_parts():
             r"'kind' must have the shape \(4,\)",
         ),
         (lambda: RECORD.unpack(np.zeros(4)), r"needs vectors `\[..., 5\]`"),
-        (lambda: RECORD.check_data(np.array([[0.0, 0.0, 3.0, 0.0, 0.0]])), "value 3.0 at row 0, column 2"),
+        (lambda: RECORD.check_data(np.array([[0.0, 0.0, 3.0, 0.0, 0.0]])), r"value 3.0 at row 0, column \(2\)"),
         (lambda: lnz.ProductDistribution(lnz.Normal.standard(1), a=lnz.Normal.standard(1)), "got both"),
     ],
 )
