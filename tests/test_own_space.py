@@ -189,7 +189,7 @@ def test_quadrature_and_annealing_find_the_normaliser(name):
     assert isinstance(default_sampler(density), sampler)
     estimate = lnz.log_normalizer(jr.key(1), density, lnz.normalizers.AIS(200, 40))
     # False alarm: about one key of a million.
-    assert abs(float(estimate.value) - exact()) < 5 * float(estimate.standard_error) < 0.2
+    assert abs(float(estimate.value) - exact()) < 5 * float(estimate.standard_error) < 0.5
 
 
 def test_samples_and_likelihoods_on_the_circle():

@@ -56,7 +56,7 @@ def _check_coordinates(space: AbstractSpace, x: Array) -> None:
     assert inner is not None
     require(u.shape == (_NUM, *inner.shape), f"coordinates have the shape of {inner}; got {u.shape}.")
     require(inner.dimension == space.dimension, f"{inner} has as many dimensions as the space")
-    scale = 500 * eps() * (1 + np.max(np.abs(x)) + np.max(np.abs(u)))
+    scale = 500 * eps() * (1 + float(np.max(np.abs(x))) + float(np.max(np.abs(u))))
     require_close(back, x, scale, "`from_unbounded` undoes `to_unbounded`")
     require_close(log_det, -log_det_back, scale, "log-determinants of `to_unbounded` and `from_unbounded` cancel")
     require_close(np.moveaxis(together, -1, 0), back, scale, "`from_unbounded` of a batch in the last axis")
