@@ -5,6 +5,7 @@ import math
 import warnings
 from collections.abc import Callable
 
+import by_hand
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -44,7 +45,7 @@ class Hard(lnz.AbstractModel):
 
 def weighed(x):
     """The effective sample size that the example says, of 100 weights."""
-    return lnz.Estimate(jnp.zeros(()), jnp.ones(()), "lower", stats={"ess": x, "num": jnp.asarray(100)})
+    return lnz.Estimate(jnp.zeros(()), jnp.ones(()), "lower", weights=lnz.Weights(num=jnp.asarray(100), ess=x))
 
 
 def nothing(x):
@@ -131,13 +132,13 @@ def test_rbm_is_enumerated_by_default(machine, by_enumeration):
     np.testing.assert_allclose(by_enumeration.per_example, by_hand, atol=1e-5)
     assert by_enumeration.bound == "exact"
     assert by_enumeration.monte_carlo_error == 0.0
-    assert by_enumeration.stats["protocol"].endswith("numerator exact; denominator exact (Quadrature)")
+    assert by_enumeration.how.endswith("numerator exact; denominator exact (Quadrature)")
 
 
 def test_error_of_the_denominator_is_shared(machine, by_ais, by_enumeration):
     log_z = lnz.log_normalizer(KEY, machine, AIS(50, 20))
     # The same size of error for every number of examples, and the same error for all of them.
-    assert by_ais.monte_carlo_error == by_ais.stats["partition_error"]
+    assert by_ais.monte_carlo_error == float(by_ais.denominator.standard_error)
     assert by_ais.monte_carlo_error == pytest.approx(float(log_z.standard_error), rel=0.5)
     fewer = lnz.evaluate(KEY, machine, BITS[:3], partition=AIS(50, 20))
     assert fewer.monte_carlo_error == by_ais.monte_carlo_error
@@ -157,7 +158,7 @@ def test_error_of_the_numerators_averages_out(by_importance):
 
     errors = [float(numerator(k, jnp.asarray(x))) for k, x in zip(jr.split(key_hidden, 6), ROWS, strict=True)]
     assert by_importance.monte_carlo_error == pytest.approx(math.sqrt(sum(e**2 for e in errors)) / 6, rel=1e-4)
-    assert by_importance.stats["partition_error"] == 0.0
+    assert float(by_importance.denominator.standard_error) == 0.0
     assert by_importance.bound == "lower"
     exact = np.asarray(jax.vmap(table.linear_vae_marginal().log_prob)(jnp.asarray(ROWS)))
     assert by_importance.value == pytest.approx(exact.mean(), abs=5 * by_importance.monte_carlo_error)
@@ -175,20 +176,16 @@ def test_each_example_has_its_own_error(by_importance, by_ais, exact):
     errors = by_importance.per_example_error
     assert errors.shape == (by_importance.num,)
     assert (errors > 0).all()
-    assert np.sqrt((errors**2).sum()) / by_importance.num == pytest.approx(by_importance.stats["hidden_error"])
+    assert np.sqrt((errors**2).sum()) / by_importance.num == pytest.approx(by_importance.numerator_error)
     assert not exact.per_example_error.any()
     assert not by_ais.per_example_error.any()  # that of log Z is shared
-    assert by_ais.stats["partition_error"] > 0
-    without = {name: value for name, value in by_importance.stats.items() if name != "hidden_errors"}
-    from_before = dataclasses.replace(by_importance, stats=without)
-    assert np.isnan(from_before.per_example_error).all()
-    assert from_before.per_example_error.shape == (by_importance.num,)
+    assert float(by_ais.denominator.standard_error) > 0
 
 
 def test_bits_a_dimension_of_many_values_turn_the_bound(by_importance, exact):
     result = lnz.evaluate(KEY, lnz.DiscretisedLogistic(jnp.full(4, 0.5), 0.3, 17), BITS)
     assert str(result).endswith(f") = {-result.value / 4 / math.log(2):.4f} bits/dim (exact)")
-    lower = dataclasses.replace(result, bound="lower")
+    lower = dataclasses.replace(result, numerators=lnz.modules.replace(result.numerators, bound="lower"))
     assert lower.in_bits is not None
     assert lower.in_bits.endswith(" bits/dim (upper bound)")
     assert lower.kind == "lower bound"
@@ -199,8 +196,8 @@ def test_bits_a_dimension_of_many_values_turn_the_bound(by_importance, exact):
 
 def test_both_errors_join_in_quadrature():
     result = lnz.evaluate(KEY, Hard(lnz.Binary(4)), BITS, hidden=Says(of_error_6), partition=Says(by_luck))
-    assert result.stats["hidden_error"] == pytest.approx(0.6 / 3)
-    assert result.stats["partition_error"] == pytest.approx(0.15)
+    assert result.numerator_error == pytest.approx(0.6 / 3)
+    assert float(result.denominator.standard_error) == pytest.approx(0.15)
     assert result.monte_carlo_error == pytest.approx(0.25)
     assert result.bound == "estimate"
     assert result.assumes == ("luck",)
@@ -213,9 +210,7 @@ def test_dbm_by_two_estimates_is_an_estimate():
     assert result.monte_carlo_error > 0
     assert "hidden: ESS" in str(result)
     assert "partition: ESS" in str(result)
-    assert (
-        "numerator AIS(num_chains=20, betas=10); denominator AIS(num_chains=20, betas=10)" in result.stats["protocol"]
-    )
+    assert "numerator AIS(num_chains=20, betas=10); denominator AIS(num_chains=20, betas=10)" in result.how
 
 
 def test_much_work_is_said_before_it_is_done(monkeypatch):
@@ -324,9 +319,9 @@ def test_defaults_are_as_documented(monkeypatch):
     """Small is enumerated; latent variables get `Importance(5000)`; large denominators get `AIS()`."""
     monkeypatch.setattr(lnz.evaluation._evaluate.normalizers, "AIS", lambda: AIS(20, 5))  # the default one is slow
     protocols = {
-        "dbm": lnz.evaluate(KEY, table.dbm(3, 2, 2), BITS[:2, :3]).stats["protocol"],
-        "vae": lnz.evaluate(KEY, table.linear_vae(), ROWS[:2]).stats["protocol"],
-        "rbm": lnz.evaluate(KEY, table.rbm(22, 21, scale=0.01), np.zeros((2, 22))).stats["protocol"],
+        "dbm": lnz.evaluate(KEY, table.dbm(3, 2, 2), BITS[:2, :3]).how,
+        "vae": lnz.evaluate(KEY, table.linear_vae(), ROWS[:2]).how,
+        "rbm": lnz.evaluate(KEY, table.rbm(22, 21, scale=0.01), np.zeros((2, 22))).how,
     }
     assert "numerator exact (Quadrature); denominator exact (Quadrature)" in protocols["dbm"]
     assert "numerator Importance(num_samples=5000, chunk_size=128); denominator exact" in protocols["vae"]
@@ -340,46 +335,37 @@ def test_default_ais_is_the_documented_one():
 
 
 def test_protocol_and_fingerprint(by_ais):
-    assert by_ais.stats["protocol"] == (
-        "9 examples of Binary(shape=(4,)); numerator exact; denominator AIS(num_chains=50, betas=20)"
+    assert by_ais.how == ("9 examples of Binary(shape=(4,)); numerator exact; denominator AIS(num_chains=50, betas=20)")
+    assert (by_ais.of.space, by_ais.of.base_measure) == ("Binary(shape=(4,))", "counting")
+    assert by_ais.protocol == lnz.Protocol(
+        numerator="exact", denominator="AIS(num_chains=50, betas=20)", estimators=("AIS",)
     )
-    fingerprint = by_ais.stats["fingerprint"]
-    assert set(fingerprint) == {"data", "space", "base_measure"}
-    assert fingerprint["base_measure"] == "counting"
     array = lnz.evaluate(KEY, table.rbm(), BITS, partition=AIS(50, jnp.linspace(0.0, 1.0, 21)))
-    assert "betas=array of 21" in array.stats["protocol"]
+    assert "betas=array of 21" in array.how
 
 
 @pytest.mark.parametrize("stored", [np.uint8, bool, np.float64, jnp.float32])
 def test_fingerprint_does_not_depend_on_the_number_type(exact, stored):
     data = jnp.asarray(BITS, stored) if stored is jnp.float32 else BITS.astype(stored)
     again = lnz.evaluate(KEY, lnz.Bernoulli(jnp.array([0.3, -1.0, 0.0, 2.0])), data)
-    assert again.stats["fingerprint"] == exact.stats["fingerprint"]
+    assert again.of == exact.of
     np.testing.assert_array_equal(again.per_example, exact.per_example)
 
 
 @pytest.mark.filterwarnings("ignore:The data are whole numbers")
 def test_fingerprint_depends_on_values_order_and_space(exact):
     prints = [
-        exact.stats["fingerprint"],
-        lnz.evaluate(KEY, lnz.Bernoulli(jnp.zeros(4)), 1 - BITS).stats["fingerprint"],
-        lnz.evaluate(KEY, lnz.Bernoulli(jnp.zeros(4)), BITS[::-1]).stats["fingerprint"],
-        lnz.evaluate(KEY, lnz.Normal.standard(4), BITS).stats["fingerprint"],
-        lnz.evaluate(KEY, lnz.Bernoulli(jnp.zeros((2, 2))), BITS.reshape(9, 2, 2)).stats["fingerprint"],
+        exact.of,
+        lnz.evaluate(KEY, lnz.Bernoulli(jnp.zeros(4)), 1 - BITS).of,
+        lnz.evaluate(KEY, lnz.Bernoulli(jnp.zeros(4)), BITS[::-1]).of,
+        lnz.evaluate(KEY, lnz.Normal.standard(4), BITS).of,
+        lnz.evaluate(KEY, lnz.Bernoulli(jnp.zeros((2, 2))), BITS.reshape(9, 2, 2)).of,
     ]
-    assert len({tuple(fingerprint.values()) for fingerprint in prints}) == len(prints)
+    assert len(set(prints)) == len(prints)
 
 
-def result_of(per_example, monte_carlo_error=0.0, **fingerprint):
-    per_example = np.asarray(per_example, np.float64)
-    stats = {
-        "num_dimensions": 2,
-        "fingerprint": {"data": "d", "space": "s", "base_measure": "counting", **fingerprint},
-        "protocol": "by hand",
-        "partition_error": monte_carlo_error,
-    }
-    error = float(per_example.std(ddof=1) / math.sqrt(len(per_example))) if len(per_example) > 1 else math.nan
-    return lnz.LogLikelihood(float(per_example.mean()), monte_carlo_error, error, "exact", per_example, stats)
+def result_of(per_example, error=0.0, **about):
+    return by_hand.likelihood(per_example, error=error, **about)
 
 
 def test_compare_by_hand():
@@ -389,16 +375,16 @@ def test_compare_by_hand():
         "middle": result_of([-2.5, -3.5, -3.0]),
     }
     comparison = lnz.compare(results)
-    assert [row["name"] for row in comparison.rows] == ["best", "middle", "worse"]
+    assert [row.name for row in comparison.rows] == ["best", "middle", "worse"]
     best, middle, worse = comparison.rows
-    assert best["difference"] is None
-    assert best["difference_error"] is None
-    assert middle["difference"] == pytest.approx(-0.5)
+    assert best.difference is None
+    assert best.difference_error is None
+    assert middle.difference == pytest.approx(-0.5)
     # Every paired difference is -0.5, so only the Monte Carlo error of the best row is left.
-    assert middle["difference_error"] == pytest.approx(0.4)
-    assert worse["difference"] == pytest.approx(-1.5)  # of -1, -2 and -1.5
-    assert worse["difference_error"] == pytest.approx(math.sqrt(0.25 / 3 + 0.3**2 + 0.4**2))
-    assert worse["bits_per_dimension"] == pytest.approx(4 / (2 * math.log(2)))
+    assert middle.difference_error == pytest.approx(0.4)
+    assert worse.difference == pytest.approx(-1.5)  # of -1, -2 and -1.5
+    assert worse.difference_error == pytest.approx(math.sqrt(0.25 / 3 + 0.3**2 + 0.4**2))
+    assert worse.bits_per_dimension == pytest.approx(4 / (2 * math.log(2)))
     lines = str(comparison).splitlines()
     assert len(lines) == 4
     assert lines[1].startswith("best ")
@@ -435,7 +421,7 @@ def test_compare_says_everything_that_differs():
 
 def test_compare_one_row_and_none():
     (row,) = lnz.compare({"alone": result_of([-1.0])}).rows
-    assert row["difference"] is None
+    assert row.difference is None
     assert "alone" in str(lnz.compare({"alone": result_of([-1.0])}))
     with pytest.raises(ValueError, match="at least one row"):
         lnz.compare({})

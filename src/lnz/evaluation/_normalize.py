@@ -104,7 +104,7 @@ def _is_traced(tree: Any) -> bool:
 def _from_modes_or_prior(key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
     key_modes, key_prior = jr.split(key)
     estimate = _normalize(normalizers.LaplaceImportance(), key_modes, density)
-    reasons = [] if float(estimate.stats["converged"]) else ["no search found a mode with a positive definite Hessian"]
+    reasons = [] if estimate.weights.converged else ["no search found a mode with a positive definite Hessian"]
     reasons += estimate.doubts
     if not reasons:
         return replace(estimate, protocol="started from Student t's at the modes (Laplace)")

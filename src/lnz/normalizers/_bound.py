@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import PRNGKeyArray
 
-from ..core import AbstractDensity, AbstractDistribution, AbstractNormalizer, Estimate, exact_log_det
+from ..core import AbstractDensity, AbstractDistribution, AbstractNormalizer, Estimate, Weights, exact_log_det
 from ..modules import check_positive
 from ._weights import log_weights, proposal_for
 
@@ -49,4 +49,4 @@ class Bound(AbstractNormalizer):
         log_w = log_weights(key, density, proposal, self.num_samples * self.num_weights, self.chunk_size)
         terms = logsumexp(log_w.reshape(self.num_samples, self.num_weights), axis=1) - math.log(self.num_weights)
         error = jnp.std(terms, ddof=1) / math.sqrt(self.num_samples)
-        return Estimate(jnp.mean(terms), error, "lower", stats={"degrees": jnp.asarray(self.num_samples - 1)})
+        return Estimate(jnp.mean(terms), error, "lower", weights=Weights(degrees=jnp.asarray(self.num_samples - 1)))

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from ..core import AbstractCollapsibleDensity, AbstractDensity, AbstractNormalizer, Estimate
+from ..core import AbstractCollapsibleDensity, AbstractDensity, AbstractNormalizer, Estimate, Weights
 from ..spaces import Interval, Product
 
 # Three, because for any two there is a place that is as far from the points of one as from those of the other, where
@@ -25,9 +25,9 @@ class Quadrature(AbstractNormalizer):
 
     The `standard_error` is the largest difference between the three, which share no point, and what may lie outside if
     the density falls like a power from the edge of the grid on: no statistical error, and for smooth densities a
-    generous one. `stats` holds `grid_error`, the difference, and `edge_mass`, the share of the mass on the edge: where
-    one is large the estimate is not `reliable`. A peak far narrower than a third of a step that stands beside broad
-    mass can be missed by all three.
+    generous one. `weights` holds `grid_error`, the difference, and `edge_mass`, the share of the mass on the edge:
+    where one is large the estimate is not `reliable`. A peak far narrower than a third of a step that stands beside
+    broad mass can be missed by all three.
 
     **Arguments:**
 
@@ -75,7 +75,7 @@ def log_integral_with_error(
     if space.base_measure == "counting":
         value, edge = space.quadrature(num, bounds).log_integral_and_edge(density.log_density)
         half = space.quadrature(num // 2 + 1, bounds).log_integral(density.log_density)
-        return Estimate(value, jnp.abs(value - half), "estimate", assumes, {"edge_mass": edge})
+        return Estimate(value, jnp.abs(value - half), "estimate", assumes, Weights(edge_mass=edge))
 
     def by_rule(shift):
         return space.quadrature(num, bounds, shift).log_integral_and_edge(density.log_density)
@@ -89,4 +89,4 @@ def log_integral_with_error(
     parts = space.spaces if isinstance(space, Product) else (space,)
     beyond = 2 if all(isinstance(part, Interval) for part in parts) else num / 2
     error = grid_error + jnp.log1p(beyond * edge)
-    return Estimate(value, error, "estimate", assumes, {"edge_mass": edge, "grid_error": grid_error})
+    return Estimate(value, error, "estimate", assumes, Weights(edge_mass=edge, grid_error=grid_error))
