@@ -26,6 +26,10 @@ class Says(lnz.AbstractNormalizer):
     """A normaliser that makes an estimate of the density's value at 0."""
 
     say: Callable = eqx.field(static=True)
+    name = "Says"
+
+    def cost(self, density):
+        return 1
 
     def __call__(self, key, density):
         return self.say(density.log_density(jnp.zeros(density.space.shape)))

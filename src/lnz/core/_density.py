@@ -3,7 +3,7 @@
 import functools
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -22,7 +22,27 @@ else:
 
 
 class AbstractNormalizer(eqx.Module):
-    """An algorithm for `log int exp(density.log_density(x)) dx`."""
+    """An algorithm for `log int exp(density.log_density(x)) dx`.
+
+    What else a class may say of itself, by an attribute or a property:
+
+    - `is_smooth`: with one key the estimate is a smooth function of the density, without steps of chains or searches.
+    - `is_random`: the estimate depends on the key.
+    - `exact_draws`: draws of the one density for which the method was made, from which its chains start.
+    """
+
+    is_smooth: ClassVar[bool] = False
+    is_random: ClassVar[bool] = True
+    exact_draws: ClassVar[Any] = None
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """As a table of results calls it, such as "AIS" or "IWAE-5000"."""
+
+    @abstractmethod
+    def cost(self, density: "AbstractDensity") -> int:
+        """How often one estimate evaluates the density, or sweeps through its variables."""
 
     @abstractmethod
     def __call__(self, key: PRNGKeyArray, density: "AbstractDensity") -> Estimate:

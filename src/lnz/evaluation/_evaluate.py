@@ -14,7 +14,6 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from .. import normalizers
 from ..core import (
     AbstractBayesianModel,
     AbstractDensity,
@@ -46,9 +45,6 @@ from ._normalize import check_normalizer, default_normalizer
 
 # Of a log-determinant that is estimated, for each example: their spread gives the error.
 _NUM_DRAWS = 4
-
-# Of one key, functions of the example without steps.
-_SMOOTH = (normalizers.Quadrature, normalizers.Importance, normalizers.Bound)
 
 # Multiplications, roughly: one to a few minutes on two cores.
 _MUCH_WORK = 10**12
@@ -145,9 +141,9 @@ def evaluate(
     partition = _method_for(model.denominator, partition, "partition", model)
     _check_positions(hidden, source.num_rows)
     if batch_size is None:
-        batch_size = 512 if hidden is None or isinstance(hidden, normalizers.Quadrature) else 16
+        batch_size = 512 if hidden is None or not hidden.is_random else 16
     check_positive(batch_size, "batch_size")
-    _warn_of_much_work(hidden, model, source.num_rows)
+    _warn_of_much_work(hidden, lambda: model.numerator(example, known), model, source.num_rows)
 
     batches = _batches(source, there, observed, batch_size)
     fingerprint = _Fingerprint(space.shape, source.num_rows)
@@ -179,7 +175,7 @@ def evaluate(
         Protocol(
             _method_name(hidden, numerators),
             _method_name(partition, denominator),
-            tuple(_short_name(method) for method, estimate in used if method and estimate.bound != "exact"),
+            tuple(method.name for method, estimate in used if method and estimate.bound != "exact"),
             notes,
         ),
     )
@@ -220,8 +216,7 @@ def _method_for(
 
 def _check_positions(hidden: AbstractNormalizer | None, num: int) -> None:
     """**Raises:** `ValueError` for exact draws of one row's latents that would start the chains of all rows."""
-    reverse = hidden.reverse if isinstance(hidden, normalizers.BAR) else hidden
-    if num > 1 and isinstance(reverse, normalizers.ReverseAIS) and reverse.positions is not None:
+    if num > 1 and hidden is not None and hidden.exact_draws is not None:
         raise ValueError(
             "`hidden=ReverseAIS(positions=...)`: the positions are exact draws of the latents of one example, but "
             f"there are {num}, and for the others the result would not be a bound. Take one row at a time, with draws "
@@ -230,24 +225,22 @@ def _check_positions(hidden: AbstractNormalizer | None, num: int) -> None:
         )
 
 
-def _warn_of_much_work(hidden: AbstractNormalizer | None, model: AbstractModel, num: int) -> None:
-    num_sweeps = num * _num_sweeps(hidden)
+def _warn_of_much_work(
+    hidden: AbstractNormalizer | None, make: Callable[[], AbstractDensity], model: AbstractModel, num: int
+) -> None:
+    if hidden is None or hidden.is_smooth:
+        return
+    costs: list[int] = []
+    jax.eval_shape(lambda: costs.append(hidden.cost(make())))
+    num_sweeps = num * costs[0]
     size = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_array)))
     if num_sweeps * size > _MUCH_WORK:
         warnings.warn(
-            f"evaluate: {type(hidden).__name__} for each of {num} examples makes {num_sweeps:,} sweeps over a model of "
+            f"evaluate: {hidden.name} for each of {num} examples makes {num_sweeps:,} sweeps over a model of "
             f"{size:,} numbers, which takes minutes on a few cores, or hours. Take fewer rows, or fewer chains and "
             "temperatures, such as `hidden=lnz.normalizers.AIS(20, 200)`.",
             stacklevel=3,
         )
-
-
-def _num_sweeps(method: AbstractNormalizer | None) -> int:
-    """Of one run: chains times intervals of temperature."""
-    if isinstance(method, normalizers.BAR):
-        return _num_sweeps(method.forward) + _num_sweeps(method.reverse)
-    betas = getattr(method, "betas", 0)  # neither enumeration nor importance sampling has any
-    return getattr(method, "num_chains", 0) * (betas if isinstance(betas, int) else len(betas) - 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -320,7 +313,7 @@ def _rounding(model, key, source: AbstractSource, there: Local, observed, batch_
     on either side. The random keys are the same, so that this is the program of all rows.
     """
     # Sums over latents cost more, and are left out where a layer of the model moves the rows to where digits are.
-    unfit = hidden is not None and (there.origin is not None or not isinstance(hidden, _SMOOTH))
+    unfit = hidden is not None and (there.origin is not None or not hidden.is_smooth)
     if model.space.base_measure != "Lebesgue" or unfit or np.can_cast(source.rows(0, 1).dtype, model_dtype(model)):
         return []
     size = min(batch_size, 2 ** math.ceil(math.log2(source.num_rows)))
@@ -390,15 +383,6 @@ def _offset(model: AbstractModel, example: Array) -> float:
     if denominator is model or not isinstance(denominator, type(model)):
         return 0.0
     return float(model.log_density(example)) - float(denominator.log_density(example))  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _short_name(method: AbstractNormalizer) -> str:
-    """As the literature calls it."""
-    num_weights = {normalizers.Importance: "num_samples", normalizers.Bound: "num_weights"}.get(type(method))
-    if num_weights is None or getattr(method, "proposal", None) is not None:
-        return type(method).__name__
-    num = getattr(method, num_weights)
-    return "ELBO" if num == 1 else f"IWAE-{num}"  # importance sampling from the posterior of the model's own
 
 
 def _method_name(method: AbstractNormalizer | None, estimate: Estimate) -> str:

@@ -67,9 +67,7 @@ def log_normalizer(key: PRNGKeyArray, density: AbstractDensity, method: Abstract
 
 def _check_positions(method: AbstractNormalizer, density: AbstractDensity) -> None:
     """**Raises:** `ValueError` for exact draws that cannot be any: outside the space, or repeated where none repeat."""
-    reverse = method.reverse if isinstance(method, normalizers.BAR) else method
-    positions = reverse.positions if isinstance(reverse, normalizers.ReverseAIS) else None
-    space = density.space
+    positions, space = method.exact_draws, density.space
     if positions is None or _is_traced(positions) or np.shape(positions)[1:] != space.shape:
         return
     rows = np.asarray(positions).reshape(len(positions), -1)

@@ -141,7 +141,7 @@ def _check_model(model: Any) -> None:
 def _check_upper(upper: Any) -> None:
     if not isinstance(upper, normalizers.ReverseAIS):
         raise TypeError(f"`upper` must be `lnz.normalizers.ReverseAIS(...)`; got {upper!r}.")
-    if upper.positions is not None or upper.num_warm_up is not None:
+    if upper.exact_draws is not None or upper.num_warm_up is not None:
         raise ValueError(
             "`upper=ReverseAIS(...)` starts at the latents of the examples: leave out `positions` and `num_warm_up`."
         )

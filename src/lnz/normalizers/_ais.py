@@ -82,6 +82,13 @@ class AIS(AbstractNormalizer):
         _check_batch_size(self.batch_size, self.num_chains, "AIS")
         check_betas(self.betas, "AIS")
 
+    @property
+    def name(self) -> str:
+        return "AIS"
+
+    def cost(self, density: AbstractDensity) -> int:
+        return self.num_chains * _num_intervals(self.betas)
+
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
         return _with_weights(*self.run(key, density))
 
@@ -158,6 +165,17 @@ class ReverseAIS(AbstractNormalizer):
         _check_num_chains(self.num_chains, "ReverseAIS")
         _check_batch_size(self.batch_size, self.num_chains, "ReverseAIS")
         check_betas(self.betas, "ReverseAIS")
+
+    @property
+    def name(self) -> str:
+        return "ReverseAIS"
+
+    @property
+    def exact_draws(self) -> Array | None:
+        return self.positions
+
+    def cost(self, density: AbstractDensity) -> int:
+        return self.num_chains * (_num_intervals(self.betas) + (self.num_warm_up or 0))
 
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
         estimate = -_with_weights(*self.run(key, density))
@@ -311,6 +329,10 @@ def anneal(
     last = jax.tree.map(lambda values, value: jnp.append(values, value[None], axis=0), records, record(ratios))
     info = {name: jnp.mean(values) for name, values in info.items()} if len(betas) > 2 else {}
     return log_w, last, info, before, states.position
+
+
+def _num_intervals(betas: Float[Array, " temperatures"] | int) -> int:
+    return betas if isinstance(betas, int) else len(betas) - 1
 
 
 def _check_num_chains(num_chains: Any, name: str) -> int:

@@ -65,6 +65,17 @@ class BAR(AbstractNormalizer):
                     f"`{name}`."
                 )
 
+    @property
+    def name(self) -> str:
+        return "BAR"
+
+    @property
+    def exact_draws(self) -> Array | None:
+        return self.reverse.exact_draws
+
+    def cost(self, density: AbstractDensity) -> int:
+        return self.forward.cost(density) + self.reverse.cost(density)
+
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
         key_forward, key_reverse = jr.split(key)
         # One pilot run for both: each direction must make the moves of the other.

@@ -1,4 +1,5 @@
 import math
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -31,6 +32,8 @@ class Bound(AbstractNormalizer):
     (2016), equation 8; arXiv:1509.00519.
     """
 
+    is_smooth: ClassVar[bool] = True
+
     num_samples: int = eqx.field(static=True, default=100)
     proposal: AbstractDistribution | None = None
     chunk_size: int = eqx.field(static=True, default=128)
@@ -41,6 +44,15 @@ class Bound(AbstractNormalizer):
         check_positive(self.num_weights, "Bound(num_weights=...)")
         if check_positive(self.num_samples, "Bound(num_samples=...)") < 2:
             raise ValueError("`Bound(num_samples=...)` must be at least 2 for an error bar; got 1.")
+
+    @property
+    def name(self) -> str:
+        if self.proposal is not None:
+            return "Bound"
+        return "ELBO" if self.num_weights == 1 else f"IWAE-{self.num_weights}"
+
+    def cost(self, density: AbstractDensity) -> int:
+        return self.num_samples * self.num_weights
 
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
         proposal = proposal_for(density, self.proposal, "Bound")

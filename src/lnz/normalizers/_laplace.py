@@ -59,6 +59,13 @@ class LaplaceImportance(AbstractNormalizer):
         if not self.df > 0:
             raise ValueError(f"`LaplaceImportance(df=...)` must be positive; got {self.df}.")
 
+    @property
+    def name(self) -> str:
+        return "LaplaceImportance"
+
+    def cost(self, density: AbstractDensity) -> int:
+        return self.num_samples + self.num_starts * _MOST_STEPS
+
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
         if not has_no_ends(density.space):
             raise TypeError(

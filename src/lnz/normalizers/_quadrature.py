@@ -1,4 +1,5 @@
 import math
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -39,6 +40,9 @@ class Quadrature(AbstractNormalizer):
     **Raises:** `ValueError` if the space has more than `max_points` points.
     """
 
+    is_smooth: ClassVar[bool] = True
+    is_random: ClassVar[bool] = False
+
     num: int = eqx.field(static=True, default=201)
     bounds: tuple[float, float] = eqx.field(static=True, default=(-10.0, 10.0))
     max_points: int = eqx.field(static=True, default=2**25)
@@ -49,9 +53,18 @@ class Quadrature(AbstractNormalizer):
         if self.num < 3:
             raise ValueError(f"`Quadrature(num=...)` must be at least 3; got {self.num}.")
 
+    @property
+    def name(self) -> str:
+        return "Quadrature"
+
+    def cost(self, density: AbstractDensity) -> int:
+        space = _collapsed(density).space
+        if space.num_points is not None:
+            return space.num_points
+        return len(_SHIFTS) * space.quadrature(self.num, self.bounds).size
+
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
-        if isinstance(density, AbstractCollapsibleDensity):
-            density = density.collapsed()
+        density = _collapsed(density)
         space = density.space
         if space.num_points is not None:
             self._check_size(space.num_points, density)
@@ -65,6 +78,10 @@ class Quadrature(AbstractNormalizer):
                 f"`Quadrature` would need {num_points:.3g} points for {type(density).__name__} on {density.space}, "
                 f"above `max_points={self.max_points}`. Use `lnz.normalizers.AIS`."
             )
+
+
+def _collapsed(density: AbstractDensity) -> AbstractDensity:
+    return density.collapsed() if isinstance(density, AbstractCollapsibleDensity) else density
 
 
 def log_integral_with_error(
