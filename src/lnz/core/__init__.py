@@ -25,6 +25,7 @@ from ._density import (
     cannot_hold as cannot_hold,
     closed_form_mean as closed_form_mean,
     gibbs_sweep as gibbs_sweep,
+    root_of as root_of,
 )
 from ._distribution import (
     AbstractExponentialFamily as AbstractExponentialFamily,
@@ -63,11 +64,8 @@ from ._local import (
 )
 from ._model import (
     AbstractBayesianModel as AbstractBayesianModel,
-    AbstractClampable as AbstractClampable,
-    AbstractConditionable as AbstractConditionable,
     AbstractDataDependent as AbstractDataDependent,
     AbstractEnergyModel as AbstractEnergyModel,
-    AbstractLatentEnergyModel as AbstractLatentEnergyModel,
     AbstractLatentModel as AbstractLatentModel,
     Posterior as Posterior,
     condition as condition,
