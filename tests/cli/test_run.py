@@ -455,7 +455,7 @@ CONTRADICTIONS = {
     "errors": (
         ("rows", "fair_coins", "numerators", "standard_error"),
         [0.5],
-        "rows.fair_coins cannot be: `numerators` must be one estimate for each example",
+        "numerators needs a standard error for each value",
     ),
     "value": (("rows", "fair_coins", "value"), -9.0, r"fair_coins\.value is -9, but follows from .* as -11\.09"),
     "no value": (("rows", "fair_coins", "value"), "nan", "fair_coins.value is nan, but follows"),

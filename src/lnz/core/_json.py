@@ -157,8 +157,8 @@ def _read_weights(value: Any, where: str) -> Weights:
     return Weights(**found)
 
 
-def _estimate(numbers: Kind) -> dict[str, Kind]:
-    return {
+def _estimate(numbers: Kind) -> Kind:
+    kinds = {
         "value": numbers,
         "standard_error": numbers,
         "bound": one_of(*get_args(Bound)),
@@ -168,8 +168,16 @@ def _estimate(numbers: Kind) -> dict[str, Kind]:
         "extras": named(_numbers),
     }
 
+    def read(value: Any, where: str) -> Estimate:
+        values = fields(kinds)(value, where)
+        if values["value"].shape != values["standard_error"].shape:
+            raise DamagedError(f"its {where} needs a standard error for each value.")
+        return Estimate(**values)
 
-_SIDE = _object(Estimate, _estimate(_jax_numbers))
+    return read
+
+
+_SIDE = _estimate(_jax_numbers)
 _BRACKET: dict[str, Kind] = {"lower": _SIDE, "upper": _SIDE, "of": text}
 
 _RANDOM_VARIABLE: dict[str, Kind] = {
@@ -183,8 +191,8 @@ _RANDOM_VARIABLE: dict[str, Kind] = {
 _PROTOCOL: dict[str, Kind] = {"numerator": text, "denominator": text, "estimators": _texts, "notes": _texts}
 
 _LIKELIHOOD: dict[str, Kind] = {
-    "numerators": _object(Estimate, _estimate(_numbers)),
-    "denominator": _object(Estimate, _estimate(_numbers)),
+    "numerators": _estimate(_numbers),
+    "denominator": _estimate(_numbers),
     "of": _object(RandomVariable, _RANDOM_VARIABLE),
     "protocol": _object(Protocol, _PROTOCOL),
     "warnings": _texts,
