@@ -1,6 +1,7 @@
 """The verbs that answer: likelihoods with their errors and bounds, comparisons, samples."""
 
 import dataclasses
+import json
 import math
 import warnings
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from jax.scipy.special import logsumexp
 
 import lnz
 from lnz import testing
+from lnz.core import likelihood_from_json, to_json
 from lnz.normalizers import AIS, BAR, Importance, Quadrature, ReverseAIS
 
 KEY = jr.key(0)
@@ -346,6 +348,43 @@ def test_protocol_and_fingerprint(by_ais):
     )
     array = lnz.evaluate(KEY, table.rbm(), BITS, partition=AIS(50, jnp.linspace(0.0, 1.0, 21)))
     assert "betas=array of 21" in array.how
+
+
+def test_json_gives_what_was_written(exact, by_ais, by_importance):
+    for result in (exact, by_ais, by_importance, by_ais.with_warnings(["A sentence."]).with_notes("seed 0")):
+        tree = json.loads(json.dumps(to_json(result)))
+        assert (tree["version"], tree["bound"], len(tree["per_example"])) == (1, result.bound, result.num)
+        again = likelihood_from_json(tree, "here")
+        assert (again.of, again.protocol, again.warnings) == (result.of, result.protocol, result.warnings)
+        assert (again.bound, again.assumes, str(again)) == (result.bound, result.assumes, str(result))
+        for name in ("value", "monte_carlo_error", "data_error", "per_example", "per_example_error", "unreliable_rows"):
+            np.testing.assert_array_equal(getattr(again, name), getattr(result, name))
+        for side in ("numerators", "denominator"):
+            one, other = (getattr(r, side).weights.measured() for r in (again, result))
+            assert one.keys() == other.keys()
+            for name, value in other.items():
+                np.testing.assert_array_equal(one[name], np.asarray(value, float))
+
+
+REVERSE = ReverseAIS(20, 10, num_warm_up=5)
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "cost"),
+    [
+        (AIS(20, 10), "AIS", 200),
+        (AIS(20, jnp.linspace(0.0, 1.0, 11)), "AIS", 200),
+        (REVERSE, "ReverseAIS", 300),
+        (BAR(AIS(20, 10), REVERSE), "BAR", 500),
+        (Importance(30), "IWAE-30", 30),
+        (Importance(30, lnz.Normal.standard(2)), "Importance", 30),
+        (lnz.normalizers.Bound(10), "ELBO", 10),
+        (lnz.normalizers.Bound(10, num_weights=3), "IWAE-3", 30),
+        (Quadrature(), "Quadrature", 8),  # of the smaller layer
+    ],
+)
+def test_a_normaliser_says_its_name_and_cost(method, name, cost):
+    assert (method.name, method.cost(table.rbm(5, 3))) == (name, cost)
 
 
 @pytest.mark.parametrize("stored", [np.uint8, bool, np.float64, jnp.float32])
