@@ -173,7 +173,7 @@ def test_a_deep_belief_network_is_a_latent_model_over_a_machine():
     W, b, c = (np.asarray(array, np.float64) for array in (network.prior.W, network.prior.b, network.prior.c))
     log_joint = states @ W @ states.T + (states @ b)[:, None] + states @ c
     log_prior = np.logaddexp.reduce(log_joint, axis=1) - np.logaddexp.reduce(log_joint, axis=None)
-    logits = np.stack([np.asarray(network.likelihood(jnp.asarray(h)).logits, np.float64) for h in states])
+    logits = np.stack([np.asarray(network.likelihood(jnp.asarray(h, jnp.float32)).logits, np.float64) for h in states])
     log_likelihood = x @ logits.T - np.logaddexp(0, logits).sum(axis=1)
     result = lnz.evaluate(jr.key(0), network, x)
     np.testing.assert_allclose(result.per_example, np.logaddexp.reduce(log_likelihood + log_prior, axis=1), rtol=1e-5)

@@ -282,7 +282,7 @@ def _numerators(model, key, batches, num, hidden, fingerprint, progress) -> Esti
     value, standard_error, weights = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
     assert estimate is not None  # there is a first batch
     if weights.num is not None:  # the same for all
-        weights = replace(weights, num=weights.num[0])
+        weights = replace(weights, num=np.asarray(weights.num[0]))
     return Estimate(value, standard_error, estimate.bound, estimate.assumes, weights)
 
 
