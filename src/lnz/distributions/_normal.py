@@ -36,7 +36,6 @@ class Normal(AbstractExponentialFamily, AbstractRealFamily, AbstractFixable):
     """
 
     factorised: ClassVar[bool] = True
-    added_fields: ClassVar[frozenset[str]] = frozenset({"constant"})
     loc: Float[Array, "*shape"]
     log_scale: Float[Array, "*shape"]
     constant: bool = eqx.field(static=True, default=False)

@@ -13,7 +13,6 @@ import numpy as np
 from safetensors import SafetensorError
 
 from ..modules import (
-    added_fields,
     build,
     check_fields,
     field_names,
@@ -67,9 +66,6 @@ def load(path: str | os.PathLike) -> Any:
     Safe for files of unknown origin: names are looked up among the registered classes and functions, never imported;
     values are checked against the declared types and shapes. A model from a stranger may still be a bad model: the
     SHA-256 in a file guards against damage, not against strangers.
-
-    A file must have all fields of a class, but those that the class says older files lack, by
-    `added_fields: ClassVar = frozenset({...})`: they get their defaults.
 
     Loading a float64 model needs `jax.config.update("jax_enable_x64", True)`.
 
@@ -244,13 +240,11 @@ def _decode_module(name: Any, children: dict[str, Any], arrays: dict[str, Stored
     if not (isinstance(cls, type) and issubclass(cls, eqx.Module)):
         raise ValueError(f"The file uses {name!r} as a class, which it is not.")
     expected = sorted(field_names(cls))
-    # What a class says that it has learned to tell since the file was written, it said by its default before.
-    added = {field: value for field, value in added_fields(cls).items() if field not in children}
-    if sorted({*children, *added}) != expected:
+    if sorted(children) != expected:
         raise ValueError(
             f"The file describes {name} with the fields {short(sorted(children))}, but this version has {expected}."
         )
-    fields = {field: _decode(child, arrays, depth + 1) for field, child in children.items()} | added
+    fields = {field: _decode(child, arrays, depth + 1) for field, child in children.items()}
     try:
         check_fields(cls, fields)
         return build(cls, fields)

@@ -29,7 +29,6 @@ from ._freeze import (
 )
 from ._module import (
     HashableMethods as HashableMethods,
-    added_fields as added_fields,
     build as build,
     check_fields as check_fields,
     field_names as field_names,

@@ -88,16 +88,6 @@ def field_names(cls: type[eqx.Module]) -> list[str]:
     return [field.name for field in dataclasses.fields(cls)]  # pyright: ignore[reportArgumentType]
 
 
-def added_fields(cls: type[eqx.Module]) -> dict[str, Any]:
-    """The fields that files from before may lack, with what they meant by that: their defaults.
-
-    A class names them, `added_fields: ClassVar = frozenset({"constant"})`, and gives them a default.
-    """
-    names = frozenset() if "added_fields" in field_names(cls) else getattr(cls, "added_fields", frozenset())
-    fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
-    return {field.name: field.default for field in fields if field.name in names}
-
-
 def check_fields(cls: type[eqx.Module], fields: dict[str, Any]) -> None:
     """Compare values with the declared types and the declared shapes with each other.
 
