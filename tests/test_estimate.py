@@ -99,6 +99,16 @@ def test_a_sum_is_not_more_reliable_than_its_parts(bad, place, error):
     assert eqx.tree_equal((Estimate.exact(1.0) + sides[0]).weights, GOOD)
 
 
+@pytest.mark.parametrize("measured", [{"overlap": 0.97}, {"pareto_k": 0.1}, {"normal_ess": 50.0}, {"beyond": 0.5}])
+def test_what_only_one_side_of_a_sum_measured_raises_no_doubt(measured):
+    one, other = (
+        estimate("lower", weights=Weights(num=jnp.asarray(100), ess=jnp.asarray(ess), **more))
+        for ess, more in ((90.0, {}), (50.0, {name: jnp.asarray(value) for name, value in measured.items()}))
+    )
+    for total in (one + other, other + one, one - other, other - one):
+        assert total.reliable, total.doubts
+
+
 def test_sums_work_under_jit():
     a, b = estimate("lower", weights=GOOD), estimate("lower", weights=FEW)
     total = jax.jit(lambda a, b: a - b)(a, b)

@@ -88,7 +88,7 @@ def _rules(weights: Weights) -> Iterator[tuple[Any, Callable[[], str]]]:
     if w.overlap is not None:
         yield ~(w.overlap >= _MIN_OVERLAP), lambda: f"the two directions of annealing overlap by only {w.overlap:.2g}"
         yield (
-            w.overlap > _MAX_OVERLAP,
+            (w.overlap > _MAX_OVERLAP) & (w.overlap < math.inf),  # infinite where the other side of a sum had none
             lambda: (
                 f"the two directions of annealing contradict each other (an overlap of {w.overlap:.2g}, where 1 is the "
                 "most): one of them did not come from its density"
