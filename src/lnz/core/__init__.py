@@ -26,6 +26,7 @@ from ._density import (
     closed_form_mean as closed_form_mean,
     gibbs_sweep as gibbs_sweep,
     root_of as root_of,
+    smallest as smallest,
 )
 from ._distribution import (
     AbstractExponentialFamily as AbstractExponentialFamily,

@@ -310,3 +310,8 @@ class AbstractCollapsibleDensity(AbstractDensity):
     @abstractmethod
     def expand(self, key: PRNGKeyArray, y: Array) -> Array:
         """A draw of this density from an exact draw `y` of `collapsed()`."""
+
+
+def smallest(density: AbstractDensity) -> AbstractDensity:
+    """The density with the same log normaliser on the smallest space known: `density` itself, or its `collapsed()`."""
+    return density.collapsed() if isinstance(density, AbstractCollapsibleDensity) else density

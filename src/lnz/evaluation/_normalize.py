@@ -12,7 +12,6 @@ from jaxtyping import PRNGKeyArray
 
 from .. import normalizers
 from ..core import (
-    AbstractCollapsibleDensity,
     AbstractDensity,
     AbstractNormalizer,
     Bracket,
@@ -21,6 +20,7 @@ from ..core import (
     UnreliableEstimateWarning,
     integral,
     needs_no_method,
+    smallest,
     warn_if_unreliable,
 )
 from ..modules import check_key, replace
@@ -117,8 +117,7 @@ def _normalize(method: AbstractNormalizer, key: PRNGKeyArray, density: AbstractD
 
 def default_normalizer(density: AbstractDensity, for_each_row: bool = False) -> AbstractNormalizer:
     """Enumeration where there are few states; importance sampling for the posterior of each row; else AIS."""
-    small = density.collapsed() if isinstance(density, AbstractCollapsibleDensity) else density
-    num_points = small.space.num_points
+    num_points = smallest(density).space.num_points
     if num_points is not None and num_points <= (_VERY_FEW_STATES if for_each_row else _FEW_STATES):
         return normalizers.Quadrature()
     return normalizers.Importance(5000) if for_each_row and isinstance(density, Posterior) else normalizers.AIS()

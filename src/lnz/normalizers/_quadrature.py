@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from ..core import AbstractCollapsibleDensity, AbstractDensity, AbstractNormalizer, Estimate, Weights
+from ..core import AbstractDensity, AbstractNormalizer, Estimate, Weights, smallest
 from ..spaces import Interval, Product
 
 # Three, because for any two there is a place that is as far from the points of one as from those of the other, where
@@ -58,13 +58,13 @@ class Quadrature(AbstractNormalizer):
         return "Quadrature"
 
     def cost(self, density: AbstractDensity) -> int:
-        space = _collapsed(density).space
+        space = smallest(density).space
         if space.num_points is not None:
             return space.num_points
         return len(_SHIFTS) * space.quadrature(self.num, self.bounds).size
 
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
-        density = _collapsed(density)
+        density = smallest(density)
         space = density.space
         if space.num_points is not None:
             self._check_size(space.num_points, density)
@@ -78,10 +78,6 @@ class Quadrature(AbstractNormalizer):
                 f"`Quadrature` would need {num_points:.3g} points for {type(density).__name__} on {density.space}, "
                 f"above `max_points={self.max_points}`. Use `lnz.normalizers.AIS`."
             )
-
-
-def _collapsed(density: AbstractDensity) -> AbstractDensity:
-    return density.collapsed() if isinstance(density, AbstractCollapsibleDensity) else density
 
 
 def log_integral_with_error(
