@@ -170,6 +170,5 @@ def differences(first: LogLikelihood, second: LogLikelihood) -> list[str]:
 
 def _denominator_error(first: LogLikelihood, second: LogLikelihood) -> float:
     """The error of the difference of two log partition functions."""
-    if float(first.denominator.value) == float(second.denominator.value):
-        return 0.0  # the same estimate: it cancels
-    return math.hypot(*(float(result.denominator.standard_error) for result in (first, second)))
+    one, other = ((float(r.denominator.value), float(r.denominator.standard_error)) for r in (first, second))
+    return 0.0 if one == other else math.hypot(one[1], other[1])  # of the same estimate, which cancels, none
