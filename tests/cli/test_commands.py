@@ -129,7 +129,7 @@ def test_run_folder_is_complete(runs):
     row = report["rows"]["rbm_digits_exact (AIS)"]
     assert row["bound"] == "upper"
     assert len(row["per_example"]) == 360
-    assert row["protocol"]["denominator"] == "AIS(num_chains=100, betas=20)"
+    assert row["protocol"]["denominator"] == "AIS(num_chains=20, betas=20)"
 
 
 def test_model_file_reproduces_the_reported_value(runs):
