@@ -930,7 +930,7 @@ def test_compare_shows_what_is_assumed(runs, tmp_path, monkeypatch, capsys):
     folder, _ = runs
     shutil.copytree(folder / "independent_digits", tmp_path / "flow")
     with edited(tmp_path / "flow") as report:
-        report["rows"]["independent_digits"]["assumes"] = ["an ODE solved to 1e-5"]
+        report["rows"]["independent_digits"]["numerators"]["assumes"] = ["an ODE solved to 1e-5"]
     assert call(monkeypatch, "compare", tmp_path / "flow", folder / "independent_digits") == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "flow assumes an ODE solved to 1e-5." in out
