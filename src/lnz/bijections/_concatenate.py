@@ -12,7 +12,6 @@ from ..spaces import AbstractSpace, same_set, side_by_side
 from ._bijection import (
     AbstractBatchLastBijection,
     AbstractBijection,
-    AbstractStartable,
     forward_batch_last,
     inverse_batch_last,
     start,
@@ -21,7 +20,7 @@ from ._bijection import (
 from ._compose import _check_bijections, _check_stackable, _split, _stacked
 
 
-class Concatenate(AbstractBatchLastBijection, AbstractStartable):
+class Concatenate(AbstractBatchLastBijection):
     """`y = (f_1(x_1), ..., f_k(x_k))`: bijections side by side, each on its own part of a vector.
 
     **Arguments:**
@@ -76,7 +75,7 @@ def _start_each(bijections, key, xs, inverse):
     return [bijection for bijection, _ in started], [x for _, x in started]
 
 
-class Stack(AbstractBatchLastBijection, AbstractStartable):
+class Stack(AbstractBatchLastBijection):
     """`y[i] = f_i(x[i])`: bijections side by side, each on its own slice along a new first axis.
 
     **Arguments:**
