@@ -97,9 +97,8 @@ def _check_moves(space: AbstractSpace, key: PRNGKeyArray, x: Array) -> None:
     starts = np.repeat(np.arange(num), _NUM_MOVES)
     ends, _ = _moves(space, jr.split(jr.fold_in(key, 1), len(starts)), jnp.asarray(points[starts]))
     index = {np.ascontiguousarray(point).tobytes(): i for i, point in enumerate(points)}
-    found = [index[np.ascontiguousarray(end).tobytes()] for end in np.asarray(ends)]
-    counts = np.zeros((num, num))
-    np.add.at(counts, (starts, found), 1)
+    found = np.asarray([index[np.ascontiguousarray(end).tobytes()] for end in np.asarray(ends)])
+    counts = np.bincount(num * starts + found, minlength=num**2).reshape(num, num)
     pulls = np.abs(counts - counts.T) / np.sqrt(np.maximum(counts + counts.T, 1))
     require(pulls.max() < 5, f"a move is as likely as the one back: off by {pulls.max():.1f} standard errors.")
     reached = np.linalg.matrix_power((counts + np.eye(num) > 0).astype(float), num) > 0
