@@ -215,7 +215,7 @@ def test_the_core_runs_without_any_extra():
     code = """
     import sys
 
-    EXTRAS = {"typer", "rich", "matplotlib", "jinja2", "sklearn", "PIL", "pyarrow", "pooch", "platformdirs",
+    EXTRAS = {"typer", "rich", "pydantic", "matplotlib", "jinja2", "sklearn", "PIL", "pyarrow", "pooch", "platformdirs",
               "blackjax", "diffrax", "numpyro", "arviz", "tensorboard", "orbax", "beartype", "pytest"}
 
     class Block:
