@@ -254,6 +254,7 @@ def test_the_core_runs_without_any_extra():
 PUBLIC = [
     lnz,
     *(value for name, value in vars(lnz._api).items() if inspect.ismodule(value) and not name.startswith("_")),
+    importlib.import_module("lnz.recipes"),
     importlib.import_module("lnz.testing"),
 ]
 

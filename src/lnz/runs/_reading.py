@@ -119,7 +119,7 @@ def in_words(field: FieldInfo) -> str:
 _BOUNDS = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}
 
 
-def _exact(number: float) -> str:
+def _exact(number: int | float) -> str:
     exponent = math.log2(number) if number >= 2**31 else math.nan
     return f"2**{exponent:g}" if exponent % 1 == 0 else f"{number:g}"
 
