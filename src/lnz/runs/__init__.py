@@ -34,4 +34,4 @@ from ._settings import (
     Train as Train,
     TrainOnDraws as TrainOnDraws,
 )
-from ._table import Table as Table, as_sentence as as_sentence, tabulate as tabulate
+from ._table import Table as Table, TableRow as TableRow, as_sentence as as_sentence, tabulate as tabulate

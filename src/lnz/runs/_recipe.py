@@ -206,10 +206,9 @@ class Recipe(Generic[S]):
 
     def _told(self, result: LogLikelihood, settings: S) -> LogLikelihood:
         """With the seed in its protocol, where it matters, and what the recipe says of the training."""
-        words = [f"seed {settings.seed}"] if result.bound != "exact" else []
-        words += [said] if (said := self.protocol(settings)) else []
-        protocol = "; ".join([result.stats["protocol"], *words])
-        return dataclasses.replace(result, stats={**result.stats, "protocol": protocol})
+        notes = [] if result.bound == "exact" else [f"seed {settings.seed}"]
+        said = self.protocol(settings)
+        return result.with_notes(*notes, *([said] if said else []))
 
     def _hidden(self, settings: S, observed: Any) -> AbstractNormalizer | None:
         return self.hidden(settings) if observed is None else None
