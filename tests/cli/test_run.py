@@ -495,12 +495,12 @@ def test_a_report_that_contradicts_itself_is_damaged(run, tmp_path, way, value, 
     assert str(tmp_path) in str(error.value)
 
 
-def test_another_format_of_the_configuration_is_named(run, tmp_path):
+def test_another_version_of_the_configuration_is_named(run, tmp_path):
     run.write(tmp_path)
     written = (tmp_path / "config.json").read_text()
-    assert json.loads(written)["format"] == "lnz config 1"
-    (tmp_path / "config.json").write_text(written.replace("lnz config 1", "lnz config 2"))
-    with pytest.raises(ValueError, match=r"has the format 'lnz config 2'; this version of lnz reads 'lnz config 1'"):
+    assert json.loads(written)["version"] == 1
+    (tmp_path / "config.json").write_text(written.replace('"version": 1', '"version": 2'))
+    with pytest.raises(ValueError, match=r"config\.json' is of version 2; this lnz reads version 1"):
         Run.read(tmp_path)
 
 

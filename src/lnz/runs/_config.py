@@ -3,23 +3,23 @@
 from pathlib import Path
 from typing import Any
 
-from ..files import DamagedError, field, fields, one_of, read_json, short, text
+from ..files import DamagedError, field, fields, read_json, short, whole
 from ._folder import _WHOLE, undisturbed
 from ._form import _CONFIG, to_json, write_text
 
-_FORMAT = "lnz config 1"
+_VERSION = 1
 
 
 def write_config(folder: Path, **config: Any) -> None:
     """Write what was asked for. `model`, the digest of `model.lnz`, is `None` before the end of the training."""
-    write_text(folder / "config.json", to_json({"format": _FORMAT, **config}, indent=2) + "\n")
+    write_text(folder / "config.json", to_json({"version": _VERSION, **config}, indent=2) + "\n")
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """`config.json` of a run folder, or the file itself.
 
-    **Raises:** `FileNotFoundError` or `ValueError`, naming the file, if there is none, it is damaged, or of a format
-    that this version does not read.
+    **Raises:** `FileNotFoundError` or `ValueError`, naming the file, if there is none, it is damaged, or of another
+    version.
     """
     if path.suffix != ".json":
         return undisturbed(path, lambda: _read_config_of(path))
@@ -43,10 +43,10 @@ def _read_config_file(path: Path) -> dict[str, Any]:
         )
     try:
         config = read_json(path)
-        found = field(config, "format", text, path.name)
-        if found != _FORMAT and found.startswith("lnz config "):
-            raise ValueError(f"{str(path)!r} has the format {short(found)}; this version of lnz reads {_FORMAT!r}.")
-        one_of(_FORMAT)(config.pop("format"), f"{path.name}: format")
+        version = field(config, "version", whole, path.name)
+        if version != _VERSION:
+            raise ValueError(f"{str(path)!r} is of version {short(version)}; this lnz reads version {_VERSION}.")
+        del config["version"]
         return fields(_CONFIG)(config, path.name)
     except DamagedError as error:
         raise ValueError(f"{str(path)!r} is damaged: {error}") from error
