@@ -413,7 +413,7 @@ def test_a_signal_at_any_stage_is_one_line_and_loses_nothing(runs, tmp_path, mon
 
 
 def test_a_signal_that_an_import_makes_an_error_of_is_a_signal(monkeypatch, capsys):
-    def broken():
+    def broken(*_):
         try:
             os.kill(os.getpid(), signal.SIGINT)
         except KeyboardInterrupt:
@@ -1242,7 +1242,7 @@ def test_two_trainings_do_not_share_a_folder(finished, monkeypatch, capsys):
 
 
 def test_an_unexpected_error_is_one_line_too(monkeypatch, capsys):
-    def broken():
+    def broken(*_):
         raise LookupError("two\nlines")
 
     monkeypatch.setattr("lnz.cli._list.print_lists", broken)
