@@ -14,6 +14,8 @@ from jax.scipy.special import logsumexp
 
 import lnz
 from lnz import testing
+from lnz.core import integral, root_of
+from lnz.evaluation._evaluate import _method_for
 from lnz.normalizers import AIS, Importance, Quadrature, ReverseAIS
 
 
@@ -437,6 +439,63 @@ def test_stale_hmc_state_is_wrong_and_refresh_mends_it(float64):
     assert fresh.log_density == second.log_prob(jnp.zeros(1))
     np.testing.assert_allclose(fresh.gradient, jnp.full(1, 12.0))
     assert not np.allclose(state.gradient, fresh.gradient)
+
+
+# Of the models of the table: the default method for the numerators, for the denominator, and the two bounds. All others
+# have both in closed form.
+KNOWN = (None, None, "exact", "exact")
+INTEGRALS = {
+    "rbm": (None, "Quadrature", "exact", "exact"),
+    "potts_rbm": (None, "Quadrature", "exact", "exact"),
+    "markov_field": (None, "Quadrature", "exact", "exact"),
+    "dbm": ("Quadrature", "Quadrature", "exact", "exact"),
+    "rbm_vae": ("Quadrature", "Quadrature", "exact", "exact"),
+    "bits_vae": ("Quadrature", None, "exact", "exact"),
+    **dict.fromkeys(
+        ("linear_vae", "vamp_vae", "dequantised", "ladder", "top_down"), ("IWAE-5000", None, "lower", "exact")
+    ),
+    "large_rbm": (None, "AIS", "exact", "lower"),
+    "large_dbm": ("AIS", "AIS", "lower", "lower"),
+    "continuous": KNOWN,
+}
+EVALUATED = {
+    **table.MODELS,
+    "large_rbm": lambda: table.rbm(22, 21),
+    "large_dbm": lambda: table.dbm(4, 25, 25),
+    "continuous": lambda: lnz.Transformed(lnz.Normal.standard(3), table.continuous_flow()),
+}
+
+
+def test_types_alone_decide_which_normaliser_serves():
+    """Nothing is computed: the methods, the bounds and what is assumed are known from the types and the shapes."""
+    found = {}
+    for name, make in EVALUATED.items():
+        model = make()
+        if not isinstance(model, lnz.AbstractModel):
+            continue
+        x = model.space.cast(np.zeros(model.space.shape), jnp.float32)
+        row, methods, bounds, assumes = [], [], [], ()
+        for argument, density in (("hidden", lambda: model.numerator(x)), ("partition", model.denominator)):  # noqa: B023
+            method = _method_for(density, None, argument, model)
+            estimate = eqx.filter_eval_shape(lambda key: integral(key, density(), method), jr.key(0))  # noqa: B023
+            methods.append(None if method is None else method.name)
+            bounds.append(estimate.bound)
+            assumes += estimate.assumes
+        found[name] = (*methods, *bounds)
+        assert [what.split(" near")[0] for what in assumes] == (["ODE error"] if name == "continuous" else [])
+    assert found == {name: INTEGRALS.get(name, KNOWN) for name in found}
+    assert INTEGRALS.keys() <= found.keys()
+
+
+def test_every_model_is_a_density_of_examples_or_descends_from_one():
+    for name, make in EVALUATED.items():
+        model = make()
+        if not isinstance(model, lnz.AbstractModel) or model.ancestor is None:
+            assert not isinstance(model, lnz.AbstractModel) or isinstance(model, lnz.AbstractDensity), name
+            continue
+        assert isinstance(root_of(model), lnz.AbstractDensity), name
+        state = eqx.filter_eval_shape(lambda key: model.ancestor().path().start.sample(key), jr.key(0))  # noqa: B023
+        assert eqx.filter_eval_shape(model.descend, jr.key(0), state).shape == model.space.shape, name
 
 
 @cases(table.MODELS)
