@@ -13,6 +13,7 @@ from . import (
     normalizers as normalizers,
     objectives as objectives,
     samplers as samplers,
+    spaces as spaces,
     testing as testing,
 )
 from .bijections import AbstractBijection as AbstractBijection
@@ -115,6 +116,7 @@ from .spaces import (
     Interval as Interval,
     Positive as Positive,
     Product as Product,
+    Record as Record,
     Torus as Torus,
 )
 from .training import (

@@ -111,13 +111,13 @@ def _template(model):
 
 def _hierarchy(keys, splits, chosen, between, decoder):
     """Two layers of latents; the decoder sees both, the lower layer's posterior x and the upper one."""
-    num, half, layer = splits.space.num_dimensions, chosen.num_latent // 2, chosen.network.layer
+    num, half, layer = splits.space.size, chosen.num_latent // 2, chosen.network.layer
     lower, upper = chosen.num_latent - half, half
     key_up, key_down, key_infer, key_top = jr.split(keys[2], 4)
     infer_upper = _encoder(Normal.standard(upper), key_up, splits, chosen)
     # Of x and the upper layer together: the network of pictures alone will not do.
     net = dense(layer, num + upper, 2 * lower, between, key_infer)
-    if not isinstance(splits.space, Binary):
+    if splits.space.num_values != 2:
         means, scales = _moments(splits)
         net = Standardised(net, np.append(means, np.zeros(upper)), np.append(scales, np.ones(upper)))
     encoder = TopDown(infer_upper, Conditional(Normal.standard(lower), net))
@@ -127,8 +127,8 @@ def _hierarchy(keys, splits, chosen, between, decoder):
 
 
 def _encoder(template, key, splits, chosen, where=None):
-    made = chosen.network.encoder(splits.space.num_dimensions, num_moved(template, where), splits, key)
-    if not isinstance(splits.space, Binary):
+    made = chosen.network.encoder(splits.space.size, num_moved(template, where), splits, key)
+    if splits.space.num_values != 2:
         made = Standardised(made, *_moments(splits))
     return Conditional(template, made, where)
 
@@ -136,18 +136,19 @@ def _encoder(template, key, splits, chosen, where=None):
 def _likelihood(key, splits, chosen):
     """A distribution of x that starts as that of the training data, and which of its arrays the latents move."""
     means, _ = column_moments(splits.train)
-    if isinstance(splits.space, Categorical):
-        num_values, scales = splits.space.num_categories, _moments(splits)[1]
+    num_values = splits.space.num_values or 0
+    if num_values > 2:
+        scales = _moments(splits)[1]
         # Its standard deviation is 1.8 scales.
         parts = (means + 0.5) / num_values, scales / (1.8 * num_values), num_values
         return chosen.likelihood.grey(parts, splits, key)
     if not isinstance(chosen.likelihood, Independent):
         raise ValueError(f"`model.likelihood=autoregressive` needs grey values; `{splits.name}` is of {splits.space}.")
-    if isinstance(splits.space, Binary):
+    if num_values == 2:
         num = len(splits.train)
         rates = (num * means + 1) / (num + 2)
         return Bernoulli(jnp.asarray(np.log(rates) - np.log1p(-rates), "float32")), None
-    num = splits.space.num_dimensions
+    num = splits.space.size
     # A scale for each column that does not depend on z: where it did, a density could grow on single rows for ever.
     template = Transformed(Normal.standard(num), standardisation(splits))
     warn_of_atoms(splits)
@@ -155,7 +156,7 @@ def _likelihood(key, splits, chosen):
 
 
 def _moments(splits):
-    if isinstance(splits.space, Euclidean):  # columns may have any units
+    if splits.space.num_values is None:  # columns may have any units
         return table_moments(splits)
     means, scales = column_moments(splits.train)
     return means, np.maximum(scales, 1e-3 * max(scales.max(), 1e-30))

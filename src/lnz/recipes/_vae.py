@@ -26,9 +26,7 @@ from ..spaces import Euclidean
 def image_shape(splits, setting):
     """**Raises:** `ValueError` for data that are no grey pictures, naming the setting that needs them."""
     if splits.image_shape is None or len(splits.image_shape) != 2:
-        raise ValueError(
-            f"`{setting}` needs pictures; `{splits.name}` has rows of {splits.space.num_dimensions} numbers."
-        )
+        raise ValueError(f"`{setting}` needs pictures; `{splits.name}` has rows of {splits.space.size} numbers.")
     return splits.image_shape
 
 

@@ -223,7 +223,7 @@ class Recipe(Generic[S]):
 
 
 def _require_whole_numbers(splits: Splits) -> Splits:
-    if not isinstance(splits.space, Binary | Categorical):
+    if splits.space.num_values is None:
         raise ValueError(
             f"`{splits.name}` has numbers that are neither bits nor grey values 0 to 255: save them as uint8, or use a "
             "recipe for continuous tables."
