@@ -601,6 +601,7 @@ MODELS = {
     "bernoulli": lambda: lnz.Bernoulli(normal(80, 4)),
     "discretised_logistic": DISTRIBUTIONS["discretised_logistic"],
     "poisson": DISTRIBUTIONS["poisson"],
+    "record": DISTRIBUTIONS["record"],
     "student_t": DISTRIBUTIONS["student_t"],
     "low_rank_normal": DISTRIBUTIONS["low_rank_normal"],
     "mixture": mixture_of_bernoullis,

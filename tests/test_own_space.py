@@ -250,3 +250,18 @@ def test_likelihoods_of_spins():
     np.testing.assert_allclose(result.per_example, nats, atol=1e-4)
     with pytest.raises(ValueError, match=r"value 0.0 at row 1, column \(2\).*Spins are -1 and 1"):
         lnz.evaluate(jr.key(1), model, np.where(np.arange(10).reshape(2, 5) == 7, 0.0, 1.0))
+
+
+def test_a_record_has_flows_and_likelihoods():
+    flow = lnz.flows.coupling_spline(RECORD, key=jr.key(0), num_layers=2, width=4)
+    flow = lnz.Transformed(lnz.flows.base_for(RECORD), flow)
+    assert lnz.spaces.same_set(flow.space, RECORD)
+    assert eqx.filter_eval_shape(flow.log_prob, jnp.zeros(3)).shape == ()
+    model = lnz.ProductDistribution(place=lnz.Normal(jnp.zeros(2), 1.0), bits=lnz.Bernoulli(jnp.zeros((2, 1))))
+    rows = np.asarray(model.sample(jr.key(0), (50,)))
+    result = lnz.evaluate(jr.key(1), model, rows)  # warnings are errors, such as one of bits that repeat
+    parts = model.space.unpack(rows.astype(np.float64))
+    nats = -0.5 * (parts["place"] ** 2).sum(axis=1) - math.log(2 * math.pi) - 2 * math.log(2)
+    np.testing.assert_allclose(result.per_example, nats, atol=1e-5)
+    assert result.of.base_measure == "Lebesgue x counting"
+    assert model.closed_form_mean().tolist() == [0, 0, 0.5, 0.5]
