@@ -233,8 +233,9 @@ def _blocks(table: Table, layout: _Layout) -> Iterator[np.ndarray]:
     read = arrow.ReadOptions(
         block_size=_BLOCK_BYTES, skip_rows=layout.skip, column_names=list(found), use_threads=False
     )
-    # An empty line of a table with one column is a missing value, unless it is at the end.
-    parse = arrow.ParseOptions(delimiter=layout.delimiter, ignore_empty_lines=len(found) > 1)
+    # An empty line of a table with one column is a missing value, unless it is at the end. Quoted cells of columns that
+    # are left out may have line breaks, where a block must not end.
+    parse = arrow.ParseOptions(delimiter=layout.delimiter, ignore_empty_lines=len(found) > 1, newlines_in_values=True)
     convert = arrow.ConvertOptions(
         column_types=dict.fromkeys(found, pa.float64()),
         null_values=list(MISSING),

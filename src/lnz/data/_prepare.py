@@ -1,6 +1,7 @@
 """From the arrays of a file to three parts of a space."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -99,9 +100,11 @@ def split(contents: Contents, options: Options) -> Splits:
     if typed.observed is not None:
         known, _, _ = _completed(typed.observed, contents, options)
         splits = dataclasses.replace(splits, observed=(known["train"], known["valid"], known["test"]))
-    of_file = {part: np.arange(len(x)) for part, x in typed.rows.items()}
+    sizes = {part: len(x) for part, x in typed.rows.items()}
+    ends = itertools.accumulate(sizes.values())
+    of_file = {part: np.arange(end - size, end) for (part, size), end in zip(sizes.items(), ends, strict=True)}
     in_test = (_contiguous if contents.is_mapped else _completed)(of_file, contents, options)[0]["test"]
-    cells = contents.cells.chosen(in_test)
+    cells = contents.cells.of_parts(sizes).chosen(in_test)
     return dataclasses.replace(splits, label_names=contents.label_names, columns=contents.columns, cells=cells)
 
 
