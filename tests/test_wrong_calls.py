@@ -158,12 +158,12 @@ WRONG_SHAPES = {
 }
 
 
+def used(part):
+    return jax.eval_shape(part.forward_and_log_det if isinstance(part, lnz.AbstractBijection) else part, jnp.zeros(3))
+
+
 @pytest.mark.usefixtures("untyped")
 @pytest.mark.parametrize("name", WRONG_SHAPES)
 def test_other_shapes_do_not_broadcast(name):
     with pytest.raises(ValueError, match=r"`\w+\(.*needs .*; got|`Continuous\(vector_field=.* got"):
-        part = WRONG_SHAPES[name]()
-        if isinstance(part, lnz.AbstractBijection):
-            jax.eval_shape(part.forward_and_log_det, jnp.zeros(3))
-        else:
-            part(jnp.zeros(3))
+        used(WRONG_SHAPES[name]())
