@@ -63,7 +63,7 @@ def main():
             found = [divergence(number, name, arguments.first_seed + i, arguments) for i in range(arguments.seeds)]
             values = [float(estimate.value) for estimate in found]
             grid = max(float(estimate.standard_error) for estimate in found)
-            missed = max((float(estimate.stats["log_integral_q"]) for estimate in found), key=abs)
+            missed = max((float(estimate.extras["log_integral_q"]) for estimate in found), key=abs)
             middle = f"{statistics.median(values):.4f} ({min(values):.4f} to {max(values):.4f})"
             print(f"| {number} | {name} | {middle} | {grid:.1g} | {missed:+.1g} |", flush=True)
     print(f"\n{arguments.seeds} seeds, {arguments.steps} steps, {time.perf_counter() - started:.0f} s in all ", end="")

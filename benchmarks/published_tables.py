@@ -70,7 +70,7 @@ def describe(name, report, config, seconds, changes):
     title, value, source = PUBLISHED[name]
     row = report["rows"][name]
     error = math.hypot(row["data_error"], row["monte_carlo_error"])
-    bits = -row["value"] / row["stats"]["num_dimensions"] / math.log(2)
+    bits = row["bits_per_dimension"]
     cells = [title, f"{value} ({source})" if source else "", f"{row['value']:.2f} ± {error:.2f}", f"{bits:.3f}"]
     cells += [row["bound"], config["settings"]["train"]["steps"], f"{seconds:.0f}", " ".join(changes)]
     return f"| {' | '.join(map(str, cells))} |"

@@ -49,7 +49,7 @@ def test_acceptance_ratio_of_equal_weights_is_exact():
     estimate = acceptance_ratio(jnp.full(7, 2.5), jnp.full(4, -2.5))
     assert float(estimate.value) == pytest.approx(2.5, abs=1e-6)
     assert float(estimate.standard_error) == pytest.approx(0, abs=1e-3)
-    assert float(estimate.stats["overlap"]) == pytest.approx(1, abs=1e-6)
+    assert float(estimate.weights.overlap) == pytest.approx(1, abs=1e-6)
 
 
 def test_directions_that_do_not_meet_are_unreliable():

@@ -129,7 +129,7 @@ def test_partly_observed_rows_are_evaluated_with_the_rest_summed_out(name, float
     np.testing.assert_allclose(result.per_example, exact, atol=1e-9)
     assert result.per_example[0] == pytest.approx(0, abs=1e-9)
     assert result.bound == "exact"
-    assert result.stats["num_dimensions"] == pytest.approx(known.sum() / 6)
+    assert result.of.num_dimensions == pytest.approx(known.sum() / 6)
 
 
 def test_what_is_not_known_has_no_part_in_the_result():
@@ -138,9 +138,9 @@ def test_what_is_not_known_has_no_part_in_the_result():
     data = np.random.RandomState(1).randint(0, 2, (4, 5))
     first, second = (lnz.evaluate(jr.key(0), model, np.where(known, data, other), observed=known) for other in (0, 1))
     np.testing.assert_array_equal(first.per_example, second.per_example)
-    assert first.stats["fingerprint"] == second.stats["fingerprint"]
+    assert first.of == second.of
     whole = lnz.evaluate(jr.key(0), model, data)
-    assert whole.stats["fingerprint"]["data"] != first.stats["fingerprint"]["data"]
+    assert whole.of.data != first.of.data
 
 
 RBM_5, BITS_5 = table.rbm(5, 3), lnz.Bernoulli(jnp.zeros(5))

@@ -1,26 +1,20 @@
 """What a comparison says of its rows: the direction of each number, and what may be called best."""
 
-import dataclasses
 import itertools
 
+import by_hand
 import numpy as np
 import pytest
 
 import lnz
 from lnz.core import flip_bound
-from lnz.evaluation import bits_with_direction, marked_bound
 
 BOUNDS = ("exact", "unbiased", "lower", "upper", "estimate")
 
 
 def result(value, bound="exact", warnings=(), base_measure="counting"):
-    stats = {
-        "num_dimensions": 2,
-        "protocol": "by hand",
-        "warnings": list(warnings),
-        "fingerprint": {"data": "a", "space": "b", "base_measure": base_measure},
-    }
-    return lnz.LogLikelihood(value, 0.1, 0.2, bound, value + np.linspace(-1, 1, 5), stats)
+    rows = value + np.linspace(-1, 1, 5)
+    return by_hand.likelihood(rows, bound, warnings=warnings, base_measure=base_measure)
 
 
 def rows_of(*results):
@@ -30,7 +24,7 @@ def rows_of(*results):
 @pytest.mark.parametrize("bound", BOUNDS)
 def test_a_single_row_is_not_best(bound):
     comparison = lnz.compare({"only": result(-1.0, bound)})
-    assert comparison.rows[0]["standing"] == ""
+    assert comparison.rows[0].standing == ""
     assert "best" not in str(comparison)
 
 
@@ -40,15 +34,15 @@ def test_what_may_not_be_the_highest_is_not_best(first, second):
     may_err_upwards = flip_bound(first) in ("lower", "estimate")
     other_may_be_higher = second in ("lower", "estimate")
     is_open = first != second and (may_err_upwards or other_may_be_higher)
-    assert top["standing"] == ("highest" if is_open else "best")
-    assert below["standing"] == ""
+    assert top.standing == ("highest" if is_open else "best")
+    assert below.standing == ""
 
 
 def noisy(lead, error, num=100, bound="exact"):
     """A result that is above one of zeros by `lead`, with this error of the difference."""
     z = np.random.RandomState(0).normal(size=num)
     z = (z - z.mean()) / max(z.std(), 1e-9)
-    return dataclasses.replace(result(lead, bound), per_example=lead + error * np.sqrt(max(num - 1, 1)) * z)
+    return by_hand.likelihood(lead + error * np.sqrt(max(num - 1, 1)) * z, bound)
 
 
 NOISE = {
@@ -67,21 +61,20 @@ NOISE = {
 @pytest.mark.parametrize(("first", "is_best"), NOISE.values(), ids=NOISE)
 @pytest.mark.parametrize("num_more", [0, 1])
 def test_best_is_what_leads_by_more_than_noise(first, is_best, num_more):
-    zeros = dataclasses.replace(result(0.0), per_example=np.zeros(first.num))
-    more = [result(-10.0), result(-np.inf), result(np.nan)] * num_more
-    more = [dataclasses.replace(row, per_example=np.full(first.num, row.value)) for row in more]
+    zeros = by_hand.likelihood(np.zeros(first.num))
+    more = [by_hand.likelihood(np.full(first.num, value)) for value in (-10.0, -np.inf, np.nan)] * num_more
     top, second, *others = rows_of(first, zeros, *more)
-    assert top["standing"] == ("best" if is_best else "highest")
-    assert second["is_clear"] == is_best
-    assert all(row["is_clear"] for row in others if row["value"] < np.inf) or first.num == 1
+    assert top.standing == ("best" if is_best else "highest")
+    assert second.is_clear == is_best
+    assert all(row.is_clear for row in others if row.result.value < np.inf) or first.num == 1
 
 
 @pytest.mark.parametrize("bound", BOUNDS)
 def test_warnings_stay_with_their_number(bound):
     rows = rows_of(result(-1.0, bound, ["Whole numbers."]), result(-2.0, bound))
-    assert [row["warnings"] for row in rows] == [["Whole numbers."], []]
-    assert rows[0]["standing"] == "highest"
-    assert [marked_bound(row) for row in rows] == [f"{bound} (!)", bound]
+    assert [row.warnings for row in rows] == [["Whole numbers."], []]
+    assert rows[0].standing == "highest"
+    assert [row.marked_bound for row in rows] == [f"{bound} (!)", bound]
     assert f"{bound} (!)" in str(lnz.compare({"a": result(-1.0, bound, ["Whole numbers."])}))
     assert result(-1.0, bound, ["Whole numbers."]).kind.endswith(", with a warning")
 
@@ -90,10 +83,10 @@ def test_warnings_stay_with_their_number(bound):
 def test_bits_carry_their_own_direction(bound):
     (row,) = rows_of(result(-2 * np.log(2), bound))
     sign = {"upper": "<=", "lower": ">=", "estimate": "~"}.get(flip_bound(bound), "")
-    assert bits_with_direction(row) == f"{sign}1.000"
+    assert row.bits() == f"{sign}1.000"
 
 
 def test_densities_have_no_bits():
     comparison = lnz.compare({"a": result(-1.0, base_measure="Lebesgue"), "b": result(-2.0, base_measure="Lebesgue")})
-    assert [row["bits_per_dimension"] for row in comparison.rows] == [None, None]
+    assert [row.bits_per_dimension for row in comparison.rows] == [None, None]
     assert "bits" not in str(comparison)

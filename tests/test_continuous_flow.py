@@ -164,7 +164,7 @@ def test_flow_matching_trains_an_exact_likelihood(mixture, matched):
     assert after.assumes == ("ODE error near the tolerance 0.0001",)
     assert "(exact, n = 200" in str(after)
     assert "assumes ODE error near the tolerance 0.0001" in str(after)
-    assert "numerator exact, assuming ODE error" in after.stats["protocol"]
+    assert "numerator exact, assuming ODE error" in after.how
     assert truth.assumes == ()
     # The base stands 2.9 nats below the truth; the flow makes up most of that.
     assert after.value > before.value + 2

@@ -44,7 +44,7 @@ def test_evaluate_is_a_lower_bound_near_the_exact_probability(float64, model):
     points, exact = cells(model)
     result = lnz.evaluate(jr.key(0), model, points, hidden=lnz.normalizers.Importance(4000))
     assert result.bound == "lower"
-    assert result.stats["num_dimensions"] == 1
+    assert result.of.num_dimensions == 1
     assert result.value == pytest.approx(float(jnp.mean(exact)), abs=0.02)
     # Three sums of weights: 4 standard errors are exceeded by chance in 1 of 5,000 runs.
     keys = jr.split(jr.key(0), len(points))

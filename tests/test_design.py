@@ -1,10 +1,12 @@
 """The rules of the design, held by tests: who imports whom, abstract or final, the core alone, public names."""
 
 import ast
+import dataclasses
 import functools
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 import textwrap
@@ -15,6 +17,8 @@ import pytest
 
 import lnz
 import lnz._api
+import lnz.evaluation
+import lnz.runs
 
 ROOT = Path(lnz.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -88,7 +92,7 @@ def test_every_file_is_in_a_room():
 
 
 def test_the_parser_of_imports_sees_them():
-    assert imports_of(ROOT / "evaluation" / "_evaluate.py") >= {("normalizers", ""), ("core", "AbstractModel")}
+    assert imports_of(ROOT / "evaluation" / "_normalize.py") >= {("normalizers", ""), ("core", "AbstractDensity")}
     assert ("core", "AbstractEnergyModel") in imports_of(ROOT / "energy" / "_rbm.py")
     assert ("evaluation", "evaluate") in imports_of(ROOT / "training" / "_fit.py")  # inside a function
     assert ("spaces", "") in imports_of(ROOT / "distributions" / "_categorical.py")  # `from .. import spaces`
@@ -271,6 +275,22 @@ def test_public_objects_say_what_they_are(name, value):
     doc = vars(value).get("__doc__") if inspect.isclass(value) else value.__doc__
     assert doc, f"{name} has no docstring"
     assert not doc.startswith(f"{value.__name__}("), f"{name} has only the docstring of a dataclass"
+
+
+RESULTS = [lnz.Estimate, lnz.Bracket, lnz.LogLikelihood, lnz.RandomVariable, lnz.Protocol, lnz.Weights]
+RESULTS += [lnz.evaluation.Row, lnz.evaluation.Comparison, lnz.runs.TableRow, lnz.runs.Table]
+
+
+@pytest.mark.parametrize("cls", RESULTS)
+def test_results_have_fields_and_no_bags_of_strings(cls):
+    """A key of a dictionary is typed again by whoever reads it; `extras` are for readers that are no code of lnz."""
+    bags = {field.name for field in dataclasses.fields(cls) if "dict" in str(field.type).lower()}
+    assert bags <= {"extras"}
+
+
+def test_nothing_reads_extras():
+    read = re.compile(r"\.extras(\[|\.get)")
+    assert [file for file in FILES if read.search(file.read_text("utf-8"))] == []
 
 
 # Section 3 of the design, as far as it is built.

@@ -224,7 +224,7 @@ def test_repeated_rows_break_nothing():
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(fit.model.components))
     with pytest.warns(AtomsWarning):
         result = lnz.evaluate(jr.key(1), fit.model, x)
-    assert result.warnings == list(fit.warnings)
+    assert result.warnings == tuple(fit.warnings)
     assert result.kind == "exact, with a warning"
     with pytest.warns(AtomsWarning, match="20 of 20 standard deviations"):
         few = lnz.fit(jr.key(0), ten, lnz.EM(), np.repeat(x[:3], 5, axis=0), steps=20).model

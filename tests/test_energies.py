@@ -48,7 +48,7 @@ def test_normalisers_have_a_closed_form(number, float64):
     estimate = lnz.log_normalizer(jr.key(0), energy, lnz.normalizers.Quadrature(401, (-9.0, 9.0)))
     # The grid's own error: the wall has a kink in its second derivative.
     assert abs(float(estimate.value) - energy.log_normalizer()) < 1e-6
-    assert float(estimate.stats["edge_mass"]) < 1e-12
+    assert float(estimate.weights.edge_mass) < 1e-12
     with pytest.raises(ValueError, match="no closed form"):
         PlanarEnergy(1).log_normalizer()
 
@@ -95,7 +95,7 @@ def test_divergence_of_normals_is_the_closed_form(precision):
     # Values of float32 densities differ by some 1e-6 from the truth at each point.
     tolerance = 1e-9 if precision == "float64" else 1e-5
     assert abs(float(got.value) - float(exact)) < tolerance
-    assert abs(float(got.stats["log_integral_q"])) < tolerance
+    assert abs(float(got.extras["log_integral_q"])) < tolerance
     assert float(lnz.kl_divergence(q, q, num=201).value) == 0
     assert got.bound == "estimate"
 
@@ -103,8 +103,8 @@ def test_divergence_of_normals_is_the_closed_form(precision):
 def test_divergence_needs_no_normaliser_and_knows_support():
     energy, normal = PlanarEnergy(2), lnz.Normal(jnp.zeros(2), jnp.array([2.0, 1.0]))
     forward = lnz.kl_divergence(energy, normal, bounds=(-12.0, 12.0))
-    assert float(forward.stats["log_integral_p"]) == pytest.approx(0, abs=1e-4)
-    assert float(forward.stats["log_integral_q"]) == pytest.approx(energy.log_normalizer(), abs=1e-4)
+    assert float(forward.extras["log_integral_p"]) == pytest.approx(0, abs=1e-4)
+    assert float(forward.extras["log_integral_q"]) == pytest.approx(energy.log_normalizer(), abs=1e-4)
     reverse = lnz.kl_divergence(normal, energy, bounds=(-12.0, 12.0))
     # Monte Carlo of the same two integrals, within 5 standard errors.
     z = normal.sample(jr.key(0), (4000,))
@@ -131,8 +131,8 @@ def test_importance_sampling_from_a_flow_finds_the_normaliser():
     estimate = lnz.log_normalizer(jr.key(0), energy, lnz.normalizers.Importance(4000, proposal=flow))
     assert abs(float(estimate.value) - energy.log_normalizer()) < 4 * float(estimate.standard_error)
     assert 0 < float(estimate.standard_error) < 0.05
-    assert 400 < float(estimate.stats["ess"]) < 4000
-    assert float(estimate.stats["pareto_k"]) < 0.7
+    assert 400 < float(estimate.weights.ess) < 4000
+    assert float(estimate.weights.pareto_k) < 0.7
     assert estimate.bound == "lower"
 
 

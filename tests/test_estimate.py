@@ -3,13 +3,15 @@
 import itertools
 import math
 
+import by_hand
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import lnz
-from lnz import Bracket, Estimate, LogLikelihood
+from lnz import Bracket, Estimate, Weights
 from lnz.core import unreliable_reasons
 from lnz.core._reliability import pareto_k_threshold
 
@@ -35,6 +37,10 @@ DIFFERENCE = {
 }
 
 
+def weights(ess, k, num=100):
+    return Weights(num=jnp.asarray(num), ess=jnp.asarray(ess), pareto_k=jnp.asarray(k))
+
+
 def estimate(bound, value=1.5, error=0.3, **rest):
     return Estimate(jnp.asarray(value), jnp.asarray(0.0 if bound == "exact" else error), bound, **rest)
 
@@ -53,12 +59,12 @@ def test_bounds_of_sums_and_differences(first, second):
     [("exact", "exact"), ("lower", "upper"), ("upper", "lower"), ("estimate", "estimate"), ("unbiased", "unbiased")],
 )
 def test_minus_flips_the_bound(bound, flipped):
-    a = estimate(bound, assumes=("stationary start",), stats={"ess": jnp.asarray(20.0), "num": jnp.asarray(30)})
+    a = estimate(bound, assumes=("stationary start",), weights=weights(20.0, 0.1, 30))
     assert (-a).bound == flipped
     assert float((-a).value) == -1.5
     assert float((-a).standard_error) == float(a.standard_error)
     assert (-a).assumes == a.assumes
-    assert (-a).stats == a.stats
+    assert eqx.tree_equal((-a).weights, a.weights)
 
 
 def test_errors_add_in_quadrature():
@@ -75,10 +81,6 @@ def test_assumptions_join_without_repeats():
     assert (a - b).assumes == (a + b).assumes
 
 
-def weights(ess, k, num=100):
-    return {"ess": jnp.asarray(ess), "pareto_k": jnp.asarray(k), "num": jnp.asarray(num)}
-
-
 GOOD, FEW, HEAVY = weights(90.0, 0.1), weights(2.0, 0.1), weights(40.0, 0.9)
 
 
@@ -87,18 +89,28 @@ GOOD, FEW, HEAVY = weights(90.0, 0.1), weights(2.0, 0.1), weights(40.0, 0.9)
 @pytest.mark.parametrize("error", [0.01, 1.0])
 def test_a_sum_is_not_more_reliable_than_its_parts(bad, place, error):
     # An untrustworthy side may claim the smaller error: it must still be seen.
-    sides = [estimate("lower", stats=GOOD), estimate("lower", error=error, stats=bad)]
+    sides = [estimate("lower", weights=GOOD), estimate("lower", error=error, weights=bad)]
     total = sides[place] + sides[1 - place]
     assert not total.reliable
     assert "UNRELIABLE" in str(total)
     assert not (sides[place] - sides[1 - place]).reliable
     assert (sides[0] + sides[0]).reliable
-    assert (sides[0] + Estimate.exact(1.0)).stats == GOOD
-    assert (Estimate.exact(1.0) + sides[0]).stats == GOOD
+    assert eqx.tree_equal((sides[0] + Estimate.exact(1.0)).weights, GOOD)
+    assert eqx.tree_equal((Estimate.exact(1.0) + sides[0]).weights, GOOD)
+
+
+@pytest.mark.parametrize("measured", [{"overlap": 0.97}, {"pareto_k": 0.1}, {"normal_ess": 50.0}, {"beyond": 0.5}])
+def test_what_only_one_side_of_a_sum_measured_raises_no_doubt(measured):
+    one, other = (
+        estimate("lower", weights=Weights(num=jnp.asarray(100), ess=jnp.asarray(ess), **more))
+        for ess, more in ((90.0, {}), (50.0, {name: jnp.asarray(value) for name, value in measured.items()}))
+    )
+    for total in (one + other, other + one, one - other, other - one):
+        assert total.reliable, total.doubts
 
 
 def test_sums_work_under_jit():
-    a, b = estimate("lower", stats=GOOD), estimate("lower", stats=FEW)
+    a, b = estimate("lower", weights=GOOD), estimate("lower", weights=FEW)
     total = jax.jit(lambda a, b: a - b)(a, b)
     assert total.bound == "estimate"
     assert not total.reliable
@@ -122,11 +134,11 @@ def test_only_estimates_add(other):
             "-3.0000 nats (estimate, s.e. 2, assumes stationary start)",
         ),
         (
-            estimate("upper", 0.5, 0.25, stats=GOOD),
+            estimate("upper", 0.5, 0.25, weights=GOOD),
             "0.5000 nats (upper bound, s.e. 0.25, ESS 90.0 of 100, Pareto k 0.10)",
         ),
         (
-            estimate("lower", 0.5, 0.25, stats=weights(2.5, 0.8)),
+            estimate("lower", 0.5, 0.25, weights=weights(2.5, 0.8)),
             "0.5000 nats (lower bound, s.e. 0.25, ESS 2.5 of 100, Pareto k 0.80, UNRELIABLE: effective sample size "
             "2.5 is below 10, UNRELIABLE: Pareto k 0.80 is above 0.50)",
         ),
@@ -150,8 +162,8 @@ def test_log_mean_exp_against_numpy(precision):
     tolerance = {"rel": 1e-12} if precision == "float64" else {"rel": 1e-4}
     assert float(result.value) - shift == pytest.approx(np.log(w.mean()), abs=2e-4 if precision == "float32" else 1e-11)
     assert float(result.standard_error) == pytest.approx(w.std(ddof=1) / w.mean() / math.sqrt(50), **tolerance)
-    assert float(result.stats["ess"]) == pytest.approx(w.sum() ** 2 / (w**2).sum(), **tolerance)
-    assert int(result.stats["num"]) == 50
+    assert float(result.weights.ess) == pytest.approx(w.sum() ** 2 / (w**2).sum(), **tolerance)
+    assert int(result.weights.num) == 50
     assert result.bound == "lower"
     assert result.assumes == ()
 
@@ -235,7 +247,7 @@ def test_pareto_k_of_equal_weights_is_minus_infinity(precision):
     assert float(result.value) == pytest.approx(-3.0)
     # Rounding leaves at most a few units in the last place.
     assert float(result.standard_error) <= 1e-6
-    assert float(result.stats["ess"]) == pytest.approx(100, rel=1e-5)
+    assert float(result.weights.ess) == pytest.approx(100, rel=1e-5)
     assert result.reliable
 
 
@@ -266,9 +278,9 @@ def test_pareto_k_threshold(num, threshold):
 
 
 @pytest.mark.parametrize(
-    ("stats", "num_reasons"),
+    ("measured", "num_reasons"),
     [
-        ({}, 0),
+        (Weights(), 0),
         (weights(10.0, 0.5), 0),  # at the limits, still trusted
         (weights(9.9, 0.5), 1),
         (weights(10.0, 0.51), 1),
@@ -279,9 +291,9 @@ def test_pareto_k_threshold(num, threshold):
         (weights(50.0, 0.72, num=10**5), 1),
     ],
 )
-def test_rules_of_trust(stats, num_reasons):
-    assert len(unreliable_reasons(stats)) == num_reasons
-    assert estimate("lower", stats=stats).reliable == (num_reasons == 0)
+def test_rules_of_trust(measured, num_reasons):
+    assert len(unreliable_reasons(measured)) == num_reasons
+    assert estimate("lower", weights=measured).reliable == (num_reasons == 0)
 
 
 def test_bracket_is_widened_by_two_errors():
@@ -292,7 +304,7 @@ def test_bracket_is_widened_by_two_errors():
 
 
 def test_bracket_carries_assumptions_and_warnings():
-    upper = estimate("estimate", 1.0, 0.0, assumes=("stationary start",), stats=FEW)
+    upper = estimate("estimate", 1.0, 0.0, assumes=("stationary start",), weights=FEW)
     both = Bracket(estimate("lower", 0.0, 0.0), upper)
     assert both.assumes == ("stationary start",)
     assert str(both).endswith("assumes stationary start, UNRELIABLE: effective sample size 2.0 is below 10)")
@@ -317,16 +329,10 @@ def test_bracket_takes_exact_sides(lower, upper):
     assert Bracket(estimate(lower, 1.0), estimate(upper, 2.0)).width >= 1.0
 
 
-def likelihood(bound="exact", **changes):
-    fields = {
-        "value": -20.0,
-        "monte_carlo_error": 0.0,
-        "data_error": 0.25,
-        "bound": bound,
-        "per_example": np.full(4, -20.0),
-        "stats": {"num_dimensions": 64},
-    }
-    return LogLikelihood(**{**fields, **changes})
+def likelihood(bound="exact", error=0.0, **rest):
+    """Of four examples with a standard deviation of one half, and so a data error of one quarter."""
+    rows = -20 + np.sqrt(3 / 16) * np.array([-1, 1, -1, 1])
+    return by_hand.likelihood(rows, bound, error, num_dimensions=64, **rest)
 
 
 def test_bits_per_dimension_by_hand():
@@ -339,16 +345,12 @@ def test_bits_per_dimension_by_hand():
     [
         (likelihood(), "-20.000 nats per example (exact, n = 4, data s.e. 0.25)"),
         (
-            likelihood("upper", monte_carlo_error=0.031, assumes=("stationary start",)),
+            likelihood("upper", 0.031, assumes=("stationary start",)),
             "-20.000 nats per example (upper bound, n = 4, data s.e. 0.25, Monte Carlo s.e. 0.031, "
             "assumes stationary start)",
         ),
         (
-            likelihood(
-                "upper",
-                monte_carlo_error=0.031,
-                stats={"num_dimensions": 64, "partition_weights": {"ess": 5.0, "pareto_k": 0.2, "num": 100.0}},
-            ),
+            likelihood("upper", 0.031, weights=weights(5.0, 0.2)),
             "-20.000 nats per example (upper bound, n = 4, data s.e. 0.25, Monte Carlo s.e. 0.031, partition: "
             "ESS 5.0 of 100, Pareto k 0.20, UNRELIABLE: effective sample size 5.0 is below 10)",
         ),
@@ -362,4 +364,4 @@ def test_unreliable_estimates_warn_with_advice():
     with pytest.warns(
         lnz.UnreliableEstimateWarning, match=r"AIS of an RBM: effective sample size 2.0 is below 10.*Use more"
     ):
-        lnz.core._estimate.warn_if_unreliable(estimate("lower", stats=FEW), "AIS of an RBM")
+        lnz.core._estimate.warn_if_unreliable(estimate("lower", weights=FEW), "AIS of an RBM")

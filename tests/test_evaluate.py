@@ -1,10 +1,12 @@
 """The verbs that answer: likelihoods with their errors and bounds, comparisons, samples."""
 
 import dataclasses
+import json
 import math
 import warnings
 from collections.abc import Callable
 
+import by_hand
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,7 @@ from jax.scipy.special import logsumexp
 
 import lnz
 from lnz import testing
+from lnz.core import likelihood_from_json, to_json
 from lnz.normalizers import AIS, BAR, Importance, Quadrature, ReverseAIS
 
 KEY = jr.key(0)
@@ -25,6 +28,10 @@ class Says(lnz.AbstractNormalizer):
     """A normaliser that makes an estimate of the density's value at 0."""
 
     say: Callable = eqx.field(static=True)
+    name = "Says"
+
+    def cost(self, density):
+        return 1
 
     def __call__(self, key, density):
         return self.say(density.log_density(jnp.zeros(density.space.shape)))
@@ -44,7 +51,7 @@ class Hard(lnz.AbstractModel):
 
 def weighed(x):
     """The effective sample size that the example says, of 100 weights."""
-    return lnz.Estimate(jnp.zeros(()), jnp.ones(()), "lower", stats={"ess": x, "num": jnp.asarray(100)})
+    return lnz.Estimate(jnp.zeros(()), jnp.ones(()), "lower", weights=lnz.Weights(num=jnp.asarray(100), ess=x))
 
 
 def nothing(x):
@@ -114,7 +121,7 @@ def test_value_and_data_error_by_hand(exact):
     assert exact.bound == "exact"
     assert exact.num == 9
     assert exact.bits_per_dimension == pytest.approx(-by_hand.mean() / math.log(2) / 4, rel=1e-5)
-    assert exact.warnings == []
+    assert exact.warnings == ()
     assert exact.assumes == ()
 
 
@@ -131,13 +138,13 @@ def test_rbm_is_enumerated_by_default(machine, by_enumeration):
     np.testing.assert_allclose(by_enumeration.per_example, by_hand, atol=1e-5)
     assert by_enumeration.bound == "exact"
     assert by_enumeration.monte_carlo_error == 0.0
-    assert by_enumeration.stats["protocol"].endswith("numerator exact; denominator exact (Quadrature)")
+    assert by_enumeration.how.endswith("numerator exact; denominator exact (Quadrature)")
 
 
 def test_error_of_the_denominator_is_shared(machine, by_ais, by_enumeration):
     log_z = lnz.log_normalizer(KEY, machine, AIS(50, 20))
     # The same size of error for every number of examples, and the same error for all of them.
-    assert by_ais.monte_carlo_error == by_ais.stats["partition_error"]
+    assert by_ais.monte_carlo_error == float(by_ais.denominator.standard_error)
     assert by_ais.monte_carlo_error == pytest.approx(float(log_z.standard_error), rel=0.5)
     fewer = lnz.evaluate(KEY, machine, BITS[:3], partition=AIS(50, 20))
     assert fewer.monte_carlo_error == by_ais.monte_carlo_error
@@ -157,7 +164,7 @@ def test_error_of_the_numerators_averages_out(by_importance):
 
     errors = [float(numerator(k, jnp.asarray(x))) for k, x in zip(jr.split(key_hidden, 6), ROWS, strict=True)]
     assert by_importance.monte_carlo_error == pytest.approx(math.sqrt(sum(e**2 for e in errors)) / 6, rel=1e-4)
-    assert by_importance.stats["partition_error"] == 0.0
+    assert float(by_importance.denominator.standard_error) == 0.0
     assert by_importance.bound == "lower"
     exact = np.asarray(jax.vmap(table.linear_vae_marginal().log_prob)(jnp.asarray(ROWS)))
     assert by_importance.value == pytest.approx(exact.mean(), abs=5 * by_importance.monte_carlo_error)
@@ -175,20 +182,16 @@ def test_each_example_has_its_own_error(by_importance, by_ais, exact):
     errors = by_importance.per_example_error
     assert errors.shape == (by_importance.num,)
     assert (errors > 0).all()
-    assert np.sqrt((errors**2).sum()) / by_importance.num == pytest.approx(by_importance.stats["hidden_error"])
+    assert np.sqrt((errors**2).sum()) / by_importance.num == pytest.approx(by_importance.numerator_error)
     assert not exact.per_example_error.any()
     assert not by_ais.per_example_error.any()  # that of log Z is shared
-    assert by_ais.stats["partition_error"] > 0
-    without = {name: value for name, value in by_importance.stats.items() if name != "hidden_errors"}
-    from_before = dataclasses.replace(by_importance, stats=without)
-    assert np.isnan(from_before.per_example_error).all()
-    assert from_before.per_example_error.shape == (by_importance.num,)
+    assert float(by_ais.denominator.standard_error) > 0
 
 
 def test_bits_a_dimension_of_many_values_turn_the_bound(by_importance, exact):
     result = lnz.evaluate(KEY, lnz.DiscretisedLogistic(jnp.full(4, 0.5), 0.3, 17), BITS)
     assert str(result).endswith(f") = {-result.value / 4 / math.log(2):.4f} bits/dim (exact)")
-    lower = dataclasses.replace(result, bound="lower")
+    lower = dataclasses.replace(result, numerators=lnz.modules.replace(result.numerators, bound="lower"))
     assert lower.in_bits is not None
     assert lower.in_bits.endswith(" bits/dim (upper bound)")
     assert lower.kind == "lower bound"
@@ -199,8 +202,8 @@ def test_bits_a_dimension_of_many_values_turn_the_bound(by_importance, exact):
 
 def test_both_errors_join_in_quadrature():
     result = lnz.evaluate(KEY, Hard(lnz.Binary(4)), BITS, hidden=Says(of_error_6), partition=Says(by_luck))
-    assert result.stats["hidden_error"] == pytest.approx(0.6 / 3)
-    assert result.stats["partition_error"] == pytest.approx(0.15)
+    assert result.numerator_error == pytest.approx(0.6 / 3)
+    assert float(result.denominator.standard_error) == pytest.approx(0.15)
     assert result.monte_carlo_error == pytest.approx(0.25)
     assert result.bound == "estimate"
     assert result.assumes == ("luck",)
@@ -213,9 +216,7 @@ def test_dbm_by_two_estimates_is_an_estimate():
     assert result.monte_carlo_error > 0
     assert "hidden: ESS" in str(result)
     assert "partition: ESS" in str(result)
-    assert (
-        "numerator AIS(num_chains=20, betas=10); denominator AIS(num_chains=20, betas=10)" in result.stats["protocol"]
-    )
+    assert "numerator AIS(num_chains=20, betas=10); denominator AIS(num_chains=20, betas=10)" in result.how
 
 
 def test_much_work_is_said_before_it_is_done(monkeypatch):
@@ -253,11 +254,13 @@ def test_much_work_is_said_before_it_is_done(monkeypatch):
 
 def test_usual_work_is_done_without_a_word():
     """A row of the digits by the default, over 8384 numbers, takes about 0.15 s."""
-    lnz.evaluation._evaluate._warn_of_much_work(AIS(), lnz.energy.RBM(64, 128, key=KEY), 100)
+    small, large = lnz.energy.RBM(64, 128, key=KEY), lnz.energy.RBM(784, 500, key=KEY)
+    warn = lnz.evaluation._evaluate._warn_of_much_work
+    warn(AIS(), lambda: small, small, 100)
     with pytest.warns(UserWarning, match=r"each of 2000 examples makes 200,000,000 sweeps"):
-        lnz.evaluation._evaluate._warn_of_much_work(AIS(), lnz.energy.RBM(64, 128, key=KEY), 2000)
+        warn(AIS(), lambda: small, small, 2000)
     with pytest.warns(UserWarning, match="minutes"):
-        lnz.evaluation._evaluate._warn_of_much_work(AIS(), lnz.energy.RBM(784, 500, key=KEY), 100)
+        warn(AIS(), lambda: large, large, 100)
 
 
 def test_reverse_ais_turns_the_bound(machine):
@@ -322,11 +325,11 @@ def test_progress_is_told_after_each_batch_and_changes_no_numbers(by_importance)
 
 def test_defaults_are_as_documented(monkeypatch):
     """Small is enumerated; latent variables get `Importance(5000)`; large denominators get `AIS()`."""
-    monkeypatch.setattr(lnz.evaluation._evaluate.normalizers, "AIS", lambda: AIS(20, 5))  # the default one is slow
+    monkeypatch.setattr(lnz.normalizers, "AIS", lambda: AIS(20, 5))  # the default one is slow
     protocols = {
-        "dbm": lnz.evaluate(KEY, table.dbm(3, 2, 2), BITS[:2, :3]).stats["protocol"],
-        "vae": lnz.evaluate(KEY, table.linear_vae(), ROWS[:2]).stats["protocol"],
-        "rbm": lnz.evaluate(KEY, table.rbm(22, 21, scale=0.01), np.zeros((2, 22))).stats["protocol"],
+        "dbm": lnz.evaluate(KEY, table.dbm(3, 2, 2), BITS[:2, :3]).how,
+        "vae": lnz.evaluate(KEY, table.linear_vae(), ROWS[:2]).how,
+        "rbm": lnz.evaluate(KEY, table.rbm(22, 21, scale=0.01), np.zeros((2, 22))).how,
     }
     assert "numerator exact (Quadrature); denominator exact (Quadrature)" in protocols["dbm"]
     assert "numerator Importance(num_samples=5000, chunk_size=128); denominator exact" in protocols["vae"]
@@ -340,46 +343,74 @@ def test_default_ais_is_the_documented_one():
 
 
 def test_protocol_and_fingerprint(by_ais):
-    assert by_ais.stats["protocol"] == (
-        "9 examples of Binary(shape=(4,)); numerator exact; denominator AIS(num_chains=50, betas=20)"
+    assert by_ais.how == ("9 examples of Binary(shape=(4,)); numerator exact; denominator AIS(num_chains=50, betas=20)")
+    assert (by_ais.of.space, by_ais.of.base_measure) == ("Binary(shape=(4,))", "counting")
+    assert by_ais.protocol == lnz.Protocol(
+        numerator="exact", denominator="AIS(num_chains=50, betas=20)", estimators=("AIS",)
     )
-    fingerprint = by_ais.stats["fingerprint"]
-    assert set(fingerprint) == {"data", "space", "base_measure"}
-    assert fingerprint["base_measure"] == "counting"
     array = lnz.evaluate(KEY, table.rbm(), BITS, partition=AIS(50, jnp.linspace(0.0, 1.0, 21)))
-    assert "betas=array of 21" in array.stats["protocol"]
+    assert "betas=array of 21" in array.how
+
+
+def test_json_gives_what_was_written(exact, by_ais, by_importance):
+    for result in (exact, by_ais, by_importance, by_ais.with_warnings(["A sentence."]).with_notes("seed 0")):
+        tree = json.loads(json.dumps(to_json(result)))
+        assert (tree["version"], tree["bound"], len(tree["per_example"])) == (1, result.bound, result.num)
+        again = likelihood_from_json(tree, "here")
+        assert (again.of, again.protocol, again.warnings) == (result.of, result.protocol, result.warnings)
+        assert (again.bound, again.assumes, str(again)) == (result.bound, result.assumes, str(result))
+        for name in ("value", "monte_carlo_error", "data_error", "per_example", "per_example_error", "unreliable_rows"):
+            np.testing.assert_array_equal(getattr(again, name), getattr(result, name))
+        for side in ("numerators", "denominator"):
+            one, other = (getattr(r, side).weights.measured() for r in (again, result))
+            assert one.keys() == other.keys()
+            for name, value in other.items():
+                np.testing.assert_array_equal(one[name], np.asarray(value, float))
+
+
+REVERSE = ReverseAIS(20, 10, num_warm_up=5)
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "cost"),
+    [
+        (AIS(20, 10), "AIS", 200),
+        (AIS(20, jnp.linspace(0.0, 1.0, 11)), "AIS", 200),
+        (REVERSE, "ReverseAIS", 300),
+        (BAR(AIS(20, 10), REVERSE), "BAR", 500),
+        (Importance(30), "IWAE-30", 30),
+        (Importance(30, lnz.Normal.standard(2)), "Importance", 30),
+        (lnz.normalizers.Bound(10), "ELBO", 10),
+        (lnz.normalizers.Bound(10, num_weights=3), "IWAE-3", 30),
+        (Quadrature(), "Quadrature", 8),  # of the smaller layer
+    ],
+)
+def test_a_normaliser_says_its_name_and_cost(method, name, cost):
+    assert (method.name, method.cost(table.rbm(5, 3))) == (name, cost)
 
 
 @pytest.mark.parametrize("stored", [np.uint8, bool, np.float64, jnp.float32])
 def test_fingerprint_does_not_depend_on_the_number_type(exact, stored):
     data = jnp.asarray(BITS, stored) if stored is jnp.float32 else BITS.astype(stored)
     again = lnz.evaluate(KEY, lnz.Bernoulli(jnp.array([0.3, -1.0, 0.0, 2.0])), data)
-    assert again.stats["fingerprint"] == exact.stats["fingerprint"]
+    assert again.of == exact.of
     np.testing.assert_array_equal(again.per_example, exact.per_example)
 
 
 @pytest.mark.filterwarnings("ignore:The data are whole numbers")
 def test_fingerprint_depends_on_values_order_and_space(exact):
     prints = [
-        exact.stats["fingerprint"],
-        lnz.evaluate(KEY, lnz.Bernoulli(jnp.zeros(4)), 1 - BITS).stats["fingerprint"],
-        lnz.evaluate(KEY, lnz.Bernoulli(jnp.zeros(4)), BITS[::-1]).stats["fingerprint"],
-        lnz.evaluate(KEY, lnz.Normal.standard(4), BITS).stats["fingerprint"],
-        lnz.evaluate(KEY, lnz.Bernoulli(jnp.zeros((2, 2))), BITS.reshape(9, 2, 2)).stats["fingerprint"],
+        exact.of,
+        lnz.evaluate(KEY, lnz.Bernoulli(jnp.zeros(4)), 1 - BITS).of,
+        lnz.evaluate(KEY, lnz.Bernoulli(jnp.zeros(4)), BITS[::-1]).of,
+        lnz.evaluate(KEY, lnz.Normal.standard(4), BITS).of,
+        lnz.evaluate(KEY, lnz.Bernoulli(jnp.zeros((2, 2))), BITS.reshape(9, 2, 2)).of,
     ]
-    assert len({tuple(fingerprint.values()) for fingerprint in prints}) == len(prints)
+    assert len(set(prints)) == len(prints)
 
 
-def result_of(per_example, monte_carlo_error=0.0, **fingerprint):
-    per_example = np.asarray(per_example, np.float64)
-    stats = {
-        "num_dimensions": 2,
-        "fingerprint": {"data": "d", "space": "s", "base_measure": "counting", **fingerprint},
-        "protocol": "by hand",
-        "partition_error": monte_carlo_error,
-    }
-    error = float(per_example.std(ddof=1) / math.sqrt(len(per_example))) if len(per_example) > 1 else math.nan
-    return lnz.LogLikelihood(float(per_example.mean()), monte_carlo_error, error, "exact", per_example, stats)
+def result_of(per_example, error=0.0, **about):
+    return by_hand.likelihood(per_example, error=error, **about)
 
 
 def test_compare_by_hand():
@@ -389,16 +420,16 @@ def test_compare_by_hand():
         "middle": result_of([-2.5, -3.5, -3.0]),
     }
     comparison = lnz.compare(results)
-    assert [row["name"] for row in comparison.rows] == ["best", "middle", "worse"]
+    assert [row.name for row in comparison.rows] == ["best", "middle", "worse"]
     best, middle, worse = comparison.rows
-    assert best["difference"] is None
-    assert best["difference_error"] is None
-    assert middle["difference"] == pytest.approx(-0.5)
+    assert best.difference is None
+    assert best.difference_error is None
+    assert middle.difference == pytest.approx(-0.5)
     # Every paired difference is -0.5, so only the Monte Carlo error of the best row is left.
-    assert middle["difference_error"] == pytest.approx(0.4)
-    assert worse["difference"] == pytest.approx(-1.5)  # of -1, -2 and -1.5
-    assert worse["difference_error"] == pytest.approx(math.sqrt(0.25 / 3 + 0.3**2 + 0.4**2))
-    assert worse["bits_per_dimension"] == pytest.approx(4 / (2 * math.log(2)))
+    assert middle.difference_error == pytest.approx(0.4)
+    assert worse.difference == pytest.approx(-1.5)  # of -1, -2 and -1.5
+    assert worse.difference_error == pytest.approx(math.sqrt(0.25 / 3 + 0.3**2 + 0.4**2))
+    assert worse.bits_per_dimension == pytest.approx(4 / (2 * math.log(2)))
     lines = str(comparison).splitlines()
     assert len(lines) == 4
     assert lines[1].startswith("best ")
@@ -435,7 +466,7 @@ def test_compare_says_everything_that_differs():
 
 def test_compare_one_row_and_none():
     (row,) = lnz.compare({"alone": result_of([-1.0])}).rows
-    assert row["difference"] is None
+    assert row.difference is None
     assert "alone" in str(lnz.compare({"alone": result_of([-1.0])}))
     with pytest.raises(ValueError, match="at least one row"):
         lnz.compare({})

@@ -74,7 +74,7 @@ def test_ais_needs_no_sampler_and_no_path(make, exact):
     ratio = np.exp(np.asarray(runs.value, np.float64) - exact())  # of mean one, whatever the moves
     assert abs(ratio.mean() - 1) < 5 * ratio.std(ddof=1) / np.sqrt(10)  # false alarm: about one key of 1,000
     assert ratio.std() < 0.3
-    assert 0.1 < float(jnp.mean(runs.stats["acceptance"])) < 0.95
+    assert 0.1 < float(jnp.mean(runs.weights.acceptance)) < 0.95
 
 
 def test_both_directions_make_the_same_moves():

@@ -59,7 +59,7 @@ def test_flows_of_pictures_run_in_small(name, tmp_path):
     assert [record["step"] for record in fit.history if "valid" in record] == [6, 12]
     (row,) = recipe.judge(fit.model, splits.test, settings).values()
     assert row.bound == "lower"
-    assert not row.stats["warnings"]
+    assert not row.warnings
     if name == "flow_digits":  # of four bits: the bounds are tight, and probabilities sum to one
         every = (np.arange(16)[:, None] >> np.arange(4) & 1).astype(np.uint8)
         total = np.exp(recipe.score(fit.model, every, settings).per_example).sum()

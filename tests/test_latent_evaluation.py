@@ -66,7 +66,7 @@ def test_evaluate_by_bound_says_so(recwarn):
     result = lnz.evaluate(KEY, vae, x, hidden=Bound(64))
     assert "lower bound" in str(result)
     assert "ESS" not in str(result)
-    assert "numerator Bound(num_samples=64, chunk_size=128, num_weights=1)" in result.stats["protocol"]
+    assert "numerator Bound(num_samples=64, chunk_size=128, num_weights=1)" in result.how
     assert not recwarn.list
     expected = exact_elbos(vae, x)
     assert result.value == pytest.approx(float(jnp.mean(expected)), abs=4 * result.monte_carlo_error)
@@ -127,7 +127,7 @@ def test_evaluate_of_a_noisy_posterior_averages_weights_once():
         lnz.evaluate(KEY, residual_posterior(log_det), table.normal(330, 2, 3), hidden=Importance(100))
         for log_det in ("unbiased", "exact")
     )
-    assert noisy.stats["hidden_weights"]["num"] == 100
+    assert noisy.numerators.weights.num == 100
     np.testing.assert_allclose(noisy.per_example, exact.per_example, rtol=1e-5)
 
 
@@ -184,7 +184,7 @@ def test_bracket_of_simulated_examples_holds_quadrature(num):
     bracket = lnz.simulated_bracket(
         jr.key(2), vae, 30, AIS(10, 100, sampler=sampler), ReverseAIS(10, 100, sampler=sampler), batch_size=30
     )
-    x = bracket.lower.stats["examples"]
+    x = bracket.lower.extras["examples"]
     results = {
         name: lnz.evaluate(KEY, vae, x, hidden=method, batch_size=30)
         for name, method in (
@@ -251,7 +251,7 @@ def test_bracket_covers_over_keys():
     for key in jr.split(jr.key(31), 20):
         bracket = lnz.simulated_bracket(key, vae, 16, lower, upper, batch_size=16)
         low, high = bracket.interval
-        held.append(low < float(jnp.mean(marginal(bracket.lower.stats["examples"]))) < high)
+        held.append(low < float(jnp.mean(marginal(bracket.lower.extras["examples"]))) < high)
         assert high - low < 3
     assert sum(held) >= 18  # 2 s.e. on each side, and both err outwards: at least 95 % each time
 
@@ -262,13 +262,13 @@ def test_bracket_of_probabilistic_pca():
     bracket = lnz.simulated_bracket(jr.key(4), vae, 40, batch_size=15, progress=lambda *done: told.append(done))
     assert told == [(15, 40), (30, 40), (40, 40)]
     assert str(bracket).startswith("mean log p(x) of 40 examples drawn from the model itself: [")
-    x = bracket.lower.stats["examples"]
+    x = bracket.lower.extras["examples"]
     exact = np.asarray(jax.vmap(table.linear_vae_marginal().log_prob)(x))
     low, high = bracket.interval
     assert low < exact.mean() < high
     assert bracket.width < 0.05
     for side in (bracket.lower, bracket.upper):
-        np.testing.assert_allclose(side.stats["per_example"], exact, atol=0.3)
+        np.testing.assert_allclose(side.extras["per_example"], exact, atol=0.3)
         assert abs(float(side.value) - exact.mean()) < 4 * float(side.standard_error)
     assert "each side widened by 2.1 s.e." in str(bracket)  # Student, 39 degrees of freedom
     assert "assumes" not in str(bracket)

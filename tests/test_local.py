@@ -116,7 +116,7 @@ def test_streams_and_resumed_runs_are_moved_too(tmp_path):
     assert values[0] == pytest.approx(values[1], abs=0.2)
     by_rows, by_blocks = (lnz.evaluate(KEY, start, data) for data in (UNIX[:300], on_disk))
     np.testing.assert_array_equal(by_rows.per_example, by_blocks.per_example)
-    assert by_rows.stats["fingerprint"] == by_blocks.stats["fingerprint"]
+    assert by_rows.of == by_blocks.of
 
 
 def table_of(x):
@@ -524,7 +524,7 @@ def test_fingerprints_are_of_the_numbers_given():
     x = np.arange(12.0).reshape(6, 2) / 8 + 1
 
     def fingerprint(x):
-        return lnz.evaluate(KEY, standard(Z), x).stats["fingerprint"]["data"]
+        return lnz.evaluate(KEY, standard(Z), x).of.data
 
     assert fingerprint(x) == fingerprint(x.astype(np.float32)) == fingerprint(jnp.asarray(x, jnp.float32))
     assert fingerprint(x) != fingerprint(x + 2e-9)  # which float32 does not hold

@@ -244,7 +244,7 @@ def test_recipes_of_tables_learn_from_known_cells(name):
     model = recipe.fit(splits, settings).model
     score = recipe.score(model, splits.test, settings, splits.observed[2])
     assert score.bound == "exact"
-    assert "no scale below 0.1 of the smallest gap" in score.stats["protocol"]
+    assert "no scale below 0.1 of the smallest gap" in score.how
     # Of the right normal; a model that took holes for zeros would lie at 7e4.
     right = scipy.stats.multivariate_normal([1e5, -5.0], [[9.0, 3 * slope], [3 * slope, slope**2 + 0.25]])
     expected = []

@@ -1,5 +1,7 @@
 """Priors of latent-variable models: functions of the encoder, flows, mixtures, autoregressive ones, energies."""
 
+import itertools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ from jax.scipy.special import logsumexp
 
 import lnz
 from lnz import testing
+from lnz.core import root_of
 from lnz.objectives import ELBO, IWAE, VIMCO, WakeSleep
 
 
@@ -158,9 +161,25 @@ def test_evaluate_with_an_rbm_as_prior_is_enumeration(precision):
     result = lnz.evaluate(jr.key(0), vae, x, hidden=quadrature, partition=quadrature)
     np.testing.assert_allclose(result.per_example, exact, rtol=1e-5, atol=1e-5)
     assert result.bound == "exact"
-    assert "denominator exact (Quadrature)" in result.stats["protocol"]
+    assert "denominator exact (Quadrature)" in result.how
     default = lnz.evaluate(jr.key(0), vae, x)
     np.testing.assert_allclose(default.per_example, result.per_example, rtol=1e-6)
+
+
+def test_a_deep_belief_network_is_a_latent_model_over_a_machine():
+    """`p(x, h, g) = p(x | h) exp(-E(h, g)) / Z`, against sums over all states of 3, 2 and 2 bits in NumPy."""
+    network = lnz.latent.VAE(table.rbm(2, 2), table.bit_decoder(2, 3), None)
+    states, x = np.array(list(itertools.product((0, 1), repeat=2))), np.array(list(itertools.product((0, 1), repeat=3)))
+    W, b, c = (np.asarray(array, np.float64) for array in (network.prior.W, network.prior.b, network.prior.c))
+    log_joint = states @ W @ states.T + (states @ b)[:, None] + states @ c
+    log_prior = np.logaddexp.reduce(log_joint, axis=1) - np.logaddexp.reduce(log_joint, axis=None)
+    logits = np.stack([np.asarray(network.likelihood(jnp.asarray(h, jnp.float32)).logits, np.float64) for h in states])
+    log_likelihood = x @ logits.T - np.logaddexp(0, logits).sum(axis=1)
+    result = lnz.evaluate(jr.key(0), network, x)
+    np.testing.assert_allclose(result.per_example, np.logaddexp.reduce(log_likelihood + log_prior, axis=1), rtol=1e-5)
+    assert (result.bound, result.assumes) == ("exact", ())
+    assert np.exp(result.per_example).sum() == pytest.approx(1, abs=1e-5)
+    assert root_of(network) is network.prior
 
 
 def test_estimated_numerator_and_denominator_are_only_an_estimate():

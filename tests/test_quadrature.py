@@ -136,7 +136,7 @@ def test_a_narrow_peak_is_never_missed_in_silence(precision):
         a.ravel() for a in np.meshgrid(np.linspace(0, 0.1, 61), [0.001, 0.003, 0.008, 0.015, 0.03, 0.06, 0.1])
     )
     found = estimates(jnp.asarray(loc, float), jnp.asarray(scale, float))
-    value, error, grid_error = (np.asarray(a) for a in (found.value, found.standard_error, found.stats["grid_error"]))
+    value, error, grid_error = (np.asarray(a) for a in (found.value, found.standard_error, found.weights.grid_error))
     right = np.abs(value) <= 3 * error + 5e-5
     assert np.all(right | (grid_error > 0.1))
     assert np.mean(np.abs(value) < 1e-3) > 0.4  # and those that are wide enough are found

@@ -63,7 +63,7 @@ def annealed():
     estimates = run(targets)
     low, high = estimates.interval()
     exact = targets.log_integral()[:, None]
-    without = {name: value for name, value in estimates.stats.items() if name not in NEW}
+    without = lnz.modules.replace(estimates.weights, **dict.fromkeys(NEW))
     before = lnz.Estimate(estimates.value, estimates.standard_error, "lower", (), without)
     return (low <= exact) & (exact <= high), ~before.unreliable_rows(), ~estimates.unreliable_rows()
 
@@ -131,7 +131,8 @@ def test_mass_that_float32_cuts_at_an_end_is_told(shape, cut):
 def test_diagnostics_of_rays_break_their_rules_in_sums_and_words():
     for name, bad in (("beyond", -1.1), ("beyond", math.nan), ("off_centre", 4.0), ("cut_mass", 0.02)):
         good, worse = (
-            lnz.Estimate(jnp.zeros(()), jnp.ones(()), "lower", (), {name: jnp.asarray(x)}) for x in (0.0, bad)
+            lnz.Estimate(jnp.zeros(()), jnp.ones(()), "lower", (), lnz.Weights(**{name: jnp.asarray(x)}))
+            for x in (0.0, bad)
         )
         assert good.reliable
         for one in (worse, good + worse, worse - good):

@@ -3,6 +3,7 @@
 import math
 import warnings
 
+import by_hand
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -144,11 +145,8 @@ def test_no_average_of_weights_passes_on_what_is_not_a_number(num, precision):
         assert f"effective sample size 0.0 is below {7.5 if num == 15 else 10}" in str(one)
 
 
-def likelihood(*rows, **stats):
-    rows = np.array(rows, float)
-    about = {"data": "0", "space": "R", "base_measure": "Lebesgue"}
-    stats = {"num_dimensions": 1, "fingerprint": about, "protocol": "by hand", **stats}
-    return lnz.LogLikelihood(float(np.mean(rows)), 0.0, 0.1, "exact", rows, stats)
+def likelihood(*rows):
+    return by_hand.likelihood(rows, base_measure="Lebesgue", num_dimensions=1)
 
 
 @pytest.mark.parametrize(
@@ -177,14 +175,15 @@ def test_an_estimate_that_is_not_finite_is_not_reliable(value, error, bound, rel
 
 
 def test_diagnostics_that_are_not_numbers_break_their_rule():
-    for stats in (
+    for measured in (
         {"ess": NAN, "num": 100},
         {"overlap": NAN},
         {"edge_mass": NAN},
         {"grid_error": NAN},
         {"pareto_k": INF, "num": 100},
     ):
-        one = Estimate(jnp.zeros(()), jnp.ones(()), "lower", (), {name: jnp.asarray(x) for name, x in stats.items()})
+        weights = lnz.Weights(**{name: jnp.asarray(x) for name, x in measured.items()})
+        one = Estimate(jnp.zeros(()), jnp.ones(()), "lower", (), weights)
         assert not one.reliable
         assert not (one + one).reliable
 
@@ -192,7 +191,7 @@ def test_diagnostics_that_are_not_numbers_break_their_rule():
 @pytest.mark.parametrize("name", ["edge_mass", "grid_error"])
 def test_the_fault_of_either_grid_is_seen_in_a_sum(name):
     inside, outside = (
-        Estimate(jnp.zeros(()), jnp.ones(()), "estimate", (), {name: jnp.asarray(x)}) for x in (0.0, 0.2)
+        Estimate(jnp.zeros(()), jnp.ones(()), "estimate", (), lnz.Weights(**{name: jnp.asarray(x)})) for x in (0.0, 0.2)
     )
     assert not (inside + outside).reliable
     assert not (outside + inside).reliable
@@ -228,8 +227,8 @@ def test_compare_never_ranks_what_is_not_a_number_first(bad):
     rows = {"bad": likelihood(bad, 1.0), "low": likelihood(-3.0, -2.0), "zero": likelihood(-INF, 0.0)}
     rows["high"] = likelihood(-1.0, -2.0)
     compared = lnz.compare(rows)
-    assert [row["name"] for row in compared.rows] == ["high", "low", "zero", "bad"]
-    assert [row["difference"] is None for row in compared.rows] == [True, False, False, False]
+    assert [row.name for row in compared.rows] == ["high", "low", "zero", "bad"]
+    assert [row.difference is None for row in compared.rows] == [True, False, False, False]
     assert "bad: warning: 1 of 2 rows have a log-probability that is NaN or plus infinity, first row 0" in str(compared)
     alone = lnz.compare({"bad": rows["bad"]})
     assert "best" not in str(alone).splitlines()[1]
@@ -376,8 +375,8 @@ def test_intervals_of_few_draws_cover(float64):
 
 
 def estimate(value, error, bound, num=None):
-    stats = {} if num is None else {"ess": jnp.asarray(float(num)), "num": jnp.asarray(num)}
-    return Estimate(jnp.asarray(value), jnp.asarray(error), bound, (), stats)
+    weights = lnz.Weights() if num is None else lnz.Weights(num=jnp.asarray(num), ess=jnp.asarray(float(num)))
+    return Estimate(jnp.asarray(value), jnp.asarray(error), bound, (), weights)
 
 
 def test_few_draws_are_printed_with_their_interval():
@@ -483,9 +482,9 @@ def test_averages_are_trusted_where_they_cover_and_not_otherwise(name):
 def test_short_representations():
     both = (estimate(1.0, 0.1, "lower", 100), Bracket(estimate(1.0, 0.0, "exact"), estimate(2.0, 0.0, "exact")))
     assert repr(both) == "(Estimate(1.0000 nats, lower bound, s.e. 0.1), Bracket([1.0000, 2.0000] nats))"
-    assert repr([likelihood(-1.0, -2.0)]) == "[LogLikelihood(-1.500 nats per example, exact, n = 2, data s.e. 0.1)]"
+    assert repr([likelihood(-1.0, -2.0)]) == "[LogLikelihood(-1.500 nats per example, exact, n = 2, data s.e. 0.5)]"
     assert repr(estimate(1.0, 0.1, "lower", 5)).endswith("two-sigma interval +-0.29)")
-    one_of_five = {"ess": jnp.asarray(1.0), "num": jnp.asarray(5)}
+    one_of_five = lnz.Weights(num=jnp.asarray(5), ess=jnp.asarray(1.0))
     few = Estimate(jnp.asarray(1.0), jnp.asarray(0.1), "lower", (), one_of_five)
     assert repr(few).endswith("two-sigma interval +-0.29, UNRELIABLE)")
     traced = []
@@ -614,3 +613,19 @@ def test_trust_adapts_to_few_weights():
         assert covered[0].mean() > 0.93
         assert (trusted & ~covered).mean(axis=1).max() < 0.13  # as of 30 weights
         assert trusted[-1].mean() < 0.05
+
+
+def test_one_row_beyond_the_grid_is_told():
+    """A few rows' weights may be bad by chance; of a grid nothing is."""
+    decoder = lnz.distributions.ConditionalNormal(
+        lnz.nets.Linear.from_parameters(jnp.full((1, 1), 2.0), jnp.zeros(1)), jnp.full(1, 0.5)
+    )
+    vae = lnz.latent.VAE(lnz.Normal.standard(1), decoder)
+    x = np.random.RandomState(0).normal(size=(60, 1)) * math.sqrt(4.25)
+    quadrature = lnz.normalizers.Quadrature()
+    right = lnz.evaluate(jr.key(0), vae, x, hidden=quadrature)
+    np.testing.assert_allclose(right.per_example, scipy.stats.norm.logpdf(x[:, 0], 0, math.sqrt(4.25)), atol=1e-3)
+    assert right.warnings == ()
+    x[7] = 40.0
+    with pytest.warns(lnz.UnreliableEstimateWarning, match="1 of 60 examples have mass on the edge of the grid"):
+        lnz.evaluate(jr.key(0), vae, x, hidden=quadrature)

@@ -180,7 +180,7 @@ def test_evaluate_says_that_the_likelihood_is_unbiased():
     # Chance of a false alarm: 6e-5, a little more for an error from 4 draws each.
     assert abs(estimated.value - exact.value) < 4 * estimated.monte_carlo_error
     assert "unbiased estimate, n = 40" in str(estimated)
-    assert "numerator estimated without bias (4 draws for each example)" in estimated.stats["protocol"]
+    assert "numerator estimated without bias (4 draws for each example)" in estimated.how
     assert np.isnan(float(lnz.core.integral(jr.key(0), model.numerator(jnp.zeros(2))).standard_error))
     table_of_both = lnz.compare({"estimated": estimated, "exact": exact})
     assert "unbiased" in str(table_of_both)

@@ -5,6 +5,7 @@ import csv
 import dataclasses
 import errno
 import json
+import math
 import os
 import pkgutil
 import re
@@ -128,7 +129,7 @@ def test_run_folder_is_complete(runs):
     row = report["rows"]["rbm_digits_exact (AIS)"]
     assert row["bound"] == "upper"
     assert len(row["per_example"]) == 360
-    assert row["stats"]["protocol"].startswith("360 examples")
+    assert row["protocol"]["denominator"] == "AIS(num_chains=20, betas=20)"
 
 
 def test_model_file_reproduces_the_reported_value(runs):
@@ -160,7 +161,9 @@ def test_compare_ranks_best_first_and_names_runs_by_folder(runs, tmp_path, monke
     with edited(tmp_path / "baseline") as report:
         for row in report["rows"].values():
             row["value"] -= 1
-            row["per_example"] = [value - 1 for value in row["per_example"]]
+            row["bits_per_dimension"] += 1 / 64 / math.log(2)
+            for values in (row, "per_example"), (row["numerators"], "value"):
+                values[0][values[1]] = [value - 1 for value in values[0][values[1]]]
     monkeypatch.setenv("COLUMNS", "120")
     assert call(monkeypatch, "compare", tmp_path / "baseline", folder / "independent_digits") == 0
     first, second = [line for line in capsys.readouterr().out.splitlines() if " exact " in line and "64" in line][:2]
@@ -174,7 +177,7 @@ def test_compare_refuses_other_data(runs, tmp_path, monkeypatch, capsys):
     folder, _ = runs
     shutil.copytree(folder / "independent_digits", tmp_path / "other")
     with edited(tmp_path / "other") as report:
-        report["rows"]["independent_digits"]["stats"]["fingerprint"]["data"] = "0" * 16
+        report["rows"]["independent_digits"]["of"]["data"] = "0" * 16
     assert call(monkeypatch, "compare", folder / "independent_digits", tmp_path / "other") == 2
     err = capsys.readouterr().err
     assert "not likelihoods of the same thing. They differ in data (360 examples each, with other values" in err
@@ -195,7 +198,7 @@ def test_compare_shows_warnings(runs, tmp_path, monkeypatch, capsys):
     folder, _ = runs
     shutil.copytree(folder / "independent_digits", tmp_path / "doubtful")
     with edited(tmp_path / "doubtful") as report:
-        report["rows"]["independent_digits"]["stats"]["warnings"] = ["partition: effective sample size 2.0 is below 10"]
+        report["rows"]["independent_digits"]["warnings"] = ["partition: effective sample size 2.0 is below 10"]
     assert call(monkeypatch, "compare", tmp_path / "doubtful") == 0
     assert "Warning: doubtful: partition: effective sample size 2.0" in capsys.readouterr().out
 
@@ -686,7 +689,7 @@ def test_a_warning_stands_beside_every_score(table, normal_run, tmp_path, monkey
 
     def warned(self, *arguments):
         result = score(self, *arguments)
-        return dataclasses.replace(result, stats={**result.stats, "warnings": ["=Column 1 has atoms"]})
+        return dataclasses.replace(result, warnings=("=Column 1 has atoms",))
 
     monkeypatch.setattr(lnz.recipes.Recipe, "score", warned)
     path, _ = table
@@ -752,7 +755,7 @@ def test_what_was_wrong_with_the_training_data_stands_beside_every_result(tmp_pa
     run = tmp_path / "run"
     assert call(monkeypatch, "train", "flow_tabular", "--data", tmp_path / "table.csv", *changes, "--out", run) == 0
     report = json.loads((run / "report.json").read_text())
-    told = report["rows"]["flow_tabular"]["stats"]["warnings"]
+    told = report["rows"]["flow_tabular"]["warnings"]
     assert told == report["warnings"]
     assert re.match("Training: Of 42 different rows, column 1 has the value 0 in ", told[0])
     assert told[1].startswith("Training: Column 2 follows from column 0")
@@ -927,7 +930,7 @@ def test_compare_shows_what_is_assumed(runs, tmp_path, monkeypatch, capsys):
     folder, _ = runs
     shutil.copytree(folder / "independent_digits", tmp_path / "flow")
     with edited(tmp_path / "flow") as report:
-        report["rows"]["independent_digits"]["assumes"] = ["an ODE solved to 1e-5"]
+        report["rows"]["independent_digits"]["numerators"]["assumes"] = ["an ODE solved to 1e-5"]
     assert call(monkeypatch, "compare", tmp_path / "flow", folder / "independent_digits") == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "flow assumes an ODE solved to 1e-5." in out
@@ -948,7 +951,7 @@ def test_evaluate_anew_replaces_the_rows(runs, tmp_path, monkeypatch, capsys):
     assert re.search(words + "; seed 0\n", out)
     run = Run.read(tmp_path / "run")
     assert run.settings["evaluate"]["num_betas"] == 7
-    assert "betas=7" in run.rows["rbm_digits_exact (AIS)"].stats["protocol"]
+    assert "betas=7" in run.rows["rbm_digits_exact (AIS)"].how
     exact = Run.read(folder / "rbm_digits_exact").rows["rbm_digits_exact"]
     np.testing.assert_allclose(run.rows["rbm_digits_exact"].per_example, exact.per_example, rtol=1e-5)
     assert call(monkeypatch, "evaluate", tmp_path / "run", "--set", "train.steps=7") == 2

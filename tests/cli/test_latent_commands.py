@@ -1,5 +1,6 @@
 """The commands of latent spaces, on a run whose autoencoder is not trained: what they write, and what they refuse."""
 
+import dataclasses
 import json
 import re
 
@@ -226,7 +227,7 @@ def test_evaluate_anneals_beside_importance_sampling(narrow, monkeypatch, tmp_pa
     assert list(found) == ["independent_digits", "independent_digits (AIS)"]
     for row in found.values():
         assert row["bound"] == "lower"
-        assert row["stats"]["fingerprint"] == exact.stats["fingerprint"]
+        assert row["of"] == dataclasses.asdict(exact.of)
         assert abs(row["value"] - exact.value) < 4 * row["monte_carlo_error"] < 0.2
     for words in (
         "20 rows, evenly spaced, of: test part of binary_digits",

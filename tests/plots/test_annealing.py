@@ -35,11 +35,9 @@ def log_mean_exp(values):
     return float(top + np.log(np.mean(np.exp(values - top))))
 
 
-def estimate(log_weights, value=0.0, bound="lower", assumes=(), **stats):
-    arrays = {name: jnp.asarray(number) for name, number in stats.items()}
-    return lnz.Estimate(
-        jnp.asarray(value), jnp.asarray(0.1), bound, assumes, {**arrays, "log_weights": jnp.asarray(log_weights)}
-    )
+def estimate(log_weights, value=0.0, bound="lower", assumes=(), **measured):
+    arrays = {name: jnp.asarray(number) for name, number in {**measured, "log_weights": log_weights}.items()}
+    return lnz.Estimate(jnp.asarray(value), jnp.asarray(0.1), bound, assumes, lnz.Weights(**arrays))
 
 
 def one_sided(weights, value=None):
@@ -80,7 +78,7 @@ def test_numbers_of_the_bracket_are_quoted(run, exact):
     for number in (f"{low:.4f}", f"{high:.4f}", f"{run.bracket.width:.2g}", f"exact value is {exact:.4f}"):
         assert number in words
     for side in (run.bracket.lower, run.bracket.upper):
-        assert f"ESS {float(side.stats['ess']):.1f} of 200, Pareto k {float(side.stats['pareto_k']):.2f}" in words
+        assert f"ESS {float(side.weights.ess):.1f} of 200, Pareto k {float(side.weights.pareto_k):.2f}" in words
     assert "assumes nothing but enough chains" in words
     assert words.count("<figure>") == 1  # the row's own weights are not shown as well
 
@@ -89,8 +87,8 @@ def test_row_is_shown_without_a_bracket(run):
     row = run.rows["made (AIS)"]
     words = _annealing.annealing(make_run(run.model, results={"made": row})).replace("−", "-")
     assert "log Z of made, by AIS" in words
-    assert f"{row.stats['log_partition']:.4f} nats" in words
-    assert f"ESS {row.stats['partition_weights']['ess']:.1f} of 200" in words
+    assert f"{float(row.denominator.value):.4f} nats" in words
+    assert f"ESS {float(row.denominator.weights.ess):.1f} of 200" in words
 
 
 def test_runs_without_annealing_have_no_section(run):

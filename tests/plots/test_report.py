@@ -10,6 +10,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import by_hand
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
@@ -128,7 +129,9 @@ def with_text(value, text):
         return {name: with_text(child, text) for name, child in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(with_text(child, text) for child in value)
-    if isinstance(value, lnz.LogLikelihood | lnz.runs._examples.Examples):
+    if isinstance(value, lnz.Estimate):
+        return with_fields(value, assumes=with_text(value.assumes, text))
+    if isinstance(value, lnz.LogLikelihood | lnz.RandomVariable | lnz.Protocol | lnz.runs._examples.Examples):
         return with_fields(value, **with_text(vars(value), text))
     return value
 
@@ -145,15 +148,15 @@ def run_with_text(text):
     rows = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
     model = lnz.Normal(jnp.zeros(3), jnp.ones(3))
     exact = lnz.evaluate(jr.key(0), model, rows)
-    annealed = {
-        "warnings": ["a"],
-        "partition_log_weights": np.array([1.0, 2.0]),
-        "partition_weights": {"ess": 2.0, "num": 2.0},
-        "estimators": ["AIS"],
-    }
-    annealed = with_fields(exact, bound="upper", assumes=("a",), stats={**exact.stats, **annealed})
-    lower = lnz.Estimate(jnp.asarray(1.0), jnp.asarray(0.1), "lower", (text,), {})
-    upper = lnz.Estimate(jnp.asarray(2.0), jnp.asarray(0.1), "estimate", (text,), {})
+    weights = lnz.Weights(num=2.0, ess=2.0, log_weights=np.array([1.0, 2.0]))
+    annealed = dataclasses.replace(
+        exact,
+        denominator=lnz.modules.replace(exact.denominator, bound="lower", assumes=("a",), weights=weights),
+        protocol=dataclasses.replace(exact.protocol, estimators=("AIS",)),
+        warnings=("a",),
+    )
+    lower = lnz.Estimate(jnp.asarray(1.0), jnp.asarray(0.1), "lower", (text,))
+    upper = lnz.Estimate(jnp.asarray(2.0), jnp.asarray(0.1), "estimate", (text,))
     shown = examples(rows, exact.per_example, None, ("a", "b", "c"))
     run = make_run(model, rows, image_shape=None, results={"made": exact}, digest="a")
     fields = with_text({**vars(run), "examples": with_fields(shown, labels=["a"])}, text)
@@ -180,10 +183,11 @@ def test_no_string_of_any_file_of_a_run_is_markup(tmp_path):
 def test_a_row_with_a_warning_is_never_plainly_exact(tmp_path, num_runs):
     plain = make_run(lnz.Bernoulli(jnp.zeros(16)), image_shape=None)
     row = plain.rows["made"]
-    warned = dataclasses.replace(row, stats={**row.stats, "warnings": ["Column 3 has atoms. Add noise."]})
+    warned = row.with_warnings(["Column 3 has atoms. Add noise."])
     runs = {"first": dataclasses.replace(plain, rows={"made": warned})}
     if num_runs == 2:
-        lower = dataclasses.replace(row, value=row.value - 1, per_example=row.per_example - 1)
+        denominator = lnz.modules.replace(row.denominator, value=row.denominator.value + 1)
+        lower = dataclasses.replace(row, denominator=denominator)
         runs["second"] = dataclasses.replace(plain, rows={"made": lower})
     text = write(tmp_path, runs)
     terminal = Console(width=80, record=True, file=io.StringIO())
@@ -284,7 +288,7 @@ def test_status_of_training_that_diverged(tmp_path):
 
 def test_extreme_rows_are_those_of_the_run(tmp_path):
     log_probs = -100 * np.random.default_rng(0).random(60)
-    results = {"made": dataclasses.replace(make_run(small_rbm()).rows["made"], per_example=log_probs)}
+    results = {"made": by_hand.likelihood(log_probs)}
     parsed = Page(write(tmp_path, {"rbm": make_run(small_rbm(), results=results)}))
     words = parsed.section("rbm")
     least, most = words.split("Least likely test rows")[1].split("Most likely test rows")

@@ -7,7 +7,6 @@ from ._autoregressive import MaskedAutoregressive as MaskedAutoregressive
 from ._bijection import (
     AbstractBatchLastBijection as AbstractBatchLastBijection,
     AbstractBijection as AbstractBijection,
-    AbstractVelocityBijection as AbstractVelocityBijection,
     inverse_and_log_scale as inverse_and_log_scale,
     is_affine as is_affine,
     is_elementwise as is_elementwise,

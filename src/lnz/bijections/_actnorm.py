@@ -5,10 +5,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from ..modules import replace
 from ..numerics import aligned
 from ..spaces import Euclidean
-from ._bijection import AbstractBatchLastBijection, AbstractStartable, started_from
+from ._bijection import AbstractBatchLastBijection, started_from
 
 
-class ActNorm(AbstractBatchLastBijection, AbstractStartable):
+class ActNorm(AbstractBatchLastBijection):
     """`y = exp(log_scale) x + loc` with one scale and shift for each variable `[n]`, or channel of `[channels, ...]`.
 
     `log |det| = sum_c log_scale_c`, times the number of places of a channel. It begins as the identity; when training

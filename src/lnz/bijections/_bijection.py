@@ -25,8 +25,19 @@ class AbstractBijection(HashableMethods, eqx.Module):
 
     A class of maps `y = A x + b` may declare `affine: ClassVar[bool] = True`, or a property of that name where it
     depends on its parts: then the mean of what it pushes forward is known. A field called so declares nothing.
+
+    Methods that only some bijections have, `None` in the others:
+
+    - `start(key, x, inverse)`: the bijection whose parts have taken their start from the data that reach them, and what
+      leaves it, `[n, ...]`, of the rows `x [n, ...]` that reach it, from the codomain if `inverse`. Only the layers
+      before a part know what reaches it, so whoever holds bijections passes the data through them, and has this
+      method. Parts that were started before do not change. `waits_for_data` says whether any part was not.
+    - `velocity(t, x)`: `dx/dt` of ONE example at time t, which carries x from time 0 (domain) to time 1 (codomain).
     """
 
+    start: ClassVar[Any] = None
+    waits_for_data: ClassVar[bool] = False
+    velocity: ClassVar[Any] = None
     affine: ClassVar[bool]
     domain: AbstractVar[AbstractSpace]
     codomain: AbstractVar[AbstractSpace]
@@ -101,35 +112,17 @@ class AbstractEuclideanMap(AbstractBijection):
         return Euclidean(self.shape)
 
 
-class AbstractStartable(AbstractBijection):
-    """A bijection of which some part, perhaps deep inside, takes something from the data that reach it.
-
-    Only the layers before a part know what reaches it. So whoever holds bijections passes the data through them,
-    and starts each on the way.
-    """
-
-    waits_for_data: AbstractVar[bool]
-
-    @abstractmethod
-    def start(self, key: PRNGKeyArray, x: Array, inverse: bool) -> tuple["AbstractStartable", Array]:
-        """The bijection, started, and what leaves it, `[n, ...]`, of the rows `x [n, ...]` that reach it.
-
-        `inverse` says that they come from the codomain and leave to the domain. Parts that have been started before do
-        not change.
-        """
-
-
 def start(bijection: AbstractBijection, key: PRNGKeyArray, x: Array, inverse: bool) -> tuple[Any, Array]:
-    """`AbstractStartable.start` of any bijection; most have nothing to start.
+    """`bijection.start` of any bijection; most have nothing to start.
 
     **Raises:** `TypeError` if something that waits for data is inside a bijection that does not pass them on.
     """
-    if isinstance(bijection, AbstractStartable) and bijection.waits_for_data:
+    if bijection.start is not None and bijection.waits_for_data:
         return bijection.start(key, x, inverse)
     if waits_for_data(bijection):
         raise TypeError(
             f"A part of `{type(bijection).__name__}` takes its start from data (as `ActNorm` does), but "
-            f"{type(bijection).__name__} is no `AbstractStartable`, which would pass them on."
+            f"{type(bijection).__name__} has no method `start`, which would pass them on."
         )
     return bijection, started_from(bijection, key, x, inverse)
 
@@ -154,7 +147,7 @@ def waits_for_data(tree: Any) -> bool:
     """Whether a part of `tree`, at any depth, takes its start from data."""
 
     def is_startable(node):
-        return isinstance(node, AbstractStartable)
+        return isinstance(node, AbstractBijection) and node.start is not None
 
     if is_startable(tree):
         return tree.waits_for_data
@@ -164,14 +157,6 @@ def waits_for_data(tree: Any) -> bool:
 
 def _is_module(node):
     return isinstance(node, eqx.Module)
-
-
-class AbstractVelocityBijection(AbstractBijection):
-    """A bijection that carries x from time 0 (domain) to time 1 (codomain) along `dx/dt = velocity(t, x)`."""
-
-    @abstractmethod
-    def velocity(self, t: Float[Array, ""], x: Array) -> Array:
-        """`dx/dt` of ONE example at time t."""
 
 
 def is_affine(bijection: AbstractBijection) -> bool:

@@ -10,7 +10,6 @@ from ..spaces import AbstractSpace, same_set
 from ._bijection import (
     AbstractBatchLastBijection,
     AbstractBijection,
-    AbstractStartable,
     forward_batch_last,
     inverse_batch_last,
     is_affine,
@@ -20,7 +19,7 @@ from ._bijection import (
 from ._compose import _check_bijections, _split
 
 
-class Inverse(AbstractBatchLastBijection, AbstractStartable):
+class Inverse(AbstractBatchLastBijection):
     """`f^-1`: forward and inverse change places."""
 
     bijection: AbstractBijection
@@ -52,7 +51,7 @@ class Inverse(AbstractBatchLastBijection, AbstractStartable):
         return Inverse(bijection), x
 
 
-class Chain(AbstractBatchLastBijection, AbstractStartable):
+class Chain(AbstractBatchLastBijection):
     """`f_k o ... o f_1`: the first bijection listed is applied first; log-determinants add.
 
     Source: Rezende and Mohamed (2015), equations 6 and 7; arXiv:1505.05770.

@@ -12,7 +12,6 @@ from ..spaces import AbstractSpace, Euclidean, Product, same_set
 from ._bijection import (
     AbstractBatchLastBijection,
     AbstractBijection,
-    AbstractStartable,
     forward_batch_last,
     inverse_batch_last,
     start,
@@ -21,7 +20,7 @@ from ._bijection import (
 from ._compose import _check_bijections, _check_stackable, _split, _stacked
 
 
-class Concatenate(AbstractBatchLastBijection, AbstractStartable):
+class Concatenate(AbstractBatchLastBijection):
     """`y = (f_1(x_1), ..., f_k(x_k))`: bijections side by side, each on its own part of a vector.
 
     **Arguments:**
@@ -83,7 +82,7 @@ def _joined(spaces: list[AbstractSpace]) -> AbstractSpace:
     return spaces[0] if len(spaces) == 1 else Product(*spaces)
 
 
-class Stack(AbstractBatchLastBijection, AbstractStartable):
+class Stack(AbstractBatchLastBijection):
     """`y[i] = f_i(x[i])`: bijections side by side, each on its own slice along a new first axis.
 
     **Arguments:**

@@ -10,12 +10,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractStochastic, AbstractTolerant, need_key
 from ..spaces import AbstractSpace, Euclidean, check_kind
-from ._bijection import AbstractSelfMap, AbstractVelocityBijection
+from ._bijection import AbstractSelfMap
 
 Adjoint = Literal["checkpoint", "backsolve", "forward"]
 
 
-class Continuous(AbstractVelocityBijection, AbstractStochastic, AbstractTolerant, AbstractSelfMap):
+class Continuous(AbstractStochastic, AbstractTolerant, AbstractSelfMap):
     """`x(0) -> x(1)` along `dx/dt = v(t, x)`: the base at time 0, data at time 1.
 
     `log |det dx(1)/dx(0)| = int_0^1 tr(dv/dx) dt`, solved together with x by diffrax; the inverse runs from time 1 to

@@ -8,7 +8,6 @@ from ..spaces import AbstractSpace, Euclidean, check_kind, same_numbers
 from ._bijection import (
     AbstractBatchLastBijection,
     AbstractBijection,
-    AbstractStartable,
     forward_batch_last,
     inverse_batch_last,
     start,
@@ -86,7 +85,7 @@ class Squeeze(AbstractBatchLastBijection):
         return jnp.moveaxis(squares, (1, 2), (2, 4)).reshape(c, h, w, *batch), jnp.zeros(batch, y.dtype)
 
 
-class OnFirst(AbstractBatchLastBijection, AbstractStartable):
+class OnFirst(AbstractBatchLastBijection):
     """`(f(x_a), x_b)`: a bijection of the first channels, or variables; the others are carried along.
 
     **Arguments:**

@@ -13,7 +13,6 @@ from ..spaces import AbstractSpace, same_set
 from ._bijection import (
     AbstractBatchLastBijection,
     AbstractBijection,
-    AbstractStartable,
     forward_batch_last,
     inverse_batch_last,
     start,
@@ -24,7 +23,7 @@ from ._compose import _check_stackable, _split, _stacked
 from ._concatenate import Concatenate, Stack, _joined
 
 
-class Scan(AbstractBatchLastBijection, AbstractStartable):
+class Scan(AbstractBatchLastBijection):
     """Equal layers, one after the other, compiled once: `Chain` for bijections that differ in their arrays only.
 
     **Arguments:**
@@ -110,7 +109,7 @@ class Scan(AbstractBatchLastBijection, AbstractStartable):
         return x, total
 
 
-class Vmap(AbstractBatchLastBijection, AbstractStartable):
+class Vmap(AbstractBatchLastBijection):
     """`y[i] = f_i(x[i])` for bijections that differ in their arrays only: `Stack`, compiled once and computed together.
 
     **Arguments:**

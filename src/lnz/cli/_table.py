@@ -1,7 +1,6 @@
 """The comparison as a table that fits 80 columns and breathes at 120."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -9,8 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..core import LogLikelihood
-from ..evaluation import bits_with_direction, marked_bound
-from ..runs import Run, as_sentence, tabulate
+from ..runs import Run, TableRow, as_sentence, tabulate
 
 _ROOMY = 100  # columns of a terminal that allow gaps of three between those of the table; otherwise one
 _HEADS = (
@@ -54,10 +52,10 @@ def print_warnings(console: Console, name: str, result: LogLikelihood) -> None:
         console.print(Text(f"Warning: {name}: {as_sentence(warning)}", style="bold red"), soft_wrap=True)
 
 
-def _likelihoods(rows: Sequence[dict[str, Any]], roomy: bool) -> Table:
+def _likelihoods(rows: Sequence[TableRow], roomy: bool) -> Table:
     padding = (0, 2, 0, 0) if roomy else 0  # and the box has a blank between columns
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=padding, header_style="bold", show_edge=False)
-    has_bits = any(row["bits_per_dimension"] is not None for row in rows)
+    has_bits = any(row.bits_per_dimension is not None for row in rows)
     heads = [head for head in _HEADS if has_bits or not head.startswith("bits")]
     for head in heads:
         justify = "left" if head in ("model", "bound") else "right"
@@ -65,24 +63,22 @@ def _likelihoods(rows: Sequence[dict[str, Any]], roomy: bool) -> Table:
     for row in rows:
         cells = _cells(row, " ±" if roomy else "±")
         shown = [cell for head, cell in zip(_HEADS, cells, strict=True) if head in heads]
-        table.add_row(*shown, style="bold" if row["standing"] == "best" else "")
+        table.add_row(*shown, style="bold" if row.standing == "best" else "")
     return table
 
 
-def _cells(row: dict[str, Any], plus_minus: str) -> list[Text]:
-    difference = row["standing"]
-    if row["difference"] is not None:
-        difference = f"{row['difference']:.3f}{plus_minus}{row['difference_error']:.3f}"
+def _cells(row: TableRow, plus_minus: str) -> list[Text]:
+    result = row.result
     return [
-        Text(row["name"]),
-        Text(f"{row['value']:.3f}"),
-        Text(marked_bound(row), style="bold red" if row["warnings"] else _COLOURS[row["bound"]]),
-        Text(f"{row['data_error']:.3f}"),
-        Text("0" if row["bound"] == "exact" else _small(row["monte_carlo_error"])),
-        Text(bits_with_direction(row)),
-        Text(difference),
-        Text(str(row["num_parameters"])),
-        Text(f"{row['train_seconds']:.1f}"),
+        Text(row.name),
+        Text(f"{result.value:.3f}"),
+        Text(row.marked_bound, style="bold red" if row.warnings else _COLOURS[result.bound]),
+        Text(f"{result.data_error:.3f}"),
+        Text("0" if result.bound == "exact" else _small(result.monte_carlo_error)),
+        Text(row.bits()),
+        Text(row.to_highest(plus_minus)),
+        Text(str(row.num_parameters)),
+        Text(f"{row.train_seconds:.1f}"),
     ]
 
 

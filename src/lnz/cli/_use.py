@@ -15,6 +15,7 @@ from rich.text import Text
 import lnz
 import lnz.recipes
 
+from .. import core
 from ..core import faulty_rows, least_likely_first, unknown_rows, useless_rows
 from ..data import AtomsWarning, Cells, Rows, Splits, blocks, digest_of, tidy
 from ..files import write_atomically
@@ -109,7 +110,7 @@ def evaluate(
     for name, result in results.items():
         console().print(f"{name}: {result}", soft_wrap=True)
         print_warnings(console(), name, result)
-        console().print(f"  {made}; {result.stats['protocol']}", soft_wrap=True)
+        console().print(f"  {made}; {result.how}", soft_wrap=True)
     if annealing is not None:
         print_comparison(console(), {folder.resolve().name: dataclasses.replace(run, rows=results, data_protocol=made)})
     if is_whole and run.bracket is not None:
@@ -117,7 +118,7 @@ def evaluate(
     if with_diagnosis:
         _diagnose(run.model, rows, made, settings["seed"])
     if out is not None:
-        content = {name: {**dataclasses.asdict(result), "data_protocol": made} for name, result in results.items()}
+        content = {name: {**core.to_json(result), "data_protocol": made} for name, result in results.items()}
         write_text(out, to_json(content, indent=2) + "\n")
         console().print(f"Wrote {short_path(out)}", soft_wrap=True)
 
@@ -154,11 +155,7 @@ def _annealed(
         results = recipe.judge(model, rows, settings, hidden=method, progress=progress)
     x = model.space.cast(rows[0], model_dtype(model))
     start = "the prior" if eqx.filter_eval_shape(model.posterior, x) is None else "q(z | x)"
-    return {f"{name} (AIS)": _with_words(result, f"annealed from {start}") for name, result in results.items()}
-
-
-def _with_words(result: lnz.LogLikelihood, words: str) -> lnz.LogLikelihood:
-    return dataclasses.replace(result, stats={**result.stats, "protocol": f"{result.stats['protocol']}; {words}"})
+    return {f"{name} (AIS)": result.with_notes(f"annealed from {start}") for name, result in results.items()}
 
 
 def _diagnose(model: lnz.AbstractLatentModel, rows: np.ndarray, made: str, seed: int) -> None:
@@ -206,7 +203,7 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
     }
     if num_known is not None:
         columns["known_entries"] = num_known[order]
-    if "hidden_unreliable_rows" in result.stats:
+    if result.numerators.weights.are_judged:
         columns["reliable"] = ~result.unreliable_rows[order]
     if result.warnings:
         words = " ".join(map(as_sentence, result.warnings))
@@ -233,15 +230,16 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
             f"; {counted}",
             soft_wrap=True,
         )
-    if result.stats["partition_error"]:
+    log_z_error = float(result.denominator.standard_error)
+    if log_z_error:
         console().print(
-            f"One log Z is subtracted from every row: its s.e., {result.stats['partition_error']:.2g} nats, moves all "
-            "of them together and changes no difference",
+            f"One log Z is subtracted from every row: its s.e., {log_z_error:.2g} nats, moves all of them together and "
+            "changes no difference",
             soft_wrap=True,
         )
     console().print(f"mean: {result}", soft_wrap=True)
     print_warnings(console(), "mean", result)
-    console().print(f"  {made}; {result.stats['protocol']}", soft_wrap=True)
+    console().print(f"  {made}; {result.how}", soft_wrap=True)
 
 
 def _uneven_rows(num_known: np.ndarray) -> list[str]:
@@ -257,16 +255,14 @@ def _uneven_rows(num_known: np.ndarray) -> list[str]:
 
 def _placed(result: lnz.LogLikelihood, cells: Cells, observed: np.ndarray | None) -> lnz.LogLikelihood:
     """The same, with warnings that call rows as the file does."""
-    useless = result.stats.get("hidden_useless_rows", [])
     told, placed = (
         faulty_rows(result.per_example, name_of)
-        + useless_rows(result.num, useless, name_of)
+        + useless_rows(result.num, result.numerators.weights, name_of)
         + ([] if observed is None else unknown_rows(observed, name_of))
         for name_of in ("row {}".format, cells.row)
     )
     in_file = dict(zip(told, placed, strict=True))
-    renamed = [in_file.get(warning, warning) for warning in result.warnings]
-    return dataclasses.replace(result, stats={**result.stats, "warnings": renamed})
+    return dataclasses.replace(result, warnings=tuple(in_file.get(warning, warning) for warning in result.warnings))
 
 
 def sample(folder: Path, num: int, out: Path, num_steps: int, seed: int) -> None:

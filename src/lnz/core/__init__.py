@@ -25,6 +25,8 @@ from ._density import (
     cannot_hold as cannot_hold,
     closed_form_mean as closed_form_mean,
     gibbs_sweep as gibbs_sweep,
+    root_of as root_of,
+    smallest as smallest,
 )
 from ._distribution import (
     AbstractExponentialFamily as AbstractExponentialFamily,
@@ -43,7 +45,16 @@ from ._estimate import (
 )
 from ._function_density import FunctionDensity as FunctionDensity, density as density
 from ._integral import Drawn as Drawn, Known as Known, integral as integral, needs_no_method as needs_no_method
-from ._likelihood import LogLikelihood as LogLikelihood
+from ._json import (
+    bracket_from_json as bracket_from_json,
+    likelihood_from_json as likelihood_from_json,
+    to_json as to_json,
+)
+from ._likelihood import (
+    LogLikelihood as LogLikelihood,
+    Protocol as Protocol,
+    RandomVariable as RandomVariable,
+)
 from ._local import (
     Local as Local,
     in_two_parts as in_two_parts,
@@ -54,11 +65,8 @@ from ._local import (
 )
 from ._model import (
     AbstractBayesianModel as AbstractBayesianModel,
-    AbstractClampable as AbstractClampable,
-    AbstractConditionable as AbstractConditionable,
     AbstractDataDependent as AbstractDataDependent,
     AbstractEnergyModel as AbstractEnergyModel,
-    AbstractLatentEnergyModel as AbstractLatentEnergyModel,
     AbstractLatentModel as AbstractLatentModel,
     Posterior as Posterior,
     condition as condition,
@@ -101,3 +109,4 @@ from ._stochastic import (
     is_stochastic as is_stochastic,
     need_key as need_key,
 )
+from ._weights import Weights as Weights

@@ -1,7 +1,7 @@
 """The interfaces of algorithms. None of them knows a model; each acts on densities or on these interfaces."""
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -33,10 +33,16 @@ class AbstractSampler(eqx.Module):
 class AbstractObjective(eqx.Module):
     """A loss whose gradient trains a model, with the state that it carries from step to step.
 
-    A class that knows examples through the model alone, and so is the same when both are moved, says so by
-    `moves_with_data = True`: then `fit` trains a model that ends in `lnz.flows.standardise` near zero (`lnz.local`).
-    One that holds a point, an energy or a network of its own in data coordinates must not.
+    What a class may say of itself:
+
+    - `moves_with_data`: it knows examples through the model alone, and so is the same when both are moved: then `fit`
+      trains a model that ends in `lnz.flows.standardise` near zero (`lnz.local`). One that holds a point, an energy or
+      a network of its own in data coordinates must not.
+    - `takes_missing`: entries of examples may be missing.
     """
+
+    moves_with_data: ClassVar[bool] = False
+    takes_missing: ClassVar[bool] = False
 
     @abstractmethod
     def init(self, key: PRNGKeyArray, model: AbstractModel, data: Any) -> Any:
@@ -57,7 +63,16 @@ class AbstractObjective(eqx.Module):
 
 
 class AbstractMethod(eqx.Module):
-    """How a model is trained: what `fit` repeats."""
+    """How a model is trained: what `fit` repeats.
+
+    What a class may say of itself, besides the two of an objective: `by_gradient`, that a parameter moves by steps; and
+    `needs_all_rows`, that every step sees all data.
+    """
+
+    moves_with_data: ClassVar[bool] = False
+    takes_missing: ClassVar[bool] = False
+    by_gradient: ClassVar[bool] = False
+    needs_all_rows: ClassVar[bool] = False
 
     @abstractmethod
     def init(self, key: PRNGKeyArray, model: Any, data: Any) -> tuple[Any, Any]:

@@ -3,7 +3,7 @@
 import functools
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -22,7 +22,27 @@ else:
 
 
 class AbstractNormalizer(eqx.Module):
-    """An algorithm for `log int exp(density.log_density(x)) dx`."""
+    """An algorithm for `log int exp(density.log_density(x)) dx`.
+
+    What else a class may say of itself, by an attribute or a property:
+
+    - `is_smooth`: with one key the estimate is a smooth function of the density, without steps of chains or searches.
+    - `is_random`: the estimate depends on the key.
+    - `exact_draws`: draws of the one density for which the method was made, from which its chains start.
+    """
+
+    is_smooth: ClassVar[bool] = False
+    is_random: ClassVar[bool] = True
+    exact_draws: ClassVar[Any] = None
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """As a table of results calls it, such as "AIS" or "IWAE-5000"."""
+
+    @abstractmethod
+    def cost(self, density: "AbstractDensity") -> int:
+        """How often one estimate evaluates the density, or sweeps through its variables."""
 
     @abstractmethod
     def __call__(self, key: PRNGKeyArray, density: "AbstractDensity") -> Estimate:
@@ -35,6 +55,8 @@ class AbstractDensity(HashableMethods, eqx.Module):
     `space` says where one example lives and which base measure the density is with respect to. A density of your own
     needs no more than `space` and `log_density`; a plain function becomes one by `lnz.density(space, function)`.
     """
+
+    own_path: ClassVar[Any] = None  # a method, where a class knows a good path: see `path`
 
     space: AbstractVar[AbstractSpace]
 
@@ -49,9 +71,8 @@ class AbstractDensity(HashableMethods, eqx.Module):
         other density has the geometric path from the reference distribution of its space, such as the standard normal:
         `lnz.Reference`.
         """
-        own_path = getattr(self, "own_path", None)
-        if own_path is not None:
-            return own_path(*args, **kwargs)
+        if self.own_path is not None:
+            return self.own_path(*args, **kwargs)
         if args or kwargs:
             raise TypeError(
                 f"`path()` of {type(self).__name__} takes no arguments. For another start pass "
@@ -97,7 +118,22 @@ class AbstractModel(HashableMethods, eqx.Module):
     Its log-likelihood is the difference of two log normalisers, a numerator for each example and a denominator shared
     by all: `log p(x) = log int p~(x, z) dz - log int int p~(x, z) dz dx`. A model says of which densities they are the
     normalisers; their types say which normaliser serves.
+
+    Methods that only some models have, `None` in the others:
+
+    - `condition(x)`: the density of everything unobserved given ONE example, whose log normaliser is that of
+      `numerator(x)`; see `lnz.condition`.
+    - `clamp(values, mask)`: the density of all that is free, given `x[mask] == values[mask]`, whose log normaliser is
+      `log p~(x[mask])`.
+    - `ancestor()`: the density that samples start from, the prior of a latent-variable model, say. A model without one
+      is a density of examples itself.
+    - `descend(key, state)`: an example, given one draw of `ancestor()`, or of `clamp(values, mask)`.
     """
+
+    condition: ClassVar[Any] = None
+    clamp: ClassVar[Any] = None
+    ancestor: ClassVar[Any] = None
+    descend: ClassVar[Any] = None
 
     space: AbstractVar[AbstractSpace]
 
@@ -120,7 +156,16 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
 
     Only where a flow estimates its log-determinants is the numerator `lnz.Drawn` instead; and where a flow is computed
     to a tolerance, the numerator says in `assumes` to which.
+
+    What only some distributions have:
+
+    - `closed_form_mean()`: `E[x]`, or `None` where its parts have none; see `mean`.
+    - `marginal_log_prob(x, observed)`: `log p(x[observed])` in closed form, where `has_marginals` is true.
     """
+
+    closed_form_mean: ClassVar[Any] = None
+    has_marginals: ClassVar[bool] = False
+    marginal_log_prob: ClassVar[Any] = None
 
     def __init_subclass__(cls, **kwargs: Any):
         """Check `key` and `shape` of what every class defines: the errors of `jax.random` name neither."""
@@ -156,8 +201,6 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
     def mean(self) -> Array:
         """`E[x]`, of the shape of one example, in closed form.
 
-        A class that has one says so by a method `closed_form_mean()`, which returns `None` where its parts have none.
-
         **Raises:** `NotImplementedError` if there is none.
         """
         mean = closed_form_mean(self)
@@ -178,9 +221,9 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
         from ._integral import Drawn, Known
 
         if observed is not None:
-            if not getattr(self, "has_marginals", False):
+            if not self.has_marginals:
                 raise cannot_hold(self)
-            return Known(self.marginal_log_prob(x, observed), assumptions(self))  # pyright: ignore[reportAttributeAccessIssue]
+            return Known(self.marginal_log_prob(x, observed), assumptions(self))
         if is_stochastic(self):
             return Drawn(eqx.Partial(_log_prob_by, self, x), assumptions(self))
         return Known(self.log_prob(x), assumptions(self))
@@ -189,6 +232,13 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
         from ._integral import Known
 
         return Known(jnp.zeros((), jnp.result_type(float)))
+
+
+def root_of(model: Any) -> Any:
+    """The density whose draws come first when `model` is sampled: the last ancestor."""
+    while isinstance(model, AbstractModel) and model.ancestor is not None:
+        model = model.ancestor()
+    return model
 
 
 def _log_prob_by(distribution: AbstractDistribution, x: Array, key: PRNGKeyArray) -> Float[Array, ""]:
@@ -214,8 +264,7 @@ def _with_checks(draw: Callable) -> Callable:
 
 def closed_form_mean(distribution: AbstractDistribution) -> Array | None:
     """`E[x]`, or `None` where no closed form is known."""
-    known = getattr(distribution, "closed_form_mean", None)
-    return None if known is None else known()
+    return None if distribution.closed_form_mean is None else distribution.closed_form_mean()
 
 
 class AbstractBlockDensity(AbstractDensity):
@@ -261,3 +310,8 @@ class AbstractCollapsibleDensity(AbstractDensity):
     @abstractmethod
     def expand(self, key: PRNGKeyArray, y: Array) -> Array:
         """A draw of this density from an exact draw `y` of `collapsed()`."""
+
+
+def smallest(density: AbstractDensity) -> AbstractDensity:
+    """The density with the same log normaliser on the smallest space known: `density` itself, or its `collapsed()`."""
+    return density.collapsed() if isinstance(density, AbstractCollapsibleDensity) else density

@@ -12,17 +12,21 @@ from jax.core import Tracer
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Inexact
 
+from ..modules import replace
 from ._pareto import pareto_k
 from ._reliability import (
+    breaks_rules,
     degrees_of,
     describe_weights,
+    is_usable,
     join_degrees,
-    join_stats,
+    join_weights,
     normal_ess,
     unreliable_reasons,
     value_reasons,
 )
 from ._student import TWO_SIGMA, student_quantile
+from ._weights import Weights
 
 Bound = Literal["exact", "unbiased", "lower", "upper", "estimate"]
 
@@ -80,17 +84,17 @@ class Estimate(eqx.Module):
     `bound` says which way the *expected value* errs: one draw of a lower bound may exceed the truth. An `"unbiased"`
     one does not err in expectation: a log-likelihood (the logarithm itself) whose log-determinant is estimated.
     `assumes` lists what must hold beyond that, for instance `"stationary start"`.
-    `stats` holds diagnostics: `ess`, `pareto_k`, `num` (the number of independent weights) and `overlap` where they
-    apply, `degrees` (of freedom of the standard error) where these are not `num - 1`, and the `log_weights` of
-    annealing. `protocol` says in words how a default was chosen, where there was a choice.
+    `weights` holds the diagnostics of the weights, chains or grid that it rests on. `protocol` says in words how a
+    default was chosen, where there was a choice. `extras` are further results of some algorithms, for the reader.
     """
 
-    value: Inexact[Array, "*batch"]
-    standard_error: Inexact[Array, "*batch"]
+    value: Inexact[Array | np.ndarray, "*batch"]
+    standard_error: Inexact[Array | np.ndarray, "*batch"]
     bound: Bound = eqx.field(static=True)
     assumes: tuple[str, ...] = eqx.field(static=True, default=())
-    stats: dict[str, Any] = eqx.field(default_factory=dict)
+    weights: Weights = eqx.field(default_factory=Weights)
     protocol: str = eqx.field(static=True, default="")
+    extras: dict[str, Any] = eqx.field(default_factory=dict)
 
     @classmethod
     def exact(cls, value) -> "Estimate":
@@ -100,7 +104,7 @@ class Estimate(eqx.Module):
 
     def __neg__(self) -> "Estimate":
         bound = flip_bound(self.bound)
-        return Estimate(-self.value, self.standard_error, bound, self.assumes, self.stats, self.protocol)
+        return replace(self, value=-self.value, bound=bound)
 
     def __add__(self, other: "Estimate") -> "Estimate":
         if not isinstance(other, Estimate):
@@ -110,19 +114,18 @@ class Estimate(eqx.Module):
             jnp.hypot(self.standard_error, other.standard_error),
             join_bounds(self.bound, other.bound),
             tuple(dict.fromkeys(self.assumes + other.assumes)),
-            {**join_stats(self.stats, other.stats), **self._joint_degrees(other)},
+            replace(join_weights(self.weights, other.weights), degrees=self._joint_degrees(other)),
             "; ".join(dict.fromkeys(filter(None, (self.protocol, other.protocol)))),
         )
 
-    def _joint_degrees(self, other: "Estimate") -> dict[str, Any]:
-        """For the `stats` of a sum. An exact summand has no error to count."""
+    def _joint_degrees(self, other: "Estimate") -> Any:
+        """For the `weights` of a sum. An exact summand has no error to count."""
         if "exact" in (self.bound, other.bound):
-            inexact = self if other.bound == "exact" else other
-            return {"degrees": inexact.stats["degrees"]} if "degrees" in inexact.stats else {}
-        degrees = degrees_of(self.stats), degrees_of(other.stats)
+            return (self if other.bound == "exact" else other).weights.degrees
+        degrees = degrees_of(self.weights), degrees_of(other.weights)
         if all(number is None for number in degrees):
-            return {}
-        return {"degrees": join_degrees((self.standard_error, other.standard_error), degrees)}
+            return None
+        return join_degrees((self.standard_error, other.standard_error), degrees)
 
     def __sub__(self, other: "Estimate") -> "Estimate":
         if not isinstance(other, Estimate):
@@ -139,7 +142,7 @@ class Estimate(eqx.Module):
         """
         if np.ndim(self.value) == 0:
             return value_reasons(float(self.value), float(self.standard_error), self.bound == "exact") + (
-                unreliable_reasons(self.stats)
+                unreliable_reasons(self.weights)
             )
         bad = self.unreliable_rows()
         return [f"{int(bad.sum())} of {bad.size} are unreliable"] if bad.any() else []
@@ -151,24 +154,13 @@ class Estimate(eqx.Module):
 
     def unreliable_rows(self) -> Bool[np.ndarray, "*batch"]:
         """Which estimates of a batch are not reliable, as if each stood alone."""
-        shape = np.shape(self.value)
-        columns = {
-            name: np.broadcast_to(column, shape)
-            for name, column in self.stats.items()
-            if np.shape(column) in ((), shape)
-        }
-        values, errors = np.asarray(self.value, float), np.asarray(self.standard_error, float)
-        bad = [
-            value_reasons(float(values[i]), float(errors[i]), self.bound == "exact")
-            or unreliable_reasons({name: column[i] for name, column in columns.items()})
-            for i in np.ndindex(shape)
-        ]
-        return np.array([bool(reasons) for reasons in bad]).reshape(shape)
+        is_bad = ~is_usable(self.value, self.standard_error, self.bound == "exact")
+        return is_bad | breaks_rules(self.weights, np.shape(self.value))
 
     @property
     def degrees_of_freedom(self) -> Float[np.ndarray, "*batch"]:
         """Of the standard error: the number of independent draws minus one; infinite where nothing was drawn."""
-        degrees = None if self.bound == "exact" else degrees_of(self.stats)
+        degrees = None if self.bound == "exact" else degrees_of(self.weights)
         return np.broadcast_to(np.asarray(np.inf if degrees is None else degrees, float), np.shape(self.value))
 
     def interval(self, level: float = TWO_SIGMA) -> tuple[Any, Any]:
@@ -192,7 +184,7 @@ class Estimate(eqx.Module):
         if np.ndim(self.value) > 0:
             words = [_IN_WORDS[self.bound], *(f"UNRELIABLE: {doubt}" for doubt in self.doubts)]
             return f"{np.shape(self.value)} estimates in nats ({', '.join(words)})"
-        parts = [*self._kind_and_error(), *describe_weights(self.stats)]
+        parts = [*self._kind_and_error(), *describe_weights(self.weights)]
         parts += [f"UNRELIABLE: {doubt}" for doubt in self.doubts]
         parts += [f"assumes {what}" for what in self.assumes]
         parts += [self.protocol] if self.protocol else []
@@ -217,7 +209,7 @@ class Estimate(eqx.Module):
 
 def _is_known(estimate: Estimate) -> bool:
     """Whether it holds numbers, and not what JAX and Equinox put in their places."""
-    numbers = [*jax.tree.leaves(estimate.stats), estimate.value, estimate.standard_error]
+    numbers = [*jax.tree.leaves((estimate.weights, estimate.extras)), estimate.value, estimate.standard_error]
     return all(isinstance(x, jax.Array | np.ndarray | float | int) and not isinstance(x, Tracer) for x in numbers)
 
 
@@ -252,7 +244,7 @@ def log_mean_exp(log_w: Float[Array, " n"]) -> Estimate:
 
     An `Estimate` in nats with a delta-method standard error, at least the rounding of the value. It is a lower bound
     *in expectation* (Jensen), so one draw may exceed the truth. The error is too small when few weights dominate: read
-    it with the reported `ess`, `pareto_k` and `normal_ess`. Minus infinity is a weight of zero like others; with a
+    it with the `weights`: `ess`, `pareto_k` and `normal_ess`. Minus infinity is a weight of zero like others; with a
     NaN, plus infinity, or no weight above zero there is no average: `ess` is 0, and the estimate is not `reliable`.
 
     **Raises:** `ValueError` if `n < 2`.
@@ -271,10 +263,10 @@ def log_mean_exp(log_w: Float[Array, " n"]) -> Estimate:
         value=value,
         standard_error=jnp.hypot(jnp.std(w, ddof=1) / math.sqrt(num), rounding),
         bound="lower",
-        stats={
-            "ess": jnp.where(jnp.isnan(ess), 0, ess),
-            "pareto_k": pareto_k(log_w),
-            "normal_ess": normal_ess(log_w),
-            "num": jnp.asarray(num),
-        },
+        weights=Weights(
+            num=jnp.asarray(num),
+            ess=jnp.where(jnp.isnan(ess), 0, ess),
+            pareto_k=pareto_k(log_w),
+            normal_ess=normal_ess(log_w),
+        ),
     )

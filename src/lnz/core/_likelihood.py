@@ -3,84 +3,174 @@
 import dataclasses
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ._estimate import _IN_WORDS, Bound, flip_bound
+from ._estimate import _IN_WORDS, Bound, Estimate, flip_bound, join_bounds
 from ._reliability import describe_weights, unreliable_reasons
+from ._weights import Weights
 
 
 @dataclasses.dataclass(frozen=True)
+class RandomVariable:
+    """The random variable whose log-probabilities a `LogLikelihood` holds: rows of a comparison share it.
+
+    - `data`: fingerprint of the examples: equal arrays hash equally, regardless of dtype.
+    - `space`: where one example lives, in words.
+    - `base_measure`: what the densities are with respect to: "counting" or "Lebesgue".
+    - `num_dimensions`: of one example; where entries are missing, the mean number of known ones.
+    - `has_many_values`: whether each dimension has many whole values, as grey values and counts do. Such data are
+      quoted in bits per dimension.
+    """
+
+    data: str
+    space: str
+    base_measure: str
+    num_dimensions: int | float
+    has_many_values: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """How a likelihood was computed, in words; `str` joins them to one line.
+
+    - `numerator`, `denominator`: the method for each integral, such as `AIS(num_chains=100, betas=1000)`, or "exact".
+    - `estimators`: short names of the methods that estimated something, such as "IWAE-5000".
+    - `notes`: anything else that a reader must know to repeat it, such as the seed.
+    """
+
+    numerator: str = "exact"
+    denominator: str = "exact"
+    estimators: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "; ".join([f"numerator {self.numerator}", f"denominator {self.denominator}", *self.notes])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class LogLikelihood:
     """Mean log-likelihood in nats per example, and everything needed to quote it.
 
-    Three errors, kept apart:
+    `log p(x_i) = numerators_i - denominator`, both with their errors and bounds. Three errors are kept apart:
 
-    - `monte_carlo_error`: standard error from estimating numerators and denominator. The numerators'
-      part averages out over examples; the denominator is shared, so its part does not.
-    - `data_error`: spread of `per_example` over the square root of `n`: how far another test set of
-      this size would move the mean.
+    - `monte_carlo_error`: standard error from estimating numerators and denominator. The numerators' part averages out
+      over examples; the denominator is shared, so its part does not.
+    - `data_error`: spread of `per_example` over the square root of `num`: how far another test set of this size would
+      move the mean.
     - `bound`: the direction of the bias that remains.
 
-    `per_example` are log-probabilities of the same random variable for every row of a comparison; the
-    `fingerprint` in `stats` says which one (data, space, base measure).
+    **Arguments:**
+
+    - `numerators`: `log p~(x_i)` of each example, `[num]`.
+    - `denominator`: `log Z`, zero for a normalised model.
+    - `of`: the random variable, the same for every row of a comparison.
+    - `protocol`: how it was computed.
+    - `warnings`: why the number cannot be taken as it stands, in sentences.
+
+    **Raises:** `ValueError` for estimates of other shapes.
     """
 
-    value: float
-    monte_carlo_error: float
-    data_error: float
-    bound: Bound
-    per_example: Float[np.ndarray, " n"]
-    stats: dict[str, Any]
-    assumes: tuple[str, ...] = ()
+    numerators: Estimate
+    denominator: Estimate
+    of: RandomVariable
+    protocol: Protocol
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        shapes = [np.shape(part) for part in (self.numerators.value, self.numerators.standard_error)]
+        if len(shapes[0]) != 1 or shapes[0] != shapes[1] or shapes[0][0] == 0:
+            raise ValueError(f"`numerators` must be one estimate for each example, with its error; got {shapes}.")
+        if np.shape(self.denominator.value) or np.shape(self.denominator.standard_error):
+            raise ValueError(f"`denominator` must be one estimate; got {np.shape(self.denominator.value)}.")
+        for name, column in self.numerators.weights.measured().items():
+            if np.shape(column) not in ((), shapes[0]):
+                raise ValueError(f"`numerators.weights.{name}` must be one number for each example, or one for all.")
 
     @property
     def num(self) -> int:
-        return len(self.per_example)
+        """Number of examples."""
+        return len(np.asarray(self.numerators.value))
+
+    @property
+    def per_example(self) -> Float[np.ndarray, " n"]:
+        """`log p(x)` of each example in nats."""
+        with np.errstate(invalid="ignore"):  # infinity minus infinity
+            return np.asarray(self.numerators.value, np.float64) - float(self.denominator.value)
+
+    @property
+    def value(self) -> float:
+        """The mean of `per_example`."""
+        return float(np.mean(self.per_example))
+
+    @property
+    def bound(self) -> Bound:
+        """Direction of the difference of numerators and denominator."""
+        return join_bounds(self.numerators.bound, flip_bound(self.denominator.bound))
+
+    @property
+    def assumes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.numerators.assumes + self.denominator.assumes))
+
+    @property
+    def numerator_error(self) -> float:
+        """The part of the numerators in `monte_carlo_error`."""
+        return float(np.sqrt(np.sum(self.per_example_error**2))) / self.num
+
+    @property
+    def monte_carlo_error(self) -> float:
+        return math.hypot(self.numerator_error, float(self.denominator.standard_error))
+
+    @property
+    def data_error(self) -> float:
+        """NaN of a single example."""
+        with np.errstate(invalid="ignore"):  # the spread of rows of which one has probability zero is not a number
+            return float(np.std(self.per_example, ddof=1)) / math.sqrt(self.num) if self.num > 1 else math.nan
 
     @property
     def bits_per_dimension(self) -> float:
         """`-value / (d log 2)` with `d` the number of dimensions of one example."""
-        return -self.value / (self.stats["num_dimensions"] * math.log(2))
+        return -self.value / (self.of.num_dimensions * math.log(2))
 
     @property
     def per_example_error(self) -> Float[np.ndarray, " n"]:
         """Monte Carlo standard error of each of `per_example` that is its own, from estimating its numerator.
 
-        That of the denominator, `stats["partition_error"]`, is shared: it moves all of them together. The errors are
-        NaN where the error of their mean alone is known.
+        That of the denominator is shared: it moves all of them together.
         """
-        if "hidden_errors" in self.stats:
-            return np.asarray(self.stats["hidden_errors"], np.float64)
-        return np.full(self.num, 0.0 if self.stats.get("hidden_error") == 0 else math.nan)
+        return np.asarray(self.numerators.standard_error, np.float64)
 
     @property
     def unreliable_rows(self) -> Bool[np.ndarray, " n"]:
         """Which of `per_example` have an estimated numerator whose error bar cannot be trusted."""
-        which = np.zeros(self.num, bool)
-        which[np.asarray(self.stats.get("hidden_unreliable_rows", []), int)] = True
-        return which
+        if not self.numerators.weights.are_judged:
+            return np.zeros(self.num, bool)
+        return self.numerators.unreliable_rows()
 
     @property
-    def warnings(self) -> list[str]:
-        return list(self.stats.get("warnings", []))
+    def how(self) -> str:
+        """Examples and protocol in one line."""
+        return f"{self.num} examples of {self.of.space}; {self.protocol}"
 
     def with_warnings(self, sentences: Iterable[str]) -> "LogLikelihood":
         """The same, with more sentences among its `warnings`."""
-        warnings = list(dict.fromkeys([*self.warnings, *sentences]))
-        return dataclasses.replace(self, stats={**self.stats, "warnings": warnings})
+        return dataclasses.replace(self, warnings=tuple(dict.fromkeys([*self.warnings, *sentences])))
+
+    def with_notes(self, *notes: str) -> "LogLikelihood":
+        """The same, with more notes in its `protocol`."""
+        return dataclasses.replace(
+            self, protocol=dataclasses.replace(self.protocol, notes=(*self.protocol.notes, *notes))
+        )
 
     def __str__(self) -> str:
         parts = [_IN_WORDS[self.bound], f"n = {self.num}", f"data s.e. {self.data_error:.2g}"]
         if self.bound != "exact":
             parts.append(f"Monte Carlo s.e. {self.monte_carlo_error:.2g}")
-        for side in ("partition", "hidden"):
-            weights = self.stats.get(f"{side}_weights")
-            if weights:
-                reasons = [f"UNRELIABLE: {reason}" for reason in unreliable_reasons(weights)]
-                parts.append(f"{side}: " + ", ".join([*describe_weights(weights), *reasons]))
+        # Of the numerators the typical example; how many are worse than the rules allow is said in the warnings.
+        for side, weights in (("partition", self.denominator.weights), ("hidden", self.numerators.weights.typical())):
+            words = _diagnostics(weights)
+            parts += [f"{side}: {', '.join(words)}"] if words else []
         parts += [f"assumes {what}" for what in self.assumes]
         parts += self._warnings_in_short()
         words = f"{self.value:.3f} nats per example ({', '.join(parts)})"
@@ -94,7 +184,7 @@ class LogLikelihood:
         return f"LogLikelihood({self.value:.3f} nats per example, {', '.join(parts + self._warnings_in_short())})"
 
     def _warnings_in_short(self) -> list[str]:
-        told = "partition: " if self.stats.get("partition_weights") else None  # those stand beside the weights
+        told = "partition: " if _diagnostics(self.denominator.weights) else None  # those stand beside the weights
         warnings = [warning for warning in self.warnings if told is None or not warning.startswith(told)]
         if not warnings:
             return []
@@ -107,7 +197,7 @@ class LogLikelihood:
 
         The sign turns: a lower bound on log p is an upper bound on bits.
         """
-        if not self.stats.get("many_values"):
+        if not self.of.has_many_values:
             return None
         return f"{self.bits_per_dimension:.4f} bits/dim ({_IN_WORDS[flip_bound(self.bound)]})"
 
@@ -128,6 +218,10 @@ class LogLikelihood:
     @property
     def estimator_in_words(self) -> str:
         """Such as "lower bound by IWAE-5000", with a warning or without."""
-        estimators = self.stats.get("estimators")
+        estimators = self.protocol.estimators
         by = f" by {' and '.join(estimators)}" if estimators else ""
         return f"{_IN_WORDS[self.bound]}{by}"
+
+
+def _diagnostics(weights: Weights) -> list[str]:
+    return [*describe_weights(weights), *(f"UNRELIABLE: {reason}" for reason in unreliable_reasons(weights))]

@@ -32,22 +32,6 @@ else:
     from equinox import AbstractVar
 
 
-class AbstractConditionable(HashableMethods, eqx.Module):
-    """A model whose observed variables can be held fixed."""
-
-    @abstractmethod
-    def condition(self, x: Array) -> AbstractDensity:
-        """`z -> log p~(x, z)`: the posterior over everything unobserved, up to its log normaliser `log p~(x)`."""
-
-
-class AbstractClampable(AbstractModel):
-    """A model of which some observed variables can be held fixed while the others stay free."""
-
-    @abstractmethod
-    def clamp(self, values: Array, mask: Array) -> AbstractDensity:
-        """The density of all that is free, given `x[mask] == values[mask]`; its log normaliser is `log p~(x[mask])`."""
-
-
 class AbstractDataDependent(HashableMethods, eqx.Module):
     """A model that stores something of its training data before the first step."""
 
@@ -60,7 +44,11 @@ class AbstractEnergyModel(AbstractDensity, AbstractModel):
     """`p(x) = exp(log_density(x)) / Z`: the numerator is exact, the denominator Z is hard."""
 
     def numerator(self, x: Array, observed: Array | None = None) -> AbstractDensity:
-        return Known(self.log_density(x)) if observed is None else _clamped(self, x, observed)
+        if observed is None:
+            return Known(self.log_density(x))
+        if self.clamp is None:
+            raise cannot_hold(self)
+        return self.clamp(x, observed)
 
     def denominator(self) -> AbstractDensity:
         return self
@@ -72,31 +60,7 @@ def is_energy(model: Any) -> bool:
     return both and not isinstance(model, AbstractDistribution)
 
 
-class AbstractLatentEnergyModel(AbstractModel, AbstractConditionable):
-    """`p(x, z) = exp(-E(x, z)) / Z` where neither sum has a closed form: numerator and denominator are hard."""
-
-    @abstractmethod
-    def joint(self) -> AbstractDensity:
-        """The density of everything, observed and latent, whose log normaliser is log Z."""
-
-    @abstractmethod
-    def observed(self, state: Array) -> Array:
-        """The observed part of one state of `joint()`."""
-
-    def numerator(self, x: Array, observed: Array | None = None) -> AbstractDensity:
-        return self.condition(x) if observed is None else _clamped(self, x, observed)
-
-    def denominator(self) -> AbstractDensity:
-        return self.joint()
-
-
-def _clamped(model: AbstractModel, x: Array, observed: Array) -> AbstractDensity:
-    if not isinstance(model, AbstractClampable):
-        raise cannot_hold(model)
-    return model.clamp(x, observed)
-
-
-class AbstractLatentModel(AbstractModel, AbstractConditionable):
+class AbstractLatentModel(AbstractModel):
     """`p(x) = int p(x | z) p(z) dz`: the numerator is hard, the denominator is that of the prior.
 
     It is exactly one unless the prior is known only up to a constant, `p(z) = exp(prior.log_density(z)) / Z`.
@@ -126,8 +90,14 @@ class AbstractLatentModel(AbstractModel, AbstractConditionable):
         prior = self.prior
         return prior.denominator() if isinstance(prior, AbstractModel) else prior
 
+    def ancestor(self) -> AbstractDensity:
+        return self.prior
 
-class AbstractBayesianModel(AbstractConditionable):
+    def descend(self, key: PRNGKeyArray, state: Array) -> Array:
+        return self.likelihood(state).sample(key)
+
+
+class AbstractBayesianModel(HashableMethods, eqx.Module):
     """Parameters `theta` with a prior, and a likelihood of data given them.
 
     A data set is conditioned on as a whole; its evidence is `log_normalizer(condition(model, data))`.
@@ -185,7 +155,7 @@ class Posterior(AbstractDensity):
         return GeometricPath(start, self)
 
 
-def condition(model: AbstractConditionable, x: Any) -> AbstractDensity:
+def condition(model: AbstractModel | AbstractBayesianModel, x: Any) -> AbstractDensity:
     """The joint density of `model` with `x` held fixed: `z -> log p~(x, z)`, a density over the latents.
 
     Up to its normaliser this is the posterior, so samplers draw from it and
@@ -203,7 +173,7 @@ def condition(model: AbstractConditionable, x: Any) -> AbstractDensity:
     **Raises:** `TypeError` if `model` has nothing unobserved, as a flow; `ValueError` for a data set with a column
     whose digits the model's number type does not hold.
     """
-    if not isinstance(model, AbstractConditionable):
+    if not isinstance(model, AbstractModel | AbstractBayesianModel) or model.condition is None:
         raise TypeError(
             f"`condition(model, x)` needs a model with latent variables or parameters; "
             f"{type(model).__name__} has none, so its `log_prob(x)` is already exact."
@@ -264,7 +234,7 @@ def _training_without(argument: str, model: eqx.Module) -> str:
         return f" To train without it: {elbo}, for a model with an encoder (discrete latents: {vimco})."
     if argument == "partition" and is_energy(model) and isinstance(model, AbstractBlockDensity):
         return " To train without it: `lnz.objectives.PCD(1)`."
-    if isinstance(model, AbstractLatentEnergyModel):
+    if isinstance(model, AbstractModel) and model.condition is not None and not is_energy(model):
         other = "hidden" if argument == "partition" else "partition"
         return (
             f" `MaximumLikelihood` of a {type(model).__name__} needs `{other}=...` too; with both "

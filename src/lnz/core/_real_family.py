@@ -50,7 +50,7 @@ class AbstractRealFamily(AbstractDistribution):
 
 def has_marginals(model: Any) -> bool:
     """Whether `model.marginal_log_prob(x, observed)` has a closed form: a class says so by `has_marginals`."""
-    return getattr(model, "has_marginals", False)
+    return isinstance(model, AbstractDistribution) and model.has_marginals
 
 
 def weighted_moments(

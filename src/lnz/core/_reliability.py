@@ -1,7 +1,7 @@
 """When an average of importance weights carries its error bar, and when not."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from statistics import NormalDist
 from typing import Any
 
@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+
+from ._weights import Number, Weights
 
 # The effective sample size that an average of so many weights needs, with straight lines between: of normal log weights
 # of any spread at most 11% of averages of 2 to 30 are trusted while the truth lies outside of Student's interval.
@@ -24,23 +26,24 @@ _MAX_EDGE_MASS = 1e-6
 _MAX_GRID_ERROR = 0.1
 
 
-def pareto_k_threshold(num: int) -> float:
+def pareto_k_threshold(num: Number) -> Any:
     """`min(1 - 1 / log10(n), 0.7)`, above which an average of `n` weights is not to be trusted.
 
     Source: Vehtari, Simpson, Gelman, Yao and Gabry (2024), section 3.2.4; arXiv:1507.02646.
     """
-    return min(1 - 1 / math.log10(num), 0.7) if num > 1 else -math.inf
+    several = np.maximum(np.asarray(num, float), 2)
+    return np.where(np.asarray(num, float) > 1, np.minimum(1 - 1 / np.log10(several), 0.7), -math.inf)
 
 
-def least_ess(num: float) -> float:
+def least_ess(num: Number) -> Any:
     """The effective sample size that an average of `num` weights needs: 10, of fewer than 20 half of them.
 
     Of fewer than 8 it is 4, and of fewer than 5, 0.85 of them.
     """
-    return float(np.interp(num, _NUM_WEIGHTS, _MIN_ESS))
+    return np.interp(np.asarray(num, float), _NUM_WEIGHTS, _MIN_ESS)
 
 
-def unreliable_reasons(stats: Mapping[str, Any]) -> list[str]:
+def unreliable_reasons(weights: Weights) -> list[str]:
     """Why an average of importance weights cannot carry its error bar; empty when it can.
 
     The rules: effective sample size below 10, of few weights below `least_ess`; Pareto k above `pareto_k_threshold`; a
@@ -52,52 +55,88 @@ def unreliable_reasons(stats: Mapping[str, Any]) -> list[str]:
 
     Source: for the overlap, Klimovich, Shirts and Mobley (2015), whose 0.03 is of a number that is 0.5 at best.
     """
+    return [words() for is_broken, words in _rules(weights) if is_broken]
+
+
+def breaks_rules(weights: Weights, shape: tuple[int, ...]) -> Bool[np.ndarray, "..."]:
+    """Which of a batch of averages have `unreliable_reasons`, each as if it stood alone."""
+    one_each = {name: value for name, value in weights.measured().items() if np.shape(value) in ((), shape)}
+    broken = np.zeros(shape, bool)
+    for is_broken, _ in _rules(Weights(**one_each)):
+        broken = broken | is_broken
+    return broken
+
+
+def _rules(weights: Weights) -> Iterator[tuple[Any, Callable[[], str]]]:
+    """Each rule that applies: where it is broken, and the reason in words where that is one number."""
     # Each guard asks for what is right, so that NaN fails it.
-    reasons = []
-    min_ess = least_ess(float(stats.get("num", math.inf)))
-    if "ess" in stats and not min_ess <= float(stats["ess"]) < math.inf:
-        reasons.append(f"effective sample size {float(stats['ess']):.1f} is below {min_ess:.3g}")
-    if "normal_ess" in stats and not float(stats["normal_ess"]) >= min(_MIN_NORMAL_ESS, min_ess):
-        reasons.append(
-            f"log weights that spread like these have, if normal, an effective sample size of "
-            f"{float(stats['normal_ess']):.1g} (too few temperatures, or a proposal too far from the target)"
+    w = Weights(**{name: np.asarray(value, float) for name, value in weights.measured().items()})
+    min_ess = least_ess(math.inf if w.num is None else w.num)
+    if w.ess is not None:
+        yield (
+            ~((min_ess <= w.ess) & (w.ess < math.inf)),
+            lambda: f"effective sample size {w.ess:.1f} is below {min_ess:.3g}",
         )
-    if "overlap" in stats and not float(stats["overlap"]) >= _MIN_OVERLAP:
-        reasons.append(f"the two directions of annealing overlap by only {float(stats['overlap']):.2g}")
-    if "overlap" in stats and float(stats["overlap"]) > _MAX_OVERLAP:
-        reasons.append(
-            "the two directions of annealing contradict each other (an overlap of "
-            f"{float(stats['overlap']):.2g}, where 1 is the most): one of them did not come from its density"
+    if w.normal_ess is not None:
+        yield (
+            ~(w.normal_ess >= np.minimum(_MIN_NORMAL_ESS, min_ess)),
+            lambda: (
+                f"log weights that spread like these have, if normal, an effective sample size of {w.normal_ess:.1g} "
+                "(too few temperatures, or a proposal too far from the target)"
+            ),
         )
-    if "beyond" in stats and not abs(float(stats["beyond"])) <= _MAX_BEYOND:
-        reasons.append(
-            f"along rays through the chains the estimate moves by {float(stats['beyond']):.1f} standard errors: the "
-            "target is wider than the chains, or its tails are heavier"
+    if w.overlap is not None:
+        yield ~(w.overlap >= _MIN_OVERLAP), lambda: f"the two directions of annealing overlap by only {w.overlap:.2g}"
+        yield (
+            (w.overlap > _MAX_OVERLAP) & (w.overlap < math.inf),  # infinite where the other side of a sum had none
+            lambda: (
+                f"the two directions of annealing contradict each other (an overlap of {w.overlap:.2g}, where 1 is the "
+                "most): one of them did not come from its density"
+            ),
         )
-    if "off_centre" in stats and not float(stats["off_centre"]) <= _MAX_OFF_CENTRE:
-        reasons.append(
-            f"the chains' distances from their middle are not those of the target, by {float(stats['off_centre']):.1f} "
-            "standard errors"
+    if w.beyond is not None:
+        yield (
+            ~(np.abs(w.beyond) <= _MAX_BEYOND),
+            lambda: (
+                f"along rays through the chains the estimate moves by {w.beyond:.1f} standard errors: the target is "
+                "wider than the chains, or its tails are heavier"
+            ),
         )
-    if "cut_mass" in stats and not float(stats["cut_mass"]) <= _MAX_CUT_MASS:
-        reasons.append(
-            f"a fraction {float(stats['cut_mass']):.1g} of the mass lies where numbers of this type cannot be told "
-            "from an end of the space: use float64"
+    if w.off_centre is not None:
+        yield (
+            ~(w.off_centre <= _MAX_OFF_CENTRE),
+            lambda: (
+                f"the chains' distances from their middle are not those of the target, by {w.off_centre:.1f} standard "
+                "errors"
+            ),
         )
-    if "edge_mass" in stats and not float(stats["edge_mass"]) <= _MAX_EDGE_MASS:
-        reasons.append(
-            f"a fraction {float(stats['edge_mass']):.1g} of the mass lies on the edge of the grid: widen `bounds`"
+    if w.cut_mass is not None:
+        yield (
+            ~(w.cut_mass <= _MAX_CUT_MASS),
+            lambda: (
+                f"a fraction {w.cut_mass:.1g} of the mass lies where numbers of this type cannot be told from an end "
+                "of the space: use float64"
+            ),
         )
-    if "grid_error" in stats and not float(stats["grid_error"]) <= _MAX_GRID_ERROR:
-        reasons.append(
-            f"grids shifted against each other differ by {float(stats['grid_error']):.2g} nats: raise `num`, or let "
-            "`bounds` close in on the mass"
+    if w.edge_mass is not None:
+        yield (
+            ~(w.edge_mass <= _MAX_EDGE_MASS),
+            lambda: f"a fraction {w.edge_mass:.1g} of the mass lies on the edge of the grid: widen `bounds`",
         )
-    if "pareto_k" in stats and not math.isnan(float(stats["pareto_k"])):
-        threshold = pareto_k_threshold(int(stats["num"]))
-        if not float(stats["pareto_k"]) <= threshold:
-            reasons.append(f"Pareto k {float(stats['pareto_k']):.2f} is above {threshold:.2f}")
-    return reasons
+    if w.grid_error is not None:
+        yield (
+            ~(w.grid_error <= _MAX_GRID_ERROR),
+            lambda: (
+                f"grids shifted against each other differ by {w.grid_error:.2g} nats: raise `num`, or let `bounds` "
+                "close in on the mass"
+            ),
+        )
+    if w.pareto_k is not None and w.num is not None:
+        threshold = pareto_k_threshold(w.num)
+        yield (
+            (w.pareto_k > threshold),
+            lambda: f"Pareto k {w.pareto_k:.2f} is above {threshold:.2f}",
+        )
 
 
 def normal_ess(log_w: Float[Array, " n"]) -> Float[Array, ""]:
@@ -146,10 +185,17 @@ def _normal_tail(level: int) -> tuple[float, float]:
     return z, normal.pdf(z) * 2**level
 
 
+def is_usable(value: Any, standard_error: Any, is_exact: bool) -> Any:
+    """Where `value_reasons` has none, for arrays."""
+    value, standard_error = np.asarray(value, float), np.asarray(standard_error, float)
+    finite = np.isfinite(value) | (is_exact & (value == -math.inf))
+    return finite & (standard_error >= 0) & (standard_error < math.inf)
+
+
 def value_reasons(value: float, standard_error: float, is_exact: bool) -> list[str]:
     """Why the numbers of an estimate cannot be used; an exact minus infinity, a true zero, can."""
     reasons = []
-    if not (abs(value) < math.inf or (is_exact and value == -math.inf)):
+    if not is_usable(value, 0.0, is_exact):
         what = "is -inf: no draw has any weight" if value == -math.inf else f"is {value}"
         reasons.append(f"its value {what}")
     if not 0 <= standard_error < math.inf:
@@ -171,10 +217,12 @@ def faulty_rows(log_probs: Float[np.ndarray, " n"], name_of: Callable[[int], str
     return words
 
 
-def useless_rows(
-    num: int, which: Sequence[int] | Int[np.ndarray, " m"], name_of: Callable[[int], str] = "row {}".format
-) -> list[str]:
-    """In words, that rows `which` of `num` rest on a single weight or so; empty if there are none."""
+def useless_rows(num: int, weights: Weights, name_of: Callable[[int], str] = "row {}".format) -> list[str]:
+    """In words, which of `num` rows rest on a single weight or so; empty if there are none."""
+    if weights.ess is None or weights.num is None:
+        return []
+    least = np.minimum(USELESS_ESS, least_ess(weights.num))  # two weights cannot be worth more than two
+    which = np.flatnonzero(~(np.asarray(weights.ess) >= least))
     if not len(which):
         return []
     return [
@@ -200,51 +248,52 @@ def least_likely_first(log_probs: Float[np.ndarray, " n"]) -> Int[np.ndarray, " 
     return np.lexsort((np.where(has_none, -math.inf, log_probs), ~has_none))
 
 
-def describe_weights(stats: Mapping[str, Any]) -> list[str]:
+def describe_weights(weights: Weights) -> list[str]:
     """The diagnostics in words, such as "ESS 90.0 of 100"."""
     words = []
-    if "ess" in stats:
-        words.append(f"ESS {float(stats['ess']):.1f} of {int(stats['num'])}")
-    if "pareto_k" in stats and not math.isnan(float(stats["pareto_k"])):
-        words.append(f"Pareto k {float(stats['pareto_k']):.2f}")
-    if "overlap" in stats and math.isfinite(float(stats["overlap"])):
-        words.append(f"overlap {float(stats['overlap']):.2f}")
+    if weights.ess is not None and weights.num is not None:
+        words.append(f"ESS {float(weights.ess):.1f} of {int(weights.num)}")
+    if weights.pareto_k is not None and not math.isnan(float(weights.pareto_k)):
+        words.append(f"Pareto k {float(weights.pareto_k):.2f}")
+    if weights.overlap is not None and math.isfinite(float(weights.overlap)):
+        words.append(f"overlap {float(weights.overlap):.2f}")
     return words
 
 
-def join_stats(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+# The diagnostics of one set of weights, and the value by which one that was not measured says nothing.
+_OF_ONE_SET = {"num": math.inf, "ess": math.inf, "pareto_k": math.nan, "overlap": math.inf, "normal_ess": math.inf}
+_WORST_IS_LEAST = ("acceptance", "converged")
+
+
+def join_weights(first: Weights, second: Weights) -> Weights:
     """Diagnostics of a sum: those of the side that is to be trusted less; the weights of two sides are not joined."""
-    apart = ("log_weights", "degrees")
-    first, second = ({name: value for name, value in side.items() if name not in apart} for side in (first, second))
-    both = {**first, **second}
-    for name in ("edge_mass", "grid_error", "beyond", "off_centre", "cut_mass"):
-        if name in first and name in second:
-            both[name] = jnp.maximum(jnp.abs(first[name]), jnp.abs(second[name]))  # of a NaN, NaN
-    if not {"ess", "num"} <= first.keys() & second.keys():
-        return both
-    first_is_worse = _doubt(first) >= _doubt(second)
-    # What one side did not measure must say nothing: a k that is NaN, and the others without bound.
-    like = first["ess"] + second["ess"]
-    infinite = jnp.full_like(like, jnp.inf)
-    silent = {"pareto_k": jnp.full_like(like, jnp.nan), "overlap": infinite, "normal_ess": infinite}
-    for name in ("ess", "num", *silent):
-        if name in both:
-            one, other = (side[name] if name in side else silent[name] for side in (first, second))
-            both[name] = jnp.where(first_is_worse, one, other)
-    return both
+    sides = [{**side.measured(), "log_weights": None, "degrees": None} for side in (first, second)]
+    both = {**sides[0], **sides[1]}
+    for name in sides[0].keys() & sides[1].keys() - {"log_weights", "degrees", *_OF_ONE_SET}:
+        one, other = sides[0][name], sides[1][name]
+        # Of a NaN, NaN.
+        both[name] = jnp.minimum(one, other) if name in _WORST_IS_LEAST else jnp.maximum(jnp.abs(one), jnp.abs(other))
+    if all(side.ess is not None and side.num is not None for side in (first, second)):
+        first_is_worse = _doubt(first) >= _doubt(second)
+        for name, silent in _OF_ONE_SET.items():
+            if both.get(name) is not None:
+                one, other = (side.get(name, silent) for side in sides)
+                both[name] = jnp.where(first_is_worse, one, other)
+    return Weights(**both)
 
 
-def _doubt(stats: Mapping[str, Any]) -> Float[Array, "*batch"]:
+def _doubt(weights: Weights) -> Float[Array, "*batch"]:
     """The rules of `unreliable_reasons` as one number, above one where they are broken."""
-    num = jnp.asarray(stats["num"], stats["ess"].dtype)
+    ess = jnp.asarray(weights.ess)
+    num = jnp.asarray(weights.num, ess.dtype)
     threshold = jnp.minimum(1 - 1 / jnp.log10(num), 0.7)
     min_ess = jnp.interp(num, *(jnp.asarray(points, num.dtype) for points in (_NUM_WEIGHTS, _MIN_ESS)))
-    doubt = _infinite_if_nan(min_ess / stats["ess"])
-    if "pareto_k" in stats:
-        doubt = jnp.fmax(doubt, 1 + stats["pareto_k"] - threshold)  # fmax: a k that could not be fitted is silent
-    for name, least in (("overlap", _MIN_OVERLAP), ("normal_ess", jnp.minimum(_MIN_NORMAL_ESS, min_ess))):
-        if name in stats:
-            doubt = jnp.maximum(doubt, _infinite_if_nan(least / stats[name]))
+    doubt = _infinite_if_nan(min_ess / ess)
+    if weights.pareto_k is not None:
+        doubt = jnp.fmax(doubt, 1 + weights.pareto_k - threshold)  # fmax: a k that could not be fitted is silent
+    for value, least in ((weights.overlap, _MIN_OVERLAP), (weights.normal_ess, jnp.minimum(_MIN_NORMAL_ESS, min_ess))):
+        if value is not None:
+            doubt = jnp.maximum(doubt, _infinite_if_nan(jnp.asarray(least / value)))
     return doubt
 
 
@@ -253,7 +302,7 @@ def _infinite_if_nan(x: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
 
 
 def join_degrees(
-    errors: tuple[Float[Array, "*batch"], Float[Array, "*batch"]], degrees: tuple[Any, Any]
+    errors: tuple[Float[Array | np.ndarray, "*batch"], Float[Array | np.ndarray, "*batch"]], degrees: tuple[Any, Any]
 ) -> Float[Array, "*batch"]:
     """Degrees of freedom of `hypot` of two independent standard errors; `None` stands for infinitely many.
 
@@ -262,15 +311,15 @@ def join_degrees(
     total = jnp.hypot(*errors)
     total = jnp.where(total > 0, total, 1)
     shares = [
-        (error / total) ** 4 / jnp.asarray(number, total.dtype)
+        (jnp.asarray(error) / total) ** 4 / jnp.asarray(number, total.dtype)
         for error, number in zip(errors, degrees, strict=True)
         if number is not None
     ]
     return 1 / sum(shares, start=jnp.zeros_like(total))
 
 
-def degrees_of(stats: Mapping[str, Any]) -> Any:
+def degrees_of(weights: Weights) -> Any:
     """Degrees of freedom of the standard error: `degrees`, else `num - 1`; `None` where there are no draws to count."""
-    if "degrees" in stats:
-        return stats["degrees"]
-    return stats["num"] - 1 if "num" in stats else None
+    if weights.degrees is not None:
+        return weights.degrees
+    return None if weights.num is None else weights.num - 1

@@ -6,14 +6,14 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..core import AbstractClampable, AbstractLatentEnergyModel
+from ..core import AbstractModel
 from ..modules import check_key, replace
 from ..spaces import Binary
 from ._bipartite import BipartiteDensity
 from ._units import BernoulliUnits, clamp_units
 
 
-class DBM(AbstractLatentEnergyModel, AbstractClampable):
+class DBM(AbstractModel):
     """Deep Boltzmann machine, `E(x_0, ..., x_L) = -sum_l x_l'W_l x_(l+1) - sum_l b_l'x_l`, x_0 visible.
 
     Even layers given odd ones are independent, and the other way round; so the joint is a bipartite
@@ -79,7 +79,17 @@ class DBM(AbstractLatentEnergyModel, AbstractClampable):
         )
         return replace(joint, visible=units)
 
-    def observed(self, state: Array) -> Array:
+    def numerator(self, x: Array, observed: Array | None = None) -> BipartiteDensity:
+        return self.condition(x) if observed is None else self.clamp(x, observed)
+
+    def denominator(self) -> BipartiteDensity:
+        return self.joint()
+
+    def ancestor(self) -> BipartiteDensity:
+        return self.joint()
+
+    def descend(self, key: PRNGKeyArray, state: Array) -> Array:
+        """The visible layer."""
         return state[: len(self.biases[0])]
 
 

@@ -8,9 +8,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import (
     AbstractBlockDensity,
-    AbstractClampable,
     AbstractCollapsibleDensity,
-    AbstractConditionable,
     AbstractDataDependent,
     AbstractDistribution,
     AbstractEnergyModel,
@@ -29,9 +27,7 @@ class RBM(
     AbstractEnergyModel,
     AbstractBlockDensity,
     AbstractCollapsibleDensity,
-    AbstractConditionable,
     AbstractDataDependent,
-    AbstractClampable,
 ):
     """Restricted Boltzmann machine, `p(v, h) = exp(-E(v, h)) / Z`, `E(v, h) = -v'Wh - b'v - c'h`.
 

@@ -2,10 +2,9 @@
 
 from ._compare import (
     Comparison as Comparison,
-    bits_with_direction as bits_with_direction,
+    Row as Row,
     compare as compare,
     differences as differences,
-    marked_bound as marked_bound,
 )
 from ._diagnose import (
     LatentDiagnostics as LatentDiagnostics,

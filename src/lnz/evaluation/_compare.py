@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -14,6 +13,50 @@ _MEASURES = {"counting": "counting, of probabilities", "Lebesgue": "Lebesgue, of
 
 
 @dataclasses.dataclass(frozen=True)
+class Row:
+    """One likelihood of a comparison, and how it compares with the highest.
+
+    - `name`, `result`: the likelihood, and what it is called.
+    - `difference`, `difference_error`: in nats to the highest, paired, example by example; `None` of the highest.
+    - `is_clear`: whether it is below the highest by more than noise.
+    - `standing`: "best", "highest" or "".
+    """
+
+    name: str
+    result: LogLikelihood
+    difference: float | None
+    difference_error: float | None
+    is_clear: bool
+    standing: str = ""
+
+    @property
+    def warnings(self) -> list[str]:
+        """Those of the result, and which of its log-probabilities are not finite."""
+        return list(dict.fromkeys([*self.result.warnings, *faulty_rows(self.result.per_example)]))
+
+    @property
+    def bits_per_dimension(self) -> float | None:
+        """`None` for densities, whose bits change with the unit of the data."""
+        return self.result.bits_per_dimension if self.result.of.base_measure == "counting" else None
+
+    @property
+    def marked_bound(self) -> str:
+        """The direction of the bound, with a mark if there is a warning."""
+        return f"{self.result.bound} (!)" if self.warnings else self.result.bound
+
+    def bits(self, digits: int = 3, signs: tuple[str, str] = ("<=", ">=")) -> str:
+        """Bits per dimension with their direction: a lower bound on log p is an upper bound on bits."""
+        below = {"lower": signs[0], "upper": signs[1], "estimate": "~"}.get(self.result.bound, "")
+        return "" if self.bits_per_dimension is None else f"{below}{self.bits_per_dimension:.{digits}f}"
+
+    def to_highest(self, plus_minus: str) -> str:
+        """The difference with its error after `plus_minus`; of the highest, its standing."""
+        if self.difference is None or self.difference_error is None:
+            return self.standing
+        return f"{self.difference:.3f}{plus_minus}{self.difference_error:.3f}"
+
+
+@dataclasses.dataclass(frozen=True)
 class Comparison:
     """Rows of one table, highest first; differences are paired, example by example.
 
@@ -21,39 +64,25 @@ class Comparison:
     others do not (an upper bound among lower ones), that of another row downwards (a lower bound beside an exact
     value), it has a warning, or it leads another row by no more than two standard errors of their difference
     (`is_clear` is then false for that row); or "" if there is no other row.
-    `bits_per_dimension` is `None` where the rows are densities, whose bits change with the unit of the data.
     """
 
-    rows: tuple[dict[str, Any], ...]
+    rows: tuple[Row, ...]
 
     def __str__(self) -> str:
-        width = max(len(row["name"]) for row in self.rows)
-        has_bits = any(row["bits_per_dimension"] is not None for row in self.rows)
+        width = max(len(row.name) for row in self.rows)
+        has_bits = any(row.bits_per_dimension is not None for row in self.rows)
         heads = f"{'model':<{width}}  nats/example       bound  data s.e.  MC s.e.{'    bits/dim' if has_bits else ''}"
         lines = [f"{heads}  to highest (paired s.e.)"]
         for row in self.rows:
-            difference = row["standing"]
-            if row["difference"] is not None:
-                difference = f"{row['difference']:.3f} ({row['difference_error']:.3f})"
-            bits = f"  {bits_with_direction(row, 4):>10}" if has_bits else ""
+            difference = row.to_highest(" (") + (")" if row.difference is not None else "")
+            bits = f"  {row.bits(4):>10}" if has_bits else ""
             lines.append(
-                f"{row['name']:<{width}}  {row['value']:>12.3f}  {marked_bound(row):>12}  {row['data_error']:>9.3f}  "
-                f"{row['monte_carlo_error']:>7.3f}{bits}  {difference}".rstrip()
+                f"{row.name:<{width}}  {row.result.value:>12.3f}  {row.marked_bound:>12}  "
+                f"{row.result.data_error:>9.3f}  {row.result.monte_carlo_error:>7.3f}{bits}  {difference}".rstrip()
             )
-        lines += [f"{row['name']}: warning: {warning}" for row in self.rows for warning in row["warnings"]]
-        lines += [f"{row['name']} assumes {', '.join(row['assumes'])}" for row in self.rows if row["assumes"]]
+        lines += [f"{row.name}: warning: {warning}" for row in self.rows for warning in row.warnings]
+        lines += [f"{row.name} assumes {', '.join(row.result.assumes)}" for row in self.rows if row.result.assumes]
         return "\n".join(lines)
-
-
-def marked_bound(row: Mapping[str, Any]) -> str:
-    """The direction of a row's bound, with a mark if the row has a warning."""
-    return f"{row['bound']} (!)" if row["warnings"] else row["bound"]
-
-
-def bits_with_direction(row: Mapping[str, Any], digits: int = 3, signs: tuple[str, str] = ("<=", ">=")) -> str:
-    """Bits per dimension. Their direction is the other one: a lower bound on log p is an upper bound on bits."""
-    below = {"lower": signs[0], "upper": signs[1], "estimate": "~"}.get(row["bound"], "")
-    return "" if row["bits_per_dimension"] is None else f"{below}{row['bits_per_dimension']:.{digits}f}"
 
 
 def _is_clear(difference: float, error: float) -> bool:
@@ -99,35 +128,21 @@ def compare(results: Mapping[str, LogLikelihood]) -> Comparison:
             )
     ranked = sorted(results.items(), key=lambda item: _rank(item[1].value))
     best_name, best = ranked[0]
-    is_probability = first.stats["fingerprint"]["base_measure"] == "counting"
     rows = []
     for name, result in ranked:
         with np.errstate(invalid="ignore"):  # infinity minus infinity
             paired = result.per_example - best.per_example
             spread = np.std(paired, ddof=1) / math.sqrt(len(paired)) if len(paired) > 1 else math.nan
             difference = float(np.mean(paired)) if len(paired) else math.nan
-        error = math.hypot(spread, _partition_error(result, best))
-        is_best = name == best_name and math.isfinite(best.value)
-        rows.append(
-            {
-                "name": name,
-                "value": result.value,
-                "bound": result.bound,
-                "data_error": result.data_error,
-                "monte_carlo_error": result.monte_carlo_error,
-                "bits_per_dimension": result.bits_per_dimension if is_probability else None,
-                "standing": "",
-                "is_clear": is_best or _is_clear(difference, error),
-                "difference": None if is_best else difference,
-                "difference_error": None if is_best else error,
-                "assumes": result.assumes,
-                "warnings": list(dict.fromkeys([*result.warnings, *faulty_rows(result.per_example)])),
-                "protocol": result.stats["protocol"],
-            }
-        )
+        error = math.hypot(spread, _denominator_error(result, best))
+        if name == best_name and math.isfinite(best.value):
+            rows.append(Row(name, result, None, None, True))
+        else:
+            rows.append(Row(name, result, difference, error, _is_clear(difference, error)))
     if math.isfinite(best.value):
-        is_clear = all(row["is_clear"] for row in rows if row["value"] < math.inf)
-        rows[0]["standing"] = _standing(best, [result for _, result in ranked[1:]], is_clear)
+        is_clear = all(row.is_clear for row in rows if row.result.value < math.inf)
+        standing = _standing(best, [result for _, result in ranked[1:]], is_clear)
+        rows[0] = dataclasses.replace(rows[0], standing=standing)
     return Comparison(tuple(rows))
 
 
@@ -138,24 +153,22 @@ def _rank(value: float) -> tuple[bool, float]:
 
 def differences(first: LogLikelihood, second: LogLikelihood) -> list[str]:
     """In words, what keeps two likelihoods from standing in one table; empty if nothing does."""
-    one, other = first.stats["fingerprint"], second.stats["fingerprint"]
+    one, other = first.of, second.of
     found = []
-    if one["space"] != other["space"]:
-        found.append(f"space ({one['space']} and {other['space']})")
-    if one["base_measure"] != other["base_measure"]:
-        measures = one["base_measure"], other["base_measure"]
+    if one.space != other.space:
+        found.append(f"space ({one.space} and {other.space})")
+    if one.base_measure != other.base_measure:
+        measures = one.base_measure, other.base_measure
         words = [_MEASURES.get(measure, str(measure)) for measure in measures]
         found.append(f"base measure ({' and '.join(words)})")
     if first.num != second.num:
         found.append(f"data ({first.num} and {second.num} examples)")
-    elif one["data"] != other["data"]:
+    elif one.data != other.data:
         found.append(f"data ({first.num} examples each, with other values or in another order)")
     return found
 
 
-def _partition_error(first: LogLikelihood, second: LogLikelihood) -> float:
+def _denominator_error(first: LogLikelihood, second: LogLikelihood) -> float:
     """The error of the difference of two log partition functions."""
-    shared = first.stats.get("log_partition")
-    if shared is not None and shared == second.stats.get("log_partition"):
-        return 0.0  # the same estimate: it cancels
-    return math.hypot(first.stats.get("partition_error", 0.0), second.stats.get("partition_error", 0.0))
+    one, other = ((float(r.denominator.value), float(r.denominator.standard_error)) for r in (first, second))
+    return 0.0 if one == other else math.hypot(one[1], other[1])  # of the same estimate, which cancels, none

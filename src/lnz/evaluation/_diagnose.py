@@ -227,7 +227,7 @@ def diagnose(
     return dataclasses.replace(result, warnings=(*collapse, *notes))
 
 
-def _mean(values: Float[Array, " n"], errors: Float[Array, " n"], bound: Bound) -> Estimate:
+def _mean(values: Float[Array | np.ndarray, " n"], errors: Float[Array | np.ndarray, " n"], bound: Bound) -> Estimate:
     """Of numbers with independent errors."""
     return Estimate(jnp.mean(values), jnp.sqrt(jnp.sum(errors**2)) / len(values), bound)
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ..core import AbstractDensity, AbstractDistribution, Estimate
-from ..modules import check_positive
+from ..core import AbstractDensity, AbstractDistribution, Estimate, Weights
+from ..modules import check_positive, replace
 from ..spaces import AbstractSpace, is_within
 
 # In two dimensions a grid of 2,897 points a side.
@@ -33,7 +33,7 @@ def kl_divergence(
     - `q`, `p`: densities on spaces of one shape, of one or two dimensions, or finite.
     - `num`, `bounds`: points a dimension, odd, and the ends of the grid, as for `lnz.normalizers.Quadrature`.
 
-    **Returns:** an `Estimate`; `stats` has `log_integral_q` and `log_integral_p`, the log normalisers on the grid. That
+    **Returns:** an `Estimate`; `extras` has `log_integral_q` and `log_integral_p`, the log normalisers on the grid. That
     of a distribution q must be near zero: what is missing has been missed by the grid. `grid_error` of q and
     `edge_mass` are those of `lnz.normalizers.Quadrature`, the latter the larger one of q and of a p that is normalised
     on the grid. The value is infinite where q has mass and p none.
@@ -52,8 +52,7 @@ def kl_divergence(
         )
     if q.space.num_points is not None:
         value, log_q, log_p, _ = _on_grid(q, p, q.space, num, bounds)
-        stats = {"log_integral_q": jnp.asarray(log_q), "log_integral_p": jnp.asarray(log_p)}
-        return Estimate(jnp.asarray(value), jnp.asarray(0.0), "exact", (), stats)
+        return Estimate(jnp.asarray(value), jnp.asarray(0.0), "exact", extras=_integrals(log_q, log_p))
     if check_positive(num, "kl_divergence(num=...)") < 3 or num % 2 == 0:
         raise ValueError(f"`kl_divergence(num=...)` must be odd and at least 3; got {num}.")
     value, log_q, log_p, edge_mass = _on_grid(q, p, q.space, num, bounds)
@@ -62,12 +61,21 @@ def kl_divergence(
     else:
         others = [_on_grid(q, p, q.space, num, bounds, jnp.asarray(shift)) for shift in (1 / 3, 2 / 3)]
     error = np.max([abs(value - other) for other, *_ in others]) if math.isfinite(value) else 0.0  # of a NaN, NaN
-    stats = {"log_integral_q": jnp.asarray(log_q), "log_integral_p": jnp.asarray(log_p), "edge_mass": edge_mass}
+    weights = Weights(edge_mass=jnp.asarray(edge_mass))
     if q.space.base_measure != "counting":
-        stats["grid_error"] = np.max([abs(log_q - other) for _, other, *_ in others])
-    stats = {name: jnp.asarray(number) for name, number in stats.items()}
-    assumes = ("negligible mass outside the grid",)
-    return Estimate(jnp.asarray(value), jnp.asarray(error), "estimate", assumes, stats)
+        weights = replace(weights, grid_error=jnp.asarray(np.max([abs(log_q - other) for _, other, *_ in others])))
+    return Estimate(
+        jnp.asarray(value),
+        jnp.asarray(error),
+        "estimate",
+        ("negligible mass outside the grid",),
+        weights,
+        extras=_integrals(log_q, log_p),
+    )
+
+
+def _integrals(log_q: float, log_p: float) -> dict[str, Array]:
+    return {"log_integral_q": jnp.asarray(log_q), "log_integral_p": jnp.asarray(log_p)}
 
 
 def _on_grid(

@@ -14,9 +14,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from .. import normalizers
 from ..core import (
-    USELESS_ESS,
     AbstractBayesianModel,
     AbstractDensity,
     AbstractModel,
@@ -26,14 +24,13 @@ from ..core import (
     Estimate,
     Local,
     LogLikelihood,
+    Protocol,
+    RandomVariable,
     UnreliableEstimateWarning,
     assumptions,
     check_resolved,
     faulty_rows,
-    flip_bound,
     integral,
-    join_bounds,
-    least_ess,
     local,
     needs_no_method,
     other_rounding,
@@ -41,16 +38,13 @@ from ..core import (
     useless_rows,
 )
 from ..data import AbstractSource, AtomsWarning, Resident, as_source, canonical, data_warnings, known_entries, some_rows
-from ..modules import check_key, check_positive, kind_of, model_dtype, unmasked
-from ..spaces import AbstractSpace, Counts
+from ..modules import check_key, check_positive, kind_of, model_dtype, replace, unmasked
+from ..spaces import Counts
 from ._narrow import narrow_scales
 from ._normalize import check_normalizer, default_normalizer
 
 # Of a log-determinant that is estimated, for each example: their spread gives the error.
 _NUM_DRAWS = 4
-
-# Of one key, functions of the example without steps.
-_SMOOTH = (normalizers.Quadrature, normalizers.Importance, normalizers.Bound)
 
 # Multiplications, roughly: one to a few minutes on two cores.
 _MUCH_WORK = 10**12
@@ -112,7 +106,7 @@ def evaluate(
 
     Of more than 2**18 numbers it looks at evenly spaced rows.
 
-    **Returns:** a `LogLikelihood`; its `stats["protocol"]` states what was done, and its `warnings` are sentences.
+    **Returns:** a `LogLikelihood`; its `protocol` states what was done, and its `warnings` are sentences.
     Where numerators are estimated its `unreliable_rows` have too few effective weights; a warning says so if they are
     more than 5%, up to which it may be chance, or if any row has an effective sample size below 2.
 
@@ -147,12 +141,12 @@ def evaluate(
     partition = _method_for(model.denominator, partition, "partition", model)
     _check_positions(hidden, source.num_rows)
     if batch_size is None:
-        batch_size = 512 if hidden is None or isinstance(hidden, normalizers.Quadrature) else 16
+        batch_size = 512 if hidden is None or not hidden.is_random else 16
     check_positive(batch_size, "batch_size")
-    _warn_of_much_work(hidden, model, source.num_rows)
+    _warn_of_much_work(hidden, lambda: model.numerator(example, known), model, source.num_rows)
 
     batches = _batches(source, there, observed, batch_size)
-    fingerprint = _Fingerprint(space, source.num_rows)
+    fingerprint = _Fingerprint(space.shape, source.num_rows)
     numerators = _numerators(model, key_hidden, batches, source.num_rows, hidden, fingerprint, progress)
     about_rounding = _rounding(model, key_hidden, source, there, observed, batch_size, hidden)
     denominator = _denominator(model, key_partition, partition)
@@ -160,23 +154,37 @@ def evaluate(
     # At the likeliest row: two log-densities of minus infinity have no difference.
     likeliest = int(np.argmax(np.nan_to_num(per_example, nan=-np.inf, neginf=-np.inf)))
     example = space.cast(there.rows(source.rows(likeliest, likeliest + 1))[0], model_dtype(model))
-    result = _summarise(
-        model,
-        example,
-        fingerprint,
-        per_example,
-        numerators,
-        denominator,
-        hidden,
-        partition,
-        about_data,
-        about_rounding,
+    # A constant of the energy that neither numerators nor denominator hold, lest it swallow their digits.
+    offset = _offset(model, example)
+    num_dimensions, notes = space.num_dimensions, ()
+    if observed is not None:
+        num_dimensions = float(np.mean(observed)) * space.num_dimensions
+        notes = (f"on average {num_dimensions:.1f} known entries of an example, others summed out",)
+    used = ((hidden, numerators), (partition, denominator))
+    result = LogLikelihood(
+        _shifted(numerators, offset, assumptions(model)),
+        _shifted(denominator, offset),
+        RandomVariable(
+            fingerprint.result(),
+            str(space),
+            space.base_measure,
+            num_dimensions,
+            # Of bits nobody speaks in bits per dimension, of grey values everybody.
+            isinstance(space, Counts) or getattr(space, "num_categories", 2) > 2,
+        ),
+        Protocol(
+            _method_name(hidden, numerators),
+            _method_name(partition, denominator),
+            tuple(method.name for method, estimate in used if method and estimate.bound != "exact"),
+            notes,
+        ),
     )
-    if observed is None:
-        return result
-    mean_known = float(np.mean(observed)) * space.num_dimensions
-    protocol = f"{result.stats['protocol']}; on average {mean_known:.1f} known entries of an example, others summed out"
-    return dataclasses.replace(result, stats={**result.stats, "num_dimensions": mean_known, "protocol": protocol})
+    about_estimates = [*about_rounding, *faulty_rows(per_example), *_doubts(numerators, denominator)]
+    for sentence in about_data:
+        warnings.warn(sentence, AtomsWarning, stacklevel=2)
+    for note in about_estimates:
+        warnings.warn(f"evaluate: {note}.", UnreliableEstimateWarning, stacklevel=2)
+    return dataclasses.replace(result, warnings=(*about_data, *about_estimates))
 
 
 def _method_for(
@@ -208,8 +216,7 @@ def _method_for(
 
 def _check_positions(hidden: AbstractNormalizer | None, num: int) -> None:
     """**Raises:** `ValueError` for exact draws of one row's latents that would start the chains of all rows."""
-    reverse = hidden.reverse if isinstance(hidden, normalizers.BAR) else hidden
-    if num > 1 and isinstance(reverse, normalizers.ReverseAIS) and reverse.positions is not None:
+    if num > 1 and hidden is not None and hidden.exact_draws is not None:
         raise ValueError(
             "`hidden=ReverseAIS(positions=...)`: the positions are exact draws of the latents of one example, but "
             f"there are {num}, and for the others the result would not be a bound. Take one row at a time, with draws "
@@ -218,24 +225,22 @@ def _check_positions(hidden: AbstractNormalizer | None, num: int) -> None:
         )
 
 
-def _warn_of_much_work(hidden: AbstractNormalizer | None, model: AbstractModel, num: int) -> None:
-    num_sweeps = num * _num_sweeps(hidden)
+def _warn_of_much_work(
+    hidden: AbstractNormalizer | None, make: Callable[[], AbstractDensity], model: AbstractModel, num: int
+) -> None:
+    if hidden is None or hidden.is_smooth:
+        return
+    costs: list[int] = []
+    jax.eval_shape(lambda: costs.append(hidden.cost(make())))
+    num_sweeps = num * costs[0]
     size = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_array)))
     if num_sweeps * size > _MUCH_WORK:
         warnings.warn(
-            f"evaluate: {type(hidden).__name__} for each of {num} examples makes {num_sweeps:,} sweeps over a model of "
+            f"evaluate: {hidden.name} for each of {num} examples makes {num_sweeps:,} sweeps over a model of "
             f"{size:,} numbers, which takes minutes on a few cores, or hours. Take fewer rows, or fewer chains and "
             "temperatures, such as `hidden=lnz.normalizers.AIS(20, 200)`.",
             stacklevel=3,
         )
-
-
-def _num_sweeps(method: AbstractNormalizer | None) -> int:
-    """Of one run: chains times intervals of temperature."""
-    if isinstance(method, normalizers.BAR):
-        return _num_sweeps(method.forward) + _num_sweeps(method.reverse)
-    betas = getattr(method, "betas", 0)  # neither enumeration nor importance sampling has any
-    return getattr(method, "num_chains", 0) * (betas if isinstance(betas, int) else len(betas) - 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,14 +274,16 @@ def _numerators(model, key, batches, num, hidden, fingerprint, progress) -> Esti
         fingerprint.update(batch.given)
         start, rows, known = jax.tree.map(jnp.asarray, (np.int32(batch.start), batch.rows, batch.observed))
         estimate = _numerators_at_once(model, key, start, rows, known, hidden)
-        stats = {name: value for name, value in estimate.stats.items() if jnp.ndim(value) == 1}
-        arrays = jax.device_get((estimate.value, estimate.standard_error, stats))
+        one_each = replace(estimate.weights, log_weights=None)
+        arrays = jax.device_get((estimate.value, estimate.standard_error, one_each))
         parts.append(jax.tree.map(lambda array: array[: len(batch.given)], arrays))  # noqa: B023 (called at once)
         if progress is not None:
             progress(batch.start + len(batch.given), num)
-    value, standard_error, stats = jax.tree.map(lambda *arrays: jax.device_put(np.concatenate(arrays)), *parts)
+    value, standard_error, weights = jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
     assert estimate is not None  # there is a first batch
-    return Estimate(value, standard_error, estimate.bound, estimate.assumes, stats)
+    if weights.num is not None:  # the same for all
+        weights = replace(weights, num=np.asarray(weights.num[0]))
+    return Estimate(value, standard_error, estimate.bound, estimate.assumes, weights)
 
 
 @eqx.filter_jit
@@ -306,7 +313,7 @@ def _rounding(model, key, source: AbstractSource, there: Local, observed, batch_
     on either side. The random keys are the same, so that this is the program of all rows.
     """
     # Sums over latents cost more, and are left out where a layer of the model moves the rows to where digits are.
-    unfit = hidden is not None and (there.origin is not None or not isinstance(hidden, _SMOOTH))
+    unfit = hidden is not None and (there.origin is not None or not hidden.is_smooth)
     if model.space.base_measure != "Lebesgue" or unfit or np.can_cast(source.rows(0, 1).dtype, model_dtype(model)):
         return []
     size = min(batch_size, 2 ** math.ceil(math.log2(source.num_rows)))
@@ -344,80 +351,33 @@ _UNRELIABLE_BY_CHANCE = 0.05
 _TOO_SMALL = ", so its error bar is too small"
 
 
-def _summarise(
-    model,
-    example,
-    fingerprint,
-    per_example,
-    numerators: Estimate,
-    denominator: Estimate,
-    hidden,
-    partition,
-    about_data,
-    about_rounding,
-) -> LogLikelihood:
-    num, space = len(per_example), model.space
-    shared_error = float(denominator.standard_error)
-    own_error = float(np.sqrt(np.sum(np.asarray(numerators.standard_error, np.float64) ** 2))) / num
-    bound = join_bounds(numerators.bound, flip_bound(denominator.bound))
-    # A constant of the energy that neither numerators nor denominator hold, lest it swallow their digits.
-    offset = _offset(model, example)
-    weights = denominator.stats
-    stats: dict[str, Any] = {
-        "num_dimensions": space.num_dimensions,
-        "fingerprint": fingerprint.result(),
-        "hidden_error": own_error,
-        "partition_error": shared_error,
-        "log_partition": float(denominator.value) + offset,
-    }
-    if numerators.bound != "exact":
-        stats["hidden_errors"] = np.asarray(numerators.standard_error, np.float64)
-    # Of bits nobody speaks in bits per dimension, of grey values everybody.
-    stats["many_values"] = isinstance(space, Counts) or getattr(space, "num_categories", 2) > 2
-    notes = about_rounding + faulty_rows(per_example)
-    if weights:
-        stats["partition_weights"] = {name: float(value) for name, value in weights.items() if np.ndim(value) == 0}
-        if "log_weights" in weights:
-            stats["partition_log_weights"] = np.asarray(weights["log_weights"], np.float64) + offset
-    if denominator.doubts:
-        notes.append(f"partition: {'; '.join(denominator.doubts)}{_TOO_SMALL}")
-    columns = {name: np.asarray(value) for name, value in numerators.stats.items() if np.ndim(value) == 1}
-    columns.pop("degrees", None)
-    if columns:
-        bad = np.flatnonzero(numerators.unreliable_rows())
-        useless = np.array([], int)
-        if "ess" in columns:
-            least = min(USELESS_ESS, least_ess(float(columns["num"][0])))  # two weights cannot be worth more than two
-            useless = np.flatnonzero(~(columns["ess"] >= least))
-        # The typical example; how many are worse than the rules allow is said in words.
-        stats["hidden_weights"] = {name: float(np.median(column)) for name, column in columns.items()}
-        stats["hidden_unreliable_rows"], stats["hidden_useless_rows"] = bad.tolist(), useless.tolist()
-        if len(bad) > _UNRELIABLE_BY_CHANCE * num:
-            notes.append(f"hidden: {len(bad)} of {num} examples have too few effective weights{_TOO_SMALL}")
-        else:
-            notes += useless_rows(num, useless)
-    stats["warnings"] = about_data + notes
-    used = ((hidden, numerators), (partition, denominator))
-    stats["estimators"] = [_short_name(method) for method, estimate in used if method and estimate.bound != "exact"]
-    stats["protocol"] = (
-        f"{num} examples of {space}; numerator {_method_name(hidden, numerators)}; "
-        f"denominator {_method_name(partition, denominator)}"
+def _shifted(estimate: Estimate, offset: float, assumes: tuple[str, ...] = ()) -> Estimate:
+    """An estimate in float64, with a constant added to what it estimates."""
+    weights = jax.tree.map(np.asarray, estimate.weights)
+    if weights.log_weights is not None:
+        weights = replace(weights, log_weights=np.asarray(weights.log_weights, np.float64) + offset)
+    return replace(
+        estimate,
+        value=np.asarray(np.asarray(estimate.value, np.float64) + offset),
+        standard_error=np.asarray(estimate.standard_error, np.float64),
+        assumes=tuple(dict.fromkeys(estimate.assumes + assumes)),
+        weights=weights,
     )
-    for sentence in about_data:
-        warnings.warn(sentence, AtomsWarning, stacklevel=3)
-    for note in notes:
-        warnings.warn(f"evaluate: {note}.", UnreliableEstimateWarning, stacklevel=3)
-    with np.errstate(invalid="ignore"):  # the spread of rows of which one has probability zero is not a number
-        data_error = float(np.std(per_example, ddof=1) / math.sqrt(num)) if num > 1 else math.nan
-    return LogLikelihood(
-        value=float(np.mean(per_example)),
-        monte_carlo_error=math.hypot(own_error, shared_error),
-        data_error=data_error,
-        bound=bound,
-        per_example=per_example,
-        stats=stats,
-        assumes=tuple(dict.fromkeys(numerators.assumes + denominator.assumes + assumptions(model))),
-    )
+
+
+def _doubts(numerators: Estimate, denominator: Estimate) -> list[str]:
+    """Why the errors of the two integrals cannot be trusted, in words."""
+    doubts = [f"partition: {'; '.join(denominator.doubts)}{_TOO_SMALL}"] if denominator.doubts else []
+    weights, num = numerators.weights, len(numerators.value)
+    if not weights.are_judged:
+        return doubts
+    num_bad = int(np.sum(numerators.unreliable_rows()))
+    if weights.ess is None:  # grids, of which nothing is chance
+        few = "mass on the edge of the grid, or a grid that is too coarse"
+        return doubts if not num_bad else [*doubts, f"hidden: {num_bad} of {num} examples have {few}{_TOO_SMALL}"]
+    if num_bad > _UNRELIABLE_BY_CHANCE * num:
+        return [*doubts, f"hidden: {num_bad} of {num} examples have too few effective weights{_TOO_SMALL}"]
+    return doubts + useless_rows(num, numerators.weights)
 
 
 def _offset(model: AbstractModel, example: Array) -> float:
@@ -426,15 +386,6 @@ def _offset(model: AbstractModel, example: Array) -> float:
     if denominator is model or not isinstance(denominator, type(model)):
         return 0.0
     return float(model.log_density(example)) - float(denominator.log_density(example))  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _short_name(method: AbstractNormalizer) -> str:
-    """As the literature calls it."""
-    num_weights = {normalizers.Importance: "num_samples", normalizers.Bound: "num_weights"}.get(type(method))
-    if num_weights is None or getattr(method, "proposal", None) is not None:
-        return type(method).__name__
-    num = getattr(method, num_weights)
-    return "ELBO" if num == 1 else f"IWAE-{num}"  # importance sampling from the posterior of the model's own
 
 
 def _method_name(method: AbstractNormalizer | None, estimate: Estimate) -> str:
@@ -469,13 +420,12 @@ def _numbers(module: eqx.Module) -> list[str]:
 class _Fingerprint:
     """Fingerprint of the data: equal for equal numbers as they were given, regardless of their type."""
 
-    def __init__(self, space: AbstractSpace, num: int):
-        self._space, self._hash = space, hashlib.sha256(repr((num, *space.shape)).encode())
+    def __init__(self, shape: tuple[int, ...], num: int):
+        self._hash = hashlib.sha256(repr((num, *shape)).encode())
 
     def update(self, rows: Any) -> None:
         for piece in canonical(rows):
             self._hash.update(piece)
 
-    def result(self) -> dict[str, str]:
-        data = self._hash.hexdigest()[:16]
-        return {"data": data, "space": str(self._space), "base_measure": self._space.base_measure}
+    def result(self) -> str:
+        return self._hash.hexdigest()[:16]

@@ -12,7 +12,6 @@ from jaxtyping import PRNGKeyArray
 
 from .. import normalizers
 from ..core import (
-    AbstractCollapsibleDensity,
     AbstractDensity,
     AbstractNormalizer,
     Bracket,
@@ -21,6 +20,7 @@ from ..core import (
     UnreliableEstimateWarning,
     integral,
     needs_no_method,
+    smallest,
     warn_if_unreliable,
 )
 from ..modules import check_key, replace
@@ -67,9 +67,7 @@ def log_normalizer(key: PRNGKeyArray, density: AbstractDensity, method: Abstract
 
 def _check_positions(method: AbstractNormalizer, density: AbstractDensity) -> None:
     """**Raises:** `ValueError` for exact draws that cannot be any: outside the space, or repeated where none repeat."""
-    reverse = method.reverse if isinstance(method, normalizers.BAR) else method
-    positions = reverse.positions if isinstance(reverse, normalizers.ReverseAIS) else None
-    space = density.space
+    positions, space = method.exact_draws, density.space
     if positions is None or _is_traced(positions) or np.shape(positions)[1:] != space.shape:
         return
     rows = np.asarray(positions).reshape(len(positions), -1)
@@ -104,7 +102,7 @@ def _is_traced(tree: Any) -> bool:
 def _from_modes_or_prior(key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
     key_modes, key_prior = jr.split(key)
     estimate = _normalize(normalizers.LaplaceImportance(), key_modes, density)
-    reasons = [] if float(estimate.stats["converged"]) else ["no search found a mode with a positive definite Hessian"]
+    reasons = [] if estimate.weights.converged else ["no search found a mode with a positive definite Hessian"]
     reasons += estimate.doubts
     if not reasons:
         return replace(estimate, protocol="started from Student t's at the modes (Laplace)")
@@ -119,8 +117,7 @@ def _normalize(method: AbstractNormalizer, key: PRNGKeyArray, density: AbstractD
 
 def default_normalizer(density: AbstractDensity, for_each_row: bool = False) -> AbstractNormalizer:
     """Enumeration where there are few states; importance sampling for the posterior of each row; else AIS."""
-    small = density.collapsed() if isinstance(density, AbstractCollapsibleDensity) else density
-    num_points = small.space.num_points
+    num_points = smallest(density).space.num_points
     if num_points is not None and num_points <= (_VERY_FEW_STATES if for_each_row else _FEW_STATES):
         return normalizers.Quadrature()
     return normalizers.Importance(5000) if for_each_row and isinstance(density, Posterior) else normalizers.AIS()

@@ -14,11 +14,9 @@ from jaxtyping import Array, PRNGKeyArray
 from .. import samplers
 from ..core import (
     AbstractBayesianModel,
-    AbstractClampable,
     AbstractDensity,
     AbstractDistribution,
-    AbstractLatentEnergyModel,
-    AbstractLatentModel,
+    AbstractModel,
     AbstractSampler,
     coarse_draws,
     local,
@@ -138,14 +136,11 @@ def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarr
     if isinstance(model, AbstractDistribution):
         there = local(model)
         return there.back(_sample_exactly(key, there.model, num))
-    if isinstance(model, AbstractLatentModel):
-        key_z, key_x = jr.split(key)
-        z = _on_device(model, _draw(key_z, model.prior, num, num_steps, sampler, start, None))
+    if isinstance(model, AbstractModel) and model.ancestor is not None:
+        key_ancestor, key_x = jr.split(key)
+        states = _on_device(model, _draw(key_ancestor, model.ancestor(), num, num_steps, sampler, start, None))
         there = local(model)
-        return there.back(_sample_likelihoods(key_x, there.model, z))
-    if isinstance(model, AbstractLatentEnergyModel):
-        states = _draw(key, model.joint(), num, num_steps, sampler, start, None)
-        return jax.vmap(model.observed)(_on_device(model, states))
+        return there.back(_descend(key_x, there.model, states))
     if isinstance(model, AbstractBayesianModel):
         raise TypeError(
             f"`sample`: {type(model).__name__} defines no distribution of data before it has seen any. Sample its "
@@ -185,7 +180,7 @@ def _on_device(model: Any, draws: Array | np.ndarray) -> Array:
 
 
 def _sample_clamped(key, model, num, num_steps, sampler, start, clamp) -> Array:
-    if not isinstance(model, AbstractClampable):
+    if not isinstance(model, AbstractModel) or model.clamp is None:
         raise TypeError(
             f"`clamp` needs a model whose variables can be held fixed, such as an RBM; got {type(model).__name__}."
         )
@@ -216,7 +211,7 @@ def _run_clamped(key, model, sampler, values, mask, num_steps):
         start = samplers.possible_positions(key_start, density, 1)
         chosen = samplers.default_sampler(density) if sampler is None else sampler
         positions, _ = samplers.run_chains(key_run, density, chosen, start, num_steps)
-        draw = model.observed(positions[0]) if isinstance(model, AbstractLatentEnergyModel) else positions[0]
+        draw = positions[0] if model.descend is None else model.descend(key, positions[0])
         return draw, density.log_density(positions[0])
 
     return jax.vmap(one)(jr.split(key, len(values)), values, mask)
@@ -241,5 +236,5 @@ def _sample_exactly(key, model, num):
 
 
 @eqx.filter_jit
-def _sample_likelihoods(key, model, z):
-    return jax.vmap(lambda key, z: model.likelihood(z).sample(key))(jr.split(key, len(z)), z)
+def _descend(key, model, states):
+    return jax.vmap(model.descend)(jr.split(key, len(states)), states)

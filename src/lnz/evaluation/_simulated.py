@@ -13,7 +13,16 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .. import normalizers
-from ..core import AbstractDistribution, AbstractLatentModel, AbstractNormalizer, Bracket, Estimate, condition, local
+from ..core import (
+    AbstractDistribution,
+    AbstractLatentModel,
+    AbstractNormalizer,
+    Bracket,
+    Estimate,
+    Weights,
+    condition,
+    local,
+)
 from ..modules import check_key, check_positive, model_dtype, replace
 from ..samplers import HMC
 from ._normalize import check_normalizer
@@ -54,7 +63,8 @@ def simulated_bracket(
 
     **Returns:** a `Bracket`, which says that it is `of` simulated examples. The standard errors of its sides are the
     spread over examples of the difference of the two sides: no less than either's own Monte Carlo error, without trust
-    in weights. `stats` of both sides have the values `per_example`, `[num]`, those of the lower one the `examples` too.
+    in weights. `extras` of both sides have the values `per_example`, `[num]`, those of the lower one the `examples`
+    too.
 
     **Raises:** `TypeError` for other models; `ValueError` if the sides are no such bounds.
 
@@ -76,12 +86,11 @@ def simulated_bracket(
     z, x = _simulate(key_pairs, model, num)
     low, high = _in_batches(key_sides, model, z, x, check_normalizer(lower, "lower"), upper, batch_size, progress)
     error = jnp.std(high.value - low.value, ddof=1) / math.sqrt(num)
-    degrees = jnp.asarray(num - 1)
-    below = {"degrees": degrees, "per_example": low.value, "examples": there.back(x)}
-    above = {"degrees": degrees, "per_example": high.value}
+    weights = Weights(degrees=jnp.asarray(num - 1))
+    below, above = {"per_example": low.value, "examples": there.back(x)}, {"per_example": high.value}
     return Bracket(
-        Estimate(jnp.mean(low.value), error, low.bound, low.assumes, below),
-        Estimate(jnp.mean(high.value), error, high.bound, high.assumes, above),
+        Estimate(jnp.mean(low.value), error, low.bound, low.assumes, weights, extras=below),
+        Estimate(jnp.mean(high.value), error, high.bound, high.assumes, weights, extras=above),
         of=f"mean log p(x) of {num} examples drawn from the model itself",
     )
 
@@ -132,7 +141,7 @@ def _check_model(model: Any) -> None:
 def _check_upper(upper: Any) -> None:
     if not isinstance(upper, normalizers.ReverseAIS):
         raise TypeError(f"`upper` must be `lnz.normalizers.ReverseAIS(...)`; got {upper!r}.")
-    if upper.positions is not None or upper.num_warm_up is not None:
+    if upper.exact_draws is not None or upper.num_warm_up is not None:
         raise ValueError(
             "`upper=ReverseAIS(...)` starts at the latents of the examples: leave out `positions` and `num_warm_up`."
         )

@@ -21,6 +21,7 @@ from ._json import (
     one_of as one_of,
     or_null as or_null,
     parse_json as parse_json,
+    plain as plain,
     read_json as read_json,
     read_utf8 as read_utf8,
     short as short,

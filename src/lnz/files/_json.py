@@ -4,9 +4,12 @@ import json
 import math
 import re
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+import jax
+import numpy as np
 
 # Turns a value of a file into one of Python, or says that it is wrong there: `kind(value, where)`.
 Kind = Callable[[Any, str], Any]
@@ -21,6 +24,19 @@ def short(value: Any) -> str:
     brief = reprlib.Repr()
     brief.maxstring = brief.maxother = brief.maxlong = 80
     return brief.repr(value)
+
+
+def plain(value: Any) -> Any:
+    """`value` in JSON's types. Numbers that are not finite, which JSON lacks, become 'nan', 'inf' or '-inf'."""
+    if isinstance(value, dict):
+        return {name: plain(child) for name, child in value.items()}
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        value = np.asarray(value).tolist()
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [plain(child) for child in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
 
 
 def parse_json(text: str, with_fractions: bool = False, what: str = "header") -> Any:
@@ -155,9 +171,10 @@ def number(value: Any, where: str) -> int | float:
     return _refuse(value, where, "a number")
 
 
-def one_of(*words: str) -> Kind:
-    def read(value: Any, where: str) -> str:
-        return value if value in words else _refuse(value, where, f"one of {', '.join(words)}")
+def one_of(*words: str | bool) -> Kind:
+    def read(value: Any, where: str) -> Any:
+        is_one = type(value) in (str, bool) and value in words
+        return value if is_one else _refuse(value, where, f"one of {', '.join(map(str, words))}")
 
     return read
 

@@ -52,12 +52,12 @@ class Gradient(AbstractMethod):
     @property
     def takes_missing(self) -> bool:
         """Whether examples may have missing entries."""
-        return getattr(self.objective, "takes_missing", False)
+        return self.objective.takes_missing
 
     @property
     def moves_with_data(self) -> bool:
         """Whether training may go on in local coordinates: see `AbstractObjective`."""
-        return getattr(self.objective, "moves_with_data", False)
+        return self.objective.moves_with_data
 
     def init(self, key: PRNGKeyArray, model: Any, data: Array | None) -> tuple[Any, Any]:
         key_model, key_objective = jr.split(key)

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..core import (
@@ -39,7 +40,7 @@ class AIS(AbstractNormalizer):
     Chains start from `path.start` and follow `path.at(beta)` to the target; the product of the ratios met on
     the way is an importance weight. More temperatures make the bound tighter, more chains the
     error smaller. With so few temperatures that the log weights spread by some nats, the truth can lie many standard
-    errors above the estimate: `stats["normal_ess"]` sees that, and the estimate is not `reliable`. A target that is far
+    errors above the estimate: `weights.normal_ess` sees that, and the estimate is not `reliable`. A target that is far
     wider than the start, or has heavier tails, is seen along rays through the chains (`beyond`, `off_centre`), and
     so is mass that floating-point numbers cannot tell from an end of the space (`cut_mass`).
 
@@ -80,6 +81,13 @@ class AIS(AbstractNormalizer):
         _check_num_chains(self.num_chains, "AIS")
         _check_batch_size(self.batch_size, self.num_chains, "AIS")
         check_betas(self.betas, "AIS")
+
+    @property
+    def name(self) -> str:
+        return "AIS"
+
+    def cost(self, density: AbstractDensity) -> int:
+        return self.num_chains * _num_intervals(self.betas)
 
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
         return _with_weights(*self.run(key, density))
@@ -158,17 +166,22 @@ class ReverseAIS(AbstractNormalizer):
         _check_batch_size(self.batch_size, self.num_chains, "ReverseAIS")
         check_betas(self.betas, "ReverseAIS")
 
+    @property
+    def name(self) -> str:
+        return "ReverseAIS"
+
+    @property
+    def exact_draws(self) -> Array | None:
+        return self.positions
+
+    def cost(self, density: AbstractDensity) -> int:
+        return self.num_chains * (_num_intervals(self.betas) + (self.num_warm_up or 0))
+
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
         estimate = -_with_weights(*self.run(key, density))
         if self.num_warm_up is None:
             return estimate
-        return Estimate(
-            estimate.value,
-            estimate.standard_error,
-            "estimate",
-            (*estimate.assumes, "stationary start"),
-            estimate.stats,
-        )
+        return replace(estimate, bound="estimate", assumes=(*estimate.assumes, "stationary start"))
 
     def log_weights(self, key: PRNGKeyArray, density: AbstractDensity) -> Float[Array, " num_chains"]:
         """One log importance weight a chain, whose exponential has expectation `1 / Z`."""
@@ -209,10 +222,11 @@ class ReverseAIS(AbstractNormalizer):
 
 def _with_weights(log_w: Float[Array, " num_chains"], info: dict[str, Float[Array, ""]]) -> Estimate:
     estimate = log_mean_exp(log_w)
-    return replace(estimate, stats={**estimate.stats, **in_errors(info, estimate.standard_error), "log_weights": log_w})
+    info = in_errors(info, estimate.standard_error)
+    return replace(estimate, weights=replace(estimate.weights, **info, log_weights=log_w))
 
 
-def in_errors(info: dict[str, Float[Array, ""]], error: Float[Array, ""]) -> dict[str, Float[Array, ""]]:
+def in_errors(info: dict[str, Float[Array, ""]], error: Float[Array | np.ndarray, ""]) -> dict[str, Float[Array, ""]]:
     """`info` with what lies `beyond` the chains in standard errors instead of nats."""
     if "beyond" not in info:
         return info
@@ -315,6 +329,10 @@ def anneal(
     last = jax.tree.map(lambda values, value: jnp.append(values, value[None], axis=0), records, record(ratios))
     info = {name: jnp.mean(values) for name, values in info.items()} if len(betas) > 2 else {}
     return log_w, last, info, before, states.position
+
+
+def _num_intervals(betas: Float[Array, " temperatures"] | int) -> int:
+    return betas if isinstance(betas, int) else len(betas) - 1
 
 
 def _check_num_chains(num_chains: Any, name: str) -> int:

@@ -13,9 +13,10 @@ from ..core import (
     AbstractNormalizer,
     AbstractSampler,
     Estimate,
+    Weights,
     join_degrees,
 )
-from ..modules import is_false
+from ..modules import is_false, replace
 from ..samplers import HMC, Gibbs, Metropolis, default_sampler
 from ._ais import AIS, ReverseAIS, in_errors
 
@@ -64,6 +65,17 @@ class BAR(AbstractNormalizer):
                     f"`{name}`."
                 )
 
+    @property
+    def name(self) -> str:
+        return "BAR"
+
+    @property
+    def exact_draws(self) -> Array | None:
+        return self.reverse.exact_draws
+
+    def cost(self, density: AbstractDensity) -> int:
+        return self.forward.cost(density) + self.reverse.cost(density)
+
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
         key_forward, key_reverse = jr.split(key)
         # One pilot run for both: each direction must make the moves of the other.
@@ -73,15 +85,15 @@ class BAR(AbstractNormalizer):
         assumes = () if self.reverse.num_warm_up is None else ("stationary start",)
         if not _is_reversible(self.forward.sampler, density):
             assumes = (*assumes, "reversible steps")
-        stats = {**estimate.stats, **in_errors(info, estimate.standard_error)}
-        return Estimate(estimate.value, estimate.standard_error, "estimate", assumes, stats)
+        weights = replace(estimate.weights, **in_errors(info, estimate.standard_error))
+        return replace(estimate, assumes=assumes, weights=weights)
 
 
 def acceptance_ratio(forward: Float[Array, " n"], reverse: Float[Array, " m"]) -> Estimate:
     """`log Z` from forward log weights `[n]` and reverse ones `[m]`; `BAR` has the equation.
 
-    The standard error is that of large samples. `stats["overlap"]` says how much of their way the two directions
-    share: near 0 they do not meet, and the error bar means little; it is 1 where all weights are equal. `stats["ess"]`
+    The standard error is that of large samples. `weights.overlap` says how much of their way the two directions
+    share: near 0 they do not meet, and the error bar means little; it is 1 where all weights are equal. `weights.ess`
     is the effective number of draws of the side that has fewer. A weight that is NaN or plus infinity makes the value
     NaN; minus infinity is a weight of zero like others.
 
@@ -122,12 +134,12 @@ def acceptance_ratio(forward: Float[Array, " n"], reverse: Float[Array, " m"]) -
         value=jnp.where(have_averages, L + centre, jnp.nan),
         standard_error=jnp.hypot(*errors),
         bound="estimate",
-        stats={
-            "overlap": overlap,
-            "ess": jnp.minimum(*(jnp.sum(side) ** 2 / jnp.sum(side**2) for side in (f, r))),
-            "num": jnp.asarray(min(n, m)),
-            "degrees": join_degrees(errors, (n - 1, m - 1)),
-        },
+        weights=Weights(
+            num=jnp.asarray(min(n, m)),
+            ess=jnp.minimum(*(jnp.sum(side) ** 2 / jnp.sum(side**2) for side in (f, r))),
+            degrees=join_degrees(errors, (n - 1, m - 1)),
+            overlap=overlap,
+        ),
     )
 
 

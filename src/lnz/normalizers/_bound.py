@@ -1,11 +1,12 @@
 import math
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import PRNGKeyArray
 
-from ..core import AbstractDensity, AbstractDistribution, AbstractNormalizer, Estimate, exact_log_det
+from ..core import AbstractDensity, AbstractDistribution, AbstractNormalizer, Estimate, Weights, exact_log_det
 from ..modules import check_positive
 from ._weights import log_weights, proposal_for
 
@@ -31,6 +32,8 @@ class Bound(AbstractNormalizer):
     (2016), equation 8; arXiv:1509.00519.
     """
 
+    is_smooth: ClassVar[bool] = True
+
     num_samples: int = eqx.field(static=True, default=100)
     proposal: AbstractDistribution | None = None
     chunk_size: int = eqx.field(static=True, default=128)
@@ -42,6 +45,15 @@ class Bound(AbstractNormalizer):
         if check_positive(self.num_samples, "Bound(num_samples=...)") < 2:
             raise ValueError("`Bound(num_samples=...)` must be at least 2 for an error bar; got 1.")
 
+    @property
+    def name(self) -> str:
+        if self.proposal is not None:
+            return "Bound"
+        return "ELBO" if self.num_weights == 1 else f"IWAE-{self.num_weights}"
+
+    def cost(self, density: AbstractDensity) -> int:
+        return self.num_samples * self.num_weights
+
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
         proposal = proposal_for(density, self.proposal, "Bound")
         if self.num_weights > 1:
@@ -49,4 +61,4 @@ class Bound(AbstractNormalizer):
         log_w = log_weights(key, density, proposal, self.num_samples * self.num_weights, self.chunk_size)
         terms = logsumexp(log_w.reshape(self.num_samples, self.num_weights), axis=1) - math.log(self.num_weights)
         error = jnp.std(terms, ddof=1) / math.sqrt(self.num_samples)
-        return Estimate(jnp.mean(terms), error, "lower", stats={"degrees": jnp.asarray(self.num_samples - 1)})
+        return Estimate(jnp.mean(terms), error, "lower", weights=Weights(degrees=jnp.asarray(self.num_samples - 1)))

@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -23,6 +25,8 @@ class Importance(AbstractNormalizer):
     Source: Burda, Grosse and Salakhutdinov (2016), equation 8; arXiv:1509.00519.
     """
 
+    is_smooth: ClassVar[bool] = True
+
     num_samples: int = eqx.field(static=True, default=1000)
     proposal: AbstractDistribution | None = None
     chunk_size: int = eqx.field(static=True, default=128)
@@ -31,6 +35,13 @@ class Importance(AbstractNormalizer):
         check_positive(self.chunk_size, "Importance(chunk_size=...)")
         if check_positive(self.num_samples, "Importance(num_samples=...)") < 2:
             raise ValueError("`Importance(num_samples=...)` must be at least 2 for an error bar; got 1.")
+
+    @property
+    def name(self) -> str:
+        return f"IWAE-{self.num_samples}" if self.proposal is None else "Importance"
+
+    def cost(self, density: AbstractDensity) -> int:
+        return self.num_samples
 
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
         return log_mean_exp(self.log_weights(key, density))

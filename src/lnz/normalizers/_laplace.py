@@ -31,7 +31,7 @@ class LaplaceImportance(AbstractNormalizer):
     The share `a_k` is half that of Laplace's evidence and half equal. The t's are wider in the tails than a normal; the
     start keeps all weights below ten times the largest likelihood and shows mass far from every mode. For smooth
     posteriors over a few real parameters, up to about 50, this is far better than annealing; for many parameters, hard
-    walls or long curved ridges use `AIS`. `stats["converged"]` is the fraction of searches that arrived: with 0, q is
+    walls or long curved ridges use `AIS`. `weights.converged` is the fraction of searches that arrived: with 0, q is
     the start alone.
 
     **Arguments:**
@@ -59,6 +59,13 @@ class LaplaceImportance(AbstractNormalizer):
         if not self.df > 0:
             raise ValueError(f"`LaplaceImportance(df=...)` must be positive; got {self.df}.")
 
+    @property
+    def name(self) -> str:
+        return "LaplaceImportance"
+
+    def cost(self, density: AbstractDensity) -> int:
+        return self.num_samples + self.num_starts * _MOST_STEPS
+
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
         if not has_no_ends(density.space):
             raise TypeError(
@@ -78,8 +85,8 @@ class LaplaceImportance(AbstractNormalizer):
         modes = jax.vmap(lambda u: _climb(log_density, u))(u)
         log_w = _log_weights(key_draws, log_density, start, to, modes, self)
         estimate = log_mean_exp(log_w)
-        stats = {**estimate.stats, "converged": jnp.mean(modes.is_mode.astype(log_w.dtype))}
-        return replace(estimate, assumes=("no mode far from those found",), stats=stats)
+        weights = replace(estimate.weights, converged=jnp.mean(modes.is_mode.astype(log_w.dtype)))
+        return replace(estimate, assumes=("no mode far from those found",), weights=weights)
 
 
 class _Mode(eqx.Module):

@@ -1,11 +1,12 @@
 import math
+from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from ..core import AbstractCollapsibleDensity, AbstractDensity, AbstractNormalizer, Estimate
+from ..core import AbstractDensity, AbstractNormalizer, Estimate, Weights, smallest
 from ..spaces import Interval, Product
 
 # Three, because for any two there is a place that is as far from the points of one as from those of the other, where
@@ -25,9 +26,9 @@ class Quadrature(AbstractNormalizer):
 
     The `standard_error` is the largest difference between the three, which share no point, and what may lie outside if
     the density falls like a power from the edge of the grid on: no statistical error, and for smooth densities a
-    generous one. `stats` holds `grid_error`, the difference, and `edge_mass`, the share of the mass on the edge: where
-    one is large the estimate is not `reliable`. A peak far narrower than a third of a step that stands beside broad
-    mass can be missed by all three.
+    generous one. `weights` holds `grid_error`, the difference, and `edge_mass`, the share of the mass on the edge:
+    where one is large the estimate is not `reliable`. A peak far narrower than a third of a step that stands beside
+    broad mass can be missed by all three.
 
     **Arguments:**
 
@@ -39,6 +40,9 @@ class Quadrature(AbstractNormalizer):
     **Raises:** `ValueError` if the space has more than `max_points` points.
     """
 
+    is_smooth: ClassVar[bool] = True
+    is_random: ClassVar[bool] = False
+
     num: int = eqx.field(static=True, default=201)
     bounds: tuple[float, float] = eqx.field(static=True, default=(-10.0, 10.0))
     max_points: int = eqx.field(static=True, default=2**25)
@@ -49,9 +53,18 @@ class Quadrature(AbstractNormalizer):
         if self.num < 3:
             raise ValueError(f"`Quadrature(num=...)` must be at least 3; got {self.num}.")
 
+    @property
+    def name(self) -> str:
+        return "Quadrature"
+
+    def cost(self, density: AbstractDensity) -> int:
+        space = smallest(density).space
+        if space.num_points is not None:
+            return space.num_points
+        return len(_SHIFTS) * space.quadrature(self.num, self.bounds).size
+
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
-        if isinstance(density, AbstractCollapsibleDensity):
-            density = density.collapsed()
+        density = smallest(density)
         space = density.space
         if space.num_points is not None:
             self._check_size(space.num_points, density)
@@ -75,7 +88,7 @@ def log_integral_with_error(
     if space.base_measure == "counting":
         value, edge = space.quadrature(num, bounds).log_integral_and_edge(density.log_density)
         half = space.quadrature(num // 2 + 1, bounds).log_integral(density.log_density)
-        return Estimate(value, jnp.abs(value - half), "estimate", assumes, {"edge_mass": edge})
+        return Estimate(value, jnp.abs(value - half), "estimate", assumes, Weights(edge_mass=edge))
 
     def by_rule(shift):
         return space.quadrature(num, bounds, shift).log_integral_and_edge(density.log_density)
@@ -89,4 +102,4 @@ def log_integral_with_error(
     parts = space.spaces if isinstance(space, Product) else (space,)
     beyond = 2 if all(isinstance(part, Interval) for part in parts) else num / 2
     error = grid_error + jnp.log1p(beyond * edge)
-    return Estimate(value, error, "estimate", assumes, {"edge_mass": edge, "grid_error": grid_error})
+    return Estimate(value, error, "estimate", assumes, Weights(edge_mass=edge, grid_error=grid_error))

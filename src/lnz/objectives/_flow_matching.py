@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..bijections import AbstractBijection, AbstractVelocityBijection
+from ..bijections import AbstractBijection
 from ..core import AbstractDistribution, AbstractModel, AbstractObjective
 from ..distributions import Transformed
 from ..modules import check_has_data
@@ -67,11 +67,11 @@ class FlowMatching(AbstractObjective):
         return loss, (state, {"flow_matching": loss})
 
 
-def _innermost(model: Any) -> tuple[AbstractDistribution, AbstractVelocityBijection, list[AbstractBijection]]:
+def _innermost(model: Any) -> tuple[AbstractDistribution, AbstractBijection, list[AbstractBijection]]:
     """The base and the velocity, and the maps after them, the last first."""
     preprocessing, flow = [], model
     while isinstance(flow, Transformed):
-        if isinstance(flow.bijection, AbstractVelocityBijection):
+        if flow.bijection.velocity is not None:
             return flow.base, flow.bijection, preprocessing
         preprocessing.append(flow.bijection)
         flow = flow.base

@@ -8,7 +8,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import (
     AbstractBlockDensity,
-    AbstractClampable,
     AbstractObjective,
     gibbs_sweep,
     is_energy,
@@ -53,7 +52,7 @@ class Imputed(AbstractObjective):
 
     def init(self, key: PRNGKeyArray, model: Any, data: Array | None) -> Any:
         """The state of `objective`, which sees a few thousand completed examples."""
-        if not (isinstance(model, AbstractClampable) and is_energy(model)):
+        if not is_energy(model) or model.clamp is None:
             raise TypeError(
                 f"`Imputed` needs a model whose variables can be held fixed, such as `lnz.energy.RBM`; got "
                 f"{type(model).__name__}."

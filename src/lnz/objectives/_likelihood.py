@@ -35,10 +35,10 @@ class MaximumLikelihood(AbstractObjective):
 
         def log_numerator(key, x):
             density = model.numerator(x)
-            return integral(key, density, need_method(density, self.hidden, "hidden", model)).value
+            return jnp.asarray(integral(key, density, need_method(density, self.hidden, "hidden", model)).value)
 
         mean_numerator = jnp.mean(jax.vmap(log_numerator)(keys, batch))
         denominator = model.denominator()
         partition = need_method(denominator, self.partition, "partition", model)
-        loss = integral(key_partition, denominator, partition).value - mean_numerator
+        loss = jnp.asarray(integral(key_partition, denominator, partition).value) - mean_numerator
         return loss, (state, {"log_likelihood": -loss})

@@ -2,17 +2,14 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..core import Bracket, Estimate, LogLikelihood, unreliable_reasons
+from ..core import Bracket, Estimate, LogLikelihood, Weights, unreliable_reasons
 from ..runs import Run
 from ._figures import style
 from ._html import captioned, drawing, joined, number, pieces
@@ -45,15 +42,17 @@ def annealing(run: Run) -> str:
         parts.append(_bracket(run.bracket, exact))
         if describe_bracket(run.bracket, exact).weights:
             return joined(parts)
-    parts += [_row(name, row, exact) for name, row in run.rows.items() if "partition_log_weights" in row.stats]
+    parts += [
+        _row(name, row, exact) for name, row in run.rows.items() if row.denominator.weights.log_weights is not None
+    ]
     return joined(parts)
 
 
 def exact_log_z(run: Run) -> float | None:
     """The log Z of a row that did not have to estimate it, in a run that has AIS to compare."""
     for row in run.rows.values():
-        if "log_partition" in row.stats and "partition_weights" not in row.stats and not row.stats["partition_error"]:
-            return float(row.stats["log_partition"])
+        if row.denominator.bound == "exact":
+            return float(row.denominator.value)
     return None
 
 
@@ -61,18 +60,17 @@ def describe_bracket(bracket: Bracket, exact: float | None) -> LogZ:
     """The picture of a bracket."""
     weights, lines = {}, {}
     for side, sign, direction in ((bracket.lower, 1, "forward"), (bracket.upper, -1, "reverse")):
-        if "log_weights" in side.stats:
-            weights[direction] = sign * np.asarray(side.stats["log_weights"], float)
+        if side.weights.log_weights is not None:
+            weights[direction] = sign * np.asarray(side.weights.log_weights, float)
         lines[direction] = float(side.value)
     return LogZ(weights, _with_exact(lines, exact), bracket.interval)
 
 
 def describe_row(row: LogLikelihood, exact: float | None) -> LogZ:
     """The picture of the denominator of one row."""
-    value, error = float(row.stats["log_partition"]), float(row.stats["partition_error"])
-    weights = {"forward": np.asarray(row.stats["partition_log_weights"], float)}
-    log_z = Estimate(jnp.asarray(value), jnp.asarray(error), "lower", (), row.stats.get("partition_weights", {}))
-    return LogZ(weights, _with_exact({"forward": value}, exact), log_z.interval())
+    log_z = row.denominator
+    weights = {"forward": np.asarray(log_z.weights.log_weights, float)}
+    return LogZ(weights, _with_exact({"forward": float(log_z.value)}, exact), log_z.interval())
 
 
 def log_weights(log_z: LogZ, *, ink: str = "black") -> Figure:
@@ -183,7 +181,7 @@ def _bracket(bracket: Bracket, exact: float | None) -> str:
 def _row(name: str, row: LogLikelihood, exact: float | None) -> str:
     log_z = describe_row(row, exact)
     low, high = log_z.interval
-    weights = row.stats.get("partition_weights", {})
+    weights = row.denominator.weights
     words = (
         f"log Z = {number(log_z.lines['forward'], '.4f')} nats, two standard errors to each side (more for few chains) "
         f"from {number(low, '.4f')} to {number(high, '.4f')}{_diagnostics(weights)}; in expectation not above the "
@@ -216,18 +214,18 @@ def _counts(name: str, values: np.ndarray, low: float, high: float) -> str:
 
 
 def _side(name: str, estimate: Estimate) -> str:
-    value = f"{name}{' AIS' if 'log_weights' in estimate.stats else ''} {number(float(estimate.value), '.4f')}"
+    value = f"{name}{'' if estimate.weights.log_weights is None else ' AIS'} {number(float(estimate.value), '.4f')}"
     if estimate.bound == "exact":
         return f"{value} (exact)"
-    return f"{value} (s.e. {number(float(estimate.standard_error), '.2g')}{_diagnostics(estimate.stats)})"
+    return f"{value} (s.e. {number(float(estimate.standard_error), '.2g')}{_diagnostics(estimate.weights)})"
 
 
-def _diagnostics(stats: Mapping[str, Any]) -> str:
+def _diagnostics(weights: Weights) -> str:
     words = ""
-    if "ess" in stats:
-        words += f", ESS {number(float(stats['ess']), '.1f')} of {int(stats['num'])}"
-    if "pareto_k" in stats:
-        k = float(stats["pareto_k"])
+    if weights.ess is not None and weights.num is not None:
+        words += f", ESS {number(float(weights.ess), '.1f')} of {int(weights.num)}"
+    if weights.pareto_k is not None:
+        k = float(weights.pareto_k)
         words += f", Pareto k {number(k, '.2f')}" if math.isfinite(k) else ", Pareto k not available"
     return words
 

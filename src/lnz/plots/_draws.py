@@ -15,10 +15,8 @@ from jaxtyping import Array, PRNGKeyArray
 from ..core import (
     AbstractDensity,
     AbstractDistribution,
-    AbstractLatentEnergyModel,
-    AbstractLatentModel,
     AbstractSampler,
-    is_energy,
+    root_of,
 )
 from ..evaluation import UnreliableSampleWarning, sample
 from ..modules import model_dtype
@@ -53,7 +51,7 @@ def samples(runs: Mapping[str, Run]) -> str:
 def chains(run: Run) -> str:
     """The pictures that Markov chains pass through; nothing for models that need no chains, or without pictures."""
     shape = run.examples.image_shape
-    if shape is None or not (is_energy(run.model) or isinstance(run.model, AbstractLatentEnergyModel)):
+    if shape is None or _is_exact(run.model):
         return ""
     title = "Markov chains"
     try:
@@ -99,21 +97,27 @@ class _Walk:
 def _walk(model: Any, rows: np.ndarray) -> _Walk:
     """Where chains are after `_CHAIN_STEPS`."""
     key_start, key_steps = jr.split(jr.key(1))
-    density, observed, start = model, lambda x: x, "a test example"
-    if isinstance(model, AbstractLatentEnergyModel):
-        # The hidden layers of a test example are unknown: these chains start without one.
-        density, observed, start = model.joint(), model.observed, "a draw from the start of annealing"
+    if model.ancestor is not None:
+        # The latents of a test example are unknown: these chains start without one.
+        density, start = model.ancestor(), "a draw from the start of annealing"
         positions = eqx.filter_jit(possible_positions)(key_start, density, len(rows))
     else:
+        density, start = model, "a test example"
         positions = model.space.cast(rows.reshape(-1, *model.space.shape), model_dtype(model))
     sampler = default_sampler(density)
     states = _start_chains(key_start, density, sampler, positions)
     visited, last = [], 0
     for step in _CHAIN_STEPS:
         states = _advance(key_steps, density, sampler, states, jnp.asarray(last), jnp.asarray(step))
-        visited.append(np.asarray(jax.vmap(observed)(states.position)))
+        x = states.position if model.descend is None else _descend(key_steps, model, states.position)
+        visited.append(np.asarray(x))
         last = step
     return _Walk(np.stack(visited, axis=1), type(sampler).__name__, start)
+
+
+@eqx.filter_jit
+def _descend(key: PRNGKeyArray, model: Any, states: Array) -> Array:
+    return jax.vmap(model.descend)(jr.split(key, len(states)), states)
 
 
 @eqx.filter_jit
@@ -133,16 +137,20 @@ def _advance(key: PRNGKeyArray, density: AbstractDensity, sampler: AbstractSampl
     return jax.lax.fori_loop(first, last, step, states)
 
 
+def _is_exact(model: Any) -> bool:
+    """Whether samples are independent draws: those of every ancestor are."""
+    return isinstance(root_of(model), AbstractDistribution)
+
+
 def _draw(model: Any, num: int) -> tuple[np.ndarray | None, str]:
     """Samples `[num, d]`, or `None`, and how they came about in words."""
-    is_exact = isinstance(model, AbstractDistribution | AbstractLatentModel)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UnreliableSampleWarning)
         try:
             drawn = sample(jr.key(0), model, num, num_steps=_NUM_STEPS)
         except (TypeError, ValueError) as error:
             return None, f"none: {error}"
-    words = "independent draws" if is_exact else f"one chain each, {_NUM_STEPS} steps"
+    words = "independent draws" if _is_exact(model) else f"one chain each, {_NUM_STEPS} steps"
     for warning in caught:
         if issubclass(warning.category, UnreliableSampleWarning):
             words += f". {warning.message}"
@@ -192,8 +200,7 @@ def _are_continuous(runs: Mapping[str, Run]) -> bool:
 
 
 def _marginals(name: str, run: Run) -> str:
-    is_exact = isinstance(run.model, AbstractDistribution | AbstractLatentModel)
-    drawn, words = _draw(run.model, _NUM_EXACT_ROWS if is_exact else _NUM_CHAIN_ROWS)
+    drawn, words = _draw(run.model, _NUM_EXACT_ROWS if _is_exact(run.model) else _NUM_CHAIN_ROWS)
     if drawn is None:
         return captioned(name, words, "")
     some = as_rows(run.examples.values["some"])

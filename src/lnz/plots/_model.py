@@ -28,7 +28,7 @@ def model_section(name: str, run: Run) -> str:
         words = "valid is the mean of held-out examples" if any("valid" in record for record in run.history) else ""
         panels.append(drawing("Training", words, lambda ink: training_curves(run.history, ink=ink)))
     panels += [annealing(run), plane(run), activity(run), _parameters(run.model, run.examples.image_shape)]
-    walks = chains(run) or latents(run)
+    walks = latents(run) or chains(run)
     content = _arranged(joined(panels), walks, _extremes(run), run.examples)
     return pieces().model(name, run.title, _training(run), content, _settings(run))
 

@@ -4,10 +4,8 @@ import os
 from collections.abc import Mapping
 from itertools import starmap
 from pathlib import Path
-from typing import Any
 
-from ..evaluation import bits_with_direction, marked_bound
-from ..runs import Run, Table, tabulate, write_text
+from ..runs import Run, Table, TableRow, tabulate, write_text
 from ._draws import samples
 from ._html import pieces
 from ._model import model_section
@@ -32,7 +30,7 @@ def write_report(path: str | os.PathLike, runs: Mapping[str, Run]) -> None:
     """
     table = tabulate(runs)
     # Best first here too; a run with two rows stands where its better one does.
-    ordered = {name: runs[name] for name in dict.fromkeys(row["run"] for row in table.rows)}
+    ordered = {name: runs[name] for name in dict.fromkeys(row.run for row in table.rows)}
     data = next(iter(runs.values())).data
     page = pieces().page(
         title=f"{len(runs)} models of {data}" if len(runs) > 1 else next(iter(runs)),
@@ -46,7 +44,7 @@ def write_report(path: str | os.PathLike, runs: Mapping[str, Run]) -> None:
 def _likelihoods(table: Table) -> str:
     heads = ("Model", "Nats per example", "Bound", "Data s.e.", "MC s.e.", _BITS)
     heads += ("Difference to highest", "Parameters", "Training")
-    if all(row["bits_per_dimension"] is None for row in table.rows):
+    if all(row.bits_per_dimension is None for row in table.rows):
         heads = tuple(head for head in heads if head != _BITS)
     if len(table.rows) == 1:
         heads = tuple(head for head in heads if not head.startswith("Difference"))
@@ -60,24 +58,22 @@ def _likelihoods(table: Table) -> str:
     )
 
 
-def _likelihood_row(heads: tuple[str, ...], row: dict[str, Any]) -> tuple[str, list[tuple[str, str, str]], bool]:
+def _likelihood_row(heads: tuple[str, ...], row: TableRow) -> tuple[str, list[tuple[str, str, str]], bool]:
     """The name, the other cells with their heads and kinds, and whether the row stands out."""
-    difference = row["standing"]
-    if row["difference"] is not None:
-        difference = f"{row['difference']:.3f} ± {row['difference_error']:.3f}"
+    result = row.result
     cells = {
-        "Nats per example": f"{row['value']:.3f}",
-        "Bound": marked_bound(row),
-        "Data s.e.": f"{row['data_error']:.3f}",
-        "MC s.e.": "0" if row["bound"] == "exact" else f"{row['monte_carlo_error']:.2g}",
-        _BITS: bits_with_direction(row, signs=("≤ ", "≥ ")),
-        "Difference": difference,
-        "Parameters": f"{row['num_parameters']:,}",
-        "Training": f"{row['train_seconds']:.1f} s",
+        "Nats per example": f"{result.value:.3f}",
+        "Bound": row.marked_bound,
+        "Data s.e.": f"{result.data_error:.3f}",
+        "MC s.e.": "0" if result.bound == "exact" else f"{result.monte_carlo_error:.2g}",
+        _BITS: row.bits(signs=("≤ ", "≥ ")),
+        "Difference": row.to_highest(" ± "),
+        "Parameters": f"{row.num_parameters:,}",
+        "Training": f"{row.train_seconds:.1f} s",
     }
-    kinds = {"Bound": f"bound {'doubtful' if row['warnings'] else row['bound']}"}
+    kinds = {"Bound": f"bound {'doubtful' if row.warnings else result.bound}"}
     described = [(head, cells[head.split(" to ")[0]].replace("-", "−"), kinds.get(head, "")) for head in heads[1:]]
-    return row["name"], described, row["standing"] == "best"
+    return row.name, described, row.standing == "best"
 
 
 def _environments(runs: Mapping[str, Run]) -> list[str]:

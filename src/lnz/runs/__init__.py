@@ -18,4 +18,4 @@ from ._folder import (
 from ._form import to_json as to_json, write_text as write_text
 from ._recipe import Recipe as Recipe, Start as Start, column_moments as column_moments, fit_options as fit_options
 from ._run import Run as Run, read_runs as read_runs
-from ._table import Table as Table, as_sentence as as_sentence, tabulate as tabulate
+from ._table import Table as Table, TableRow as TableRow, as_sentence as as_sentence, tabulate as tabulate

@@ -341,13 +341,11 @@ def _keys(settings: Settings) -> Key[Array, "3"]:
 
 def _with_protocol(result: LogLikelihood, settings: Settings) -> LogLikelihood:
     """With the seed in its protocol, where it matters, and the floor on scales."""
-    protocol = result.stats["protocol"]
-    if result.bound != "exact":
-        protocol += f"; seed {settings['seed']}"
+    notes = [] if result.bound == "exact" else [f"seed {settings['seed']}"]
     if settings["model"].get("floor"):
         floor = settings["model"]["floor"]
-        protocol += f"; trained with no scale below {floor:g} of the smallest gap between a column's values"
-    return dataclasses.replace(result, stats={**result.stats, "protocol": protocol})
+        notes.append(f"trained with no scale below {floor:g} of the smallest gap between a column's values")
+    return result.with_notes(*notes)
 
 
 def _convert(name: str, value: Any, default: Any) -> Any:

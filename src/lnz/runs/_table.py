@@ -3,10 +3,9 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from ..core import Bound, LogLikelihood
-from ..evaluation import compare, differences
+from ..evaluation import Row, compare, differences
 from ._run import Run
 
 _BOUNDS_IN_WORDS: dict[Bound, str] = {
@@ -24,17 +23,30 @@ _BITS = (
 
 
 @dataclasses.dataclass(frozen=True)
+class TableRow(Row):
+    """A row of `lnz.compare`, and the run that it belongs to.
+
+    - `run`: its name.
+    - `num_parameters`, `train_seconds`: trainable numbers of its model, and how long it was trained.
+    """
+
+    run: str = ""
+    num_parameters: int = 0
+    train_seconds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
 class Table:
     """Rows, highest first, and the notes that belong beneath them.
 
-    - `rows`: those of `lnz.compare`, with `run`, `num_parameters` and `train_seconds` added.
+    - `rows`: those of `lnz.compare`, with the run that each belongs to.
     - `notes`: `(term, what it means)`.
     - `checks`: paired differences between rows of one model, whose denominators were computed in different ways.
     - `protocols`: `(which rows, how they were evaluated)`.
     - `warnings`: sentences that name their row.
     """
 
-    rows: tuple[dict[str, Any], ...]
+    rows: tuple[TableRow, ...]
     notes: tuple[tuple[str, str], ...]
     checks: tuple[tuple[str, str], ...]
     protocols: tuple[tuple[str, str], ...]
@@ -54,15 +66,15 @@ def tabulate(runs: Mapping[str, Run]) -> Table:
             run_of[label], results[label] = name, result
     _check_same(runs, run_of, results)
     rows = tuple(
-        {
-            **row,
-            "run": run_of[row["name"]],
-            "num_parameters": runs[run_of[row["name"]]].num_parameters,
-            "train_seconds": runs[run_of[row["name"]]].seconds["train"],
-        }
+        TableRow(
+            **vars(row),
+            run=run_of[row.name],
+            num_parameters=runs[run_of[row.name]].num_parameters,
+            train_seconds=runs[run_of[row.name]].seconds["train"],
+        )
         for row in compare(results).rows
     )
-    warnings = tuple(f"{row['name']}: {as_sentence(warning)}" for row in rows for warning in row["warnings"])
+    warnings = tuple(f"{row.name}: {as_sentence(warning)}" for row in rows for warning in row.warnings)
     return Table(rows, _notes(rows), _checks(run_of, results), _protocols(runs, rows), warnings)
 
 
@@ -100,38 +112,38 @@ def _differences_of_data(one: Run, two: Run) -> list[str]:
     return found
 
 
-def _notes(rows: tuple[dict[str, Any], ...]) -> tuple[tuple[str, str], ...]:
-    present, rows_warned = {row["bound"] for row in rows}, any(row["warnings"] for row in rows)
+def _notes(rows: tuple[TableRow, ...]) -> tuple[tuple[str, str], ...]:
+    present, rows_warned = {row.result.bound for row in rows}, any(row.warnings for row in rows)
     return (
         ("nats per example", "mean test log-likelihood; higher (less negative) is better."),
         *((bound, words) for bound, words in _BOUNDS_IN_WORDS.items() if bound in present),
         ("data s.e.", "how far another test set of this size would move the value."),
         ("MC s.e.", "Monte Carlo noise of the estimate itself; that of log Z is shared by all examples of a row."),
-        *((("bits/dim.", _BITS),) if any(row["bits_per_dimension"] is not None for row in rows) else ()),
+        *((("bits/dim.", _BITS),) if any(row.bits_per_dimension is not None for row in rows) else ()),
         *((("(!)", "has a warning: its number cannot be taken as it stands."),) if rows_warned else ()),
         *_on_standing(rows),
-        *((f"{row['name']} assumes", ", ".join(row["assumes"]) + ".") for row in rows if row["assumes"]),
+        *((f"{row.name} assumes", ", ".join(row.result.assumes) + ".") for row in rows if row.result.assumes),
     )
 
 
-def _on_standing(rows: tuple[dict[str, Any], ...]) -> tuple[tuple[str, str], ...]:
+def _on_standing(rows: tuple[TableRow, ...]) -> tuple[tuple[str, str], ...]:
     if len(rows) == 1:
         return ()
     first = rows[0]
     words = "paired difference, example by example, and its error. All errors are one standard error."
     notes = (("to highest", words),)
-    if first["standing"] != "highest":
+    if first.standing != "highest":
         return notes
-    close = [row["name"] for row in rows if row["value"] < math.inf and not row["is_clear"]]
-    if first["warnings"]:
+    close = [row for row in rows if row.result.value < math.inf and not row.is_clear]
+    if first.warnings:
         why = "it has a warning"
     elif close:
-        is_known = all(math.isfinite(row["difference_error"]) for row in rows if row["name"] in close)
+        is_known = all(row.difference_error is not None and math.isfinite(row.difference_error) for row in close)
         margin = "is within two standard errors" if is_known else "has no error bar"
-        why = f"its lead over {', '.join(close)} {margin}"
+        why = f"its lead over {', '.join(row.name for row in close)} {margin}"
     else:
-        why = f"its value ({first['bound']}) may err upwards"
-    return (*notes, ("highest", f"{first['name']} stands first, but {why}: it is not shown to be the best."))
+        why = f"its value ({first.result.bound}) may err upwards"
+    return (*notes, ("highest", f"{first.name} stands first, but {why}: it is not shown to be the best."))
 
 
 def _checks(run_of: Mapping[str, str], results: Mapping[str, LogLikelihood]) -> tuple[tuple[str, str], ...]:
@@ -139,15 +151,15 @@ def _checks(run_of: Mapping[str, str], results: Mapping[str, LogLikelihood]) -> 
     for run in dict.fromkeys(run_of.values()):
         first, *others = [name for name in results if run_of[name] == run]
         for other in others:
-            error = compare({first: results[first], other: results[other]}).rows[1]["difference_error"]
+            error = compare({first: results[first], other: results[other]}).rows[1].difference_error
             difference = results[other].value - results[first].value
             checks.append((f"{other} minus {first}", f"{difference:+.4f} ± {error:.4f} nats (paired)"))
     return tuple(checks)
 
 
-def _protocols(runs: Mapping[str, Run], rows: tuple[dict[str, Any], ...]) -> tuple[tuple[str, str], ...]:
+def _protocols(runs: Mapping[str, Run], rows: tuple[TableRow, ...]) -> tuple[tuple[str, str], ...]:
     groups: dict[str, list[str]] = {}
     for row in rows:
-        groups.setdefault(row["protocol"], []).append(row["name"])
+        groups.setdefault(row.result.how, []).append(row.name)
     data = dict.fromkeys((f"data {run.data}", run.data_protocol) for run in runs.values())
     return (*data, *((", ".join(names), protocol) for protocol, names in groups.items()))

@@ -125,7 +125,7 @@ def fit(
     _check_arguments(model, method, keep, plateau, valid, average, checkpoints, resume)
     check_same_columns(data, valid, "data", "valid")
     data, observed = unmasked(data, observed)
-    if observed is not None and not getattr(method, "takes_missing", False):
+    if observed is not None and not method.takes_missing:
         raise TypeError(
             "`fit(observed=...)`, or a masked array, needs a method for examples with missing entries: `lnz.EM()` for "
             "normals and mixtures of them; for Boltzmann machines wrap the objective, as in "
@@ -137,7 +137,7 @@ def fit(
     if source is not None:
         _check_batch_size(source, batch_size)
         some = some_rows(source)
-        check_resolved(model.space, some, there, by_gradient=getattr(method, "by_gradient", False))
+        check_resolved(model.space, some, there, by_gradient=method.by_gradient)
     valid, evaluator = _held_out(model, valid, evaluator)
     log_every = max(1, steps // 100) if log_every is None else check_positive(log_every, "log_every")
     valid_every = max(1, steps // 10) if valid_every is None else check_positive(valid_every, "valid_every")
@@ -242,7 +242,7 @@ def _prepare(key, model, method, feed, batch_size, average, keep) -> tuple[Loop,
 
 def _where(model: Any, method: AbstractMethod, source: AbstractSource | None) -> Local:
     """The coordinates of training: local ones where the method allows it, and rows of data are what it learns from."""
-    if source is None or not getattr(method, "moves_with_data", False):
+    if source is None or not method.moves_with_data:
         return Local(model, None)
     return local(model)
 
@@ -320,7 +320,7 @@ def _check_arguments(model, method, keep, plateau, valid, average, checkpoints, 
 
 def _in_memory(method: AbstractMethod, data: Any) -> Any:
     """An array on disk as one in memory, for a method that needs all rows at every step."""
-    if not getattr(method, "needs_all_rows", False):
+    if not method.needs_all_rows:
         return data
     if isinstance(data, AbstractSource) and not data.is_resident:
         raise ValueError(
