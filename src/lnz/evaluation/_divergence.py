@@ -33,8 +33,8 @@ def kl_divergence(
     - `q`, `p`: densities on spaces of one shape, of one or two dimensions, or finite.
     - `num`, `bounds`: points a dimension, odd, and the ends of the grid, as for `lnz.normalizers.Quadrature`.
 
-    **Returns:** an `Estimate`; `extras` has `log_integral_q` and `log_integral_p`, the log normalisers on the grid. That
-    of a distribution q must be near zero: what is missing has been missed by the grid. `grid_error` of q and
+    **Returns:** an `Estimate`; `extras` has `log_integral_q` and `log_integral_p`, the log normalisers on the grid.
+    That of a distribution q must be near zero: what is missing has been missed by the grid. `grid_error` of q and
     `edge_mass` are those of `lnz.normalizers.Quadrature`, the latter the larger one of q and of a p that is normalised
     on the grid. The value is infinite where q has mass and p none.
 
