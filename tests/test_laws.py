@@ -21,11 +21,16 @@ def cases(instances):
     return pytest.mark.parametrize("make", instances.values(), ids=instances.keys())
 
 
+@cases(table.SPACES)
+def test_space(make, precision):
+    testing.check_space(make(), jr.key(0), num=51)
+
+
 @cases(table.DISTRIBUTIONS)
 def test_distribution(make, precision):
     distribution = make()
     # Splines have kinks in their densities, where the trapezoid rule converges slowly.
-    num = 100_001 if distribution.space.num_dimensions == 1 else 401
+    num = 100_001 if distribution.space.size == 1 else 401
     num = 401 if isinstance(distribution.space, lnz.Counts) else num
     fine = {} if distribution.space.num_points else {"num": num, "bounds": (-16.0, 16.0)}
     testing.check_density(distribution, jr.key(0), **fine)
@@ -104,6 +109,7 @@ NO_MEAN = {
     "categorical",
     "uniform_torus",
     "product",  # of which a part is an angle
+    "record",  # of which a part is a category
     "joint",
     "layered_down",
     "layered_up",

@@ -620,7 +620,7 @@ def test_one_row_beyond_the_grid_is_told():
     decoder = lnz.distributions.ConditionalNormal(
         lnz.nets.Linear.from_parameters(jnp.full((1, 1), 2.0), jnp.zeros(1)), jnp.full(1, 0.5)
     )
-    vae = lnz.latent.VAE(lnz.Normal.standard(1), decoder)
+    vae = lnz.latent.VAE(lnz.Normal.standard(1), decoder, None)
     x = np.random.RandomState(0).normal(size=(60, 1)) * math.sqrt(4.25)
     quadrature = lnz.normalizers.Quadrature()
     right = lnz.evaluate(jr.key(0), vae, x, hidden=quadrature)

@@ -182,7 +182,7 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
 
     @abstractmethod
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
-        """`log p(x)` of ONE example in nats, with respect to `space.base_measure`.
+        """`log p(x)` of ONE example in nats, with respect to `space.measure`.
 
         `key` is needed only by distributions whose log-density is itself estimated.
         """

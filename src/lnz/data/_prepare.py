@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 
-from ..spaces import AbstractSpace, Binary, Categorical, Euclidean
+from ..spaces import AbstractSpace, Binary
 from ._binarize import check_both, check_scale, full_scale, in_words, to_bits
 from ._checks import Refusal, check_finite, check_kind, check_varies
 from ._contents import PARTS, Contents
@@ -86,9 +86,9 @@ def split(contents: Contents, options: Options) -> Splits:
     if wants_bits:
         largest = None if contents.is_mapped else max(float(x.max()) for x in contents.arrays.values())
         check_both(train, contents.where("train"), largest, options)
-    if isinstance(typed.space, Euclidean):
+    if typed.space.measure.is_continuous:
         check_varies(train, contents.where("train"), contents.cells)
-    what = f"images of {shape[0]} x {shape[1]}" if shape else f"rows of {typed.space.num_dimensions} columns"
+    what = f"images of {shape[0]} x {shape[1]}" if shape else f"rows of {typed.space.size} columns"
     sizes = f"{len(train)} train / {len(valid)} valid / {len(test)} test"
     protocol = ", ".join([f"{name}: {num} {what}", f"{how}: {sizes}", *typed.notes])
     triple = (labels["train"], labels["valid"], labels["test"]) if labels else None
@@ -109,11 +109,11 @@ def as_bits(typed: Typed, contents: Contents, options: Options) -> Typed:
 
     **Raises:** `ValueError` for bytes that count up to less than 255.
     """
-    if options.binarize != "none" and (contents.are_pixels or isinstance(typed.space, Categorical)):
+    if options.binarize != "none" and (contents.are_pixels or (typed.space.num_values or 0) > 2):
         check_scale(typed.rows.values(), f"`{contents.path}`", options)
     if contents.grey is not None:
         check_scale(contents.grey(), f"`{contents.path}`", options)
-    if options.binarize == "none" or isinstance(typed.space, Binary):
+    if options.binarize == "none" or typed.space.num_values == 2:
         return typed
     scale = full_scale(typed.space)
     rows = {part: to_bits(x, scale, options, contents.where(part), contents.cells) for part, x in typed.rows.items()}

@@ -61,11 +61,11 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
                 f"`Transformed(base, bijection)`: the base lives on {self.base.space}, but the bijection starts from "
                 f"{self.bijection.domain}."
             )
-        if self.base.space.base_measure != self.bijection.domain.base_measure:
+        if self.base.space.measure != self.bijection.domain.measure:
             raise ValueError(
-                f"`Transformed(base, bijection)`: the base has {self.base.space.base_measure} measure "
+                f"`Transformed(base, bijection)`: the base has {self.base.space.measure} measure "
                 f"({self.base.space}), but the bijection starts from {self.bijection.domain}, with "
-                f"{self.bijection.domain.base_measure} measure. A flow needs a base with a density."
+                f"{self.bijection.domain.measure} measure. A flow needs a base with a density."
             )
         # A smaller base is fine: it says itself that its density is zero on the rest of the domain.
         if not is_within(self.base.space, self.bijection.domain):
