@@ -79,6 +79,8 @@ def split(contents: Contents, options: Options) -> Splits:
     """Rows of a file in three parts, as bits if that was asked for, with words on all that was done."""
     typed = typed_rows(contents, options)
     wants_bits = options.binarize != "none"
+    if wants_bits and contents.are_pixels:
+        check_scale(typed.rows.values(), f"`{contents.path}`", options)
     typed = as_bits(typed, contents, options)
     name, num, shape = contents.path.name, sum(map(len, typed.rows.values())), typed.image_shape
     parts, labels, how = (_contiguous if contents.is_mapped else _completed)(typed.rows, contents, options)
@@ -107,9 +109,9 @@ def split(contents: Contents, options: Options) -> Splits:
 def as_bits(typed: Typed, contents: Contents, options: Options) -> Typed:
     """Rows as bits, if that was asked for and they are none.
 
-    **Raises:** `ValueError` for bytes that count up to less than 255.
+    **Raises:** `ValueError` for bytes that count up to less than 255. Those of image files may be dark.
     """
-    if options.binarize != "none" and (contents.are_pixels or (typed.space.num_values or 0) > 2):
+    if options.binarize != "none" and not contents.are_pixels and (typed.space.num_values or 0) > 2:
         check_scale(typed.rows.values(), f"`{contents.path}`", options)
     if contents.grey is not None:
         check_scale(contents.grey(), f"`{contents.path}`", options)
