@@ -161,9 +161,11 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
 
     - `closed_form_mean()`: `E[x]`, or `None` where its parts have none; see `mean`.
     - `marginal_log_prob(x, observed)`: `log p(x[observed])` in closed form, where `has_marginals` is true.
+    - `factorised`: components are independent, and every array has the shape of the space.
     """
 
     closed_form_mean: ClassVar[Any] = None
+    factorised: ClassVar[bool] = False
     has_marginals: ClassVar[bool] = False
     marginal_log_prob: ClassVar[Any] = None
 

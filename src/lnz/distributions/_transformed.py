@@ -45,9 +45,9 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
     bijection: AbstractBijection
 
     def __init__(self, base: AbstractDistribution, bijection: AbstractBijection):
-        for_each_of = getattr(bijection, "for_each_of", None)  # a map of single numbers, as `Affine(1.0, 2.0)`
-        if for_each_of is not None and isinstance(base, AbstractDistribution) and bijection.domain.shape == ():
-            bijection = for_each_of(base.space.shape)
+        are_both = isinstance(base, AbstractDistribution) and isinstance(bijection, AbstractBijection)
+        if are_both and bijection.for_each_of is not None and bijection.domain.shape == ():
+            bijection = bijection.for_each_of(base.space.shape)  # a map of single numbers, as `Affine(1.0, 2.0)`
         self.base, self.bijection = base, bijection
 
     def __check_init__(self):
