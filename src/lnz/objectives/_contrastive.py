@@ -16,8 +16,7 @@ from ..core import (
     gibbs_sweep,
     is_energy,
 )
-from ..modules import check_has_data, check_positive, model_dtype, trainable
-from ._constant import constant
+from ..modules import check_has_data, check_positive, model_dtype, trainable, without_gradient
 
 Precondition = Callable[[Any, Any, Array, Array], Any] | None
 
@@ -51,7 +50,7 @@ class CD(AbstractObjective):
     def loss(
         self, key: PRNGKeyArray, model: Any, state: tuple[()], batch: Array
     ) -> tuple[Float[Array, ""], tuple[tuple[()], dict[str, Float[Array, ""]]]]:
-        chain = constant(model)
+        chain = without_gradient(model)
         key_first, key_rest, key_last = jr.split(key, 3)
         visible = tuple(range(1, model.num_blocks))
         # The first hidden draw stands apart: its product is the one that the free energy of the data needs.
@@ -93,7 +92,7 @@ class PCD(AbstractObjective):
     def loss(
         self, key: PRNGKeyArray, model: Any, state: tuple[Array, ...], batch: Array
     ) -> tuple[Float[Array, ""], tuple[tuple[Array, ...], dict[str, Float[Array, ""]]]]:
-        chain = constant(model)
+        chain = without_gradient(model)
         blocks = advance_chains(key, chain, state, self.k)
         return _contrast(model, batch, jax.vmap(model.join)(blocks), blocks, self.precondition)
 
@@ -141,7 +140,7 @@ class FPCD(AbstractObjective):
         params, rest = eqx.partition(model, trainable(model))
         fixed = jax.lax.stop_gradient(params)
         driven = jax.tree.map(jnp.add, fixed, fast)
-        chains = advance_chains(key, constant(eqx.combine(driven, rest)), chains, self.k)
+        chains = advance_chains(key, without_gradient(eqx.combine(driven, rest)), chains, self.k)
         negative = jax.vmap(model.join)(chains)
 
         def mean_log_density(params, x):
@@ -207,7 +206,7 @@ class SML(AbstractObjective):
     def loss(
         self, key: PRNGKeyArray, model: Any, state: Any, batch: Array
     ) -> tuple[Float[Array, ""], tuple[Any, dict[str, Float[Array, ""]]]]:
-        chain = constant(model)
+        chain = without_gradient(model)
 
         def advance(key, state):
             def step(state, key):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from .. import flows, normalizers, objectives
+from .. import flows, gradients, normalizers, objectives
 from ..distributions import (
     AutoregressiveLogistic,
     Bernoulli,
@@ -29,13 +29,18 @@ from ..spaces import AbstractSpace, Binary, Categorical, Euclidean
 from ._fitting import all_false, are_matrices, decayed_adam
 from ._tables import standardisation, table_moments, warn_of_atoms
 
+_GRADIENTS = {
+    "reparameterised": gradients.Pathwise,
+    "doubly_reparameterised": gradients.DoublyReparameterised,
+    "sticking_the_landing": gradients.StickingTheLanding,
+}
 _CHOICES = {
     "model.likelihood": ("independent", "autoregressive"),
     "model.network": ("mlp", "gated", "conv"),
     "model.posterior": ("normal", "full", "planar", "iaf"),
     "model.prior": ("normal", "mixture", "vampprior", "flow"),
     "model.objective": ("elbo", "iwae"),
-    "model.gradient": ("reparameterised", "doubly_reparameterised", "sticking_the_landing"),
+    "model.gradient": tuple(_GRADIENTS),
 }
 _WITH_ELBO = {"model.objective": ("elbo",)}
 _WITH_DENSE = {"model.network": ("mlp", "gated"), "model.num_layers": (2,)}
@@ -86,7 +91,7 @@ def _template(model):
 def _objective(chosen, num_steps):
     num = chosen["num_samples"]
     if chosen["objective"] == "iwae":
-        return objectives.IWAE(num, chosen["gradient"])
+        return objectives.IWAE(num, _GRADIENTS[chosen["gradient"]]())
     if chosen["num_warm_up"] >= num_steps:
         warnings.warn(
             f"`model.num_warm_up={chosen['num_warm_up']}` is not over after `train.steps={num_steps}`: the KL never "
