@@ -164,12 +164,7 @@ def glow_step():
 
 def inside(space, num=7):
     """Points of a continuous space."""
-    x = normal(1, num, *space.shape)
-    if isinstance(space, lnz.Positive):
-        return jnp.exp(x)
-    if isinstance(space, lnz.Interval):
-        return space.low + (space.high - space.low) * jax.nn.sigmoid(x)
-    return x
+    return jax.vmap(space.from_unbounded)(normal(1, num, *space.unbounded.shape))[0]
 
 
 def continuous_flow():
@@ -344,6 +339,20 @@ def hard_core(num=8):
     return lnz.energy.MarkovField(num, 2, [(i, (i + 1) % num) for i in range(num)], [edge] * num)
 
 
+SPACES = {
+    "euclidean": lambda: lnz.Euclidean((2, 1)),
+    "positive": lambda: lnz.Positive(2),
+    "interval": lambda: lnz.Interval((), -1.0, 2.0),
+    "torus": lambda: lnz.Torus(2),
+    "product": lambda: lnz.Product(lnz.Positive(1), lnz.Torus(1), lnz.Interval(1)),
+    "record": lambda: lnz.Record(scale=lnz.Positive((1, 2)), angle=lnz.Torus(())),
+    "record_mixed": lambda: lnz.Record(place=lnz.Euclidean(()), kind=Categorical((1, 2), 3), bit=lnz.Binary(())),
+    "record_discrete": lambda: lnz.Record(kind=Categorical((), 3), bits=lnz.Binary(2)),
+    "binary": lambda: lnz.Binary((2, 2)),
+    "categorical": lambda: Categorical(2, 3),
+    "counts": lambda: lnz.Counts(2),
+}
+
 DISTRIBUTIONS = {
     "bernoulli": lambda: lnz.Bernoulli(normal(80, 4)),
     "bernoulli_image": lambda: lnz.Bernoulli(normal(81, 2, 2)),
@@ -364,6 +373,9 @@ DISTRIBUTIONS = {
     "uniform": lambda: lnz.Uniform(2, -1.0, 2.0),
     "uniform_torus": lambda: lnz.Uniform(lnz.Torus(2)),
     "product": product,
+    "record": lambda: lnz.ProductDistribution(
+        place=lnz.Normal(jnp.asarray(0.3), 0.8), kind=lnz.Categorical(normal(641, 2, 3)), bit=lnz.Bernoulli(normal(642))
+    ),
     "joint": joint,
     "layered_down": lambda: layered("down"),
     "layered_up": lambda: layered("up"),

@@ -87,7 +87,7 @@ def test_is_the_mean_of_the_log_ratio(make):
 def test_is_the_integral(make, float64):
     q, p = make()
     # One dimension may have kinks, where the trapezoid rule has second order: an error of about 1e-7 here.
-    grid = (100_001, (-30.0, 30.0)) if q.space.num_dimensions == 1 else (601, (-12.0, 12.0))
+    grid = (100_001, (-30.0, 30.0)) if q.space.size == 1 else (601, (-12.0, 12.0))
     by_grid = lnz.kl_divergence(q, p, num=grid[0], bounds=grid[1])
     exact = jax.jit(lambda: lnz.closed_form_kl(q, p))()
     if isinstance(q, lnz.Uniform):  # on the grid q is uniform over a space of its own

@@ -313,7 +313,8 @@ bijections nets
 AbstractSpace AbstractDensity AbstractPath AbstractDistribution AbstractBlockDensity AbstractLatentModel
 AbstractBayesianModel AbstractExponentialFamily AbstractModel AbstractBijection AbstractSampler AbstractNormalizer
 AbstractObjective AbstractMethod AbstractEnergyModel
-testing.check_density testing.check_bijection testing.check_sampler
+testing.check_density testing.check_bijection testing.check_sampler testing.check_space
+Record spaces.AbstractSpace spaces.Measure spaces.Categorical
 simulated_bracket diagnose LatentDiagnostics normalizers.Bound
 """
 

@@ -294,7 +294,7 @@ def test_another_number_of_rows_compiles_nothing_and_changes_no_row(name, compil
         "flow": (table.affine_flow(), None, None),
         "vae": (table.linear_vae(), Importance(20, lnz.Normal.standard(2)), 16),
     }[name]
-    rows = np.random.RandomState(2).normal(size=(600, model.space.num_dimensions)).astype(np.float32)
+    rows = np.random.RandomState(2).normal(size=(600, model.space.size)).astype(np.float32)
 
     def evaluate(num):
         with warnings.catch_warnings():

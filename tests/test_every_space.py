@@ -115,7 +115,7 @@ def test_default_starts(space, law):
     assert path.start.space == space
     np.testing.assert_allclose(jax.vmap(path.start.log_prob)(jnp.asarray(x)), expected, rtol=1e-5, atol=1e-5)
     assert float(density.log_density(jnp.asarray(x[0]))) == 0
-    kind = Metropolis if space.base_measure == "counting" else HMC
+    kind = Metropolis if space.measure.is_counting else HMC
     assert type(default_sampler(path.at(0.5))) is kind
 
 
@@ -137,29 +137,7 @@ def test_a_density_of_ones_own_needs_two_names():
 
 
 def test_a_space_without_a_sampler_says_what_to_give():
-    class Odd(lnz.AbstractSpace):
-        shape: tuple = (2,)
-        base_measure = "Lebesgue"
-        kind = "float"
-        advice = ""
-
-        @property
-        def num_points(self):
-            return None
-
-        def elements_within(self, x):
-            return x == x
-
-        def quadrature(self, num=201, bounds=(-10.0, 10.0)):
-            raise NotImplementedError
-
-        def reference_sample(self, key, shape, dtype):
-            raise NotImplementedError
-
-        def reference_log_prob(self, x):
-            raise NotImplementedError
-
-    density = lnz.density(Odd(), jnp.sum)
+    density = lnz.density(lnz.Record(place=lnz.Euclidean(2), chosen=lnz.Binary(1)), jnp.sum)
     with pytest.raises(TypeError, match="pass `sampler="):
         default_sampler(density)
 

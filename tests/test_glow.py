@@ -126,7 +126,7 @@ def test_training_of_grey_images_starts_from_the_data_and_improves():
     """Dequantised Glow: activations are normalised by noisy images, not by whole numbers, and the bound rises."""
     import optax
 
-    space = lnz.spaces._categorical.Categorical(16, 4)
+    space = lnz.spaces.Categorical(16, 4)
     images = np.asarray(jr.randint(jr.key(1), (64, 16), 0, 2), np.uint8) + np.arange(16, dtype=np.uint8) // 8
     box = lnz.Interval(16, 0.0, 4.0)
     glow = lnz.flows.glow(lnz.Euclidean(16), key=jr.key(0), num_levels=1, num_steps=1, width=8, image_shape=(4, 4))

@@ -325,9 +325,7 @@ def test_temperatures_share_compiled_code(untyped, precision):
     assert jnp.isfinite(gradient)
 
 
-@pytest.mark.parametrize(
-    "space", [lnz.Binary(6), lnz.spaces._categorical.Categorical(6, 3), lnz.Euclidean(6), lnz.Interval(6)]
-)
+@pytest.mark.parametrize("space", [lnz.Binary(6), lnz.spaces.Categorical(6, 3), lnz.Euclidean(6), lnz.Interval(6)])
 def test_missing_values_are_called_missing(space):
     data = np.zeros((5, 6))
     data[3, 5] = np.nan

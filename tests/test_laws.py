@@ -14,6 +14,8 @@ from jax.scipy.special import logsumexp
 
 import lnz
 from lnz import testing
+from lnz.core import integral, root_of
+from lnz.evaluation._evaluate import _method_for
 from lnz.normalizers import AIS, Importance, Quadrature, ReverseAIS
 
 
@@ -21,11 +23,16 @@ def cases(instances):
     return pytest.mark.parametrize("make", instances.values(), ids=instances.keys())
 
 
+@cases(table.SPACES)
+def test_space(make, precision):
+    testing.check_space(make(), jr.key(0), num=51)
+
+
 @cases(table.DISTRIBUTIONS)
 def test_distribution(make, precision):
     distribution = make()
     # Splines have kinks in their densities, where the trapezoid rule converges slowly.
-    num = 100_001 if distribution.space.num_dimensions == 1 else 401
+    num = 100_001 if distribution.space.size == 1 else 401
     num = 401 if isinstance(distribution.space, lnz.Counts) else num
     fine = {} if distribution.space.num_points else {"num": num, "bounds": (-16.0, 16.0)}
     testing.check_density(distribution, jr.key(0), **fine)
@@ -104,6 +111,7 @@ NO_MEAN = {
     "categorical",
     "uniform_torus",
     "product",  # of which a part is an angle
+    "record",  # of which a part is a category
     "joint",
     "layered_down",
     "layered_up",
@@ -437,6 +445,61 @@ def test_stale_hmc_state_is_wrong_and_refresh_mends_it(float64):
     assert fresh.log_density == second.log_prob(jnp.zeros(1))
     np.testing.assert_allclose(fresh.gradient, jnp.full(1, 12.0))
     assert not np.allclose(state.gradient, fresh.gradient)
+
+
+# The default method for the numerators and for the denominator, and the bounds of both.
+INTEGRALS = {
+    "bernoulli": (None, None, "exact", "exact"),
+    "mixture": (None, None, "exact", "exact"),
+    "continuous": (None, None, "exact", "exact"),
+    "rbm": (None, "Quadrature", "exact", "exact"),
+    "markov_field": (None, "Quadrature", "exact", "exact"),
+    "dbm": ("Quadrature", "Quadrature", "exact", "exact"),
+    "rbm_vae": ("Quadrature", "Quadrature", "exact", "exact"),
+    "bits_vae": ("Quadrature", None, "exact", "exact"),
+    "linear_vae": ("IWAE-5000", None, "lower", "exact"),
+    "dequantised": ("IWAE-5000", None, "lower", "exact"),
+    "large_rbm": (None, "AIS", "exact", "lower"),
+    "large_dbm": ("AIS", "AIS", "lower", "lower"),
+}
+EVALUATED = {
+    **{name: table.MODELS[name] for name in INTEGRALS.keys() & table.MODELS.keys()},
+    "large_rbm": lambda: table.rbm(22, 21),
+    "large_dbm": lambda: table.dbm(4, 25, 25),
+    "continuous": lambda: lnz.Transformed(lnz.Normal.standard(3), table.continuous_flow()),
+}
+
+
+def default_integral(argument, make, model):
+    """The name of the default method and the estimate, of which only the bound and what it assumes are computed."""
+    method = _method_for(make, None, argument, model)
+    estimate = eqx.filter_eval_shape(lambda key: integral(key, make(), method), jr.key(0))
+    return None if method is None else method.name, estimate.bound, estimate.assumes
+
+
+def test_types_alone_decide_which_normaliser_serves():
+    found = {}
+    for name, make in EVALUATED.items():
+        model = make()
+        x = model.space.cast(np.zeros(model.space.shape), jnp.float32)
+        hidden, lower, first = default_integral("hidden", functools.partial(model.numerator, x), model)
+        partition, upper, second = default_integral("partition", model.denominator, model)
+        found[name] = (hidden, partition, lower, upper)
+        assumes = [what.split(" near")[0] for what in first + second]
+        assert assumes == (["ODE error"] if name == "continuous" else []), name
+    assert found == INTEGRALS
+
+
+def test_every_model_is_a_density_of_examples_or_descends_from_one():
+    def draw(key, model):
+        state = model.ancestor().path().start.sample(key)
+        return model.descend(key, state)
+
+    for name, make in EVALUATED.items():
+        model = make()
+        assert isinstance(root_of(model), lnz.AbstractDensity), name
+        if model.ancestor is not None:
+            assert eqx.filter_eval_shape(draw, jr.key(0), model).shape == model.space.shape, name
 
 
 @cases(table.MODELS)

@@ -119,7 +119,7 @@ def test_gradient_of_draws_is_that_of_the_mean(make, float64):
         return jax.tree.unflatten(structure, [part.reshape(leaf.shape) for leaf, part in parts])
 
     # Fine enough in one dimension that a kink does no harm to differences; two have none.
-    num, step = (100_001, 3e-3) if distribution.space.num_dimensions == 1 else (321, 1e-3)
+    num, step = (100_001, 3e-3) if distribution.space.size == 1 else (321, 1e-3)
     points, log_weights = distribution.space.quadrature(num, (-40.0, 40.0))
 
     @jax.jit
@@ -270,7 +270,7 @@ def test_counts_that_do_not_exist():
 def test_the_space_of_counts():
     space = lnz.Counts(2)
     assert space.num_points is None
-    assert space.base_measure == "counting"
+    assert space.measure.is_counting
     points, log_weights = space.quadrature(3)
     np.testing.assert_array_equal(points[:4], [[0, 0], [1, 0], [2, 0], [0, 1]])
     assert points.dtype == jnp.int32
@@ -353,7 +353,7 @@ def test_as_the_decoder_of_an_autoencoder(make):
 @pytest.mark.parametrize("make", ENCODERS.values(), ids=ENCODERS.keys())
 def test_as_the_encoder_of_an_autoencoder(make):
     posterior = make()
-    num = posterior.space.num_dimensions
+    num = posterior.space.size
     decoder = _conditional(lnz.Bernoulli(normal(652, 3)), num, 653)
     vae = lnz.latent.VAE(lnz.Normal.standard(num), decoder, _conditional(posterior, 3, 654))
     _check_gradient(vae)

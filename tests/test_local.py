@@ -21,7 +21,7 @@ import lnz.recipes
 from lnz.core import check_resolved, coarse_draws
 from lnz.objectives import MaximumLikelihood, ReverseKL
 from lnz.recipes._fitting import all_but_standardisation
-from lnz.spaces import ends_of, innermost
+from lnz.spaces import innermost
 
 KEY = jr.key(0)
 Z = np.random.RandomState(0).normal(size=(400, 2))
@@ -331,7 +331,7 @@ def test_draws_that_are_rounded_are_told_and_others_are_not(name):
         rows = rows.astype(np.float32)
     part = space.spaces[-1] if isinstance(space, lnz.Product) else space
     if isinstance(part, lnz.Interval | lnz.Positive):  # a sampler stays inside
-        low, high = ends_of(part)
+        low, high = part.ends
         low, high = innermost(low, high if high < np.inf else 1.0, np.float32)
         rows[:, -1] = np.clip(rows[:, -1], low, high if isinstance(part, lnz.Interval) else None)
     found = coarse_draws(space, rows, lnz.local(lnz.Normal.standard(1)))

@@ -113,7 +113,7 @@ def test_gradient_flows_through_the_tie(float64):
         (lambda: lnz.latent.VAE(lnz.latent.VampPrior(jnp.ones((2, 3))), table.bit_decoder(1, 3), None), "encoder"),
         (lambda: lnz.latent.VampPrior(jnp.full((2, 3), 2.0), bounds=(0.0, 1.0)), "within bounds"),
         (lambda: lnz.latent.VampPrior(jnp.ones((2, 3)), jnp.zeros(3)), "log_weights"),
-        (lambda: lnz.latent.VampPrior.of(lnz.spaces._categorical.Categorical(3, 4), 2, key=jr.key(0)), "gradients"),
+        (lambda: lnz.latent.VampPrior.of(lnz.spaces.Categorical(3, 4), 2, key=jr.key(0)), "gradients"),
         (
             lambda: lnz.latent.VampPrior.of(lnz.Binary(3), 9, key=jr.key(0)).initialise(jr.key(0), bits(5)),
             "9 pseudo-inputs",

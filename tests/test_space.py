@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+import optax
 import pytest
 import table
 from jax.scipy.special import logsumexp
@@ -36,7 +37,7 @@ def test_enumeration_has_each_point_once(space, count):
     assert points.dtype == (jnp.float32 if space.kind == "float" else jnp.int32)
     np.testing.assert_array_equal(log_weights, np.zeros(count))
     assert all(bool(space.contains(point)) for point in points[:3])
-    assert space.base_measure == "counting"
+    assert space.measure.is_counting
 
 
 def test_enumeration_counts_with_the_first_digit_fastest():
@@ -80,7 +81,7 @@ def test_interval_uses_its_own_ends():
     assert 1.999999 < float(points.max()) < 2.0
     assert float(jnp.sum(jnp.exp(log_weights))) == pytest.approx(9.0, rel=1e-5)  # the area
     assert Interval(1).num_points is None
-    assert Interval(1).base_measure == Euclidean(1).base_measure == "Lebesgue"
+    assert str(Interval(1).measure) == str(Euclidean(1).measure) == "Lebesgue"
 
 
 def test_shifted_rules_share_no_point_and_agree(float64):
@@ -219,5 +220,107 @@ def test_spaces_are_values():
     assert Binary(3) != Binary(4)
     assert Euclidean(3) != Binary(3)
     assert isinstance(Binary(3).quadrature(), Grid)
-    assert Binary((2, 3)).num_dimensions == 6
-    assert lnz.Euclidean(()).num_dimensions == 1
+    assert Binary((2, 3)).size == 6
+    assert lnz.Euclidean(()).size == 1
+
+
+RECORD = lnz.Record(place=Euclidean((1, 2)), kind=Categorical((), 3), bits=Binary(2))
+
+
+def test_a_record_is_packed_and_unpacked():
+    values = {"place": np.array([[[0.5, -1.5]], [[2.0, 0.25]]]), "kind": np.array([2, 0]), "bits": np.eye(2)}
+    x = RECORD.pack(values)
+    np.testing.assert_array_equal(x, [[0.5, -1.5, 2, 1, 0], [2, 0.25, 0, 0, 1]])
+    assert RECORD.check_data(x).shape == (2, 5)
+    for rows in (x, np.asarray(x)):
+        again = RECORD.unpack(rows)
+        assert {name: (part.shape, part.dtype.kind) for name, part in again.items()} == {
+            "place": ((2, 1, 2), "f"),
+            "kind": ((2,), "i"),
+            "bits": ((2, 2), "f"),
+        }
+        for name, part in values.items():
+            np.testing.assert_array_equal(again[name], part)
+    one = RECORD.unpack(x[0])
+    assert one["kind"] == 2
+    assert one["kind"].shape == ()
+
+
+def test_a_record_has_the_measure_of_its_parts():
+    assert (RECORD.size, RECORD.dimension, RECORD.num_points, RECORD.kind) == (5, 5, None, "float")
+    assert str(RECORD.measure) == "Lebesgue x counting"
+    assert not RECORD.measure.is_counting
+    assert RECORD.measure.is_continuous
+    np.testing.assert_array_equal(RECORD.real_entries, [True, True, False, False, False])
+    whole = lnz.Record(kind=Categorical((2, 1), 3), number=lnz.Counts(()))
+    assert (whole.kind, whole.measure) == ("int", Binary(1).measure)
+    assert RECORD.unbounded is None
+    inner = lnz.Record(scale=lnz.Positive((2, 1)), angle=lnz.Torus(())).unbounded
+    assert inner == lnz.Product(Euclidean(2), lnz.Torus(1))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: lnz.Record(), "at least one part"),
+        (lambda: lnz.Record(a=3), r"Record\(a=...\).*got 3"),
+        (lambda: RECORD.pack({"place": np.zeros((1, 2)), "kind": 0}), r"needs the parts \['bits', 'kind', 'place'\]"),
+        (
+            lambda: RECORD.pack({"place": np.zeros((2, 1)), "kind": 0, "bits": np.zeros(2)}),
+            r"'place' must have.*\(1, 2\)",
+        ),
+        (
+            lambda: RECORD.pack({"place": np.zeros((4, 1, 2)), "kind": np.zeros(3), "bits": np.zeros((4, 2))}),
+            r"'kind' must have the shape \(4,\)",
+        ),
+        (lambda: RECORD.unpack(np.zeros(4)), r"needs vectors `\[..., 5\]`"),
+        (lambda: RECORD.check_data(np.array([[0.0, 0.0, 3.0, 0.0, 0.0]])), r"value 3.0 at row 0, column \(2\)"),
+        (lambda: lnz.ProductDistribution(lnz.Normal.standard(1), a=lnz.Normal.standard(1)), "got both"),
+    ],
+)
+@pytest.mark.usefixtures("untyped")
+def test_wrong_records(make, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        make()
+
+
+def test_data_of_mixed_kind_are_judged_by_their_real_columns():
+    """Bits and categories repeat, real columns may not."""
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rng.normal(size=(300, 2)), rng.integers(0, 2, (300, 3))], axis=1).astype(np.float32)
+    assert lnz.data.data_warnings(RECORD, rows) == []
+    rows[:, 1] = np.round(rows[:, 1])
+    assert any("column 1" in words for words in lnz.data.data_warnings(RECORD, rows))
+
+
+@pytest.mark.parametrize(
+    ("space", "advice"),
+    [
+        (Categorical(3, 256), r"255 \* data.astype"),
+        (lnz.Record(grey=Categorical(3, 4), place=Euclidean(())), r"from 0 to 3.*3 \* data"),
+        (Binary(3), None),
+        (Categorical(3, 2), None),
+        (lnz.Counts(3), None),
+        (Euclidean(3), None),
+    ],
+    ids=str,
+)
+def test_true_is_not_one_of_many_values(space, advice):
+    """True may mean 1 or 255 of grey values; of bits, counts and numbers it is 1, and all false is zero."""
+    rows = np.zeros((2, *space.shape), bool)
+    space.check_data(rows)
+    rows[1, 0] = True
+    if advice is None:
+        space.check_data(rows)
+        return
+    with pytest.raises(ValueError, match=advice):
+        space.check_data(rows)
+
+
+def test_verbs_refuse_true_for_one_of_many_values():
+    model, rows = lnz.Categorical(jnp.zeros((3, 4))), np.eye(3, dtype=bool)
+    with pytest.raises(ValueError, match=r"`data` has true and false.*from 0 to 3.*`3 \* data.astype"):
+        lnz.evaluate(jr.key(0), model, rows)
+    method = lnz.Gradient(lnz.objectives.MaximumLikelihood(), optax.sgd(0.1))
+    with pytest.raises(ValueError, match="true may mean 1 or 3"):
+        lnz.fit(jr.key(0), model, method, rows, steps=1)

@@ -84,7 +84,7 @@ def rows_that_hurt(space, least=0.0):
         values = np.maximum(np.abs(values), np.asarray(least, values.dtype))
     elif low is not None:
         values = np.clip(values, low, high)
-    num, size = len(values), space.num_dimensions
+    num, size = len(values), space.size
     mixed = [[values[(i + 5 * j * (k + 1)) % num] for j in range(size)] for i in range(num) for k in range(2)]
     alike = [[value] * size for value in values]
     return jnp.asarray(np.array(alike + mixed, values.dtype).reshape(-1, *space.shape))

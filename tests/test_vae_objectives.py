@@ -198,7 +198,7 @@ def test_components_of_factorised_distributions_add_up(name):
         return parts, -q.log_prob(z), per_component(lnz.closed_form_kl, q, q)
 
     parts, whole, kl = both(q, q.sample(jr.key(0)))
-    assert parts.shape == (q.space.num_dimensions,)
+    assert parts.shape == (q.space.size,)
     assert float(jnp.sum(parts)) == pytest.approx(float(whole), rel=1e-5)
     assert kl is None or float(jnp.max(jnp.abs(kl))) < 1e-6
 

@@ -15,6 +15,7 @@ from . import (
     objectives as objectives,
     recipes as recipes,
     samplers as samplers,
+    spaces as spaces,
     testing as testing,
 )
 from .bijections import AbstractBijection as AbstractBijection
@@ -117,6 +118,7 @@ from .spaces import (
     Interval as Interval,
     Positive as Positive,
     Product as Product,
+    Record as Record,
     Torus as Torus,
 )
 from .training import (

@@ -47,7 +47,7 @@ def test_examples_live_in_their_space(name):
         assert part.dtype == np.uint8
         assert splits.space.check_data(part) is part
     if splits.image_shape is not None:
-        assert np.prod(splits.image_shape) == splits.space.num_dimensions
+        assert np.prod(splits.image_shape) == splits.space.size
     for size in SIZES[name]:
         assert str(size) in splits.protocol
 

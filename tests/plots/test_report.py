@@ -360,11 +360,11 @@ def test_categories_are_shown_on_their_scale(tmp_path):
 
 
 def test_models_that_cannot_be_sampled_have_a_report(tmp_path):
-    class Bits(lnz.AbstractSpace):  # of the user's own, where no sampler knows how to move
+    class Bits(lnz.spaces.AbstractDiscreteArray):  # of the user's own, where no sampler knows how to move
         shape: tuple[int, ...] = eqx.field(static=True, default=(16,))
-        base_measure = "counting"
         kind = "float"
         advice = "Only bits."
+        propose = None
 
         @property
         def num_points(self):
@@ -381,6 +381,9 @@ def test_models_that_cannot_be_sampled_have_a_report(tmp_path):
 
         def reference_log_prob(self, x):
             return lnz.Binary(16).reference_log_prob(x)
+
+        def another(self, key, old):
+            raise AssertionError("no sampler calls it")
 
     class Stuck(lnz.AbstractEnergyModel):
         space: Bits = Bits()

@@ -19,7 +19,6 @@ from ._circular import (
     CircularSplineTransformer as CircularSplineTransformer,
     MixedTransformer as MixedTransformer,
     RotationTransformer as RotationTransformer,
-    wrap as wrap,
 )
 from ._concatenate import Concatenate as Concatenate, Stack as Stack
 from ._continuous import Continuous as Continuous

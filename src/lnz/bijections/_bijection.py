@@ -32,11 +32,13 @@ class AbstractBijection(HashableMethods, eqx.Module):
       leaves it, `[n, ...]`, of the rows `x [n, ...]` that reach it, from the codomain if `inverse`. Only the layers
       before a part know what reaches it, so whoever holds bijections passes the data through them, and has this
       method. Parts that were started before do not change. `waits_for_data` says whether any part was not.
+    - `for_each_of(shape)`: a map of single numbers as one of examples of this shape.
     - `velocity(t, x)`: `dx/dt` of ONE example at time t, which carries x from time 0 (domain) to time 1 (codomain).
     """
 
     start: ClassVar[Any] = None
     waits_for_data: ClassVar[bool] = False
+    for_each_of: ClassVar[Any] = None
     velocity: ClassVar[Any] = None
     affine: ClassVar[bool]
     domain: AbstractVar[AbstractSpace]

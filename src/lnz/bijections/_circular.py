@@ -10,16 +10,9 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from ..numerics import aligned
-from ..spaces import AbstractSpace, Torus
+from ..spaces import AbstractSpace, wrap
 from ._spline import SplineTransformer
 from ._transformers import AbstractTransformer
-
-
-def wrap(angle: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The same angle in [-pi, pi)."""
-    turned = angle - 2 * math.pi * jnp.round(angle / (2 * math.pi))
-    turned = jnp.where(turned >= math.pi, turned - 2 * math.pi, turned)
-    return jnp.where(turned < -math.pi, turned + 2 * math.pi, turned)
 
 
 def _turn(x, by):
@@ -38,7 +31,7 @@ class RotationTransformer(AbstractTransformer):
         return 1
 
     def fits(self, variables: Sequence[AbstractSpace]) -> bool:
-        return all(isinstance(one, Torus) for one in variables)
+        return all(one.periodic for one in variables)
 
     def forward(self, raw: Float[Array, "..."], x: Float[Array, "..."]) -> tuple[Array, Array]:
         return _turn(x, raw[0]), jnp.zeros_like(x)
@@ -72,7 +65,7 @@ class CircularSplineTransformer(AbstractTransformer):
         return 2 + self._spline.num_params
 
     def fits(self, variables: Sequence[AbstractSpace]) -> bool:
-        return all(isinstance(one, Torus) for one in variables)
+        return all(one.periodic for one in variables)
 
     @property
     def _spline(self) -> SplineTransformer:

@@ -8,7 +8,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..spaces import AbstractSpace, Euclidean, Product, same_set
+from ..spaces import AbstractSpace, same_set, side_by_side
 from ._bijection import (
     AbstractBatchLastBijection,
     AbstractBijection,
@@ -75,13 +75,6 @@ def _start_each(bijections, key, xs, inverse):
     return [bijection for bijection, _ in started], [x for _, x in started]
 
 
-def _joined(spaces: list[AbstractSpace]) -> AbstractSpace:
-    """One space of vectors whose parts are these."""
-    if all(isinstance(space, Euclidean) for space in spaces):
-        return Euclidean(sum(space.shape[0] for space in spaces))
-    return spaces[0] if len(spaces) == 1 else Product(*spaces)
-
-
 class Stack(AbstractBatchLastBijection):
     """`y[i] = f_i(x[i])`: bijections side by side, each on its own slice along a new first axis.
 
@@ -133,7 +126,7 @@ def _ends_of_concatenate(bijections: Any) -> tuple[AbstractSpace, AbstractSpace]
                 f"`Concatenate(...)` joins bijections of vectors; number {i} goes from {part.domain} to "
                 f"{part.codomain}."
             )
-    return _joined([part.domain for part in bijections]), _joined([part.codomain for part in bijections])
+    return side_by_side([part.domain for part in bijections]), side_by_side([part.codomain for part in bijections])
 
 
 def _ends_of_stack(bijections: Any) -> tuple[AbstractSpace, AbstractSpace]:

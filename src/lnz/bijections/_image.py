@@ -28,7 +28,7 @@ class Reshape(AbstractBatchLastBijection):
     codomain: AbstractSpace = eqx.field(static=True)
 
     def __check_init__(self):
-        if self.domain.num_dimensions != self.codomain.num_dimensions:
+        if self.domain.size != self.codomain.size:
             raise ValueError(f"`Reshape` needs spaces of as many numbers; got {self.domain} and {self.codomain}.")
         if not same_numbers(self.domain, self.codomain):
             raise ValueError(
@@ -101,7 +101,7 @@ class OnFirst(AbstractBatchLastBijection):
 
     def __check_init__(self):
         inner = self.bijection.domain
-        if not isinstance(inner, Euclidean) or self.bijection.codomain != inner or not inner.shape:
+        if not inner.is_euclidean or self.bijection.codomain != inner or not inner.shape:
             raise ValueError(
                 "`OnFirst(bijection, num)` needs a map of a Euclidean space of vectors or images to itself; got "
                 f"{inner} to {self.bijection.codomain}."

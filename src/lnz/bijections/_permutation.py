@@ -9,7 +9,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from ..numerics import aligned
-from ..spaces import AbstractSpace, Product, each_variable, joined
+from ..spaces import AbstractSpace, each_variable, joined
 from ._bijection import AbstractBatchLastBijection
 
 
@@ -32,7 +32,7 @@ class Permutation(AbstractBatchLastBijection):
         # An order that is traced, as for each layer of a stack, is not known: the variables are then back in their
         # places by the end of the layer, as `lnz.flows` arranges it. The space is a field, so that it is the same
         # inside a compiled function, where any order is traced.
-        if isinstance(space, Product) and not isinstance(order, Tracer):
+        if space.spaces and not isinstance(order, Tracer):
             variables = each_variable(space)
             self.codomain = joined(tuple(variables[i] for i in np.asarray(order).tolist()))
 
@@ -66,7 +66,7 @@ class Flip(AbstractBatchLastBijection):
 
     @property
     def codomain(self) -> AbstractSpace:
-        return Product(*self.space.spaces[::-1]) if isinstance(self.space, Product) else self.space
+        return joined(each_variable(self.space)[::-1]) if self.space.spaces else self.space
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         return x[::-1], jnp.zeros(x.shape[1:], x.dtype)

@@ -10,9 +10,19 @@ from jaxtyping import Array, Float
 
 from ..modules import as_floats, is_false
 from ..numerics import aligned, softplus
-from ..spaces import AbstractSpace, Euclidean, Interval, Positive, check_kind, nearest_inside
+from ..spaces import (
+    AbstractSpace,
+    Euclidean,
+    Interval,
+    Positive,
+    between,
+    check_kind,
+    least,
+    log_inside,
+    nearest_inside,
+    zero_outside,
+)
 from ._bijection import AbstractBatchLastBijection
-from ._ends import between, from_interval, from_positive, least, log_inside, onto_interval, onto_positive, zero_outside
 
 
 class AbstractScalarBijection(AbstractBatchLastBijection):
@@ -60,10 +70,10 @@ class Sigmoid(AbstractScalarBijection):
         return Euclidean(self.codomain.shape)
 
     def value_and_log_derivative(self, x: Float[Array, "..."]) -> tuple[Array, Array]:
-        return onto_interval(self.codomain, x)
+        return self.codomain.number_from_unbounded(x)
 
     def inverse_and_log_derivative(self, y: Float[Array, "..."]) -> tuple[Array, Array]:
-        return from_interval(self.codomain, y)
+        return self.codomain.number_to_unbounded(y)
 
 
 class Tanh(AbstractScalarBijection):
@@ -113,10 +123,10 @@ class Softplus(AbstractScalarBijection):
         return Euclidean(self.codomain.shape)
 
     def value_and_log_derivative(self, x: Float[Array, "..."]) -> tuple[Array, Array]:
-        return onto_positive(x)
+        return self.codomain.number_from_unbounded(x)
 
     def inverse_and_log_derivative(self, y: Float[Array, "..."]) -> tuple[Array, Array]:
-        return from_positive(self.codomain, y)
+        return self.codomain.number_to_unbounded(y)
 
 
 class Exp(AbstractScalarBijection):

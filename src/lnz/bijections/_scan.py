@@ -9,7 +9,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..modules import check_positive, leading_axes, replace
-from ..spaces import AbstractSpace, same_set
+from ..spaces import AbstractSpace, same_set, side_by_side
 from ._bijection import (
     AbstractBatchLastBijection,
     AbstractBijection,
@@ -20,7 +20,7 @@ from ._bijection import (
 )
 from ._chain import Chain, Inverse
 from ._compose import _check_stackable, _split, _stacked
-from ._concatenate import Concatenate, Stack, _joined
+from ._concatenate import Concatenate, Stack
 
 
 class Scan(AbstractBatchLastBijection):
@@ -206,7 +206,7 @@ def _space_of(bijection: AbstractBijection, end: str, num: int) -> AbstractSpace
     if isinstance(bijection, Stack):
         return _stacked(_space_of(bijection.bijections[0], end, num), len(bijection.bijections))
     if isinstance(bijection, Concatenate):
-        return _joined([_space_of(part, end, num) for part in bijection.bijections])
+        return side_by_side([_space_of(part, end, num) for part in bijection.bijections])
     # Its shapes, without its numbers.
     alone = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape[num:], leaf.dtype) if eqx.is_array(leaf) else leaf, bijection

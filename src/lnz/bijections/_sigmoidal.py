@@ -9,8 +9,7 @@ from jaxtyping import Array, Float
 
 from ..modules import check_positive
 from ..numerics import increasing_root
-from ..spaces import AbstractSpace
-from ._ends import between
+from ..spaces import AbstractSpace, between
 from ._transformers import AbstractTransformer, all_euclidean
 
 

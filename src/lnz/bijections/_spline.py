@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..numerics import softplus
-from ..spaces import AbstractSpace, Interval, Torus, ends_of
-from ._ends import between
+from ..spaces import AbstractSpace, between
 from ._transformers import AbstractTransformer
 
 
@@ -67,10 +66,9 @@ class SplineTransformer(AbstractTransformer):
 
     def fits(self, variables: Sequence[AbstractSpace]) -> bool:
         """Where `[low, high]` lies within the ends of each variable; a circular one needs these ends themselves."""
+        found = [one.ends if one.measure.is_continuous else None for one in variables]
         if self.circular:
-            bounded = all(isinstance(one, Interval | Torus) for one in variables)
-            return bounded and all(ends_of(one) == (self.low, self.high) for one in variables)
-        found = [ends_of(one) if one.base_measure == "Lebesgue" else None for one in variables]
+            return all(ends == (self.low, self.high) for ends in found)
         return all(ends is not None and ends[0] <= self.low and self.high <= ends[1] for ends in found)
 
     def forward(self, raw: Float[Array, "..."], x: Float[Array, "..."]) -> tuple[Array, Array]:

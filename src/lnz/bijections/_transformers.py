@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..numerics import softplus
-from ..spaces import AbstractSpace, Euclidean, Interval, Positive, Torus
+from ..spaces import AbstractSpace, has_ends
 
 
 class AbstractTransformer(eqx.Module):
@@ -132,7 +132,7 @@ class ShiftTransformer(AbstractTransformer):
 
 
 def all_euclidean(variables: Sequence[AbstractSpace]) -> bool:
-    return all(isinstance(one, Euclidean) for one in variables)
+    return all(one.is_euclidean for one in variables)
 
 
 def check_fits(transformer: AbstractTransformer, variables: Sequence[AbstractSpace], owner: str) -> None:
@@ -142,12 +142,12 @@ def check_fits(transformer: AbstractTransformer, variables: Sequence[AbstractSpa
     if transformer.fits(variables):
         return
     one = next((one for one in variables if not transformer.fits([one])), variables[0])
-    if isinstance(one, Interval):
-        advice = f"`lnz.bijections.SplineTransformer(num_bins, {one.low}, {one.high})`"
-    elif isinstance(one, Positive):
-        advice = "`lnz.bijections.SplineTransformer(num_bins, 0.0, high)`"
-    elif isinstance(one, Torus):
+    low, high = one.ends or (-math.inf, math.inf)
+    if one.periodic:
         advice = "`lnz.bijections.CircularSplineTransformer()`"
+    elif has_ends(one):
+        ends = (str(end) if math.isfinite(end) else name for end, name in ((low, "low"), (high, "high")))
+        advice = f"`lnz.bijections.SplineTransformer(num_bins, {', '.join(ends)})`"
     else:
         advice = "`lnz.bijections.AffineTransformer()`"
     raise ValueError(

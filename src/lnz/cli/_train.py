@@ -402,7 +402,7 @@ def _examples(splits: Splits, log_probs: np.ndarray) -> Examples:
     }
     labels = None if splits.labels is None else np.asarray(splits.labels[2])
     if labels is not None and labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer):
-        size = max(1, min(_MOST_LABELLED, _MOST_LABELLED_NUMBERS // splits.space.num_dimensions))
+        size = max(1, min(_MOST_LABELLED, _MOST_LABELLED_NUMBERS // splits.space.size))
         rows["map"] = order_of_rows = np.arange(0, len(order), -(-len(order) // size))
         labels = labels[order_of_rows].tolist()
     else:

@@ -21,7 +21,6 @@ from ..data import AtomsWarning, Cells, Rows, Splits, blocks, digest_of, tidy
 from ..files import write_atomically
 from ..modules import model_dtype
 from ..runs import Recipe, Run, as_sentence, locked, replacing, to_json, write_text
-from ..spaces import Binary, Categorical
 from ._console import console, short_path
 from ._files import TABLES, check_ending, write_table
 from ._progress import show_rows
@@ -126,7 +125,7 @@ def evaluate(
 def _check_can_be_annealed(folder: Path, model: Any) -> None:
     if not isinstance(model, lnz.AbstractLatentModel):
         raise ValueError(f"`--ais` needs a model with latents; {str(folder)!r} is a {type(model).__name__}.")
-    if not isinstance(model.prior.space, lnz.Euclidean):
+    if not model.prior.space.is_euclidean:
         raise ValueError(
             f"`--ais` moves latents by HMC, on Euclidean spaces; those of {str(folder)!r}, a {type(model).__name__}, "
             f"live on {model.prior.space}."
@@ -164,7 +163,7 @@ def _diagnose(model: lnz.AbstractLatentModel, rows: np.ndarray, made: str, seed:
     key_diagnose, key_bracket = jr.split(jr.fold_in(jr.key(seed), 2))
     console().print(f"\nDiagnosis of {len(some)} rows from all over: {made}; a minute or so", soft_wrap=True)
     console().print(str(lnz.diagnose(key_diagnose, model, some)), soft_wrap=True)
-    if isinstance(model.prior.space, lnz.Euclidean):
+    if model.prior.space.is_euclidean:
         with show_rows(console(), "annealing examples of its own from both sides", _NUM_SIMULATED) as progress:
             size = -(-_NUM_SIMULATED // 4)
             bracket = lnz.simulated_bracket(key_bracket, model, _NUM_SIMULATED, batch_size=size, progress=progress)
@@ -277,7 +276,7 @@ def sample(folder: Path, num: int, out: Path, num_steps: int, seed: int) -> None
     draws = np.asarray(lnz.sample(jr.key(seed), run.model, num, num_steps=num_steps))
     if not np.isfinite(draws).all():
         raise ValueError(f"Nothing was written: the model in {str(folder)!r} gives draws that are not finite.")
-    if isinstance(run.model.space, Binary):  # bits that no reader takes for dark grey values, where a file can say so
+    if run.model.space.num_values == 2:  # bits that no reader takes for dark grey values, where a file can say so
         draws = draws.astype(bool if out.suffix in (".npy", ".parquet") else np.uint8)
     if out.suffix in TABLES:
         names = run.examples.columns or tuple(str(i) for i in range(draws.shape[1]))
@@ -344,8 +343,8 @@ def _check_scale(space: Any, are_pictures: bool, rows: Rows, data: str) -> None:
     **Raises:** `ValueError`, with how to save them.
     """
     kind = rows.stored_as.kind
-    if isinstance(space, Categorical) and space.num_categories > 2:
-        top = space.num_categories - 1
+    if (space.num_values or 0) > 2:
+        top = space.num_values - 1
         if kind in "bf" and _all(rows, lambda x: (x == 0) | (x == 1)) and rows.array.any():
             found = "true and false" if kind == "b" else "floats of 0 and 1 alone"
             found += f", but the model was trained on whole numbers from 0 to {top}, and 1 may mean 1 or {top} of them"
@@ -354,7 +353,7 @@ def _check_scale(space: Any, are_pictures: bool, rows: Rows, data: str) -> None:
         else:
             return
         raise ValueError(f"`{data}` has {found}: save them as an .npy of uint8 on the scale of the training data.")
-    if isinstance(space, Binary) or not are_pictures:
+    if space.num_values == 2 or not are_pictures:
         return
     is_grey = kind in "iu" and rows.array.any()
     if is_grey or (kind == "f" and not _all(rows, lambda x: x <= 1) and _all(rows, lambda x: x % 1 == 0)):

@@ -161,9 +161,11 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
 
     - `closed_form_mean()`: `E[x]`, or `None` where its parts have none; see `mean`.
     - `marginal_log_prob(x, observed)`: `log p(x[observed])` in closed form, where `has_marginals` is true.
+    - `factorised`: components are independent, and every array has the shape of the space.
     """
 
     closed_form_mean: ClassVar[Any] = None
+    factorised: ClassVar[bool] = False
     has_marginals: ClassVar[bool] = False
     marginal_log_prob: ClassVar[Any] = None
 
@@ -182,7 +184,7 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
 
     @abstractmethod
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
-        """`log p(x)` of ONE example in nats, with respect to `space.base_measure`.
+        """`log p(x)` of ONE example in nats, with respect to `space.measure`.
 
         `key` is needed only by distributions whose log-density is itself estimated.
         """

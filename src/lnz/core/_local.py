@@ -50,7 +50,7 @@ class Local:
                 f"`{argument}` has the value {rows[(row, *column)]} at row {first_row + row}, column {tuple(column)}, "
                 f"too large for {np.dtype(dtype)}: rescale the column, or turn on `jax_enable_x64`."
             )
-        if moved.dtype != rows.dtype and self._space.base_measure == "Lebesgue":
+        if moved.dtype != rows.dtype and self._space.measure.is_continuous:
             check_ends(self._space, rows, moved, argument, first_row)
         return moved
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..modules import model_dtype
-from ..spaces import AbstractSpace, Interval, Positive, Product, ends_of, has_ends, innermost
+from ..spaces import AbstractSpace, has_ends, innermost
 
 if TYPE_CHECKING:  # which imports this module
     from ._local import Local
@@ -47,7 +47,7 @@ def check_resolved(
     - `rows`: some of all rows `[n, *space.shape]`, in data coordinates; NaN where they are not known.
     - `advice`: what to try for columns that lie far from zero, where a layer of the model does not help.
     """
-    if space.base_measure != "Lebesgue" or not len(rows):
+    if not space.measure.is_continuous or not len(rows):
         return
     dtype = model_dtype(model.model)
     is_cut = not np.can_cast(rows.dtype, dtype, "safe")
@@ -61,7 +61,7 @@ def check_resolved(
         check_ends(space, rows, image, argument)
         _check_distances(space, wide, image, argument)
     cut = ((image.astype(np.float64) != wide) & ~np.isnan(wide)).any(axis=0)
-    judged = (cut | by_gradient).reshape(-1)
+    judged = ((cut | by_gradient) & space.real_entries).reshape(-1)
     wide = wide.reshape(len(wide), -1)
     origin = np.zeros(wide.shape[1]) if model.origin is None else model.origin.reshape(-1)
     found = _first_coarse(wide, origin, judged, dtype)
@@ -87,13 +87,13 @@ def coarse_draws(space: AbstractSpace, draws: Any, model: "Local") -> str | None
 
     - `draws`: `[n, *space.shape]` in data coordinates; what is not finite is passed over.
     """
-    if space.base_measure != "Lebesgue" or len(draws) < _FEWEST:
+    if not space.measure.is_continuous or len(draws) < _FEWEST:
         return None
     dtype, draws = model_dtype(model.model), np.array(draws, np.float64)
     draws[~np.isfinite(draws)] = np.nan
     wide = (draws - (0 if model.origin is None else model.origin)).reshape(len(draws), -1)
     origin = np.zeros(wide.shape[1]) if model.origin is None else model.origin.reshape(-1)
-    found = _first_coarse(wide, origin, np.ones(wide.shape[1], bool), dtype, are_drawn=True)
+    found = _first_coarse(wide, origin, space.real_entries.reshape(-1), dtype, are_drawn=True)
     if (found is None or found.is_cluster) and (at_ends := _at_ends(space, draws, dtype)) is not None:
         return at_ends
     if found is None:
@@ -241,24 +241,22 @@ def _step(size: np.ndarray, dtype: Any) -> np.ndarray:
 
 def _bounded(space: AbstractSpace, *rows: np.ndarray) -> Iterator[tuple[Any, ...]]:
     """Parts of a space that have ends: each with them, the number of its first variable, and its part of the rows."""
-    parts = space.spaces if isinstance(space, Product) else (space,)
-    pieces = zip(*(space.split(array, -1) if isinstance(space, Product) else [array] for array in rows), strict=True)
+    pieces = zip(*(space.split(array, -1) for array in rows), strict=True)
     first = 0
-    for part, piece in zip(parts, pieces, strict=True):
-        ends = ends_of(part)
-        if isinstance(part, Interval | Positive) and ends is not None:
-            yield part, ends, first, *piece
-        first += part.num_dimensions
+    for part, piece in zip(space.parts, pieces, strict=True):
+        if has_ends(part):
+            yield part, part.ends, first, *piece
+        first += part.size
 
 
 def _name_of(column: tuple[int, ...]) -> int | tuple[int, ...]:
     return column[0] if len(column) == 1 else column
 
 
-def _insides(part: Interval | Positive, dtype: Any) -> tuple[float, float]:
-    if isinstance(part, Interval):
-        return innermost(part.low, part.high, dtype)
-    return innermost(0.0, 1.0, dtype)[0], np.inf
+def _insides(part: AbstractSpace, dtype: Any) -> tuple[float, float]:
+    ends = part.ends or (-np.inf, np.inf)
+    low, high = (inside if np.isfinite(end) else end for end, inside in zip(ends, innermost(*ends, dtype), strict=True))
+    return low, high
 
 
 def _advice_far_from_zero(
@@ -277,8 +275,8 @@ def _advice_far_from_zero(
     )
 
 
-def _advice_at_ends(part: Interval | Positive) -> str:
-    if isinstance(part, Positive):
+def _advice_at_ends(part: AbstractSpace) -> str:
+    if not _is_bounded(part):
         return "Rescale the column, model its logarithm, or turn on `jax_enable_x64`."
     return (
         "Use coordinates in which the end is far, such as `np.log(x - low) - np.log(high - x)`, or turn on "
@@ -286,5 +284,9 @@ def _advice_at_ends(part: Interval | Positive) -> str:
     )
 
 
-def _or_rounded(part: Interval | Positive, argument: str) -> str:
-    return "" if isinstance(part, Positive) else f" `{argument}.astype(np.float32)` takes the rounded values."
+def _or_rounded(part: AbstractSpace, argument: str) -> str:
+    return "" if not _is_bounded(part) else f" `{argument}.astype(np.float32)` takes the rounded values."
+
+
+def _is_bounded(part: AbstractSpace) -> bool:
+    return part.ends is not None and all(map(math.isfinite, part.ends))

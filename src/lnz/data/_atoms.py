@@ -125,10 +125,11 @@ def data_warnings(space: AbstractSpace, rows: Any) -> list[str]:
     columns that are tied in some of the rows, unless they differ by one number there; values that repeat in fewer than
     0.5% of the rows.
     """
-    if space.base_measure != "Lebesgue":
+    if not space.measure.is_continuous:
         return []
     some = _some_rows(rows, _NUM_CHECKED)
-    whole = _whole_numbers(space, some)
+    is_real = space.real_entries
+    whole = _whole_numbers(space, some if is_real.all() else some[:, is_real])
     if whole is not None:
         return [whole]
     found = [_at_ends(space, some)]
@@ -136,9 +137,10 @@ def data_warnings(space: AbstractSpace, rows: Any) -> list[str]:
         flat = some.reshape(len(some), -1)
         # A row that is repeated makes no column discrete. In a single column, values repeat and not rows.
         different = without_repeats(flat) if flat.shape[1] > 1 else flat
-        discrete = discrete_columns(different)
+        discrete = discrete_columns(different, is_real.reshape(-1))
         found += [_discrete_columns(different, discrete), _repeated_rows(flat, different)]
-        found += [_determined_columns(different, discrete)]
+        if is_real.all() and space.dimension == space.size:  # entries that the space itself ties follow from others
+            found += [_determined_columns(different, discrete)]
     return [sentence for sentence in found if sentence is not None]
 
 
@@ -202,10 +204,11 @@ def without_repeats(rows: np.ndarray) -> np.ndarray:
     return np.concatenate([rows[is_row][np.unique(told_apart, axis=0, return_index=True)[1]], rows[~is_row]])
 
 
-def discrete_columns(rows: np.ndarray) -> dict[int, str]:
-    """Which columns of `[n, d]` have no density, and why, in a few words."""
+def discrete_columns(rows: np.ndarray, among: np.ndarray | None = None) -> dict[int, str]:
+    """Which columns of `[n, d]`, of all or of those `among [d]`, have no density, and why, in a few words."""
     found: dict[int, str] = {}
-    for index, column in enumerate(rows.T):
+    for index in range(rows.shape[1]) if among is None else np.flatnonzero(among).tolist():
+        column = rows[:, index]
         known = column[~np.isnan(column)] if column.dtype.kind == "f" else column
         why = (describe_atoms(known) or describe_small_atoms(known)) if len(known) else None
         if why is not None:
@@ -428,7 +431,7 @@ def _at_ends(space: AbstractSpace, some: np.ndarray) -> str | None:
     at_end = np.zeros(is_inside.shape, bool)
     for beyond in (-np.inf, np.inf):
         at_end |= is_inside & ~np.asarray(space.elements_within(np.nextafter(floats, floats.dtype.type(beyond))))
-    num = int(at_end.reshape(len(some), -1).any(axis=1).sum())
+    num = int((at_end & space.real_entries).reshape(len(some), -1).any(axis=1).sum())
     if not num:
         return None
     return (

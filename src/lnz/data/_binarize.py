@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ..spaces import AbstractSpace, Binary, Categorical
+from ..spaces import AbstractSpace
 from ._checks import UNNAMED, Cells, Refusal, blocks
 from ._options import Options
 from ._rows import are_bits, are_unit
@@ -13,7 +13,7 @@ from ._splits import Splits
 
 def full_scale(space: AbstractSpace) -> int:
     """The value that counts as 1: 255 for bytes, 1 for floats and bits."""
-    return space.num_categories - 1 if isinstance(space, Categorical) else 1
+    return (space.num_values or 2) - 1
 
 
 def to_bits(
@@ -134,7 +134,7 @@ def require_binary(splits: Splits) -> Splits:
 
     **Raises:** `ValueError` otherwise, naming the first other value and how to turn such data into bits.
     """
-    if isinstance(splits.space, Binary):
+    if splits.space.num_values == 2:
         return splits
     found = f"lives in {splits.space}"
     for name, part in _parts(splits):

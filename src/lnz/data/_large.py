@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..files import atomic_file, cache_folder
-from ..spaces import AbstractSpace, Binary, Categorical, Euclidean
+from ..spaces import AbstractSpace, Categorical, Euclidean
 from ._binarize import full_scale, in_words, to_bits
 from ._checks import Refusal, check_finite
 from ._digest import digest_of
@@ -34,7 +34,7 @@ def map_table(table: Table, options: Options, digest: str) -> tuple[np.ndarray, 
     if table.dtype != np.uint8 and plain_target.exists() and within([x := open_npy(plain_target)], are_bits):
         return x, ()
     space, shape = _survey(table, options.binarize)
-    if isinstance(space, Binary):
+    if space.num_values == 2:
         target, options, to_words = plain_target, plain, ()
     dtype = np.dtype(np.uint8) if to_words else stored_dtype(space, table.dtype)
     whole = table.whole

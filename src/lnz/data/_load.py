@@ -168,7 +168,7 @@ def _named_set(name: str, options: Options) -> Splits:
                 f"{also if option == 'seed' else ''}"
             )
     splits = _SETS[name][0]()
-    if options.binarize == "none" or isinstance(splits.space, Binary):
+    if options.binarize == "none" or splits.space.num_values == 2:
         return splits
     (train, valid, test), done = binarize_splits(splits, options)
     space, protocol = Binary(splits.space.shape), f"{splits.protocol}, {done}"

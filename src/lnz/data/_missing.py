@@ -32,7 +32,7 @@ def known_entries(
 
 def mark_missing(space: AbstractSpace, array: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """`array` with -1 (of counted values) or nan (of measured ones) where nothing is known, as small as it can be."""
-    if space.base_measure != "counting":
+    if not space.measure.is_counting:
         return np.where(observed, array, np.asarray(np.nan, np.result_type(array.dtype, np.float16)))
     highest = int(array.max(initial=0))
     return np.where(observed, array, -1).astype(
@@ -42,7 +42,7 @@ def mark_missing(space: AbstractSpace, array: np.ndarray, observed: np.ndarray) 
 
 def is_missing(space: AbstractSpace, x: Array) -> Bool[Array, "..."]:
     """Which entries `mark_missing` marked; none of data that are complete."""
-    if space.base_measure != "counting":
+    if not space.measure.is_counting:
         return jnp.isnan(x)
     if jnp.issubdtype(x.dtype, jnp.unsignedinteger) or x.dtype == bool:
         return jnp.zeros(x.shape, bool)

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ..spaces import AbstractSpace, Binary, Categorical, Euclidean
+from ..spaces import AbstractSpace, Binary
 from ._binarize import check_both, check_scale, full_scale, in_words, to_bits
 from ._checks import Refusal, check_finite, check_kind, check_varies
 from ._contents import PARTS, Contents
@@ -78,7 +78,7 @@ def split(contents: Contents, options: Options) -> Splits:
     """Rows of a file in three parts, as bits if that was asked for, with words on all that was done."""
     typed = typed_rows(contents, options)
     wants_bits = options.binarize != "none"
-    if wants_bits and (contents.are_pixels or isinstance(typed.space, Categorical)):
+    if wants_bits and (contents.are_pixels or (typed.space.num_values or 0) > 2):
         check_scale(typed.rows.values(), f"`{contents.path}`", options)
     if contents.grey is not None:
         check_scale(contents.grey(), f"`{contents.path}`", options)
@@ -89,9 +89,9 @@ def split(contents: Contents, options: Options) -> Splits:
     if wants_bits:
         largest = None if contents.is_mapped else max(float(x.max()) for x in contents.arrays.values())
         check_both(train, contents.where("train"), largest, options)
-    if isinstance(typed.space, Euclidean):
+    if typed.space.measure.is_continuous:
         check_varies(train, contents.where("train"), contents.cells)
-    what = f"images of {shape[0]} x {shape[1]}" if shape else f"rows of {typed.space.num_dimensions} columns"
+    what = f"images of {shape[0]} x {shape[1]}" if shape else f"rows of {typed.space.size} columns"
     sizes = f"{len(train)} train / {len(valid)} valid / {len(test)} test"
     protocol = ", ".join([f"{name}: {num} {what}", f"{how}: {sizes}", *typed.notes])
     triple = (labels["train"], labels["valid"], labels["test"]) if labels else None
@@ -107,7 +107,7 @@ def split(contents: Contents, options: Options) -> Splits:
 
 def as_bits(typed: Typed, contents: Contents, options: Options) -> Typed:
     """Rows as bits, if that was asked for and they are none."""
-    if options.binarize == "none" or isinstance(typed.space, Binary):
+    if options.binarize == "none" or typed.space.num_values == 2:
         return typed
     scale = full_scale(typed.space)
     rows = {part: to_bits(x, scale, options, contents.where(part), contents.cells) for part, x in typed.rows.items()}

@@ -81,7 +81,7 @@ def stored_dtype(space: AbstractSpace, dtype: np.dtype) -> np.dtype:
 
     Verbs move columns that lie far from zero before they cut them to the floats that JAX computes with (`lnz.local`).
     """
-    if not isinstance(space, Euclidean):
+    if space.measure.is_counting:
         return np.dtype(np.uint8)
     return np.dtype(np.float32 if np.can_cast(dtype, np.float32, "safe") else np.float64)
 

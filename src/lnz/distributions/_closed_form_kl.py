@@ -68,7 +68,7 @@ def closed_form_kl(q: AbstractDistribution, p: AbstractDistribution) -> Float[Ar
                 f"{type(distribution).__name__}."
             )
     # Ends may differ: the divergence is then infinite, or p is wider than it needs to be.
-    if q.space.shape != p.space.shape or q.space.base_measure != p.space.base_measure:
+    if q.space.shape != p.space.shape or q.space.measure != p.space.measure:
         raise ValueError(f"`closed_form_kl(q, p)` needs distributions on one space; got {q.space} and {p.space}.")
     rule = _RULES.get((type(q), type(p)))
     return None if rule is None else rule(q, p)

@@ -17,7 +17,7 @@ def is_factorised(distribution: AbstractDistribution) -> bool:
 
     Then one element of each array is the same distribution of a single number.
     """
-    return getattr(type(distribution), "factorised", False)
+    return type(distribution).factorised
 
 
 def per_component(fun: Callable[..., T], q: AbstractDistribution, p: AbstractDistribution, *points: Array) -> T:

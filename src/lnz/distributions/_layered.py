@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractDistribution
 from ..modules import model_dtype
-from ..spaces import AbstractSpace, Binary, Euclidean, Product
+from ..spaces import AbstractSpace, Binary, side_by_side
 
 
 class Layered(AbstractDistribution):
@@ -61,10 +61,9 @@ class Layered(AbstractDistribution):
     @property
     def space(self) -> AbstractSpace:
         spaces = self.layer_spaces
-        for kind in (Binary, Euclidean):
-            if all(isinstance(space, kind) for space in spaces):
-                return kind(sum(space.shape[0] for space in spaces))
-        return Product(*spaces)
+        if _are_bits(spaces):
+            return Binary(sum(space.size for space in spaces))
+        return side_by_side(spaces)
 
     @property
     def reparameterised(self) -> bool:
@@ -119,10 +118,14 @@ class Layered(AbstractDistribution):
 
 
 def _check_layers(spaces: Sequence[AbstractSpace]) -> None:
-    if all(isinstance(space, Binary) for space in spaces):
+    if _are_bits(spaces):
         return
-    if not all(space.base_measure == "Lebesgue" for space in spaces):
+    if any(space.measure.is_counting for space in spaces):
         raise ValueError(
             "`Layered(...)` needs layers that are all of bits, such as `lnz.Bernoulli`, or all continuous, such as "
             f"`lnz.Normal`, so that an example is one vector; got {', '.join(map(str, spaces))}."
         )
+
+
+def _are_bits(spaces: Sequence[AbstractSpace]) -> bool:
+    return all(space.num_values == 2 and space.kind == "float" for space in spaces)

@@ -1,5 +1,5 @@
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax
@@ -9,34 +9,41 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractDistribution, closed_form_mean, space_of_conditional
 from ..modules import model_dtype
-from ..spaces import AbstractSpace, Product
+from ..spaces import AbstractSpace, Product, Record
 from ._closed_form_kl import closed_form_kl, register_kl
 
 
 class ProductDistribution(AbstractDistribution):
-    """`p(x_1, ..., x_k) = p_1(x_1) ... p_k(x_k)`: independent vectors on the `Product` of their spaces.
+    """`p(x_1, ..., x_k) = p_1(x_1) ... p_k(x_k)`: independent parts, side by side in one vector.
 
     **Arguments:**
 
-    - `parts`: distributions of vectors. Those of other parts of the space may differ in kind.
+    - `parts`: distributions of real vectors, on the `Product` of their spaces; they may differ in kind.
+    - `named`: or distributions of any shape and measure by name, on the `Record` of their spaces:
+      `ProductDistribution(mu=lnz.Normal(0.0, 5.0), chosen=lnz.Bernoulli(logits))`.
+
+    **Raises:** `TypeError` for a part that is not a distribution; `ValueError` for parts with and without names.
     """
 
     parts: tuple[AbstractDistribution, ...]
-    space: Product = eqx.field(static=True)
+    space: Product | Record = eqx.field(static=True)
 
-    def __init__(self, *parts: AbstractDistribution):
-        self.parts = parts
-        self.space = _space_of(parts)
+    def __init__(self, *parts: AbstractDistribution, **named: AbstractDistribution):
+        if parts and named:
+            raise ValueError("`ProductDistribution(...)` takes parts with names or parts without; got both.")
+        self.parts = parts or tuple(named.values())
+        self.space = _space_of(self.parts, tuple(named))
 
     def __check_init__(self):
-        if self.space != _space_of(self.parts):
-            raise ValueError(f"`ProductDistribution` lives on {_space_of(self.parts)}, not on {self.space}.")
+        names = self.space.names if isinstance(self.space, Record) else ()
+        if self.space != (expected := _space_of(self.parts, names)):
+            raise ValueError(f"`ProductDistribution` lives on {expected}, not on {self.space}.")
 
     def closed_form_mean(self) -> Array | None:
         """The means of the parts, one behind the other; `None` where one has no closed form."""
         found = [closed_form_mean(part) for part in self.parts]
         means = [mean for mean in found if mean is not None]
-        return jnp.concatenate(means) if len(means) == len(found) else None
+        return self._joined(means) if len(means) == len(found) else None
 
     @property
     def reparameterised(self) -> bool:
@@ -46,20 +53,28 @@ class ProductDistribution(AbstractDistribution):
         x, start, terms = self.space.check_example(x), 0, []
         keys = [None] * len(self.parts) if key is None else jr.split(key, len(self.parts))
         for part, part_key in zip(self.parts, keys, strict=True):
-            end = start + part.space.shape[0]
-            terms.append(part.log_prob(x[start:end], key=part_key))
-            start = end
+            piece = x[start : start + part.space.size].reshape(part.space.shape)
+            term = part.log_prob(part.space.cast(piece, x.dtype), key=part_key)
+            if part.space.kind != self.space.kind:  # the cast rounds
+                term = jnp.where(part.space.contains(piece), term, -jnp.inf)
+            terms.append(term)
+            start += part.space.size
         return functools.reduce(jnp.add, terms)
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Array:
         keys = jr.split(key, len(self.parts))
-        return jnp.concatenate([part.sample(k, shape) for part, k in zip(self.parts, keys, strict=True)], axis=-1)
+        return self._joined([part.sample(k, shape) for part, k in zip(self.parts, keys, strict=True)])
 
     def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
         keys = jr.split(key, len(self.parts))
         drawn = [part.sample_and_log_prob(k, shape) for part, k in zip(self.parts, keys, strict=True)]
         xs, log_probs = zip(*drawn, strict=True)
-        return jnp.concatenate(xs, axis=-1), functools.reduce(jnp.add, log_probs)
+        return self._joined(xs), functools.reduce(jnp.add, log_probs)
+
+    def _joined(self, pieces: Sequence[Array]) -> Array:
+        if isinstance(self.space, Record):
+            return self.space.pack(dict(zip(self.space.names, pieces, strict=True)))
+        return jnp.concatenate(pieces, axis=-1)
 
 
 @register_kl(ProductDistribution, ProductDistribution)
@@ -75,11 +90,12 @@ def _kl(q: ProductDistribution, p: ProductDistribution) -> Float[Array, ""] | No
     return functools.reduce(jnp.add, terms)
 
 
-def _space_of(parts: tuple[AbstractDistribution, ...]) -> Product:
+def _space_of(parts: tuple[AbstractDistribution, ...], names: tuple[str, ...]) -> Product | Record:
     for part in parts:
         if not isinstance(part, AbstractDistribution):
             raise TypeError(f"`ProductDistribution(...)` needs distributions; got {type(part).__name__}.")
-    return Product(*(part.space for part in parts))  # refuses what is not a vector
+    spaces = [part.space for part in parts]
+    return Record(**dict(zip(names, spaces, strict=True))) if names else Product(*spaces)
 
 
 class Joint(AbstractDistribution):
@@ -150,5 +166,5 @@ class Joint(AbstractDistribution):
 
 
 def _check_vectors(space: AbstractSpace, name: str) -> None:
-    if len(space.shape) != 1 or space.base_measure != "Lebesgue":
+    if len(space.shape) != 1 or space.measure.is_counting:
         raise ValueError(f"`Joint({name}=...)` must be of vectors of real numbers; this one lives on {space}.")

@@ -45,9 +45,9 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
     bijection: AbstractBijection
 
     def __init__(self, base: AbstractDistribution, bijection: AbstractBijection):
-        for_each_of = getattr(bijection, "for_each_of", None)  # a map of single numbers, as `Affine(1.0, 2.0)`
-        if for_each_of is not None and isinstance(base, AbstractDistribution) and bijection.domain.shape == ():
-            bijection = for_each_of(base.space.shape)
+        are_both = isinstance(base, AbstractDistribution) and isinstance(bijection, AbstractBijection)
+        if are_both and bijection.for_each_of is not None and bijection.domain.shape == ():
+            bijection = bijection.for_each_of(base.space.shape)  # a map of single numbers, as `Affine(1.0, 2.0)`
         self.base, self.bijection = base, bijection
 
     def __check_init__(self):
@@ -61,11 +61,11 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
                 f"`Transformed(base, bijection)`: the base lives on {self.base.space}, but the bijection starts from "
                 f"{self.bijection.domain}."
             )
-        if self.base.space.base_measure != self.bijection.domain.base_measure:
+        if self.base.space.measure != self.bijection.domain.measure:
             raise ValueError(
-                f"`Transformed(base, bijection)`: the base has {self.base.space.base_measure} measure "
+                f"`Transformed(base, bijection)`: the base has {self.base.space.measure} measure "
                 f"({self.base.space}), but the bijection starts from {self.bijection.domain}, with "
-                f"{self.bijection.domain.base_measure} measure. A flow needs a base with a density."
+                f"{self.bijection.domain.measure} measure. A flow needs a base with a density."
             )
         # A smaller base is fine: it says itself that its density is zero on the rest of the domain.
         if not is_within(self.base.space, self.bijection.domain):

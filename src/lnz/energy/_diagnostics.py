@@ -9,7 +9,6 @@ from jaxtyping import Array, Float
 
 from ..core import AbstractDensity, AbstractEnergyModel, Estimate, integral
 from ..modules import register
-from ..spaces import Binary
 from ._rbm import RBM
 
 
@@ -24,7 +23,7 @@ def pseudo_log_likelihood(density: AbstractDensity, x: Array) -> Float[Array, ""
 
     Source: Besag (1975), section 4.
     """
-    if not isinstance(density.space, Binary):
+    if density.space.num_values != 2:
         raise TypeError(f"`pseudo_log_likelihood` needs bits; {type(density).__name__} lives on {density.space}.")
     x = density.space.check_example(x)
     here = density.log_density(x)

@@ -183,7 +183,7 @@ class MarkovFieldPath(AbstractPath):
 
     def _log_num_points(self) -> float:
         space = self.target.space
-        return space.num_dimensions * math.log(space.num_categories)  # 2**64 points do not fit into a number of NumPy
+        return space.size * math.log(space.num_categories)  # 2**64 points do not fit into a number of NumPy
 
     def at(self, beta: Float[Array, ""] | float) -> MarkovField:
         target = self.target

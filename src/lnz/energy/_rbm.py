@@ -241,8 +241,8 @@ def _total_statistics(
 def _natural_of_rates(units: AbstractUnits, base_rates: Array) -> Float[Array, " size"]:
     rates = jnp.asarray(base_rates, jnp.result_type(float))
     shape = units.space.shape
-    if units.size != units.space.num_dimensions:
-        shape = (*shape, units.size // units.space.num_dimensions)  # a rate for each category
+    if units.size != units.space.size:
+        shape = (*shape, units.size // units.space.size)  # a rate for each category
     if rates.shape not in (shape, (units.size,)):
         flat = "" if shape == (units.size,) else f", or flat, ({units.size},)"
         raise ValueError(f"`base_rates` must have shape {shape}{flat}; got {rates.shape}.")

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..core import LogLikelihood, faulty_rows
+from ..spaces import COUNTING, LEBESGUE
 
 _NUM_ERRORS = 2  # standard errors of a paired difference that are called noise
-_MEASURES = {"counting": "counting, of probabilities", "Lebesgue": "Lebesgue, of densities"}
+_MEASURES = {str(COUNTING): "counting, of probabilities", str(LEBESGUE): "Lebesgue, of densities"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Row:
     @property
     def bits_per_dimension(self) -> float | None:
         """`None` for densities, whose bits change with the unit of the data."""
-        return self.result.bits_per_dimension if self.result.of.base_measure == "counting" else None
+        return self.result.bits_per_dimension if self.result.of.base_measure == str(COUNTING) else None
 
     @property
     def marked_bound(self) -> str:

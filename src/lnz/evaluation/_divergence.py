@@ -42,7 +42,7 @@ def kl_divergence(
     Source: Kullback and Leibler (1951), section 2.
     """
     # Ends may differ: the divergence is then infinite, or p is larger than it needs to be.
-    if q.space.shape != p.space.shape or q.space.base_measure != p.space.base_measure:
+    if q.space.shape != p.space.shape or q.space.measure != p.space.measure:
         raise ValueError(f"`kl_divergence(q, p)` needs densities on one space; got {q.space} and {p.space}.")
     if not is_within(p.space, q.space) and not isinstance(p, AbstractDistribution):
         raise ValueError(
@@ -55,13 +55,13 @@ def kl_divergence(
     if check_positive(num, "kl_divergence(num=...)") < 3 or num % 2 == 0:
         raise ValueError(f"`kl_divergence(num=...)` must be odd and at least 3; got {num}.")
     value, log_q, log_p, edge_mass = _on_grid(q, p, q.space, num, bounds)
-    if q.space.base_measure == "counting":
+    if q.space.measure.is_counting:
         others = [_on_grid(q, p, q.space, num // 2 + 1, bounds)]
     else:
         others = [_on_grid(q, p, q.space, num, bounds, jnp.asarray(shift)) for shift in (1 / 3, 2 / 3)]
     error = np.max([abs(value - other) for other, *_ in others]) if math.isfinite(value) else 0.0  # of a NaN, NaN
     weights = Weights(edge_mass=jnp.asarray(edge_mass))
-    if q.space.base_measure != "counting":
+    if not q.space.measure.is_counting:
         weights = replace(weights, grid_error=jnp.asarray(np.max([abs(log_q - other) for _, other, *_ in others])))
     return Estimate(
         jnp.asarray(value),

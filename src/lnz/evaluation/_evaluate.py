@@ -39,7 +39,6 @@ from ..core import (
 )
 from ..data import AbstractSource, AtomsWarning, Resident, as_source, canonical, data_warnings, known_entries, some_rows
 from ..modules import check_key, check_positive, kind_of, model_dtype, replace, unmasked
-from ..spaces import Counts
 from ._narrow import narrow_scales
 from ._normalize import check_normalizer, default_normalizer
 
@@ -156,9 +155,9 @@ def evaluate(
     example = space.cast(there.rows(source.rows(likeliest, likeliest + 1))[0], model_dtype(model))
     # A constant of the energy that neither numerators nor denominator hold, lest it swallow their digits.
     offset = _offset(model, example)
-    num_dimensions, notes = space.num_dimensions, ()
+    num_dimensions, notes = space.dimension, ()
     if observed is not None:
-        num_dimensions = float(np.mean(observed)) * space.num_dimensions
+        num_dimensions = float(np.mean(observed)) * space.dimension
         notes = (f"on average {num_dimensions:.1f} known entries of an example, others summed out",)
     used = ((hidden, numerators), (partition, denominator))
     result = LogLikelihood(
@@ -167,10 +166,10 @@ def evaluate(
         RandomVariable(
             fingerprint.result(),
             str(space),
-            space.base_measure,
+            str(space.measure),
             num_dimensions,
             # Of bits nobody speaks in bits per dimension, of grey values everybody.
-            isinstance(space, Counts) or getattr(space, "num_categories", 2) > 2,
+            any(part.measure.is_counting and part.num_values != 2 for part in space.parts),
         ),
         Protocol(
             _method_name(hidden, numerators),
@@ -314,7 +313,7 @@ def _rounding(model, key, source: AbstractSource, there: Local, observed, batch_
     """
     # Sums over latents cost more, and are left out where a layer of the model moves the rows to where digits are.
     unfit = hidden is not None and (there.origin is not None or not hidden.is_smooth)
-    if model.space.base_measure != "Lebesgue" or unfit or np.can_cast(source.rows(0, 1).dtype, model_dtype(model)):
+    if not model.space.measure.is_continuous or unfit or np.can_cast(source.rows(0, 1).dtype, model_dtype(model)):
         return []
     size = min(batch_size, 2 ** math.ceil(math.log2(source.num_rows)))
     numbers = np.linspace(0, source.num_rows - 1, size).astype(int)

@@ -78,7 +78,7 @@ def _check_positions(method: AbstractNormalizer, density: AbstractDensity) -> No
             f"of chain {int(np.argmax(is_outside))}. They must be exact draws of the density."
         )
     num_different = len(np.unique(rows, axis=0))
-    if space.base_measure == "Lebesgue" and num_different < len(rows):
+    if space.measure.is_continuous and num_different < len(rows):
         raise ValueError(
             f"`ReverseAIS(positions=...)`: {len(rows)} positions, of which {num_different} are different. Independent "
             "draws of a density never repeat, and repeated ones make the error bar too small: give each draw once."
@@ -90,7 +90,7 @@ def _has_modes(density: AbstractDensity) -> bool:
     return (
         isinstance(density, Posterior)
         and density.proposal is None
-        and density.space.num_dimensions <= _FEW_PARAMETERS
+        and density.space.dimension <= _FEW_PARAMETERS
         and normalizers.has_no_ends(density.space)
     )
 

@@ -1,7 +1,7 @@
 from ..bijections import unbounded
 from ..core import AbstractDistribution
 from ..distributions import Normal, ProductDistribution, Uniform
-from ..spaces import AbstractSpace, Product, Torus
+from ..spaces import AbstractSpace
 
 
 def base_for(space: AbstractSpace) -> AbstractDistribution:
@@ -12,14 +12,14 @@ def base_for(space: AbstractSpace) -> AbstractDistribution:
 
     **Arguments:**
 
-    - `space`: `Euclidean`, `Interval`, `Positive`, `Torus`, or a `Product` of those.
+    - `space`: one with unbounded coordinates, such as `Euclidean`, `Interval`, `Positive`, `Torus` or a `Product`.
 
     **Raises:** `TypeError` for another space.
     """
     inner = unbounded(space)
-    parts = [_base(part) for part in (inner.spaces if isinstance(inner, Product) else (inner,))]
+    parts = [_base(part) for part in inner.parts]
     return parts[0] if len(parts) == 1 else ProductDistribution(*parts)
 
 
 def _base(part: AbstractSpace) -> AbstractDistribution:
-    return Uniform(part) if isinstance(part, Torus) else Normal.standard(part.shape)
+    return Uniform(part) if part.periodic else Normal.standard(part.shape)

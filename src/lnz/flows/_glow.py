@@ -77,7 +77,7 @@ def _image_space(space: Euclidean, num_levels: int, image_shape: tuple[int, ...]
             "`image_shape=(28, 28)`."
         )
     image, factor = Euclidean(shape), 2**num_levels
-    if image.num_dimensions != space.num_dimensions:
+    if image.size != space.size:
         raise ValueError(f"`glow(image_shape={image_shape})` has not as many pixels as {space}.")
     if shape[1] % factor or shape[2] % factor:
         raise ValueError(

@@ -23,11 +23,12 @@ from ..bijections import (
     ToSupport,
     unbounded,
 )
-from ..spaces import AbstractSpace, Euclidean, Product, Torus
+from ..spaces import AbstractSpace
 
 
 def num_variables(space: AbstractSpace, name: str, least: int = 1) -> int:
-    if not isinstance(space, Euclidean) or len(space.shape) != 1 or space.shape[0] < least:
+    is_euclidean = isinstance(space, AbstractSpace) and space.is_euclidean
+    if not is_euclidean or len(space.shape) != 1 or space.shape[0] < least:
         words = "lnz.Euclidean(n)" + (f" with n >= {least}" if least > 1 else "")
         raise TypeError(f"`{name}(space)` needs `{words}`; got {space}.")
     return space.shape[0]
@@ -61,8 +62,7 @@ def onto(space: AbstractSpace, layers: AbstractBijection) -> AbstractBijection:
 
 def are_angles(inner: AbstractSpace) -> Int[np.ndarray, " n"]:
     """Which variables of `inner_space(...)` are angles, 0 or 1."""
-    parts = inner.spaces if isinstance(inner, Product) else (inner,)
-    return np.concatenate([np.full(part.shape, isinstance(part, Torus), np.int32) for part in parts])
+    return np.concatenate([np.full(part.shape, part.periodic, np.int32) for part in inner.parts])
 
 
 MakeMap = Callable[[PRNGKeyArray, Int[Array, " n"], Callable[[Array], AbstractTransformer], int], AbstractBijection]

@@ -20,7 +20,7 @@ from ..core import (
 )
 from ..distributions import Transformed, Uniform, distribution_given
 from ..modules import model_dtype, replace
-from ..spaces import AbstractSpace, Binary, Categorical, Interval, same_set
+from ..spaces import AbstractSpace, Interval, check_is_space, same_set
 
 
 class PointMass(AbstractDistribution):
@@ -114,7 +114,7 @@ class Dequantised(AbstractLatentModel, AbstractDataDependent):
     dequantiser: Callable[[Array], AbstractDistribution] | None = None
 
     def __check_init__(self):
-        if not isinstance(self.space, Binary | Categorical):
+        if check_is_space(self.space, "Dequantised(flow, space)").num_values is None:
             raise TypeError(f"`Dequantised(flow, space)` needs a space of bits or of categories; got {self.space}.")
         if not same_set(self.flow.space, self._box):
             raise ValueError(
@@ -144,7 +144,7 @@ class Dequantised(AbstractLatentModel, AbstractDataDependent):
     @property
     def num_values(self) -> int:
         """K: x is one of `0 .. K - 1`."""
-        return self.space.num_categories if isinstance(self.space, Categorical) else 2
+        return self.space.num_values or 0  # which is known of such a space
 
     @property
     def _box(self) -> Interval:

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 
 import equinox as eqx
@@ -10,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..core import AbstractDataDependent, AbstractDistribution
 from ..distributions import Mixture
 from ..modules import as_floats, check_positive, is_false, replace
-from ..spaces import AbstractSpace, Binary, Euclidean, Interval
+from ..spaces import AbstractSpace, check_is_space
 
 # Of the range, at each end: the logit of an end is infinite, and near it the sigmoid hardly learns.
 _MARGIN = 0.02
@@ -75,13 +76,9 @@ class VampPrior(AbstractDataDependent):
         **Raises:** `TypeError` for other spaces, such as one of categories, in which gradients learn no examples.
         """
         num = check_positive(num, "VampPrior.of(num=...)")
-        if isinstance(space, Binary):
-            bounds = (0.0, 1.0)
-        elif isinstance(space, Interval):
-            bounds = (space.low, space.high)
-        elif isinstance(space, Euclidean):
-            bounds = None
-        else:
+        low, high = check_is_space(space, "VampPrior.of(space)").ends or (math.nan, math.nan)
+        bounds = (low, high) if math.isfinite(low) and math.isfinite(high) else None
+        if space.kind == "int" or space.periodic or (bounds is None and not space.is_euclidean):
             raise TypeError(
                 f"`VampPrior.of(space=...)`: pseudo-inputs are learned by gradients, which examples of {space} have "
                 "not. Use a `Mixture` as prior."

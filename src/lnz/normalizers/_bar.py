@@ -8,6 +8,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import (
+    AbstractBlockDensity,
     AbstractCollapsibleDensity,
     AbstractDensity,
     AbstractNormalizer,
@@ -162,5 +163,9 @@ def _is_reversible(sampler: AbstractSampler | None, density: AbstractDensity) ->
     sampler = default_sampler(density) if sampler is None else sampler
     if isinstance(sampler, Gibbs):
         # A collapsible density with two blocks sums one of them out: its position is one block.
-        return isinstance(density, AbstractCollapsibleDensity) and getattr(density, "num_blocks", None) == 2
+        return (
+            isinstance(density, AbstractCollapsibleDensity)
+            and isinstance(density, AbstractBlockDensity)
+            and density.num_blocks == 2
+        )
     return isinstance(sampler, HMC | Metropolis)

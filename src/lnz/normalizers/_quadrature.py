@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from ..core import AbstractDensity, AbstractNormalizer, Estimate, Weights, smallest
-from ..spaces import Interval, Product
 
 # Three, because for any two there is a place that is as far from the points of one as from those of the other, where
 # both miss a narrow peak by as much.
@@ -85,7 +84,7 @@ def log_integral_with_error(
 ) -> Estimate:
     """`log int p~` of a density on an infinite space, as `Quadrature` says."""
     space, assumes = density.space, ("negligible mass outside the grid",)
-    if space.base_measure == "counting":
+    if space.measure.is_counting:
         value, edge = space.quadrature(num, bounds).log_integral_and_edge(density.log_density)
         half = space.quadrature(num // 2 + 1, bounds).log_integral(density.log_density)
         return Estimate(value, jnp.abs(value - half), "estimate", assumes, Weights(edge_mass=edge))
@@ -97,9 +96,6 @@ def log_integral_with_error(
     value, edge = jax.scipy.special.logsumexp(values) - math.log(len(_SHIFTS)), jnp.max(edges)
     grid_error = jax.lax.stop_gradient(jnp.max(values) - jnp.min(values))
     grid_error = jnp.where(jnp.isfinite(grid_error), grid_error, jnp.inf)
-    # Beyond the outermost step a tail like x^-2 has the mass of half as many steps as the grid has; between the end of
-    # an interval and the number beside it there is about as much as that number stands for.
-    parts = space.spaces if isinstance(space, Product) else (space,)
-    beyond = 2 if all(isinstance(part, Interval) for part in parts) else num / 2
+    beyond = space.quadrature(num, bounds, _SHIFTS[0]).beyond
     error = grid_error + jnp.log1p(beyond * edge)
     return Estimate(value, error, "estimate", assumes, Weights(edge_mass=edge, grid_error=grid_error))

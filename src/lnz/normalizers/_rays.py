@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from ..bijections import ToSupport, unbounded
 from ..core import AbstractPath
-from ..spaces import AbstractSpace, Product, Torus
+from ..spaces import AbstractSpace
 
 # Points on either side of a chain, and how far out the last one is, as a logarithm.
 _NUM_POINTS, _REACH = 32, 12.0
@@ -21,12 +21,7 @@ _NEAR_END = 32
 
 def has_no_ends(space: AbstractSpace) -> bool:
     """Whether all of `space` is the image of `R^n`: no circles, nothing discrete."""
-    parts = space.spaces if isinstance(space, Product) else (space,)
-    try:
-        unbounded(space)
-    except TypeError:
-        return False
-    return not any(isinstance(part, Torus) for part in parts)
+    return space.unbounded is not None and space.unbounded.is_euclidean
 
 
 def look_along_rays(

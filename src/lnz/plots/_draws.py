@@ -196,7 +196,7 @@ def _tile(title: str, words: str, pixels: np.ndarray | None, low: float, high: f
 
 def _are_continuous(runs: Mapping[str, Run]) -> bool:
     space = next(iter(runs.values())).model.space
-    return space.base_measure != "counting"
+    return not space.measure.is_counting
 
 
 def _marginals(name: str, run: Run) -> str:

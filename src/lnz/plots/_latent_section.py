@@ -8,7 +8,6 @@ from ..core import AbstractLatentModel
 from ..latent import Dequantised, decode, embed, interpolate, reconstruct
 from ..modules import model_dtype
 from ..runs import Run
-from ..spaces import Euclidean
 from ._draws import as_rows
 from ._html import drawing, joined, pieces
 from ._latent import active_units, latent_map, reconstructions, strips
@@ -74,7 +73,7 @@ def latents(run: Run) -> str:
         found.append(
             drawing("Interpolations", words, lambda ink: strips(np.stack(paths), shape, ink=ink, low=low, high=high))
         )
-    if isinstance(model.prior.space, Euclidean):
+    if model.prior.space.is_euclidean:
         found.append(_traversals(run, rows, shape, low, high))
     return pieces().box("", joined(found))
 

@@ -63,7 +63,7 @@ def _settings(run: Run) -> list[tuple[str, str]]:
 
 def _parameters(model: Any, shape: tuple[int, int] | None) -> str:
     """What the model has learned, where it can be seen."""
-    if shape is None or model.space.num_dimensions != shape[0] * shape[1]:
+    if shape is None or model.space.size != shape[0] * shape[1]:
         return ""
     if isinstance(model, RBM) and isinstance(model.visible, BernoulliUnits):
         return _filters(np.asarray(model.W), shape)

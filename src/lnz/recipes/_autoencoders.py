@@ -68,7 +68,7 @@ def _build(key, splits, settings):
     decoder = _conditional(template, num_latent, keys[0], splits, chosen, where, is_decoder=True)
     posterior, where = _posterior(keys[1], num_latent, chosen)
     if chosen["num_layers"] == 1:
-        encoder = _conditional(posterior, splits.space.num_dimensions, keys[2], splits, chosen, where)
+        encoder = _conditional(posterior, splits.space.size, keys[2], splits, chosen, where)
         model = VAE(_prior(keys[3], num_latent, splits, chosen), decoder, encoder)
     else:
         model = _hierarchy(keys, splits, chosen, decoder)
@@ -109,7 +109,7 @@ def _hierarchy(keys, splits, chosen, decoder):
             f"`model.num_layers` must be 1, or 2 with `model.posterior=normal`; got {chosen['num_layers']} with "
             f"{chosen['posterior']!r}."
         )
-    num, half = splits.space.num_dimensions, chosen["num_latent"] // 2
+    num, half = splits.space.size, chosen["num_latent"] // 2
     lower, upper = chosen["num_latent"] - half, half
     key_up, key_down, key_infer, key_top = jr.split(keys[2], 4)
     infer_upper = _conditional(Normal.standard(upper), num, key_up, splits, chosen)
@@ -141,9 +141,7 @@ def _conditional(template, num_in, key, splits, chosen, where=None, is_decoder=F
 
 def _image_shape(splits, setting):
     if splits.image_shape is None or len(splits.image_shape) != 2:
-        raise ValueError(
-            f"`{setting}` needs pictures; `{splits.name}` has rows of {splits.space.num_dimensions} numbers."
-        )
+        raise ValueError(f"`{setting}` needs pictures; `{splits.name}` has rows of {splits.space.size} numbers.")
     return splits.image_shape
 
 
@@ -174,7 +172,7 @@ def _likelihood(key, splits, chosen):
             return grey, lambda grey: (grey.loc, grey.context)
         grey = DiscretisedLogistic(*parts)
         return grey, lambda grey: grey.loc  # a scale for each pixel: one that z moves learns the training rows by heart
-    num = splits.space.num_dimensions
+    num = splits.space.size
     # A scale for each column that does not depend on z: where it did, a density could grow on single rows for ever.
     template = Transformed(Normal.standard(num), standardisation(splits))
     warn_of_atoms(splits)

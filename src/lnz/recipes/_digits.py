@@ -26,7 +26,7 @@ def _build_rbm(key, splits, settings):
     means, _ = column_moments(splits.train)  # with zeros for what is missing, so that the sums are right
     num = len(splits.train) if splits.observed is None else splits.observed[0].sum(axis=0)
     base_rates = jnp.asarray((len(splits.train) * means + 1) / (num + 2), "float32")
-    rbm = RBM(splits.space.num_dimensions, chosen["num_hidden"], key=key, base_rates=base_rates)
+    rbm = RBM(splits.space.size, chosen["num_hidden"], key=key, base_rates=base_rates)
     objective = objectives.PCD(chosen["k"], chosen["num_chains"])
     if splits.observed is not None:
         objective = objectives.Imputed(objective)

@@ -16,7 +16,7 @@ from ._fitting import decayed_adam
 
 def _build_digits(key, splits, settings):
     """Splines on the box [0, 2]^n, whose bins may end where bits do, over uniform noise: nothing is cut off."""
-    chosen, num = settings["model"], splits.space.num_dimensions
+    chosen, num = settings["model"], splits.space.size
     box, splines = Interval(num, 0.0, 2.0), SplineTransformer(chosen["num_bins"], 0.0, 2.0)
     key_flow, key_noise = jr.split(key)
 
@@ -35,8 +35,8 @@ def _build_digits(key, splits, settings):
 def _build_mnist(key, splits, settings):
     chosen, space = settings["model"], splits.space
     if splits.image_shape is None or len(splits.image_shape) != 2:
-        raise ValueError(f"`{splits.name}`: Glow needs pictures; got rows of {space.num_dimensions} numbers.")
-    num, num_values = space.num_dimensions, 2 if isinstance(space, Binary) else space.num_categories
+        raise ValueError(f"`{splits.name}`: Glow needs pictures; got rows of {space.size} numbers.")
+    num, num_values = space.size, 2 if isinstance(space, Binary) else space.num_categories
     layers = glow(
         Euclidean(num),
         key=key,

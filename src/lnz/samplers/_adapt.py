@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..core import AbstractDensity, AbstractPath, AbstractSampler, ReversedPath
 from ..modules import replace
-from ..spaces import Product, Torus
+from ..spaces import has_circles
 from ._hmc import HMC
 from ._run import chain_step, start_chains
 
@@ -118,10 +118,9 @@ def _with_step_size(sampler, log_step_size: Float[Array, ""]):
 
 def _first_log_step_size(density: AbstractDensity, like: Array) -> Float[Array, ""]:
     """That of a standard normal, of as many variables."""
-    return jnp.asarray(-0.25 * math.log(max(1, density.space.num_dimensions)), like.dtype)
+    return jnp.asarray(-0.25 * math.log(max(1, density.space.dimension)), like.dtype)
 
 
 def _most(density: AbstractDensity) -> float:
     """Half a turn, where there are circles: on a flat one every step is accepted, however long."""
-    parts = density.space.spaces if isinstance(density.space, Product) else (density.space,)
-    return math.log(math.pi) if any(isinstance(part, Torus) for part in parts) else math.inf
+    return math.log(math.pi) if has_circles(density.space) else math.inf

@@ -4,10 +4,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..bijections import ToSupport, unbounded, wrap
 from ..core import AbstractDensity, AbstractSampler
 from ..modules import check_positive, is_false
-from ..spaces import AbstractSpace, Euclidean, Product, Torus
+from ..spaces import wrapped
 
 _PLAIN_STEP_SIZE = 0.1
 
@@ -23,7 +22,8 @@ class HMC(AbstractSampler):
     """Hamiltonian Monte Carlo with a unit mass matrix, on every continuous space.
 
     On Euclidean spaces it moves the position x itself. Positive and bounded numbers are moved in coordinates u without
-    bounds, `x = ToSupport(space)(u)`, with the density `p~(x(u)) |dx/du|`; angles are moved as they are and wrapped.
+    bounds, `x = space.from_unbounded(u)`, with the density `p~(x(u)) |dx/du|`; angles are moved as they are and
+    wrapped.
 
     The state caches log-density and gradient of the last density: call `refresh` when it changes.
 
@@ -54,16 +54,13 @@ class HMC(AbstractSampler):
 
     def init(self, key: PRNGKeyArray, density: AbstractDensity, position: Array) -> HMCState:
         space = density.space
-        try:
-            unbounded(space)
-        except TypeError as error:
+        if space.unbounded is None:
             raise TypeError(
                 f"`HMC` needs a density on a continuous space: `Euclidean`, `Positive`, `Interval`, `Torus` or a "
                 f"`Product` of those; got {space}. For discrete spaces try `lnz.samplers.Gibbs()`, or "
                 "`lnz.samplers.Metropolis()` where no blocks can be drawn."
-            ) from error
-        coordinates = position if isinstance(space, Euclidean) else ToSupport(space).inverse_and_log_det(position)[0]
-        return _state(density, coordinates)
+            )
+        return _state(density, space.to_unbounded(position)[0])
 
     def refresh(self, density: AbstractDensity, state: HMCState) -> HMCState:
         return _state(density, state.coordinates)
@@ -77,10 +74,13 @@ class HMC(AbstractSampler):
             factor = jr.uniform(key_jitter, (), momentum.dtype, 1 - self.jitter, 1 + self.jitter)
             step_size = step_size * factor
 
+        inner = density.space.unbounded
+        assert inner is not None  # as `init` found
+
         def leapfrog(_, carry):
             state, p = carry
             p = p + 0.5 * step_size * state.gradient
-            state = _state(density, _wrapped(density.space, state.coordinates + step_size * p))
+            state = _state(density, wrapped(inner, state.coordinates + step_size * p))
             return state, p + 0.5 * step_size * state.gradient
 
         proposed, p = jax.lax.fori_loop(0, self.num_steps, leapfrog, (state, momentum))
@@ -105,18 +105,10 @@ def acceptance_within(old: Float[Array, ""], log_ratio: Float[Array, ""]) -> Flo
 
 def _state(density: AbstractDensity, coordinates: Array) -> HMCState:
     def log_density(u):
-        if isinstance(density.space, Euclidean):
-            return density.log_density(u), u
-        x, log_det = ToSupport(density.space).forward_and_log_det(u)
+        x, log_det = density.space.from_unbounded(u)
         return density.log_density(x) + log_det, x
 
     (value, position), gradient = jax.value_and_grad(log_density, has_aux=True)(coordinates)
     # Where the density is zero its gradient may be no number. Any function of u alone keeps the step reversible.
     gradient = jnp.where(jnp.isfinite(gradient), gradient, 0)
     return HMCState(position, coordinates, value, gradient)
-
-
-def _wrapped(space: AbstractSpace, u: Array) -> Array:
-    if isinstance(space, Product):
-        return jnp.concatenate([_wrapped(part, v) for part, v in zip(space.spaces, space.split(u), strict=True)])
-    return wrap(u) if isinstance(space, Torus) else u

@@ -6,12 +6,10 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray
 
-from ..bijections import unbounded
 from ..core import AbstractBlockDensity, AbstractDensity, AbstractSampler
-from ..spaces import AbstractSpace
 from ._gibbs import Gibbs
 from ._hmc import HMC
-from ._metropolis import Metropolis, is_discrete
+from ._metropolis import Metropolis
 
 # How often the start of a chain is drawn again where the density is zero.
 _NUM_REDRAWS = 100
@@ -24,21 +22,13 @@ def default_sampler(density: AbstractDensity) -> AbstractSampler:
     """
     if isinstance(density, AbstractBlockDensity):
         return Gibbs()
-    if is_discrete(density.space):
+    if density.space.propose is not None and density.space.size > 0:  # no variables at all cannot be moved
         return Metropolis()
-    if _is_continuous(density.space):
+    if density.space.unbounded is not None:
         return HMC()
     raise TypeError(
         f"No sampler fits {type(density).__name__} on {density.space} without being told: pass `sampler=...`."
     )
-
-
-def _is_continuous(space: AbstractSpace) -> bool:
-    try:
-        unbounded(space)
-    except TypeError:
-        return False
-    return True
 
 
 def possible_positions(key: PRNGKeyArray, density: AbstractDensity, num: int) -> Array:

@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from ._arrays import AbstractDiscreteArray
 from ._grid import Grid, _enumeration
-from ._space import AbstractSpace, _as_shape
+from ._space import _as_shape
 
 
-class Counts(AbstractSpace):
+class Counts(AbstractDiscreteArray):
     """`{0, 1, 2, ...}^shape` with counting measure. Examples are stored as `int32`.
 
     The set is infinite: `quadrature(num)` sums over `0, ..., num - 1` in each variable and ignores `bounds`. The sum
@@ -22,8 +23,8 @@ class Counts(AbstractSpace):
     """
 
     shape: tuple[int, ...] = eqx.field(static=True)
-    base_measure = "counting"
     kind = "int"
+    ends = (0.0, math.inf)
     advice = "Counts are whole numbers from 0, below 2**31."
 
     def __init__(self, shape: int | tuple[int, ...]):
@@ -37,6 +38,16 @@ class Counts(AbstractSpace):
         with np.errstate(invalid="ignore"):  # the remainder of infinity is no number, and so not zero
             return (x >= 0) & (x <= _LARGEST_COUNT) & (x % 1 == 0)
 
+    def another(self, key: PRNGKeyArray, old: Array) -> tuple[Array, Bool[Array, ""]]:
+        """Higher or lower by a whole number from 1 to r, r drawn from 1, 2, 4, ..., 4096."""
+        key_range, key_move, key_sign = jr.split(key, 3)
+        most = 2 ** jr.randint(key_range, (), 0, _NUM_RANGES, old.dtype)
+        move = jr.randint(key_move, (), 1, most + 1, old.dtype)
+        new = jnp.where(jr.bernoulli(key_sign), old + move, old - move)
+        # No count so large that it wraps around.
+        is_allowed = self.elements_within(new) & (jnp.abs(new - old) == move)
+        return jnp.where(is_allowed, new, old), is_allowed
+
     def reference_sample(self, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
         """Geometric with mean 1: `p(n) = 2^-(n + 1)`."""
         first, second = jr.bits(key, (2, *shape, *self.shape))  # a zero has probability 1/2, another one 1/4, ...
@@ -46,7 +57,7 @@ class Counts(AbstractSpace):
     def reference_log_prob(self, x: Array) -> Float[Array, ""]:
         return jnp.where(
             self.contains(x),
-            -math.log(2.0) * (jnp.sum(x).astype(jnp.result_type(float)) + self.num_dimensions),
+            -math.log(2.0) * (jnp.sum(x).astype(jnp.result_type(float)) + self.size),
             -jnp.inf,
         )
 
@@ -56,8 +67,9 @@ class Counts(AbstractSpace):
         if num < 1:
             raise ValueError(f"`quadrature(num=...)` needs at least one count, 0; got {num}.")
         grid = _enumeration(self.shape, num, int)
-        return Grid(grid.size, grid.point, lambda index: jnp.any(grid.point(index)[0] == num - 1))
+        return Grid(grid.size, grid.point, lambda index: jnp.any(grid.point(index)[0] == num - 1), num / 2)
 
 
 # The largest that float32 holds and `int32` too.
 _LARGEST_COUNT = 2**31 - 128
+_NUM_RANGES = 13

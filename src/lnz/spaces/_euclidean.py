@@ -8,24 +8,30 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ._arrays import AbstractRealArray
 from ._grid import Grid, _trapezoid
-from ._space import AbstractSpace, _as_shape
+from ._space import _as_shape
 
 
-class Euclidean(AbstractSpace):
+class Euclidean(AbstractRealArray):
     """`R^shape` with Lebesgue measure."""
 
     shape: tuple[int, ...] = eqx.field(static=True)
-    base_measure = "Lebesgue"
-    kind = "float"
     advice = "Remove or fill in the rows with missing or infinite values."
+    ends = (-math.inf, math.inf)
 
     def __init__(self, shape: int | tuple[int, ...]):
         self.shape = _as_shape(shape, "Euclidean")
 
     @property
-    def num_points(self) -> None:
-        return None
+    def unbounded(self) -> "Euclidean":
+        return self
+
+    def number_from_unbounded(self, u: Array) -> tuple[Array, Array]:
+        return u, jnp.zeros_like(u)
+
+    def number_to_unbounded(self, x: Array) -> tuple[Array, Array]:
+        return x, jnp.zeros_like(x)
 
     def elements_within(self, x):
         return abs(x) < math.inf

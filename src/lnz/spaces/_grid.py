@@ -23,6 +23,7 @@ class Grid(eqx.Module):
     size: int = eqx.field(static=True)
     point: Callable = eqx.field(static=True)  # index [] -> (x, log weight)
     on_edge: Callable | None = eqx.field(static=True, default=None)  # index [] -> whether there may be mass beyond
+    beyond: float = eqx.field(static=True, default=0.0)  # how much there may be, in units of the mass on the edge
 
     def __call__(self, index: Int[Array, ""]):
         """The point and log weight number `index`, for `0 <= index < size`."""
@@ -118,7 +119,7 @@ def _trapezoid(shape: tuple[int, ...], num: int, bounds: tuple[float, float], sh
     if num < 2:
         raise ValueError(f"`quadrature(num=...)` needs at least 2 points a dimension; got {num}.")
     num_dimensions, num_steps = math.prod(shape), num - 1
-    size = num**num_dimensions
+    size, beyond = num**num_dimensions, num / 2  # a tail like x^-2 has the mass of half as many steps as the grid has
     if size > 2**31 - 1:
         raise ValueError(
             f"A grid of {num}**{num_dimensions} points is out of reach. Use `lnz.normalizers.Importance` or `AIS`."
@@ -141,13 +142,11 @@ def _trapezoid(shape: tuple[int, ...], num: int, bounds: tuple[float, float], sh
         places = digits.astype(dtype) + (0 if shift is None else jnp.asarray(shift, dtype))
         return (low + step * places).reshape(shape), jnp.asarray(log_weight, dtype)
 
-    return Grid(num**num_dimensions, point, lambda index: jnp.any(at_ends(index)[1]))
+    return Grid(num**num_dimensions, point, lambda index: jnp.any(at_ends(index)[1]), beyond)
 
 
-def innermost(low: float, high: float, dtype: Any) -> tuple[float, float]:
-    """The outermost normal numbers of `dtype` inside finite ends."""
-    # Of this part of the width even the reciprocal times a thousand is a number.
-    least = float(jnp.finfo(dtype).tiny) * 1024 * (max(1.0, high - low) if 0 in (low, high) else 1.0)
-    ends = np.asarray(low, dtype), np.asarray(high, dtype)
-    above, below = float(np.nextafter(*ends)), float(np.nextafter(*ends[::-1]))
-    return (least if abs(above) < least else above), (-least if abs(below) < least else below)
+def _grid_size(sizes: list[int]) -> int:
+    size = math.prod(sizes)
+    if size > 2**31 - 1:
+        raise ValueError(f"A grid of {size} points is out of reach. Use `lnz.normalizers.Importance` or `AIS`.")
+    return size

@@ -9,13 +9,17 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ._grid import Grid, _trapezoid, innermost
-from ._space import AbstractSpace, _as_shape
+from ..numerics import softplus
+from ._arrays import AbstractRealArray
+from ._ends import between, innermost, least, nearest_inside, zero_outside
+from ._euclidean import Euclidean
+from ._grid import Grid, _trapezoid
+from ._space import _as_shape
 
 _REACH = 3.5  # in t, where an end is 1e-22 of the width away
 
 
-class Interval(AbstractSpace):
+class Interval(AbstractRealArray):
     """`[low, high]^shape` with Lebesgue measure.
 
     `quadrature` ignores `bounds`. It is the trapezoid rule in t, with `x = low + (high - low) sigmoid(pi sinh t)`. It
@@ -25,8 +29,6 @@ class Interval(AbstractSpace):
     shape: tuple[int, ...] = eqx.field(static=True)
     low: float = eqx.field(static=True)
     high: float = eqx.field(static=True)
-    base_measure = "Lebesgue"
-    kind = "float"
     advice = "Rescale the data or choose a wider interval."
 
     def __init__(self, shape: int | tuple[int, ...], low: float = 0.0, high: float = 1.0):
@@ -38,8 +40,26 @@ class Interval(AbstractSpace):
             raise ValueError(f"`Interval(low=..., high=...)` needs low < high; got {self.low} and {self.high}.")
 
     @property
-    def num_points(self) -> None:
-        return None
+    def ends(self) -> tuple[float, float]:
+        return self.low, self.high
+
+    @property
+    def unbounded(self) -> Euclidean:
+        return Euclidean(self.shape)
+
+    def number_from_unbounded(self, u: Array) -> tuple[Array, Array]:
+        """`x = low + (high - low) sigmoid(u)`, which saturates beside the ends."""
+        low, high, width = self.low, self.high, self.high - self.low
+        # Each half from its own end, so that x keeps the digits of a small distance and never leaves the interval.
+        x = jnp.where(u > 0, high - width * jax.nn.sigmoid(-u), low + width * jax.nn.sigmoid(u))
+        return nearest_inside(self, x), math.log(width) - softplus(u) - softplus(-u)
+
+    def number_to_unbounded(self, x: Array) -> tuple[Array, Array]:
+        width = self.high - self.low
+        # The distance from either end, each from the end itself: 1 - z would lose the digits of a small one.
+        below = jnp.log(between((x - self.low) / width, least(x), 1))
+        above = jnp.log(between((self.high - x) / width, least(x), 1))
+        return below - above, zero_outside(self, x, -math.log(width) - below - above)
 
     def elements_within(self, x):
         return (x >= self.low) & (x <= self.high)
@@ -50,8 +70,7 @@ class Interval(AbstractSpace):
         return jnp.clip(x, *innermost(self.low, self.high, x.dtype))
 
     def reference_log_prob(self, x: Array) -> Float[Array, ""]:
-        log_prob = -self.num_dimensions * math.log(self.high - self.low)
-        return jnp.where(self.contains(x), jnp.asarray(log_prob, x.dtype), -jnp.inf)
+        return self._log_uniform(x)
 
     def quadrature(
         self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0), shift: float | Array | None = None
@@ -80,4 +99,5 @@ class Interval(AbstractSpace):
             assert lines.on_edge is not None
             return lines.on_edge(index) | jnp.any((x == low) | (x == high))
 
-        return Grid(lines.size, point, on_edge)
+        # Between an end and the number beside it there is about as much mass as that number stands for.
+        return Grid(lines.size, point, on_edge, beyond=2.0)

@@ -8,24 +8,36 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..numerics import softplus
+from ._arrays import AbstractRealArray
+from ._ends import between, least, zero_outside
+from ._euclidean import Euclidean
 from ._grid import Grid, _trapezoid
-from ._space import AbstractSpace, _as_shape
+from ._space import _as_shape
 
 
-class Positive(AbstractSpace):
+class Positive(AbstractRealArray):
     """`(0, inf)^shape` with Lebesgue measure. `quadrature` is the trapezoid rule in `log x`, with `bounds` on that."""
 
     shape: tuple[int, ...] = eqx.field(static=True)
-    base_measure = "Lebesgue"
-    kind = "float"
     advice = "Zero is outside: shift or drop such values, or use `lnz.Euclidean`."
+    ends = (0.0, math.inf)
 
     def __init__(self, shape: int | tuple[int, ...]):
         self.shape = _as_shape(shape, "Positive")
 
     @property
-    def num_points(self) -> None:
-        return None
+    def unbounded(self) -> Euclidean:
+        return Euclidean(self.shape)
+
+    def number_from_unbounded(self, u: Array) -> tuple[Array, Array]:
+        """`x = log(1 + e^u)`, which is linear in its upper tail, so that no large u overflows."""
+        return jnp.maximum(softplus(u), least(u)), -softplus(-u)
+
+    def number_to_unbounded(self, x: Array) -> tuple[Array, Array]:
+        inside = between(x, least(x), float(jnp.finfo(x.dtype).max))
+        log_slope = jnp.log(-jnp.expm1(-inside))  # of softplus, at the u that is sought
+        return inside + log_slope, zero_outside(self, x, -log_slope)
 
     def elements_within(self, x):
         return (x > 0) & (x < math.inf)
@@ -46,4 +58,4 @@ class Positive(AbstractSpace):
             log_x, log_weight = logs.point(index)
             return jnp.exp(log_x), log_weight + jnp.sum(log_x)
 
-        return Grid(logs.size, point, logs.on_edge)
+        return Grid(logs.size, point, logs.on_edge, logs.beyond)

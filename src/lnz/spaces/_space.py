@@ -1,8 +1,10 @@
 """Spaces: where examples live, with the base measure of every density on them."""
 
+import itertools
 import math
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -10,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ..modules import as_numbers, column_names, is_real
+from ..modules import as_numbers, column_names, is_real, kind_of
 from ._grid import Grid
+from ._measure import Measure
 
 if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
     from typing import ClassVar as AbstractVar
@@ -20,25 +23,48 @@ else:
 
 
 class AbstractSpace(eqx.Module):
-    """The set in which one example lives, and the base measure of densities on it.
+    """The set in which one example lives, the base measure of densities on it, and its coordinates.
 
-    `shape` is that of one example. `base_measure` is `"counting"` (probabilities) or `"Lebesgue"`
-    (densities): numbers under different base measures cannot be compared. `num_points` is the number of
-    points of a finite space, else `None`. `kind` says how numbers of this space are stored.
+    `shape` is that of one example, `size` its number of entries, `dimension` that of the set: a sphere in R^3 has size
+    3 and dimension 2. Numbers under different `measure`s cannot be compared. `num_points` is the number of points of a
+    finite space, else `None`. `kind` says how entries are stored.
+
+    Samplers, normalisers and bijections decide by what a space says here, and never by its class. Facts that most
+    spaces lack have defaults:
+
+    - `ends`: of arrays of independent numbers, the two ends between which each has every real, or whole, number.
+    - `periodic`: whether the two ends of each number are one point.
+    - `num_values`: K, if each entry is one of `0, 1, ..., K - 1`.
+    - `spaces`: the independent parts, which lie one behind the other in a vector.
+    - `propose`: a move of discrete entries, `propose(key, x) -> (another x, whether it is allowed)`, which is as
+      likely from there as back. `lnz.samplers.Metropolis` makes it.
     """
 
     shape: AbstractVar[tuple[int, ...]]
-    base_measure: eqx.AbstractClassVar[str]
-    kind: eqx.AbstractClassVar[str]  # "float" or "int"
-    advice: eqx.AbstractClassVar[str]  # what to try when data have values outside the space
+    measure: AbstractVar[Measure]
+    kind: AbstractVar[str]  # "float" or "int"
+    advice: AbstractVar[str]  # what to try when data have values outside the space
+    ends: ClassVar[tuple[float, float] | None] = None
+    periodic: ClassVar[bool] = False
+    num_values: ClassVar[int | None] = None
+    spaces: ClassVar[tuple["AbstractSpace", ...]] = ()
+    propose: ClassVar[Callable[[PRNGKeyArray, Array], tuple[Array, Array]] | None] = None
 
     @property
     @abstractmethod
     def num_points(self) -> int | None: ...
 
+    @property
+    @abstractmethod
+    def dimension(self) -> int:
+        """Degrees of freedom of one example, by which bits per dimension divide."""
+
     @abstractmethod
     def elements_within(self, x: Any) -> Any:
-        """Which of the numbers in `x` (an example, or rows of them; NumPy or JAX) are allowed."""
+        """Which of the numbers in `x` (an example, or rows of them; NumPy or JAX) are allowed.
+
+        Where the entries of an example are tied to each other, all of them are allowed or none.
+        """
 
     def contains(self, x: Array) -> Bool[Array, ""]:
         """Whether one example lies in the space."""
@@ -67,8 +93,87 @@ class AbstractSpace(eqx.Module):
         """Log-probability of ONE example under the reference distribution, in nats; minus infinity outside."""
 
     @property
-    def num_dimensions(self) -> int:
+    @abstractmethod
+    def unbounded(self) -> "AbstractSpace | None":
+        """The space of the coordinates u: all of R^n, or circles. `None` if the space has none, as discrete ones."""
+
+    @abstractmethod
+    def from_unbounded(self, u: Array) -> tuple[Array, Float[Array, "..."]]:
+        """`x(u)` and the logarithm of the volume element dx/du in nats, with respect to both base measures.
+
+        `u` is `[*self.unbounded.shape, *batch]`: any axes behind those of one example are a batch.
+        """
+
+    @abstractmethod
+    def to_unbounded(self, x: Array) -> tuple[Array, Float[Array, "..."]]:
+        """The inverse of `from_unbounded`, `u` and `log du/dx`, which is minus infinity outside the space."""
+
+    @abstractmethod
+    def tangent_basis(self, x: Array) -> Array:
+        """Orthonormal directions in which ONE example can move, `[*shape, dimension]`.
+
+        **Raises:** `TypeError` for a discrete space.
+        """
+
+    @property
+    def size(self) -> int:
         return math.prod(self.shape)
+
+    # Former names, until all callers have the new ones.
+    @property
+    def num_dimensions(self) -> int:
+        return self.size
+
+    @property
+    def base_measure(self) -> str:
+        return self.measure.name
+
+    @property
+    def parts(self) -> tuple["AbstractSpace", ...]:
+        """The independent parts, which have no parts themselves; a space without any is its own."""
+        return tuple(part for space in self.spaces for part in space.parts) if self.spaces else (self,)
+
+    @property
+    def is_euclidean(self) -> bool:
+        """Whether it is all of R^shape."""
+        return all(part.measure.is_continuous and part.ends == (-math.inf, math.inf) for part in self.parts)
+
+    @property
+    def real_entries(self) -> Bool[np.ndarray, "*shape"]:
+        """Which entries are continuous."""
+        return self.join([np.full(part.shape, part.measure.is_continuous) for part in self.parts])
+
+    def split(self, x: Array | np.ndarray, axis: int = 0) -> list:
+        """`x` by `parts`, each in the shape of its part. Axis 0 or -1 is that of the vector of all parts."""
+        if not self.spaces:
+            return [x]
+        ends = list(itertools.accumulate(part.size for part in self.parts))
+        pieces = []
+        for part, start, end in zip(self.parts, [0, *ends], ends, strict=False):
+            piece = x[start:end] if axis == 0 else x[..., start:end]
+            if len(part.shape) != 1:
+                rest = piece.shape[1:] if axis == 0 else piece.shape[:-1]
+                piece = piece.reshape((*part.shape, *rest) if axis == 0 else (*rest, *part.shape))
+            pieces.append(piece)
+        return pieces
+
+    def join(self, pieces: Sequence[Any], axis: int = 0) -> Any:
+        """The inverse of `split`."""
+        if not self.spaces:
+            return pieces[0]
+        flat = []
+        for part, piece in zip(self.parts, pieces, strict=True):
+            num = len(part.shape)
+            rest = piece.shape[num:] if axis == 0 else piece.shape[: piece.ndim - num]
+            shape = (part.size, *rest) if axis == 0 else (*rest, part.size)
+            flat.append(piece if num == 1 else piece.reshape(shape))
+        if all(isinstance(piece, np.ndarray) for piece in flat):
+            return np.concatenate(flat, axis)
+        dtypes = {piece.dtype for piece in flat}
+        if len(dtypes) > 1:  # whole numbers beside real ones are stored as real ones
+            floats = [dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)]
+            flat = [piece.astype(jnp.result_type(*floats or [float])) for piece in flat]
+        return jnp.concatenate(flat, axis)
 
     def check_example(self, x: Any, argument: str = "x") -> Array:
         """`x` as an array, if it has the shape of ONE example; values are not looked at, so it is free when compiled.
@@ -105,8 +210,20 @@ class AbstractSpace(eqx.Module):
             )
         if array.shape[0] == 0:
             raise ValueError(f"`{argument}` has no rows.")
+        self._check_booleans(array, argument)
         self._check_values(np.asarray(array), argument, first_row, names)
         return array
+
+    def _check_booleans(self, array: Any, argument: str) -> None:
+        if array.dtype != bool:
+            return
+        for part, piece in zip(self.parts, self.split(np.asarray(array), -1), strict=True):
+            if (num := part.num_values or 0) > 2 and piece.any():
+                raise ValueError(
+                    f"`{argument}` has true and false, but {part} has whole numbers from 0 to {num - 1}, so that true "
+                    f"may mean 1 or {num - 1}. Pass whole numbers: `{argument}.astype(np.int32)` if it means 1, "
+                    f"`{num - 1} * {argument}.astype(np.int32)` if it means {num - 1}."
+                )
 
     def _check_values(self, array: np.ndarray, argument: str, first_row: int, names: list[Any] | None) -> None:
         for start in range(0, len(array), 4096):
@@ -142,6 +259,15 @@ def _as_shape(shape: int | tuple[int, ...], name: str) -> tuple[int, ...]:
     if not all(isinstance(n, int | np.integer) and n >= 0 for n in result) or isinstance(shape, bool):
         raise ValueError(f"`{name}(...)` needs a number of dimensions or a shape; got {shape!r}.")
     return tuple(int(n) for n in result)
+
+
+def check_is_space(space: Any, owner: str) -> AbstractSpace:
+    """
+    **Raises:** `TypeError` in the name of `owner` if `space` is not a space.
+    """
+    if not isinstance(space, AbstractSpace):
+        raise TypeError(f"`{owner}` needs a space, such as `lnz.Euclidean(2)`; got {kind_of(space)}.")
+    return space
 
 
 def check_kind(space: Any, kind: type[AbstractSpace], owner: str) -> None:

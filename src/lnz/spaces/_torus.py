@@ -9,12 +9,12 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ._grid import Grid
-from ._product import _grid_size
+from ._arrays import AbstractRealArray
+from ._grid import Grid, _grid_size
 from ._space import AbstractSpace, _as_shape
 
 
-class Torus(AbstractSpace):
+class Torus(AbstractRealArray):
     """`[-pi, pi)^shape`, angles, with Lebesgue measure: the two ends of each circle are one point.
 
     `quadrature` ignores `bounds`; its rule has equal weights and is exact for trigonometric polynomials of degree below
@@ -22,18 +22,24 @@ class Torus(AbstractSpace):
     """
 
     shape: tuple[int, ...] = eqx.field(static=True)
-    base_measure = "Lebesgue"
-    kind = "float"
     advice = "Angles are in radians: try `(angle + pi) % (2 * pi) - pi`."
     low: ClassVar[float] = -math.pi
     high: ClassVar[float] = math.pi
+    ends = (-math.pi, math.pi)
+    periodic = True
 
     def __init__(self, shape: int | tuple[int, ...]):
         self.shape = _as_shape(shape, "Torus")
 
     @property
-    def num_points(self) -> None:
-        return None
+    def unbounded(self) -> "Torus":
+        return self
+
+    def number_from_unbounded(self, u: Array) -> tuple[Array, Array]:
+        return u, jnp.zeros_like(u)
+
+    def number_to_unbounded(self, x: Array) -> tuple[Array, Array]:
+        return x, jnp.zeros_like(x)
 
     def elements_within(self, x):
         return (x >= self.low) & (x <= self.high)
@@ -43,14 +49,13 @@ class Torus(AbstractSpace):
         return jr.uniform(key, (*shape, *self.shape), dtype, self.low, self.high)
 
     def reference_log_prob(self, x: Array) -> Float[Array, ""]:
-        log_prob = -self.num_dimensions * math.log(2 * math.pi)
-        return jnp.where(self.contains(x), jnp.asarray(log_prob, x.dtype), -jnp.inf)
+        return self._log_uniform(x)
 
     def quadrature(
         self, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0), shift: float | Array | None = None
     ) -> Grid:
         num = num if shift is None else num - 1
-        num_dimensions = self.num_dimensions
+        num_dimensions = self.size
         size = _grid_size([num] * num_dimensions)
         place_values = np.array([num**i for i in range(num_dimensions)], dtype=np.int32)
         step = 2 * math.pi / num
@@ -63,3 +68,15 @@ class Torus(AbstractSpace):
             return x, jnp.asarray(num_dimensions * math.log(step), dtype)
 
         return Grid(size, point)
+
+
+def wrap(angle: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The same angle in [-pi, pi)."""
+    turned = angle - 2 * math.pi * jnp.round(angle / (2 * math.pi))
+    turned = jnp.where(turned >= math.pi, turned - 2 * math.pi, turned)
+    return jnp.where(turned < -math.pi, turned + 2 * math.pi, turned)
+
+
+def wrapped(space: AbstractSpace, x: Array) -> Array:
+    """ONE example with its angles in [-pi, pi), other numbers as they are."""
+    return space.join([wrap(x) if part.periodic else x for part, x in zip(space.parts, space.split(x), strict=True)])

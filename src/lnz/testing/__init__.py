@@ -20,3 +20,4 @@ from ._densities import (
 )
 from ._inverse import InverseReport as InverseReport, LayerError as LayerError, check_inverse as check_inverse
 from ._maps import check_bijection as check_bijection, check_path as check_path
+from ._spaces import check_space as check_space

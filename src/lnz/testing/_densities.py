@@ -24,7 +24,7 @@ from ..core import (
 )
 from ..files import load, save
 from ..normalizers import log_integral_with_error
-from ..spaces import AbstractSpace, each_variable, ends_of, nearest_inside
+from ..spaces import AbstractSpace, each_variable, nearest_inside
 from ._require import eps, require, require_close
 
 
@@ -129,7 +129,7 @@ def _places_outside(space: AbstractSpace) -> tuple[tuple[int, float], ...]:
     """For each variable of `x` its place and numbers beyond its ends, if it has ends."""
     found = []
     for i, one in enumerate(each_variable(space)):
-        low, high = ends_of(one) or (-math.inf, math.inf)
+        low, high = one.ends or (-math.inf, math.inf)
         found += [(i, end) for end in (low - 1, low - 1000, high + 1, high + 1000) if math.isfinite(end)]
     return tuple(found)
 
@@ -175,7 +175,7 @@ def _check_by_draws(distribution: AbstractDistribution, x: np.ndarray, log_p: np
     numbers: a false alarm in two of a million keys.
     """
     space = distribution.space
-    if space.base_measure != "Lebesgue":
+    if space.unbounded is None:
         return
     num_centres = 100
     rng = np.random.default_rng(0)
@@ -186,7 +186,7 @@ def _check_by_draws(distribution: AbstractDistribution, x: np.ndarray, log_p: np
     low, high = np.quantile(t, [0.25, 0.75], axis=0)
     scale = 0.3 * (high - low) / 1.35 + 1e-30
     new = centres[rng.integers(num_centres, size=len(t))] + scale * rng.standard_normal(t.shape)
-    new = new.astype(x.dtype).reshape(-1, *space.shape)
+    new = new.astype(x.dtype).reshape(-1, *space.unbounded.shape)
     log_p_new = np.asarray(_log_prob_unbounded(distribution, new), np.float64)
     cut = np.quantile(log_p, 0.2)
 
@@ -248,11 +248,11 @@ def _check_moments(x: Array, density: AbstractDensity, **grid: Any) -> None:
         np.all(pulls < 6),
         f"moments of draws agree with quadrature: off by {pulls.max():.1f} standard errors.",
     )
-    is_counts = density.space.base_measure == "counting"
-    _check_marginals(np.asarray(x, np.float64), np.asarray(points, np.float64), p, is_counts)
+    is_real = density.space.real_entries.reshape(-1)
+    _check_marginals(np.asarray(x, np.float64), np.asarray(points, np.float64), p, is_real)
 
 
-def _check_marginals(x: np.ndarray, points: np.ndarray, p: np.ndarray, is_counts: bool) -> None:
+def _check_marginals(x: np.ndarray, points: np.ndarray, p: np.ndarray, is_real: np.ndarray) -> None:
     """Kolmogorov and Smirnov's test of each variable against its distribution function on the grid.
 
     By the inequality of Dvoretzky, Kiefer and Wolfowitz draws of the right density are further off than allowed in one
@@ -260,10 +260,10 @@ def _check_marginals(x: np.ndarray, points: np.ndarray, p: np.ndarray, is_counts
     """
     draws, grid = x.reshape(len(x), -1), points.reshape(len(points), -1)
     allowed = math.sqrt(math.log(2e4 * draws.shape[1]) / (2 * len(draws)))
-    for column, values in zip(draws.T, grid.T, strict=True):
+    for column, values, is_continuous in zip(draws.T, grid.T, is_real, strict=True):
         places, which = np.unique(values, return_inverse=True)
         masses = np.bincount(which, p)
-        if is_counts:
+        if not is_continuous:
             up_to = np.searchsorted(np.sort(column), places, "right") / len(column)
             distance = np.max(np.abs(up_to - np.cumsum(masses)))
             require(distance <= allowed, f"counts follow the density: off by {distance:.4f}, more than {allowed:.4f}.")

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from ..bijections import AbstractBijection
 from ..core import AbstractDensity, AbstractPath
 from ..numerics import add_compensated
+from ..spaces import AbstractSpace
 from ._inverse import check_inverse
 from ._require import eps, require, require_close
 
@@ -17,6 +18,8 @@ def check_bijection(
     bijection: AbstractBijection, x: Float[Array, "num ..."], *, tolerance: float | None = None
 ) -> None:
     """Round trips, log-determinants against automatic differentiation, and `ld + ld_inv = 0`, at the points `x`.
+
+    Between spaces whose entries are tied, as on a sphere, derivatives are taken along their tangent bases.
 
     The tolerance is 1e-10 in float64 and 5e-5 in float32, times the size of the numbers involved. A failed round trip
     names the worst example and the layer that loses it, see `check_inverse`.
@@ -51,7 +54,15 @@ def _log_det_of_jacobian(bijection: AbstractBijection, x: Array) -> Array:
     def flat_forward(flat):
         return bijection.forward(flat.reshape(x.shape[1:])).reshape(-1)
 
-    return jnp.linalg.slogdet(jax.vmap(jax.jacfwd(flat_forward))(x.reshape(len(x), -1)))[1]
+    jacobian = jax.vmap(jax.jacfwd(flat_forward))(x.reshape(len(x), -1))
+    if any(space.dimension < space.size for space in (bijection.domain, bijection.codomain)):
+        start, end = _frames(bijection.domain, x), _frames(bijection.codomain, jax.vmap(bijection.forward)(x))
+        jacobian = jnp.einsum("nia,nij,njb->nab", end, jacobian, start)
+    return jnp.linalg.slogdet(jacobian)[1]
+
+
+def _frames(space: AbstractSpace, x: Array) -> Array:
+    return jax.vmap(space.tangent_basis)(x).reshape(len(x), space.size, space.dimension)
 
 
 def check_path(path: AbstractPath, target: AbstractDensity, x: Array) -> None:

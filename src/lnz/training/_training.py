@@ -212,6 +212,6 @@ def _remedy(loop: Loop, step: int, feed: Feed) -> str:
             f"{unscaled}Try a smaller learning rate, `optax.clip_by_global_norm(1.0)` before the "
             "optimizer, or look for extreme values in the data."
         )
-    if hasattr(loop.method, "smoothing") and loop.space.base_measure == "counting":
+    if hasattr(loop.method, "smoothing") and loop.space.measure.is_counting:
         return f"Try `{type(loop.method).__name__}(smoothing=1.0)`: some value never occurs in the data."
     return "Look for extreme values in the data, for columns that are constant and for rows that repeat."
