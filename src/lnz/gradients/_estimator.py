@@ -11,8 +11,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..core import AbstractDistribution, exact_log_det
 from ..modules import without_gradient
 
+PerDraw = Float[Array, "batch K"]
+Start = Callable[[PRNGKeyArray], tuple[PerDraw, Any]]
 Weights = Callable[[Array, Float[Array, " K"]], Float[Array, " K"]]
-Reduction = Callable[[Float[Array, " K"]], Float[Array, ""]]
+Reduce = Callable[[Float[Array, " K"]], Float[Array, ""]]
 
 
 class Draws(NamedTuple):
@@ -50,16 +52,14 @@ class AbstractGradientEstimator(eqx.Module):
         """
 
     @abstractmethod
-    def init(self, key: PRNGKeyArray, start: Callable[[PRNGKeyArray], tuple[Array, Any]]) -> tuple[Any, ...]:
+    def init(self, key: PRNGKeyArray, start: Start) -> tuple[Any, ...]:
         """The state at the start, `()` for most.
 
         `start(key)` gives log weights `[batch, K]` and the batch that they belong to, `None` without data.
         """
 
     @abstractmethod
-    def score_term(
-        self, log_w: Float[Array, "batch K"], score: Float[Array, "batch K"], reduce: Reduction, state: Any, batch: Any
-    ) -> tuple[Float[Array, ""], tuple[Any, ...]]:
+    def score_term(self, log_w: PerDraw, score: PerDraw, reduce: Reduce, state: Any, batch: Any) -> tuple[Array, Any]:
         """A zero to add to the bound, whose derivative is the part of the gradient that the draws lack; the next state.
 
         `reduce` is R, for one example. R is averaged over the batch.

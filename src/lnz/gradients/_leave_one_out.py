@@ -1,6 +1,5 @@
 """The score function with the other draws as the baseline."""
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
@@ -8,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractDistribution
-from ._estimator import AbstractGradientEstimator, Draws, Reduction, Weights, fixed_draws
+from ._estimator import AbstractGradientEstimator, Draws, PerDraw, Reduce, Start, Weights, fixed_draws
 
 
 class LeaveOneOut(AbstractGradientEstimator):
@@ -28,12 +27,10 @@ class LeaveOneOut(AbstractGradientEstimator):
     def draw(self, key: PRNGKeyArray, q: AbstractDistribution, num: int, weights: Weights | None = None) -> Draws:
         return fixed_draws(key, q, num)
 
-    def init(self, key: PRNGKeyArray, start: Callable[[PRNGKeyArray], tuple[Array, Any]]) -> tuple[()]:
+    def init(self, key: PRNGKeyArray, start: Start) -> tuple[Any, ...]:
         return ()
 
-    def score_term(
-        self, log_w: Float[Array, "batch K"], score: Float[Array, "batch K"], reduce: Reduction, state: Any, batch: Any
-    ) -> tuple[Float[Array, ""], tuple[Any, ...]]:
+    def score_term(self, log_w: PerDraw, score: PerDraw, reduce: Reduce, state: Any, batch: Any) -> tuple[Array, Any]:
         def signal(log_w):
             log_w = log_w - jnp.max(log_w)  # R moves with it, and differences keep their digits
             return reduce(log_w) - jax.vmap(reduce)(_with_one_replaced(log_w))

@@ -1,6 +1,5 @@
 """Gradients through draws that are a differentiable function of the parameters of q."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,18 +8,16 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractDistribution, exact_log_det
 from ..modules import without_gradient
-from ._estimator import AbstractGradientEstimator, Draws, Reduction, Weights
+from ._estimator import AbstractGradientEstimator, Draws, PerDraw, Reduce, Start, Weights
 
 
 class AbstractPathwise(AbstractGradientEstimator):
     """An estimator without a score: `draw` has the whole gradient, and there is no state."""
 
-    def init(self, key: PRNGKeyArray, start: Callable[[PRNGKeyArray], tuple[Array, Any]]) -> tuple[()]:
+    def init(self, key: PRNGKeyArray, start: Start) -> tuple[Any, ...]:
         return ()
 
-    def score_term(
-        self, log_w: Float[Array, "batch K"], score: Float[Array, "batch K"], reduce: Reduction, state: Any, batch: Any
-    ) -> tuple[Float[Array, ""], tuple[Any, ...]]:
+    def score_term(self, log_w: PerDraw, score: PerDraw, reduce: Reduce, state: Any, batch: Any) -> tuple[Array, Any]:
         return jnp.zeros((), log_w.dtype), state
 
 

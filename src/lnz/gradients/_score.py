@@ -1,6 +1,5 @@
 """The score function with running and learned baselines."""
 
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -11,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractDistribution
 from ..modules import model_dtype
-from ._estimator import AbstractGradientEstimator, Draws, Reduction, Weights, fixed_draws
+from ._estimator import AbstractGradientEstimator, Draws, PerDraw, Reduce, Start, Weights, fixed_draws
 
 
 class Score(AbstractGradientEstimator):
@@ -56,16 +55,14 @@ class Score(AbstractGradientEstimator):
     def draw(self, key: PRNGKeyArray, q: AbstractDistribution, num: int, weights: Weights | None = None) -> Draws:
         return fixed_draws(key, q, num)
 
-    def init(self, key: PRNGKeyArray, start: Callable[[PRNGKeyArray], tuple[Array, Any]]) -> tuple[Any, ...]:
+    def init(self, key: PRNGKeyArray, start: Start) -> tuple[Any, ...]:
         """Running mean and variance, the network, and the state of its optimiser."""
         log_w, batch = start(key)
         residual = _residual(log_w, self.baseline, batch)
         optimizer_state = () if self.baseline is None else self.optimizer.init(_params(self.baseline))
         return jnp.mean(residual), jnp.var(residual), self.baseline, optimizer_state
 
-    def score_term(
-        self, log_w: Float[Array, "batch K"], score: Float[Array, "batch K"], reduce: Reduction, state: Any, batch: Any
-    ) -> tuple[Float[Array, ""], tuple[Any, ...]]:
+    def score_term(self, log_w: PerDraw, score: PerDraw, reduce: Reduce, state: Any, batch: Any) -> tuple[Array, Any]:
         mean, variance, baseline, optimizer_state = state
         signal = jax.lax.stop_gradient(log_w)
         residual = _residual(signal, baseline, batch)

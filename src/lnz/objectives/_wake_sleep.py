@@ -110,7 +110,9 @@ class WakeSleep(AbstractObjective):
         key_wake, key_sleep = jr.split(key)
         scored = _score(key_wake, model, batch, 1)
         dreams = _dreams(key_sleep, model, len(batch))
-        return dreams - jnp.mean(scored.log_joint), (state, {**_elbo_parts(scored), "dreams": dreams})
+        elbo, reconstruction = jnp.mean(scored.log_w), jnp.mean(scored.log_likelihood)
+        parts = {"elbo": elbo, "reconstruction": reconstruction, "kl": reconstruction - elbo, "dreams": dreams}
+        return dreams - jnp.mean(scored.log_joint), (state, parts)
 
 
 class _Scored(NamedTuple):
@@ -140,11 +142,6 @@ def _score(key: PRNGKeyArray, model: Any, batch: Array, num_samples: int) -> _Sc
         )
 
     return each_example(one, key, model, batch)
-
-
-def _elbo_parts(scored: _Scored) -> dict[str, Float[Array, ""]]:
-    elbo, reconstruction = jnp.mean(scored.log_w), jnp.mean(scored.log_likelihood)
-    return {"elbo": elbo, "reconstruction": reconstruction, "kl": reconstruction - elbo}
 
 
 def _dreams(key: PRNGKeyArray, model: Any, num: int) -> Float[Array, ""]:
