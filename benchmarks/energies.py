@@ -31,7 +31,7 @@ def fitted(number, name, seed, steps):
     kind, _, num_layers = name.partition("-")
     changes = {"seed": str(seed), "data.source": f"energy_{number}", "train.steps": str(steps)}
     if kind == "planar":
-        changes |= {"model.kind": "planar", "model.num_layers": num_layers, "model.start_scale": "2.0"}
+        changes |= {"model.flow": "planar", "model.flow.num_layers": num_layers, "model.start_scale": "2.0"}
     elif name != "spline":
         raise SystemExit(f"--flows: planar-K or spline; got {name!r}")
     settings = flow_energy.resolve(changes)
@@ -51,7 +51,7 @@ def main():
     parser.add_argument("--flows", default="planar-2,planar-8,planar-32,spline")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=100)
-    parser.add_argument("--steps", type=int, default=flow_energy.settings["train"]["steps"])
+    parser.add_argument("--steps", type=int, default=flow_energy.settings.train.steps)
     parser.add_argument("--points", type=int, default=801, help="of the grid, a side; odd")
     parser.add_argument("--bound", type=float, default=10.0)
     arguments = parser.parse_args()

@@ -7,13 +7,13 @@ import pytest
 
 from lnz.recipes import independent_digits
 
-DATA = independent_digits.settings["data"]
+DATA = independent_digits.settings.data
 
 
 def of_a_run(**data):
     """Settings of an earlier run, as its `config.json` has them."""
-    settings = independent_digits.settings
-    return {**settings, "data": {**settings["data"], **data}}
+    tree = independent_digits.settings.model_dump()
+    return independent_digits.read({**tree, "data": {**tree["data"], **data}})
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def of_a_run(**data):
 )
 def test_what_a_run_was_made_with_is_forgotten_where_it_means_nothing(made_with, changes):
     settings = independent_digits.resolve(changes, of_a_run(**made_with))
-    assert settings["data"] == DATA
+    assert settings.data == DATA
     assert len(independent_digits.load(settings).train) > 0
 
 

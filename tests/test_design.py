@@ -220,7 +220,7 @@ def test_the_core_runs_without_any_extra():
     code = """
     import sys
 
-    EXTRAS = {"typer", "rich", "matplotlib", "jinja2", "sklearn", "PIL", "pyarrow", "pooch", "platformdirs",
+    EXTRAS = {"typer", "rich", "pydantic", "matplotlib", "jinja2", "sklearn", "PIL", "pyarrow", "pooch", "platformdirs",
               "blackjax", "diffrax", "numpyro", "arviz", "tensorboard", "orbax", "beartype", "pytest"}
 
     class Block:
@@ -259,6 +259,7 @@ def test_the_core_runs_without_any_extra():
 PUBLIC = [
     lnz,
     *(value for name, value in vars(lnz._api).items() if inspect.ismodule(value) and not name.startswith("_")),
+    importlib.import_module("lnz.recipes"),
     importlib.import_module("lnz.testing"),
 ]
 

@@ -127,9 +127,20 @@ def table_of(x):
 SMALL = {
     "normal": {},
     "mixture_of_normals": {"model.num_components": 3},
-    "flow_tabular": {"model.num_layers": 1, "model.width": 4, "model.num_bins": 4, "train.batch_size": 50},
-    "vae_gaussian": {"model.width": 4, "model.num_latent": 2, "train.batch_size": 50},
-    "vae_gaussian of two layers": {"model.width": 4, "model.num_latent": 2, "model.num_layers": 2},
+    "flow_tabular": {
+        "model.flow.num_layers": 1,
+        "model.flow.width": 4,
+        "model.flow.num_bins": 4,
+        "train.batch_size": 50,
+    },
+    "vae_gaussian": {"model.network.width": 4, "model.num_latent": 2, "train.batch_size": 50},
+    "vae_gaussian of two layers": {
+        "model.network.width": 4,
+        "model.num_latent": 2,
+        "model.layers": "two",
+        "model.layers.width": 4,
+        "model.layers.depth": 1,
+    },
 }
 
 

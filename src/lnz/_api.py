@@ -13,7 +13,6 @@ from . import (
     nets as nets,
     normalizers as normalizers,
     objectives as objectives,
-    recipes as recipes,
     samplers as samplers,
     spaces as spaces,
     testing as testing,

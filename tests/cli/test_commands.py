@@ -29,7 +29,7 @@ import lnz
 from lnz.cli import main
 from lnz.cli._use import examples_for
 from lnz.core import least_likely_first
-from lnz.runs import Examples, Run
+from lnz.runs import Data, Examples, Run
 from lnz.runs._form import sealed
 
 # The smallest settings that pass through everything: a second of work, the rest is compilation.
@@ -99,6 +99,25 @@ def test_list_shows_recipes_and_data(monkeypatch, capsys):
         assert name in out
     for name in ("digits", "binary_digits", "bars_and_stripes", "shifter"):
         assert name in out
+
+
+def test_list_shows_the_settings_of_a_recipe(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert call(monkeypatch, "list", "vae_digits") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "model.prior=normal Of the latents, or of the upper half of them: one of normal, mixture, vampp" in out
+    assert "mixture: A mixture of normals, which are learned." in out
+    words = (
+        "model.prior.num_components=500 with model.prior=mixture or model.prior=vampprior Components of the mixture: "
+    )
+    assert words + "a whole number, at least 1." in out
+    assert call(monkeypatch, "list", "vae_digit") == 2
+    assert "Did you mean 'vae_digits'?" in capsys.readouterr().err
+    assert call(monkeypatch, "list", "vae_digits", "--json") == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert schema["default"]["model"]["num_latent"] == 16
+    assert call(monkeypatch, "list", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["vae_digits"] == schema
 
 
 def test_progress_is_plain_lines_where_there_is_no_terminal(runs):
@@ -211,9 +230,18 @@ def test_demo_trains_compares_and_reports(tmp_path, monkeypatch, capsys):
     assert set(_demo._RECIPES) <= set(recipes())
     small = dataclasses.replace(
         flow_digits,
-        model={**flow_digits.model, "num_layers": 1, "width": 8, "noise_width": 4},
-        train={**flow_digits.train, "steps": 2, "keep": "last"},
-        evaluate={"num_samples": 20, "num_repeats": 2, "num_samples_while_training": 2},
+        settings=flow_digits.resolve(
+            {
+                "model.num_layers": 1,
+                "model.width": 8,
+                "model.noise_width": 4,
+                "train.steps": 2,
+                "train.keep": "last",
+                "evaluate.num_samples": 20,
+                "evaluate.num_repeats": 2,
+                "evaluate.num_samples_while_training": 2,
+            }
+        ),
     )
     found = {"independent_digits": _demo.find_recipe("independent_digits"), "flow_digits": small}
     monkeypatch.setattr(_demo, "find_recipe", found.__getitem__)
@@ -235,37 +263,46 @@ def test_demo_trains_compares_and_reports(tmp_path, monkeypatch, capsys):
         (["train", "rbm_digit", "--out", "new"], "Did you mean 'rbm_digits'?"),
         (["train", "rbm_digits", "--out", "new", "--set", "train.step=5"], "Did you mean 'train.steps'?"),
         (["train", "rbm_digits", "--out", "new", "--set", "train.steps"], "KEY=VALUE"),
-        (["train", "rbm_digits", "--out", "new", "--set", "train.steps=many"], "must be of type int"),
+        (
+            ["train", "rbm_digits", "--out", "new", "--set", "train.steps=many"],
+            "must be a whole number, at least 1 and less than 2**31, such as 25000; got 'many'",
+        ),
         (
             ["train", "independent_digits", "--out", "new", "--set", "train.steps=0"],
-            "at least 1 and less than 2**31; got 0",
+            "at least 1 and less than 2**31, such as 1; got 0",
         ),
         (["train", "rbm_digits", "--out", "full"], "--overwrite"),
         (["train", "rbm_digits", "--out", "full/file"], "is a file"),
         (["train", "rbm_digits"], "--out"),
         (
             ["train", "vae_digits", "--out", "new", "--dry-run", "--set", "model.num_latent=0"],
-            "`model.num_latent` must be at least 1",
+            "`model.num_latent` must be a whole number, at least 1, such as 16; got 0",
         ),
         (["train", "--out", "new"], "needs a RECIPE"),
         (["train", "rbm_digits", "--out", "new", "--resume"], "no run folder 'new'"),
         (["train", "rbm_digits", "--out", "full", "--resume"], "it has no config.json"),
         (["train", "rbm_digits", "--out", "new", "--data", "nowhere.csv"], "There is no file 'nowhere.csv'"),
         (["train", "rbm_digits", "--out", "new", "--data", "digits"], "data.binarize=threshold"),
-        (["train", "rbm_digits", "--out", "new", "--set", "data.binarize=often"], "'none', 'sample', 'threshold'"),
-        (["train", "rbm_digits", "--out", "new", "--set", "train.average=2"], "decay between 0 and 1"),
-        (["train", "rbm_digits", "--out", "new", "--set", "train.patience=-1"], "must not be negative; got -1"),
+        (
+            ["train", "rbm_digits", "--out", "new", "--set", "data.binarize=often"],
+            "one of none, sample, threshold; got 'often'",
+        ),
+        (["train", "rbm_digits", "--out", "new", "--set", "train.average=2"], "(Decay of"),
+        (
+            ["train", "rbm_digits", "--out", "new", "--set", "train.patience=-1"],
+            "a whole number, at least 0, such as 0; got -1",
+        ),
         (["train", "normal", "--out", "new", "--data", "table.csv"], "column \"name\" has text ('Ada' in line 2)"),
         (["train", "full/config.json", "--out", "new"], "it has no config.json"),
         (["train", "normal", "--out", "new", "--data", "digits"], "`digits`: column 0 hardly varies"),
         (["train", "rbm_digits", "--out", "new", "--set", "train.batch_size=99999"], "0 means all of them"),
-        (["train", "rbm_digits", "--out", "new", "--set", "train.keep=frog"], "'last' or 'best'; got 'frog'"),
+        (["train", "rbm_digits", "--out", "new", "--set", "train.keep=frog"], "one of last, best; got 'frog'"),
         (
             ["train", "rbm_digits", "--out", "new", "--set", "evaluate.num_chains=0"],
-            "at least 2 for an error bar; got 0",
+            "at least 2, such as 100; got 0. (Chains, at least 2 for an error bar.)",
         ),
-        (["train", "rbm_digits", "--out", "new", "--set", "seed=1e30"], "`seed` must be a whole number from 0"),
-        (["train", "mixture_digits", "--out", "new", "--set", "model.num_components=0"], "must be at least 1"),
+        (["train", "rbm_digits", "--out", "new", "--set", "seed=1e30"], "`seed` must be a whole number, at least 0"),
+        (["train", "mixture_digits", "--out", "new", "--set", "model.num_components=0"], "a whole number, at least 1"),
         (["train", "mixture_of_normals", "--out", "new", "--set", "model.num_components=99999"], "than there are rows"),
         (["sample", "nowhere", "--out", "s.csv"], "no run folder 'nowhere'"),
         (["sample", "nowhere", "--out", "s.gif"], "must end in one of .npy, .png, .csv, .parquet"),
@@ -376,7 +413,7 @@ def test_a_signal_at_any_stage_is_one_line_and_loses_nothing(runs, tmp_path, mon
 
 
 def test_a_signal_that_an_import_makes_an_error_of_is_a_signal(monkeypatch, capsys):
-    def broken():
+    def broken(*_):
         try:
             os.kill(os.getpid(), signal.SIGINT)
         except KeyboardInterrupt:
@@ -750,7 +787,7 @@ def test_what_was_wrong_with_the_training_data_stands_beside_every_result(tmp_pa
     x[:, 2], x[::3, 1] = 1.8 * x[:, 0] + 32, 0
     np.savetxt(tmp_path / "table.csv", x, delimiter=",", header="celsius,rain,fahrenheit", comments="")
     (tmp_path / "new.csv").write_text("celsius,rain,fahrenheit\n1,2,33.8\n")
-    values = {"model.kind": "planar", "model.num_layers": 1, "train.steps": 2, "train.batch_size": 20}
+    values = {"model.flow": "planar", "model.flow.num_layers": 1, "train.steps": 2, "train.batch_size": 20}
     changes = [word for name, value in values.items() for word in ("--set", f"{name}={value}")]
     run = tmp_path / "run"
     assert call(monkeypatch, "train", "flow_tabular", "--data", tmp_path / "table.csv", *changes, "--out", run) == 0
@@ -783,7 +820,7 @@ def test_score_names_a_value_outside_the_space(runs, tmp_path, monkeypatch, caps
 
 _GREY = np.random.RandomState(0).randint(0, 256, (5, 3, 3)).astype(np.uint8)
 _BITS = _GREY > 127
-_AS_IT_IS = {"binarize": "none", "threshold": 0.5, "seed": 0, "missing": "error", "header": "auto"}
+_AS_IT_IS = SimpleNamespace(data=Data(source="x.npy"))
 _OTHER_SCALE = {
     "grey": (lnz.spaces.Categorical(9, 256), _GREY, None),
     "grey in floats": (lnz.spaces.Categorical(9, 256), _GREY.astype(float), None),
@@ -825,11 +862,11 @@ def test_pictures_on_another_scale_are_never_taken_as_they_stand(space, x, words
     run = dataclasses.replace(run, model=SimpleNamespace(space=space), examples=Examples((3, 3), None, {}, {}))
     np.save(tmp_path / "x.npy", x)
     if words is None:
-        rows, *_ = examples_for(run, str(tmp_path / "x.npy"), {**run.settings, "data": _AS_IT_IS})
+        rows, *_ = examples_for(run, str(tmp_path / "x.npy"), _AS_IT_IS)
         np.testing.assert_allclose(rows, x.reshape(5, 9), rtol=1e-6)
         return
     with pytest.raises(ValueError, match=words):
-        examples_for(run, str(tmp_path / "x.npy"), {**run.settings, "data": _AS_IT_IS})
+        examples_for(run, str(tmp_path / "x.npy"), _AS_IT_IS)
 
 
 def test_a_folder_is_scored_by_the_names_of_its_files(tmp_path, monkeypatch, capsys):
@@ -907,8 +944,9 @@ def test_evaluate_says_that_a_file_is_that_of_the_training(table, normal_run, tm
 
 
 def test_a_training_names_the_estimators_of_its_numbers(tmp_path, monkeypatch, capsys):
-    sizes = {"model.width": 4, "model.num_latent": 2, "train.steps": 2, "train.valid_every": 2, "model.num_samples": 3}
+    sizes = {"model.network.width": 4, "model.num_latent": 2, "train.steps": 2, "train.valid_every": 2}
     sizes |= {
+        "model.objective.num_samples": 3,
         "model.posterior": "normal",
         "train.batch_size": 0,
         "evaluate.num_samples": 40,
@@ -1104,7 +1142,7 @@ def test_a_refused_resume_leaves_a_finished_run_as_it_is(finished, monkeypatch, 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["vae_digits", "--set", "model.num_layers=3"], "`model.num_layers` must be 1, or 2"),
+        (["vae_digits", "--set", "model.layers=two"], "`model.layers=two` needs `model.posterior=normal`"),
         (["normal", "--data", "digits"], "`digits`: column 0 hardly varies"),
         (["rbm_digits_exact", *_TINY, "--set", "model.learning_rate=1e38"], "Training diverged at step"),
     ],
@@ -1141,6 +1179,23 @@ def test_a_training_at_work_is_not_overwritten(finished, monkeypatch, capsys):
         assert call(monkeypatch, "train", "independent_digits", "--out", finished, "--overwrite") == 2
     assert "Another `lnz train` is at work" in capsys.readouterr().err
     assert contents(finished) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("num_hidden", 0, "`model.num_hidden` must be a whole number, at least 1, such as 16; got 0"),
+        ("num_hidden", "8", "`model.num_hidden` must be a whole number"),
+        ("num_hiden", 8, "Unknown setting of rbm_digits_exact 'model.num_hiden'. Did you mean 'model.num_hidden'?"),
+    ],
+)
+def test_settings_that_a_recipe_refuses_are_named(finished, tmp_path, monkeypatch, capsys, name, value, words):
+    config = json.loads((finished / "config.json").read_text())
+    config["settings"]["model"][name] = value
+    (finished / "config.json").write_text(json.dumps(config))
+    assert call(monkeypatch, "train", finished / "config.json", "--out", tmp_path / "new") == 2
+    assert f"config.json has settings that rbm_digits_exact refuses: {words}" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_setting_edited_by_hand_is_not_resumed(finished, monkeypatch, capsys):
@@ -1187,7 +1242,7 @@ def test_two_trainings_do_not_share_a_folder(finished, monkeypatch, capsys):
 
 
 def test_an_unexpected_error_is_one_line_too(monkeypatch, capsys):
-    def broken():
+    def broken(*_):
         raise LookupError("two\nlines")
 
     monkeypatch.setattr("lnz.cli._list.print_lists", broken)

@@ -27,7 +27,7 @@ def write_run(folder, model, recipe="independent_digits"):
     Run(
         recipe,
         "made by hand",
-        chosen.settings,
+        chosen.settings.model_dump(),
         None,
         {},
         model,

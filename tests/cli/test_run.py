@@ -495,6 +495,15 @@ def test_a_report_that_contradicts_itself_is_damaged(run, tmp_path, way, value, 
     assert str(tmp_path) in str(error.value)
 
 
+def test_another_version_of_the_configuration_is_named(run, tmp_path):
+    run.write(tmp_path)
+    written = (tmp_path / "config.json").read_text()
+    assert json.loads(written)["version"] == 1
+    (tmp_path / "config.json").write_text(written.replace('"version": 1', '"version": 2'))
+    with pytest.raises(ValueError, match=r"config\.json' is of version 2; this lnz reads version 1"):
+        Run.read(tmp_path)
+
+
 @pytest.mark.parametrize(("name", "value"), [("recipe", "another"), ("settings", {"train": {"steps": "many"}})])
 def test_a_configuration_that_does_not_fit_its_report_is_damaged(run, tmp_path, name, value):
     run.write(tmp_path)

@@ -13,7 +13,8 @@ app = typer.Typer(
 )
 
 _Changes = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as train.steps=2000.")
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of `lnz list RECIPE`, such as train.steps=2000."),
 ]
 _EvaluateChanges = Annotated[
     list[str],
@@ -53,11 +54,17 @@ def _common(
 
 
 @app.command("list")
-def _list() -> None:
-    """Show the recipes and the named data sets."""
+def _list(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(metavar="RECIPE", help="Show the settings of this recipe.", autocompletion=_complete_recipe),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the JSON schema of the settings.")] = False,
+) -> None:
+    """Show the recipes and the named data sets, or the settings of a recipe."""
     from ._list import print_lists
 
-    print_lists()
+    print_lists(recipe, as_json)
 
 
 @app.command("train")

@@ -15,10 +15,10 @@ from ..data import Cells, Splits
 from ..files import write_atomically
 from ..latent import attribute_quality, attribute_vector, embed, interpolate, manipulate
 from ..modules import unknown_name
-from ..runs import Run
+from ..runs import Run, Settings
 from ._console import console, short_path
 from ._files import TABLES, check_ending, write_table
-from ._train import check_same_data, find_recipe, load_data
+from ._train import check_same_data, find_recipe, load_data, read_settings
 from ._use import READING, examples_for, settings_of
 
 _MOST_SHOWN = 6
@@ -127,7 +127,7 @@ def _read(folder: Path, command: str) -> Run:
     return run
 
 
-def _settings(run: Run, changes: list[str], data: str | None) -> dict[str, Any]:
+def _settings(run: Run, changes: list[str], data: str | None) -> Settings:
     """Those of the run, but for how other data are read. Missing entries cannot be encoded."""
     reading = tuple(name for name in READING if name != "data.missing")
     return settings_of(run, changes, reading, data, evaluates=False)[1]
@@ -135,7 +135,7 @@ def _settings(run: Run, changes: list[str], data: str | None) -> dict[str, Any]:
 
 def _splits(folder: Path, run: Run) -> Splits:
     recipe = find_recipe(run.recipe)
-    splits = load_data(recipe, recipe.resolve(base=run.settings), run.cwd)
+    splits = load_data(recipe, read_settings(recipe, run.settings), run.cwd)
     check_same_data(folder, splits)
     return splits
 
@@ -171,12 +171,12 @@ def _from_classes(folder: Path, run: Run, attribute: str | None, other: str | No
     return np.asarray(splits.train), np.asarray(splits.test), attribute, {attribute: has}
 
 
-def _from_file(run: Run, attribute: str | None, labels: str, data: str | None, settings: dict[str, Any], seed: int):
+def _from_file(run: Run, attribute: str | None, labels: str, data: str | None, settings: Settings, seed: int):
     """The rows of a file, most to learn from and the others to judge by, with every attribute in a table."""
     if data is None:
         raise ValueError("`--labels FILE` labels the rows of a file, in its order: give that by `--data FILE`.")
     rows, *_ = examples_for(run, data, settings)
-    table = lnz.data.read_rows(labels, header=settings["data"]["header"])
+    table = lnz.data.read_rows(labels, header=settings.data.header)
     if len(table.array) != len(rows):
         raise ValueError(f"`--labels {labels}` has {len(table.array)} lines, but `--data {data}` has {len(rows)} rows.")
     names: tuple[str, ...] = table.columns or tuple(map(str, range(table.array.shape[1])))

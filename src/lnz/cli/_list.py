@@ -1,25 +1,57 @@
+import json
+
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from ..data import describe, names
+from ..runs import list_settings
 from ._console import console
-from ._train import recipes
+from ._train import find_recipe, recipes
 
 
-def print_lists() -> None:
-    """The recipes and the named data sets, as two tables."""
-    table = Table(title="Recipes: `lnz train RECIPE --out runs/NAME`", box=box.SIMPLE_HEAD, title_justify="left")
+def print_lists(recipe: str | None, as_json: bool) -> None:
+    """The command `lnz list`: the recipes and the data sets, or the settings of one recipe."""
+    if as_json:
+        found = recipes() if recipe is None else {recipe: find_recipe(recipe)}
+        schemas = {name: one.schema() for name, one in found.items()}
+        print(json.dumps(schemas if recipe is None else schemas[recipe], indent=2))
+    elif recipe is None:
+        _print_lists()
+    else:
+        _print_settings(recipe)
+
+
+def _print_lists() -> None:
+    table = _table("Recipes: `lnz train RECIPE --out runs/NAME`; `lnz list RECIPE` shows its settings")
     table.add_column("recipe", no_wrap=True)
     table.add_column("what it is")
     table.add_column("data", no_wrap=True)
     table.add_column("needs", no_wrap=True)
     for recipe in recipes().values():
-        table.add_row(recipe.name, recipe.title, recipe.data, recipe.space.__name__)
+        table.add_row(recipe.name, recipe.title, recipe.settings.data.source, recipe.space.__name__)
     console().print(table)
 
-    table = Table(title="Data sets: `--data NAME`, or a file", box=box.SIMPLE_HEAD, title_justify="left")
+    table = _table("Data sets: `--data NAME`, or a file")
     table.add_column("data set", no_wrap=True)
     table.add_column("what it is")
     for name in names():
         table.add_row(name, describe(name))
     console().print(table)
+
+
+def _print_settings(name: str) -> None:
+    recipe = find_recipe(name)
+    print_ = console().print
+    print_(Text(f"{recipe.name}: {recipe.title}"), soft_wrap=True)
+    print_(Text(f"Change a setting by `lnz train {recipe.name} --set NAME=VALUE`. The values shown are its own."))
+    for setting in list_settings(recipe.settings):
+        where = f"  with {' or '.join(setting.belongs)}" if setting.belongs else ""
+        print_(Text.assemble((setting.name, "bold"), f"={setting.default}", (where, "dim")), soft_wrap=True)
+        print_(Text(f"    {setting.meaning.rstrip('.')}: {setting.allowed}."), soft_wrap=True)
+        for choice, line in setting.choices:
+            print_(Text(f"      {choice}: {line}"), soft_wrap=True)
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")

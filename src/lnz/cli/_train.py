@@ -1,4 +1,3 @@
-import copy
 import dataclasses
 import hashlib
 import sys
@@ -25,10 +24,10 @@ from ..runs import (
     Examples,
     Recipe,
     Run,
+    Settings,
     Start,
     check_folder,
     end_folder,
-    fit_options,
     is_no_space,
     is_trained,
     is_whole,
@@ -95,13 +94,13 @@ def train(
             raise ValueError(f"`{out / 'report.html'}` could not be written: {error.strerror}. {kept}") from error
 
 
-def recipes() -> dict[str, Recipe]:
+def recipes() -> dict[str, Recipe[Any]]:
     """Every recipe by its name."""
     found = [value for value in vars(lnz.recipes).values() if isinstance(value, Recipe)]
     return {recipe.name: recipe for recipe in found}
 
 
-def find_recipe(name: str) -> Recipe:
+def find_recipe(name: str) -> Recipe[Any]:
     """**Raises:** `ValueError` for an unknown name, with the nearest."""
     known = recipes()
     if name not in known:
@@ -124,7 +123,7 @@ def parse_changes(changes: list[str], data: str | None = None) -> dict[str, str]
     return settings if data is None else {**settings, "data.source": data}
 
 
-def _chosen(recipe: str | None, changes: dict[str, str]) -> tuple[Recipe, dict[str, Any], str]:
+def _chosen(recipe: str | None, changes: dict[str, str]) -> tuple[Recipe[Any], Settings, str]:
     """A recipe by name, or a run's `config.json`, with changes; and where a relative path of its data starts."""
     here = str(Path.cwd())
     if recipe is None:
@@ -134,31 +133,42 @@ def _chosen(recipe: str | None, changes: dict[str, str]) -> tuple[Recipe, dict[s
         return chosen, chosen.resolve(changes), here
     config = read_config(Path(recipe))
     chosen = find_recipe(config["recipe"])
-    resolved, before = chosen.resolve(changes, config["settings"]), chosen.resolve(base=config["settings"])
+    before = read_settings(chosen, config["settings"])
+    resolved = chosen.resolve(changes, before)
     cwd = here if "data.source" in changes else config["cwd"]
-    if resolved["data"] == before["data"]:
+    if resolved.data == before.data:
         digest = load_data(chosen, resolved, cwd).source_digest
         if digest != config["digest"]:
             console().print(f"Warning: the data are not those of {recipe} ({config['digest']} then, {digest} now).")
     return chosen, resolved, cwd
 
 
-def load_data(recipe: Recipe, settings: dict[str, Any], cwd: str) -> Splits:
+def load_data(recipe: Recipe[Any], settings: Settings, cwd: str) -> Splits:
     """The data that settings name, by a path from here or, if there is none, from `cwd`, where the training began.
 
     **Raises:** as `Recipe.load`.
     """
-    source = settings["data"]["source"]
-    elsewhere = Path(cwd) / source
-    if source not in lnz.data.names() and not Path(source).exists() and elsewhere.exists():
-        settings = copy.deepcopy(settings)
-        settings["data"]["source"] = str(elsewhere)
+    data, elsewhere = settings.data, Path(cwd) / settings.data.source
+    if data.is_file and not Path(data.source).exists() and elsewhere.exists():
+        data = data.model_copy(update={"source": str(elsewhere)})
+        settings = settings.model_copy(update={"data": data})
     return recipe.load(settings)
+
+
+def read_settings(recipe: Recipe[Any], settings: Any) -> Settings:
+    """The settings in a run's `config.json`.
+
+    **Raises:** `ValueError` for a setting that is missing, unknown or wrong.
+    """
+    try:
+        return recipe.read(settings)
+    except ValueError as error:
+        raise ValueError(f"The run's config.json has settings that {recipe.name} refuses: {error}") from None
 
 
 def _resumed(
     recipe: str | None, out: Path, changes: dict[str, str], overwrite: bool
-) -> tuple[Recipe, dict[str, Any], str]:
+) -> tuple[Recipe[Any], Settings, str]:
     """What the folder says it is; nothing may be changed half-way."""
     if overwrite:
         raise ValueError("`--resume` goes on with a run and `--overwrite` replaces it: choose one.")
@@ -170,11 +180,11 @@ def _resumed(
             f"`--resume` takes all settings from {str(out / 'config.json')!r}: leave out --set and --data."
         )
     chosen = find_recipe(config["recipe"])
-    return chosen, chosen.resolve(base=config["settings"]), config["cwd"]
+    return chosen, read_settings(chosen, config["settings"]), config["cwd"]
 
 
 def train_into(
-    folder: Path, recipe: Recipe, settings: dict[str, Any], options: TrainOptions, cwd: str | None = None
+    folder: Path, recipe: Recipe[Any], settings: Settings, options: TrainOptions, cwd: str | None = None
 ) -> Run:
     """Train and evaluate a recipe with a progress display, and write its run folder.
 
@@ -184,9 +194,8 @@ def train_into(
     written or removed; `FloatingPointError` when the training diverges. The model of the step before is then evaluated
     and written, unless the run was to replace another one.
     """
-    source = settings["data"]["source"]
-    if source not in lnz.data.names():
-        check_name(Path(source), "--data")
+    if settings.data.is_file:
+        check_name(Path(settings.data.source), "--data")
     if not options.resume:
         check_folder(folder, options.overwrite)
     cwd = str(Path.cwd()) if cwd is None else cwd
@@ -203,14 +212,14 @@ def train_into(
         config: dict[str, Any] = {
             "recipe": recipe.name,
             "title": recipe.title,
-            "settings": settings,
+            "settings": settings.model_dump(),
             "digest": splits.source_digest,
             "environment": environment(),
             "cwd": cwd,
         }
         with (
             _ends_in_words(folder, work, options.resume, presses),
-            show_progress(console(), recipe.name, settings["train"]["steps"]) as display,
+            show_progress(console(), recipe.name, settings.train.steps) as display,
         ):
             if not options.resume:
                 write_config(work, **config, model=None)
@@ -219,7 +228,9 @@ def train_into(
                 presses.check()
                 place.check()
 
-            run = _train_and_judge(work, recipe, config, splits, start, display, options, check, work != folder)
+            run = _train_and_judge(
+                work, recipe, settings, config, splits, start, display, options, check, work != folder
+            )
             has_diverged = run.status.startswith(_DIVERGED)
             check()
             if work == folder:
@@ -231,7 +242,7 @@ def train_into(
         if has_diverged:
             saved = f"The model of step {run.history[-1]['step']:.0f} is saved: `lnz evaluate {short_path(folder)}`"
             raise FloatingPointError(f"{run.status} {saved} reads it.")
-    after = f"{run.status} after {run.history[-1]['step']} of {settings['train']['steps']} steps"
+    after = f"{run.status} after {run.history[-1]['step']} of {settings.train.steps} steps"
     row = run.rows[recipe.name]
     in_bits = f" = {row.in_bits}" if row.in_bits else ""
     console().print(
@@ -286,7 +297,8 @@ def check_same_data(folder: Path, splits: Splits) -> None:
 
 def _train_and_judge(
     folder: Path,
-    recipe: Recipe,
+    recipe: Recipe[Any],
+    settings: Settings,
     config: dict[str, Any],
     splits: Splits,
     start: Start,
@@ -295,7 +307,6 @@ def _train_and_judge(
     check: Callable[[], None],
     replaces: bool,
 ) -> Run:
-    settings = config["settings"]
     logs = [EventLog(folder), *([TensorBoard(folder)] if options.tensorboard else [])]
 
     def progress(record):
@@ -310,7 +321,7 @@ def _train_and_judge(
     objective = getattr(start[2], "objective", None)
     if isinstance(objective, lnz.objectives.IWAE):
         display.explain("iwae", f"lower bound by IWAE-{objective.num_samples}")
-    label = hashlib.sha256(to_json(settings).encode()).hexdigest()[:16]
+    label = hashlib.sha256(to_json(config["settings"]).encode()).hexdigest()[:16]
     checkpoints = lnz.Checkpoints(folder / "checkpoints", every=options.checkpoint_every, label=label)
     if options.resume:
         display.say(f"going on from {checkpoints.files()[0].stem}" if checkpoints.files() else "no checkpoint yet")
@@ -435,18 +446,18 @@ def _num_free(path: str, leaf: Any) -> int:
     return leaf.size * (leaf.shape[-1] + 1) // (2 * leaf.shape[-1]) if path.endswith(".raw_tril") else leaf.size
 
 
-def _print_plan(recipe: Recipe, settings: dict[str, Any], cwd: str) -> None:
+def _print_plan(recipe: Recipe[Any], settings: Settings, cwd: str) -> None:
     """What would be trained: nothing is written."""
     splits = load_data(recipe, settings, cwd)
     recipe.check(settings, splits)
     key, model, method = recipe.start(splits, settings)
-    options = fit_options(settings)
+    options = settings.train.fit_options()
     wanted = {name: options[name] for name in ("batch_size", "average", "keep")}
     known = splits.observed and splits.observed[0]
     memory = expected_memory(key, model, method, splits.train, observed=known, **wanted)
     print_ = console().print
     print_(f"{recipe.name}: {recipe.title}", soft_wrap=True)
-    print_(to_json(settings, indent=2), soft_wrap=True)
+    print_(to_json(settings.model_dump(), indent=2), soft_wrap=True)
     print_(f"data: {splits.protocol}", soft_wrap=True)
     print_(f"parameters: {num_parameters(model, method):,}")
     parts = ", ".join(f"{what} {size / 2**20:,.1f} MiB" for what, size in memory.items())

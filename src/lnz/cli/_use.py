@@ -20,12 +20,12 @@ from ..core import faulty_rows, least_likely_first, unknown_rows, useless_rows
 from ..data import AtomsWarning, Cells, Rows, Splits, blocks, digest_of, tidy
 from ..files import write_atomically
 from ..modules import model_dtype
-from ..runs import Recipe, Run, as_sentence, locked, replacing, to_json, write_text
+from ..runs import Recipe, Run, Settings, as_sentence, locked, replacing, to_json, write_text
 from ._console import console, short_path
 from ._files import TABLES, check_ending, write_table
 from ._progress import show_rows
 from ._table import print_comparison, print_warnings
-from ._train import check_same_data, find_recipe, load_data, parse_changes
+from ._train import check_same_data, find_recipe, load_data, parse_changes, read_settings
 
 _NUM_SHOWN = 10
 _MOST_DIAGNOSED, _NUM_SIMULATED = 200, 32
@@ -101,7 +101,7 @@ def evaluate(
             raise ValueError(f"{name} has no likelihood, and nothing was written: {result.warnings[0]}.")
     if is_whole:
         bracket = recipe.bracket_log_z(run.model, settings)
-        run = dataclasses.replace(run, settings=settings, rows=results, bracket=bracket)
+        run = dataclasses.replace(run, settings=settings.model_dump(), rows=results, bracket=bracket)
         with locked(folder), replacing(folder) as stage:  # both files at once, and nothing of the training
             run.write_report(stage)
             write_report(stage / "report.html", {folder.resolve().name: run})
@@ -115,7 +115,7 @@ def evaluate(
     if is_whole and run.bracket is not None:
         console().print(f"log Z: {run.bracket}", soft_wrap=True)
     if with_diagnosis:
-        _diagnose(run.model, rows, made, settings["seed"])
+        _diagnose(run.model, rows, made, settings.seed)
     if out is not None:
         content = {name: {**core.to_json(result), "data_protocol": made} for name, result in results.items()}
         write_text(out, to_json(content, indent=2) + "\n")
@@ -145,10 +145,10 @@ def _some_rows(
 
 
 def _annealed(
-    recipe: Recipe, model: lnz.AbstractLatentModel, rows: np.ndarray, settings: dict[str, Any], annealing: Annealing
+    recipe: Recipe[Any], model: lnz.AbstractLatentModel, rows: np.ndarray, settings: Settings, annealing: Annealing
 ) -> dict[str, lnz.LogLikelihood]:
     """The same likelihoods by annealing from q(z | x) to the posterior."""
-    sampler = lnz.adapted_hmc(jr.fold_in(jr.key(settings["seed"]), 3), model)
+    sampler = lnz.adapted_hmc(jr.fold_in(jr.key(settings.seed), 3), model)
     method = lnz.normalizers.AIS(annealing.num_chains, annealing.num_betas, sampler=sampler)
     with show_rows(console(), "annealing", len(rows)) as progress:
         results = recipe.judge(model, rows, settings, hidden=method, progress=progress)
@@ -288,7 +288,7 @@ def sample(folder: Path, num: int, out: Path, num_steps: int, seed: int) -> None
 
 def settings_of(
     run: Run, changes: list[str], reading: tuple[str, ...], data: str | None, evaluates: bool = True
-) -> tuple[Recipe, dict[str, Any]]:
+) -> tuple[Recipe[Any], Settings]:
     """Settings of the run. Only those of the evaluation, and those `reading` other data, may be changed now."""
     recipe, wanted = find_recipe(run.recipe), parse_changes(changes)
     for name in wanted:
@@ -300,13 +300,13 @@ def settings_of(
             raise ValueError(f"`--set {name}`: the model is trained; only {may}.")
         if data is None:
             raise ValueError(f"`--set {name}` says how other data are read: give them by `--data FILE`.")
-    return recipe, recipe.resolve(wanted, run.settings)
+    return recipe, recipe.resolve(wanted, read_settings(recipe, run.settings))
 
 
-def examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None, str, Cells]:
+def examples_for(run: Run, data: str, settings: Settings) -> tuple[np.ndarray, np.ndarray | None, str, Cells]:
     """All rows of a file, or the test split of a named set, made as the run's training data were; what is known; how
     they were made, in words; and what the file calls its rows."""
-    chosen = settings["data"]
+    chosen = settings.data
     if data in lnz.data.names():
         recipe = find_recipe(run.recipe)
         splits = recipe.load(recipe.resolve({"data.source": data}, settings))
@@ -314,11 +314,11 @@ def examples_for(run: Run, data: str, settings: dict[str, Any]) -> tuple[np.ndar
     rows = lnz.data.read_rows(
         data,
         columns=run.examples.columns,
-        binarize=chosen["binarize"],
-        threshold=chosen["threshold"],
-        seed=chosen["seed"],
-        missing=chosen["missing"],
-        header=chosen["header"],
+        binarize=chosen.binarize,
+        threshold=chosen.threshold,
+        seed=chosen.seed,
+        missing=chosen.missing,
+        header=chosen.header,
     )
     made = ", ".join([f"all rows of {Path(data).name}", *rows.notes])
     if rows.left_out:

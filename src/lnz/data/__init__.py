@@ -16,14 +16,17 @@ from ._csv import guarded as guarded
 from ._files import digest_of as digest_of
 from ._load import (
     describe as describe,
-    kind_of_source as kind_of_source,
     load as load,
     names as names,
     read_rows as read_rows,
 )
 from ._missing import is_missing as is_missing, known_entries as known_entries
-from ._options import BELONGS as BELONGS
-from ._settings import Owners as Owners, Settings as Settings, flatten as flatten, has_meaning as has_meaning
+from ._options import (
+    Binarize as Binarize,
+    Header as Header,
+    Missing as Missing,
+    options_without_effect as options_without_effect,
+)
 from ._source import (
     AbstractSource as AbstractSource,
     Resident as Resident,

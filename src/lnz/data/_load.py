@@ -12,8 +12,7 @@ from ..modules import kind_of, unknown_name
 from ..spaces import Binary
 from ._binarize import binarize_splits
 from ._files import ending_of, load_file, rows_of
-from ._options import BELONGS, FILE, Options
-from ._settings import has_meaning
+from ._options import Options, options_without_effect
 from ._splits import Rows, Splits
 
 _SETS: dict[str, tuple[Callable[[], Splits], str]] = {
@@ -117,11 +116,6 @@ def names() -> list[str]:
     return sorted(_SETS)
 
 
-def kind_of_source(source: str) -> str:
-    """The name of a data set, or that it is a file: what decides which options mean something."""
-    return source if source in _SETS else FILE
-
-
 def describe(name: str) -> str:
     """One line about a named data set, without loading it.
 
@@ -159,9 +153,8 @@ def read_rows(
 
 
 def _named_set(name: str, options: Options) -> Splits:
-    default, chosen = Options(), {"source": name, "binarize": options.binarize}
-    for option, owners in BELONGS.items():
-        if getattr(options, option) != getattr(default, option) and not has_meaning(owners, chosen):
+    for option in options_without_effect(is_file=False, binarize=options.binarize):
+        if getattr(options, option) != getattr(Options(), option):
             also = " (It seeds the bits that `binarize='sample'` draws, and the split of files.)"
             raise ValueError(
                 f"`load({name!r})` has a split of its own, which no `{option}` changes: leave it out."

@@ -1,25 +1,34 @@
-"""What a user may choose about loading a data set, checked once."""
+"""Options of `load`: their words, their ranges, and where each has an effect."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from ._settings import Owners, has_meaning
-
-BINARIZE = ("none", "sample", "threshold")
-MISSING = ("error", "mask")
-HEADER = ("auto", "yes", "no")
+Binarize = Literal["none", "sample", "threshold"]
+Missing = Literal["error", "mask"]
+Header = Literal["auto", "yes", "no"]
 _THRESHOLD = 0.5
 
-# What each option belongs to. Named sets have splits of their own: FILE stands for every `source` that is none.
-FILE = "FILE"
-BELONGS: dict[str, Owners] = {
-    "threshold": {"binarize": ("threshold",)},
-    "valid_fraction": {"source": (FILE,)},
-    "test_fraction": {"source": (FILE,)},
-    "seed": {"binarize": ("sample",), "source": (FILE,)},
+# The other option, and its value, that gives an option an effect. Named sets have splits of their own: FILE stands for
+# every other source.
+_FILE = "FILE"
+_BELONGS: dict[str, dict[str, str]] = {
+    "threshold": {"binarize": "threshold"},
+    "valid_fraction": {"source": _FILE},
+    "test_fraction": {"source": _FILE},
+    "seed": {"binarize": "sample", "source": _FILE},
 }
+
+
+def options_without_effect(is_file: bool, binarize: str) -> Mapping[str, Mapping[str, str]]:
+    """`{option: {other option: value}}`: the options of `load` that change nothing, and which values would use them.
+
+    - `is_file`: whether the source is a file or folder, `source=FILE`, rather than a named data set.
+    """
+    chosen = {"binarize": binarize, "source": _FILE if is_file else None}
+    return {name: homes for name, homes in _BELONGS.items() if all(chosen[one] != of for one, of in homes.items())}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +45,11 @@ class Options:
     header: str = "auto"
 
     def __post_init__(self):
-        _check_choice("binarize", self.binarize, BINARIZE)
-        _check_choice("missing", self.missing, MISSING)
-        _check_choice("header", self.header, HEADER)
+        _check_choice("binarize", self.binarize, get_args(Binarize))
+        _check_choice("missing", self.missing, get_args(Missing))
+        _check_choice("header", self.header, get_args(Header))
         _check_fraction("threshold", self.threshold, one_is_fine=True)
-        if self.threshold != _THRESHOLD and not has_meaning(BELONGS["threshold"], {"binarize": self.binarize}):
+        if self.threshold != _THRESHOLD and self.binarize != "threshold":
             raise ValueError(
                 f"`load(threshold={self.threshold})` belongs to `binarize='threshold'`; with "
                 f"`binarize={self.binarize!r}` it means nothing. Leave it out, or change `binarize`."

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from ..data import flatten
 from ..distributions import Bernoulli, Mixture
 from ..energy import DBM, RBM, BernoulliUnits
-from ..runs import Examples, Run
+from ..runs import Examples, Run, flatten
 from ._annealing import annealing
 from ._draws import as_rows, chains, column_names
 from ._figures import training_curves

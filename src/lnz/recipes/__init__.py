@@ -1,6 +1,6 @@
 """Recipes: models with settings that work, ready for `lnz train`."""
 
-from ..runs import Recipe as Recipe, Start as Start, fit_options as fit_options
+from ..runs import Recipe as Recipe, Start as Start
 from ._autoencoders import (
     hvae_mnist as hvae_mnist,
     iwae_mnist as iwae_mnist,

@@ -9,40 +9,85 @@ from ..flows import glow
 from ..latent import Dequantised, SplineNoise
 from ..methods import Gradient
 from ..nets import MLP, MaskedMLP
-from ..runs import Recipe
-from ..spaces import Binary, Categorical, Euclidean, Interval
-from ._fitting import decayed_adam
+from ..runs import Count, Data, Group, Recipe, Settings, Several, Train
+from ..spaces import Categorical, Euclidean, Interval
+from ._fitting import Rated, decayed_adam
 
 
-def _build_digits(key, splits, settings):
+class BitsModel(Rated):
+    """An autoregressive flow of bits with noise, which a network chooses."""
+
+    num_layers: Count = 3
+    """Layers, one after another."""
+    width: Count = 128
+    """Units of the hidden layer of each masked network."""
+    num_bins: Several = 2
+    """Pieces of each spline."""
+    noise_width: Count = 64
+    """Units of the hidden layer of the network that chooses the noise."""
+
+
+class GlowModel(Rated):
+    """Glow of pictures with uniform noise."""
+
+    num_levels: Count = 2
+    """Scales: each of them halves the height and the width of pictures."""
+    num_steps: Count = 16
+    """Steps of each scale: normalisation, mixing of channels, coupling."""
+    width: Count = 256
+    """Channels of the hidden layers of couplings."""
+
+
+class Bounded(Group):
+    """Log-likelihoods by importance-weighted bounds."""
+
+    num_samples: Several
+    """Draws of the noise that each bound is made of."""
+    num_repeats: Several
+    """How often the bound of each row is estimated, so that there is an error bar."""
+    num_samples_while_training: Several
+    """Draws of the noise for each row of a validation."""
+
+
+class BitsSettings(Settings):
+    model: BitsModel
+    evaluate: Bounded
+
+
+class GlowSettings(Settings):
+    model: GlowModel
+    evaluate: Bounded
+
+
+def _build_digits(key, splits, settings: BitsSettings):
     """Splines on the box [0, 2]^n, whose bins may end where bits do, over uniform noise: nothing is cut off."""
-    chosen, num = settings["model"], splits.space.size
-    box, splines = Interval(num, 0.0, 2.0), SplineTransformer(chosen["num_bins"], 0.0, 2.0)
+    chosen, num = settings.model, splits.space.size
+    box, splines = Interval(num, 0.0, 2.0), SplineTransformer(chosen.num_bins, 0.0, 2.0)
     key_flow, key_noise = jr.split(key)
 
     def layer(key):
         key_net, key_order = jr.split(key)
-        net = MaskedMLP(num, splines.num_params, key=key_net, width=chosen["width"], depth=1, last_scale=0.0)
+        net = MaskedMLP(num, splines.num_params, key=key_net, width=chosen.width, depth=1, last_scale=0.0)
         mix = Permutation(jr.permutation(key_order, num), box)
         return Chain(mix, Inverse(MaskedAutoregressive(box, net, splines)))
 
-    layers = Scan.of(layer, jr.split(key_flow, chosen["num_layers"]))
+    layers = Scan.of(layer, jr.split(key_flow, chosen.num_layers))
     flow = Transformed(Uniform(num, 0.0, 2.0), layers)
     model = Dequantised(flow, splits.space, _noise(key_noise, num, chosen))
     return model, Gradient(objectives.ELBO(), decayed_adam(settings))
 
 
-def _build_mnist(key, splits, settings):
-    chosen, space = settings["model"], splits.space
+def _build_mnist(key, splits, settings: GlowSettings):
+    chosen, space = settings.model, splits.space
     if splits.image_shape is None or len(splits.image_shape) != 2:
         raise ValueError(f"`{splits.name}`: Glow needs pictures; got rows of {space.size} numbers.")
-    num, num_values = space.size, 2 if isinstance(space, Binary) else space.num_categories
+    num, num_values = space.size, space.num_values
     layers = glow(
         Euclidean(num),
         key=key,
-        num_levels=chosen["num_levels"],
-        num_steps=chosen["num_steps"],
-        width=chosen["width"],
+        num_levels=chosen.num_levels,
+        num_steps=chosen.num_steps,
+        width=chosen.width,
         image_shape=splits.image_shape,
     )
     onto_box = Sigmoid(Interval(num, 0.0, float(num_values)))
@@ -52,35 +97,30 @@ def _build_mnist(key, splits, settings):
 
 def _noise(key, num, chosen):
     splines = SplineTransformer(4, 0.0, 1.0)
-    net = MLP(num, (splines.num_params, num), key=key, width=chosen["noise_width"], depth=1, last_scale=0.0)
+    net = MLP(num, (splines.num_params, num), key=key, width=chosen.noise_width, depth=1, last_scale=0.0)
     return SplineNoise(net, splines)
 
 
 def _hidden(settings):
     """Importance-weighted bounds: with 64 latent variables the weights cannot carry the error bar of their mean."""
-    chosen = settings["evaluate"]
-    return normalizers.Bound(chosen["num_repeats"], num_weights=chosen["num_samples"])
+    chosen = settings.evaluate
+    return normalizers.Bound(chosen.num_repeats, num_weights=chosen.num_samples)
 
 
 def _hidden_while_training(settings):
-    return normalizers.Importance(settings["evaluate"]["num_samples_while_training"])
+    return normalizers.Importance(settings.evaluate.num_samples_while_training)
 
 
 flow_digits = Recipe(
     name="flow_digits",
     title="Autoregressive splines of bits with variational noise: a lower bound",
-    data="binary_digits",
     build=_build_digits,
-    model={
-        "num_layers": 3,
-        "width": 128,
-        "num_bins": 2,
-        "noise_width": 64,
-        "learning_rate": 6e-3,
-        "weight_decay": 1e-4,
-    },
-    train={"steps": 6000, "batch_size": 100, "keep": "best", "average": 0.99},
-    evaluate={"num_samples": 100, "num_repeats": 3, "num_samples_while_training": 10},
+    settings=BitsSettings(
+        data=Data(source="binary_digits"),
+        model=BitsModel(learning_rate=6e-3, weight_decay=1e-4),
+        train=Train(steps=6000, batch_size=100, keep="best", average=0.99),
+        evaluate=Bounded(num_samples=100, num_repeats=3, num_samples_while_training=10),
+    ),
     hidden=_hidden,
     hidden_while_training=_hidden_while_training,
 )
@@ -88,13 +128,15 @@ flow_digits = Recipe(
 flow_mnist = Recipe(
     name="flow_mnist",
     title="Glow of grey MNIST with uniform noise, in bits a pixel: for a GPU",
-    data="mnist",
     space=Categorical,
     build=_build_mnist,
-    model={"num_levels": 2, "num_steps": 16, "width": 256, "learning_rate": 1e-3, "weight_decay": 0.0},
-    train={"steps": 100_000, "batch_size": 128, "valid_every": 10_000, "average": 0.999},
-    # Passes of the flow over the 10000 test images: 1 million, beside 12.8 million pictures that are trained on.
-    evaluate={"num_samples": 50, "num_repeats": 2, "num_samples_while_training": 2},
+    settings=GlowSettings(
+        data=Data(source="mnist"),
+        model=GlowModel(),
+        train=Train(steps=100_000, batch_size=128, valid_every=10_000, average=0.999),
+        # Passes of the flow over the 10000 test images: 1 million, beside 12.8 million pictures that are trained on.
+        evaluate=Bounded(num_samples=50, num_repeats=2, num_samples_while_training=2),
+    ),
     hidden=_hidden,
     hidden_while_training=_hidden_while_training,
 )

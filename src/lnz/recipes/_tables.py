@@ -9,21 +9,43 @@ from ..data import describe_tied_columns, discrete_columns, smallest_gaps, witho
 from ..distributions import Mixture, MultivariateNormal, Normal, Transformed
 from ..flows import affine_of_moments
 from ..methods import EM
-from ..runs import Recipe, column_moments
+from ..runs import Count, Data, ExactSettings, Group, NotNegative, Recipe, Train, column_moments
 from ..spaces import Euclidean
 
 _NUM_CHECKED_ROWS = 100_000
 
 
-def _build_normal(key, splits, settings):
+class NormalModel(Group):
+    """A normal distribution."""
+
+    floor: NotNegative = 0.1
+    """Smallest scale, as a part of the smallest gap between a column's values; 0 for none."""
+
+
+class MixtureModel(NormalModel):
+    """A mixture of normal distributions."""
+
+    num_components: Count = 20
+    """Components of the mixture."""
+
+
+class NormalSettings(ExactSettings):
+    model: NormalModel
+
+
+class MixtureSettings(ExactSettings):
+    model: MixtureModel
+
+
+def _build_normal(key, splits, settings: NormalSettings):
     (num,) = splits.space.shape
     model = _in_units_of(splits, MultivariateNormal(jnp.zeros(num), jnp.eye(num)))
     warn_of_atoms(splits)
     return model, _em(splits, settings)
 
 
-def _build_mixture(key, splits, settings):
-    num_components, (num,) = settings["model"]["num_components"], splits.space.shape
+def _build_mixture(key, splits, settings: MixtureSettings):
+    num_components, (num,) = settings.model.num_components, splits.space.shape
     if num_components > len(splits.train):
         raise ValueError(
             f"`model.num_components={num_components}` is more than there are rows to train on ({len(splits.train)})."
@@ -36,8 +58,13 @@ def _build_mixture(key, splits, settings):
 
 def _em(splits, settings):
     """Expectation maximisation with a floor on scales, in standard units as the base of the model has them."""
-    floor, (_, sd) = settings["model"]["floor"], table_moments(splits)
+    floor, (_, sd) = settings.model.floor, table_moments(splits)
     return EM(floor=floor * smallest_gaps(_known_rows(splits, 0)) / sd if floor else 0.0)
+
+
+def _floor_in_words(settings):
+    floor = settings.model.floor
+    return f"trained with no scale below {floor:g} of the smallest gap between a column's values" if floor else ""
 
 
 def _known_rows(splits, part):
@@ -109,21 +136,23 @@ def warn_of_atoms(splits) -> None:
 normal = Recipe(
     name="normal",
     title="Normal distribution with a full covariance by maximum likelihood",
-    data="two_moons",
     space=Euclidean,
     build=_build_normal,
     takes_missing=True,
-    model={"floor": 0.1},
-    train={"steps": 100},  # with missing entries; one step is enough without
+    protocol=_floor_in_words,
+    settings=NormalSettings(
+        data=Data(source="two_moons"),
+        model=NormalModel(),
+        train=Train(steps=100),  # with missing entries; one step is enough without
+    ),
 )
 
 mixture_of_normals = Recipe(
     name="mixture_of_normals",
     title="Mixture of diagonal normals by expectation maximisation",
-    data="two_moons",
     space=Euclidean,
     build=_build_mixture,
     takes_missing=True,
-    model={"num_components": 20, "floor": 0.1},
-    train={"steps": 300, "keep": "best"},
+    protocol=_floor_in_words,
+    settings=MixtureSettings(data=Data(source="two_moons"), model=MixtureModel(), train=Train(steps=300, keep="best")),
 )

@@ -16,6 +16,22 @@ from ._folder import (
     working_folder as working_folder,
 )
 from ._form import to_json as to_json, write_text as write_text
-from ._recipe import Recipe as Recipe, Start as Start, column_moments as column_moments, fit_options as fit_options
+from ._reading import Setting as Setting, flatten as flatten, list_settings as list_settings
+from ._recipe import Recipe as Recipe, Start as Start, column_moments as column_moments
 from ._run import Run as Run, read_runs as read_runs
+from ._settings import (
+    Choice as Choice,
+    Count as Count,
+    CountOrZero as CountOrZero,
+    Data as Data,
+    ExactSettings as ExactSettings,
+    Group as Group,
+    Nothing as Nothing,
+    NotNegative as NotNegative,
+    Positive as Positive,
+    Settings as Settings,
+    Several as Several,
+    Train as Train,
+    TrainOnDraws as TrainOnDraws,
+)
 from ._table import Table as Table, TableRow as TableRow, as_sentence as as_sentence, tabulate as tabulate

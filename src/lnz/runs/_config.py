@@ -1,22 +1,25 @@
-"""The settings of a run in `config.json`."""
+"""`config.json`: what was asked for."""
 
 from pathlib import Path
 from typing import Any
 
-from ..files import DamagedError, fields, read_json
+from ..files import DamagedError, field, fields, read_json, short, whole
 from ._folder import _WHOLE, undisturbed
 from ._form import _CONFIG, to_json, write_text
+
+_VERSION = 1
 
 
 def write_config(folder: Path, **config: Any) -> None:
     """Write what was asked for. `model`, the digest of `model.lnz`, is `None` before the end of the training."""
-    write_text(folder / "config.json", to_json(config, indent=2) + "\n")
+    write_text(folder / "config.json", to_json({"version": _VERSION, **config}, indent=2) + "\n")
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """`config.json` of a run folder, or the file itself.
 
-    **Raises:** `FileNotFoundError` or `ValueError`, naming the file, if there is none or it is damaged.
+    **Raises:** `FileNotFoundError` or `ValueError`, naming the file, if there is none, it is damaged, or of another
+    version.
     """
     if path.suffix != ".json":
         return undisturbed(path, lambda: _read_config_of(path))
@@ -39,7 +42,12 @@ def _read_config_file(path: Path) -> dict[str, Any]:
             f"{str(path.parent)!r} is no run folder: it has no {path.name}. `lnz train RECIPE --out FOLDER` writes one."
         )
     try:
-        return fields(_CONFIG)(read_json(path), path.name)
+        config = read_json(path)
+        version = field(config, "version", whole, path.name)
+        if version != _VERSION:
+            raise ValueError(f"{str(path)!r} is of version {short(version)}; this lnz reads version {_VERSION}.")
+        del config["version"]
+        return fields(_CONFIG)(config, path.name)
     except DamagedError as error:
         raise ValueError(f"{str(path)!r} is damaged: {error}") from error
 
