@@ -77,7 +77,7 @@ class Score(AbstractGradientEstimator):
         )
         return jnp.mean(scaled * score), state
 
-    def _train(self, baseline: Any, optimizer_state: Any, batch: Array, target: Float[Array, " batch"]) -> tuple:
+    def _train(self, baseline: Any, optimizer_state: Any, batch: Any, target: Float[Array, " batch"]) -> tuple:
         """One step of the network towards the target."""
         if baseline is None:
             return baseline, optimizer_state
