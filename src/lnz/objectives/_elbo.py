@@ -28,8 +28,9 @@ class ELBO(AbstractObjective):
 
     A lower bound on the log-likelihood; the gap is `KL(q(z | x) || p(z | x))`. Its negative is the loss, unless one of
     the options below changes what is minimised. The parts never change with them: `elbo`, `reconstruction` (the first
-    term) and `kl` (the second, so that `elbo = reconstruction - kl`) are those of the model, unweighted. What is
-    minimised stands beside them as `loss` where it is not `-elbo`.
+    term) and `kl` (the second, so that `elbo = reconstruction - kl`) are those of the model, unweighted. Where z
+    decides x, as in `lnz.latent.Dequantised`, the first term is zero and `elbo` stands alone. What is minimised stands
+    beside them as `loss` where it is not `-elbo`.
 
     **Arguments:**
 
@@ -98,7 +99,9 @@ class ELBO(AbstractObjective):
         score_term, rest = self.gradient.score_term(reconstruction - penalty, score, jnp.mean, rest, batch)
         mean, total = jnp.mean(reconstruction), jnp.mean(kl)
         loss = jnp.mean(penalty) - mean - score_term
-        parts = {"elbo": mean - total, "reconstruction": mean, "kl": total}
+        parts = {"elbo": mean - total}
+        if not model.is_certain:
+            parts |= {"reconstruction": mean, "kl": total}
         if self.free_bits or self.num_warm_up or self.beta != 1:
             parts["loss"] = loss
         return loss, ((*(jnp.minimum(step + 1, self.num_warm_up) for step in steps), *rest), parts)
