@@ -313,3 +313,29 @@ def test_a_covariance_is_no_factor(precision, untyped):
             ValueError, match=r"must be lower triangular; the largest number above its diagonal is 0\.6"
         ):
             make(jnp.zeros(3), jnp.asarray(COVARIANCE))
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "fit", "valid", "clamp"])
+def test_two_tables_are_matched_by_their_place_and_so_must_agree_in_names(verb, untyped):
+    data, seen = Frame(a=X[:, 0], b=X[:, 1]), Frame(a=[True] * 6, b=[True] * 5 + [False])
+    normal = lnz.Normal(jnp.zeros(2), jnp.ones(2))
+
+    def call(other):
+        if verb == "evaluate":
+            return lnz.evaluate(KEY, normal, data, observed=other)
+        if verb == "fit":
+            return lnz.fit(KEY, normal, lnz.EM(), data, steps=1, observed=other)
+        if verb == "valid":
+            return lnz.fit(KEY, normal, lnz.EM(), data, steps=1, valid=other)
+        return lnz.sample(KEY, lnz.energy.RBM(2, 2, key=KEY), 6, clamp=(data, other))
+
+    other = Frame(a=X[:, 0], b=X[:, 1]) if verb == "valid" else seen
+    if verb in ("fit", "evaluate"):
+        call(other)
+    turned = Frame(**{name: other.cells[name] for name in "ba"})
+    with pytest.raises(ValueError, match=r"the same columns in another order\. Try `\w+\[list\(\w+\.columns\)\]`"):
+        call(turned)
+    with pytest.raises(ValueError, match=r"column 'c' where `.*` has 'b'"):
+        call(Frame(a=other.cells["a"], c=other.cells["b"]))
+    with pytest.raises(ValueError, match="1 columns instead of 2"):
+        call(Frame(a=other.cells["a"]))

@@ -118,6 +118,13 @@ def test_bits_are_stored_as_floating_point_numbers():
     np.testing.assert_allclose(result.per_example, -3 * np.log(2), rtol=1e-6)
 
 
+def test_the_bound_of_a_flow_has_no_parts():
+    model, objective = lnz.Dequantised(lnz.Uniform(3, 0.0, 2.0), lnz.Binary(3)), lnz.objectives.ELBO()
+    _, (_, parts) = objective.loss(jr.key(0), model, (), jnp.zeros((2, 3)))
+    assert set(parts) == {"elbo"}
+    assert float(parts["elbo"]) == pytest.approx(-3 * np.log(2))
+
+
 def test_rounding_never_leaves_the_cell():
     """In float32, 255 + 0.999999 is 256, and 0 is the end of the box."""
     space = Categorical(2, 256)

@@ -157,3 +157,13 @@ def test_a_divergence_to_a_larger_space_is_to_all_of_it():
     np.testing.assert_allclose(normal.value, 0.5 * np.log(2 * np.pi) + 1 / 6, atol=1e-4)  # E[x^2] / 2
     with pytest.raises(ValueError, match=r"of which the grid .* is only a part"):
         lnz.kl_divergence(q, lnz.density(lnz.Euclidean(1), lambda x: -0.5 * jnp.sum(x**2)))
+
+
+def test_a_wide_distribution_has_mass_beyond_the_grid():
+    """Of a density that is normalised on the grid that mass is told."""
+    q, p = lnz.Normal(jnp.zeros(1), 1.0), lnz.Normal(jnp.zeros(1), 8.0)
+    exact = float(lnz.closed_form_kl(q, p))
+    got = lnz.kl_divergence(q, p)
+    assert float(got.value) == pytest.approx(exact, abs=1e-4)
+    assert got.reliable
+    assert not lnz.kl_divergence(q, lnz.density(p.space, p.log_prob)).reliable

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from scipy import stats
 
 import lnz
 from lnz import latent
@@ -305,3 +306,12 @@ def test_a_classifier_does_not_walk_along_a_latent_that_hardly_varies():
     z = np.where(has, 1.0, -1.0)[:, None] * [1.0, 0.1] + random.standard_normal((400, 2)) * [1.0, 0.1]
     vector = latent.attribute_vector(z, has, method="linear_classifier")
     np.testing.assert_allclose(vector, [2, 0.2], rtol=0.25)
+
+
+def test_rates_of_none_or_all_of_a_few_have_an_error():
+    """Under a uniform prior a rate of 0 of 7 has the distribution Beta(1, 8)."""
+    shared = {"identity": 1.0, "distance": 0.5, "accuracy": 1.0, "strength": 1.0, "num": 7, "num_judged": 7}
+    words = str(latent.AttributeQuality(flip_rate=0.0, leakage={"glasses": 2 / 7}, **shared))
+    errors = [stats.beta(1 + num, 8 - num).std() for num in (0, 2, 7)]
+    for rate, error in zip((0, 2 / 7, 1), errors, strict=True):
+        assert f"{rate:.3f} ± {error:.3f}" in words

@@ -550,3 +550,20 @@ def test_jitted_functions_take_data_coordinates():
     moved = there.model.log_prob(jnp.asarray(there.rows(x[None])[0]))
     assert float(given) == pytest.approx(float(moved), abs=1e-3)
     assert dataclasses.is_dataclass(there)
+
+
+@pytest.mark.parametrize("part", ["layer", "network", "draws"])
+def test_constants_of_a_program_keep_both_parts_of_a_place(part):
+    """As constants of one program the two parts of a mean were folded into one, 48 too large or small."""
+    mean, scale, x = np.array([1.7e9 + 48]), np.array([64.0]), jnp.asarray([1.7e9], jnp.float32)
+    flow = lnz.Transformed(lnz.Normal.standard(1), lnz.flows.standardise(mean + scale * np.array([[-1.0], [1.0]])))
+    if part == "layer":
+        function, right = flow.log_prob, scipy.stats.norm.logpdf(1.7e9, mean[0], scale[0])
+    elif part == "network":
+        net = lnz.nets.Standardised(lambda z: z, mean, scale)
+        function, right = lambda x: net(x)[0], (1.7e9 - mean[0]) / scale[0]
+    else:  # half the step of float32 is 64, so that this draw is rounded up
+        function, right = lambda x: (flow.bijection.forward_and_log_det(0.9 * x / x)[0] - 1.7e9)[0], 128
+    assert float(function(x)) == pytest.approx(right, rel=1e-5)
+    assert float(jax.jit(function)(x)) == pytest.approx(right, rel=1e-5)
+    assert float(jax.jit(jax.vmap(function))(x[None])[0]) == pytest.approx(right, rel=1e-5)

@@ -16,7 +16,7 @@ import scipy.special
 import lnz
 from lnz import testing
 from lnz.samplers import HMC, Metropolis, default_sampler
-from lnz.spaces import COUNTING, AbstractDiscreteArray, Grid, Measure
+from lnz.spaces import COUNTING, AbstractDiscreteArray, Categorical, Grid, Measure
 
 TORUS = lnz.Torus(1)
 
@@ -132,6 +132,23 @@ def circle_flow():
     return lnz.Transformed(lnz.Uniform(TORUS), lnz.bijections.Chain(turn, spline, onto))
 
 
+RECORD = lnz.Record(mean=lnz.Euclidean(()), scale=lnz.Positive(()), angle=lnz.Torus(()))
+DISCRETE = lnz.Record(kind=Categorical((), 3), spins=Spins((2,)))
+
+
+@lnz.register
+def of_named_parts(x):
+    """A normal, a gamma and a von Mises density."""
+    mean, scale, angle = RECORD.unpack(x).values()
+    return -0.5 * mean**2 + 1.5 * jnp.log(scale) - 3 * scale + 2 * jnp.cos(angle)
+
+
+@lnz.register
+def of_category_and_spins(x):
+    kind, spins = DISCRETE.unpack(x).values()
+    return (0.7 - 0.4 * spins[0]) * kind.astype(spins.dtype) + 0.8 * spins[0] * spins[1]
+
+
 MODELS = {
     "circle": (
         lambda: VonMises(Circle(), jnp.asarray(2.0)),
@@ -144,6 +161,25 @@ MODELS = {
         Metropolis,
         lambda: 5 * math.log(2) + 4 * math.log(math.cosh(0.8)),
         5,
+    ),
+    "record": (
+        lambda: lnz.density(RECORD, of_named_parts),
+        HMC,
+        lambda: (
+            0.5 * math.log(2 * math.pi)
+            + scipy.special.gammaln(2.5)
+            - 2.5 * math.log(3)
+            + math.log(2 * math.pi * scipy.special.i0(2.0))
+        ),
+        3,
+    ),
+    "record_discrete": (
+        lambda: lnz.density(DISCRETE, of_category_and_spins),
+        Metropolis,
+        lambda: math.log(
+            sum(math.exp((0.7 - 0.4 * s) * k + 0.8 * s * t) for k in range(3) for s in (-1, 1) for t in (-1, 1))
+        ),
+        3,
     ),
     # Both side by side, which no one sampler moves: by quadrature alone.
     "both": (
@@ -214,3 +250,18 @@ def test_likelihoods_of_spins():
     np.testing.assert_allclose(result.per_example, nats, atol=1e-4)
     with pytest.raises(ValueError, match=r"value 0.0 at row 1, column \(2\).*Spins are -1 and 1"):
         lnz.evaluate(jr.key(1), model, np.where(np.arange(10).reshape(2, 5) == 7, 0.0, 1.0))
+
+
+def test_a_record_has_flows_and_likelihoods():
+    flow = lnz.flows.coupling_spline(RECORD, key=jr.key(0), num_layers=2, width=4)
+    flow = lnz.Transformed(lnz.flows.base_for(RECORD), flow)
+    assert lnz.spaces.same_set(flow.space, RECORD)
+    assert eqx.filter_eval_shape(flow.log_prob, jnp.zeros(3)).shape == ()
+    model = lnz.ProductDistribution(place=lnz.Normal(jnp.zeros(2), 1.0), bits=lnz.Bernoulli(jnp.zeros((2, 1))))
+    rows = np.asarray(model.sample(jr.key(0), (50,)))
+    result = lnz.evaluate(jr.key(1), model, rows)  # warnings are errors, such as one of bits that repeat
+    parts = model.space.unpack(rows.astype(np.float64))
+    nats = -0.5 * (parts["place"] ** 2).sum(axis=1) - math.log(2 * math.pi) - 2 * math.log(2)
+    np.testing.assert_allclose(result.per_example, nats, atol=1e-5)
+    assert result.of.base_measure == "Lebesgue x counting"
+    assert model.closed_form_mean().tolist() == [0, 0, 0.5, 0.5]

@@ -638,3 +638,19 @@ def test_trust_adapts_to_few_weights():
         assert covered[0].mean() > 0.93
         assert (trusted & ~covered).mean(axis=1).max() < 0.13  # as of 30 weights
         assert trusted[-1].mean() < 0.05
+
+
+def test_one_row_beyond_the_grid_is_told():
+    """A few rows' weights may be bad by chance; of a grid nothing is."""
+    decoder = lnz.distributions.ConditionalNormal(
+        lnz.nets.Linear.from_parameters(jnp.full((1, 1), 2.0), jnp.zeros(1)), jnp.full(1, 0.5)
+    )
+    vae = lnz.latent.VAE(lnz.Normal.standard(1), decoder, None)
+    x = np.random.RandomState(0).normal(size=(60, 1)) * math.sqrt(4.25)
+    quadrature = lnz.normalizers.Quadrature()
+    right = lnz.evaluate(jr.key(0), vae, x, hidden=quadrature)
+    np.testing.assert_allclose(right.per_example, scipy.stats.norm.logpdf(x[:, 0], 0, math.sqrt(4.25)), atol=1e-3)
+    assert right.warnings == ()
+    x[7] = 40.0
+    with pytest.warns(lnz.UnreliableEstimateWarning, match="1 of 60 examples have mass on the edge of the grid"):
+        lnz.evaluate(jr.key(0), vae, x, hidden=quadrature)

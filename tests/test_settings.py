@@ -48,6 +48,33 @@ def test_settings_are_read_changed_and_described(name):
     assert json.loads(json.dumps(schema)) == schema
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_nonsense_is_answered_by_the_name_of_the_setting(name):
+    """By every setting, on the command line and in a file, and never in the words of the library beneath."""
+    recipe = RECIPES[name]
+    tree = recipe.settings.model_dump()
+    for setting in list_settings(recipe.settings):
+        owner, _, kind = setting.belongs[0].partition("=") if setting.belongs else ("seed", "", "0")
+        if setting.name != "data.source":
+            answer = answer_of(recipe.resolve, {owner: kind, setting.name: "?!"})
+            assert re.match(rf"`{setting.name}` must be .*; got '\?!'\.", answer)
+        if setting.name in flat(recipe.settings):
+            assert answer_of(recipe.read, with_value(tree, setting.name, [1])).startswith(f"`{setting.name}` must be ")
+
+
+def answer_of(function, value):
+    with pytest.raises(ValueError, match="must be") as caught:
+        function(value)
+    assert type(caught.value) is ValueError
+    return str(caught.value)
+
+
+def with_value(tree, name, value):
+    """A tree with another value at a dotted name."""
+    first, _, rest = name.partition(".")
+    return {**tree, first: with_value(tree[first], rest, value) if rest else value}
+
+
 def test_every_choice_needs_nothing_but_its_name():
     pending, seen = [Choice], []
     while pending:

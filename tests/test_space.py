@@ -247,6 +247,8 @@ def test_a_record_is_packed_and_unpacked():
 
 
 def test_a_record_has_the_measure_of_its_parts():
+    parts = "place=Euclidean(shape=(1, 2)), kind=Categorical(shape=(), num_categories=3), bits=Binary(shape=(2,))"
+    assert str(RECORD) == f"Record({parts})"
     assert (RECORD.size, RECORD.dimension, RECORD.num_points, RECORD.kind) == (5, 5, None, "float")
     assert str(RECORD.measure) == "Lebesgue x counting"
     assert not RECORD.measure.is_counting
@@ -274,7 +276,8 @@ def test_a_record_has_the_measure_of_its_parts():
             r"'kind' must have the shape \(4,\)",
         ),
         (lambda: RECORD.unpack(np.zeros(4)), r"needs vectors `\[..., 5\]`"),
-        (lambda: RECORD.check_data(np.array([[0.0, 0.0, 3.0, 0.0, 0.0]])), r"value 3.0 at row 0, column \(2\)"),
+        (lambda: RECORD.check_data(np.array([[0.0, 0.0, 3.0, 0.0, 0.0]])), "value 3.0 at row 0, column 'kind', which"),
+        (lambda: RECORD.check_data(np.array([[0.0, np.inf, 0.0, 0.0, 0.0]])), r"row 0, column 'place\[0, 1\]'"),
         (lambda: lnz.ProductDistribution(lnz.Normal.standard(1), a=lnz.Normal.standard(1)), "got both"),
     ],
 )

@@ -1,5 +1,7 @@
 """What a newcomer gets wrong is told by the name of the argument, what came, what was expected and what to try."""
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -126,3 +128,43 @@ def test_every_distribution_checks_its_draws():
     for cls in classes:
         assert cls.sample.checks_arguments, cls
         assert cls.sample_and_log_prob.checks_arguments, cls
+
+
+class Short(eqx.Module):
+    lipschitz = 0.5
+
+    def __call__(self, x):
+        return 0.1 * x[:1]
+
+
+AFFINE, THREE = lnz.bijections.AffineTransformer(), lnz.Euclidean(3)
+# Networks and raw numbers whose shapes would broadcast into a map that is no bijection, or has another determinant.
+WRONG_SHAPES = {
+    "coupling": lambda: lnz.bijections.Coupling(THREE, 1, mlp(1, (2, 1)), AFFINE),
+    "elementwise": lambda: lnz.bijections.Elementwise(AFFINE, jnp.zeros((2, 1)), THREE),
+    "elementwise splines": lambda: lnz.bijections.Elementwise(
+        lnz.bijections.SplineTransformer(4), jnp.zeros((14, 3)), THREE
+    ),
+    "autoregressive": lambda: lnz.bijections.MaskedAutoregressive(
+        THREE, lnz.nets.MaskedMLP(3, 3, key=KEY, width=4, depth=1), AFFINE
+    ),
+    "periodic autoregressive": lambda: lnz.bijections.MaskedAutoregressive(
+        THREE,
+        lnz.nets.PeriodicMaskedMLP(lnz.nets.MaskedMLP(6, 3, key=KEY, width=4, depth=1), jnp.ones(3, jnp.int32)),
+        AFFINE,
+    ),
+    "residual": lambda: lnz.bijections.Residual(THREE, Short()),
+    "continuous": lambda: lnz.bijections.Continuous(THREE, lambda t, x: x[:1]),
+    "full normal": lambda: lnz.distributions.ConditionalMultivariateNormal(mlp(3, 1), jnp.eye(3)),
+}
+
+
+def used(part):
+    return jax.eval_shape(part.forward_and_log_det if isinstance(part, lnz.AbstractBijection) else part, jnp.zeros(3))
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("name", WRONG_SHAPES)
+def test_other_shapes_do_not_broadcast(name):
+    with pytest.raises(ValueError, match=r"`\w+\(.*needs .*; got|`Continuous\(vector_field=.* got"):
+        used(WRONG_SHAPES[name]())

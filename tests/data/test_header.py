@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import lnz
 from lnz.data._header import are_names
 
 HEADERS = {
@@ -86,3 +87,30 @@ def test_a_first_row_like_the_others_is_no_header(kind):
             first = [repr(float(value)) if decimals is None else f"{value:.{decimals}f}" for value in x[0]]
             if not np.isnan(x[0]).any():
                 assert not are_names(first, x[1:]), (d, seed, first)
+
+
+ODD = {
+    "an unknown": ("5.1,?,1.4", False),
+    "a bound": ("<0.1,2,1", False),
+    "a unit": ("0.1,5%,2", False),
+    "a date": ("2024-01-01,2,1", False),
+    "a decimal comma": ('1.5,"2,5",3', False),
+    "words": ("0.31,not measured,2.5", False),
+    "wavelengths": ("sample,400.5,401.5", True),
+    "a label beside numbers": ("label,0,1", True),
+    "names": ("a,b,1", True),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_first_row_with_an_odd_cell_is_asked_about(name, tmp_path):
+    first, is_header = ODD[name]
+    below = np.round(np.random.RandomState(0).normal(size=(60, 3)), 3)
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join([first, *(",".join(map(str, row)) for row in below)]) + "\n")
+    if is_header:
+        assert len(lnz.data.read_rows(path).array) == 60
+    else:
+        with pytest.raises(ValueError, match=r"in its first row, names of columns or a row with a cell that is no num"):
+            lnz.data.read_rows(path)
+    assert len(lnz.data.read_rows(path, header="yes").array) == 60

@@ -254,3 +254,10 @@ def test_the_checks_of_blocks_see_several(tmp_path):
     assert len(list(open_csv(path).read())) > 3
     path = write_parquet(tmp_path / "x.parquet", **columns_of(table(50), "abc"))
     assert len(list(open_parquet(path).read())) > 3
+
+
+def test_cells_with_line_breaks_may_lie_across_blocks(tmp_path):
+    x = table(50)
+    lines = [f'{a},"text {i},\nmore",{c}' for i, (a, _, c) in enumerate(x.astype(np.float64).tolist())]
+    path = write(tmp_path / "x.csv", "\n".join(["a,b,c", *lines]) + "\n")
+    np.testing.assert_array_equal(lnz.data.read_rows(path, columns=("a", "c")).array, x[:, [0, 2]])

@@ -489,8 +489,11 @@ def test_rows_of_the_test_split_are_lines_of_the_file(tmp_path, monkeypatch, lim
 
 
 def test_rows_of_a_given_test_part_are_its_own(tmp_path):
-    splits = lnz.data.load(write_npz(tmp_path / "x.npz", train=table(), test=table(9)))
-    assert [splits.cells.row(i) for i in (0, 8)] == ["row 0", "row 8"]
+    path = write_npz(tmp_path / "x.npz", train=table(), test=table(9))
+    splits, rows = lnz.data.load(path), lnz.data.read_rows(path)
+    assert [splits.cells.row(i) for i in (0, 8)] == ["row 'test[0]'", "row 'test[8]'"]
+    place = rows.cells.names_of(np.arange(len(rows.array))).tolist().index("test[8]")
+    np.testing.assert_array_equal(rows.array[place], splits.test[8])
 
 
 def test_header_of_numbers(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Every file that is refused, and the words that say why and where."""
 
 import builtins
+import decimal
 import gzip
 import io
 import os
@@ -373,6 +374,10 @@ REFUSED = {
         lambda d: parquet_of(d, a=[1, 2**53 + 1], b=[1.5, 2.5]),
         r'column "a" has whole numbers beyond 2\*\*53 that floats round \(9007199254740993 in row 1\)',
     ),
+    "parquet decimals that floats round": (
+        lambda d: parquet_of(d, a=[decimal.Decimal(2**53 + 2), decimal.Decimal(2**53 + 1)], b=[1.5, 2.5]),
+        r'column "a" has whole numbers beyond 2\*\*53 that floats round \(9007199254740993 in row 1\)',
+    ),
     "parquet true and false beside numbers": (
         lambda d: parquet_of(d, a=[1.5, 2.5], b=[True, False], c=np.array([1, 2], np.uint8)),
         r'column "b" has true and false \(of type bool\): write 1 and 0',
@@ -566,6 +571,10 @@ REFUSED = {
     "folders in folders": (
         lambda d: write_folder(d / "x", files() | {"a/b/c.png": image_bytes(pictures(1)[0])}),
         r"folders in folders, see 'a/b/c.png'",
+    ),
+    "folders of parts": (
+        lambda d: write_folder(d / "x", {f"{part}/0.png": image_bytes(pictures(1)[0]) for part in ("train", "Test")}),
+        r"folders 'Test', 'train', which are parts of the data and no classes: load one of them, `\S+x/Test` or",
     ),
     "images beside folders": (
         lambda d: write_folder(d / "x", files() | {"a/c.png": image_bytes(pictures(1)[0])}),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..modules import Frozen, replace
-from ..numerics import aligned, loc_and_log_scale
+from ..numerics import aligned, held_apart, loc_and_log_scale
 from ._bijection import AbstractBatchLastBijection, AbstractEuclideanMap
 
 
@@ -77,7 +77,7 @@ class Affine(AbstractBatchLastBijection, AbstractEuclideanMap):
 
     def _origin(self, x):
         assert self.origin is not None
-        return aligned(self.origin.value, len(self.shape), x.ndim - len(self.shape))
+        return aligned(held_apart(self.origin.value), len(self.shape), x.ndim - len(self.shape))
 
     def _aligned(self, x):
         num_axes = len(self.shape)

@@ -52,6 +52,13 @@ class MaskedAutoregressive(AbstractBatchLastBijection, AbstractTolerant, Abstrac
                 f"shape {self.space.shape}."
             )
         check_fits(self.transformer, each_variable(self.space), "MaskedAutoregressive(space, net, transformer)")
+        masked = self.net if isinstance(self.net, MaskedMLP) else self.net.net
+        last, expected = masked.biases[-1], (self.transformer.num_params, masked.num)
+        if isinstance(last, jax.Array) and last.shape[-2:] != expected:
+            raise ValueError(
+                f"`MaskedAutoregressive(net=...)` needs {self.transformer.num_params} raw numbers a variable, as "
+                f"`lnz.nets.MaskedMLP({masked.num}, {self.transformer.num_params})` returns; got {last.shape[-2]}."
+            )
         if self.inversion not in ("substitution", "fixed_point"):
             raise ValueError(
                 "`MaskedAutoregressive(inversion=...)` must be 'substitution' or 'fixed_point'; got "

@@ -84,7 +84,7 @@ class Continuous(AbstractStochastic, AbstractTolerant, AbstractSelfMap):
         return (f"ODE error near the tolerance {tolerance}",)
 
     def velocity(self, t: Float[Array, ""], x: Array) -> Array:
-        return self.vector_field(t, x)
+        return _velocity(self.vector_field, t, x)
 
     def forward_and_log_det(self, x: Array, *, key: PRNGKeyArray | None = None) -> tuple[Array, Float[Array, ""]]:
         return self._solve(self.space.check_example(x), key, 0.0, 1.0)
@@ -123,13 +123,20 @@ class Continuous(AbstractStochastic, AbstractTolerant, AbstractSelfMap):
         return x[0], log_det[0]
 
 
+def _velocity(vector_field: Callable, t: Array, x: Array) -> Array:
+    velocity = vector_field(t, x)
+    if velocity.shape != x.shape:
+        raise ValueError(f"`Continuous(vector_field=...)` must return the shape of x, {x.shape}; got {velocity.shape}.")
+    return velocity
+
+
 def _velocity_and_divergence(t, state, args):
     """`v` and `tr(dv/dx)`, or its estimate: what x and the log-determinant change by."""
     vector_field, probe = args
     x, _ = state
 
     def v(x):
-        return vector_field(t, x)
+        return _velocity(vector_field, t, x)
 
     if probe is not None:
         velocity, pushed = jax.jvp(v, (x,), (probe,))

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 from ..numerics import call_net
 from ..spaces import AbstractSpace, each_variable
 from ._bijection import AbstractBatchLastBijection, AbstractSelfMap
-from ._transformers import AbstractTransformer, check_fits
+from ._transformers import AbstractTransformer, check_fits, check_raw
 
 
 class Coupling(AbstractBatchLastBijection, AbstractSelfMap):
@@ -24,7 +24,8 @@ class Coupling(AbstractBatchLastBijection, AbstractSelfMap):
       images all have further axes `[height, width]`, as `lnz.nets.ConvNet` makes them.
     - `transformer`: the family of functions, such as `lnz.bijections.AffineTransformer()`.
 
-    **Raises:** `ValueError` if the transformer leaves the space of a variable.
+    **Raises:** `ValueError` if the transformer leaves the space of a variable; in use, if the network returns another
+    shape.
 
     Source: Dinh, Krueger and Bengio (2015), section 3.2; arXiv:1410.8516.
     """
@@ -52,5 +53,6 @@ class Coupling(AbstractBatchLastBijection, AbstractSelfMap):
     def _apply(self, function, x):
         kept, changed = x[: self.num_kept], x[self.num_kept :]
         num_axes = len(self.space.shape)
-        changed, log_derivative = function(call_net(self.net, kept, num_axes), changed)
+        raw = check_raw(self.transformer, call_net(self.net, kept, num_axes), changed, num_axes, "Coupling(net=...)")
+        changed, log_derivative = function(raw, changed)
         return jnp.concatenate([kept, changed]), jnp.sum(log_derivative, axis=tuple(range(num_axes)))

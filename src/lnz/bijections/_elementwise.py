@@ -5,7 +5,7 @@ from jaxtyping import Array, Float
 from ..numerics import aligned
 from ..spaces import AbstractSpace, Euclidean, each_variable
 from ._bijection import AbstractBatchLastBijection, AbstractSelfMap
-from ._transformers import AbstractTransformer, check_fits
+from ._transformers import AbstractTransformer, check_fits, check_raw
 
 
 class Elementwise(AbstractBatchLastBijection, AbstractSelfMap):
@@ -39,6 +39,7 @@ class Elementwise(AbstractBatchLastBijection, AbstractSelfMap):
 
     def _apply(self, function, x):
         num = len(self.space.shape)
-        y, log_derivative = function(aligned(self.raw, 1 + num, x.ndim - num), x)
+        raw = check_raw(self.transformer, self.raw, x, num, "Elementwise(transformer, raw)")
+        y, log_derivative = function(aligned(raw, 1 + num, x.ndim - num), x)
         # Of affine functions it depends on parameters alone, which may have batch axes of length 1.
         return y, jnp.sum(jnp.broadcast_to(log_derivative, y.shape), axis=tuple(range(num)))

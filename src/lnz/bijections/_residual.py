@@ -90,11 +90,19 @@ class Residual(AbstractBatchLastBijection, AbstractStochastic, AbstractTolerant,
         return (f"inverses of residual layers, if any, to the tolerance {self.tolerance:g}",)
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
-        return x + _prepared(self.net)(x), self._log_det(x, key)
+        return x + self._moved(_prepared(self.net), x), self._log_det(x, key)
 
     def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         x = self._solve(_prepared(self.net), y)
         return x, -self._log_det(x, key)
+
+    def _moved(self, g, x):
+        step = g(x)
+        if step.shape[:1] != x.shape[:1]:
+            raise ValueError(
+                f"`Residual(net=...)` needs a network from {x.shape[:1]} to the same shape; got {step.shape[:1]}."
+            )
+        return step
 
     def _solve(self, g, y):
         """The root of `x + g(x) - y`; its derivatives solve the linearised equation."""
@@ -108,7 +116,7 @@ class Residual(AbstractBatchLastBijection, AbstractStochastic, AbstractTolerant,
 
             return jax.lax.custom_linear_solve(residual, right, linear, linear)
 
-        return jax.lax.custom_root(lambda x: x + g(x) - y, y, solve, solve_linear)
+        return jax.lax.custom_root(lambda x: x + self._moved(g, x) - y, y, solve, solve_linear)
 
     def _iterate(self, residual, start, scale):
         """`x <- x - residual(x)`, a contraction by L, until the residual certifies the tolerance."""

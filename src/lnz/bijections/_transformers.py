@@ -42,6 +42,22 @@ class AbstractTransformer(eqx.Module):
         """`x [*shape]` and `log dx/dy [*shape]` in nats."""
 
 
+def check_raw(
+    transformer: AbstractTransformer, raw: Array, x: Array, num_axes: int, owner: str
+) -> Float[Array, "params ..."]:
+    """`raw`, if it has `[num_params]` numbers for each entry of `x`, whose first `num_axes` axes are of one example.
+
+    **Raises:** `ValueError` otherwise: other shapes would broadcast into a map that is no bijection.
+    """
+    expected, got = (transformer.num_params, *x.shape[:num_axes]), raw.shape[: 1 + num_axes]
+    if got != expected:
+        raise ValueError(
+            f"`{owner}` needs raw numbers of shape {expected}, {transformer.num_params} for each variable that is "
+            f"changed; got {got}."
+        )
+    return raw
+
+
 class AffineTransformer(AbstractTransformer):
     """`y = exp(s) x + t` with `(t, raw s) = raw` and `s = raw s / (1 + |raw s| / max_log_scale)`.
 

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -64,8 +64,10 @@ class AbstractLatentModel(AbstractModel):
     """`p(x) = int p(x | z) p(z) dz`: the numerator is hard, the denominator is that of the prior.
 
     It is exactly one unless the prior is known only up to a constant, `p(z) = exp(prior.log_density(z)) / Z`.
+    `is_certain` says that `p(x | z) = 1` for every z of the posterior, as where x is z rounded down.
     """
 
+    is_certain: ClassVar[bool] = False
     prior: AbstractVar[AbstractDensity]
 
     @abstractmethod

@@ -14,7 +14,7 @@ from ..spaces import AbstractSpace
 _NUM_CHECKED = 2**18  # numbers
 _NUM_SORTED = 2**22  # numbers, in the search for gaps
 # In the search for functions of one column: numbers, numbers for all pairs of columns, and columns.
-_NUM_PAIRED, _NUM_PAIRS, _MOST_PAIRED = 2**16, 2**20, 64
+_NUM_PAIRED, _NUM_PAIRS, _MOST_PAIRED = 2**16, 2**20, 128
 _MANY = 5
 # A column with fewer different values, for each of its rows, is a discrete one.
 _FEW_VALUES = 0.05

@@ -87,13 +87,15 @@ _DIM = 31
 
 
 def check_scale(arrays: Iterable[np.ndarray], where: str, options: Options) -> None:
-    """**Raises:** `ValueError` for bytes so far below 255 that they count up to something smaller."""
+    """**Raises:** `ValueError` for bytes so far below 255 that they count up to something smaller; not if all are 0."""
     largest = 0
     for array in arrays:
         for _, block in blocks(array):
             largest = max(largest, int(block.max(initial=0)))
             if largest > _DIM:
                 return
+    if not largest:
+        return
     raise Refusal(
         f"{where} has no byte above {largest}, and `binarize={options.binarize!r}` counts bytes up to 255: save them "
         f"as floats, divided by {max(largest, 1)} or what is the full scale, or as true and false if they are bits "

@@ -58,7 +58,7 @@ class Cells:
 
     - `columns`: names of the columns, if there are any.
     - `kind`: what the file counts: a `"line"` of a text table, from 1 and with the header; a `"file"` of a folder; a
-      `"row"`, from 0, of an array.
+      `"row"`, from 0, of an array, such as `test[15]` where a file has several.
     - `names_of`: from numbers of rows, from 0, to these.
     """
 
@@ -69,6 +69,13 @@ class Cells:
     def chosen(self, rows: np.ndarray) -> "Cells":
         """Those of some rows, which are then counted from 0."""
         return dataclasses.replace(self, names_of=lambda index: self.names_of(rows[index]))
+
+    def of_parts(self, sizes: Mapping[str, int]) -> "Cells":
+        """Those of a file with several arrays, one after another, each counted from 0."""
+        if len(sizes) == 1:
+            return self
+        names = np.array([f"{part}[{i}]" for part, size in sizes.items() for i in range(size)])
+        return dataclasses.replace(self, names_of=names.__getitem__)
 
     def row(self, number: int) -> str:
         """`line 17`."""

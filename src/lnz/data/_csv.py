@@ -6,6 +6,7 @@ import functools
 import gzip
 import io
 import itertools
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -81,8 +82,8 @@ def open_csv(
         notes = ("its first row 0, 1, 2, ... taken for column names",)
     found = numbered(len(first)) if names is None else tuple(map(_unguarded, names))
     layout = _Layout(path, found, num_lines - (names is None))
-    if header == "auto" and names is None:
-        _check_is_data(layout, first)
+    if header == "auto":
+        (_check_is_data if names is None else _check_is_header)(layout, first)
     chosen = choose_columns(path, found, columns)
     if columns is None and names is not None:
         index = _index_columns(layout)
@@ -177,6 +178,32 @@ def _check_is_data(layout: _Layout, first: list[str]) -> None:
         )
 
 
+def _check_is_header(layout: _Layout, first: list[str]) -> None:
+    """**Raises:** `ValueError` if a first row with text looks like data with an odd cell, such as `5.1,?,1.4`."""
+    numbers = [place for place, cell in enumerate(first) if _NUMBER.fullmatch(cell)]
+    odd = [place for place, cell in enumerate(first) if place not in numbers and cell not in MISSING]
+    is_named = all(any(map(str.isalpha, first[place])) for place in odd)
+    if not numbers or not odd or (is_named and all(_WHOLE.fullmatch(first[place]) for place in numbers)):
+        return
+    with _rows_of(layout) as rows:
+        below = [row for _, row in itertools.islice(rows, num_compared(len(first))) if len(row) == len(first)]
+    x = np.array([[_number(cell) for cell in row] for row in below]).reshape(-1, len(first))
+    if np.isnan(x[:, odd]).all(axis=0).any():  # text in other rows too, which is told later
+        return
+    if is_named and are_names([first[place] for place in numbers], x[:, numbers]):
+        return
+    raise Refusal(
+        f"`{layout.path}` has {tidy(first[odd[0]])} beside {first[numbers[0]]} in its first row, names of columns or a "
+        'row with a cell that is no number: say which by `header="yes"` or `header="no"` (`--set data.header=yes` or '
+        "`no`)."
+    )
+
+
+def _number(cell: str) -> float:
+    cell = cell.strip()
+    return float(cell) if _NUMBER.fullmatch(cell) else math.nan
+
+
 def _index_columns(layout: _Layout) -> tuple[str, ...]:
     """The columns on the left that are pandas' index, written once or more: whole numbers without a name.
 
@@ -233,8 +260,9 @@ def _blocks(table: Table, layout: _Layout) -> Iterator[np.ndarray]:
     read = arrow.ReadOptions(
         block_size=_BLOCK_BYTES, skip_rows=layout.skip, column_names=list(found), use_threads=False
     )
-    # An empty line of a table with one column is a missing value, unless it is at the end.
-    parse = arrow.ParseOptions(delimiter=layout.delimiter, ignore_empty_lines=len(found) > 1)
+    # An empty line of a table with one column is a missing value, unless it is at the end. Quoted cells of columns that
+    # are left out may have line breaks, where a block must not end.
+    parse = arrow.ParseOptions(delimiter=layout.delimiter, ignore_empty_lines=len(found) > 1, newlines_in_values=True)
     convert = arrow.ConvertOptions(
         column_types=dict.fromkeys(found, pa.float64()),
         null_values=list(MISSING),

@@ -113,7 +113,8 @@ def rows_of(path: Path, columns: tuple[str, ...] | None, options: Options) -> Ro
     names = contents.columns or columns
     stored_as = contents.dtype or np.result_type(*contents.arrays.values())
     more = {"stored_as": stored_as, "are_pixels": contents.are_pixels}
-    return Rows(array, names, typed.image_shape, observed, contents.cells, contents.left_out, typed.notes, **more)
+    cells = contents.cells.of_parts({part: len(x) for part, x in typed.rows.items()})
+    return Rows(array, names, typed.image_shape, observed, cells, contents.left_out, typed.notes, **more)
 
 
 def _joined(parts: dict[str, np.ndarray]) -> np.ndarray:

@@ -19,6 +19,8 @@ from ._zip import open_zip
 MAX_PIXELS = 4096 * 4096
 MAX_FILE_BYTES = 2**28
 # A list, since PIL hands some formats to other programs (EPS) or to libraries that write to the terminal (TIFF).
+# Names of folders that say which pictures to train on, not what is in them.
+_PARTS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
 FORMATS = ("PNG", "JPEG", "BMP", "PPM")
 
 
@@ -107,7 +109,16 @@ def _classes(path: Path, names: list[str]) -> list[str] | None:
     if depths == {1, 2}:
         name = next(name for name, part in zip(names, parts, strict=True) if len(part) == 1)
         raise Refusal(f"`{path}` has images in class folders and beside them, see {tidy(name)}: move it into a class.")
-    return [part[0] for part in parts] if depths == {2} else None
+    if depths != {2}:
+        return None
+    found = sorted({part[0] for part in parts})
+    if len(found) > 1 and all(name.lower() in _PARTS for name in found):
+        advice = " or ".join(f"`{path / name}`" for name in found)
+        raise Refusal(
+            f"`{path}` has folders {', '.join(map(tidy, found))}, which are parts of the data and no classes: load one "
+            f"of them, {advice}, or make an .npz with `x_train` and `x_test`."
+        )
+    return [part[0] for part in parts]
 
 
 def _picture(path: Path, name: str, content: bytes) -> tuple[np.ndarray, bool]:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
-from ..modules import as_numbers
+from ..modules import as_numbers, check_same_columns
 from ..spaces import AbstractSpace
 
 
@@ -15,9 +15,10 @@ def known_entries(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Examples with zeros where nothing is known, and where something is, both `[n, *space.shape]`.
 
-    **Raises:** `TypeError` if `observed` is not true and false, `ValueError` if it has not the shape of the data or a
-    known value is outside `space`.
+    **Raises:** `TypeError` if `observed` is not true and false; `ValueError` if its shape or columns are not those of
+    the data, or a known value is outside `space`.
     """
+    check_same_columns(data, observed, argument, mask)
     data, observed = np.asarray(as_numbers(data, argument)), np.asarray(as_numbers(observed, mask))
     if observed.dtype != bool:
         raise TypeError(f"`{mask}` must be true and false; got {observed.dtype}. Try `{mask}.astype(bool)`.")

@@ -22,6 +22,7 @@ from ._table import (
 
 _BLOCK_BYTES = 2**23
 _BUFFER_BYTES = 2**16  # for each column
+_EXACT_DIGITS = 15  # whole numbers of as many decimal digits are exact as floats
 
 
 def open_parquet(path: Path, columns: tuple[str, ...] | None = None, allows_missing: bool = False) -> Table:
@@ -165,9 +166,14 @@ def _check_whole_numbers(table: Table, batch: Any, first_row: int) -> None:
         if types.is_int64(values.type) or types.is_uint64(values.type):
             whole = values.fill_null(0).to_numpy(zero_copy_only=False)
             rounded = rounded_by_floats(whole)
-            if rounded.any():
-                row = int(np.argmax(rounded))
-                bad[number] = "large", f"{whole[row]} in {table.cells.row(first_row + row)}"
+        elif types.is_decimal(values.type) and values.type.precision - values.type.scale > _EXACT_DIGITS:
+            whole = np.array([value or 0 for value in values.to_pylist()], object)
+            rounded = np.array([value % 1 == 0 and int(value) != int(float(value)) for value in whole], bool)
+        else:
+            continue
+        if rounded.any():
+            row = int(np.argmax(rounded))
+            bad[number] = "large", f"{whole[row]} in {table.cells.row(first_row + row)}"
     refuse_columns(bad, f"`{table.path}`", table.cells)
 
 

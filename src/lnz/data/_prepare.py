@@ -1,6 +1,7 @@
 """From the arrays of a file to three parts of a space."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -78,10 +79,8 @@ def split(contents: Contents, options: Options) -> Splits:
     """Rows of a file in three parts, as bits if that was asked for, with words on all that was done."""
     typed = typed_rows(contents, options)
     wants_bits = options.binarize != "none"
-    if wants_bits and (contents.are_pixels or (typed.space.num_values or 0) > 2):
+    if wants_bits and contents.are_pixels:
         check_scale(typed.rows.values(), f"`{contents.path}`", options)
-    if contents.grey is not None:
-        check_scale(contents.grey(), f"`{contents.path}`", options)
     typed = as_bits(typed, contents, options)
     name, num, shape = contents.path.name, sum(map(len, typed.rows.values())), typed.image_shape
     parts, labels, how = (_contiguous if contents.is_mapped else _completed)(typed.rows, contents, options)
@@ -99,14 +98,23 @@ def split(contents: Contents, options: Options) -> Splits:
     if typed.observed is not None:
         known, _, _ = _completed(typed.observed, contents, options)
         splits = dataclasses.replace(splits, observed=(known["train"], known["valid"], known["test"]))
-    of_file = {part: np.arange(len(x)) for part, x in typed.rows.items()}
+    lengths = {part: len(x) for part, x in typed.rows.items()}
+    ends = itertools.accumulate(lengths.values())
+    of_file = {part: np.arange(end - size, end) for (part, size), end in zip(lengths.items(), ends, strict=True)}
     in_test = (_contiguous if contents.is_mapped else _completed)(of_file, contents, options)[0]["test"]
-    cells = contents.cells.chosen(in_test)
+    cells = contents.cells.of_parts(lengths).chosen(in_test)
     return dataclasses.replace(splits, label_names=contents.label_names, columns=contents.columns, cells=cells)
 
 
 def as_bits(typed: Typed, contents: Contents, options: Options) -> Typed:
-    """Rows as bits, if that was asked for and they are none."""
+    """Rows as bits, if that was asked for and they are none.
+
+    **Raises:** `ValueError` for bytes that count up to less than 255. Those of image files may be dark.
+    """
+    if options.binarize != "none" and not contents.are_pixels and (typed.space.num_values or 0) > 2:
+        check_scale(typed.rows.values(), f"`{contents.path}`", options)
+    if contents.grey is not None:
+        check_scale(contents.grey(), f"`{contents.path}`", options)
     if options.binarize == "none" or typed.space.num_values == 2:
         return typed
     scale = full_scale(typed.space)

@@ -53,7 +53,13 @@ class ConditionalMultivariateNormal(eqx.Module):
         self.noise = MultivariateNormal(jnp.zeros(len(tril)), tril)
 
     def __call__(self, x: Array) -> AbstractDistribution:
-        return MultivariateNormal(self.net(x) + self.noise.loc, self.noise.scale_tril)
+        loc = self.net(x)
+        if loc.shape != self.noise.loc.shape:
+            raise ValueError(
+                f"`ConditionalMultivariateNormal(net=...)` needs a mean of the shape of L's rows, "
+                f"{self.noise.loc.shape}; got {loc.shape}."
+            )
+        return MultivariateNormal(loc + self.noise.loc, self.noise.scale_tril)
 
 
 class ConditionalBernoulli(eqx.Module):

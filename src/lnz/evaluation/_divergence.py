@@ -22,8 +22,8 @@ def kl_divergence(
 ) -> Estimate:
     """`KL(q || p) = int q log(q / p)` in nats, on a grid: a number to judge an approximation by.
 
-    Both densities are normalised on the grid, so that neither needs to be in itself; swap them for `KL(p || q)`. Only
-    where p lives on a larger space than q, it must be a distribution, and is taken as it is.
+    Distributions are taken as they are, wherever their mass lies; a density is normalised on the grid. Where p lives on
+    a larger space than q, it must be a distribution. Swap them for `KL(p || q)`.
     Finite spaces are enumerated, and the value is then exact. Otherwise the error is the largest difference from two
     grids that are shifted by a third of a step and by two: no statistical error. It is small only if the grid resolves
     the narrowest part of either density: a flow may have folds that are finer than its target.
@@ -33,9 +33,10 @@ def kl_divergence(
     - `q`, `p`: densities on spaces of one shape, of one or two dimensions, or finite.
     - `num`, `bounds`: points a dimension, odd, and the ends of the grid, as for `lnz.normalizers.Quadrature`.
 
-    **Returns:** an `Estimate`; `extras` has `log_integral_q` and `log_integral_p`, the log normalisers on the grid. For
-    a distribution it must be near zero: what is missing has been missed by the grid. `grid_error` and `edge_mass` of q
-    are those of `lnz.normalizers.Quadrature`. The value is infinite where q has mass and p none.
+    **Returns:** an `Estimate`; `extras` has `log_integral_q` and `log_integral_p`, the log normalisers on the grid.
+    That of a distribution q must be near zero: what is missing has been missed by the grid. `grid_error` of q and
+    `edge_mass` are those of `lnz.normalizers.Quadrature`, the latter the larger one of q and of a p that is normalised
+    on the grid. The value is infinite where q has mass and p none.
 
     **Raises:** `ValueError` for shapes that differ, an even `num`, or a grid that is too large.
 
@@ -85,7 +86,7 @@ def _on_grid(
     bounds: tuple[float, float],
     shift: Array | None = None,
 ) -> tuple[float, float, float, float]:
-    """`KL(q || p)`, `log int q` and `log int p`, and the share of q on the edge of the grid; summed in float64."""
+    """`KL(q || p)`, `log int q` and `log int p`, and the share of mass on the edge of the grid; summed in float64."""
     grid = space.quadrature(num, bounds)
     if grid.size > _MAX_POINTS:
         raise ValueError(
@@ -97,10 +98,14 @@ def _on_grid(
     log_total_q, log_total_p = _log_sum_exp(log_mass), _log_sum_exp(log_other)
     mass = np.exp(log_mass - log_total_q)
     has_mass = mass > 0
-    log_normaliser_p = log_total_p if is_within(p.space, space) else 0.0  # a distribution, with mass beyond this grid
-    difference = (log_q - log_total_q)[has_mass] - (log_p - log_normaliser_p)[has_mass]
-    divergence = float(np.sum(mass[has_mass] * difference))
-    return divergence, log_total_q, log_total_p, float(np.sum(mass * on_edge))
+    shift_q, shift_p = (
+        0.0 if isinstance(density, AbstractDistribution) else log_total
+        for density, log_total in ((q, log_total_q), (p, log_total_p))
+    )
+    divergence = float(np.sum(mass[has_mass] * ((log_q - shift_q)[has_mass] - (log_p - shift_p)[has_mass])))
+    on_edges = [log_mass - log_total_q] + ([] if isinstance(p, AbstractDistribution) else [log_other - log_total_p])
+    edge_mass = max(float(np.sum(np.exp(log_share) * on_edge)) for log_share in on_edges)
+    return divergence, log_total_q, log_total_p, edge_mass
 
 
 def _log_sum_exp(values: np.ndarray) -> float:

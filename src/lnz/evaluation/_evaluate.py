@@ -385,6 +385,9 @@ def _doubts(numerators: Estimate, denominator: Estimate) -> list[str]:
     if not weights.are_judged:
         return doubts
     num_bad = int(np.sum(numerators.unreliable_rows()))
+    if weights.ess is None:  # grids, of which nothing is chance
+        few = "mass on the edge of the grid, or a grid that is too coarse"
+        return doubts if not num_bad else [*doubts, f"hidden: {num_bad} of {num} examples have {few}{_TOO_SMALL}"]
     if num_bad > _UNRELIABLE_BY_CHANCE * num:
         return [*doubts, f"hidden: {num_bad} of {num} examples have too few effective weights{_TOO_SMALL}"]
     return doubts + useless_rows(num, numerators.weights)

@@ -22,7 +22,7 @@ from ..core import (
     local,
 )
 from ..data import known_entries
-from ..modules import as_numbers, check_key, check_positive, model_dtype
+from ..modules import as_numbers, check_key, check_positive, check_same_columns, model_dtype
 
 _LOW_ACCEPTANCE = 0.1
 
@@ -188,6 +188,7 @@ def _sample_clamped(key, model, num, num_steps, sampler, start, clamp) -> Array:
         raise ValueError("`sample(clamp=..., start=...)`: clamped chains start from the path; leave out `start`.")
     if not (isinstance(clamp, tuple) and len(clamp) == 2):
         raise ValueError(f"`clamp` must be `(values, mask)`; got {clamp!r}.")
+    check_same_columns(*clamp, "values", "mask")
     shape = model.space.shape
     pair = []
     for name, part in zip(("values", "mask"), clamp, strict=True):

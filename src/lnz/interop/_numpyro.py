@@ -1,5 +1,6 @@
 """Distributions to and from NumPyro, which is imported only when one of these functions is used."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -56,20 +57,19 @@ def to_numpyro(distribution: AbstractDistribution) -> Any:
 
 
 def _constraint(constraints: Any, space: AbstractSpace) -> Any:
-    if isinstance(space, Euclidean):
+    low, high = space.ends or (math.nan, math.nan)
+    is_real = space.measure.is_continuous
+    if space.is_euclidean:
         one = constraints.real
-    elif isinstance(space, Positive):
-        one = constraints.positive
-    elif isinstance(space, Interval):
-        one = constraints.interval(space.low, space.high)
-    elif isinstance(space, Torus):
+    elif space.periodic:
         one = constraints.circular
-    elif isinstance(space, Binary):
-        one = constraints.boolean
-    elif isinstance(space, Categorical):
-        one = constraints.integer_interval(0, space.num_categories - 1)
-    elif isinstance(space, Counts):
-        one = constraints.nonnegative_integer
+    elif is_real and math.isfinite(low) and math.isfinite(high):
+        one = constraints.interval(low, high)
+    elif space.num_values is not None:
+        is_bit = space.kind == "float"
+        one = constraints.boolean if is_bit else constraints.integer_interval(0, space.num_values - 1)
+    elif (low, high) == (0, math.inf):
+        one = constraints.positive if is_real else constraints.nonnegative_integer
     else:
         raise TypeError(f"`to_numpyro(distribution)`: NumPyro has no constraint for {space}.")
     return constraints.independent(one, len(space.shape)) if space.shape else one

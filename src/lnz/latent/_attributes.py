@@ -1,6 +1,7 @@
 """Attribute vectors: directions of a latent space along which one attribute of the examples changes."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -245,4 +246,6 @@ def _relative_distance(moved: Float[np.ndarray, "n d"], kept: Float[np.ndarray, 
 
 
 def _binomial_error(rate: float, num: int) -> float:
-    return float(np.sqrt(max(rate * (1 - rate), 0) / max(num, 1)))
+    """The standard deviation of what `rate` estimates, under a uniform prior: never zero, also of 0 or all of `num`."""
+    a, b = 1 + num * rate, 1 + num * (1 - rate)
+    return math.sqrt(a * b / ((a + b) ** 2 * (a + b + 1)))

@@ -109,6 +109,7 @@ class Dequantised(AbstractLatentModel, AbstractDataDependent):
     (variational).
     """
 
+    is_certain: ClassVar[bool] = True
     flow: AbstractDistribution
     space: AbstractSpace = eqx.field(static=True)
     dequantiser: Callable[[Array], AbstractDistribution] | None = None

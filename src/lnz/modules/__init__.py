@@ -2,6 +2,7 @@
 
 from ._arrays import (
     as_numbers as as_numbers,
+    check_same_columns as check_same_columns,
     column_names as column_names,
     is_real as is_real,
     rounded_by_floats as rounded_by_floats,

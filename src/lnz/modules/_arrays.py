@@ -95,6 +95,27 @@ def column_names(data: Any) -> list[Any] | None:
     return None
 
 
+def check_same_columns(data: Any, other: Any, argument: str = "data", other_argument: str = "observed") -> None:
+    """
+    **Raises:** `ValueError` if both are tables and their columns have other names or another order, because columns
+    are matched by their place.
+    """
+    names, others = column_names(data), column_names(other)
+    if names is None or others is None or names == others:
+        return
+    if set(names) == set(others) and len(names) == len(others):
+        advice = f"the same columns in another order. Try `{other_argument}[list({argument}.columns)]`."
+    else:
+        place = next((i for i, pair in enumerate(zip(names, others, strict=False)) if pair[0] != pair[1]), None)
+        differ = (
+            f"{len(others)} columns instead of {len(names)}"
+            if place is None
+            else f"column {others[place]!r} where `{argument}` has {names[place]!r}"
+        )
+        advice = f"{differ}. Columns are matched by their place: give both the same names, or pass plain arrays."
+    raise ValueError(f"`{argument}` and `{other_argument}` are tables, and `{other_argument}` has {advice}")
+
+
 def is_real(dtype: Any) -> bool:
     """Whether numbers of this type are real: floating-point, whole or boolean."""
     return any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, np.bool_))

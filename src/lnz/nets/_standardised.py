@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from ..core import in_two_parts
 from ..modules import Frozen, as_floats
-from ..numerics import aligned, call_net
+from ..numerics import aligned, call_net, held_apart
 from ._net import AbstractNet, InShape
 
 
@@ -35,8 +35,8 @@ class Standardised(AbstractNet):
         return ((self.mean.value.shape[0],),)
 
     def call_batch_last(self, x: Array) -> Array:
-        parts = (self.origin, self.mean, self.scale)
-        origin, mean, scale = (aligned(part.value, 1, x.ndim - 1) for part in parts)
+        parts = (held_apart(self.origin.value), self.mean.value, self.scale.value)
+        origin, mean, scale = (aligned(part, 1, x.ndim - 1) for part in parts)
         return call_net(self.net, ((x.astype(mean.dtype) - origin) - mean) / scale)
 
     def input_origins(self) -> tuple[Any, ...]:

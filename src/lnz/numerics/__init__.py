@@ -8,7 +8,7 @@ from ._batch_last import (
     over_batch as over_batch,
     understands_batches as understands_batches,
 )
-from ._compensated import add_compensated as add_compensated
+from ._compensated import add_compensated as add_compensated, held_apart as held_apart
 from ._excess import divergence as divergence, excess as excess
 from ._log_gamma import half_step as half_step, stirling_error as stirling_error
 from ._log_sum import log_sum as log_sum

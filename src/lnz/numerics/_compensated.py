@@ -1,5 +1,6 @@
 """Sums of very many small numbers in float32."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -12,3 +13,11 @@ def add_compensated(total: Array, lost: Array, term: Array) -> tuple[Array, Arra
     term = term - lost
     new = total + term
     return new, jnp.where(jnp.isinf(new), 0, (new - total) - term)
+
+
+def held_apart(part: Array) -> Array:
+    """The larger of two parts of a number, kept from the smaller one.
+
+    Where both are constants to the compiler, XLA makes `x - (high + low)` of `(x - high) - low`, and loses `low`.
+    """
+    return jax.lax.optimization_barrier(part)

@@ -18,8 +18,9 @@ class ELBO(AbstractObjective):
 
     A lower bound on the log-likelihood; the gap is `KL(q(z | x) || p(z | x))`. Its negative is the loss, unless one of
     the options below changes what is minimised. The parts never change with them: `elbo`, `reconstruction` (the first
-    term) and `kl` (the second, so that `elbo = reconstruction - kl`) are those of the model, unweighted. What is
-    minimised stands beside them as `loss` where it is not `-elbo`.
+    term) and `kl` (the second, so that `elbo = reconstruction - kl`) are those of the model, unweighted. Where z
+    decides x, as in `lnz.latent.Dequantised`, the first term is zero and `elbo` stands alone. What is minimised stands
+    beside them as `loss` where it is not `-elbo`.
 
     **Arguments:**
 
@@ -80,7 +81,9 @@ class ELBO(AbstractObjective):
         # With free bits kl and gate are [dims].
         reconstruction, kl, gate = jnp.mean(reconstruction), jnp.mean(kl, axis=0), jnp.mean(gate, axis=0)
         total = jnp.sum(kl)
-        parts = {"elbo": reconstruction - total, "reconstruction": reconstruction, "kl": total}
+        parts = {"elbo": reconstruction - total}
+        if not model.is_certain:
+            parts |= {"reconstruction": reconstruction, "kl": total}
         penalty = jnp.sum(jnp.where(gate > self.free_bits, kl, self.free_bits)) if self.free_bits else total
         loss = self._beta(state, penalty.dtype) * penalty - reconstruction
         if self.free_bits or self.num_warm_up or self.beta != 1:

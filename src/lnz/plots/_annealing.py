@@ -188,7 +188,8 @@ def _row(name: str, row: LogLikelihood, exact: float | None) -> str:
         "truth."
     )
     problems = [f"{reason}, so its error bar is too small." for reason in unreliable_reasons(weights)]
-    return _section(f"log Z of {name}, by AIS", words + _exact_words(exact), log_z, problems)
+    by = f", by {row.protocol.estimators[-1]}" if row.protocol.estimators else ""  # that of the denominator is last
+    return _section(f"log Z of {name}{by}", words + _exact_words(exact), log_z, problems)
 
 
 def _section(title: str, words: str, log_z: LogZ, problems: list[str]) -> str:

@@ -14,55 +14,32 @@ from ..modules import trainable
 from ..nets import Standardised
 from ..runs import Count, Data, Group, Recipe, Settings, Several, Train, column_moments
 from ..spaces import AbstractSpace, Binary, Categorical, Euclidean
+from . import _vae as vae
 from ._fitting import Rated, all_false, are_matrices, decayed_adam
 from ._tables import standardisation, table_moments, warn_of_atoms
-from ._vae import (
-    ELBO,
-    IWAE,
-    Autoregressive,
-    AutoregressivePosterior,
-    Convolutional,
-    FullPosterior,
-    Gated,
-    Independent,
-    Layers,
-    Likelihood,
-    Network,
-    NormalPosterior,
-    NormalPrior,
-    Objective,
-    OneLayer,
-    Plain,
-    PlanarPosterior,
-    Posterior,
-    Prior,
-    TwoLayers,
-    VampPriorOf,
-    dense,
-)
 
 
 class VAEModel(Rated):
     """A variational autoencoder and its objective."""
 
-    likelihood: Likelihood = Independent()
+    likelihood: vae.Likelihood = vae.Independent()
     """Of x given the latents."""
-    network: Network = Plain()
+    network: vae.Network = vae.Plain()
     """Of the encoder and the decoder."""
     num_latent: Count = 20
     """Latent dimensions, of all layers together."""
-    layers: Layers = OneLayer()
+    layers: vae.Layers = vae.OneLayer()
     """Layers of latents."""
-    posterior: Posterior = NormalPosterior()
+    posterior: vae.Posterior = vae.NormalPosterior()
     """Of the latents given x."""
-    prior: Prior = NormalPrior()
+    prior: vae.Prior = vae.NormalPrior()
     """Of the latents, or of the upper half of them."""
-    objective: Objective = ELBO()
+    objective: vae.Objective = vae.ELBO()
     """What training maximises."""
 
     @model_validator(mode="after")
     def _check_layers(self):
-        if isinstance(self.layers, TwoLayers) and not isinstance(self.posterior, NormalPosterior):
+        if isinstance(self.layers, vae.TwoLayers) and not isinstance(self.posterior, vae.NormalPosterior):
             raise ValueError(f"`model.layers=two` needs `model.posterior=normal`; got {self.posterior.kind}.")
         return self
 
@@ -88,7 +65,7 @@ def _build(key, splits, settings: VAESettings):
     net = chosen.network.decoder(num_latent, num_moved(template, where), splits, keys[0])
     decoder = Conditional(template, net, where)
     posterior, where = chosen.posterior.template(num_latent, keys[1])
-    if isinstance(chosen.layers, TwoLayers):
+    if isinstance(chosen.layers, vae.TwoLayers):
         model = _hierarchy(keys, splits, chosen, chosen.layers, decoder)
     else:
         encoder = _encoder(posterior, keys[2], splits, chosen, where)
@@ -116,12 +93,12 @@ def _hierarchy(keys, splits, chosen, between, decoder):
     key_up, key_down, key_infer, key_top = jr.split(keys[2], 4)
     infer_upper = _encoder(Normal.standard(upper), key_up, splits, chosen)
     # Of x and the upper layer together: the network of pictures alone will not do.
-    net = dense(layer, num + upper, 2 * lower, between, key_infer)
+    net = vae.dense(layer, num + upper, 2 * lower, between, key_infer)
     if splits.space.num_values != 2:
         means, scales = _moments(splits)
         net = Standardised(net, np.append(means, np.zeros(upper)), np.append(scales, np.ones(upper)))
     encoder = TopDown(infer_upper, Conditional(Normal.standard(lower), net))
-    below = Conditional(Normal.standard(lower), dense(layer, upper, 2 * lower, between, key_down))
+    below = Conditional(Normal.standard(lower), vae.dense(layer, upper, 2 * lower, between, key_down))
     top = chosen.prior.build(upper, splits.space, key_top)
     return Hierarchical(top, (below,), decoder, encoder, skip=True)
 
@@ -142,7 +119,7 @@ def _likelihood(key, splits, chosen):
         # Its standard deviation is 1.8 scales.
         parts = (means + 0.5) / num_values, scales / (1.8 * num_values), num_values
         return chosen.likelihood.grey(parts, splits, key)
-    if not isinstance(chosen.likelihood, Independent):
+    if not isinstance(chosen.likelihood, vae.Independent):
         raise ValueError(f"`model.likelihood=autoregressive` needs grey values; `{splits.name}` is of {splits.space}.")
     if num_values == 2:
         num = len(splits.train)
@@ -186,9 +163,9 @@ def _recipe(name, title, source, model, train, space: type[AbstractSpace] = Bina
 
 def _of_mnist(**changes):
     usual = {
-        "network": Plain(width=300, depth=2),
+        "network": vae.Plain(width=300, depth=2),
         "num_latent": 40,
-        "objective": ELBO(num_warm_up=10_000),
+        "objective": vae.ELBO(num_warm_up=10_000),
         "learning_rate": 5e-4,
     }
     return VAEModel(**{**usual, **changes})
@@ -201,10 +178,10 @@ vae_digits = _recipe(
     "Variational autoencoder of small digits, IWAE-8: a lower bound by importance sampling",
     "binary_digits",
     VAEModel(
-        network=Plain(width=256),
+        network=vae.Plain(width=256),
         num_latent=16,
-        posterior=FullPosterior(),
-        objective=IWAE(num_samples=8),
+        posterior=vae.FullPosterior(),
+        objective=vae.IWAE(num_samples=8),
         learning_rate=2e-3,
         weight_decay=0.1,
     ),
@@ -223,7 +200,7 @@ vae_mnist_conv = _recipe(
     "vae_mnist_conv",
     "The same with strided convolutions and their transposes",
     "binary_mnist",
-    _of_mnist(network=Convolutional()),
+    _of_mnist(network=vae.Convolutional()),
     _MNIST_TRAIN,
 )
 
@@ -231,7 +208,7 @@ iwae_mnist = _recipe(
     "iwae_mnist",
     "Importance-weighted autoencoder of binarized MNIST, 50 draws: for a GPU",
     "binary_mnist",
-    _of_mnist(num_latent=50, objective=IWAE(num_samples=50, gradient="doubly_reparameterised")),
+    _of_mnist(num_latent=50, objective=vae.IWAE(num_samples=50, gradient="doubly_reparameterised")),
     _MNIST_TRAIN,
 )
 
@@ -239,7 +216,7 @@ vae_mnist_planar = _recipe(
     "vae_mnist_planar",
     "A posterior of 80 amortised planar layers: for a GPU",
     "binary_mnist",
-    _of_mnist(posterior=PlanarPosterior(num_layers=80)),
+    _of_mnist(posterior=vae.PlanarPosterior(num_layers=80)),
     _MNIST_TRAIN,
 )
 
@@ -247,7 +224,7 @@ vae_mnist_iaf = _recipe(
     "vae_mnist_iaf",
     "A posterior of 4 inverse autoregressive layers that see x",
     "binary_mnist",
-    _of_mnist(posterior=AutoregressivePosterior(width=320)),
+    _of_mnist(posterior=vae.AutoregressivePosterior(width=320)),
     _MNIST_TRAIN,
 )
 
@@ -255,7 +232,7 @@ vampprior_mnist = _recipe(
     "vampprior_mnist",
     "VampPrior of 500 pseudo-inputs, gated networks",
     "binary_mnist",
-    _of_mnist(prior=VampPriorOf(), network=Gated(width=300, depth=2)),
+    _of_mnist(prior=vae.VampPriorOf(), network=vae.Gated(width=300, depth=2)),
     _MNIST_TRAIN,
 )
 
@@ -263,7 +240,7 @@ hvae_mnist = _recipe(
     "hvae_mnist",
     "Two layers of latents with a VampPrior on top, gated networks",
     "binary_mnist",
-    _of_mnist(prior=VampPriorOf(), network=Gated(width=300, depth=2), layers=TwoLayers(), num_latent=80),
+    _of_mnist(prior=vae.VampPriorOf(), network=vae.Gated(width=300, depth=2), layers=vae.TwoLayers(), num_latent=80),
     _MNIST_TRAIN,
 )
 
@@ -272,10 +249,10 @@ vae_frey = _recipe(
     "Frey faces by logistics that see the pixels before them, in bits a pixel",
     "frey",
     VAEModel(
-        likelihood=Autoregressive(),
-        network=Gated(width=300, depth=2),
+        likelihood=vae.Autoregressive(),
+        network=vae.Gated(width=300, depth=2),
         num_latent=40,
-        objective=ELBO(num_warm_up=400),
+        objective=vae.ELBO(num_warm_up=400),
         weight_decay=0.1,
     ),
     Train(steps=1250, batch_size=100, keep="best", valid_every=125, average=0.99),
@@ -286,7 +263,7 @@ vae_faces = _recipe(
     "vae_faces",
     "Faces of 64 x 64 pixels by convolutions and discretised logistics: for attribute vectors such as the smile",
     "faces",
-    VAEModel(network=Convolutional(), num_latent=64),
+    VAEModel(network=vae.Convolutional(), num_latent=64),
     Train(steps=20_000, batch_size=64, keep="best", valid_every=1000),
     space=Categorical,
     num_importance=500,
@@ -296,7 +273,7 @@ vae_gaussian = _recipe(
     "vae_gaussian",
     "Variational autoencoder of a table, normal with a learned scale for each column",
     "uci_protein",
-    VAEModel(network=Plain(width=128), num_latent=6),
+    VAEModel(network=vae.Plain(width=128), num_latent=6),
     Train(steps=10_000, batch_size=256, keep="best", valid_every=500),
     space=Euclidean,
 )

@@ -1,4 +1,4 @@
-"""What a variational autoencoder is made of: each part is a choice, with its settings and how it is built."""
+"""The parts of a variational autoencoder: each is a choice, with its settings and how it is built."""
 
 import warnings
 from typing import Annotated, ClassVar, Literal

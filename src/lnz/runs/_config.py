@@ -1,4 +1,4 @@
-"""`config.json`: what was asked for."""
+"""`config.json`: the settings of a run, and the environment of its training."""
 
 from pathlib import Path
 from typing import Any

@@ -62,8 +62,8 @@ def list_settings(group: Group, prefix: str = "") -> list[Setting]:
 def change(settings: G, defaults: G, changes: Mapping[str, Any], owner: str) -> G:
     """`settings` with `changes`, such as `{"train.steps": 100, "model.prior": "mixture"}`; values may be text.
 
-    Another choice keeps the settings that both have; its other ones, and those that the changes leave without an
-    effect, are as in `defaults`.
+    A new choice keeps the settings that it shares with the old one; its other settings come from `defaults`. So do
+    settings that no longer have an effect.
 
     **Raises:** `ValueError` for an unknown name, with the nearest, for a value outside its range, and for a change
     without an effect beside the others.
@@ -133,7 +133,7 @@ def _choices(field: FieldInfo) -> dict[str, type[Choice]]:
 
 
 def _chosen(cls: type[Choice], now: Choice, default: Choice) -> Choice:
-    """Another choice in place of `now`: what both have stays, and the rest is as in `default` or in the class."""
+    """A choice of another class: it keeps the settings that both have, and takes the rest from `default`."""
     if type(now) is cls:
         return now
     start = default if type(default) is cls else cls()
@@ -175,7 +175,7 @@ def _check_belong(name: str, kind: str, choices: Mapping[str, type[Choice]], cha
 
 
 def _without_idle(group: G, default: Group, changes: Mapping[str, Any], prefix: str) -> G:
-    """With the default in place of every setting that has no effect.
+    """The group with the default in place of every setting that has no effect.
 
     **Raises:** `ValueError` if such a setting is among the changes.
     """
@@ -194,7 +194,7 @@ def _without_idle(group: G, default: Group, changes: Mapping[str, Any], prefix: 
 
 
 def _idle(name: str, value: Any, homes: list[tuple[str, str]], now: Mapping[str, Any]) -> str:
-    """The sentence for a change without an effect: what it belongs to, and what there is instead."""
+    """The sentence for a change without an effect: it names the choices that would use it."""
     belongs = " or ".join(f"`{owner}={wanted}`" for owner, wanted in homes)
     got = " and ".join(f"`{owner}={there}`" for owner, there in now.items())
     owners = " or ".join(f"`{owner}`" for owner in now)
@@ -246,7 +246,7 @@ def _sentence(problem: ErrorDetails, defaults: Group, owner: str, changes: Mappi
 
 
 def _place(cls: type[Group], loc: tuple[int | str, ...]) -> tuple[str, FieldInfo | None]:
-    """The name and the field of a place, in which pydantic also counts the names of choices."""
+    """The name and the field of a location, which in pydantic also holds the names of choices."""
     names: list[str] = []
     at: Any = cls
     field, parts = None, list(loc)

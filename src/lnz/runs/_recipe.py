@@ -1,4 +1,4 @@
-"""What a recipe is: a data set, a model, how it is trained and how it is judged, in one short value."""
+"""Recipes: a data set, a model, how it is trained and how it is judged, in one short value."""
 
 import dataclasses
 from collections.abc import Callable, Mapping

@@ -11,7 +11,7 @@ from ._run import Run
 _BOUNDS_IN_WORDS: dict[Bound, str] = {
     "exact": "nothing was estimated.",
     "unbiased": "the log-determinant was estimated, and errs in no direction.",
-    "upper": "optimistic in expectation, because log Z by AIS errs low and is subtracted.",
+    "upper": "optimistic in expectation, because an estimated log Z errs low and is subtracted.",
     "lower": "pessimistic in expectation, because an estimated log p~(x) errs low.",
     "estimate": "errs in an unknown direction, because numerator and denominator are both estimated.",
 }

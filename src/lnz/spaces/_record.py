@@ -49,6 +49,18 @@ class Record(AbstractJoined):
             if not isinstance(space, AbstractSpace):
                 raise TypeError(f"`Record({name}=...)` must be a space, such as `lnz.Positive(3)`; got {space!r}.")
 
+    def __repr__(self) -> str:
+        return f"Record({', '.join(f'{name}={space}' for name, space in zip(self.names, self.spaces, strict=True))})"
+
+    @property
+    def entry_names(self) -> tuple[str, ...]:
+        """`mu`, `sigma[0]`, `sigma[1]`, ..."""
+        return tuple(
+            f"{name}{list(index) if index else ''}"
+            for name, space in zip(self.names, self.spaces, strict=True)
+            for index in np.ndindex(*space.shape)
+        )
+
     def unpack(self, x: Array | np.ndarray) -> dict[str, Any]:
         """The parts of one example, or of rows of them, `[..., *part shape]` by name."""
         if x.shape[x.ndim - 1 :] != self.shape:

@@ -36,6 +36,7 @@ class AbstractSpace(eqx.Module):
     - `periodic`: whether the two ends of each number are one point.
     - `num_values`: K, if each entry is one of `0, 1, ..., K - 1`.
     - `spaces`: the independent parts, which lie one behind the other in a vector.
+    - `entry_names`: what errors call the entries of a vector.
     - `propose`: a move of discrete entries, `propose(key, x) -> (another x, whether it is allowed)`, which is as
       likely from there as back. `lnz.samplers.Metropolis` makes it.
     """
@@ -48,6 +49,7 @@ class AbstractSpace(eqx.Module):
     periodic: ClassVar[bool] = False
     num_values: ClassVar[int | None] = None
     spaces: ClassVar[tuple["AbstractSpace", ...]] = ()
+    entry_names: ClassVar[tuple[str, ...] | None] = None
     propose: ClassVar[Callable[[PRNGKeyArray, Array], tuple[Array, Array]] | None] = None
 
     @property
@@ -211,7 +213,7 @@ class AbstractSpace(eqx.Module):
         if array.shape[0] == 0:
             raise ValueError(f"`{argument}` has no rows.")
         self._check_booleans(array, argument)
-        self._check_values(np.asarray(array), argument, first_row, names)
+        self._check_values(np.asarray(array), argument, first_row, names or self.entry_names)
         return array
 
     def _check_booleans(self, array: Any, argument: str) -> None:
@@ -225,7 +227,7 @@ class AbstractSpace(eqx.Module):
                     f"`{num - 1} * {argument}.astype(np.int32)` if it means {num - 1}."
                 )
 
-    def _check_values(self, array: np.ndarray, argument: str, first_row: int, names: list[Any] | None) -> None:
+    def _check_values(self, array: np.ndarray, argument: str, first_row: int, names: Sequence[Any] | None) -> None:
         for start in range(0, len(array), 4096):
             part = array[start : start + 4096]
             bad = ~np.asarray(self.elements_within(part))

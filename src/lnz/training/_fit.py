@@ -19,7 +19,7 @@ from ..core import AbstractBayesianModel, AbstractMethod, AbstractObjective, Loc
 from ..data import AbstractSource, Resident, as_source, fingerprint_of, known_entries, some_rows, warn_of_data
 from ..evaluation import warn_of_narrow_scales
 from ..files import heard
-from ..modules import check_key, check_positive, kind_of, model_dtype, unmasked
+from ..modules import check_key, check_positive, check_same_columns, kind_of, model_dtype, unmasked
 from ..spaces import AbstractSpace
 from ._checkpoint import Checkpoints, Record, Snapshot
 from ._feed import Feed
@@ -123,6 +123,7 @@ def fit(
     key = check_key(key)
     check_positive(steps, "steps")
     _check_arguments(model, method, keep, plateau, valid, average, checkpoints, resume)
+    check_same_columns(data, valid, "data", "valid")
     data, observed = unmasked(data, observed)
     if observed is not None and not method.takes_missing:
         raise TypeError(
