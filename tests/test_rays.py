@@ -13,7 +13,7 @@ from scipy.special import gammaln
 
 import lnz
 from lnz.normalizers import AIS
-from lnz.normalizers._rays import look_along_rays
+from lnz.normalizers._rays import _remedian, look_along_rays
 
 NEW = ("beyond", "off_centre", "cut_mass")
 
@@ -138,3 +138,103 @@ def test_diagnostics_of_rays_break_their_rules_in_sums_and_words():
         for one in (worse, good + worse, worse - good):
             assert not one.reliable
             assert "UNRELIABLE" in str(one)
+
+
+NORMAL = jax.scipy.stats.norm.logpdf
+# Log density of a variable, number of variables and draws, scale of the normal proposal, and whether it is wide enough.
+PROPOSALS = {
+    "cauchy": (jax.scipy.stats.cauchy.logpdf, 1, 1000, 3.0, False),
+    "student": (lambda x: jax.scipy.stats.t.logpdf(x, 3), 5, 1000, 1.0, False),
+    "laplace": (jax.scipy.stats.laplace.logpdf, 5, 5000, 1.0, False),
+    "wider": (NORMAL, 5, 1000, 1.3, True),
+    "equal": (NORMAL, 5, 1000, 1.0, True),
+    "hardly_narrower": (NORMAL, 1, 1000, 0.9, True),
+    "few": (NORMAL, 5, 100, 1.05, True),
+}
+
+
+@pytest.mark.parametrize("name", PROPOSALS)
+def test_proposals_of_lighter_tails_are_told_and_others_are_not(name):
+    """100 estimates each, of a target whose integral is 1, by draws of a normal."""
+    log_p, size, num, scale, is_wide = PROPOSALS[name]
+    target = lnz.density(lnz.Euclidean(size), lambda x: jnp.sum(log_p(x)))
+    method = lnz.normalizers.Importance(num, lnz.Normal(jnp.zeros(size), scale))
+    found = jax.jit(lambda keys: jax.lax.map(lambda key: method(key, target), keys))(jr.split(jr.key(0), 100))
+    low, high = found.interval()
+    covered, trusted = (low <= 1e-5) & (high >= -1e-5), ~found.unreliable_rows()
+    if is_wide:
+        assert (np.abs(found.weights.beyond) > 0.7).sum() == 0
+        assert covered.sum() >= 88  # of 95.4: a false alarm once in 800 keys
+    else:
+        assert (trusted & ~covered).sum() <= 10
+        assert trusted.sum() < 60
+
+
+class Forwards(lnz.bijections.AbstractBijection):
+    """A bijection of the line whose inverse is not to be used."""
+
+    @property
+    def domain(self):
+        return lnz.Euclidean(2)
+
+    @property
+    def codomain(self):
+        return lnz.Euclidean(2)
+
+    def forward_and_log_det(self, x, *, key=None):
+        return jnp.sinh(x), jnp.sum(jnp.log(jnp.cosh(x)))
+
+    def inverse_and_log_det(self, y, *, key=None):
+        raise AssertionError("an inverse, which may be sequential")
+
+
+def to_support(space, loc, scale, df):
+    base = lnz.distributions.StudentT(jnp.full(2, loc), scale, df)
+    return lnz.Transformed(base, lnz.bijections.ToSupport(space))
+
+
+# Log density of a variable and the proposal: whether its tails are wide enough.
+ON_SPACES = {
+    "gamma": (lambda x: 2 * jnp.log(x) - x - math.log(2), to_support(lnz.Positive(2), 2.0, 1.5, 4.0), True),
+    "beta": (lambda x: jnp.log(x) + jnp.log1p(-x) + math.log(6), to_support(lnz.Interval(2), 0.0, 1.2, 10.0), True),
+    "flow": (NORMAL, lnz.Transformed(lnz.Normal(jnp.zeros(2), 0.8), Forwards()), True),
+    "narrow_flow": (
+        lambda x: jax.scipy.stats.cauchy.logpdf(x),
+        lnz.Transformed(lnz.Normal(jnp.zeros(2), 0.8), Forwards()),
+        False,
+    ),
+    "box": (NORMAL, lnz.Transformed(lnz.Uniform(2, -1.5, 1.5), lnz.bijections.Affine(jnp.zeros(2), 1.0)), False),
+}
+
+
+@pytest.mark.parametrize("name", ON_SPACES)
+def test_rays_through_draws_of_flows_and_on_other_spaces(name):
+    """Positive numbers and those of an interval under Student's t, flows, and a box that is too small."""
+    log_p, proposal, is_wide = ON_SPACES[name]
+    target = lnz.density(proposal.space, lambda x: jnp.sum(log_p(x)))
+    method = lnz.normalizers.Importance(1000, proposal)
+    found = jax.jit(lambda keys: jax.lax.map(lambda key: method(key, target), keys))(jr.split(jr.key(0), 20))
+    if is_wide:
+        assert (np.abs(found.weights.beyond) < 0.7).all()
+        assert (np.abs(found.value) < 5 * found.standard_error).all()
+    else:
+        assert (np.abs(found.weights.beyond) > 0.7).sum() >= 15
+
+
+def test_no_rays_where_there_are_no_tails():
+    discrete = lnz.normalizers.Importance(100)(jr.key(0), lnz.density(lnz.Binary(2), lambda x: 1.0 * jnp.sum(x)))
+    assert discrete.weights.beyond is None
+
+
+def test_medians_of_medians_are_near_the_median():
+    """81 draws of Cauchy numbers, 500 times: in the middle, with a spread near that of medians."""
+    x = np.random.default_rng(0).standard_cauchy((81, 500)) + 3
+    found = np.asarray(_remedian(jnp.asarray(x)))
+    assert abs(np.median(found) - 3) < 0.06  # 5 standard errors
+    assert np.std(found) < 1.7 * np.std(np.median(x, axis=0))
+
+
+def test_draws_of_the_base_are_those_that_a_flow_maps():
+    flow = lnz.Transformed(lnz.Normal(jnp.zeros(2), 0.8), Forwards())
+    z = flow.sample_base(jr.key(1), (3,))
+    np.testing.assert_allclose(jnp.sinh(z), flow.sample(jr.key(1), (3,)), rtol=1e-6)

@@ -17,7 +17,8 @@ import lnz
 from lnz import Bracket, Estimate, testing
 from lnz.core import resolve_path
 from lnz.core._student import student_quantile
-from lnz.normalizers import AIS, ReverseAIS, acceptance_ratio
+from lnz.evaluation._normalize import check_repeats
+from lnz.normalizers import AIS, ReverseAIS, acceptance_ratio, exact_samples
 from lnz.numerics import add_compensated
 from lnz.samplers import HMC
 
@@ -518,6 +519,30 @@ def test_positions_that_are_no_exact_draws_are_refused(positions, words):
     for method in (reverse, lnz.normalizers.BAR(AIS(4, 3), reverse)):
         with pytest.raises(ValueError, match=words):
             lnz.log_normalizer(jr.key(0), density, method)
+
+
+@pytest.mark.parametrize("num_copies", [3, 5])
+def test_draws_of_a_discrete_density_that_repeat_too_often_are_refused(num_copies):
+    """Twelve draws among a million states, each given several times, as method of every verb that takes one."""
+    machine = table.rbm(20, 5)
+    draws = lnz.sample(jr.key(0), machine, 12, num_steps=50)
+    assert len(np.unique(draws, axis=0)) == 12
+    partition = ReverseAIS(betas=3, positions=jnp.repeat(draws, num_copies, axis=0))
+    words = f"{12 * num_copies} positions, of which 12 are different. .* equal pairs"
+    with pytest.raises(ValueError, match=words):
+        lnz.log_normalizer(jr.key(0), machine, partition)
+    with pytest.raises(ValueError, match=words):
+        lnz.evaluate(jr.key(0), machine, draws[:4], partition=partition)
+
+
+def test_independent_draws_of_a_discrete_density_may_repeat():
+    """600 sets of 5 or 40 draws among 16 states, of even and of very uneven probability: none is refused."""
+    for machine in (table.rbm(), eqx.tree_at(lambda m: m.W, table.rbm(), 3 * table.rbm().W)):
+        exact = lnz.log_normalizer(jr.key(0), machine)
+        for num in (5, 40):
+            sets = jax.vmap(lambda key: exact_samples(key, machine, num))(jr.split(jr.key(1), 150))  # noqa: B023
+            for positions in sets:
+                check_repeats(ReverseAIS(betas=3, positions=positions), machine, exact)
 
 
 def test_a_path_that_ends_elsewhere_is_seen_where_one_draw_is_blind():

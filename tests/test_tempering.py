@@ -11,9 +11,18 @@ import table
 
 import lnz
 from lnz import testing
+from lnz.core import AbstractEnergyModel
 from lnz.normalizers import Quadrature, exact_samples
 from lnz.objectives import SML, MaximumLikelihood
-from lnz.samplers import HMC, Gibbs, ParallelTempering, autocorrelation, autocorrelation_time, run_chains, trace_chains
+from lnz.samplers import (
+    HMC,
+    Gibbs,
+    ParallelTempering,
+    autocorrelation,
+    autocorrelation_time,
+    run_chains,
+    trace_chains,
+)
 from lnz.testing._densities import check_follows
 
 BETAS = jnp.array([0.0, 0.3, 0.7, 1.0])
@@ -283,3 +292,78 @@ def test_wrong_arguments_are_named(call, error, words):
 def test_target_stays_invariant_once_the_other_temperatures_have_settled():
     """The plain law; the first steps carry what is left of the start."""
     testing.check_sampler(jr.key(2), ParallelTempering(2), table.rbm(), num_chains=4000, num_steps=60)
+
+
+WALL = 0.15  # half the width of a box that 1.4% of the start's draws hit
+
+
+def walled(num=2, width=WALL):
+    """Even in a small box, zero outside."""
+    inside = lambda x: jnp.all(jnp.abs(x - 0.5) < width)  # noqa: E731
+    return lnz.density(lnz.Euclidean(num), lambda x: jnp.where(inside(x), 0.0, -jnp.inf))
+
+
+@pytest.mark.parametrize("width", [WALL, 1e-4])
+def test_no_tempered_chain_starts_where_the_density_is_zero(width):
+    """At no temperature above the start, also in a box that no draw of the start hits."""
+    density, position = walled(width=width), jnp.full(2, 0.5)
+    init = jax.jit(jax.vmap(lambda key: ParallelTempering(6, HMC(0.1)).init(key, density, position)))
+    positions = init(jr.split(jr.key(0), 20)).chains.position
+    assert jnp.all(jnp.abs(positions - 0.5) < width)
+
+
+class Wide(AbstractEnergyModel):
+    """A normal around zero; its scale is learned."""
+
+    log_scale: jax.Array
+
+    @property
+    def space(self):
+        return lnz.Euclidean(3)
+
+    def log_density(self, x):
+        return -0.5 * jnp.sum((x * jnp.exp(-self.log_scale)) ** 2)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_whatever_runs_chains_adapts_a_free_step_size(scale):
+    """Mean acceptance of HMC near 0.8, for targets of any width, that of tempered chains at every temperature."""
+    target = Wide(jnp.log(scale))
+    start = scale * jr.normal(jr.key(0), (50, 3))
+
+    @jax.jit
+    def chains():
+        run = run_chains(jr.key(1), target, HMC(), start, 100)[1]["acceptance"]
+        trace = trace_chains(jr.key(2), target, HMC(), start, 100, jnp.sum)[1]["acceptance"]
+        return run, jnp.mean(trace)
+
+    @jax.jit
+    def tempered():
+        sampler = ParallelTempering(
+            4, HMC(), lambda density: lnz.GeometricPath(lnz.Normal(jnp.zeros(3), scale), density)
+        )
+        states = jax.vmap(lambda key, x: sampler.init(key, target, x))(jr.split(jr.key(3), 10), start[:10])
+        step_sizes = jnp.exp(jnp.median(states.log_step_sizes, axis=0))
+        moved = jax.vmap(lambda h: run_chains(jr.key(4), target, HMC(h, jitter=0.5), start, 50)[1]["acceptance"])
+        return moved(step_sizes)
+
+    for acceptance in (*chains(), *tempered()):
+        assert 0.6 < float(acceptance) < 0.95
+
+
+def test_step_sizes_of_persistent_chains_follow_the_model():
+    """The model becomes a hundred times narrower in 60 updates of the chains."""
+    objective = SML(HMC(), num_chains=30, num_steps=5)
+    data = jr.normal(jr.key(0), (40, 3))
+    state = objective.init(jr.key(1), Wide(jnp.asarray(0.0)), data)
+
+    @jax.jit
+    def update(state, inputs):
+        key, log_scale = inputs
+        state = objective.loss(key, Wide(log_scale), state, data)[1][0]
+        return state, None
+
+    scales = -jnp.log(100.0) * jnp.minimum(jnp.arange(60) / 50, 1)
+    state, _ = jax.lax.scan(update, state, (jr.split(jr.key(2), 60), scales))
+    parts = objective.loss(jr.key(3), Wide(scales[-1]), state, data)[1][1]
+    assert 0.5 < float(parts["acceptance"]) < 1

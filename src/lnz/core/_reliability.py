@@ -21,7 +21,7 @@ _MIN_OVERLAP = 0.06
 _MAX_OVERLAP = 1.2  # at most 1 in expectation
 _MIN_NORMAL_ESS = 5
 _FEWEST_OF_TAIL, _ERROR_OF_TAIL = 10, 2.2
-_MAX_BEYOND, _MAX_OFF_CENTRE, _MAX_CUT_MASS = 1, 3.9, 0.01
+_MAX_BEYOND, _MAX_BEYOND_OF_DRAWS, _MAX_OFF_CENTRE, _MAX_CUT_MASS = 1, 0.7, 3.9, 0.01
 _MAX_EDGE_MASS = 1e-6
 _MAX_GRID_ERROR = 0.1
 
@@ -48,10 +48,10 @@ def unreliable_reasons(weights: Weights) -> list[str]:
 
     The rules: effective sample size below 10, of few weights below `least_ess`; Pareto k above `pareto_k_threshold`; a
     `normal_ess` below 5, of few weights below that least; for the two directions of annealing, an overlap below 0.06;
-    for its chains, an estimate that moves by more than one standard error along rays through them, distances from their
-    middle that are off by 3.9 standard errors, or a hundredth of the mass too near an end for the number type. A
-    diagnostic that is not a number breaks its rule, with one exception: a Pareto k that could not be fitted (20 weights
-    or fewer, or ties) counts as no evidence either way.
+    for its chains, an estimate that moves by more than one standard error along rays through them (for draws of a
+    proposal, by more than 0.7), distances from their middle that are off by 3.9 standard errors, or a hundredth of the
+    mass too near an end for the number type. A diagnostic that is not a number breaks its rule, with one exception: a
+    Pareto k that could not be fitted (20 weights or fewer, or ties) counts as no evidence either way.
 
     Source: for the overlap, Klimovich, Shirts and Mobley (2015), whose 0.03 is of a number that is 0.5 at best.
     """
@@ -96,10 +96,10 @@ def _rules(weights: Weights) -> Iterator[tuple[Any, Callable[[], str]]]:
         )
     if w.beyond is not None:
         yield (
-            ~(np.abs(w.beyond) <= _MAX_BEYOND),
+            ~(np.abs(w.beyond) <= (_MAX_BEYOND_OF_DRAWS if w.off_centre is None else _MAX_BEYOND)),
             lambda: (
-                f"along rays through the chains the estimate moves by {w.beyond:.1f} standard errors: the target is "
-                "wider than the chains, or its tails are heavier"
+                f"along rays through the draws the estimate moves by {w.beyond:.1f} standard errors: the target is "
+                "wider than they are, or its tails are heavier"
             ),
         )
     if w.off_centre is not None:

@@ -156,8 +156,15 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
         )
         return x, jnp.where(rounded, again + (log_prob - jax.lax.stop_gradient(log_prob)), log_prob)
 
+    def sample_base(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Array:
+        """The draws of the base `[*shape, ...]` that `sample(key, shape)` maps."""
+        return self._draw(key, shape)[0]
+
+    def _draw(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> tuple[Array, Float[Array, "..."]]:
+        return self.base.sample_and_log_prob(jax.random.split(key)[0], shape)
+
     def _push(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> tuple[Array, Float[Array, "..."]]:
-        key_base, key_map = jax.random.split(key)
+        key_map = jax.random.split(key)[1]
 
         def push(key, z, log_prob):
             x, log_det = self.bijection.forward_and_log_det(z, key=key)
@@ -169,5 +176,5 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
         keys = None
         if is_stochastic(self.bijection):
             keys = jax.random.split(key_map, shape) if shape else key_map
-        x, log_prob = push(keys, *self.base.sample_and_log_prob(key_base, shape))
+        x, log_prob = push(keys, *self._draw(key, shape))
         return nearest_inside(self.space, x), log_prob

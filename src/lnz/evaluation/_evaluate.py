@@ -40,7 +40,7 @@ from ..core import (
 from ..data import AbstractSource, AtomsWarning, Resident, as_source, canonical, data_warnings, known_entries, some_rows
 from ..modules import check_key, check_positive, kind_of, model_dtype, replace, unmasked
 from ._narrow import narrow_scales
-from ._normalize import check_normalizer, default_normalizer
+from ._normalize import check_normalizer, check_positions, check_repeats, default_normalizer, exact_draws
 
 # Of a log-determinant that is estimated, for each example: their spread gives the error.
 _NUM_DRAWS = 4
@@ -139,6 +139,14 @@ def evaluate(
     hidden = _method_for(lambda: model.numerator(example, known), hidden, "hidden", model)
     partition = _method_for(model.denominator, partition, "partition", model)
     _check_positions(hidden, source.num_rows)
+    # Densities are made only where they are needed.
+    by_draws = [
+        (method, make())
+        for method, make in ((hidden, lambda: model.numerator(example, known)), (partition, model.denominator))
+        if exact_draws(method) is not None
+    ]
+    for method, density in by_draws:
+        check_positions(method, density)
     if batch_size is None:
         batch_size = 512 if hidden is None or not hidden.is_random else 16
     check_positive(batch_size, "batch_size")
@@ -149,6 +157,8 @@ def evaluate(
     numerators = _numerators(model, key_hidden, batches, source.num_rows, hidden, fingerprint, progress)
     about_rounding = _rounding(model, key_hidden, source, there, observed, batch_size, hidden)
     denominator = _denominator(model, key_partition, partition)
+    for method, density in by_draws:
+        check_repeats(method, density, denominator if method is partition else _row(numerators, 0))
     per_example = np.asarray(numerators.value, np.float64) - float(denominator.value)
     # At the likeliest row: two log-densities of minus infinity have no difference.
     likeliest = int(np.argmax(np.nan_to_num(per_example, nan=-np.inf, neginf=-np.inf)))
@@ -300,6 +310,10 @@ def _numerators_at_once(model, key, start, rows, observed, hidden) -> Estimate:
         return Estimate(jnp.mean(draws.value), error, draws.bound, draws.assumes)
 
     return jax.vmap(one)(start + jnp.arange(len(rows), dtype=jnp.int32), rows, observed)
+
+
+def _row(estimates: Estimate, number: int) -> Estimate:
+    return Estimate(estimates.value[number], estimates.standard_error[number], estimates.bound)
 
 
 _CHANGED, _CHANGED_PART = 0.05, 1e-4  # nats of a row, and of its own size: more than float32 itself is wrong by

@@ -1,5 +1,6 @@
 """The verbs of log normalisers: one estimate, or a bracket of two."""
 
+import math
 import warnings
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax
 import jax.random as jr
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from .. import normalizers
 from ..core import (
@@ -23,7 +24,7 @@ from ..core import (
     smallest,
     warn_if_unreliable,
 )
-from ..modules import check_key, replace
+from ..modules import check_key, model_dtype, replace
 
 # Enumerated without being asked: about a second's work; and for each row of a data set.
 _FEW_STATES, _VERY_FEW_STATES = 2**20, 2**10
@@ -59,19 +60,20 @@ def log_normalizer(key: PRNGKeyArray, density: AbstractDensity, method: Abstract
         return estimate
     if method is None:
         method = default_normalizer(density)
-    _check_positions(check_normalizer(method, "method"), density)
+    check_positions(check_normalizer(method, "method"), density)
     estimate = _normalize(method, key, density)
+    check_repeats(method, density, estimate)
     warn_if_unreliable(estimate, f"{type(method).__name__} of {type(density).__name__}")
     return estimate
 
 
-def _check_positions(method: AbstractNormalizer, density: AbstractDensity) -> None:
+def check_positions(method: AbstractNormalizer | None, density: AbstractDensity) -> None:
     """**Raises:** `ValueError` for exact draws that cannot be any: outside the space, or repeated where none repeat."""
-    positions, space = method.exact_draws, density.space
-    if positions is None or _is_traced(positions) or np.shape(positions)[1:] != space.shape:
+    positions, space = exact_draws(method), density.space
+    if positions is None or positions.shape[1:] != space.shape:
         return
-    rows = np.asarray(positions).reshape(len(positions), -1)
-    is_outside = ~np.asarray(space.elements_within(np.asarray(positions))).reshape(rows.shape).all(axis=1)
+    rows = positions.reshape(len(positions), -1)
+    is_outside = ~np.asarray(space.elements_within(positions)).reshape(rows.shape).all(axis=1)
     if is_outside.any():
         raise ValueError(
             f"`ReverseAIS(positions=...)`: {is_outside.sum()} of {len(rows)} positions are outside {space}, first that "
@@ -83,6 +85,54 @@ def _check_positions(method: AbstractNormalizer, density: AbstractDensity) -> No
             f"`ReverseAIS(positions=...)`: {len(rows)} positions, of which {num_different} are different. Independent "
             "draws of a density never repeat, and repeated ones make the error bar too small: give each draw once."
         )
+
+
+def check_repeats(method: AbstractNormalizer | None, density: AbstractDensity, estimate: Estimate) -> None:
+    """On a discrete space, whether exact draws repeat as often as independent ones do, given the `estimate` of log Z.
+
+    The number of equal pairs among m independent draws has, with `s_k = E[p(x)^(k - 1)]` and p = p~ / Z,
+
+        mean = C(m, 2) s_2,   variance <= mean + 6 C(m, 3) (s_3 - s_2^2).
+
+    **Raises:** `ValueError` if there are so many equal pairs that Cantelli's inequality gives them a probability below
+    a thousandth, or if 30 or more are above the mean by eight standard deviations. Z is taken three standard errors
+    smaller than estimated.
+    """
+    positions, space = exact_draws(method), density.space
+    if positions is None or positions.shape[1:] != space.shape:
+        return
+    if not space.measure.is_counting or _is_traced(estimate):
+        return
+    rows = positions.reshape(len(positions), -1)
+    _, counts = np.unique(rows, axis=0, return_counts=True)
+    num, num_pairs = len(rows), float(np.sum(counts * (counts - 1)) / 2)
+    log_z = float(estimate.value) - 3 * float(estimate.standard_error)
+    if num_pairs == 0 or not math.isfinite(log_z):
+        return
+    x = space.cast(positions, model_dtype(density))
+    p = np.exp(np.minimum(np.asarray(_log_densities(density, x), np.float64) - log_z, 0))
+    second, third = float(np.mean(p)), float(np.mean(p**2))
+    mean = math.comb(num, 2) * second
+    variance = mean + 6 * math.comb(num, 3) * max(third - second**2, 0)
+    excess = num_pairs - mean
+    is_unlikely = variance < 1e-3 * (variance + excess**2) or (num_pairs >= 30 and excess > 8 * math.sqrt(variance))
+    if excess > 0 and is_unlikely:
+        raise ValueError(
+            f"`ReverseAIS(positions=...)`: {num} positions, of which {len(counts)} are different. These are "
+            f"{num_pairs:.0f} equal pairs, where independent draws of {type(density).__name__} have {mean:.2g}. "
+            "Repeated ones make the error bar too small: give each draw once."
+        )
+
+
+@eqx.filter_jit
+def _log_densities(density: AbstractDensity, x: Array) -> Array:
+    return jax.vmap(density.log_density)(x)
+
+
+def exact_draws(method: AbstractNormalizer | None) -> np.ndarray | None:
+    """The positions given to a `ReverseAIS`, if they are known now."""
+    positions = None if method is None else method.exact_draws
+    return None if positions is None or _is_traced(positions) else np.asarray(positions)
 
 
 def _has_modes(density: AbstractDensity) -> bool:

@@ -1,11 +1,15 @@
 from typing import ClassVar
 
 import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractDensity, AbstractDistribution, AbstractNormalizer, Estimate, exact_log_det, log_mean_exp
-from ..modules import check_positive
-from ._weights import log_weights, proposal_for
+from ..modules import check_positive, replace
+from ._ais import in_errors
+from ._rays import tail_rays
+from ._weights import log_weights, proposal_for, recorded_log_weights
 
 
 class Importance(AbstractNormalizer):
@@ -21,6 +25,10 @@ class Importance(AbstractNormalizer):
       used.
     - `chunk_size`: samples held in memory at a time. (`lnz.evaluate` holds as many for each of its `batch_size`
       examples.)
+
+    On a space without circles and discrete variables, rays through the farthest draws show how much mass lies beyond
+    them: `weights.beyond`, in standard errors. This takes 100 draws or more, and evaluates the density as often as 3%
+    (of 5000 draws) to 16% (of 1000) further draws would.
 
     Source: Burda, Grosse and Salakhutdinov (2016), equation 8; arXiv:1509.00519.
     """
@@ -44,10 +52,18 @@ class Importance(AbstractNormalizer):
         return self.num_samples
 
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
-        return log_mean_exp(self.log_weights(key, density))
+        density, proposal = exact_log_det(density), self._proposal(density)
+        # Far from the numbers of `jr.split(key)`, whose keys the draws themselves have.
+        record, look = tail_rays(jr.fold_in(key, 2**31 - 7), density, proposal, self.num_samples, self.chunk_size)
+        log_w, farthest = recorded_log_weights(key, density, proposal, self.num_samples, self.chunk_size, record)
+        estimate = log_mean_exp(log_w)
+        found = in_errors(look(farthest, jnp.asarray(estimate.value)), estimate.standard_error)
+        return replace(estimate, weights=replace(estimate.weights, **found))
 
     def log_weights(self, key: PRNGKeyArray, density: AbstractDensity) -> Float[Array, " num_samples"]:
         """`log p~(x_i) - log q(x_i)`, `[num_samples]`."""
+        return log_weights(key, density, self._proposal(density), self.num_samples, self.chunk_size)
+
+    def _proposal(self, density: AbstractDensity) -> AbstractDistribution:
         # An estimate of log q without bias makes 1 / q too large on average: no lower bound would be left.
-        proposal = exact_log_det(proposal_for(density, self.proposal, "Importance"))
-        return log_weights(key, density, proposal, self.num_samples, self.chunk_size)
+        return exact_log_det(proposal_for(density, self.proposal, "Importance"))

@@ -1,20 +1,28 @@
-"""What lies beyond the chains of annealing: their densities along lines from the middle of all chains."""
+"""What lies beyond chains and draws: the densities along lines from the middle of all of them."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..bijections import ToSupport, unbounded
-from ..core import AbstractPath
-from ..spaces import AbstractSpace
+from ..core import AbstractDensity, AbstractDistribution, AbstractPath
+from ..distributions import Transformed
+from ..spaces import AbstractSpace, nearest_inside, same_set
 
 # Points on either side of a chain, and how far out the last one is, as a logarithm.
 _NUM_POINTS, _REACH = 32, 12.0
+# Of the rays through draws of a proposal: from how many on they become sparser, draws for each before and after, and
+# draws that tell where the middle is.
+_MOST_RAYS, _DRAWS_A_RAY, _MOST_DRAWS_A_RAY, _NUM_APART = 20, 50, 250, 3**4
+_OUTWARDS = 7, 3.0  # their points but one, and how far out the last one is, as a logarithm
+_MOST_STRETCH = 1.5  # of the steps of a ray
 # In units of the rounding of a number: how near an end is one that can hardly be told from those beside it.
 _NEAR_END = 32
 
@@ -65,7 +73,10 @@ def look_along_rays(
         return log_p, log_last, is_near_end
 
     def along_ray(fixed, offset, num_moved):
-        log_factors, log_steps = (jnp.asarray(a, u.dtype) for a in _grid(num_moved))
+        factor, rate = _grid(num_moved)
+        j = np.arange(-_NUM_POINTS, _NUM_POINTS + 1)
+        log_factors = jnp.asarray(factor * np.sinh(rate * j), u.dtype)
+        log_steps = jnp.asarray(np.log(factor * rate * np.cosh(rate * j)), u.dtype)
         log_p, log_last, is_near_end = jax.vmap(lambda c: at(fixed + c * offset))(jnp.exp(log_factors))
         log_volume = num_moved * log_factors + log_steps
         log_mass = log_p + log_volume
@@ -101,6 +112,157 @@ def look_along_rays(
     }
 
 
+class _Far(eqx.Module):
+    """The farthest draw of a block, by its radius and by its largest coordinate, and how far out the next one is."""
+
+    radius: Float[Array, "*blocks kinds"]
+    next_radius: Float[Array, "*blocks kinds"]
+    u: Float[Array, "*blocks kinds size"]
+    log_w: Float[Array, "*blocks kinds"]
+    num_draws: int = eqx.field(static=True)  # in each block
+
+
+def tail_rays(
+    key: PRNGKeyArray, density: AbstractDensity, proposal: AbstractDistribution, num: int, chunk_size: int
+) -> tuple[Callable[[PRNGKeyArray, Array, Array], _Far | None], Callable[[Any, Array], dict[str, Float[Array, ""]]]]:
+    """Whether `num` draws of `proposal` have seen the tails of `density`: the functions `record` and `look`.
+
+    `record(key, x, log_w)` keeps the draws that are farthest from the middle, out of a chunk made by `key`.
+    `look(record, value)` takes these of all chunks and the estimate, and returns `beyond`: by how many nats the
+    estimate moves when the weights of far draws are replaced by averages over rays. Each block of 50 draws (of 250 from
+    5000 on) has one ray, which leads through its farthest draw u_i and starts at the radius r* of the next draw:
+
+        w_i -> int_{|u| > r*} p~ / int_{|u| > r*} q    along u_i
+
+    Coordinates u are unconstrained, and those of the base for a flow, so that no inverse is needed. Their unit is the
+    spread of 64 separate draws. Every second ray moves only the largest coordinate of u_i. Both kinds of ray keep the
+    expectation, but a ray also sees places that are hardly ever drawn, as there are under a proposal of lighter tails.
+    The kind that moves the estimate more counts. On circles and for fewer than 100 draws there is no diagnostic.
+    """
+    num_rays = num // _DRAWS_A_RAY if num < _MOST_RAYS * _DRAWS_A_RAY else max(_MOST_RAYS, num // _MOST_DRAWS_A_RAY)
+    flow = proposal if isinstance(proposal, Transformed) else None
+    if flow is not None and not same_set(flow.base.space, flow.bijection.domain):
+        flow = None  # mass of the density where the base has none would not be on the rays
+    base = proposal if flow is None else flow.base
+    spaces = base.space, density.space
+    if num_rays < 2 or base.space.dimension == 0 or not all(map(has_no_ends, spaces)):
+        return (lambda key, x, log_w: None), (lambda far, value: {})
+    to = ToSupport(base.space)
+
+    def unbounded_of(z):
+        return jax.vmap(lambda z: to.inverse_and_log_det(z)[0].reshape(-1))(z)
+
+    u = unbounded_of(base.sample(key, (_NUM_APART,)))
+    size = u.shape[1]
+    middle = _remedian(u)
+    spread = _remedian(jnp.abs(u - middle[None]))
+    spread = jnp.where((spread > 0) & jnp.isfinite(spread), spread, 1)
+
+    def radii(u):
+        y = jnp.abs(u - middle) / spread
+        return jnp.stack([jnp.sqrt(jnp.sum(y**2)), jnp.max(y)][: min(size, 2)])
+
+    def record(key, x, log_w):
+        u = unbounded_of(x if flow is None else flow.sample_base(key, (len(x),)))
+        num_blocks = max(1, min(round(len(x) * num_rays / num), len(x) // 2))
+        blocks = lambda a: a[: len(a) // num_blocks * num_blocks].reshape(num_blocks, -1, *a.shape[1:])  # noqa: E731
+
+        def one_block(u, log_w):
+            radius = jax.vmap(radii)(u)
+            which = jnp.argmax(radius, axis=0)
+            others = jnp.where(jnp.arange(len(u))[:, None] == which[None], -jnp.inf, radius)
+            return _Far(jnp.max(radius, axis=0), jnp.max(others, axis=0), u[which], log_w[which], len(u))
+
+        return jax.vmap(one_block)(blocks(u), blocks(log_w))
+
+    def joined(far):
+        """Small blocks, of small chunks, become larger ones."""
+        group = max(1, min(round(len(far.radius) / num_rays), len(far.radius) // 2))
+        far = jax.tree.map(lambda a: a[: len(a) // group * group].reshape(-1, group, *a.shape[1:]), far)
+        which = jnp.argmax(far.radius, axis=1)[:, None]
+        is_other = jnp.arange(group)[None, :, None] != which
+        others = jnp.max(jnp.where(is_other, far.radius, far.next_radius), axis=1)
+        pick = lambda a: jnp.take_along_axis(a, which.reshape(*which.shape, *(1,) * (a.ndim - 3)), axis=1)[:, 0]  # noqa: E731
+        return _Far(pick(far.radius), others, pick(far.u), pick(far.log_w), group * far.num_draws)
+
+    def at(u):
+        z, log_det = to.forward_and_log_det(u.reshape(unbounded(base.space).shape))
+        log_q, x = base.log_prob(z) + log_det, z
+        if flow is not None:
+            x, log_det_of_flow = flow.bijection.forward_and_log_det(z)
+            x, log_det = nearest_inside(density.space, x), log_det + log_det_of_flow
+        return _finite(density.log_density(x) + log_det), _finite(log_q)
+
+    def along_ray(ray):
+        fixed, offset, num_moved, factor, rate = ray
+        t = rate * jnp.arange(_OUTWARDS[0] + 1, dtype=offset.dtype)
+        log_factors = factor * jnp.sinh(t)
+        log_p, log_q = jax.vmap(lambda c: at(fixed + c * offset))(jnp.exp(log_factors))
+        log_volume = num_moved * log_factors + jnp.log(factor * rate * jnp.cosh(t)).at[0].add(-math.log(2))
+        return logsumexp(log_p + log_volume) - logsumexp(log_q + log_volume)
+
+    def whole(far):
+        return middle, (far.next_radius / far.radius) * (far.u - middle)
+
+    def one_coordinate(far):
+        y = jnp.abs(far.u - middle) / spread
+        which = jnp.arange(size) == jnp.argmax(y)
+        inner = jnp.maximum(far.next_radius, jnp.max(jnp.where(which, 0, y)))
+        one = jnp.where(which, far.u - middle, 0)
+        return far.u - one, (inner / far.radius) * one
+
+    kinds = [(whole, size), (one_coordinate, 1)][: min(size, 2)]
+
+    def rays_of(far):
+        for kind, (start_and_offset, num_moved) in enumerate(kinds):
+            mine = jax.tree.map(lambda a: a[kind :: len(kinds), kind], far)  # noqa: B023 (called at once)
+            fixed, offset = jax.vmap(start_and_offset)(mine)
+            factor, rate = _grid(num_moved, *_OUTWARDS)
+            # The few points of a ray could miss a narrow shell far out; those of rays with other steps do not.
+            rates = rate * jnp.linspace(1, _MOST_STRETCH, len(fixed), dtype=offset.dtype)
+            alike = (jnp.full_like(rates, number) for number in (num_moved, factor))
+            yield mine.log_w, (fixed, offset, *alike, rates)
+
+    def look(far, value):
+        far = joined(far)
+        log_w, rays = zip(*rays_of(far), strict=True)
+        ratios = _mapped(along_ray, jax.tree.map(lambda *a: jnp.concatenate(a), *rays), chunk_size // _OUTWARDS[0])
+        moved, start = [], 0
+        for log_w_of_kind in log_w:
+            ratios_of_kind = ratios[start : start + len(log_w_of_kind)]
+            start += len(log_w_of_kind)
+            # A ray without any mass of q at its points says nothing.
+            ratios_of_kind = jnp.where(ratios_of_kind < jnp.inf, ratios_of_kind, log_w_of_kind)
+            gain = jnp.mean(jnp.exp(ratios_of_kind - value) - jnp.exp(log_w_of_kind - value)) / far.num_draws
+            moved.append(jnp.log1p(jnp.maximum(gain, -0.999)))
+        moved = jnp.stack(moved)
+        beyond = moved[jnp.argmax(jnp.abs(moved))]
+        # Without a value there is nothing that could move.
+        return {"beyond": jax.lax.stop_gradient(jnp.where(jnp.isfinite(value), beyond, 0))}
+
+    return record, look
+
+
+def _remedian(x: Float[Array, "draws size"]) -> Float[Array, " size"]:
+    """Medians of three medians of three, and so on, of `3^k` draws: nearly the median, for a tenth of its time.
+
+    Source: Rousseeuw and Bassett (1990).
+    """
+    while len(x) > 1:
+        a, b, c = x.reshape(3, -1, x.shape[1])
+        x = jnp.maximum(jnp.minimum(a, b), jnp.minimum(jnp.maximum(a, b), c))
+    return x[0]
+
+
+def _mapped(function, xs, most: int):
+    """`jax.lax.map`, with at most `most` at a time, evenly: one program, without another one for a remainder."""
+    num = len(jax.tree.leaves(xs)[0])
+    num_batches = -(-num // max(1, most))
+    size = -(-num // num_batches)
+    padded = jax.tree.map(lambda a: a[np.minimum(np.arange(num_batches * size), num - 1)], xs)
+    return jax.lax.map(function, padded, batch_size=size)[:num]
+
+
 def _finite(log_p: Array) -> Array:
     return jnp.where(jnp.isfinite(log_p), log_p, -jnp.inf)
 
@@ -113,16 +275,15 @@ def _normal_deviate(terms: Float[Array, " n"]) -> Float[Array, ""]:
     return (8 * degrees + 1) / (8 * degrees + 3) * jnp.sqrt(degrees * jnp.log1p(t**2 / degrees))
 
 
-def _grid(num_dimensions: int) -> tuple[Any, Any]:
-    """`log c_j = a sinh(b j)` for j from -32 to 32, and the logarithms of its steps.
+def _grid(num_dimensions: int, num_points: int = _NUM_POINTS, reach: float = _REACH) -> tuple[float, float]:
+    """The numbers a and b of a grid `log c_j = a sinh(b j)`, whose last point, of number `num_points`, is at `reach`.
 
     The distances of draws from a normal in n dimensions have a spread of 1 / sqrt(2 n) in log c; the step at 1 is at
-    most half of it. The last point is at 12.
+    most half of it.
     """
     step = min(0.05, 0.5 / math.sqrt(2 * num_dimensions))
     low, rate, high = 1e-3, 0.5, 1.0
     for _ in range(60):
         rate = 0.5 * (low + high)
-        low, high = (rate, high) if step / rate * math.sinh(rate * _NUM_POINTS) < _REACH else (low, rate)
-    j = np.arange(-_NUM_POINTS, _NUM_POINTS + 1)
-    return step / rate * np.sinh(rate * j), np.log(step * np.cosh(rate * j))
+        low, high = (rate, high) if step / rate * math.sinh(rate * num_points) < reach else (low, rate)
+    return step / rate, rate

@@ -1,5 +1,8 @@
 """Draws of a proposal and what they weigh, a chunk at a time."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -29,6 +32,18 @@ def log_weights(
 
     The density's log-determinants are the exact ones; those of the proposal are its own.
     """
+    return recorded_log_weights(key, density, proposal, num, chunk_size, lambda key, x, log_w: None)[0]
+
+
+def recorded_log_weights(
+    key: PRNGKeyArray,
+    density: AbstractDensity,
+    proposal: AbstractDistribution,
+    num: int,
+    chunk_size: int,
+    record: Callable[[PRNGKeyArray, Array, Float[Array, " size"]], Any],
+) -> tuple[Float[Array, " {num}"], Any]:
+    """`log_weights`, and `record(key, x, log_w)` of the draws of every chunk, joined along their first axis."""
     density = exact_log_det(density)
 
     num_chunks = -(-num // chunk_size)
@@ -38,8 +53,10 @@ def log_weights(
 
     def chunk(key):
         x, log_q = proposal.sample_and_log_prob(key, (size,))
-        return jax.vmap(density.log_density)(x) - log_q
+        log_w = jax.vmap(density.log_density)(x) - log_q
+        return log_w, record(key, x, log_w)
 
     if num_chunks == 1:
         return chunk(key)
-    return jax.lax.map(chunk, jr.split(key, num_chunks)).reshape(-1)[:num]
+    log_w, records = jax.lax.map(chunk, jr.split(key, num_chunks))
+    return log_w.reshape(-1)[:num], jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), records)

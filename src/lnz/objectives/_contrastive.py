@@ -16,10 +16,11 @@ from ..core import (
     gibbs_sweep,
     is_energy,
 )
-from ..modules import check_has_data, check_positive, model_dtype, trainable
-from ._constant import constant
+from ..modules import check_has_data, check_positive, model_dtype, trainable, without_gradient
+from ..samplers import adapt_step_size, followed_step_size, waits_for_step_size, with_step_size
 
 Precondition = Callable[[Any, Any, Array, Array], Any] | None
+_NUM_ADAPT = 100  # moves for the first step size of `SML`
 
 
 class CD(AbstractObjective):
@@ -51,7 +52,7 @@ class CD(AbstractObjective):
     def loss(
         self, key: PRNGKeyArray, model: Any, state: tuple[()], batch: Array
     ) -> tuple[Float[Array, ""], tuple[tuple[()], dict[str, Float[Array, ""]]]]:
-        chain = constant(model)
+        chain = without_gradient(model)
         key_first, key_rest, key_last = jr.split(key, 3)
         visible = tuple(range(1, model.num_blocks))
         # The first hidden draw stands apart: its product is the one that the free energy of the data needs.
@@ -93,7 +94,7 @@ class PCD(AbstractObjective):
     def loss(
         self, key: PRNGKeyArray, model: Any, state: tuple[Array, ...], batch: Array
     ) -> tuple[Float[Array, ""], tuple[tuple[Array, ...], dict[str, Float[Array, ""]]]]:
-        chain = constant(model)
+        chain = without_gradient(model)
         blocks = advance_chains(key, chain, state, self.k)
         return _contrast(model, batch, jax.vmap(model.join)(blocks), blocks, self.precondition)
 
@@ -141,7 +142,7 @@ class FPCD(AbstractObjective):
         params, rest = eqx.partition(model, trainable(model))
         fixed = jax.lax.stop_gradient(params)
         driven = jax.tree.map(jnp.add, fixed, fast)
-        chains = advance_chains(key, constant(eqx.combine(driven, rest)), chains, self.k)
+        chains = advance_chains(key, without_gradient(eqx.combine(driven, rest)), chains, self.k)
         negative = jax.vmap(model.join)(chains)
 
         def mean_log_density(params, x):
@@ -171,7 +172,9 @@ class SML(AbstractObjective):
 
     **Arguments:**
 
-    - `sampler`: what moves the chains; it is told of the new parameters before every step.
+    - `sampler`: what moves the chains; it is told of the new parameters before every step. A free step size of `HMC`
+      is adapted by 100 moves from the first positions, and then follows the mean acceptance from update to update,
+      towards 0.8. (Step sizes of tempered chains stay as they were for the first model.)
     - `num_chains`: independent chains; for tempered ones, independent sets of chains at all temperatures.
     - `num_steps`: steps of the sampler an update.
     - `precondition`: changes the gradient, such as `lnz.energy.centred_gradient`.
@@ -202,23 +205,35 @@ class SML(AbstractObjective):
         rows = jr.randint(key_rows, (self.num_chains,), 0, len(data))
         positions = model.space.cast(data[rows], model_dtype(model))
         keys = jr.split(key_init, self.num_chains)
-        return jax.vmap(lambda key, x: self.sampler.init(key, model, x))(keys, positions)
+        states = jax.vmap(lambda key, x: self.sampler.init(key, model, x))(keys, positions)
+        if not waits_for_step_size(self.sampler):
+            return states
+        key_adapt = jr.fold_in(key, 2**31 - 7)  # far from the numbers of `jr.split(key)`
+        sampler: Any = adapt_step_size(key_adapt, model, self.sampler, positions, _NUM_ADAPT)[0]
+        return states, jnp.log(sampler.step_size)
 
     def loss(
         self, key: PRNGKeyArray, model: Any, state: Any, batch: Array
     ) -> tuple[Float[Array, ""], tuple[Any, dict[str, Float[Array, ""]]]]:
-        chain = constant(model)
+        chain, sampler = without_gradient(model), self.sampler
+        log_step_size: Any = None
+        if waits_for_step_size(sampler):
+            state, log_step_size = state
+            sampler = with_step_size(sampler, log_step_size)
 
         def advance(key, state):
             def step(state, key):
-                return self.sampler.step(key, chain, state)
+                return sampler.step(key, chain, state)
 
-            return jax.lax.scan(step, self.sampler.refresh(chain, state), jr.split(key, self.num_steps))
+            return jax.lax.scan(step, sampler.refresh(chain, state), jr.split(key, self.num_steps))
 
         state, info = jax.lax.stop_gradient(jax.vmap(advance)(jr.split(key, self.num_chains), state))
         loss, (state, parts) = _contrast(model, batch, state.position, state, self.precondition)
         # Chains and steps come first; of one number for each pair of temperatures the least tells.
         lowest = {name: jnp.min(jnp.mean(values, axis=(0, 1), dtype=loss.dtype)) for name, values in info.items()}
+        if log_step_size is not None:
+            acceptance = jnp.mean(info["acceptance"]).astype(log_step_size.dtype)
+            state = state, followed_step_size(chain, log_step_size, acceptance)
         return loss, (state, {**parts, **lowest})
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +47,7 @@ def adapt_step_size(
     def step(carry, inputs):
         states, log_step_size, shortfall, average = carry
         key, t = inputs
-        moved, info = chain_step(key, density, _with_step_size(sampler, log_step_size), states)
+        moved, info = chain_step(key, density, with_step_size(sampler, log_step_size), states)
         shortfall = shortfall + (_ACCEPTANCE - _mean_acceptance(info, states) - shortfall) / (t + 10)
         log_step_size = jnp.minimum(first - jnp.sqrt(t) / 0.05 * shortfall, _most(density))
         average = average + t**-0.75 * (log_step_size - average)
@@ -55,7 +56,7 @@ def adapt_step_size(
     times = jnp.arange(1, num_steps + 1, dtype=first.dtype)
     carry = (states, first, jnp.zeros_like(first), first)
     (states, _, _, average), _ = jax.lax.scan(step, carry, (jr.split(key_steps, num_steps), times))
-    return _with_step_size(sampler, average), states.position
+    return with_step_size(sampler, average), states.position
 
 
 def samplers_along(
@@ -91,7 +92,7 @@ def samplers_along(
 
         def move(carry, key):
             states, log_step_size = carry
-            moved, info = chain_step(key, density, _with_step_size(sampler, log_step_size), states)
+            moved, info = chain_step(key, density, with_step_size(sampler, log_step_size), states)
             log_step_size = log_step_size + gain * (_mean_acceptance(info, states) - _ACCEPTANCE)
             return (moved, jnp.minimum(log_step_size, _most(density))), None
 
@@ -102,7 +103,7 @@ def samplers_along(
 
     carry = (states, _first_log_step_size(path.start, states.log_density))
     _, log_step_sizes = jax.lax.scan(follow, carry, (jr.split(key_steps, len(visited)), visited, gains))
-    return lambda index: _with_step_size(sampler, log_step_sizes[num_start + index])
+    return lambda index: with_step_size(sampler, log_step_sizes[num_start + index])
 
 
 def _mean_acceptance(info, states) -> Float[Array, ""]:
@@ -111,7 +112,15 @@ def _mean_acceptance(info, states) -> Float[Array, ""]:
     return jnp.where(jnp.any(inside), jnp.mean(info["acceptance"], where=inside), _ACCEPTANCE)
 
 
-def _with_step_size(sampler, log_step_size: Float[Array, ""]):
+def followed_step_size(
+    density: AbstractDensity, log_step_size: Float[Array, ""], acceptance: Float[Array, ""]
+) -> Float[Array, ""]:
+    """The next logarithm of a step size, after moves with this mean `acceptance`: towards 0.8, also while it drifts."""
+    return jnp.minimum(log_step_size + _GAIN * (acceptance - _ACCEPTANCE), _most(density))
+
+
+def with_step_size(sampler: Any, log_step_size: Float[Array, ""]) -> Any:
+    """`sampler`, an `HMC` whose step size is free, with this one, and a jitter of 0.5 unless it has one."""
     jitter = _JITTER if sampler.jitter is None else sampler.jitter
     return replace(sampler, step_size=jnp.exp(log_step_size), jitter=jitter)
 

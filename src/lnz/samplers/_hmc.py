@@ -30,9 +30,10 @@ class HMC(AbstractSampler):
     **Arguments:**
 
     - `step_size`: of the leapfrog integrator, in the units of u. By default it is adapted to a mean acceptance
-      probability of 0.8 by those who run chains from a start of their own: `lnz.sample` in a warm-up, the annealing
-      normalisers (`AIS`, `ReverseAIS`, `BAR`, `adapted_betas`) for each temperature by a pilot run. Elsewhere the
-      default is 0.1: then set it by `info["acceptance"]`, which should be near 0.65 to 0.9.
+      probability of 0.8 by everything that runs chains: `lnz.sample` in a warm-up, `run_chains` and `trace_chains` by
+      separate chains before their own, `ParallelTempering` and the annealing normalisers (`AIS`, `ReverseAIS`, `BAR`,
+      `adapted_betas`) for each temperature by a pilot run, and `SML` from update to update. Only a bare `step` takes
+      0.1.
     - `num_steps`: leapfrog steps a transition.
     - `jitter`: each transition takes a step size drawn evenly from `step_size (1 - jitter)` to
       `step_size (1 + jitter)`, so that trajectories do not keep coming back to their start.

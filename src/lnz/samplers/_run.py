@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -6,7 +5,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray
 
-from ..core import AbstractBlockDensity, AbstractDensity, AbstractSampler
+from ..core import AbstractBlockDensity, AbstractDensity, AbstractDistribution, AbstractSampler
 from ._gibbs import Gibbs
 from ._hmc import HMC
 from ._metropolis import Metropolis
@@ -31,12 +30,14 @@ def default_sampler(density: AbstractDensity) -> AbstractSampler:
     )
 
 
-def possible_positions(key: PRNGKeyArray, density: AbstractDensity, num: int) -> Array:
-    """Draws of the start of the density's path to start chains from, `[num, ...]`.
+def possible_positions(
+    key: PRNGKeyArray, density: AbstractDensity, num: int, start: AbstractDistribution | None = None
+) -> Array:
+    """Draws of `start`, or of the start of the density's path, to start chains from, `[num, ...]`.
 
     Those where the density is zero or NaN are drawn again, up to 100 times: so a chain may still start there.
     """
-    start = density.path().start
+    start = density.path().start if start is None else start
 
     def draw(key):
         positions = start.sample(key, (num,))
@@ -53,44 +54,6 @@ def possible_positions(key: PRNGKeyArray, density: AbstractDensity, num: int) ->
         return (number < _NUM_REDRAWS) & ~jnp.all(possible)
 
     return jax.lax.while_loop(is_wanting, redraw, (jnp.asarray(0), *draw(key)))[1]
-
-
-def run_chains(
-    key: PRNGKeyArray, density: AbstractDensity, sampler: AbstractSampler, positions: Array, num_steps: int
-) -> tuple[Array, dict[str, Any]]:
-    """Advance independent chains from `positions [num, ...]`; returns the last positions and mean diagnostics.
-
-    Diagnostics are averaged over chains and steps; one that is an array for each chain stays an array.
-    """
-    states, info = _scan(key, density, sampler, positions, num_steps, lambda states: ())
-    return states.position, jax.tree.map(lambda a: a.mean(axis=(0, 1)), info[1])
-
-
-def trace_chains(
-    key: PRNGKeyArray,
-    density: AbstractDensity,
-    sampler: AbstractSampler,
-    positions: Array,
-    num_steps: int,
-    record: Callable[[Array], Any],
-) -> tuple[Any, dict[str, Any]]:
-    """`record(position)` of every chain after every step, `[num_steps, num, ...]`, and all diagnostics.
-
-    Record what is to be watched, such as `density.log_density`, rather than every position: see
-    `autocorrelation_time`.
-    """
-    return _scan(key, density, sampler, positions, num_steps, lambda states: jax.vmap(record)(states.position))[1]
-
-
-def _scan(key, density, sampler, positions, num_steps, record):
-    key_init, key_steps = jr.split(key)
-    states = start_chains(key_init, density, sampler, positions)
-
-    def step(states, key):
-        states, info = chain_step(key, density, sampler, states)
-        return states, (record(states), info)
-
-    return jax.lax.scan(step, states, jr.split(key_steps, num_steps))
 
 
 def start_chains(key: PRNGKeyArray, density: AbstractDensity, sampler: AbstractSampler, positions: Array) -> Any:

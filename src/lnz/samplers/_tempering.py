@@ -18,17 +18,20 @@ from ..core import (
     resolve_path,
 )
 from ..modules import is_false
-from ._run import default_sampler
+from ._adapt import samplers_along, waits_for_step_size, with_step_size
+from ._run import default_sampler, possible_positions
 
 
 class TemperedState(eqx.Module):
     """Chains at all temperatures, the start (beta = 0) first.
 
-    `came_from` says of the walker that now stands at a temperature which end of the path it saw last: 1 the start, -1
-    the target after the start, 0 neither yet; `num_round_trips` counts walkers that were back at the start.
+    `log_step_sizes` are those of all temperatures but the start, where the sampler's own is free. `came_from` says of
+    the walker that now stands at a temperature which end of the path it saw last: 1 the start, -1 the target after the
+    start, 0 neither yet; `num_round_trips` counts walkers that were back at the start.
     """
 
     chains: Any
+    log_step_sizes: Float[Array, " moved"] | None
     num_steps: Int[Array, ""]
     came_from: Int[Array, " temperatures"]
     num_round_trips: Int[Array, ""]
@@ -54,7 +57,8 @@ class ParallelTempering(AbstractSampler):
 
     - `betas`: a number of intervals, spaced evenly, or an increasing array from 0 to 1.
     - `sampler`: what moves a chain at one temperature; by default `Gibbs()` where blocks can be drawn, else `HMC()` or
-      `Metropolis()`. Step sizes are not adapted: give `HMC` one.
+      `Metropolis()`. A free step size of `HMC` is set for each temperature when chains start, by the pilot run of
+      `AIS`: to a mean acceptance of 0.8, and fixed from then on, also while a model is trained.
     - `path`: a path to the density, or a function from the density to one; by default the density's own.
 
     **Raises:** `ValueError` for temperatures that do not increase from 0 to 1; `TypeError` for another sampler or path.
@@ -80,18 +84,35 @@ class ParallelTempering(AbstractSampler):
             raise TypeError("`ParallelTempering(sampler=...)` moves one chain: give it a sampler such as `Gibbs()`.")
 
     def init(self, key: PRNGKeyArray, density: AbstractDensity, position: Array) -> TemperedState:
-        """The target's chain at `position`, and all others at draws of the path's start."""
+        """The target's chain at `position`, and all others at draws of the path's start.
+
+        Where the target's density is zero so is that of every temperature but the start. Draws there are made again, up
+        to 100 times; chains that are there still start at `position`.
+        """
         path, betas, sampler = self._resolve(density)
         num = len(betas)
         key_start, key_init = jr.split(key)
-        others = path.start.sample(key_start, (num - 1,))
+        others = possible_positions(key_start, density, num - 1, path.start)
+        possible = jax.vmap(density.log_density)(others) > -jnp.inf
+        others = jnp.where(possible.reshape(-1, *(1,) * position.ndim), others, position[None].astype(others.dtype))
         positions = jnp.concatenate([others, position[None].astype(others.dtype)])
         chains = jax.vmap(lambda k, beta, x: sampler.init(k, path.at(beta), x))(
             jr.split(key_init, num), betas, positions
         )
         came_from = jnp.zeros(num, jnp.int32).at[0].set(1)
         zero = jnp.zeros((), jnp.int32)
-        return TemperedState(chains, zero, came_from, zero, positions[-1])
+        return TemperedState(chains, self._log_step_sizes(key, path, betas), zero, came_from, zero, positions[-1])
+
+    def _log_step_sizes(
+        self, key: PRNGKeyArray, path: AbstractPath, betas: Float[Array, " temperatures"]
+    ) -> Float[Array, " moved"] | None:
+        sampler = default_sampler(path.at(1.0)) if self.sampler is None else self.sampler
+        if not waits_for_step_size(sampler):
+            return None
+        # A pilot run sets those of inner temperatures: with the target twice, that of the target too.
+        key_pilot = jr.fold_in(key, 2**31 - 7)  # far from the numbers of `jr.split(key)`
+        sampler_at: Any = samplers_along(key_pilot, path, jnp.append(betas, betas[-1]), sampler)
+        return jax.vmap(lambda index: jnp.log(sampler_at(index).step_size))(jnp.arange(len(betas) - 1))
 
     def refresh(self, density: AbstractDensity, state: TemperedState) -> TemperedState:
         return state  # `step` refreshes every chain, which an exchange has made stale anyway
@@ -103,12 +124,13 @@ class ParallelTempering(AbstractSampler):
         key_start, key_init, key_move, key_swap = jr.split(key, 4)
         fresh = sampler.init(key_init, path.at(betas[0]), path.start.sample(key_start))
 
-        def move(key, beta, chain):
+        def move(key, beta, chain, log_step_size):
             density = path.at(beta)
-            return sampler.step(key, density, sampler.refresh(density, chain))[0]
+            mover = sampler if log_step_size is None else with_step_size(sampler, log_step_size)
+            return mover.step(key, density, mover.refresh(density, chain))[0]
 
         rest = jax.tree.map(lambda a: a[1:], state.chains)
-        moved = jax.vmap(move)(jr.split(key_move, len(betas) - 1), betas[1:], rest)
+        moved = jax.vmap(move)(jr.split(key_move, len(betas) - 1), betas[1:], rest, state.log_step_sizes)
         chains = jax.tree.map(lambda one, others: jnp.concatenate([one[None], others]), fresh, moved)
         source, acceptance = _exchange(key_swap, path, betas, chains.position, state.num_steps % 2)
         chains, came_from = jax.tree.map(lambda a: a[source], (chains, state.came_from))
@@ -117,7 +139,9 @@ class ParallelTempering(AbstractSampler):
         came_from = came_from.at[0].set(1).at[-1].set(jnp.where(came_from[-1] == 1, -1, came_from[-1]))
         trips = has_returned.astype(jnp.int32)
         num_round_trips = state.num_round_trips + trips
-        state = TemperedState(chains, state.num_steps + 1, came_from, num_round_trips, chains.position[-1])
+        state = TemperedState(
+            chains, state.log_step_sizes, state.num_steps + 1, came_from, num_round_trips, chains.position[-1]
+        )
         return state, {"swap_acceptance": acceptance, "round_trips": trips}
 
     def _resolve(self, density: AbstractDensity) -> tuple[AbstractPath, Float[Array, " temperatures"], AbstractSampler]:
