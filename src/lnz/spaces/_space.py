@@ -121,15 +121,6 @@ class AbstractSpace(eqx.Module):
     def size(self) -> int:
         return math.prod(self.shape)
 
-    # Former names, until all callers have the new ones.
-    @property
-    def num_dimensions(self) -> int:
-        return self.size
-
-    @property
-    def base_measure(self) -> str:
-        return self.measure.name
-
     @property
     def parts(self) -> tuple["AbstractSpace", ...]:
         """The independent parts, which have no parts themselves; a space without any is its own."""
