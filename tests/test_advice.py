@@ -14,7 +14,8 @@ import table
 import lnz
 from lnz.bijections import Affine, Chain, Power, Residual, Scan, ToSupport
 from lnz.data import known_entries
-from lnz.objectives import ELBO, NVIL, PCD, VIMCO, EnergyPrior, MaximumLikelihood, ReweightedWakeSleep, WakeSleep
+from lnz.gradients import LeaveOneOut, Score
+from lnz.objectives import ELBO, IWAE, PCD, EnergyPrior, MaximumLikelihood, ReweightedWakeSleep, WakeSleep
 
 KEY = jr.key(0)
 KEYS = jr.split(KEY)
@@ -27,6 +28,7 @@ NORMAL = lnz.Normal(jnp.zeros(2), 1.0)
 COVARIANCE = np.array([[1.0, 0.5], [0.5, 1.0]])
 SINGULAR = np.ones((2, 2))
 QUADRATURE = lnz.normalizers.Quadrature()
+SCORED = ELBO(gradient=Score())
 
 
 def step(objective, model, rows):
@@ -221,23 +223,23 @@ ADVICE = {
     ),
     "likelihood with discrete latents": (
         lambda: step(MaximumLikelihood(), discrete_vae(), bit_rows()),
-        r"discrete latents: `lnz.objectives.VIMCO\(\)`",
-        lambda: step(VIMCO(), discrete_vae(), bit_rows()),
+        r"discrete latents: `lnz.objectives.IWAE\(5, gradient=lnz.gradients.LeaveOneOut\(\)\)`",
+        lambda: step(IWAE(5, LeaveOneOut()), discrete_vae(), bit_rows()),
     ),
     "likelihood under a machine": (
         lambda: step(MaximumLikelihood(), table.rbm_vae(), bit_rows()),
-        r"`EnergyPrior\(VIMCO\(\)\)`",
-        lambda: step(EnergyPrior(VIMCO()), table.rbm_vae(), bit_rows()),
+        r"`EnergyPrior\(IWAE\(5, gradient=lnz.gradients.LeaveOneOut\(\)\)\)`",
+        lambda: step(EnergyPrior(IWAE(5, LeaveOneOut())), table.rbm_vae(), bit_rows()),
     ),
     "bound with discrete latents": (
         lambda: step(ELBO(), discrete_vae(), bit_rows()),
-        "`lnz.objectives.VIMCO`",
-        lambda: step(VIMCO(), discrete_vae(), bit_rows()),
+        r"`gradient=lnz.gradients.LeaveOneOut\(\)`, with two draws or more, or `gradient=lnz.gradients.Score\(\)`",
+        lambda: [step(one, discrete_vae(), bit_rows()) for one in (ELBO(2, gradient=LeaveOneOut()), SCORED)],
     ),
     "a prior that is an energy": (
-        lambda: step(VIMCO(), table.rbm_vae(), bit_rows()),
+        lambda: step(IWAE(5, LeaveOneOut()), table.rbm_vae(), bit_rows()),
         r"`lnz.objectives.EnergyPrior\(objective\)`",
-        lambda: step(EnergyPrior(VIMCO()), table.rbm_vae(), bit_rows()),
+        lambda: step(EnergyPrior(IWAE(5, LeaveOneOut())), table.rbm_vae(), bit_rows()),
     ),
     "a prior that is normalised": (
         lambda: step(EnergyPrior(ELBO()), table.linear_vae(), three_bits()),
@@ -245,7 +247,12 @@ ADVICE = {
         lambda: step(ELBO(), table.linear_vae(), three_bits()),
     ),
     "one draw to weigh": (lambda: ReweightedWakeSleep(1), r"`lnz.objectives.WakeSleep\(\)`", lambda: WakeSleep()),
-    "one draw to compare": (lambda: VIMCO(1), "`lnz.objectives.NVIL`", lambda: NVIL()),
+    "one draw to compare": (
+        lambda: IWAE(1, LeaveOneOut()),
+        r"`lnz.objectives.ELBO\(gradient=lnz.gradients.Score\(\)\)`",
+        lambda: SCORED,
+    ),
+    "draws weighed together": (lambda: IWAE(3, Score()), "LeaveOneOut", lambda: (IWAE(3, LeaveOneOut()), SCORED)),
     "EM of a flow": (
         lambda: lnz.EM().init(KEY, onto_positive(NORMAL), jnp.ones((2, 2))),
         re.escape("`lnz.Gradient(lnz.objectives.MaximumLikelihood(), optimizer)`"),

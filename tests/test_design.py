@@ -39,6 +39,7 @@ ROOMS = [
     "bayes",
     "samplers",
     "normalizers",
+    "gradients",
     "objectives",
     "methods",
     "evaluation",
@@ -51,7 +52,7 @@ ROOMS = [
     "cli",
 ]
 MODELS = {"flows", "energy", "latent", "bayes"}
-ALGORITHMS = {"samplers", "normalizers", "objectives", "methods"}
+ALGORITHMS = {"samplers", "normalizers", "gradients", "objectives", "methods"}
 TOP = {"recipes", "cli", "plots", "studio"}  # they need extras
 
 
@@ -305,8 +306,9 @@ Euclidean Binary Interval Normal Normal.standard
 energy.MarkovField latent.VAE bayes.NormalMean flows.affine flows.planar flows.radial
 flows.sylvester flows.neural_autoregressive Transformed Euclidean Binary Interval Normal Normal.standard
 Bernoulli Uniform MultivariateNormal Mixture Categorical Gradient EM objectives.CD objectives.PCD
-objectives.MaximumLikelihood objectives.ELBO objectives.IWAE objectives.ReverseKL objectives.VIMCO
-objectives.NVIL objectives.ReweightedWakeSleep objectives.WakeSleep samplers.Gibbs samplers.HMC
+objectives.MaximumLikelihood objectives.ELBO objectives.IWAE objectives.ReverseKL gradients.Pathwise
+gradients.StickingTheLanding gradients.DoublyReparameterised gradients.Score gradients.LeaveOneOut
+objectives.ReweightedWakeSleep objectives.WakeSleep samplers.Gibbs samplers.HMC
 normalizers.Quadrature normalizers.Importance normalizers.AIS normalizers.ReverseAIS normalizers.BAR normalizers.Bound
 bijections nets
 AbstractSpace AbstractDensity AbstractPath AbstractDistribution AbstractBlockDensity AbstractLatentModel

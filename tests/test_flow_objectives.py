@@ -10,6 +10,7 @@ import pytest
 import table
 
 import lnz
+from lnz.gradients import LeaveOneOut, Pathwise, Score, StickingTheLanding
 from lnz.objectives import ForwardKL, ReverseKL
 
 
@@ -52,7 +53,7 @@ FLOWS = {
 def test_sticking_the_landing_has_no_noise_at_the_target(make):
     """Where q is the target every draw's gradient is zero, exactly; the plain gradient is noise there."""
     model = make()
-    stuck = flat(gradient_of(ReverseKL(shifted(model, 3.0), 8, True), model, jr.key(0)))
+    stuck = flat(gradient_of(ReverseKL(shifted(model, 3.0), 8, StickingTheLanding()), model, jr.key(0)))
     plain = flat(gradient_of(ReverseKL(shifted(model, 3.0), 8), model, jr.key(0)))
     assert jnp.max(jnp.abs(stuck)) == 0
     assert jnp.max(jnp.abs(plain)) > 1e-2
@@ -65,7 +66,9 @@ def test_sticking_the_landing_changes_no_mean(float64):
 
     @jax.jit
     def both(key):
-        return tuple(flat(gradient_of(ReverseKL(target, 4, option), model, key)) for option in (False, True))
+        return tuple(
+            flat(gradient_of(ReverseKL(target, 4, one), model, key)) for one in (Pathwise(), StickingTheLanding())
+        )
 
     plain, stuck = jax.lax.map(both, jr.split(jr.key(0), 2000), batch_size=500)
     difference = plain - stuck
@@ -78,16 +81,61 @@ def test_sticking_the_landing_changes_no_mean(float64):
     assert jnp.max(jnp.abs(jnp.mean(plain, axis=0)) / (jnp.std(plain, axis=0) / np.sqrt(2000) + 1e-12)) > 10
 
 
+TWO_BITS = lnz.density(lnz.Binary(2), lambda z: 1.5 * z[0] * z[1] - z[0] + 0.4 * z[1] + 2.0)
+
+
+def test_score_gradients_of_reverse_kl_equal_enumeration(float64):
+    """For bits, whose draws have no derivative; also of a tempered target. False alarm: 1 key in 100,000."""
+    model, states = lnz.Bernoulli(jnp.array([0.7, -0.4])), jnp.array([[0.0, 0], [0, 1], [1, 0], [1, 1]])
+
+    def exact(model, beta):
+        log_q = jax.vmap(model.log_prob)(states)
+        return jnp.sum(jnp.exp(log_q) * (log_q - beta * jax.vmap(TWO_BITS.log_density)(states)))
+
+    moments = jnp.asarray(1.3), jnp.asarray(4.0), None, ()
+    cases = [
+        (ReverseKL(TWO_BITS, 3, LeaveOneOut()), (), 1.0),
+        (ReverseKL(TWO_BITS, 3, LeaveOneOut(), num_annealed=4), (jnp.int32(2),), 0.505),
+        (ReverseKL(TWO_BITS, 1, Score(scale=False)), moments, 1.0),
+        (ReverseKL(TWO_BITS, 3, Score(scale=False), num_annealed=4), (jnp.int32(2), *moments), 0.505),
+    ]
+
+    @jax.jit
+    def run(keys):
+        def one(key):
+            loss = lambda model, i: cases[i][0].loss(key, model, cases[i][1], None)[0]  # noqa: E731
+            return [jax.value_and_grad(loss)(model, i) for i in range(len(cases))]
+
+        return jax.vmap(one)(keys), [jax.value_and_grad(exact)(model, beta) for _, _, beta in cases]
+
+    for sampled, truth in zip(*run(jr.split(jr.key(0), 20_000)), strict=True):
+        for draws, mean in zip(jax.tree.leaves(sampled), jax.tree.leaves(truth), strict=True):
+            error = np.std(draws, axis=0) / np.sqrt(len(draws))
+            assert np.all(np.abs(np.mean(draws, axis=0) - mean) < 5 * error)
+            assert np.all(error > 1e-4)
+
+
+def test_reverse_kl_fits_bits():
+    """Independent bits that are the target up to its constant are found without noise at the optimum."""
+    target = lnz.density(lnz.Binary(2), lambda z: 1.2 * z[0] - 0.7 * z[1] + 3.0)
+    method = lnz.Gradient(ReverseKL(target, 8, LeaveOneOut()), optax.adam(0.05))
+    fit = lnz.fit(jr.key(0), lnz.Bernoulli(jnp.zeros(2)), method, None, steps=400)
+    np.testing.assert_allclose(fit.model.logits, [1.2, -0.7], atol=1e-3)
+    assert fit.history[-1]["elbo"] == pytest.approx(3 + np.log1p(np.exp(1.2)) + np.log1p(np.exp(-0.7)), abs=1e-3)
+
+
 def test_sticking_the_landing_is_the_same_loss():
     model, target = FLOWS["spline"](), lnz.Normal.standard(2)
-    losses = [ReverseKL(target, 16, option).loss(jr.key(0), model, (), None)[0] for option in (False, True)]
+    losses = [
+        ReverseKL(target, 16, one).loss(jr.key(0), model, (), None)[0] for one in (Pathwise(), StickingTheLanding())
+    ]
     assert abs(float(losses[0] - losses[1])) < 1e-4  # float32 sums
 
 
 def test_reverse_kl_with_the_option_recovers_a_normal():
     target = lnz.MultivariateNormal(jnp.array([1.0, -2.0]), jnp.array([[0.5, 0.0], [0.3, 0.8]]))
     model = lnz.Transformed(lnz.Normal.standard(2), lnz.flows.affine(lnz.Euclidean(2), key=jr.key(0)))
-    objective = ReverseKL(shifted(target, 2.0), 8, sticking_the_landing=True)
+    objective = ReverseKL(shifted(target, 2.0), 8, gradient=StickingTheLanding())
 
     method = lnz.Gradient(objective, optax.adam(optax.linear_schedule(0.05, 0.0, 1500)))
     fit = lnz.fit(jr.key(1), model, method, None, steps=1500)
@@ -171,6 +219,13 @@ def test_a_draw_of_weight_zero_is_no_trouble():
         (lambda: ForwardKL(lnz.Normal.standard(1)).init(jr.key(0), lnz.Normal.standard(2), None), "but the model on"),
         (lambda: ReverseKL(lnz.Normal.standard(1)).init(jr.key(0), lnz.Normal.standard(2), None), "but the model on"),
         (lambda: ReverseKL(lnz.Normal.standard(4)).init(jr.key(0), table.rbm(), None), "trains a distribution"),
+        (lambda: ReverseKL(lnz.Normal.standard(1), 1, LeaveOneOut()), "at least 2.*got 1.*Score"),
+        (
+            lambda: ReverseKL(TWO_BITS, 4, Score(baseline=lnz.nets.MLP(2, 1, key=jr.key(0)))).init(
+                jr.key(0), lnz.Bernoulli(jnp.zeros(2)), None
+            ),
+            "this objective has no examples",
+        ),
     ],
 )
 def test_bad_arguments_are_explained(call, message):

@@ -12,7 +12,8 @@ import pytest
 import table
 
 import lnz
-from lnz.objectives import ELBO, VIMCO, EnergyPrior
+from lnz.gradients import LeaveOneOut, StickingTheLanding
+from lnz.objectives import ELBO, IWAE, EnergyPrior
 
 KEY = jr.key(0)
 
@@ -31,7 +32,7 @@ def test_free_bits_compare_without_noise(name):
     """`E[penalty] = sum max(free_bits, KL)` where there is a closed form; else it is too large, as documented."""
     loc, free_bits = jnp.array([0.0, 0.45, 1.5]), 0.15
     q = lnz.Normal(loc, jnp.ones(3))
-    options = {"drawn": {"analytic_kl": False}, "sticking": {"sticking_the_landing": True}}.get(name, {})
+    options = {"drawn": {"analytic_kl": False}, "sticking": {"gradient": StickingTheLanding()}}.get(name, {})
     prior = lnz.Normal.standard(3)
     if name == "no_rule":
         q, prior = lnz.Laplace(loc, jnp.ones(3)), lnz.Logistic(jnp.zeros(3), jnp.ones(3))
@@ -246,14 +247,14 @@ def test_sticking_the_landing_of_a_full_normal_by_conditional(float64):
         gradient = eqx.filter_grad(lambda vae: objective.loss(KEY, vae, (), x)[0])(moved).encoder
         return jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(gradient)]))
 
-    assert float(largest(ELBO(2, sticking_the_landing=True), jnp.zeros(()))) < 1e-12
-    assert float(largest(ELBO(2, sticking_the_landing=True), jnp.full((), 0.1))) > 1e-3
+    assert float(largest(ELBO(2, gradient=StickingTheLanding()), jnp.zeros(()))) < 1e-12
+    assert float(largest(ELBO(2, gradient=StickingTheLanding()), jnp.full((), 0.1))) > 1e-3
     assert float(largest(ELBO(2, analytic_kl=False), jnp.zeros(()))) > 0.1
 
 
 def test_resuming_an_energy_prior_is_exact(tmp_path):
     """Its chains go on where they were, bit for bit."""
-    method = lnz.Gradient(EnergyPrior(VIMCO(2), num_chains=4), optax.adam(0.01))
+    method = lnz.Gradient(EnergyPrior(IWAE(2, LeaveOneOut()), num_chains=4), optax.adam(0.01))
     x = np.tile(np.eye(4, dtype=np.uint8), (3, 1))
 
     def train(folder, progress=None, **options):

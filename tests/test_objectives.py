@@ -304,14 +304,14 @@ def test_bad_arguments_are_explained(call, message):
 def test_draws_without_a_pathwise_gradient_are_refused():
     """The gradient through a mixture's or a bit's draw would silently miss the score-function part."""
     target = lnz.Normal.standard(1)
-    with pytest.raises(TypeError, match="Mixture are no differentiable function"):
+    with pytest.raises(TypeError, match="Mixture are not a differentiable function"):
         ReverseKL(target).loss(jr.key(0), table.mixture_of_normals(), (), None)
     bits = lnz.latent.VAE(
         lnz.Bernoulli(jnp.zeros(2)),
         lnz.distributions.ConditionalNormal(lnz.nets.Linear.from_parameters(jnp.ones((3, 2)), jnp.zeros(3)), 1.0),
         lnz.distributions.ConditionalBernoulli(lnz.nets.Linear.from_parameters(jnp.ones((2, 3)), jnp.zeros(2))),
     )
-    with pytest.raises(TypeError, match="Bernoulli are no differentiable function"):
+    with pytest.raises(TypeError, match="Bernoulli are not a differentiable function"):
         ELBO().loss(jr.key(0), bits, (), jnp.zeros((2, 3)))
     with pytest.raises(TypeError, match="latent-variable model"):
         ELBO().loss(jr.key(0), table.rbm(), (), data())

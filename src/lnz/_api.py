@@ -7,6 +7,7 @@ from . import (
     distributions as distributions,
     energy as energy,
     flows as flows,
+    gradients as gradients,
     latent as latent,
     methods as methods,
     nets as nets,

@@ -230,8 +230,9 @@ def _training_without(argument: str, model: eqx.Module) -> str:
     """Which objectives train this model without the integral; nothing where there are none."""
     if isinstance(model, AbstractLatentModel):
         wrap = "`lnz.objectives.{}`" if isinstance(model.prior, AbstractDistribution) else "`EnergyPrior({})`"
-        elbo, vimco = wrap.format("ELBO()"), wrap.format("VIMCO()")
-        return f" To train without it: {elbo}, for a model with an encoder (discrete latents: {vimco})."
+        elbo = wrap.format("ELBO()")
+        discrete = wrap.format("IWAE(5, gradient=lnz.gradients.LeaveOneOut())")
+        return f" To train without it: {elbo}, for a model with an encoder (discrete latents: {discrete})."
     if argument == "partition" and is_energy(model) and isinstance(model, AbstractBlockDensity):
         return " To train without it: `lnz.objectives.PCD(1)`."
     if isinstance(model, AbstractModel) and model.condition is not None and not is_energy(model):

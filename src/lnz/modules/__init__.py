@@ -27,6 +27,7 @@ from ._freeze import (
     is_constant as is_constant,
     per_leaf as per_leaf,
     trainable as trainable,
+    without_gradient as without_gradient,
 )
 from ._module import (
     HashableMethods as HashableMethods,

@@ -1,6 +1,6 @@
 """Trainable and frozen parts of a model."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -11,6 +11,8 @@ if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument 
     from typing import ClassVar as AbstractVar
 else:
     from equinox import AbstractVar
+
+T = TypeVar("T")
 
 
 class Frozen(eqx.Module):
@@ -64,3 +66,8 @@ def is_constant(node: Any) -> bool:
 def freed(node: Any) -> Any:
     """A constant part as one that is trained; anything else as it is."""
     return replace(node, constant=False) if is_constant(node) else node
+
+
+def without_gradient(tree: T) -> T:
+    """The same tree, whose arrays are constants to `jax.grad`."""
+    return jax.tree.map(lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_array(leaf) else leaf, tree)

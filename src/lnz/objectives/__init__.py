@@ -1,7 +1,6 @@
 """Training objectives for `lnz.Gradient`: likelihoods, bounds, divergences and contrastive divergence."""
 
 from ._contrastive import CD as CD, FPCD as FPCD, PCD as PCD, SML as SML
-from ._discrete import NVIL as NVIL, VIMCO as VIMCO
 from ._divergences import ForwardKL as ForwardKL, ReverseKL as ReverseKL
 from ._elbo import ELBO as ELBO
 from ._energy_prior import EnergyPrior as EnergyPrior

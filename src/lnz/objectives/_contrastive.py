@@ -16,9 +16,8 @@ from ..core import (
     gibbs_sweep,
     is_energy,
 )
-from ..modules import check_has_data, check_positive, model_dtype, trainable
+from ..modules import check_has_data, check_positive, model_dtype, trainable, without_gradient
 from ..samplers import adapt_step_size, followed_step_size, waits_for_step_size, with_step_size
-from ._constant import constant
 
 Precondition = Callable[[Any, Any, Array, Array], Any] | None
 _NUM_ADAPT = 100  # moves for the first step size of `SML`
@@ -53,7 +52,7 @@ class CD(AbstractObjective):
     def loss(
         self, key: PRNGKeyArray, model: Any, state: tuple[()], batch: Array
     ) -> tuple[Float[Array, ""], tuple[tuple[()], dict[str, Float[Array, ""]]]]:
-        chain = constant(model)
+        chain = without_gradient(model)
         key_first, key_rest, key_last = jr.split(key, 3)
         visible = tuple(range(1, model.num_blocks))
         # The first hidden draw stands apart: its product is the one that the free energy of the data needs.
@@ -95,7 +94,7 @@ class PCD(AbstractObjective):
     def loss(
         self, key: PRNGKeyArray, model: Any, state: tuple[Array, ...], batch: Array
     ) -> tuple[Float[Array, ""], tuple[tuple[Array, ...], dict[str, Float[Array, ""]]]]:
-        chain = constant(model)
+        chain = without_gradient(model)
         blocks = advance_chains(key, chain, state, self.k)
         return _contrast(model, batch, jax.vmap(model.join)(blocks), blocks, self.precondition)
 
@@ -143,7 +142,7 @@ class FPCD(AbstractObjective):
         params, rest = eqx.partition(model, trainable(model))
         fixed = jax.lax.stop_gradient(params)
         driven = jax.tree.map(jnp.add, fixed, fast)
-        chains = advance_chains(key, constant(eqx.combine(driven, rest)), chains, self.k)
+        chains = advance_chains(key, without_gradient(eqx.combine(driven, rest)), chains, self.k)
         negative = jax.vmap(model.join)(chains)
 
         def mean_log_density(params, x):
@@ -216,7 +215,7 @@ class SML(AbstractObjective):
     def loss(
         self, key: PRNGKeyArray, model: Any, state: Any, batch: Array
     ) -> tuple[Float[Array, ""], tuple[Any, dict[str, Float[Array, ""]]]]:
-        chain, sampler = constant(model), self.sampler
+        chain, sampler = without_gradient(model), self.sampler
         log_step_size: Any = None
         if waits_for_step_size(sampler):
             state, log_step_size = state

@@ -6,13 +6,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
 from ..core import AbstractDensity, AbstractDistribution, AbstractModel, AbstractObjective
+from ..gradients import AbstractGradientEstimator, Draws, Pathwise
 from ..modules import check_positive
 from ..spaces import same_set
-from ._constant import constant
-from ._latent import check_reparameterised
+from ._latent import check_gradient
 
 
 class ReverseKL(AbstractObjective):
@@ -24,46 +24,59 @@ class ReverseKL(AbstractObjective):
     **Arguments:**
 
     - `target`: the unnormalised density, such as `lnz.condition(model, data)`.
-    - `num_samples`: reparameterised draws a step.
-    - `sticking_the_landing`: leave out the score, the part of the gradient through the parameters of `log q` at
-      fixed z, whose expectation is zero. The gradient stays unbiased, and its variance vanishes where q equals the
-      target up to its constant; far from there it may be larger. The loss is the same number. It needs log q
-      of given points beside the draws: for a flow, an inverse, which is sequential for `inverse_autoregressive`.
+    - `num_samples`: draws a step.
+    - `gradient`: how the gradient is estimated, one of `lnz.gradients`; the loss is the same number. With
+      `StickingTheLanding()` its variance vanishes where q equals the target up to its constant. With `LeaveOneOut()` or
+      `Score()` the distribution may be discrete, and the target needs no gradient.
     - `num_annealed`: for so many steps the target is tempered, `p~^beta` with beta rising from 0.01 to 1 in equal
       steps, so that q finds modes that it would miss from the start. The part `elbo` is of the whole target
       throughout.
 
-    Source: Rezende and Mohamed (2015), equations 15 and 20; arXiv:1505.05770. The option: Roeder, Wu and Duvenaud
-    (2017), the path derivative; arXiv:1703.09194.
+    Source: Rezende and Mohamed (2015), equations 15 and 20; arXiv:1505.05770.
     """
 
     target: AbstractDensity
     num_samples: int = eqx.field(static=True, default=32)
-    sticking_the_landing: bool = eqx.field(static=True, default=False)
+    gradient: AbstractGradientEstimator = Pathwise()
     num_annealed: int = eqx.field(static=True, default=0)
 
     def __check_init__(self):
-        check_positive(self.num_samples, "ReverseKL(num_samples=...)")
+        check_gradient(self.gradient, self.num_samples, "ReverseKL")
         if self.num_annealed:
             check_positive(self.num_annealed, "ReverseKL(num_annealed=...)")
 
-    def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> Any:
+    def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> tuple[Any, ...]:
+        """The number of steps taken, if the target is tempered, and then the state of `gradient`."""
         _check_spaces(model, self.target, "ReverseKL")
-        return jnp.zeros((), jnp.int32) if self.num_annealed else ()  # steps taken
+        steps = (jnp.zeros((), jnp.int32),) if self.num_annealed else ()
+
+        def start(key):
+            draws, log_p, beta = eqx.filter_jit(self._draw)(key, model, steps)
+            return (beta * log_p - draws.log_q)[None], None
+
+        return (*steps, *self.gradient.init(key, start))
 
     def loss(
         self, key: PRNGKeyArray, model: Any, state: Any, batch: Array | None
     ) -> tuple[Float[Array, ""], tuple[Any, dict[str, Float[Array, ""]]]]:
-        check_reparameterised(model)
-        z, log_q = model.sample_and_log_prob(key, (self.num_samples,))
-        if self.sticking_the_landing:
-            log_q = jax.vmap(constant(model).log_prob)(z)
-        log_p = jax.vmap(self.target.log_density)(z)
-        elbo = jnp.mean(log_p - log_q)
-        if not self.num_annealed:
-            return -elbo, (state, {"elbo": elbo})
-        beta = jnp.minimum(0.01 + 0.99 * state.astype(log_p.dtype) / self.num_annealed, 1)
-        return jnp.mean(log_q - beta * log_p), (state + 1, {"elbo": elbo})
+        num = bool(self.num_annealed)
+        steps, rest = state[:num], state[num:]
+        draws, log_p, beta = self._draw(key, model, steps)
+        log_w = beta * log_p - draws.log_q
+        score_term, rest = self.gradient.score_term(log_w[None], draws.score[None], jnp.mean, rest, None)
+        parts = {"elbo": jnp.mean(log_p - draws.log_q)}
+        return -jnp.mean(log_w) - score_term, ((*(step + 1 for step in steps), *rest), parts)
+
+    def _draw(
+        self, key: PRNGKeyArray, model: Any, steps: tuple[Int32[Array, ""], ...]
+    ) -> tuple[Draws, Float[Array, " draws"], Float[Array, ""]]:
+        """Draws, the log density of the target there, and the inverse temperature of the target."""
+        draws = self.gradient.draw(key, model, self.num_samples)
+        log_p = jax.vmap(self.target.log_density)(draws.z)
+        beta = jnp.ones((), log_p.dtype)
+        for step in steps:
+            beta = jnp.minimum(0.01 + 0.99 * step.astype(log_p.dtype) / self.num_annealed, 1)
+        return draws, log_p, beta
 
 
 class ForwardKL(AbstractObjective):

@@ -1,20 +1,30 @@
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
-from ..core import AbstractDistribution, AbstractModel, AbstractObjective, exact_log_det
+from ..core import AbstractDistribution, AbstractModel, AbstractObjective
 from ..distributions import closed_form_kl, is_factorised, per_component
-from ..modules import check_has_data, check_positive
+from ..gradients import AbstractGradientEstimator, Draws, Pathwise, Score
+from ..modules import check_has_data, check_positive, model_dtype
 from ..spaces import same_set
-from ._constant import constant
-from ._latent import check_reparameterised, each_example, log_likelihoods, normalised_prior
+from ._latent import check_gradient, each_example, log_likelihoods, normalised_prior
+
+
+class _Terms(NamedTuple):
+    """The terms of the bound in nats, of each draw or with an axis of one; `penalty` is the weighted KL."""
+
+    reconstruction: Float[Array, "batch draws"]
+    kl: Float[Array, "batch num"]
+    penalty: Float[Array, "batch num"]
+    score: Float[Array, "batch draws"]
 
 
 class ELBO(AbstractObjective):
-    """`mean E_q[log p(x | z)] - KL(q(z | x) || p(z))` in nats per example, by reparameterised draws.
+    """`mean E_q[log p(x | z)] - KL(q(z | x) || p(z))` in nats per example, by draws of q.
 
     A lower bound on the log-likelihood; the gap is `KL(q(z | x) || p(z | x))`. Its negative is the loss, unless one of
     the options below changes what is minimised. The parts never change with them: `elbo`, `reconstruction` (the first
@@ -31,95 +41,104 @@ class ELBO(AbstractObjective):
     - `num_warm_up`: for so many steps beta rises in equal steps from 0. The steps are the objective's state.
     - `free_bits`: in nats. For each latent dimension the loss has `max(free_bits, KL)`, the KL averaged over the batch:
       dimensions that say less are not pressed further. Prior and posterior must be products of independent components.
-      Which dimensions those are is decided by the KL in closed form, also where `analytic_kl=False` or
-      `sticking_the_landing` has the penalty itself drawn, so that it has no bias. Of a pair of distributions without a
-      closed form the decision is drawn too: then the penalty is too large in expectation (the maximum is convex), and
-      its gradient biased, near `free_bits`, by less the more examples and draws there are.
-    - `sticking_the_landing`: leave out the score, the part of the gradient through the parameters of `log q` at fixed
-      z, whose expectation is zero. The gradient stays unbiased, and vanishes in every draw where q is the true
-      posterior; far from there it may vary more. The KL is then by draws, and log-determinants of q are exact. It needs
-      log q of given points beside the draws: for a flow, an inverse.
+      Which dimensions those are is decided by the KL in closed form, also where the penalty itself is drawn, so that
+      it has no bias. Of a pair of distributions without a closed form the decision is drawn too: then the penalty is
+      too large in expectation (the maximum is convex), and its gradient biased, near `free_bits`, by less the more
+      examples and draws there are.
+    - `gradient`: how the encoder's gradient is estimated, one of `lnz.gradients`: `StickingTheLanding()`, or for
+      discrete latent variables `LeaveOneOut()` or `Score()`. With all but `Pathwise()` the KL is by draws.
 
     **Raises:** `ValueError` for options out of range, or `free_bits` with components that are not independent or of
-    different shapes;
-    `TypeError` for a posterior whose draws have no pathwise gradient.
+    different shapes; `TypeError` for a posterior that `gradient` cannot differentiate.
 
     Source: Kingma and Welling (2014), equations 3 and 10; arXiv:1312.6114. `beta`: Higgins et al. (2017).
     `num_warm_up`: Bowman et al. (2016), section 3.1; arXiv:1511.06349. `free_bits`: Kingma et al. (2016), appendix C.8;
-    arXiv:1606.04934. `sticking_the_landing`: Roeder, Wu and Duvenaud (2017); arXiv:1703.09194.
+    arXiv:1606.04934.
     """
 
-    moves_with_data: ClassVar[bool] = True
     num_samples: int = eqx.field(static=True, default=1)
     analytic_kl: bool = eqx.field(static=True, default=True)
     beta: float = eqx.field(static=True, default=1.0)
     num_warm_up: int = eqx.field(static=True, default=0)
     free_bits: float = eqx.field(static=True, default=0.0)
-    sticking_the_landing: bool = eqx.field(static=True, default=False)
+    gradient: AbstractGradientEstimator = Pathwise()
 
     def __check_init__(self):
-        check_positive(self.num_samples, "ELBO(num_samples=...)")
+        check_gradient(self.gradient, self.num_samples, "ELBO")
         if self.num_warm_up:
             check_positive(self.num_warm_up, "ELBO(num_warm_up=...)")
         for name in ("beta", "free_bits"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"`ELBO({name}=...)` must not be negative; got {getattr(self, name)}.")
 
-    def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> Any:
-        """The number of steps taken, as far as it matters."""
-        check_has_data(data, "ELBO")
-        return jnp.zeros((), jnp.int32) if self.num_warm_up else ()
+    @property
+    def moves_with_data(self) -> bool:
+        """A baseline network would see moved examples."""
+        return not (isinstance(self.gradient, Score) and self.gradient.baseline is not None)
+
+    def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> tuple[Any, ...]:
+        """The number of warm-up steps taken, if there is a warm-up, and then the state of `gradient`."""
+        rows = check_has_data(data, "ELBO")
+        steps = (jnp.zeros((), jnp.int32),) if self.num_warm_up else ()
+
+        def start(key):
+            key_rows, key_draws = jr.split(key)
+            some = rows[jr.randint(key_rows, (min(256, len(rows)),), 0, len(rows))]
+            batch = model.space.cast(jnp.asarray(some), model_dtype(model))
+            reconstruction, _, penalty, _ = eqx.filter_jit(self._terms)(key_draws, model, steps, batch)
+            return reconstruction - penalty, batch
+
+        return (*steps, *self.gradient.init(key, start))
 
     def loss(
         self, key: PRNGKeyArray, model: Any, state: Any, batch: Array
     ) -> tuple[Float[Array, ""], tuple[Any, dict[str, Float[Array, ""]]]]:
-        def one(key, x, q):
-            z, log_q, q = self._draw(key, q)
-            return jnp.mean(log_likelihoods(model, x, z)), *self._kl(q, normalised_prior(model), z, log_q)
-
-        reconstruction, kl, gate = each_example(one, key, model, batch)
-        # With free bits kl and gate are [dims].
-        reconstruction, kl, gate = jnp.mean(reconstruction), jnp.mean(kl, axis=0), jnp.mean(gate, axis=0)
-        total = jnp.sum(kl)
-        parts = {"elbo": reconstruction - total}
+        num = bool(self.num_warm_up)
+        steps, rest = state[:num], state[num:]
+        reconstruction, kl, penalty, score = self._terms(key, model, steps, batch)
+        score_term, rest = self.gradient.score_term(reconstruction - penalty, score, jnp.mean, rest, batch)
+        mean, total = jnp.mean(reconstruction), jnp.mean(kl)
+        loss = jnp.mean(penalty) - mean - score_term
+        parts = {"elbo": mean - total}
         if not model.is_certain:
-            parts |= {"reconstruction": reconstruction, "kl": total}
-        penalty = jnp.sum(jnp.where(gate > self.free_bits, kl, self.free_bits)) if self.free_bits else total
-        loss = self._beta(state, penalty.dtype) * penalty - reconstruction
+            parts |= {"reconstruction": mean, "kl": total}
         if self.free_bits or self.num_warm_up or self.beta != 1:
             parts["loss"] = loss
-        return loss, (self._next(state), parts)
+        return loss, ((*(jnp.minimum(step + 1, self.num_warm_up) for step in steps), *rest), parts)
 
-    def _draw(self, key, q):
-        """z, log q at each (with all of its gradient that is wanted), and q as the KL by draws shall see it."""
-        check_reparameterised(q)
-        if self.sticking_the_landing:
-            z = q.sample(key, (self.num_samples,))
-            q = constant(exact_log_det(q))
-            return z, jax.vmap(q.log_prob)(z), q
-        return *q.sample_and_log_prob(key, (self.num_samples,)), q
+    def _terms(self, key: PRNGKeyArray, model: Any, steps: tuple[Int32[Array, ""], ...], batch: Array) -> _Terms:
+        def one(key, x, q):
+            draws = self.gradient.draw(key, q, self.num_samples)
+            return log_likelihoods(model, x, draws.z), *self._kl(draws, normalised_prior(model)), draws.score
 
-    def _kl(self, q: AbstractDistribution, prior: AbstractDistribution, z: Array, log_q: Array) -> tuple[Array, Array]:
-        """The KL in nats, with `free_bits` that of each latent dimension; and what is compared with `free_bits`."""
-        is_analytic = self.analytic_kl and not self.sticking_the_landing
+        # `kl [batch, draws, components]`, with a one where it is exact and where it is of all components.
+        reconstruction, kl, gate, score = each_example(one, key, model, batch)
+        penalty = kl
         if self.free_bits:
-            return _kl_of_components(q, prior, z, is_analytic)
-        kl = closed_form_kl(q, prior) if is_analytic else None
-        kl = jnp.mean(log_q - jax.vmap(prior.log_prob)(z)) if kl is None else kl
-        return kl, kl
+            penalty = jnp.where(jnp.mean(gate, axis=(0, 1), keepdims=True) > self.free_bits, kl, self.free_bits)
+        beta = jnp.asarray(self.beta, kl.dtype)
+        for step in steps:
+            beta = beta * jnp.asarray(step).astype(kl.dtype) / self.num_warm_up
+        return _Terms(reconstruction, jnp.sum(kl, axis=-1), beta * jnp.sum(penalty, axis=-1), score)
 
-    def _beta(self, state: Int32[Array, ""] | tuple[()], dtype: Any) -> Array:
-        beta = jnp.asarray(self.beta, dtype)
-        return beta * jnp.asarray(state).astype(dtype) / self.num_warm_up if self.num_warm_up else beta
-
-    def _next(self, state: Int32[Array, ""] | tuple[()]) -> Any:
-        return jnp.minimum(jnp.asarray(state) + 1, self.num_warm_up) if self.num_warm_up else state
+    def _kl(
+        self, draws: Draws, prior: AbstractDistribution
+    ) -> tuple[Float[Array, "draws components"], Float[Array, "num components"]]:
+        """The KL in nats, with `free_bits` that of each latent dimension; and what is compared with `free_bits`."""
+        # Other estimators differentiate draws of log q, not the parameters of q.
+        is_analytic = self.analytic_kl and isinstance(self.gradient, Pathwise)
+        if self.free_bits:
+            return _kl_of_components(draws, prior, is_analytic)
+        kl = closed_form_kl(draws.q, prior) if is_analytic else None
+        kl = draws.log_q - jax.vmap(prior.log_prob)(draws.z) if kl is None else kl
+        return kl.reshape(-1, 1), kl.reshape(-1, 1)
 
 
 def _kl_of_components(
-    q: AbstractDistribution, prior: AbstractDistribution, z: Array, is_analytic: bool
-) -> tuple[Float[Array, " components"], Float[Array, " components"]]:
+    draws: Draws, prior: AbstractDistribution, is_analytic: bool
+) -> tuple[Float[Array, "draws components"], Float[Array, "num components"]]:
     """The KL as it is wanted, and in closed form where there is one."""
+    q = draws.q
     if not (is_factorised(q) and is_factorised(prior)):
         raise ValueError(
             "`ELBO(free_bits=...)` needs the KL of each latent dimension, so prior and posterior must be products of "
@@ -132,7 +151,6 @@ def _kl_of_components(
         )
     exact = per_component(closed_form_kl, q, prior)
     if exact is not None and is_analytic:
-        return exact, exact
-    draws = jax.vmap(lambda z: per_component(lambda q, p, z: q.log_prob(z) - p.log_prob(z), q, prior, z))(z)
-    drawn = jnp.mean(draws, axis=0)
-    return drawn, drawn if exact is None else exact
+        return exact[None], exact[None]
+    drawn = jax.vmap(lambda z: per_component(lambda q, p, z: q.log_prob(z) - p.log_prob(z), q, prior, z))(draws.z)
+    return drawn, drawn if exact is None else exact[None]

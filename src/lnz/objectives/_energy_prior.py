@@ -16,9 +16,8 @@ from ..core import (
     AbstractModel,
     AbstractObjective,
 )
-from ..modules import check_has_data, check_positive, model_dtype
+from ..modules import check_has_data, check_positive, model_dtype, without_gradient
 from ..spaces import AbstractSpace
-from ._constant import constant
 from ._contrastive import advance_chains, start_chains
 
 
@@ -33,7 +32,7 @@ class EnergyPrior(AbstractObjective):
 
     **Arguments:**
 
-    - `objective`: one that suits the posterior; for bits `lnz.objectives.VIMCO` or `NVIL`.
+    - `objective`: one that suits the posterior; for bits one with `gradient=lnz.gradients.LeaveOneOut()`.
     - `num_chains`: persistent chains.
     - `sweeps`: Gibbs sweeps an update.
 
@@ -77,7 +76,7 @@ class EnergyPrior(AbstractObjective):
         inner, chains = state
         key_objective, key_chains = jr.split(key)
         loss, (inner, parts) = self.objective.loss(key_objective, UpToConstant(model), inner, batch)
-        chains = advance_chains(key_chains, constant(prior), chains, self.sweeps)
+        chains = advance_chains(key_chains, without_gradient(prior), chains, self.sweeps)
         z = jax.lax.stop_gradient(jax.vmap(prior.join)(chains))
         negative = jnp.mean(jax.vmap(prior.log_density)(z))
         # The likelihood of x given z is the only usual part in which the prior has none.

@@ -13,7 +13,7 @@ from ..core import (
     is_energy,
 )
 from ..data import is_missing
-from ..modules import check_has_data, check_positive, model_dtype
+from ..modules import check_has_data, check_positive, model_dtype, without_gradient
 
 _NUM_FOR_INIT = 4096
 
@@ -68,9 +68,8 @@ class Imputed(AbstractObjective):
         self, key: PRNGKeyArray, model: Any, state: Any, batch: Array
     ) -> tuple[Float[Array, ""], tuple[Any, dict[str, Float[Array, ""]]]]:
         key_fill, key_objective = jr.split(key)
-        arrays, rest = eqx.partition(model, eqx.is_array)
-        constant = eqx.combine(jax.lax.stop_gradient(arrays), rest)
-        return self.objective.loss(key_objective, model, state, self._complete(key_fill, constant, batch))
+        batch = self._complete(key_fill, without_gradient(model), batch)
+        return self.objective.loss(key_objective, model, state, batch)
 
     def _complete(self, key: PRNGKeyArray, model: Any, batch: Array) -> Array:
         """The batch with its missing entries drawn given the known ones."""

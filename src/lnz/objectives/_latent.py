@@ -8,16 +8,24 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractDistribution, AbstractLatentModel
+from ..gradients import AbstractGradientEstimator
+from ..modules import check_positive
 
 T = TypeVar("T")
 
 
-def check_reparameterised(distribution: AbstractDistribution) -> None:
-    if not distribution.reparameterised:
+def check_gradient(gradient: Any, num_samples: int, name: str) -> None:
+    """**Raises:** `TypeError` or `ValueError` for a gradient estimator that `num_samples` draws do not suit."""
+    if not isinstance(gradient, AbstractGradientEstimator):
         raise TypeError(
-            f"Draws of {type(distribution).__name__} are no differentiable function of its parameters, so this "
-            "objective's gradient would miss a part. Use a reparameterised one, such as `Normal` or a flow over it; "
-            "for discrete latent variables an objective that needs none, such as `lnz.objectives.VIMCO`."
+            f"`{name}(gradient=...)` must be one of lnz.gradients, such as `lnz.gradients.Pathwise()`, with its "
+            f"brackets; got {gradient!r}."
+        )
+    if check_positive(num_samples, f"{name}(num_samples=...)") < gradient.min_draws:
+        raise ValueError(
+            f"`{name}(num_samples=...)` must be at least {gradient.min_draws} with `{type(gradient).__name__}`, which "
+            f"compares draws with each other; got {num_samples}. With one draw use "
+            "`lnz.objectives.ELBO(gradient=lnz.gradients.Score())`, or `ReverseKL` with this gradient."
         )
 
 

@@ -1,6 +1,6 @@
 """Wake-sleep: the encoder learns to recognise, rather than to tighten a bound."""
 
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import equinox as eqx
 import jax
@@ -9,10 +9,9 @@ import jax.random as jr
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..core import AbstractModel, AbstractObjective, exact_log_det
+from ..core import AbstractDistribution, AbstractModel, AbstractObjective, exact_log_det
 from ..modules import check_has_data, check_positive
-from ._discrete import elbo_parts, score
-from ._latent import check_latent, normalised_prior, posterior
+from ._latent import check_latent, each_example, log_likelihoods, normalised_prior, posterior
 
 Phase = Literal["wake", "sleep", "both"]
 
@@ -70,7 +69,7 @@ class ReweightedWakeSleep(AbstractObjective):
         self, key: PRNGKeyArray, model: Any, state: tuple[()], batch: Array
     ) -> tuple[Float[Array, ""], tuple[tuple[()], dict[str, Float[Array, ""]]]]:
         key_wake, key_sleep = jr.split(key)
-        scored = score(key_wake, model, batch, self.num_samples)
+        scored = _score(key_wake, model, batch, self.num_samples)
         log_w = jax.lax.stop_gradient(scored.log_w)
         wanted = scored.log_joint if self.encoder == "sleep" else scored.log_joint + scored.log_q
         loss = -jnp.mean(jnp.sum(jax.nn.softmax(log_w, axis=1) * wanted, axis=1))
@@ -109,9 +108,40 @@ class WakeSleep(AbstractObjective):
         self, key: PRNGKeyArray, model: Any, state: tuple[()], batch: Array
     ) -> tuple[Float[Array, ""], tuple[tuple[()], dict[str, Float[Array, ""]]]]:
         key_wake, key_sleep = jr.split(key)
-        scored = score(key_wake, model, batch, 1)
+        scored = _score(key_wake, model, batch, 1)
         dreams = _dreams(key_sleep, model, len(batch))
-        return dreams - jnp.mean(scored.log_joint), (state, {**elbo_parts(scored), "dreams": dreams})
+        elbo, reconstruction = jnp.mean(scored.log_w), jnp.mean(scored.log_likelihood)
+        parts = {"elbo": elbo, "reconstruction": reconstruction, "kl": reconstruction - elbo, "dreams": dreams}
+        return dreams - jnp.mean(scored.log_joint), (state, parts)
+
+
+class _Scored(NamedTuple):
+    """Logarithms at draws of q, which count as constants, in nats."""
+
+    log_q: Float[Array, "*batch samples"]
+    log_prior: Float[Array, "*batch samples"]
+    log_likelihood: Float[Array, "*batch samples"]
+
+    @property
+    def log_joint(self) -> Float[Array, "*batch samples"]:
+        return self.log_likelihood + self.log_prior
+
+    @property
+    def log_w(self) -> Float[Array, "*batch samples"]:
+        return self.log_joint - self.log_q
+
+
+def _score(key: PRNGKeyArray, model: Any, batch: Array, num_samples: int) -> _Scored:
+    """Draws of q for each example, which no gradient passes, scored by everything."""
+
+    def one(key, x, q: AbstractDistribution):
+        q = exact_log_det(q)
+        z = jax.lax.stop_gradient(q.sample(key, (num_samples,)))
+        return _Scored(
+            jax.vmap(q.log_prob)(z), jax.vmap(normalised_prior(model).log_prob)(z), log_likelihoods(model, x, z)
+        )
+
+    return each_example(one, key, model, batch)
 
 
 def _dreams(key: PRNGKeyArray, model: Any, num: int) -> Float[Array, ""]:

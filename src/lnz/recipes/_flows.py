@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import jax.numpy as jnp
 from pydantic import Field
 
-from .. import flows, objectives
+from .. import flows, gradients, objectives
 from ..bijections import AbstractBijection, Affine, Chain
 from ..distributions import Normal, PlanarEnergy, Transformed
 from ..methods import Gradient
@@ -136,7 +136,8 @@ def _build_energy(key, splits, settings: EnergySettings):
     base = Normal(jnp.zeros(2), chosen.start_scale)
     # Slowly to the target, and with a rate that rises first: otherwise some starts lose a part of the target for good.
     num_annealed, num_rising = 4 * steps // 5, steps // 20
-    objective = objectives.ReverseKL(energy, chosen.num_samples, chosen.sticking_the_landing, num_annealed)
+    gradient = gradients.StickingTheLanding() if chosen.sticking_the_landing else gradients.Pathwise()
+    objective = objectives.ReverseKL(energy, chosen.num_samples, gradient, num_annealed)
     return Transformed(base, flow), Gradient(objective, decayed_adam(settings, num_rising=num_rising))
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from pydantic import Field
 
-from .. import flows, objectives
+from .. import flows, gradients, objectives
 from ..distributions import (
     AutoregressiveLogistic,
     DiscretisedLogistic,
@@ -21,6 +21,12 @@ from ..latent import VampPrior
 from ..nets import MLP, ConvDecoder, ConvEncoder, GatedMLP
 from ..runs import Choice, Count, CountOrZero, NotNegative
 from ..spaces import Euclidean
+
+_GRADIENTS = {
+    "reparameterised": gradients.Pathwise(),
+    "doubly_reparameterised": gradients.DoublyReparameterised(),
+    "sticking_the_landing": gradients.StickingTheLanding(),
+}
 
 
 def image_shape(splits, setting):
@@ -254,7 +260,7 @@ class IWAE(Choice):
     """How the gradient of the encoder is estimated."""
 
     def build(self, num_steps):
-        return objectives.IWAE(self.num_samples, self.gradient)
+        return objectives.IWAE(self.num_samples, _GRADIENTS[self.gradient])
 
 
 Likelihood = Annotated[Independent | Autoregressive, Field(discriminator="kind")]

@@ -1,0 +1,49 @@
+"""The score function with the other draws as the baseline."""
+
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..core import AbstractDistribution
+from ._estimator import AbstractGradientEstimator, Draws, PerDraw, Reduce, Start, Weights, fixed_draws
+
+
+class LeaveOneOut(AbstractGradientEstimator):
+    """`sum_k (R - R_k) d log q(z_k)`, where `R_k` is R with `log w_k` replaced by the mean of the others.
+
+    For any draws, discrete ones too, at least two. Each draw is judged by how much it raises the bound above the bound
+    of the other draws, so there is no baseline to learn and no state. Unbiased. In `IWAE` this is VIMCO, with the part
+    `sum_k v_k d log w_k` of the normalised weights beside it. In a mean, R - R_k is `log w_k` minus the mean of the
+    others, over K: REINFORCE with a leave-one-out baseline (RLOO), which vanishes in every draw where q is the true
+    posterior.
+
+    Source: Mnih and Rezende (2016); arXiv:1602.06725. Kool et al. (2019).
+    """
+
+    min_draws: ClassVar[int] = 2
+
+    def draw(self, key: PRNGKeyArray, q: AbstractDistribution, num: int, weights: Weights | None = None) -> Draws:
+        return fixed_draws(key, q, num)
+
+    def init(self, key: PRNGKeyArray, start: Start) -> tuple[Any, ...]:
+        return ()
+
+    def score_term(self, log_w: PerDraw, score: PerDraw, reduce: Reduce, state: Any, batch: Any) -> tuple[Array, Any]:
+        def signal(log_w):
+            log_w = log_w - jnp.max(log_w)  # R moves with it, and differences keep their digits
+            return reduce(log_w) - jax.vmap(reduce)(_with_one_replaced(log_w))
+
+        signals = jax.lax.stop_gradient(jax.vmap(signal)(log_w))
+        return jnp.mean(jnp.sum(signals * score, axis=1)), state
+
+
+def _with_one_replaced(log_w: Float[Array, " K"]) -> Float[Array, "K K"]:
+    """In row k `log w`, with entry k replaced by the mean of the others."""
+    num = len(log_w)
+    is_self = jnp.eye(num, dtype=bool)
+    # Summed afresh, not as a total minus one: a weight that rules the total would leave nothing but rounding.
+    table = jnp.broadcast_to(log_w, (num, num))
+    mean = jnp.sum(jnp.where(is_self, 0, table), axis=1) / (num - 1)
+    return jnp.where(is_self, jnp.broadcast_to(mean[:, None], (num, num)), table)

@@ -1,0 +1,104 @@
+"""Gradients through draws that are a differentiable function of the parameters of q."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..core import AbstractDistribution, exact_log_det
+from ..modules import without_gradient
+from ._estimator import AbstractGradientEstimator, Draws, PerDraw, Reduce, Start, Weights
+
+
+class AbstractPathwise(AbstractGradientEstimator):
+    """An estimator without a score: `draw` has the whole gradient, and there is no state."""
+
+    def init(self, key: PRNGKeyArray, start: Start) -> tuple[Any, ...]:
+        return ()
+
+    def score_term(self, log_w: PerDraw, score: PerDraw, reduce: Reduce, state: Any, batch: Any) -> tuple[Array, Any]:
+        return jnp.zeros((), log_w.dtype), state
+
+
+class Pathwise(AbstractPathwise):
+    """`sum_k v_k d log w_k`, with all that depends on q: the reparameterised gradient.
+
+    `v_k` is `1 / K` in a mean, and the normalised weight in the log of a mean weight. Unbiased. The log densities come
+    with the draws, so a flow needs no inverse. In `IWAE` its signal sinks below its noise as K grows.
+
+    Source: Kingma and Welling (2014), section 2.4; arXiv:1312.6114. Rezende, Mohamed and Wierstra (2014).
+    """
+
+    def draw(self, key: PRNGKeyArray, q: AbstractDistribution, num: int, weights: Weights | None = None) -> Draws:
+        _check_reparameterised(q)
+        z, log_q = q.sample_and_log_prob(key, (num,))
+        return Draws(z, log_q, jnp.zeros_like(log_q), q)
+
+
+class StickingTheLanding(AbstractPathwise):
+    """`sum_k v_k (d log w_k / d z_k) d z_k`: the pathwise gradient without the score, `d log q` at fixed draws.
+
+    In a mean the score has expectation zero: the gradient stays unbiased, and vanishes in every draw where q equals
+    the target (up to its constant); far from there it may vary more. In `IWAE` with more than one draw it is
+    **biased**, and its optimum is not a maximum of the bound: use `DoublyReparameterised`.
+
+    Log-determinants of q are exact. It needs log q of given points beside the draws: for a flow, an inverse, which is
+    sequential for `lnz.flows.inverse_autoregressive`.
+
+    Source: Roeder, Wu and Duvenaud (2017); arXiv:1703.09194.
+    """
+
+    def draw(self, key: PRNGKeyArray, q: AbstractDistribution, num: int, weights: Weights | None = None) -> Draws:
+        _check_reparameterised(q)
+        z = q.sample(key, (num,))
+        return _without_score(without_gradient(exact_log_det(q)), z)
+
+
+class DoublyReparameterised(AbstractPathwise):
+    """`sum_k v_k^2 (d log w_k / d z_k) d z_k` with normalised weights `v_k`, for `IWAE`.
+
+    Unbiased, and less noisy than `Pathwise` where q is near the true posterior, at which it vanishes in every draw; far
+    from there it may be noisier. In a mean of draws it is `StickingTheLanding`.
+
+    It needs log q of given points, as `StickingTheLanding` does. The weights are known only after the draws and need a
+    second pass, which the compiler merges with the first unless it contains loops, such as solvers of differential
+    equations.
+
+    Source: Tucker, Lawson, Gu and Maddison (2019); arXiv:1810.04152.
+    """
+
+    def draw(self, key: PRNGKeyArray, q: AbstractDistribution, num: int, weights: Weights | None = None) -> Draws:
+        draws = StickingTheLanding().draw(key, q, num)
+        if weights is None:
+            return draws
+        factor = weights(jax.lax.stop_gradient(draws.z), jax.lax.stop_gradient(draws.log_q))
+        return _without_score(draws.q, _scale_gradient(draws.z, jax.lax.stop_gradient(factor)))
+
+
+def _check_reparameterised(q: AbstractDistribution) -> None:
+    if not q.reparameterised:
+        raise TypeError(
+            f"Draws of {type(q).__name__} are not a differentiable function of its parameters, so a pathwise gradient "
+            "would miss a part. Pass `gradient=lnz.gradients.LeaveOneOut()`, with two draws or more, or "
+            "`gradient=lnz.gradients.Score()`; or use a reparameterised distribution, such as `Normal` or a flow over "
+            "it."
+        )
+
+
+def _without_score(q: AbstractDistribution, z: Array) -> Draws:
+    """Draws `z` of a `q` that counts as a constant."""
+    log_q = jax.vmap(q.log_prob)(z)
+    return Draws(z, log_q, jnp.zeros_like(log_q), q)
+
+
+@jax.custom_jvp
+def _scale_gradient(z: Float[Array, "K *latent"], factor: Float[Array, " K"]) -> Float[Array, "K *latent"]:
+    """z, whose derivatives are multiplied by `factor`, a constant."""
+    return z
+
+
+@_scale_gradient.defjvp
+def _(primals, tangents):
+    (z, factor), (dz, _) = primals, tangents
+    return z, dz * jnp.broadcast_to(factor.reshape(-1, *(1,) * (z.ndim - 1)), z.shape)
