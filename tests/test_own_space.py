@@ -199,6 +199,46 @@ def test_a_space_of_ones_own_obeys_the_laws(space, precision):
     testing.check_space(space, jr.key(0))
 
 
+class Stretched(Circle):
+    def from_unbounded(self, u):
+        x, log_det = Circle.from_unbounded(self, u)
+        return x, log_det + 0.1
+
+    def to_unbounded(self, x):
+        u, log_det = Circle.to_unbounded(self, x)
+        return u, log_det - 0.1
+
+
+class Doubled(Circle):
+    def tangent_basis(self, x):
+        return 2 * Circle.tangent_basis(self, x)
+
+
+class Heavy(Circle):
+    def reference_log_prob(self, x):
+        return Circle.reference_log_prob(self, x) + 0.1
+
+
+class Upwards(Spins):
+    def another(self, key, old):
+        return jnp.where(jr.bernoulli(key, 0.3), -old, jnp.ones_like(old)), jnp.array(True)
+
+
+@pytest.mark.parametrize(
+    ("space", "law"),
+    [
+        (Stretched(), "log-determinant of `from_unbounded` equals that of the Jacobian"),
+        (Doubled(), "tangent bases are orthonormal"),
+        (Heavy(), "the reference density integrates to one"),
+        (Upwards((2,)), "a move is as likely as the one back"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_fault_of_a_space_breaks_a_law(space, law):
+    with pytest.raises(AssertionError, match=law):
+        testing.check_space(space, jr.key(0))
+
+
 def test_the_map_of_a_curved_space_obeys_the_law_of_bijections(precision):
     angles = jnp.linspace(-3.0, 3.0, 7, dtype=jnp.result_type(float))[:, None]
     testing.check_bijection(lnz.bijections.ToSupport(Circle()), angles)

@@ -106,8 +106,9 @@ def evaluate(
     Of more than 2**18 numbers it looks at evenly spaced rows.
 
     **Returns:** a `LogLikelihood`; its `protocol` states what was done, and its `warnings` are sentences.
-    Where numerators are estimated its `unreliable_rows` have too few effective weights; a warning says so if they are
-    more than 5%, up to which it may be chance, or if any row has an effective sample size below 2.
+    Where numerators are estimated its `unreliable_rows` have too few effective weights, or mass beyond their draws; a
+    warning says so if they are more than 5%, up to which it may be chance, or if any row has an effective sample size
+    below 2.
 
     **Raises:** `TypeError` or `ValueError` for bad arguments, among them a method that could have no effect.
     """
@@ -389,7 +390,8 @@ def _doubts(numerators: Estimate, denominator: Estimate) -> list[str]:
         few = "mass on the edge of the grid, or a grid that is too coarse"
         return doubts if not num_bad else [*doubts, f"hidden: {num_bad} of {num} examples have {few}{_TOO_SMALL}"]
     if num_bad > _UNRELIABLE_BY_CHANCE * num:
-        return [*doubts, f"hidden: {num_bad} of {num} examples have too few effective weights{_TOO_SMALL}"]
+        few = "too few effective weights, or mass beyond their draws"
+        return [*doubts, f"hidden: {num_bad} of {num} examples have {few}{_TOO_SMALL}"]
     return doubts + useless_rows(num, numerators.weights)
 
 
