@@ -238,3 +238,20 @@ def test_draws_of_the_base_are_those_that_a_flow_maps():
     flow = lnz.Transformed(lnz.Normal(jnp.zeros(2), 0.8), Forwards())
     z = flow.sample_base(jr.key(1), (3,))
     np.testing.assert_allclose(jnp.sinh(z), flow.sample(jr.key(1), (3,)), rtol=1e-6)
+
+
+def test_chains_behind_walls_raise_no_doubt():
+    """Three rods on a line: many chains start where they overlap, and their rays meet no mass."""
+    width = 0.2
+
+    def log_density(x):
+        gaps = jnp.abs(x[jnp.array([0, 0, 1])] - x[jnp.array([1, 2, 2])])
+        return jnp.where(jnp.all(gaps > width), 0.0, -jnp.inf)
+
+    estimates = [
+        lnz.log_normalizer(jr.key(i), lnz.density(lnz.Interval(3), log_density), AIS(100, 100)) for i in (0, 1)
+    ]
+    for estimate in estimates:
+        assert estimate.doubts == ()
+        # Of the lengths that the rods leave free, to the third power.
+        assert float(estimate.value) == pytest.approx(3 * math.log(1 - 2 * width), abs=0.2)

@@ -654,3 +654,17 @@ def test_one_row_beyond_the_grid_is_told():
     x[7] = 40.0
     with pytest.warns(lnz.UnreliableEstimateWarning, match="1 of 60 examples have mass on the edge of the grid"):
         lnz.evaluate(jr.key(0), vae, x, hidden=quadrature)
+
+
+@pytest.mark.parametrize("scales", [(0.01, 10.0), (1e-3, 1e3), (1.0, 2.0)], ids=str)
+def test_chains_that_still_spread_are_told(scales):
+    """One step size for two scales: it follows the smaller, and the larger takes longer than the steps there are."""
+    scale = jnp.asarray(scales)
+    density = lnz.density(lnz.Euclidean(2), lambda x: -0.5 * jnp.sum((x / scale) ** 2))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        draws = lnz.sample(jr.key(0), density, 1000)
+    is_right = all(scipy.stats.kstest(x / s, "norm").pvalue > 1e-6 for x, s in zip(draws.T, scales, strict=True))
+    assert is_right == (scales == (1.0, 2.0))
+    assert bool(caught) == (not is_right)
+    assert all("1 of 2 variables still move on" in str(warning.message) for warning in caught)

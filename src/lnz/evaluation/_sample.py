@@ -1,5 +1,6 @@
 """The verb of draws."""
 
+import math
 import warnings
 from typing import Any
 
@@ -25,10 +26,12 @@ from ..data import known_entries
 from ..modules import as_numbers, check_key, check_positive, check_same_columns, model_dtype
 
 _LOW_ACCEPTANCE = 0.1
+# In standard deviations of a sign test: by chance once in 26 million for each variable.
+_MOVED_ON = 5.5
 
 
 class UnreliableSampleWarning(UserWarning):
-    """The chains behind a sample hardly moved, or draws are not finite, have probability zero or lost their digits."""
+    """The chains behind a sample hardly moved or still move on, or draws are not finite, impossible or lost digits."""
 
 
 def sample(
@@ -52,7 +55,8 @@ def sample(
 
     **Arguments:**
 
-    - `num_steps`: sampler steps a chain; not used by exact samplers.
+    - `num_steps`: sampler steps a chain, an even number of them after the step size is adapted; not used by exact
+      samplers. With 31 chains or more, a warning says if they still move on in the second half.
     - `sampler`: by default `Gibbs()` where blocks can be drawn, `HMC()` on other continuous spaces and `Metropolis()`
       on other discrete ones. A free step size of `HMC` is adapted in the first half of the steps, to a mean acceptance
       of 0.8 over all chains, and then fixed.
@@ -127,6 +131,35 @@ def _check_possible(model: Any, log_densities: Array) -> None:
         )
 
 
+def _check_settled(halfway: Array, positions: Array) -> None:
+    """That chains have not moved on, in place or in spread, in the second half of their steps.
+
+    Two places of a chain that has settled come in either order equally often, which is a sign test for each variable.
+    """
+    if isinstance(positions, Tracer):
+        return
+    before, after = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (halfway, positions))
+    middle = np.median(np.concatenate([before, after]), axis=0)
+    changes = {
+        "place": after - before,
+        "distance from the middle": np.abs(after - middle) - np.abs(before - middle),
+    }
+    for name, change in changes.items():
+        num_up, num_down = np.sum(change > 0, axis=0), np.sum(change < 0, axis=0)
+        z = np.abs(num_up - num_down) / np.sqrt(np.maximum(num_up + num_down, 1))
+        moved = np.flatnonzero(z > _MOVED_ON)
+        if len(moved):
+            worst = int(np.argmax(z))
+            which = f"{num_up[worst]} of {len(after)} chains went up and {num_down[worst]} down"
+            warnings.warn(
+                f"sample: {len(moved)} of {len(z)} variables still move on. In {name} of variable {worst}, {which} "
+                "between half of the steps and their end. Use more `num_steps`, or variables of similar scales.",
+                UnreliableSampleWarning,
+                stacklevel=4,
+            )
+            return
+
+
 def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarray:
     key = check_key(key)
     num = check_positive(num, "num")
@@ -158,8 +191,9 @@ def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarr
         start = model.space.cast(model.space.check_data(start, "start"), model_dtype(model))
         if len(start) != num:
             raise ValueError(f"`start` must have one row for each of the {num} draws; got {len(start)}.")
-    positions, info, log_densities = _run(key, model, sampler, start, num, num_steps)
+    positions, info, log_densities, halfway = _run(key, model, sampler, start, num, num_steps)
     _check_possible(model, log_densities)
+    _check_settled(halfway, positions)
     is_metropolis = isinstance(sampler, samplers.Metropolis)  # whose proposals have no size to choose
     least = 0.1 * _LOW_ACCEPTANCE if is_metropolis else _LOW_ACCEPTANCE
     if "acceptance" in info and not float(info["acceptance"]) >= least:
@@ -226,8 +260,14 @@ def _run(key, density, sampler, start, num, num_steps):
         key, key_adapt = jr.split(key)
         sampler, start = samplers.adapt_step_size(key_adapt, density, sampler, start, num_steps // 2)
         num_steps -= num_steps // 2
-    positions, info = samplers.run_chains(key, density, sampler, start, num_steps)
-    return positions, info, jax.vmap(density.log_density)(positions)
+
+    def half(positions, key):
+        positions, info = samplers.run_chains(key, density, sampler, positions, math.ceil(num_steps / 2))
+        return positions, (positions, info)
+
+    positions, (both, infos) = jax.lax.scan(half, start, jr.split(key))
+    info = jax.tree.map(lambda x: jnp.mean(x, axis=0), infos)
+    return positions, info, jax.vmap(density.log_density)(positions), both[0]
 
 
 @eqx.filter_jit

@@ -81,10 +81,11 @@ def look_along_rays(
         log_volume = num_moved * log_factors + log_steps
         log_mass = log_p + log_volume
         ratio = logsumexp(log_mass) - logsumexp(log_last + log_volume)
-        share = jax.nn.softmax(log_mass)
+        has_mass = jnp.any(log_mass > -jnp.inf)
+        share = jnp.where(has_mass, jax.nn.softmax(log_mass), 0)
         nearer = jnp.sum(share[:_NUM_POINTS]) + 0.5 * share[_NUM_POINTS]
-        has_ray = jnp.any(offset != 0) & jnp.any(log_mass > -jnp.inf)
-        # A chain in the middle has no ray and says nothing.
+        has_ray = jnp.any(offset != 0) & has_mass
+        # A chain in the middle, or behind walls, has no ray and says nothing.
         return (
             jnp.where(has_ray, ratio, jnp.nan),
             jnp.where(has_ray, nearer, 0.5),
