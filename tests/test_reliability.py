@@ -1,6 +1,7 @@
 """Numbers that are not finite are never passed on as if all were well; walls, and error bars of few draws."""
 
 import math
+import re
 import warnings
 
 import by_hand
@@ -667,4 +668,5 @@ def test_chains_that_still_spread_are_told(scales):
     is_right = all(scipy.stats.kstest(x / s, "norm").pvalue > 1e-6 for x, s in zip(draws.T, scales, strict=True))
     assert is_right == (scales == (1.0, 2.0))
     assert bool(caught) == (not is_right)
-    assert all("1 of 2 variables still move on" in str(warning.message) for warning in caught)
+    for warning in caught:
+        assert re.search("draws of 1 of 2 variables still (depend|move on)", str(warning.message))

@@ -265,7 +265,7 @@ def test_demo_trains_compares_and_reports(tmp_path, monkeypatch, capsys):
         (["train", "rbm_digits", "--out", "new", "--set", "train.steps"], "KEY=VALUE"),
         (
             ["train", "rbm_digits", "--out", "new", "--set", "train.steps=many"],
-            "must be a whole number, at least 1 and less than 2**31, such as 25000; got 'many'",
+            "must be a whole number, at least 1 and less than 2**31, such as 18000; got 'many'",
         ),
         (
             ["train", "independent_digits", "--out", "new", "--set", "train.steps=0"],

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -26,7 +27,7 @@ from ..data import known_entries
 from ..modules import as_numbers, check_key, check_positive, check_same_columns, model_dtype
 
 _LOW_ACCEPTANCE = 0.1
-# In standard deviations of a sign test: by chance once in 26 million for each variable.
+# In standard deviations of a test: by chance once in 26 million for each variable.
 _MOVED_ON = 5.5
 
 
@@ -56,7 +57,7 @@ def sample(
     **Arguments:**
 
     - `num_steps`: sampler steps a chain, an even number of them after the step size is adapted; not used by exact
-      samplers. With 31 chains or more, a warning says if they still move on in the second half.
+      samplers. With 31 chains or more, a warning says if they have not forgotten where they started or still move on.
     - `sampler`: by default `Gibbs()` where blocks can be drawn, `HMC()` on other continuous spaces and `Metropolis()`
       on other discrete ones. A free step size of `HMC` is adapted in the first half of the steps, to a mean acceptance
       of 0.8 over all chains, and then fixed.
@@ -131,33 +132,52 @@ def _check_possible(model: Any, log_densities: Array) -> None:
         )
 
 
-def _check_settled(halfway: Array, positions: Array) -> None:
-    """That chains have not moved on, in place or in spread, in the second half of their steps.
+def _check_settled(start: Array, halfway: Array, end: Array) -> None:
+    """That chains have left their starts behind, and did not move on in the second half of their steps.
 
-    Two places of a chain that has settled come in either order equally often, which is a sign test for each variable.
+    Where chains have forgotten their starts, the two are uncorrelated over chains. Two places of a chain that has
+    settled come in either order equally often, and so do its distances from the middle: a sign test for each variable.
     """
-    if isinstance(positions, Tracer):
+    if isinstance(end, Tracer):
         return
-    before, after = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (halfway, positions))
-    middle = np.median(np.concatenate([before, after]), axis=0)
-    changes = {
-        "place": after - before,
-        "distance from the middle": np.abs(after - middle) - np.abs(before - middle),
-    }
-    for name, change in changes.items():
-        num_up, num_down = np.sum(change > 0, axis=0), np.sum(change < 0, axis=0)
-        z = np.abs(num_up - num_down) / np.sqrt(np.maximum(num_up + num_down, 1))
-        moved = np.flatnonzero(z > _MOVED_ON)
-        if len(moved):
-            worst = int(np.argmax(z))
-            which = f"{num_up[worst]} of {len(after)} chains went up and {num_down[worst]} down"
-            warnings.warn(
-                f"sample: {len(moved)} of {len(z)} variables still move on. In {name} of variable {worst}, {which} "
-                "between half of the steps and their end. Use more `num_steps`, or variables of similar scales.",
-                UnreliableSampleWarning,
-                stacklevel=4,
-            )
-            return
+    first, before, after = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (start, halfway, end))
+    num, middle = len(after), np.median(np.concatenate([before, after]), axis=0)
+    memory = np.mean(_bounded(first) * _bounded(after), axis=0)
+    _tell_unsettled(
+        memory * math.sqrt(num),
+        lambda worst: f"still depend on where their chains started, with a correlation of {memory[worst]:.2g}",
+    )
+    for name, change in (("place", after - before), ("spread", np.abs(after - middle) - np.abs(before - middle))):
+        up, down = np.sum(change > 0, axis=0), np.sum(change < 0, axis=0)
+        _tell_unsettled(
+            (up - down) / np.sqrt(np.maximum(up + down, 1)),
+            lambda worst, name=name, up=up, down=down: (
+                f"still move on: in the second half of the steps {name} went up in {up[worst]} of {num} chains and "
+                f"down in {down[worst]}"
+            ),
+        )
+
+
+def _bounded(x: np.ndarray) -> np.ndarray:
+    """Columns of mean zero and variance one, in which a few far numbers do not count for more than others."""
+    centred = x - np.median(x, axis=0)
+    width = np.median(np.abs(centred), axis=0)
+    width = np.where(width > 0, width, np.std(x, axis=0))
+    y = np.tanh(centred / np.where(width > 0, width, 1))
+    y, spread = y - np.mean(y, axis=0), np.std(y, axis=0)
+    return y / np.where(spread > 0, spread, np.inf)
+
+
+def _tell_unsettled(z: np.ndarray, words: Callable[[int], str]) -> None:
+    bad = np.flatnonzero(np.abs(z) > _MOVED_ON)
+    if len(bad):
+        worst = int(np.argmax(np.abs(z)))
+        warnings.warn(
+            f"sample: draws of {len(bad)} of {len(z)} variables {words(worst)} (variable {worst}). Use more "
+            "`num_steps`, or variables of similar scales.",
+            UnreliableSampleWarning,
+            stacklevel=5,
+        )
 
 
 def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarray:
@@ -191,9 +211,9 @@ def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarr
         start = model.space.cast(model.space.check_data(start, "start"), model_dtype(model))
         if len(start) != num:
             raise ValueError(f"`start` must have one row for each of the {num} draws; got {len(start)}.")
-    positions, info, log_densities, halfway = _run(key, model, sampler, start, num, num_steps)
+    positions, info, log_densities, before = _run(key, model, sampler, start, num, num_steps)
     _check_possible(model, log_densities)
-    _check_settled(halfway, positions)
+    _check_settled(*before, positions)
     is_metropolis = isinstance(sampler, samplers.Metropolis)  # whose proposals have no size to choose
     least = 0.1 * _LOW_ACCEPTANCE if is_metropolis else _LOW_ACCEPTANCE
     if "acceptance" in info and not float(info["acceptance"]) >= least:
@@ -256,6 +276,7 @@ def _run(key, density, sampler, start, num, num_steps):
     key_start, key = jr.split(key)
     if start is None:
         start = samplers.possible_positions(key_start, density, num)
+    first = start
     if samplers.waits_for_step_size(sampler) and num_steps > 1:
         key, key_adapt = jr.split(key)
         sampler, start = samplers.adapt_step_size(key_adapt, density, sampler, start, num_steps // 2)
@@ -267,7 +288,7 @@ def _run(key, density, sampler, start, num, num_steps):
 
     positions, (both, infos) = jax.lax.scan(half, start, jr.split(key))
     info = jax.tree.map(lambda x: jnp.mean(x, axis=0), infos)
-    return positions, info, jax.vmap(density.log_density)(positions), both[0]
+    return positions, info, jax.vmap(density.log_density)(positions), (first, both[0])
 
 
 @eqx.filter_jit

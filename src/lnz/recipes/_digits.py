@@ -169,7 +169,7 @@ rbm_digits = _rbm(
     RBMSettings(
         data=Data(source="binary_digits"),
         model=RBMModel(num_hidden=128, k=2, num_chains=300, learning_rate=0.1, weight_decay=3e-4),
-        train=Train(steps=25000, batch_size=100, keep="best"),
+        train=Train(steps=18000, batch_size=100, keep="best"),
         evaluate=AnnealedBothWays(num_betas=2000, num_warm_up=5000),
     ),
     num_betas_while_training=300,

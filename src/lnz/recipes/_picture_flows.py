@@ -118,7 +118,7 @@ flow_digits = Recipe(
     settings=BitsSettings(
         data=Data(source="binary_digits"),
         model=BitsModel(learning_rate=6e-3, weight_decay=1e-4),
-        train=Train(steps=6000, batch_size=100, keep="best", average=0.99),
+        train=Train(steps=4500, batch_size=100, keep="best", average=0.99),
         evaluate=Bounded(num_samples=100, num_repeats=3, num_samples_while_training=10),
     ),
     hidden=_hidden,
