@@ -126,6 +126,14 @@ def test_manipulate_takes_labels_from_a_table(made, monkeypatch, tmp_path, capsy
     (tmp_path / "labels.csv").write_text("\n".join(["large,odd,size", *lines]) + "\n")
     arguments = ["--data", tmp_path / "rows.npy", "--labels", tmp_path / "labels.csv"]
     balanced = ["--attribute", "large", "--method", "balanced", "--other", "odd", "--rows", "1,2"]
+    out = tmp_path / "rows.npz"
+    assert call(monkeypatch, "manipulate", folder, *arguments, *balanced, "--strengths=0", "--out", out) == 0
+    found = arrays(out)
+    assert found["rows"].tolist() == [1, 2]
+    model = lnz.load(folder / "model.lnz")
+    expected = lnz.latent.decode(model, lnz.latent.embed(model, splits.test[1:3]))
+    np.testing.assert_allclose(found["images"][:, 0], expected, atol=1e-5)
+    capsys.readouterr()
     assert call(monkeypatch, "manipulate", folder, *arguments, *balanced) == 0
     printed = capsys.readouterr().out
     files = f"of {tmp_path / 'rows.npy'}, by {tmp_path / 'labels.csv'}"

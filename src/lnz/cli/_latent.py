@@ -87,11 +87,12 @@ def manipulate_run(
     steps = _numbers(strengths, "--strengths")
     settings = _settings(run, changes, data)
     if labels is None:
-        learn, judge, name, found = _from_classes(folder, run, attribute, other)
+        learn, whole, judged, name, found = _from_classes(folder, run, attribute, other)
         parts = "training split", "test split"
     else:
-        learn, judge, name, found = _from_file(run, attribute, labels, data, settings, seed)
+        learn, whole, judged, name, found = _from_file(run, attribute, labels, data, settings, seed)
         parts = f"of {data}, by {labels}", "of the same file"
+    judge = whole[judged]
     balance = None if other is None else _other(found, other, name)
     key, chosen = _key(seed), cast(Any, method)  # checked by `attribute_vector`
     z = embed(run.model, learn, key=key)
@@ -106,9 +107,9 @@ def manipulate_run(
         others={other_name: (learn, pair[0]) for other_name, pair in found.items() if other_name != name},
         key=key,
     )
-    shown = _shown(rows, has_judged)
-    images = manipulate(run.model, judge[shown], vector, steps, key=key)
-    title = f"{name}, strength from left to right\n(rows of the {len(judge)} it was measured on)"
+    shown = _shown(rows, judged, has_judged, len(whole))
+    images = manipulate(run.model, whole[shown], vector, steps, key=key)
+    title = f"{name}, strength from left to right\n(rows of the {'file' if labels else 'test split'}, from 0)"
     columns = [f"{step:+g}" if step else "0" for step in steps]
     _write(run, out, images, [str(i) for i in shown], columns, title, {"rows": shown, "vector": vector})
     words = f"{len(learn)} rows ({parts[0]}) and measured on {len(judge)} others ({parts[1]}):"
@@ -151,7 +152,7 @@ def _rows(folder: Path, run: Run, data: str | None, changes: list[str]) -> tuple
 
 
 def _from_classes(folder: Path, run: Run, attribute: str | None, other: str | None):
-    """The training split to learn from and the test split to judge by, one class of the data's own against the rest."""
+    """The training split to learn from, the test split and which of its rows judge; a class of the data's own."""
     if attribute is None:
         raise ValueError("`lnz manipulate` needs `--attribute NAME`, a class of the data, or `--labels FILE`.")
     if other is not None:
@@ -168,11 +169,12 @@ def _from_classes(folder: Path, run: Run, attribute: str | None, other: str | No
         raise ValueError(unknown_name("class", attribute, names))
     number = names.index(attribute)
     has = splits.labels[0] == number, splits.labels[2] == number
-    return np.asarray(splits.train), np.asarray(splits.test), attribute, {attribute: has}
+    test = np.asarray(splits.test)
+    return np.asarray(splits.train), test, np.arange(len(test)), attribute, {attribute: has}
 
 
 def _from_file(run: Run, attribute: str | None, labels: str, data: str | None, settings: Settings, seed: int):
-    """The rows of a file, most to learn from and the others to judge by, with every attribute in a table."""
+    """Most rows of a file to learn from, all of them and which others judge, with every attribute in a table."""
     if data is None:
         raise ValueError("`--labels FILE` labels the rows of a file, in its order: give that by `--data FILE`.")
     rows, *_ = examples_for(run, data, settings)
@@ -189,7 +191,7 @@ def _from_file(run: Run, attribute: str | None, labels: str, data: str | None, s
     learn, judge = np.split(order, [round(_PART_LEARNT * len(rows))])
     found = {column: (values[learn], values[judge]) for column, values in zip(names, table.array.T, strict=True)}
     usable = {column: pair for column, pair in found.items() if column == name or _is_attribute(pair)}
-    return rows[learn], rows[judge], name, usable
+    return rows[learn], rows, judge, name, usable
 
 
 def _is_attribute(pair: tuple[np.ndarray, np.ndarray]) -> bool:
@@ -202,13 +204,13 @@ def _other(found: dict[str, tuple[np.ndarray, np.ndarray]], other: str, name: st
     return found[other][0]
 
 
-def _shown(rows: str | None, has: np.ndarray) -> np.ndarray:
-    """The rows that are named, or some without the attribute and some with it."""
+def _shown(rows: str | None, judged: np.ndarray, has: np.ndarray, num: int) -> np.ndarray:
+    """The rows of all `num` that are named, or of those that judge some without the attribute and some with it."""
     if rows is None:
         half = _MOST_SHOWN // 2
         has = has.astype(bool)
-        return np.concatenate([np.flatnonzero(~has)[:half], np.flatnonzero(has)[:half]])
-    return np.asarray([_row(word, len(has), rows) for word in rows.split(",")])
+        return np.concatenate([judged[~has][:half], judged[has][:half]])
+    return np.asarray([_row(word, num, rows) for word in rows.split(",")])
 
 
 def _pair(words: str, num: int) -> tuple[int, int]:

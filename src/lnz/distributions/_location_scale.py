@@ -1,7 +1,8 @@
 """Independent variables `x = loc + scale * noise` of one kind of noise: posteriors with tails of another weight."""
 
 import math
-from typing import ClassVar
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +16,52 @@ from ..spaces import Euclidean
 from ._closed_form_kl import register_kl
 from ._normal import Normal
 
+if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
+    from typing import ClassVar as AbstractVar
+else:
+    from equinox import AbstractVar
 
-class Laplace(AbstractDistribution):
+
+class AbstractLocationScale(AbstractDistribution):
+    """Independent `x = loc + scale * noise`: a family is the density and the draws of its noise."""
+
+    factorised: ClassVar[bool] = True
+    loc: AbstractVar[Float[Array, "*shape"]]
+    log_scale: AbstractVar[Float[Array, "*shape"]]
+
+    @abstractmethod
+    def noise_log_prob(self, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """The log density of each component of the noise."""
+
+    @abstractmethod
+    def noise(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
+        """Draws `[*shape]` of the noise; the last axes are those of `loc`."""
+
+    @property
+    def scale(self) -> Float[Array, "*shape"]:
+        return jnp.exp(self.log_scale)
+
+    @property
+    def space(self) -> Euclidean:
+        return Euclidean(self.loc.shape)
+
+    @property
+    def reparameterised(self) -> bool:
+        return True
+
+    def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
+        z = (self.space.check_example(x).astype(self.loc.dtype) - self.loc) * jnp.exp(-self.log_scale)
+        return jnp.sum(self.noise_log_prob(z) - self.log_scale)
+
+    def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+        noise = self.noise(key, (*shape, *self.loc.shape))
+        return jnp.broadcast_to(self.loc, noise.shape) + jnp.broadcast_to(self.scale, noise.shape) * noise
+
+    def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
+        return draw_then_score(self, key, shape)
+
+
+class Laplace(AbstractLocationScale):
     """Independent Laplaces, `p(x) = prod_i exp(-|x_i - loc_i| / scale_i) / (2 scale_i)`.
 
     The maximum-likelihood `loc` is a median, and the standard deviation is `sqrt(2) scale`.
@@ -30,41 +75,24 @@ class Laplace(AbstractDistribution):
     scale positive.
     """
 
-    factorised: ClassVar[bool] = True
     loc: Float[Array, "*shape"]
     log_scale: Float[Array, "*shape"]
 
     def __init__(self, loc, scale):
         self.loc, self.log_scale = loc_and_log_scale(loc, scale, "Laplace")
 
-    @property
-    def scale(self) -> Float[Array, "*shape"]:
-        return jnp.exp(self.log_scale)
-
     def closed_form_mean(self) -> Float[Array, "*shape"]:
         """The medians, by symmetry."""
         return self.loc
 
-    @property
-    def space(self) -> Euclidean:
-        return Euclidean(self.loc.shape)
+    def noise_log_prob(self, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return -jnp.abs(z) - math.log(2)
 
-    @property
-    def reparameterised(self) -> bool:
-        return True
-
-    def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
-        z = _standardise(self, x)
-        return -jnp.sum(jnp.abs(z) + self.log_scale + math.log(2))
-
-    def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        return _place(self, jr.laplace(key, (*shape, *self.loc.shape), self.loc.dtype))
-
-    def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
-        return draw_then_score(self, key, shape)
+    def noise(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
+        return jr.laplace(key, shape, self.loc.dtype)
 
 
-class Logistic(AbstractDistribution):
+class Logistic(AbstractLocationScale):
     """Independent logistics, `p(x) = prod_i sigmoid(z_i) sigmoid(-z_i) / scale_i` with `z = (x - loc) / scale`.
 
     The standard deviation is `pi scale / sqrt(3)`.
@@ -78,41 +106,24 @@ class Logistic(AbstractDistribution):
     scale positive.
     """
 
-    factorised: ClassVar[bool] = True
     loc: Float[Array, "*shape"]
     log_scale: Float[Array, "*shape"]
 
     def __init__(self, loc, scale):
         self.loc, self.log_scale = loc_and_log_scale(loc, scale, "Logistic")
 
-    @property
-    def scale(self) -> Float[Array, "*shape"]:
-        return jnp.exp(self.log_scale)
-
     def closed_form_mean(self) -> Float[Array, "*shape"]:
         """The medians, by symmetry."""
         return self.loc
 
-    @property
-    def space(self) -> Euclidean:
-        return Euclidean(self.loc.shape)
+    def noise_log_prob(self, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return -softplus(z) - softplus(-z)
 
-    @property
-    def reparameterised(self) -> bool:
-        return True
-
-    def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
-        z = _standardise(self, x)
-        return -jnp.sum(softplus(z) + softplus(-z) + self.log_scale)
-
-    def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-        return _place(self, jr.logistic(key, (*shape, *self.loc.shape), self.loc.dtype))
-
-    def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
-        return draw_then_score(self, key, shape)
+    def noise(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
+        return jr.logistic(key, shape, self.loc.dtype)
 
 
-class StudentT(AbstractDistribution):
+class StudentT(AbstractLocationScale):
     """Independent Student's t, `p(x) = prod_i C(df_i) / scale_i (1 + z_i^2 / df_i)^(-(df_i + 1) / 2)`.
 
     Here `z = (x - loc) / scale` and `C(df) = Gamma((df + 1) / 2) / (Gamma(df / 2) sqrt(pi df))`. Few degrees of freedom
@@ -135,7 +146,6 @@ class StudentT(AbstractDistribution):
     Source: Figurnov, Mohamed and Mnih (2018), for the derivative of a gamma variable; arXiv:1805.08498.
     """
 
-    factorised: ClassVar[bool] = True
     loc: Float[Array, "*shape"]
     log_scale: Float[Array, "*shape"]
     log_df: Float[Array, "*shape"]
@@ -152,10 +162,6 @@ class StudentT(AbstractDistribution):
         self.log_df = jnp.broadcast_to(jnp.log(df), self.loc.shape)
 
     @property
-    def scale(self) -> Float[Array, "*shape"]:
-        return jnp.exp(self.log_scale)
-
-    @property
     def df(self) -> Float[Array, "*shape"]:
         return jnp.exp(self.log_df)
 
@@ -163,44 +169,19 @@ class StudentT(AbstractDistribution):
         """The medians; with one degree of freedom or fewer there is no mean, NaN."""
         return jnp.where(self.df > 1, self.loc, jnp.nan)
 
-    @property
-    def space(self) -> Euclidean:
-        return Euclidean(self.loc.shape)
-
-    @property
-    def reparameterised(self) -> bool:
-        return True
-
-    def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
-        z, df = _standardise(self, x), self.df
+    def noise_log_prob(self, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         distance = jnp.abs(z) * jnp.exp(-0.5 * self.log_df)
         far = distance > 1  # whose square may be too large a number
         outer = 2 * jnp.log(jnp.where(far, distance, 1)) + jnp.log1p(jnp.where(far, distance, 1) ** -2)
         log_tail = jnp.where(far, outer, jnp.log1p(jnp.where(far, 0, distance) ** 2))
-        constant = half_step(0.5 * df) - 0.5 * math.log(2 * math.pi) - self.log_scale
-        return jnp.sum(constant - 0.5 * (df + 1) * log_tail)
+        return half_step(0.5 * self.df) - 0.5 * math.log(2 * math.pi) - 0.5 * (self.df + 1) * log_tail
 
-    def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+    def noise(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
         key_normal, key_gamma = jr.split(key)
-        shape = (*shape, *self.loc.shape)
         half_df = jnp.broadcast_to(0.5 * self.df, shape)
         # In logarithms: a gamma variable of few degrees of freedom is often too small a number.
         log_ratio = jnp.log(half_df) - jr.loggamma(key_gamma, half_df, shape, self.loc.dtype)
-        return _place(self, jr.normal(key_normal, shape, self.loc.dtype) * jnp.exp(0.5 * log_ratio))
-
-    def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
-        return draw_then_score(self, key, shape)
-
-
-def _standardise(distribution: Laplace | Logistic | StudentT, x: Array) -> Array:
-    x = distribution.space.check_example(x).astype(distribution.loc.dtype)
-    return (x - distribution.loc) * jnp.exp(-distribution.log_scale)
-
-
-def _place(distribution: Laplace | Logistic | StudentT, noise: Array) -> Array:
-    """`loc + scale * noise` for noise `[..., *shape]`."""
-    loc, scale = distribution.loc, distribution.scale
-    return jnp.broadcast_to(loc, noise.shape) + jnp.broadcast_to(scale, noise.shape) * noise
+        return jr.normal(key_normal, shape, self.loc.dtype) * jnp.exp(0.5 * log_ratio)
 
 
 @register_kl(Laplace, Laplace)
@@ -239,7 +220,7 @@ def _kl_student_normal(q: StudentT, p: Normal) -> Float[Array, ""]:
 
 
 def _kl_to_normal(
-    q: Laplace | Logistic | StudentT, p: Normal, variance: Float[Array, "*#shape"], entropy: Float[Array, "*#shape"]
+    q: AbstractLocationScale, p: Normal, variance: Float[Array, "*#shape"], entropy: Float[Array, "*#shape"]
 ) -> Float[Array, ""]:
     """Given variance and entropy of the standard member of q's family."""
     log_ratio = 2 * (q.log_scale - p.log_scale)

@@ -175,7 +175,7 @@ _MNIST_TRAIN = Train(steps=200_000, batch_size=128, keep="best", valid_every=10_
 
 vae_digits = _recipe(
     "vae_digits",
-    "Variational autoencoder of small digits, IWAE-8: a lower bound by importance sampling",
+    "Variational autoencoder of small digits: a lower bound by importance sampling",
     "binary_digits",
     VAEModel(
         network=vae.Plain(width=256),
@@ -206,7 +206,7 @@ vae_mnist_conv = _recipe(
 
 iwae_mnist = _recipe(
     "iwae_mnist",
-    "Importance-weighted autoencoder of binarized MNIST, 50 draws: for a GPU",
+    "Importance-weighted autoencoder of binarized MNIST: for a GPU",
     "binary_mnist",
     _of_mnist(num_latent=50, objective=vae.IWAE(num_samples=50, gradient="doubly_reparameterised")),
     _MNIST_TRAIN,

@@ -149,7 +149,7 @@ mixture_digits = Recipe(
 
 rbm_digits_exact = Recipe(
     name="rbm_digits_exact",
-    title="RBM with 16 hidden units: log Z by enumeration, and by AIS to compare",
+    title="RBM with few hidden units: log Z by enumeration, and by AIS to compare",
     build=_build_rbm,
     takes_missing=True,
     settings=ExactRBMSettings(
@@ -165,7 +165,7 @@ rbm_digits_exact = Recipe(
 
 rbm_digits = _rbm(
     "rbm_digits",
-    "RBM with 128 hidden units: log Z by AIS",
+    "RBM of small digits: log Z by AIS",
     RBMSettings(
         data=Data(source="binary_digits"),
         model=RBMModel(num_hidden=128, k=2, num_chains=300, learning_rate=0.1, weight_decay=3e-4),
@@ -186,7 +186,7 @@ mixture_mnist = Recipe(
 
 rbm_mnist = _rbm(
     "rbm_mnist",
-    "RBM with 500 hidden units on binarized MNIST by PCD-1, minutes on two cores",
+    "RBM of binarized MNIST by PCD, minutes on two cores",
     RBMSettings(
         data=Data(source="binary_mnist"),
         model=RBMModel(num_hidden=500, learning_rate=0.05),
@@ -198,7 +198,7 @@ rbm_mnist = _rbm(
 
 rbm_mnist_pcd25 = _rbm(
     "rbm_mnist_pcd25",
-    "RBM with 500 hidden units on binarized MNIST by PCD-25, the long way: for a GPU",
+    "RBM of binarized MNIST by PCD with many sweeps a step, the long way: for a GPU",
     RBMSettings(
         data=Data(source="binary_mnist"),
         model=RBMModel(num_hidden=500, k=25, num_chains=500, learning_rate=0.05),
