@@ -54,8 +54,8 @@ class Metropolis(AbstractSampler):
         space, propose = density.space, density.space.propose
         assert propose is not None  # as `init` found
 
-        def update(state, key):
-            key_move, key_accept = jr.split(key)
+        def update(state, keys):
+            key_move, key_accept = keys
             x, is_inside = propose(key_move, state.position)
             log_density = density.log_density(x)
             log_ratio = change_of_log_density(state.log_density, log_density)
@@ -68,5 +68,5 @@ class Metropolis(AbstractSampler):
 
         usual = space.size * (1 if space.num_points is not None else 4)
         num = usual if self.num_updates is None else self.num_updates
-        state, acceptance = jax.lax.scan(update, state, jr.split(key, num))
+        state, acceptance = jax.lax.scan(update, state, jr.split(key, (num, 2)))
         return state, {"acceptance": jnp.mean(acceptance)}
