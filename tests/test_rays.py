@@ -252,6 +252,6 @@ def test_chains_behind_walls_raise_no_doubt():
         lnz.log_normalizer(jr.key(i), lnz.density(lnz.Interval(3), log_density), AIS(100, 100)) for i in (0, 1)
     ]
     for estimate in estimates:
-        assert estimate.doubts == ()
+        assert not estimate.doubts
         # Of the lengths that the rods leave free, to the third power.
         assert float(estimate.value) == pytest.approx(3 * math.log(1 - 2 * width), abs=0.2)
