@@ -297,7 +297,7 @@ def test_a_transformer_maps_the_space_onto_itself_or_is_refused(name):
             "Elementwise": lambda space=space: lnz.bijections.Elementwise(transformer, raw, space),
             "Coupling": lambda space=space: lnz.bijections.Coupling(space, 1, len, transformer),
             "MaskedAutoregressive": lambda space=space: lnz.bijections.MaskedAutoregressive(
-                space, lnz.nets.MaskedMLP(2, 1, key=jax.random.key(0), width=2, depth=1), transformer
+                space, lnz.nets.MaskedMLP(2, len(raw), key=jax.random.key(0), width=2, depth=1), transformer
             ),
         }
         if name == "mixed":

@@ -9,7 +9,6 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
 import numpy as np
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 
 from ..files import short
 from ..modules import unknown_name
@@ -225,7 +224,7 @@ def _validated(tree: Any, defaults: G, owner: str, changes: Mapping[str, Any] | 
     raise ValueError(sentence)
 
 
-def _sentence(problem: ErrorDetails, defaults: Group, owner: str, changes: Mapping[str, Any]) -> str:
+def _sentence(problem: Mapping[str, Any], defaults: Group, owner: str, changes: Mapping[str, Any]) -> str:
     """One problem that pydantic found, as a sentence with the name of the setting."""
     name, field = _place(type(defaults), problem["loc"])
     context = problem.get("ctx", {})
