@@ -10,11 +10,12 @@ comma = ,
 .DEFAULT_GOAL = help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint clean
+.PHONY: help demo test quick lint clean
 
 help:
 	@echo "make demo    train six models of digits, compare them, write runs/demo/report.html"
 	@echo "make test    run the tests         (WORKERS=2, ARGS='-k name')"
+	@echo "make quick   run those that take little time: for while one works"
 	@echo "make lint    check style and types"
 	@echo "make clean   remove .venv, caches and builds; runs/ stays"
 	@echo
@@ -24,9 +25,20 @@ demo: .venv/.lnz-app
 	.venv/bin/lnz demo $(ARGS)
 
 # Most of the tests' time is compilation: the cache makes a repeated run quick.
+PYTEST = JAX_COMPILATION_CACHE_DIR='$(CURDIR)/.cache/jax' JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.2 \
+	.venv/bin/python -m pytest -n $(WORKERS)
+
 test: .venv/.lnz-app-test
-	JAX_COMPILATION_CACHE_DIR='$(CURDIR)/.cache/jax' JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.2 \
-		.venv/bin/python -m pytest -n $(WORKERS) $(ARGS)
+	$(PYTEST) $(ARGS)
+
+# The design, files, arrays, errors, estimates and a little of each room, which compile few programs.
+QUICK = data plots/test_annealing.py plots/test_figures.py plots/test_latent_pictures.py \
+	$(patsubst %,test_%.py,arrays cite closed_forms compare constant_parts design energies estimate evaluate fit \
+	glow inverse_check jit_methods latent_tools modules own_space precision preprocess settings softplus source \
+	vae_parts wrong_calls)
+
+quick: .venv/.lnz-app-test
+	$(PYTEST) --dist loadfile $(addprefix tests/,$(QUICK)) $(ARGS)
 
 lint: .venv/.lnz-app-test-lint
 	.venv/bin/python -m ruff check

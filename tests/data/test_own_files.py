@@ -576,3 +576,12 @@ def test_text_tables_are_read_by_arrow_itself(tmp_path, monkeypatch):
     lnz.data.read_rows(tmp_path / "ä.csv")
     assert given
     assert all(isinstance(file, pyarrow.NativeFile) for file in given)
+
+
+def test_missing_cells_may_have_a_blank_as_others_have(tmp_path):
+    path = write(tmp_path / "x.csv", "a,b\n1, \n2, 3\n4, NA\n")
+    rows = lnz.data.read_rows(path, missing="mask")
+    np.testing.assert_array_equal(rows.observed, [[True, False], [True, True], [True, False]])
+    np.testing.assert_array_equal(rows.array, [[1, 0], [2, 3], [4, 0]])
+    with pytest.raises(ValueError, match=r'column "b" has missing values \(the first in line 2\)'):
+        lnz.data.read_rows(path)

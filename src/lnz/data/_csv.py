@@ -265,7 +265,7 @@ def _blocks(table: Table, layout: _Layout) -> Iterator[np.ndarray]:
     parse = arrow.ParseOptions(delimiter=layout.delimiter, ignore_empty_lines=len(found) > 1, newlines_in_values=True)
     convert = arrow.ConvertOptions(
         column_types=dict.fromkeys(found, pa.float64()),
-        null_values=list(MISSING),
+        null_values=[blank + cell for blank in ("", " ") for cell in MISSING],  # `1, 2` has blanks behind its commas
         include_columns=list(table.columns or ()),
     )
     # Arrow's own file: its thread that reads ahead would wait for Python in a file of Python's, and if a refused table
@@ -407,7 +407,7 @@ def _explain(table: Table, layout: _Layout, error: Exception | None) -> NoReturn
 def _kind_of(cell: str) -> str:
     """What a cell that is no number holds instead."""
     text = cell.strip()
-    if cell in MISSING:
+    if cell.removeprefix(" ") in MISSING:
         return "missing"
     if text.lower() in _TRUTH:
         return "truth"
