@@ -167,3 +167,11 @@ def test_a_wide_distribution_has_mass_beyond_the_grid():
     assert float(got.value) == pytest.approx(exact, abs=1e-4)
     assert got.reliable
     assert not lnz.kl_divergence(q, lnz.density(p.space, p.log_prob)).reliable
+
+
+def test_mass_that_the_grid_misses_is_told():
+    """Half of q lies far beyond the grid: on the rest the divergence would be below zero."""
+    q = lnz.Mixture(jnp.zeros(2), lnz.Normal(jnp.array([[0.0], [30.0]]), jnp.ones((2, 1))))
+    got = lnz.kl_divergence(q, lnz.Normal(jnp.zeros(1), 1.0))
+    assert not got.reliable
+    assert lnz.kl_divergence(q, lnz.Normal(jnp.zeros(1), 1.0), num=1601, bounds=(-10.0, 40.0)).reliable

@@ -670,3 +670,19 @@ def test_chains_that_still_spread_are_told(scales):
     assert bool(caught) == (not is_right)
     for warning in caught:
         assert re.search("draws of 1 of 2 variables still (depend|move on)", str(warning.message))
+
+
+def test_independent_draws_are_not_taken_for_unsettled(monkeypatch):
+    """Starts and ends that know nothing of each other, of rare and frequent bits, counts and numbers with far ones."""
+    told = []
+    monkeypatch.setattr(lnz.evaluation._sample.warnings, "warn", lambda *words, **_: told.append(words))
+    random = np.random.default_rng(0)
+    for num in (30, 100, 1000, 5000):
+        rates = random.choice([0.001, 0.01, 0.1, 0.3, 0.5], size=784)
+        for draw in (
+            lambda: random.random((num, 784)) < rates,  # noqa: B023 (called at once)
+            lambda: random.poisson(20 * rates, (num, 784)),  # noqa: B023
+            lambda: random.standard_cauchy((num, 784)),  # noqa: B023
+        ):
+            lnz.evaluation._sample._check_settled(*(jnp.asarray(draw(), float) for _ in range(3)))
+    assert not told

@@ -327,3 +327,20 @@ def test_verbs_refuse_true_for_one_of_many_values():
     method = lnz.Gradient(lnz.objectives.MaximumLikelihood(), optax.sgd(0.1))
     with pytest.raises(ValueError, match="true may mean 1 or 3"):
         lnz.fit(jr.key(0), model, method, rows, steps=1)
+
+
+def test_records_in_another_order_are_other_spaces():
+    """Their numbers would be matched by place, the a of one with the b of the other."""
+    real = lnz.Euclidean(())
+    ab, ba = lnz.Record(a=real, b=real), lnz.Record(b=real, a=real)
+    assert lnz.spaces.same_set(ab, lnz.Record(a=real, b=real))
+    assert lnz.spaces.same_set(ab, lnz.Euclidean(2))
+    assert not lnz.spaces.same_set(ab, ba)
+    assert not lnz.spaces.is_within(ab, ba)
+    normal = lnz.Normal(jnp.zeros(()), 1.0)
+    q = lnz.ProductDistribution(b=normal, a=normal)
+    target = lnz.density(ab, lambda x: -0.5 * jnp.sum((x - jnp.array([3.0, -3.0])) ** 2))
+    with pytest.raises(ValueError, match="lives on"):
+        lnz.fit(jr.key(0), q, lnz.Gradient(lnz.objectives.ReverseKL(target), optax.adam(0.1)), None, steps=1)
+    with pytest.raises(ValueError, match="on one space"):
+        lnz.kl_divergence(lnz.ProductDistribution(a=normal, b=normal), q)

@@ -99,13 +99,15 @@ ODD = {
     "wavelengths": ("sample,400.5,401.5", True),
     "a label beside numbers": ("label,0,1", True),
     "names": ("a,b,1", True),
+    "a word among counts": ("12,ND,25", False),
 }
 
 
 @pytest.mark.parametrize("name", ODD)
 def test_a_first_row_with_an_odd_cell_is_asked_about(name, tmp_path):
     first, is_header = ODD[name]
-    below = np.round(np.random.RandomState(0).normal(size=(60, 3)), 3)
+    random = np.random.RandomState(0)
+    below = random.poisson(20, size=(60, 3)) if "counts" in name else np.round(random.normal(size=(60, 3)), 3)
     path = tmp_path / "x.csv"
     path.write_text("\n".join([first, *(",".join(map(str, row)) for row in below)]) + "\n")
     if is_header:
@@ -114,3 +116,35 @@ def test_a_first_row_with_an_odd_cell_is_asked_about(name, tmp_path):
         with pytest.raises(ValueError, match=r"in its first row, names of columns or a row with a cell that is no num"):
             lnz.data.read_rows(path)
     assert len(lnz.data.read_rows(path, header="yes").array) == 60
+
+
+WRITTEN = {
+    "a series": ("0\n{}", True),
+    "a series with its index": (",0\n{i}", True),
+    "a frame": ("0,1\n{2}", True),
+    "a year above decimals": ("2020\n{}", None),
+    "a first row of whole numbers": ("{}", False),
+    "whole numbers": ("0\n{whole}", False),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_names_by_pandas_are_written_unlike_the_numbers_beneath(name, tmp_path):
+    text, is_header = WRITTEN[name]
+    x = np.round(np.random.RandomState(0).normal(1013, 5, size=60), 1)
+    beneath = {
+        "{}": "\n".join(map(str, x)),
+        "{2}": "\n".join(f"{a},{a + 1:.1f}" for a in x),
+        "{i}": "\n".join(f"{i},{a}" for i, a in enumerate(x)),
+        "{whole}": "\n".join(str(int(a)) for a in x),
+    }
+    for mark, rows in beneath.items():
+        text = text.replace(mark, rows)
+    (tmp_path / "x.csv").write_text(text + "\n")
+    if is_header is None:
+        with pytest.raises(ValueError, match="has 2020 in its first row, names of columns or numbers: say which"):
+            lnz.data.read_rows(tmp_path / "x.csv")
+        return
+    rows = lnz.data.read_rows(tmp_path / "x.csv").array
+    assert len(rows) == 60 + (not is_header and "whole" in name and name != "a first row of whole numbers")
+    assert rows.shape[1] == 1 + (name == "a frame")

@@ -200,10 +200,16 @@ REFUSED = {
     ),
     "parquet no rows": (lambda d: parquet_of(d, a=np.zeros(0)), r"is empty: it has 0 rows and 1 columns"),
     "parquet no columns": (lambda d: parquet_of(d), r"is empty: it has 0 rows and 0 columns"),
-    "complex": (lambda d: write_npy(d / "x.npy", table() + 1j), r"real numbers; got dtype complex64: convert it"),
+    "complex": (
+        lambda d: write_npy(d / "x.npy", table() + 1j),
+        r"real numbers; got dtype complex64: write two columns",
+    ),
     "text": (lambda d: write_npy(d / "x.npy", [["a", "b"]]), r"real numbers; got dtype <U1"),
     "bytes": (lambda d: write_npy(d / "x.npy", [[b"a", b"b"]]), r"real numbers; got dtype \|S1"),
-    "times": (lambda d: write_npy(d / "x.npy", np.zeros((2, 2), "M8[s]")), r"real numbers; got dtype datetime64"),
+    "times": (
+        lambda d: write_npy(d / "x.npy", np.zeros((2, 2), "M8[s]")),
+        r"real numbers; got dtype datetime64\[s\]: write seconds since",
+    ),
     "fields": (lambda d: write_npy(d / "x.npy", np.zeros((2, 2), "f4,f4")), r"real numbers; got dtype"),
     "objects": (
         lambda d: write_npy(d / "x.npy", np.array([[1, "a"]], object)),
@@ -564,6 +570,10 @@ REFUSED = {
     "image of 16 bits": (
         lambda d: write_folder(d / "x", files(**{"3.png": grey16()})),
         r"more than 8 bits a pixel",
+    ),
+    "colours of 16 bits": (
+        lambda d: write_folder(d / "x", files(**{"3.ppm": b"P6\n# deep\n4 5\n65535\n" + bytes(120)})),
+        r"has '3.ppm' with more than 8 bits a pixel",
     ),
     "image with holes": (lambda d: write_folder(d / "x", files(**{"3.png": clear()})), r"with transparent pixels"),
     "folder empty": (lambda d: write_folder(d / "x", {".hidden": b""}), r"x` has no images"),

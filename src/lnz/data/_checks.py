@@ -100,7 +100,12 @@ def check_kind(shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
     if dtype.hasobject:
         raise Refusal(f"{where} holds Python objects, which are never unpickled here: save it as plain numbers.")
     if dtype.kind not in "biuf":
-        raise Refusal(f"{where} must hold real numbers; got dtype {dtype}: convert it to float32 or uint8 first.")
+        remedy = {
+            "M": "write seconds since the first, `(x - x.min()) / np.timedelta64(1, 's')`",
+            "m": "write seconds, `x / np.timedelta64(1, 's')`",
+            "c": "write two columns, `x.real` and `x.imag`",
+        }.get(dtype.kind, "write numbers for them first")
+        raise Refusal(f"{where} must hold real numbers; got dtype {dtype}: {remedy}.")
     if len(shape) < 2:
         raise Refusal(
             f"{where} must have examples in rows, shape (n, d); got shape {short(shape)}: "

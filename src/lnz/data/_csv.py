@@ -34,6 +34,7 @@ MISSING = ("", "NaN", "nan", "NAN", "NA", "N/A", "n/a", "NULL", "null", "None")
 _BLOCK_BYTES = 2**22
 _LINE_BYTES = 2**21  # Arrow needs lines that are shorter than its blocks
 _NUMBER = re.compile(r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf(inity)?)", re.IGNORECASE)
+_PLAIN = re.compile(r"[+-]?[0-9]+")
 _WHOLE = re.compile(r"[+-]?[0-9]+(\.0+)?")
 _DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([ T].*)?|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")  # 0,126 is a decimal
@@ -78,6 +79,8 @@ def open_csv(
     with reading(path, "a text table"), _open(path) as stream:
         first, num_lines = _first_row(stream, path)
     names, notes = _header(first) if header == "auto" else (tuple(first) if header == "yes" else None), ()
+    if header == "auto" and names is None and _is_header_of_pandas(_Layout(path, (), num_lines - 1), first):
+        names = tuple(first)
     if header == "auto" and names == numbered(len(first)) == tuple(first):
         notes = ("its first row 0, 1, 2, ... taken for column names",)
     found = numbered(len(first)) if names is None else tuple(map(_unguarded, names))
@@ -157,25 +160,59 @@ def _header(first: list[str]) -> tuple[str, ...] | None:
     return tuple(first) if len(first) > 2 and names == numbered(len(names)) else None
 
 
+def _is_header_of_pandas(layout: _Layout, first: list[str]) -> bool:
+    """Whether a first row `0`, or `0,1`, or these behind an empty cell, are names that pandas gave to columns.
+
+    They are if an index 0, 1, ... stands beneath the empty cell, or if no number beneath them is written without a
+    point, as they are.
+    """
+    has_index = first[0] == ""
+    names = tuple(first[has_index:])
+    if not names or names != numbered(len(names)):
+        return False
+    below = _below(layout, len(first))
+    if has_index:
+        return len(below) > 0 and [row[0].strip() for row in below] == list(numbered(len(below)))
+    return _are_written_unlike(below)
+
+
+def _below(layout: _Layout, num_cells: int) -> list[list[str]]:
+    """Rows beneath the first one that have as many cells."""
+    with _rows_of(layout) as rows:
+        return [row for _, row in itertools.islice(rows, 1, 1 + num_compared(num_cells)) if len(row) == num_cells]
+
+
+def _are_written_unlike(below: list[list[str]]) -> bool:
+    """Whether 10 rows or more are all numbers, none of them written as whole ones are, without a point."""
+    cells = [cell.strip() for row in below for cell in row if cell.strip() not in MISSING]
+    return len(below) >= 10 and all(_NUMBER.fullmatch(cell) and not _PLAIN.fullmatch(cell) for cell in cells)
+
+
 def _check_is_data(layout: _Layout, first: list[str]) -> None:
     """**Raises:** `ValueError` if a first row of numbers looks like names of columns: years above measurements, say."""
     num_index = next((place for place, cell in enumerate(first) if cell not in MISSING), 0)  # without names
     places = range(num_index, len(first))
-    if len(places) < 2 or any(first[place] in MISSING for place in places):
+    if any(first[place] in MISSING for place in places):
         return
-    with _rows_of(layout) as rows:
-        num = num_compared(len(first))
-        below = [row for _, row in itertools.islice(rows, 1, 1 + num) if len(row) == len(first)]
+    below = _below(layout, len(first))
+    if all(map(_PLAIN.fullmatch, first)) and len(below) >= 30 and _are_written_unlike(below):
+        raise _asked(layout.path, ", ".join(first[:3]) + (", ..." if len(first) > 3 else ""))
+    if len(places) < 2:
+        return
     cells = [row[place].strip() for row in below for place in places]
     if not all(_NUMBER.fullmatch(cell) or cell in MISSING for cell in cells):
         return
     x = np.array([np.nan if cell in MISSING else float(cell) for cell in cells]).reshape(-1, len(places))
     x[np.isinf(x)] = np.nan  # which are refused later
     if are_names([first[place] for place in places], x):
-        raise Refusal(
-            f"`{layout.path}` has {', '.join(first[:3])}{', ...' if len(first) > 3 else ''} in its first row, names of "
-            'columns or numbers: say which by `header="yes"` or `header="no"` (`--set data.header=yes` or `no`).'
-        )
+        raise _asked(layout.path, ", ".join(first[:3]) + (", ..." if len(first) > 3 else ""))
+
+
+def _asked(path: Path, cells: str) -> Refusal:
+    return Refusal(
+        f"`{path}` has {cells} in its first row, names of columns or numbers: say which by "
+        '`header="yes"` or `header="no"` (`--set data.header=yes` or `no`).'
+    )
 
 
 def _check_is_header(layout: _Layout, first: list[str]) -> None:
@@ -183,7 +220,7 @@ def _check_is_header(layout: _Layout, first: list[str]) -> None:
     numbers = [place for place, cell in enumerate(first) if _NUMBER.fullmatch(cell)]
     odd = [place for place, cell in enumerate(first) if place not in numbers and cell not in MISSING]
     is_named = all(any(map(str.isalpha, first[place])) for place in odd)
-    if not numbers or not odd or (is_named and all(_WHOLE.fullmatch(first[place]) for place in numbers)):
+    if not numbers or not odd or (is_named and _are_consecutive([first[place] for place in numbers])):
         return
     with _rows_of(layout) as rows:
         below = [row for _, row in itertools.islice(rows, num_compared(len(first))) if len(row) == len(first)]
@@ -197,6 +234,11 @@ def _check_is_header(layout: _Layout, first: list[str]) -> None:
         'row with a cell that is no number: say which by `header="yes"` or `header="no"` (`--set data.header=yes` or '
         "`no`)."
     )
+
+
+def _are_consecutive(cells: list[str]) -> bool:
+    """Whether cells are whole numbers that count on from 0 or 1, as names of columns do."""
+    return any(cells == [str(start + i) for i in range(len(cells))] for start in (0, 1))
 
 
 def _number(cell: str) -> float:
@@ -432,6 +474,8 @@ def _check_delimiter(layout: _Layout, error: Exception | None) -> None:
         lines = list(itertools.islice((line for line in stripped if line and not _SEPARATOR.fullmatch(line)), 2))
     for other in (";", "\t", "|", " ", ","):
         rows = [line.split() if other == " " else line.split(other) for line in lines]
+        if other == " " and any("\t" in line for line in lines):
+            continue
         has_commas = [bool(_DECIMAL_COMMA.fullmatch(cell.strip())) for cell in rows[-1]]
         are_numbers = has_commas if other != "," else []
         is_table = len({len(row) for row in rows}) == 1 and len(rows[0]) > 1

@@ -123,6 +123,8 @@ def _classes(path: Path, names: list[str]) -> list[str] | None:
 
 def _picture(path: Path, name: str, content: bytes) -> tuple[np.ndarray, bool]:
     """One picture in grey, and whether it had colours."""
+    if _has_deep_colours(content):
+        raise Refusal(f"`{path}` has {tidy(name)} with more than 8 bits a pixel: save it with 8, or load an .npy.")
     with _open(path, name, content) as image:
         if image.width * image.height > MAX_PIXELS:
             size = f"{image.width} x {image.height}"
@@ -137,6 +139,14 @@ def _picture(path: Path, name: str, content: bytes) -> tuple[np.ndarray, bool]:
             channels = np.asarray(image.convert("RGB"))
             is_grey = bool((channels == channels[..., :1]).all())
         return grey, not is_grey
+
+
+def _has_deep_colours(content: bytes) -> bool:
+    """Whether a PNG or PNM has more than 8 bits for each number, which Pillow cuts off without a word."""
+    if content.startswith(b"\x89PNG\r\n\x1a\n"):
+        return len(content) > 24 and content[24] > 8
+    header = re.match(rb"P[2356]\s+(?:#[^\n]*\n\s*)*\d+\s+\d+\s+(\d+)", content)
+    return header is not None and int(header[1]) > 255
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import TypeVar
 from jaxtyping import Array, Float
 
 from ..core import AbstractDistribution
+from ..spaces import names_agree
 
 Rule = TypeVar("Rule", bound=Callable)
 
@@ -68,7 +69,8 @@ def closed_form_kl(q: AbstractDistribution, p: AbstractDistribution) -> Float[Ar
                 f"{type(distribution).__name__}."
             )
     # Ends may differ: the divergence is then infinite, or p is wider than it needs to be.
-    if q.space.shape != p.space.shape or q.space.measure != p.space.measure:
+    is_alike = q.space.shape == p.space.shape and q.space.measure == p.space.measure
+    if not is_alike or not names_agree(q.space, p.space):
         raise ValueError(f"`closed_form_kl(q, p)` needs distributions on one space; got {q.space} and {p.space}.")
     rule = _RULES.get((type(q), type(p)))
     return None if rule is None else rule(q, p)

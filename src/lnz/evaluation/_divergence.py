@@ -10,11 +10,12 @@ from jaxtyping import Array
 
 from ..core import AbstractDensity, AbstractDistribution, Estimate, Weights
 from ..modules import check_positive, replace
-from ..spaces import AbstractSpace, is_within
+from ..spaces import AbstractSpace, is_within, names_agree
 
 # In two dimensions a grid of 2,897 points a side.
 _MAX_POINTS = 2**23
 _CHUNK = 2**14
+_ROUNDING = 1e-4
 
 
 def kl_divergence(
@@ -36,14 +37,15 @@ def kl_divergence(
     **Returns:** an `Estimate`; `extras` has `log_integral_q` and `log_integral_p`, the log normalisers on the grid.
     That of a distribution q must be near zero: what is missing has been missed by the grid. `grid_error` of q and
     `edge_mass` are those of `lnz.normalizers.Quadrature`, the latter the larger one of q and of a p that is normalised
-    on the grid. The value is infinite where q has mass and p none.
+    on the grid, or what a distribution q lacks there. The value is infinite where q has mass and p none.
 
     **Raises:** `ValueError` for shapes that differ, an even `num`, or a grid that is too large.
 
     Source: Kullback and Leibler (1951), section 2.
     """
     # Ends may differ: the divergence is then infinite, or p is larger than it needs to be.
-    if q.space.shape != p.space.shape or q.space.measure != p.space.measure:
+    is_alike = q.space.shape == p.space.shape and q.space.measure == p.space.measure
+    if not is_alike or not names_agree(q.space, p.space):
         raise ValueError(f"`kl_divergence(q, p)` needs densities on one space; got {q.space} and {p.space}.")
     if not is_within(p.space, q.space) and not isinstance(p, AbstractDistribution):
         raise ValueError(
@@ -105,7 +107,9 @@ def _on_grid(
     divergence = float(np.sum(mass[has_mass] * ((log_q - shift_q)[has_mass] - (log_p - shift_p)[has_mass])))
     on_edges = [log_mass - log_total_q] + ([] if isinstance(p, AbstractDistribution) else [log_other - log_total_p])
     edge_mass = max(float(np.sum(np.exp(log_share) * on_edge)) for log_share in on_edges)
-    return divergence, log_total_q, log_total_p, edge_mass
+    # What a distribution lacks on the grid lies beyond it; of its densities in float32, less is rounding.
+    missing = -math.expm1(log_total_q) if isinstance(q, AbstractDistribution) else 0.0
+    return divergence, log_total_q, log_total_p, max(edge_mass, missing if missing > _ROUNDING else 0.0)
 
 
 def _log_sum_exp(values: np.ndarray) -> float:

@@ -15,7 +15,7 @@ class PixelsModel(Group):
     """Independent pixels."""
 
     smoothing: NotNegative = 2.0
-    """Examples of each kind that every pixel is counted with."""
+    """Examples, half of them ones, that every pixel is counted with."""
 
 
 class MixtureModel(Group):
@@ -24,7 +24,7 @@ class MixtureModel(Group):
     num_components: Count = 100
     """Components of the mixture."""
     smoothing: NotNegative = 0.3
-    """Examples of each kind that every pixel of a component is counted with."""
+    """Examples, half of them ones, that every pixel of a component is counted with."""
 
 
 class RBMModel(Rated):

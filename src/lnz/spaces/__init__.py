@@ -28,6 +28,7 @@ from ._sets import (
     inner_point as inner_point,
     is_within as is_within,
     joined as joined,
+    names_agree as names_agree,
     same_numbers as same_numbers,
     same_set as same_set,
     side_by_side as side_by_side,

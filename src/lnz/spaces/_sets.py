@@ -55,15 +55,20 @@ def same_numbers(a: AbstractSpace, b: AbstractSpace) -> bool:
 
 
 def same_set(a: AbstractSpace, b: AbstractSpace) -> bool:
-    """Whether two spaces hold the same points: one shape, one kind and the same ends for each variable."""
-    return a.shape == b.shape and same_numbers(a, b)
+    """Whether two spaces hold the same points: one shape, one kind and the same ends and name for each variable."""
+    return a.shape == b.shape and names_agree(a, b) and same_numbers(a, b)
+
+
+def names_agree(a: AbstractSpace, b: AbstractSpace) -> bool:
+    """Whether entries are called the same, if both spaces name them: their places alone do not make them so."""
+    return a.entry_names is None or b.entry_names is None or a.entry_names == b.entry_names
 
 
 def is_within(a: AbstractSpace, b: AbstractSpace) -> bool:
     """Whether every point of `a` is one of `b`, as far as their kinds and ends tell."""
     if same_set(a, b):
         return True
-    if a.shape != b.shape or (a.measure, a.kind) != (b.measure, b.kind):
+    if a.shape != b.shape or (a.measure, a.kind) != (b.measure, b.kind) or not names_agree(a, b):
         return False
     for one, other in zip(each_variable(a), each_variable(b), strict=True):
         ends, wider = one.ends, other.ends
