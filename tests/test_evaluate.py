@@ -564,3 +564,11 @@ def test_bad_arguments(untyped, call, error, words):
 def test_quadrature_refuses_what_is_too_large():
     with pytest.raises(ValueError, match=r"above `max_points=1024`. Use `lnz.normalizers.AIS`"):
         lnz.evaluate(KEY, table.rbm(12, 12), np.zeros((2, 12)), partition=Quadrature(max_points=1024))
+
+
+def test_real_numbers_beside_counts_have_no_bits_per_dimension():
+    """Another unit of theirs would move the number."""
+    normal, counts = lnz.Normal(jnp.zeros(2), 1.0), lnz.Poisson(jnp.zeros(1))
+    mixed = lnz.evaluate(KEY, lnz.ProductDistribution(a=normal, n=counts), np.zeros((3, 3)))
+    assert "bits" not in str(mixed)
+    assert "bits" in str(lnz.evaluate(KEY, counts, np.zeros((3, 1), int)))

@@ -214,7 +214,7 @@ def _manipulate(
         typer.Option(metavar="LIST", help="How far to move: 1 is from the mean without it to that with it."),
     ] = "-1,-0.5,0,0.5,1",
     rows: Annotated[
-        str | None, typer.Option(metavar="LIST", help="Rows to show, of those that it is measured on.")
+        str | None, typer.Option(metavar="LIST", help="Rows of the file or the test split to show, from 0.")
     ] = None,
     data: Annotated[str | None, typer.Option(metavar="DATA", help="The rows that --labels is about.")] = None,
     changes: _ReadingChanges = [],  # noqa: B006

@@ -180,7 +180,7 @@ def evaluate(
             str(space.measure),
             num_dimensions,
             # Of bits nobody speaks in bits per dimension, of grey values everybody.
-            any(part.measure.is_counting and part.num_values != 2 for part in space.parts),
+            space.measure.is_counting and any(part.num_values != 2 for part in space.parts),
         ),
         Protocol(
             _method_name(hidden, numerators),
