@@ -47,7 +47,7 @@ def check_raw(
 ) -> Float[Array, "params ..."]:
     """`raw`, if it has `[num_params]` numbers for each entry of `x`, whose first `num_axes` axes are of one example.
 
-    **Raises:** `ValueError` otherwise: other shapes would broadcast into a map that is no bijection.
+    **Raises:** `ValueError` otherwise: other shapes would broadcast, and the result would not be a bijection.
     """
     expected, got = (transformer.num_params, *x.shape[:num_axes]), raw.shape[: 1 + num_axes]
     if got != expected:

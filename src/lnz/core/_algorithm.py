@@ -33,7 +33,7 @@ class AbstractSampler(eqx.Module):
 class AbstractObjective(eqx.Module):
     """A loss whose gradient trains a model, with the state that it carries from step to step.
 
-    What a class may say of itself:
+    Optional attributes of a class:
 
     - `moves_with_data`: it knows examples through the model alone, and so is the same when both are moved: then `fit`
       trains a model that ends in `lnz.flows.standardise` near zero (`lnz.local`). One that holds a point, an energy or
@@ -65,7 +65,7 @@ class AbstractObjective(eqx.Module):
 class AbstractMethod(eqx.Module):
     """How a model is trained: what `fit` repeats.
 
-    What a class may say of itself, besides the two of an objective: `by_gradient`, that a parameter moves by steps; and
+    Optional attributes of a class, besides the two of an objective: `by_gradient`, that a parameter moves by steps; and
     `needs_all_rows`, that every step sees all data.
     """
 

@@ -24,7 +24,7 @@ else:
 class AbstractNormalizer(eqx.Module):
     """An algorithm for `log int exp(density.log_density(x)) dx`.
 
-    What else a class may say of itself, by an attribute or a property:
+    Optional attributes or properties of a class:
 
     - `is_smooth`: with one key the estimate is a smooth function of the density, without steps of chains or searches.
     - `is_random`: the estimate depends on the key.
