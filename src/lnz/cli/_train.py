@@ -322,7 +322,7 @@ def _train_and_judge(
     if isinstance(objective, lnz.objectives.IWAE):
         display.explain("iwae", f"lower bound by IWAE-{objective.num_samples}")
     label = hashlib.sha256(to_json(config["settings"]).encode()).hexdigest()[:16]
-    checkpoints = lnz.Checkpoints(folder / "checkpoints", every=options.checkpoint_every, label=label)
+    checkpoints = lnz.Checkpoints(folder / "checkpoints", options.checkpoint_every, label=label, resume=options.resume)
     if options.resume:
         display.say(f"going on from {checkpoints.files()[0].stem}" if checkpoints.files() else "no checkpoint yet")
     first_step = last_step(folder) if options.resume else 0
@@ -345,10 +345,8 @@ def _train_and_judge(
                 settings,
                 start=start,
                 validated=lambda result: display.explain("valid", result.estimator_in_words),
-                progress=progress,
-                pulse=pulse,
+                watch=lnz.Watch(progress=progress, pulse=pulse),
                 checkpoints=checkpoints,
-                resume=options.resume,
                 throw=False,
             )
         finally:
@@ -452,9 +450,10 @@ def _print_plan(recipe: Recipe[Any], settings: Settings, cwd: str) -> None:
     recipe.check(settings, splits)
     key, model, method = recipe.start(splits, settings)
     options = settings.train.fit_options()
-    wanted = {name: options[name] for name in ("batch_size", "average", "keep")}
+    del options["steps"]
+    valid = lnz.Validation(splits.valid, **settings.train.validation_options())
     known = splits.observed and splits.observed[0]
-    memory = expected_memory(key, model, method, splits.train, observed=known, **wanted)
+    memory = expected_memory(key, model, method, splits.train, observed=known, valid=valid, **options)
     print_ = console().print
     print_(f"{recipe.name}: {recipe.title}", soft_wrap=True)
     print_(to_json(settings.model_dump(), indent=2), soft_wrap=True)
