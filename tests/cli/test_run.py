@@ -471,7 +471,7 @@ CONTRADICTIONS = {
     "error": (("rows", "fair_coins", "monte_carlo_error"), 0.5, "monte_carlo_error is 0.5, but follows"),
     "own error": (("rows", "fair_coins", "per_example"), [0.5, 0, 0], "per_example is 0.5, but follows"),
     "bound": (("rows", "fair_coins", "bound"), "lower", "bound is lower, but follows from the other fields as exact"),
-    "negative error": (("rows", "fair_coins", "denominator", "standard_error"), -0.5, "an error is not negative"),
+    "negative error": (("rows", "fair_coins", "denominator", "standard_error"), -0.5, "an error cannot be negative"),
     "exact estimate": (
         ("rows", "fair_coins", "protocol", "estimators"),
         ["AIS"],
