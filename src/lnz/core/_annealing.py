@@ -46,8 +46,8 @@ def resolve_path(path: PathChoice, density: AbstractDensity) -> AbstractPath:
     return eqx.error_if(
         path,
         ~jnp.all(close | (end == target) | both_faulty),
-        "`path=` ends at another density than the one to normalise: it was made from another model, or from this one "
-        "before training. Make it anew, or pass a function: `path=lambda rbm: rbm.path(base_rates)`.",
+        "`path=` ends at another density than the one to normalise: it was made from another model, or from this model "
+        "before training. Make a new path, or pass a function: `path=lambda rbm: rbm.path(base_rates)`.",
     )
 
 

@@ -169,9 +169,9 @@ class Estimate(eqx.Module):
         """`value - t s.e.` and `value + t s.e.` in nats, with the quantile t of Student's distribution.
 
         The interval contains the *expected value of the estimate* with probability `level`. It contains the truth with
-        that probability only if the bias that `bound` names is small beside the error. The default level is that of
-        two standard deviations: t is then 2 for many draws, and 4.5 for 3 draws, whose standard error is itself hardly
-        known.
+        that probability only if the bias that `bound` names is small beside the error. The default level, 0.9545,
+        corresponds to two standard deviations: t is then 2 for many draws, and 4.5 for 3 draws, whose standard error is
+        itself hardly known.
 
         **Arguments:**
 

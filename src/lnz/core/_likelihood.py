@@ -57,7 +57,7 @@ class LogLikelihood:
 
     - `monte_carlo_error`: the standard error from estimating numerators and denominator. The numerators' part averages
       out over examples; the part of the shared denominator does not.
-    - `data_error`: the standard deviation of `per_example` over the square root of `num`, by which the mean would vary
+    - `data_error`: the standard deviation of `per_example` over the square root of `num`. It is the spread of the mean
       between test sets of this size.
     - `bound`: the direction of the remaining bias.
 

@@ -85,7 +85,7 @@ class Record(AbstractJoined):
             rows = array.shape[: array.ndim - len(space.shape)]
             if array.shape[array.ndim - len(space.shape) :] != space.shape or batch not in (None, rows):
                 raise ValueError(
-                    f"`pack(values)`: {name!r} must have the shape {(*(batch or ()), *space.shape)} of {space}, behind "
+                    f"`pack(values)`: {name!r} must have the shape {(*(batch or ()), *space.shape)} of {space}, after "
                     f"any axes that all parts share; got {array.shape}."
                 )
             batch = rows
