@@ -266,7 +266,7 @@ def _with_checks(draw: Callable) -> Callable:
 
 
 def closed_form_mean(distribution: AbstractDistribution) -> Array | None:
-    """`E[x]`, or `None` where no closed form is known."""
+    """`E[x]`, or `None` if no closed form is known."""
     return None if distribution.closed_form_mean is None else distribution.closed_form_mean()
 
 
@@ -304,7 +304,7 @@ def gibbs_sweep(
 
 
 class AbstractCollapsibleDensity(AbstractDensity):
-    """A density that shares its normaliser with one on a smaller space, so that enumeration takes the smaller one."""
+    """A density with the same normaliser as one on a smaller space, which takes less time to enumerate."""
 
     @abstractmethod
     def collapsed(self) -> AbstractDensity:

@@ -219,7 +219,7 @@ def _is_known(estimate: Estimate) -> bool:
 def warn_if_unreliable(estimate: Estimate, what: str) -> None:
     """Issue an `UnreliableEstimateWarning` with the reasons and advice, if `estimate` is unreliable."""
     if isinstance(estimate.value, Tracer) or np.ndim(estimate.value) > 0:
-        return  # a compiled function cannot warn; the diagnostics travel with the estimate
+        return  # a warning would come while tracing, or for a batch; the diagnostics travel with the estimate
     doubts = estimate.doubts
     if not doubts:
         return

@@ -19,7 +19,7 @@ class RandomVariable:
     - `data`: fingerprint of the examples: equal arrays hash equally, regardless of dtype.
     - `space`: where one example lives, in words.
     - `base_measure`: the base measure of the densities: "counting" or "Lebesgue".
-    - `num_dimensions`: of one example; where entries are missing, the mean number of known ones.
+    - `num_dimensions`: the dimension of one example; if entries are missing, the mean number of known entries.
     - `has_many_values`: whether each dimension has many whole values, as grey values and counts do. Such data are
       quoted in bits per dimension.
     """

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-_MOST_BYTES = 200  # of the name that go into the name of its temporary file; most systems allow 255 in all
+_MOST_BYTES = 200  # of a file's name, kept in the name of its temporary file; most systems allow 255 in all
 _LEFTOVER = re.compile(r"\..*\.[0-9a-f]{16}")
 
 
@@ -82,6 +82,6 @@ def _shortened(name: str) -> str:
 
 
 def short_path(path: Path) -> str:
-    """`path` from the working directory, where it lies below it."""
+    """`path` relative to the working directory if it lies below it, else the absolute path."""
     path = path.resolve()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

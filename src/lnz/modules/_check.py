@@ -12,7 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 
 def check_key(key: Any) -> PRNGKeyArray:
-    """`key`; an error says how to make one."""
+    """Return `key`, or raise an error that says how to make one."""
     is_typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     is_legacy = isinstance(key, jax.Array) and key.dtype == jnp.uint32 and key.shape[-1:] == (2,)
     if not (is_typed or is_legacy):
@@ -25,7 +25,7 @@ def check_key(key: Any) -> PRNGKeyArray:
 
 
 def check_shape(shape: Any) -> tuple[int, ...]:
-    """`shape` of a batch of draws as a tuple; an error says how to write one."""
+    """Return the `shape` of a batch of draws as a tuple, or raise an error that says how to write one."""
     if isinstance(shape, numbers.Integral) and not isinstance(shape, bool):
         raise TypeError(f"`shape` must be a tuple of lengths; got the number {shape}. Try `({shape},)`.")
     is_sequence = isinstance(shape, tuple | list)
@@ -42,7 +42,7 @@ def is_false(condition: Array | bool) -> bool:
 
 
 def as_floats(x: Any) -> Array:
-    """`x` (numbers, lists, NumPy or JAX) as a floating-point array. An array that is one keeps its precision."""
+    """`x` (numbers, lists, NumPy or JAX) as a floating-point array. Floating-point arrays keep their precision."""
     x = jnp.asarray(x)
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
 

@@ -54,7 +54,7 @@ def trainable(model: Any) -> Any:
 
 
 def per_leaf(flags: Any, model: Any) -> Any:
-    """Expand a filter with one value for a whole part (a `Frozen` one, say) to one value for each leaf."""
+    """Expand a filter, which may have one value for a whole part, to one value for each leaf of `model`."""
     return jax.tree.map(lambda flag, part: jax.tree.map(lambda _: bool(flag), part), flags, model)
 
 
