@@ -31,7 +31,7 @@ class AbstractSampler(eqx.Module):
 
 
 class AbstractObjective(eqx.Module):
-    """A loss whose gradient trains a model, with a state that it carries from step to step.
+    """A loss whose gradient trains a model, with a state carried from step to step.
 
     Optional attributes of a class:
 

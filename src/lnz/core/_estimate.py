@@ -155,7 +155,7 @@ class Estimate(eqx.Module):
         return not self.doubts
 
     def unreliable_rows(self) -> Bool[np.ndarray, "*batch"]:
-        """Mask of the estimates in a batch that are not reliable, each judged alone."""
+        """Mask of the unreliable estimates in a batch, each judged alone."""
         is_bad = ~is_usable(self.value, self.standard_error, self.bound == "exact")
         return is_bad | breaks_rules(self.weights, np.shape(self.value))
 

@@ -37,7 +37,7 @@ class Protocol:
 
     - `numerator`, `denominator`: the method for each integral, such as `AIS(num_chains=100, betas=1000)`, or "exact".
     - `estimators`: short names of the methods that estimated something, such as "IWAE-5000".
-    - `notes`: anything else that a reader must know to repeat it, such as the seed.
+    - `notes`: anything else needed to repeat the computation, such as the seed.
     """
 
     numerator: str = "exact"

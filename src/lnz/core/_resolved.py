@@ -90,7 +90,7 @@ def coarse_draws(space: AbstractSpace, draws: Any, model: "Local") -> str | None
     column near an end of the space if more than 1% of the draws are at the last number inside. Fewer than four draws
     give `None`.
 
-    - `draws`: `[n, *space.shape]` in data coordinates; entries that are not finite are skipped.
+    - `draws`: `[n, *space.shape]` in data coordinates; non-finite entries are skipped.
     """
     if not space.measure.is_continuous or len(draws) < _FEWEST:
         return None
@@ -167,7 +167,7 @@ def _check_distances(space: AbstractSpace, wide: np.ndarray, image: np.ndarray, 
 
 
 class _Coarse(NamedTuple):
-    """A column that is not resolved, as a whole or in a cluster, with the reason and the step of the number type."""
+    """An unresolved column (as a whole or in a cluster), with the reason and the step of the number type."""
 
     column: int
     words: str
@@ -246,7 +246,7 @@ def _step(size: np.ndarray, dtype: Any) -> np.ndarray:
 
 
 def _bounded(space: AbstractSpace, *rows: np.ndarray) -> Iterator[tuple[Any, ...]]:
-    """Each part of a space that has ends: the part, its ends, the index of its first variable, its part of `rows`."""
+    """Each part with ends of a space: the part, its ends, the index of its first variable, its columns of `rows`."""
     pieces = zip(*(space.split(array, -1) for array in rows), strict=True)
     first = 0
     for part, piece in zip(space.parts, pieces, strict=True):

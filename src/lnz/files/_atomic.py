@@ -45,7 +45,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a file is a temporary one that `atomic_file` left behind when the process was killed."""
+    """Whether a file is a temporary one, left behind by `atomic_file` when the process was killed."""
     return _LEFTOVER.fullmatch(path.name) is not None
 
 
@@ -64,7 +64,7 @@ def check_name(path: Path, argument: str) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a new name in `folder` survive a power cut. Does nothing on systems that cannot open folders."""
+    """Make a new name in `folder` survive a power cut. Does nothing if the system cannot open folders."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:

@@ -79,7 +79,7 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
 
 
 def model_dtype(model: Any):
-    """The floating-point type of a model: that of its first floating-point array, or JAX's default if it has none."""
+    """The type of the first floating-point array in a model, or JAX's default if it has none."""
     for leaf in jax.tree.leaves(model):
         if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.floating):
             return leaf.dtype

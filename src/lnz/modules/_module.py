@@ -15,7 +15,7 @@ M = TypeVar("M", bound=eqx.Module)
 
 
 class Method:
-    """A bound method that is a pytree, as in Equinox, and that equals another if both belong to the same module object.
+    """A bound method as a pytree, as in Equinox. Two methods are equal if both belong to the same module object.
 
     Equinox compares arrays, which cannot be hashed, so JAX would refuse `jax.jit(model.log_prob)`. Modules are
     immutable, so their identity can be the key of compiled programs; a model with one other weight is another object.
@@ -117,7 +117,7 @@ def check_fields(cls: type[eqx.Module], fields: dict[str, Any]) -> None:
 
 
 def leading_axes(module: eqx.Module, shape: tuple[int, ...] | None = None) -> list[tuple[int, ...]]:
-    """The leading axes, before the declared ones, of each array that is a field of `module`.
+    """The leading axes, before the declared ones, of each array field of `module`.
 
     Arrays whose declaration leaves the number of axes open are skipped. `shape` replaces a declared `*shape`.
     """

@@ -19,7 +19,7 @@ class Counts(AbstractDiscreteArray):
     """`{0, 1, 2, ...}^shape` with counting measure. Examples are stored as `int32`.
 
     The set is infinite, so `quadrature(num)` sums over `0, ..., num - 1` in each variable, and ignores `bounds`. The
-    sum lacks exactly the mass of the examples that have some count of `num` or more.
+    sum lacks exactly the mass of the examples with some count of `num` or more.
     """
 
     shape: tuple[int, ...] = eqx.field(static=True)

@@ -39,7 +39,7 @@ def least(x: Array) -> float:
 
 
 def log_inside(y: Array) -> Array:
-    """`log y`, with y clipped to the positive numbers that are finite and have a finite reciprocal."""
+    """`log y`, with y clipped to the finite positive numbers with a finite reciprocal."""
     return jnp.log(between(y, least(y), float(np.finfo(y.dtype).max)))
 
 

@@ -92,7 +92,7 @@ def _input(part: AbstractSpace, x: Array) -> Array:
 
 
 def inner_point(space: AbstractSpace) -> float:
-    """A number that is valid for every variable of a space with one kind of variables."""
+    """A valid number for every variable of a space with one kind of variables."""
     low, high = space.parts[0].ends or (0.0, 0.0)
     if space.measure.is_counting or low == -math.inf:
         return max(low, 0.0)
