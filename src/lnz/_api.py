@@ -123,7 +123,8 @@ from .spaces import (
 from .training import (
     Checkpoints as Checkpoints,
     Fit as Fit,
-    Plateau as Plateau,
     ResumeWarning as ResumeWarning,
+    Validation as Validation,
+    Watch as Watch,
     fit as fit,
 )
