@@ -32,7 +32,7 @@ class AutoregressiveLogistic(AbstractDistribution):
     **Arguments:**
 
     - `loc`, `scale`, `num_values`: as for `DiscretisedLogistic`; start them from the data, pixel by pixel.
-    - `context`: `[num_context, *shape]`.
+    - `context`: further inputs of the network, `[num_context, *shape]`.
     - `net`: from `[2 radius (radius + 1) + 1 + num_context]` to `[2]`, with batch axes last, such as `lnz.nets.MLP`.
       `AutoregressiveLogistic.of` builds one.
     - `image_shape`: rows and columns of the picture, if `loc` has another shape, such as one long row.
@@ -127,8 +127,8 @@ class AutoregressiveLogistic(AbstractDistribution):
         """The distribution of each pixel given the pixels before it in ONE example; their product at x is `p(x)`.
 
         For pixel i the network reads, in this order: `(x_j - c_j) / s_j` for the earlier pixels j at most `radius` rows
-        above and `radius` columns beside i, zero beyond the border; `(loc_i - c_i) / s_i`; and the numbers `context[:,
-        i]`, which tell it where it is and what z says. Grey values are in units of the whole range.
+        above and `radius` columns beside i, zero beyond the border; `(loc_i - c_i) / s_i`; and the numbers
+        `context[:, i]`, which tell it where it is and what z says. Grey values are in units of the whole range.
 
         `c` and `s` are `loc` and `scale` as first given. They stay so while `loc`, `log_scale` and `context` are
         trained or moved: with residuals of a moved `loc`, noisy in z, a decoder learned several times more slowly.

@@ -26,7 +26,7 @@ def register_kl(type_q: type, type_p: type) -> Callable[[Rule], Rule]:
 
     **Arguments:**
 
-    - `type_q`, `type_p`: classes of distributions, compared exactly: classes are final here.
+    - `type_q`, `type_p`: classes of distributions. They are compared exactly, since classes are final here.
 
     **Raises:** `TypeError` unless both are classes of distributions.
     """

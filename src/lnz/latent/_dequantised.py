@@ -93,7 +93,7 @@ class Dequantised(AbstractLatentModel, AbstractDataDependent):
     `log P(x) >= E_q[log p(x + u) - log q(u | x)]`,
 
     which `IWAE` tightens. `lnz.evaluate` estimates `log P(x)` by importance sampling: a **lower** bound in nats (and
-    bits), comparable with discrete models. All `P(x)` add up to one, since p lives on the box.
+    bits), comparable with models of discrete data. All `P(x)` add up to one: p lives on the box.
 
     **Arguments:**
 
