@@ -113,8 +113,8 @@ class AttributeQuality:
     - `identity`: the share of moved images whose nearest reconstruction is that of the example itself: 1 is best.
     - `distance`: mean distance of a moved image from its reconstruction, relative to the mean distance between the
       reconstructions of two examples.
-    - `accuracy`: accuracy of the judging classifier on these examples as they are, not reconstructed. If it is
-      low, flips say little.
+    - `accuracy`: accuracy of the judging classifier on these examples as they are, not reconstructed. If it is low,
+      flips say little.
     - `num`, `num_judged`: number of examples, and of those that `flip_rate` counts.
     """
 

@@ -97,8 +97,8 @@ class Dequantised(AbstractLatentModel, AbstractDataDependent):
 
     **Arguments:**
 
-    - `flow`: the density p, on `lnz.Interval(shape, 0, K)`, such as a flow on R^n that ends with a
-      sigmoid, or splines on the box.
+    - `flow`: the density p, on `lnz.Interval(shape, 0, K)`, such as a flow on R^n that ends with a sigmoid, or splines
+      on the box.
     - `space`: the space of x: `lnz.Binary(shape)` (K = 2), or K ordered categories, such as grey values,
       `lnz.data.load("mnist").space`.
     - `dequantiser`: q, a function from x to a distribution of u on `lnz.Interval(shape, 0, 1)`, by default uniform. The
