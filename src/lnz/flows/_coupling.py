@@ -47,8 +47,8 @@ def coupling(
       instead. They enter networks as cosine and sine, so that densities are continuous around each circle.
     - `num_layers`: number of layers.
     - `width`, `depth`, `activation`, `residual`: options of the networks, `lnz.nets.MLP`.
-    - `order`: how variables are exchanged: `"reverse"`, or `"random"` after every second layer. Either way, one of two
-      successive layers changes each variable.
+    - `order`: how variables are exchanged: `"reverse"`, or `"random"` after every second layer. Either way, each
+      variable is changed by one of two successive layers.
     """
     inner = inner_space(space, "coupling", 2)
     check_positive(num_layers, "coupling(num_layers=...)")
