@@ -26,7 +26,7 @@ class AutoregressiveBernoulli(AbstractDistribution):
 
     - `net`: `lnz.nets.MaskedMLP(n, 1)`. `AutoregressiveBernoulli.of` builds one.
 
-    **Raises:** `ValueError` for a network that returns more than one logit a bit.
+    **Raises:** `ValueError` if the network returns more than one logit for each bit.
 
     Source: Germain, Gregor, Murray and Larochelle (2015), section 3 and equations 12 and 13; arXiv:1502.03509.
     """

@@ -38,7 +38,7 @@ class AutoregressiveLogistic(AbstractDistribution):
     - `radius`: how far a pixel sees.
     - `min_scale`: least scale, in units of the range: no scale closes around the pixels of a small data set.
 
-    **Raises:** `ValueError` for shapes that do not fit, or a scale that is not positive.
+    **Raises:** `ValueError` if shapes do not fit or a scale is not positive.
 
     Source: Gulrajani et al. (2017); arXiv:1611.05013. Differs: one window and one network instead of layers of masked
     convolutions.

@@ -71,9 +71,13 @@ class Conditional(eqx.Module):
     ) -> "Conditional":
         """With an `lnz.nets.MLP` for contexts `[num_context]`.
 
-        The output of the network starts at zero, so that every context gives the template. A normal with a fixed scale,
-        and a mean that depends on five numbers: `Conditional.of(lnz.Frozen(lnz.Normal(jnp.zeros(3), 0.1)), 5, key=key,
-        where=lambda normal: normal.loc)`. Without `Frozen`, it has one learned scale for all contexts.
+        The output of the network starts at zero, so every context gives the template. A normal with a fixed scale and a
+        mean that depends on five numbers is
+
+        ```python
+        template = lnz.Frozen(lnz.Normal(jnp.zeros(3), 0.1))  # without `Frozen`, one learned scale for all contexts
+        Conditional.of(template, 5, key=key, where=lambda normal: normal.loc)
+        ```
         """
         num = num_moved(template, where)
         net = MLP(num_context, num, key=key, width=width, depth=depth, activation=activation, last_scale=0.0)

@@ -151,7 +151,7 @@ class CategoricalUnits(AbstractUnits):
 
 
 class ClampedUnits(AbstractUnits):
-    """Units that are held fixed at `values` where `mask` is true, and free elsewhere.
+    """Units held fixed at `values` where `mask` is true, and free elsewhere.
 
     They live on the same space. Their base measure is 1 where `x[mask] == values[mask]` and 0 elsewhere, so that sums
     over states are sums over the free units alone.

@@ -107,8 +107,8 @@ def manipulate(
 class AttributeQuality:
     """Quality of an attribute vector at one strength. Printed, it shows binomial standard errors.
 
-    - `flip_rate`: among examples whose reconstruction is classified as their label says, the share that is classified
-      as the opposite once moved: 1 is best. Examples with the attribute are moved backwards.
+    - `flip_rate`: among examples whose reconstruction is classified as their label says, the share classified as the
+      opposite once moved: 1 is best. Examples with the attribute are moved backwards.
     - `leakage`: for every other attribute, the share of the examples that change their class: 0 is best.
     - `identity`: the share of moved images whose nearest reconstruction is that of the example itself: 1 is best.
     - `distance`: mean distance of a moved image from its reconstruction, relative to the mean distance between the
