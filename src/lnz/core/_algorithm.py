@@ -31,7 +31,7 @@ class AbstractSampler(eqx.Module):
 
 
 class AbstractObjective(eqx.Module):
-    """A loss whose gradient trains a model, with a state that it carries from step to step.
+    """A loss whose gradient trains a model, with a state carried from step to step.
 
     Optional attributes of a class:
 
@@ -79,7 +79,7 @@ class AbstractMethod(eqx.Module):
 
     @abstractmethod
     def init(self, key: PRNGKeyArray, model: Any, data: Any) -> tuple[Any, Any]:
-        """The model, initialised from the data where it needs that, and the initial state of the method.
+        """The model, initialised from the data if it needs that, and the initial state of the method.
 
         `data [n, ...]` arrives in its stored type, for instance bits as bytes. Cast the rows that you use with
         `model.space.cast`.

@@ -24,7 +24,7 @@ def resolve_path(path: PathChoice, density: AbstractDensity) -> AbstractPath:
     """The path to `density`. A given path must end there; a path made from the model before training does not.
 
     The check compares the end of the path with `density` at 16 draws of the path's start. A single draw is not enough:
-    the weights of units that are off in it make no difference.
+    the weights of its inactive units make no difference.
     """
     if path is None:
         return density.path()
@@ -46,8 +46,8 @@ def resolve_path(path: PathChoice, density: AbstractDensity) -> AbstractPath:
     return eqx.error_if(
         path,
         ~jnp.all(close | (end == target) | both_faulty),
-        "`path=` ends at another density than the one to normalise: it was made from another model, or from this one "
-        "before training. Make it anew, or pass a function: `path=lambda rbm: rbm.path(base_rates)`.",
+        "`path=` ends at another density than the one to normalise: it was made from another model, or from this model "
+        "before training. Make a new path, or pass a function: `path=lambda rbm: rbm.path(base_rates)`.",
     )
 
 

@@ -17,7 +17,7 @@ class Bracket(eqx.Module):
     bracket is not `reliable`.
 
     `assumes` joins the assumptions of both sides. `of` names the quantity in words, unless it is the log normaliser of
-    a density that the caller chose.
+    a density chosen by the caller.
     """
 
     lower: Estimate

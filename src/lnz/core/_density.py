@@ -28,7 +28,7 @@ class AbstractNormalizer(eqx.Module):
 
     - `is_smooth`: for a fixed key the estimate is a smooth function of the density, without chains or searches.
     - `is_random`: the estimate depends on the key.
-    - `exact_draws`: draws of the one density that the method was made for; its chains start from them.
+    - `exact_draws`: draws of the one density the method was made for; its chains start from them.
     """
 
     is_smooth: ClassVar[bool] = False
@@ -42,7 +42,7 @@ class AbstractNormalizer(eqx.Module):
 
     @abstractmethod
     def cost(self, density: "AbstractDensity") -> int:
-        """Number of density evaluations, or of sweeps through the variables, that one estimate takes."""
+        """Number of density evaluations, or of sweeps through the variables, per estimate."""
 
     @abstractmethod
     def __call__(self, key: PRNGKeyArray, density: "AbstractDensity") -> Estimate:
@@ -120,13 +120,13 @@ class AbstractModel(HashableMethods, eqx.Module):
     by all: `log p(x) = log int p~(x, z) dz - log int int p~(x, z) dz dx`. A model returns the densities that have these
     normalisers, and their types decide which method computes them.
 
-    Methods that only some models have, `None` in the others:
+    Optional methods, `None` in models without them:
 
     - `condition(x)`: the density of everything unobserved given ONE example. It has the same log normaliser as
       `numerator(x)`; see `lnz.condition`.
     - `clamp(values, mask)`: the density of all free variables, given `x[mask] == values[mask]`. Its log normaliser is
       `log p~(x[mask])`.
-    - `ancestor()`: the density that samples start from, such as the prior of a latent-variable model. A model without
+    - `ancestor()`: the density from which samples start, such as the prior of a latent-variable model. A model without
       an ancestor is itself a density of examples.
     - `descend(key, state)`: an example, given one draw of `ancestor()` or of `clamp(values, mask)`.
     """
@@ -238,7 +238,7 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
 
 
 def root_of(model: Any) -> Any:
-    """The last ancestor of `model`: the density that is drawn first when `model` is sampled."""
+    """The last ancestor of `model`, which is drawn first when `model` is sampled."""
     while isinstance(model, AbstractModel) and model.ancestor is not None:
         model = model.ancestor()
     return model
@@ -266,7 +266,7 @@ def _with_checks(draw: Callable) -> Callable:
 
 
 def closed_form_mean(distribution: AbstractDistribution) -> Array | None:
-    """`E[x]`, or `None` where no closed form is known."""
+    """`E[x]`, or `None` if no closed form is known."""
     return None if distribution.closed_form_mean is None else distribution.closed_form_mean()
 
 
@@ -304,7 +304,7 @@ def gibbs_sweep(
 
 
 class AbstractCollapsibleDensity(AbstractDensity):
-    """A density that shares its normaliser with one on a smaller space, so that enumeration takes the smaller one."""
+    """A density with the same normaliser as one on a smaller space, which takes less time to enumerate."""
 
     @abstractmethod
     def collapsed(self) -> AbstractDensity:

@@ -155,7 +155,7 @@ class Estimate(eqx.Module):
         return not self.doubts
 
     def unreliable_rows(self) -> Bool[np.ndarray, "*batch"]:
-        """Mask of the estimates in a batch that are not reliable, each judged alone."""
+        """Mask of the unreliable estimates in a batch, each judged alone."""
         is_bad = ~is_usable(self.value, self.standard_error, self.bound == "exact")
         return is_bad | breaks_rules(self.weights, np.shape(self.value))
 
@@ -169,9 +169,9 @@ class Estimate(eqx.Module):
         """`value - t s.e.` and `value + t s.e.` in nats, with the quantile t of Student's distribution.
 
         The interval contains the *expected value of the estimate* with probability `level`. It contains the truth with
-        that probability only if the bias that `bound` names is small beside the error. The default level is that of
-        two standard deviations: t is then 2 for many draws, and 4.5 for 3 draws, whose standard error is itself hardly
-        known.
+        that probability only if the bias that `bound` names is small beside the error. The default level, 0.9545,
+        corresponds to two standard deviations: t is then 2 for many draws, and 4.5 for 3 draws, whose standard error is
+        itself hardly known.
 
         **Arguments:**
 
@@ -219,7 +219,7 @@ def _is_known(estimate: Estimate) -> bool:
 def warn_if_unreliable(estimate: Estimate, what: str) -> None:
     """Issue an `UnreliableEstimateWarning` with the reasons and advice, if `estimate` is unreliable."""
     if isinstance(estimate.value, Tracer) or np.ndim(estimate.value) > 0:
-        return  # a compiled function cannot warn; the diagnostics travel with the estimate
+        return  # a warning would come while tracing, or for a batch; the diagnostics travel with the estimate
     doubts = estimate.doubts
     if not doubts:
         return

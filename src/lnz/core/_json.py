@@ -23,17 +23,17 @@ def to_json(result: LogLikelihood | Bracket) -> dict[str, Any]:
     """The fields of `result` as JSON types, after the `version` of this form.
 
     The form of a likelihood also holds its value, bound and errors in nats per example, the bits per dimension, and the
-    log-probability `per_example`. Diagnostics that were not measured are left out.
+    log-probability `per_example`. Diagnostics without a value are left out.
     """
     derived = {name: getattr(result, name) for name in _DERIVED} if isinstance(result, LogLikelihood) else {}
     return plain({"version": VERSION, **derived, **_tree(result)})
 
 
 def likelihood_from_json(value: Any, where: str) -> LogLikelihood:
-    """Read a likelihood that `to_json` wrote.
+    """Read a likelihood written by `to_json`.
 
     **Raises:** `DamagedError`, naming `where`, for another version, a missing or unknown key, values of the wrong kind,
-    and numbers that contradict each other.
+    and contradictory numbers.
     """
     tree = _versioned(value, where)
     derived = {name: field(tree, name, _numbers if name != "bound" else text, where) for name in _DERIVED}
@@ -47,7 +47,7 @@ def likelihood_from_json(value: Any, where: str) -> LogLikelihood:
 
 
 def bracket_from_json(value: Any, where: str) -> Bracket:
-    """Read a bracket that `to_json` wrote.
+    """Read a bracket written by `to_json`.
 
     **Raises:** `DamagedError`, as `likelihood_from_json` does.
     """

@@ -19,7 +19,7 @@ class RandomVariable:
     - `data`: fingerprint of the examples: equal arrays hash equally, regardless of dtype.
     - `space`: where one example lives, in words.
     - `base_measure`: the base measure of the densities: "counting" or "Lebesgue".
-    - `num_dimensions`: of one example; where entries are missing, the mean number of known ones.
+    - `num_dimensions`: the dimension of one example; if entries are missing, the mean number of known entries.
     - `has_many_values`: whether each dimension has many whole values, as grey values and counts do. Such data are
       quoted in bits per dimension.
     """
@@ -37,7 +37,7 @@ class Protocol:
 
     - `numerator`, `denominator`: the method for each integral, such as `AIS(num_chains=100, betas=1000)`, or "exact".
     - `estimators`: short names of the methods that estimated something, such as "IWAE-5000".
-    - `notes`: anything else that a reader must know to repeat it, such as the seed.
+    - `notes`: anything else needed to repeat the computation, such as the seed.
     """
 
     numerator: str = "exact"
@@ -57,7 +57,7 @@ class LogLikelihood:
 
     - `monte_carlo_error`: the standard error from estimating numerators and denominator. The numerators' part averages
       out over examples; the part of the shared denominator does not.
-    - `data_error`: the standard deviation of `per_example` over the square root of `num`, by which the mean would vary
+    - `data_error`: the standard deviation of `per_example` over the square root of `num`. It is the spread of the mean
       between test sets of this size.
     - `bound`: the direction of the remaining bias.
 

@@ -31,7 +31,7 @@ class Local:
     def rows(self, rows: Any, argument: str = "data", first_row: int = 0) -> np.ndarray | Array:
         """`x - origin`, computed in float64 on the host and then cast to the model's number type; NaN stays NaN.
 
-        Without an origin, bits, bytes and other numbers that take less memory keep their type.
+        Without an origin, bits, bytes and other small number types stay unchanged.
 
         **Raises:** `ValueError`, naming row and column, for a number that is too large for the model's type, or that
         this type rounds onto an end of the space.
@@ -55,7 +55,7 @@ class Local:
         return moved
 
     def checked_rows(self, data: Any, argument: str = "data") -> np.ndarray | Array:
-        """`rows` of examples `[n, *space.shape]` that come from a user, with more checks.
+        """`rows` of examples `[n, *space.shape]` from a user, with more checks.
 
         **Raises:** as `space.check_data` does, and `ValueError` for columns that the model's type does not resolve.
         """
@@ -112,7 +112,7 @@ def origins(part: Any) -> tuple[Any, ...]:
 def input_origins(part: Any) -> tuple[Any, ...]:
     """The arrays that hold the origin of a function's inputs, such as an encoder's; `()` if there are none.
 
-    Each is a vector: the origin of an example, followed by zeros for inputs that are appended to the example.
+    Each is a vector: the origin of an example, followed by zeros for inputs appended to the example.
     """
     return _asked(part, "input_origins")
 

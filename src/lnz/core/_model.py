@@ -78,7 +78,7 @@ class AbstractLatentModel(AbstractModel):
 
     @abstractmethod
     def posterior(self, x: Array) -> AbstractDistribution | None:
-        """An approximation `q(z | x)`, or `None` where the model has none."""
+        """An approximation `q(z | x)`, or `None` if the model has none."""
 
     def condition(self, x: Array) -> AbstractDensity:
         return Posterior(self.prior, eqx.Partial(_latent_log_likelihood, self, x), self.posterior(x))

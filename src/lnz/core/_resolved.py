@@ -37,7 +37,7 @@ def check_resolved(
 ) -> None:
     """Refuse columns of numbers that the model's number type does not resolve, with a `ValueError`.
 
-    A step is the distance between neighbouring numbers of the type. Three kinds of columns are refused:
+    A step is the distance between neighbouring numbers of the type. Columns are refused:
 
     - Far from zero, such as Unix seconds of 1.7e9 +- 60: the standard deviation is below 1000 steps at the mean.
     - In clusters far from each other: some neighbouring values (one percent of the different values, and at least ten)
@@ -45,8 +45,8 @@ def check_resolved(
     - Near an end of the space: in more than one percent of the rows the cast changes the distance to the end by more
       than one percent, or it rounds some row onto the end.
 
-    Columns that the type holds exactly lose nothing and pass, such as whole numbers and columns stored in that type.
-    With `by_gradient` they are refused as well, because a parameter that moves by less than half a step stays in place.
+    Columns that the type holds exactly pass, such as whole numbers and columns stored in that type. With `by_gradient`
+    they are refused too, because a parameter that moves by less than half a step stays in place.
 
     - `rows`: a selection of the rows `[n, *space.shape]`, in data coordinates; NaN for missing entries.
     - `advice`: what to try for columns far from zero, if a layer of the model does not help.
@@ -90,7 +90,7 @@ def coarse_draws(space: AbstractSpace, draws: Any, model: "Local") -> str | None
     column near an end of the space if more than 1% of the draws are at the last number inside. Fewer than four draws
     give `None`.
 
-    - `draws`: `[n, *space.shape]` in data coordinates; entries that are not finite are skipped.
+    - `draws`: `[n, *space.shape]` in data coordinates; non-finite entries are skipped.
     """
     if not space.measure.is_continuous or len(draws) < _FEWEST:
         return None
@@ -117,8 +117,8 @@ def _at_ends(space: AbstractSpace, draws: np.ndarray, dtype: Any) -> str | None:
             column = np.unravel_index(int(np.argmax(share)), share.shape)
             num, name = round(float(share[column]) * len(draws)), (*map(int, column[:-1]), int(column[-1]) + first)
             return (
-                f"{num} of {len(draws)} draws of column {_name_of(name)} lie at an end of {part}, from which "
-                f"{np.dtype(dtype)} does not tell them. {_advice_at_ends(part)}"
+                f"{num} of {len(draws)} draws of column {_name_of(name)} lie at an end of {part}, or so near that "
+                f"{np.dtype(dtype)} does not tell the difference. {_advice_at_ends(part)}"
             )
     return None
 
@@ -167,7 +167,7 @@ def _check_distances(space: AbstractSpace, wide: np.ndarray, image: np.ndarray, 
 
 
 class _Coarse(NamedTuple):
-    """A column that is not resolved, as a whole or in a cluster, with the reason and the step of the number type."""
+    """An unresolved column (as a whole or in a cluster), with the reason and the step of the number type."""
 
     column: int
     words: str
@@ -246,7 +246,7 @@ def _step(size: np.ndarray, dtype: Any) -> np.ndarray:
 
 
 def _bounded(space: AbstractSpace, *rows: np.ndarray) -> Iterator[tuple[Any, ...]]:
-    """Each part of a space that has ends: the part, its ends, the index of its first variable, its part of `rows`."""
+    """Each part with ends of a space: the part, its ends, the index of its first variable, its columns of `rows`."""
     pieces = zip(*(space.split(array, -1) for array in rows), strict=True)
     first = 0
     for part, piece in zip(space.parts, pieces, strict=True):

@@ -20,7 +20,7 @@ def student_quantile(
 
     With `v = degrees` and `T = sqrt(v) tan(angle)`, the probability is `int_0^angle cos^(v - 1)`, up to a constant of
     gamma functions. Above 10,000 degrees an expansion around the normal replaces the integral. The relative error is
-    below 1e-8 for one degree or more and levels up to 0.999. The result is NaN for degrees that are not positive.
+    below 1e-8 for one degree or more and levels up to 0.999. The result is NaN for non-positive degrees.
 
     **Raises:** `ValueError` for a level outside (0, 1).
 

@@ -1,4 +1,4 @@
-"""Diagnostics that support, or undermine, the error bar of an estimate."""
+"""Diagnostics of the error bar of an estimate."""
 
 import dataclasses
 
@@ -46,7 +46,7 @@ class Weights(eqx.Module):
     log_weights: Number | None = None
 
     def measured(self) -> dict[str, Number]:
-        """All diagnostics that are not `None`, by name."""
+        """All measured diagnostics, by name."""
         return {name: value for name in NAMES if (value := getattr(self, name)) is not None}
 
     @property

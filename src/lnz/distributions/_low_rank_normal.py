@@ -26,8 +26,8 @@ class LowRankNormal(AbstractDistribution):
     - `factor`: F, `[n, k]`. Start it small but not at zero, where its expected gradient is zero.
     - `scale`: standard deviations of the noise, positive, `[n]` or a number.
 
-    Log-densities are in nats with respect to Lebesgue measure. The field is `log_scale`, so that training keeps the
-    scale positive.
+    Log-densities are in nats with respect to Lebesgue measure. The field is `log_scale`, which keeps the scale positive
+    in training.
 
     **Raises:** `ValueError` for shapes that do not fit, or a scale that is not positive.
 

@@ -31,8 +31,8 @@ class Normal(AbstractExponentialFamily, AbstractRealFamily, AbstractFixable):
       `lnz.Conditional` moves. Constant and trainable normals are two structures to JAX, so `jax.tree.map` cannot
       stack them together.
 
-    Log-densities are in nats with respect to Lebesgue measure. The field is `log_scale`, so that training keeps the
-    scale positive.
+    Log-densities are in nats with respect to Lebesgue measure. The field is `log_scale`, which keeps the scale positive
+    in training.
     """
 
     factorised: ClassVar[bool] = True
@@ -163,7 +163,7 @@ class MultivariateNormal(AbstractRealFamily):
       covariance)` takes the covariance instead.
 
     Log-densities are in nats with respect to Lebesgue measure. The field `raw_tril` holds the logarithm of the
-    diagonal, so that training keeps the covariance positive definite.
+    diagonal, which keeps the covariance positive definite in training.
     """
 
     loc: Float[Array, " n"]

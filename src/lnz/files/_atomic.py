@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-_MOST_BYTES = 200  # of the name that go into the name of its temporary file; most systems allow 255 in all
+_MOST_BYTES = 200  # of a file's name, kept in the name of its temporary file; most systems allow 255 in all
 _LEFTOVER = re.compile(r"\..*\.[0-9a-f]{16}")
 
 
@@ -45,7 +45,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a file is a temporary one that `atomic_file` left behind when the process was killed."""
+    """Whether a file is a temporary one, left behind by `atomic_file` when the process was killed."""
     return _LEFTOVER.fullmatch(path.name) is not None
 
 
@@ -64,7 +64,7 @@ def check_name(path: Path, argument: str) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a new name in `folder` survive a power cut. Does nothing on systems that cannot open folders."""
+    """Make a new name in `folder` survive a power cut. Does nothing if the system cannot open folders."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -82,6 +82,6 @@ def _shortened(name: str) -> str:
 
 
 def short_path(path: Path) -> str:
-    """`path` from the working directory, where it lies below it."""
+    """`path` relative to the working directory if it lies below it, else the absolute path."""
     path = path.resolve()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

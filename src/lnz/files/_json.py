@@ -20,14 +20,14 @@ class DamagedError(ValueError):
 
 
 def short(value: Any) -> str:
-    """`repr`, cut to a length that fits into a message."""
+    """`repr`, cut to fit into a message."""
     brief = reprlib.Repr()
     brief.maxstring = brief.maxother = brief.maxlong = 80
     return brief.repr(value)
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON types. Numbers that are not finite become 'nan', 'inf' or '-inf', because JSON lacks them."""
+    """`value` as JSON types. Non-finite numbers become 'nan', 'inf' or '-inf', because JSON lacks them."""
     if isinstance(value, dict):
         return {name: plain(child) for name, child in value.items()}
     if isinstance(value, np.ndarray | np.generic | jax.Array):
@@ -40,7 +40,7 @@ def plain(value: Any) -> Any:
 
 
 def parse_json(text: str, with_fractions: bool = False, what: str = "header") -> Any:
-    """Parse JSON, and refuse the repeated keys, infinite numbers and NaN that Python's parser accepts.
+    """Parse JSON, but refuse repeated keys, infinite numbers and NaN, which Python's parser accepts.
 
     Without `with_fractions`, every number must be whole.
 

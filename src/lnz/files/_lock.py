@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class Held:
-    """A folder that this process has locked."""
+    """A folder locked by this process."""
 
     def __init__(self, folder: Path):
         self.folder = folder

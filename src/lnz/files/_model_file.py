@@ -69,8 +69,8 @@ def load(path: str | os.PathLike) -> Any:
 
     Loading a float64 model needs `jax.config.update("jax_enable_x64", True)`.
 
-    A model with a parameter that is not finite is loaded, so that it can be inspected, with a `UserWarning` that names
-    the parameter. Infinity is valid in fields named `logits` and `potentials`, where it marks impossible outcomes, and
+    A model with a non-finite parameter is loaded, so that it can be inspected, with a `UserWarning` naming the
+    parameter. Infinity is valid in fields named `logits` and `potentials`, where it marks impossible outcomes, and
     causes no warning.
 
     **Raises:** `FileNotFoundError`; `IsADirectoryError`; `ValueError` if the file is not a model file, is damaged,

@@ -164,7 +164,7 @@ def _without_metadata(header: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_digest(file: io.BufferedIOBase) -> str:
-    """The digest in a file that `to_bytes` made; `file` is read from its start.
+    """The digest in a file made by `to_bytes`; `file` is read from its start.
 
     **Raises:** `DamagedError` if there is none, or if it does not match the bytes.
     """

@@ -12,7 +12,7 @@ def heard(saves: bool) -> Iterator[Callable[[], None]]:
 
     Python swallows exceptions in destructors, for instance. Ctrl-C raises `KeyboardInterrupt`, as usual. If the block
     `saves`, SIGTERM raises `SystemExit(143)`, once: a cluster or a container sends it before it kills the process.
-    Handlers that the caller has installed stay in place.
+    The caller's own handlers stay in place.
     """
     if threading.current_thread() is not threading.main_thread():
         yield _nothing

@@ -1,6 +1,6 @@
 """Remainders of Stirling's formula for the log-gamma function, with all of their digits.
 
-Log-densities with gamma functions are differences of numbers that may be millions. The callers write out the large
+Log-densities with gamma functions are differences of numbers as large as millions. The callers write out the large
 parts of those differences, and these functions give the small remainders.
 """
 

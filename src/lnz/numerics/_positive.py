@@ -45,7 +45,7 @@ def loc_and_raw_tril(
     if is_false(jnp.all(above == 0)):  # a covariance, perhaps, whose lower triangle is not its factor
         raise ValueError(
             f"`{owner}({argument}=...)` must be lower triangular; the largest number above its diagonal is "
-            f"{jnp.max(jnp.abs(above))}. Pass `jnp.tril({argument})` if it means nothing.{advice}"
+            f"{jnp.max(jnp.abs(above))}. Pass `jnp.tril({argument})` if it should be ignored.{advice}"
         )
     return loc, jnp.tril(tril, -1) + jnp.diag(jnp.log(diagonal))
 
