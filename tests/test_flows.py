@@ -336,7 +336,7 @@ def test_wrong_calls_say_what_to_try():
         Elementwise(SplineTransformer(4), jnp.zeros((11, 3))).forward_and_log_det(jnp.zeros((5, 3)))
     with pytest.raises(ValueError, match="has 2 inputs"):
         MaskedAutoregressive(space, MaskedMLP(2, 2, key=key), AffineTransformer())
-    with pytest.raises(ValueError, match="arrays only"):
+    with pytest.raises(ValueError, match="only in the values of their arrays"):
         Scan.stack(
             [Elementwise(AffineTransformer(), jnp.zeros((2, 3))), Elementwise(ShiftTransformer(), jnp.zeros((1, 3)))]
         )
