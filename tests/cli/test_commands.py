@@ -105,8 +105,11 @@ def test_list_shows_the_settings_of_a_recipe(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "200")
     assert call(monkeypatch, "list", "vae_digits") == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "model.prior=normal Of the latents, or of the upper half of them: one of normal, mixture, vampp" in out
-    assert "mixture: A mixture of normals, which are learned." in out
+    assert (
+        "model.prior=normal Distribution of the latents, or of the upper half of them: one of normal, mixture, vampp"
+        in out
+    )
+    assert "mixture: A mixture of learned normals." in out
     words = (
         "model.prior.num_components=500 with model.prior=mixture or model.prior=vampprior Components of the mixture: "
     )

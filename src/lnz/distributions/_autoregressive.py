@@ -55,7 +55,7 @@ class AutoregressiveBernoulli(AbstractDistribution):
         return False
 
     def logits(self, x: Array) -> Float[Array, " n"]:
-        """The log-odds of each bit given those before it in ONE example."""
+        """The log-odds of each bit given the bits before it in ONE example."""
         x = self.space.check_example(x).astype(model_dtype(self.net))
         return batch_last(_logits, self.net, x, takes_batched_parameters=True)
 

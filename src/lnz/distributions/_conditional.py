@@ -21,13 +21,12 @@ class Conditional(eqx.Module):
     """`context -> template` with parameters `theta_i + net(context)_i`: makes a distribution or bijection conditional.
 
     The result is a callable that returns a distribution or bijection for each context: the encoder of a
-    `lnz.latent.VAE`, or the conditional of a `lnz.Joint`. `jax.vmap` over contexts shares the arrays that do not
-    move.
+    `lnz.latent.VAE`, or the conditional of a `lnz.Joint`. `jax.vmap` over contexts shares the arrays that do not move.
 
     **Arguments:**
 
-    - `template`: any module with floating-point arrays. Its arrays are the parameters where the network
-      returns zero. They are trained too, also those of `lnz.Normal.standard(n)` if a part of it moves; wrapped as
+    - `template`: any module with floating-point arrays. Its arrays are the parameters where the network returns zero.
+      They are trained too, also those of `lnz.Normal.standard(n)` if a part of it moves; wrapped as
       `lnz.Frozen(template)` they stay fixed.
     - `net`: from the context to a vector of `num_moved(template)` numbers, one for each parameter that moves.
       `Conditional.of` builds one.

@@ -30,8 +30,9 @@ class DiscretisedLogistic(AbstractDistribution):
     - `scale`: positive, in the same unit, of the same shape or a number.
     - `num_values`: K, such as 256.
 
-    Log-probabilities are in nats with respect to counting measure on `{0, ..., K - 1}^shape`; divide by `num_dimensions
-    * log(2)` for bits a dimension. The field is `log_scale`, which keeps the scale positive in training.
+    Log-probabilities are in nats with respect to counting measure on `{0, ..., K - 1}^shape`; divide by
+    `num_dimensions * log(2)` for bits a dimension. The field is `log_scale`, which keeps the scale positive in
+    training.
 
     **Raises:** `ValueError` for a scale or a `num_values` that is not positive.
 

@@ -130,8 +130,9 @@ class StudentT(AbstractLocationScale):
     give heavy tails (1 is the Cauchy distribution); many approach a normal.
 
     Draws are differentiable in all three parameters, in `df` through the implicit derivative of a gamma variable. To
-    keep a network from moving `df`, select the others: `lnz.Conditional(template, net, where=lambda d: (d.loc,
-    d.log_scale))`. All contexts then share one `df`. Below about 0.3 degrees of freedom, draws overflow float32.
+    keep a network from moving `df`, select the others:
+    `lnz.Conditional(template, net, where=lambda d: (d.loc, d.log_scale))`. All contexts then share one `df`. Below
+    about 0.3 degrees of freedom, draws overflow float32.
 
     **Arguments:**
 

@@ -73,7 +73,7 @@ class LowRankNormal(AbstractDistribution):
 
     def whiten(self, columns: Float[Array, "n m"]) -> Float[Array, "rows m"]:
         """A matrix W with `W'W = columns' covariance^-1 columns`."""
-        # The columns without the part that the causes explain. No squares are subtracted, so no digits cancel twice.
+        # The part of the columns that the causes do not explain, by projection: a difference of squares loses digits.
         q, _ = self._solve()
         padded = jnp.pad(jnp.exp(-self.log_scale)[:, None] * columns, ((0, self.factor.shape[1]), (0, 0)))
         return padded - q @ (q.T @ padded)

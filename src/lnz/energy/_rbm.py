@@ -40,8 +40,8 @@ class RBM(
 
     **Arguments:**
 
-    - `visible`, `hidden`: numbers of Bernoulli units, or units such as `lnz.energy.CategoricalUnits(5, 3)`
-      (for which v and h in the energy are one-hot).
+    - `visible`, `hidden`: numbers of Bernoulli units, or units such as `lnz.energy.CategoricalUnits(5, 3)` (for which v
+      and h in the energy are one-hot).
     - `key`: for the random weights, normal with standard deviation 0.01.
     - `base_rates`: mean of the training data, if known, of the shape of an example (for categories, one rate each,
       `[*shape, num_categories]`) or flat. The visible biases and annealed importance sampling start at its log-odds

@@ -44,8 +44,8 @@ def coupling(
     - `transformer`: such as `lnz.bijections.AffineTransformer()`. Angles use a circular spline with as many bins (or 8)
       instead. They enter networks as cosine and sine, so that densities are continuous around each circle.
     - `num_layers`: number of layers.
-    - `order`: how variables are exchanged: `"reverse"`, or `"random"` after every second layer. Either way, one of two
-      successive layers changes each variable.
+    - `order`: how variables are exchanged: `"reverse"`, or `"random"` after every second layer. Either way, each
+      variable is changed by one of two successive layers.
     - `net`, `options`: makes the networks, `net(num_in, out, key=key, last_scale=0.0, **options)`: a network class such
       as `lnz.nets.GatedMLP`, with options such as `width=64, depth=3`, or a function.
     """

@@ -109,12 +109,12 @@ class AttributeQuality:
 
     - `flip_rate`: among examples whose reconstruction is classified as their label says, the share that is classified
       as the opposite once moved: 1 is best. Examples with the attribute are moved backwards.
-    - `leakage`: for every other attribute, the share of the examples whose class in it changes: 0 is best.
+    - `leakage`: for every other attribute, the share of the examples that change their class: 0 is best.
     - `identity`: the share of moved images whose nearest reconstruction is that of the example itself: 1 is best.
     - `distance`: mean distance of a moved image from its reconstruction, relative to the mean distance between the
       reconstructions of two examples.
-    - `accuracy`: accuracy of the judging classifier on these examples as they are, not reconstructed. It limits how
-      much a flip says.
+    - `accuracy`: accuracy of the judging classifier on these examples as they are, not reconstructed. If it is low,
+      flips say little.
     - `num`, `num_judged`: number of examples, and of those that `flip_rate` counts.
     """
 
@@ -131,7 +131,7 @@ class AttributeQuality:
         lines = [
             f"strength {self.strength:g}, {self.num} examples; those with the attribute are moved backwards",
             f"flip rate       {self._rate(self.flip_rate, self.num_judged)} of the {self.num_judged} reconstructions "
-            f"that were classified rightly (by pixels; accuracy {self.accuracy:.3f} on the examples themselves)",
+            f"that were classified correctly (by pixels; accuracy {self.accuracy:.3f} on the examples themselves)",
         ]
         for name, rate in self.leakage.items():
             words = f"of all {self.num} reconstructions change their class in {name}"

@@ -93,12 +93,12 @@ class Dequantised(AbstractLatentModel, AbstractDataDependent):
     `log P(x) >= E_q[log p(x + u) - log q(u | x)]`,
 
     which `IWAE` tightens. `lnz.evaluate` estimates `log P(x)` by importance sampling: a **lower** bound in nats (and
-    bits), comparable with discrete models. All `P(x)` add up to one, since p lives on the box.
+    bits), comparable with models of discrete data. All `P(x)` add up to one: p lives on the box.
 
     **Arguments:**
 
-    - `flow`: the density p, on `lnz.Interval(shape, 0, K)`, such as a flow on R^n that ends with a
-      sigmoid, or splines on the box.
+    - `flow`: the density p, on `lnz.Interval(shape, 0, K)`, such as a flow on R^n that ends with a sigmoid, or splines
+      on the box.
     - `space`: the space of x: `lnz.Binary(shape)` (K = 2), or K ordered categories, such as grey values,
       `lnz.data.load("mnist").space`.
     - `dequantiser`: q, a function from x to a distribution of u on `lnz.Interval(shape, 0, 1)`, by default uniform. The

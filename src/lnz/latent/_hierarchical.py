@@ -113,7 +113,7 @@ class Ladder(eqx.Module):
         """The posterior of ONE example, with the model's `conditionals` for z_{L-1}, ..., z_1."""
         if len(conditionals) != len(self.messages) - 1:
             raise ValueError(
-                f"`Ladder(messages=...)` has {len(self.messages)} layers, but the model {len(conditionals) + 1}."
+                f"`Ladder(messages=...)` has {len(self.messages)} layers, but the model has {len(conditionals) + 1}."
             )
         if not jnp.issubdtype(x.dtype, jnp.floating):  # whole numbers, such as grey values and counts
             x = x.astype(model_dtype(self))

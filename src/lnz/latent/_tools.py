@@ -151,8 +151,8 @@ def traverse(
 
     **Arguments:**
 
-    - `x`: an example; its posterior mean is the latent vector. Or:
-    - `z`: the latent vector itself, such as zeros.
+    - `x`: an example; its posterior mean is the latent vector.
+    - `z`: the latent vector itself, such as zeros, in place of `x`.
     - `key`: as for `embed`.
 
     **Raises:** `ValueError` unless exactly one of `x` and `z` is given and the latent has such a dimension.

@@ -53,7 +53,7 @@ class ParallelTempering(AbstractSampler):
 
     **Arguments:**
 
-    - `betas`: a number of even intervals, or an increasing array from 0 to 1; see `step`.
+    - `betas`: number of evenly spaced intervals, or an increasing array from 0 to 1; see `step`.
     - `sampler`: moves one chain; by default `Gibbs()` where blocks can be drawn, else `HMC()` or `Metropolis()`.
     - `path`: a path to the density, or a function from the density to one; by default the density's own.
 
@@ -82,8 +82,8 @@ class ParallelTempering(AbstractSampler):
     def init(self, key: PRNGKeyArray, density: AbstractDensity, position: Array) -> TemperedState:
         """The target's chain at `position`, and all others at draws of the path's start.
 
-        Draws where the target's density is zero, as is then the density at every temperature but the start, are made
-        again, up to 100 times; chains that are still there start at `position`.
+        Where the target's density is zero, it is zero at every temperature but the start. Draws there are repeated, up
+        to 100 times; chains that are still there start at `position`.
 
         A free step size of `HMC` is set here for each temperature, to a mean acceptance of 0.8, by the pilot run of
         `AIS`. It stays fixed from then on, also while a model is trained.

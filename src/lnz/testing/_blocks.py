@@ -34,7 +34,9 @@ def check_conditionals(density: AbstractBlockDensity) -> None:
             given = np.asarray(given)
             law_of_value = law if present is None else f"{law}, whatever its own value"
             never = np.isneginf(enumerated)
-            require(np.all((np.isneginf(given) == never)[is_possible]), f"{law_of_value}: other values are impossible.")
+            require(
+                np.all((np.isneginf(given) == never)[is_possible]), f"{law_of_value}: the impossible values differ."
+            )
             require_close(given[is_possible & ~never], enumerated[is_possible & ~never], tolerance, law_of_value)
     _, kernel = gibbs_transition_matrix(density)
     p = np.asarray(found.p, np.float64)

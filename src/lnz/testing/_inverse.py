@@ -52,8 +52,8 @@ class InverseReport:
     def __str__(self):
         verdict = "comes back" if self.holds else "does not come back"
         lines = [
-            f"The worst example, row {self.row}, {verdict}: it is off by {self.error:.3g}, allowed are "
-            f"{self.tolerance * (1 + self.size):.3g} for numbers up to {self.size:.3g} at its ends."
+            f"The worst example, row {self.row}, {verdict}: it is off by {self.error:.3g}, and "
+            f"{self.tolerance * (1 + self.size):.3g} is allowed for numbers up to {self.size:.3g} at its ends."
         ]
         if self.layer is not None:
             worst = next(layer for layer in self.layers if layer.name == self.layer)
