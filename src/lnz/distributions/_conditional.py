@@ -65,11 +65,10 @@ class Conditional(eqx.Module):
         *,
         key: PRNGKeyArray,
         where: Callable[[Any], Any] | None = None,
-        width: int = 128,
-        depth: int = 2,
-        activation: Callable = jax.nn.relu,
+        net: Callable = MLP,
+        **options: Any,
     ) -> "Conditional":
-        """With an `lnz.nets.MLP` for contexts `[num_context]`.
+        """With a network `net(num_context, num, key=key, last_scale=0.0, **options)` for contexts `[num_context]`.
 
         The output of the network starts at zero, so every context gives the template. A normal with a fixed scale and a
         mean that depends on five numbers is
@@ -80,8 +79,7 @@ class Conditional(eqx.Module):
         ```
         """
         num = num_moved(template, where)
-        net = MLP(num_context, num, key=key, width=width, depth=depth, activation=activation, last_scale=0.0)
-        return cls(template, net, where)
+        return cls(template, net(num_context, num, key=key, last_scale=0.0, **options), where)
 
     def origins(self) -> tuple[Any, ...]:
         """The origins of the template, which the context does not move."""
