@@ -99,7 +99,8 @@ def from_numpyro(distribution: Any, learn: Sequence[str] = ()) -> "NumpyroDistri
     if distribution.batch_shape:
         raise ValueError(
             f"`from_numpyro(distribution)`: {type(distribution).__name__} has the batch shape "
-            f"{distribution.batch_shape}, so it is several distributions. To make all variables one event, add `.to_event()`."
+            f"{distribution.batch_shape}, so it is several distributions. To make all variables one event, "
+            "add `.to_event()`."
         )
     plain = distribution
     while isinstance(plain, distributions.Independent | distributions.ExpandedDistribution):
