@@ -704,7 +704,7 @@ def test_score_names_a_bad_cell_of_the_table(normal_run, tmp_path, monkeypatch, 
     [
         ("height,mass\n1000,-5\n", "has no column 'weight': it has 'height', 'mass'."),
         ("height\n1000\n", "has no column 'weight': it has 'height'."),
-        ("1000,-5\n", "has no names of columns, but 'height', 'weight' are needed: write these as its first row"),
+        ("1000,-5\n", "has no column names, but 'height', 'weight' are needed: write these as its first row"),
         ("weight,id,height\n-5,7,1700000000\n", None),
         (",height,weight\n0,1700000000,-5\n", None),
     ],

@@ -38,7 +38,7 @@ class AutoregressiveLogistic(AbstractDistribution):
     - `radius`: how far a pixel sees.
     - `min_scale`: least scale, in units of the range: no scale closes around the pixels of a small data set.
 
-    **Raises:** `ValueError` for shapes that do not fit, or a scale that is not positive.
+    **Raises:** `ValueError` if shapes do not fit or a scale is not positive.
 
     Source: Gulrajani et al. (2017); arXiv:1611.05013. Differs: one window and one network instead of layers of masked
     convolutions.
@@ -73,7 +73,7 @@ class AutoregressiveLogistic(AbstractDistribution):
         self.context = jnp.asarray(context, self.loc.dtype)
         if self.context.ndim == 0 or self.context.shape[1:] != self.loc.shape:
             raise ValueError(
-                f"`{owner}(context=...)` must have the shape of loc behind an axis more, {('num', *self.loc.shape)}; "
+                f"`{owner}(context=...)` must have the shape of loc and one axis in front, {('num', *self.loc.shape)}; "
                 f"got {self.context.shape}."
             )
         self.image_shape = _image_shape(image_shape, self.loc.shape, owner)

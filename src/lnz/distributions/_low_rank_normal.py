@@ -29,7 +29,7 @@ class LowRankNormal(AbstractDistribution):
     Log-densities are in nats with respect to Lebesgue measure. The field is `log_scale`, which keeps the scale positive
     in training.
 
-    **Raises:** `ValueError` for shapes that do not fit, or a scale that is not positive.
+    **Raises:** `ValueError` if shapes do not fit or a scale is not positive.
 
     Source: Woodbury (1950); as a variational posterior, Ong, Nott and Smith (2018); arXiv:1701.03208.
     """

@@ -107,8 +107,8 @@ def manipulate(
 class AttributeQuality:
     """Quality of an attribute vector at one strength. Printed, it shows binomial standard errors.
 
-    - `flip_rate`: among examples whose reconstruction is classified as their label says, the share that is classified
-      as the opposite once moved: 1 is best. Examples with the attribute are moved backwards.
+    - `flip_rate`: among examples whose reconstruction is classified as their label says, the share classified as the
+      opposite once moved: 1 is best. Examples with the attribute are moved backwards.
     - `leakage`: for every other attribute, the share of the examples that change their class: 0 is best.
     - `identity`: the share of moved images whose nearest reconstruction is that of the example itself: 1 is best.
     - `distance`: mean distance of a moved image from its reconstruction, relative to the mean distance between the
@@ -221,7 +221,7 @@ def _as_bits(labels: Any, num: int, argument: str, of_both_kinds: bool = True) -
             got = f"the value {labels[~np.isin(labels, (0, 1))][0]}"
         raise ValueError(
             f"`{argument}` must say for each of the {num} rows whether it has the attribute, true or false; got {got}. "
-            "For a class of many, try `labels == 3`."
+            "For one class of several, try `labels == 3`."
         )
     has = labels.astype(bool)
     if of_both_kinds and (has.all() or not has.any()):

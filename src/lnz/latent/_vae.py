@@ -38,9 +38,8 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
 
     A `lnz.Conditional` as encoder or decoder reads whole numbers rescaled: see `lnz.distributions.distribution_given`.
 
-    **Raises:** `ValueError` for a prior that is a function of the encoder without an encoder, and for parts whose
-    shapes do not fit; `TypeError` for a decoder or an encoder that does not return a distribution, or that is passed as
-    the prior.
+    **Raises:** `ValueError` if the prior is a function of the encoder and there is none, or if shapes do not fit;
+    `TypeError` if a decoder or an encoder does not return a distribution, or is passed as the prior.
 
     Source: Kingma and Welling (2014); arXiv:1312.6114. Rezende, Mohamed and Wierstra (2014); arXiv:1401.4082.
     """

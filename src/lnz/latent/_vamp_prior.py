@@ -32,7 +32,7 @@ class VampPrior(AbstractDataDependent):
       the paper.
     - `bounds`: `(low, high)` between which the u_k stay, `(0.0, 1.0)` for bits; by default they are free.
 
-    **Raises:** `ValueError` for shapes that do not fit, or pseudo-inputs outside `bounds`.
+    **Raises:** `ValueError` if shapes do not fit or pseudo-inputs lie outside `bounds`.
 
     Source: Tomczak and Welling (2018); arXiv:1705.07120. Differs: a sigmoid in place of their hard tanh, whose gradient
     is zero outside, and free pseudo-inputs in place of the outputs of a linear layer.

@@ -45,7 +45,7 @@ def check_conditionals(density: AbstractBlockDensity) -> None:
     require_close(p @ kernel, p, tolerance, "a Gibbs sweep leaves the density invariant (pi P = pi)")
 
 
-# The own value that is passed to a conditional: the one that is scored, and two others.
+# The own value passed to a conditional: the one that is scored, and two others.
 _PRESENT = (None, 0, -1)
 
 

@@ -125,7 +125,7 @@ def _check_draws(distribution: AbstractDistribution, key: PRNGKeyArray, is_resol
 
 
 def _places_outside(space: AbstractSpace) -> tuple[tuple[int, float], ...]:
-    """The place of each variable that has ends, with numbers beyond them."""
+    """The place of each variable with ends, beside numbers beyond them."""
     found = []
     for i, one in enumerate(each_variable(space)):
         low, high = one.ends or (-math.inf, math.inf)
@@ -135,7 +135,7 @@ def _places_outside(space: AbstractSpace) -> tuple[tuple[int, float], ...]:
 
 @eqx.filter_jit
 def _draw(distribution, key, num, places):
-    """All draws that are checked, and a draw moved outside at each of `places`, in one program."""
+    """All draws to check, and a draw moved outside at each of `places`, in one program."""
     x, log_p = distribution.sample_and_log_prob(key, (num,))
     rows = [x[0].at[place if x.ndim > 1 else ()].set(jnp.asarray(value).astype(x.dtype)) for place, value in places]
     again = jax.vmap(distribution.log_prob)(jnp.concatenate([x, jnp.stack(rows)]) if rows else x)

@@ -67,7 +67,7 @@ class InverseReport:
 def check_inverse(
     flow: Transformed | AbstractBijection, x: Float[Array, "num ..."], *, tolerance: float | None = None
 ) -> InverseReport:
-    """Tests whether examples survive the way through a flow and back, and names the layer that loses them.
+    """Tests whether examples survive the way through a flow and back; if not, names the layer that loses them.
 
     A trained flow can be invertible on paper and not in floating-point numbers: where it stretches by 10^6, six digits
     are lost. Its likelihoods there are wrong, however plausible they look. Pass the examples that matter to you.
