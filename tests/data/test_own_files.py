@@ -411,6 +411,19 @@ INDEXED = {
             folder / "x.csv", with_index(x, "Unnamed: 0,Unnamed: 1", [f"{i // 5},{i}" for i in range(len(x))])
         ),
     ),
+    "csv_default_name": ("index", lambda folder, x: write(folder / "x.csv", with_index(x, "index", range(len(x))))),
+    "csv_default_name_behind_an_index": (
+        "index",
+        lambda folder, x: write(folder / "x.csv", with_index(x, ",index", [f"{i},{j}" for j, i in enumerate(ORDER)])),
+    ),
+    "csv_default_names": (
+        "index",
+        lambda folder, x: write(folder / "x.csv", with_index(x, "level_0,index", [f"{i},{i}" for i in range(len(x))])),
+    ),
+    "parquet_default_name": (
+        "index",
+        lambda folder, x: write_parquet(folder / "x.parquet", index=np.arange(len(x)), **columns_of(x, "abc")),
+    ),
     "parquet_of_a_csv_file": (
         "Unnamed: 0",
         lambda folder, x: write_parquet(

@@ -176,6 +176,42 @@ REFUSED = {
         r"has 2 cells in line 7, but 3 in its first row: make all rows equally long",
     ),
     "csv ragged, long": (lambda d: write(d / "x.csv", csv_with(7, "1,2,3,4")), r"has 4 cells in line 9, but 3"),
+    "csv row names of R": (
+        lambda d: write(d / "x.csv", '"a","b"\n"1",1.5,2\n"2",2.5,NA\n'),
+        r"has 3 cells in line 2, but 2 in its first row: its row names lack .* R's `write.table`; .* `row.names=FALSE`",
+    ),
+    "csv row names of R above one column": (
+        lambda d: write(d / "x.csv", '"a"\n"1",15\n"2",25\n"3",17\n'),
+        r"has 2 cells in line 2, but 1 in its first row: its row names lack",
+    ),
+    "tsv row names of R": (
+        lambda d: write(d / "x.tsv", "mpg\tcyl\nMazda\t21\t6\nDatsun\t22.8\t4\n"),
+        r"its row names lack a name of their own",
+    ),
+    "csv decimal commas beneath one name": (
+        lambda d: write(d / "x.csv", "a\n20,05\n19,81\n"),
+        r"has 2 cells in line 2, but 1 in its first row: if it has decimal commas, write decimals with '.' instead",
+    ),
+    "csv decimal commas beneath two names": (
+        lambda d: write(d / "x.csv", "a,b\n20,05,-0,3\n19,81,1,5\n"),
+        r"has 4 cells in line 2, but 2 in its first row: if it has decimal commas, write decimals with '.' instead",
+    ),
+    "csv decimal commas and whole numbers": (
+        lambda d: write(d / "x.csv", "20,5\n19\n18,1\n"),
+        r"has 1 cells in line 2, but 2 in its first row: if it has decimal commas",
+    ),
+    "csv with a title": (
+        lambda d: write(d / "x.csv", "Report\na,b\n1,2\n3,4\n"),
+        r"has 2 cells in line 2, but 1 in its first row: make all rows equally long",
+    ),
+    "csv with commas at the ends": (
+        lambda d: write(d / "x.csv", "a\n1,\n2,\n"),
+        r"has 2 cells in line 2, but 1 in its first row: make all rows equally long",
+    ),
+    "parquet without names, with an index": (
+        lambda d: parquet_of(d, **{"0": [0, 1, 2], "1": [0.5, 1.5, 0.7]}),
+        r"no column names, and its first column counts the rows, 0, 1, 2, ...: .* name the columns\.",
+    ),
     "csv with a comment": (
         lambda d: write(d / "x.csv", "# of today\n" + csv_text(table(), "abc")),
         r"has 3 cells in line 2, but 1 in its first row: remove that comment",
