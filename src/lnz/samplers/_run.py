@@ -25,8 +25,10 @@ def default_sampler(density: AbstractDensity) -> AbstractSampler:
         return Metropolis()
     if density.space.unbounded is not None:
         return HMC()
+    mixed = " Sum its discrete variables out: `HMC` moves the others." if density.space.real_entries.any() else ""
     raise TypeError(
-        f"No sampler fits {type(density).__name__} on {density.space} without being told: pass `sampler=...`."
+        f"No sampler fits the variables of {density.space}.{mixed} Or pass a `sampler` of your own; "
+        "`lnz.log_normalizer` needs none with `lnz.normalizers.Importance()`."
     )
 
 
