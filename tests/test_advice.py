@@ -375,8 +375,13 @@ def test_advice_works(name):
 # Densities of which a grid misses mass, in which precision, words of the warning, and the grid that they advise.
 GRIDS = {
     "reals": (lnz.Euclidean(1), lambda x: -0.5 * jnp.sum((x / 8) ** 2), "widen `bounds`", {"bounds": (-60.0, 60.0)}),
-    "counts": (lnz.Counts(1), lambda x: -0.01 * jnp.sum(x), "for counts raise `num`", {"num": 4000}),
-    "interval": (lnz.Interval(1), lambda x: -0.97 * jnp.sum(jnp.log(x)), "near the end of an interval use float64", {}),
+    "counts": (lnz.Counts(1), lambda x: -0.01 * jnp.sum(x.astype(float)), "for counts raise `num`", {"num": 4000}),
+    "interval": (
+        lnz.Interval(1),
+        lambda x: -0.5 * jnp.sum(jnp.log(1 - x)),
+        "near an end of an interval other than 0 use float64",
+        {},
+    ),
     "narrow": (lnz.Interval(1), lambda x: -5e5 * jnp.sum((x - 0.3) ** 2), "raise `num`", {"num": 2001}),
 }
 

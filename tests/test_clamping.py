@@ -15,6 +15,7 @@ from scipy import stats
 import lnz
 from lnz import testing
 from lnz.energy import RBM, CategoricalUnits
+from lnz.modules import Frozen, replace
 from lnz.normalizers import AIS, Quadrature, ReverseAIS
 
 MACHINES = {
@@ -86,6 +87,7 @@ def test_clamped_chains_that_have_not_settled_are_told(num_rows):
     What depends on its start could depend on the values that are clamped, unless these are the same in every row.
     """
     model = RBM.from_parameters(np.array([[0.0], [0], [12]]), np.array([0.0, 0, -4]), np.full(1, -4.0))
+    model = replace(model, base_rates=Frozen(jnp.full(3, 0.5)))
     values = np.zeros((num_rows, 3))
     values[: num_rows // 2, 0] = 1
     with warnings.catch_warnings(record=True) as caught:

@@ -90,7 +90,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], Any], str], ...] = (
         ("edge_mass",),
         lambda w: ~(w.edge_mass <= _MAX_EDGE_MASS),
         "a fraction {edge_mass:.1g} of the mass lies on the edge of the grid: widen `bounds`, for counts raise `num`, "
-        "and near the end of an interval use float64",
+        "and near an end of an interval other than 0 use float64",
     ),
     (
         ("grid_error",),
