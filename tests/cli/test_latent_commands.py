@@ -12,7 +12,7 @@ from PIL import Image
 from test_commands import call
 
 import lnz
-from lnz.cli._train import find_recipe
+from lnz.recipes import find_recipe
 from lnz.runs import Examples, Run
 
 DIM = 3

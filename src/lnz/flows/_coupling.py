@@ -34,20 +34,21 @@ def coupling(
     residual: bool = False,
     order: Order = "random",
 ) -> AbstractBijection:
-    """Layers `y_a = x_a, y_b = f(x_b; net(x_a))` of any transformer, with the variables exchanged between them.
+    """Layers `y_a = x_a, y_b = f(x_b; net(x_a))` with any transformer; variables are exchanged between layers.
 
-    Both directions cost one pass of the networks: draws are as fast as densities. It starts as the identity (up to the
-    order of the variables).
+    Both directions cost one pass of the networks: draws are as fast as densities. The flow starts as the identity, up
+    to the order of the variables.
 
     **Arguments:**
 
-    - `space`: of vectors of at least 2 variables: `lnz.Euclidean(n)`; or `Interval`, `Positive`, `Torus` or a `Product`
-      of these. Layers work on `R^n` and on circles; `lnz.bijections.ToSupport` comes last.
-    - `transformer`: such as `lnz.bijections.AffineTransformer()`. Angles get a circular spline with as many bins (or
-      8) instead, and enter networks as cosine and sine, so that densities are continuous around each circle.
-    - `num_layers`, `width`, `depth`, `activation`, `residual`: of the networks, `lnz.nets.MLP`.
-    - `order`: how variables are exchanged, `"reverse"`, or `"random"` after every second layer; either way each
-      variable is changed by one of two layers.
+    - `space`: a space of vectors of at least 2 variables: `lnz.Euclidean(n)`, `Interval`, `Positive`, `Torus` or a
+      `Product` of these. Layers work on `R^n` and on circles; `lnz.bijections.ToSupport` comes last.
+    - `transformer`: such as `lnz.bijections.AffineTransformer()`. Angles use a circular spline with as many bins (or 8)
+      instead. They enter networks as cosine and sine, so that densities are continuous around each circle.
+    - `num_layers`: number of layers.
+    - `width`, `depth`, `activation`, `residual`: options of the networks, `lnz.nets.MLP`.
+    - `order`: how variables are exchanged: `"reverse"`, or `"random"` after every second layer. Either way, one of two
+      successive layers changes each variable.
     """
     inner = inner_space(space, "coupling", 2)
     check_positive(num_layers, "coupling(num_layers=...)")
@@ -65,7 +66,7 @@ def coupling(
         net = network(key_net, kept, transformer.num_params)
         mix = mixing(inner, order, key_order, "coupling")
         if isinstance(mix, Permutation):
-            # Of two layers, the second changes what the first one kept.
+            # In each pair of layers, the second changes the variables that the first keeps.
             mix = Permutation(jnp.where(is_even, jnp.arange(num, dtype=jnp.int32)[::-1], mix.order), inner)
         return Chain(Coupling(inner, kept, net, transformer), mix)
 
@@ -99,7 +100,7 @@ def coupling_spline(
 ) -> AbstractBijection:
     """Rational-quadratic spline couplings on `[-bound, bound]`; standardise data first. `options` as in `coupling`.
 
-    Outside the bound each layer is the identity, so that tails are those of the base.
+    Outside the bound each layer is the identity, so that the flow has the tails of the base.
 
     Source: Durkan, Bekasov, Murray and Papamakarios (2019), section 3.2, RQ-NSF (C); arXiv:1906.04032.
     """

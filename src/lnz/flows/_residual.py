@@ -22,16 +22,17 @@ def residual(
     activation: Literal["lipswish", "elu", "tanh"] = "lipswish",
     log_det: Literal["exact", "unbiased"] = "exact",
 ) -> Chain:
-    """Layers whose inverse is `x + g(x)` with a contraction g, and at the end a scale and a shift.
+    """Layers whose inverse is `x + g(x)` with a contraction g, followed by a scale and a shift.
 
-    No variable is left aside in any layer. Densities cost one pass and a log-determinant for each; draws iterate to a
+    Each layer changes all variables. Densities cost one pass and one log-determinant for each layer; draws iterate to a
     fixed point, many passes for each layer (`Residual` states the tolerance).
 
     **Arguments:**
 
-    - `space`: `lnz.Euclidean(n)`; standardise data first, for a layer stretches distances by at most
+    - `space`: `lnz.Euclidean(n)`. Standardise the data first: a layer stretches distances by at most
       1 / (1 - coefficient) and shrinks them by at most 1 + coefficient.
-    - `num_layers`, `width`, `depth`, `activation`: of the networks, `lnz.nets.LipschitzMLP`.
+    - `num_layers`: number of layers.
+    - `width`, `depth`, `activation`: options of the networks, `lnz.nets.LipschitzMLP`.
     - `coefficient`: Lipschitz constant of each g, below one. Nearer to one is more flexible and slower.
     - `log_det`: `"exact"` for few variables (a determinant for each layer), or `"unbiased"`, which needs a `key` for
       every density. Train with either by `lnz.objectives.MaximumLikelihood()`; evaluate
