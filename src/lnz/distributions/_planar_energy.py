@@ -30,7 +30,7 @@ class PlanarEnergy(AbstractDensity):
     - `half_width`: where energies 2 to 4 begin to be confined.
     - `wall`: standard deviation of the confinement; larger is softer.
 
-    **Raises:** `ValueError` for another number, or lengths that are not positive.
+    **Raises:** `ValueError` for another number, or if a length is not positive.
 
     Source: Rezende and Mohamed (2015), table 1; arXiv:1505.05770.
     """

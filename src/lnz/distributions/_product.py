@@ -22,7 +22,7 @@ class ProductDistribution(AbstractDistribution):
     - `named`: alternatively, distributions of any shape and measure, by name. The space is the `Record` of their
       spaces: `ProductDistribution(mu=lnz.Normal(0.0, 5.0), chosen=lnz.Bernoulli(logits))`.
 
-    **Raises:** `TypeError` for a part that is not a distribution; `ValueError` for parts with and without names.
+    **Raises:** `TypeError` if a part is not a distribution; `ValueError` for parts with and without names together.
     """
 
     parts: tuple[AbstractDistribution, ...]
