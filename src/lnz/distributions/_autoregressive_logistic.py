@@ -73,7 +73,7 @@ class AutoregressiveLogistic(AbstractDistribution):
         self.context = jnp.asarray(context, self.loc.dtype)
         if self.context.ndim == 0 or self.context.shape[1:] != self.loc.shape:
             raise ValueError(
-                f"`{owner}(context=...)` must have the shape of loc behind an axis more, {('num', *self.loc.shape)}; "
+                f"`{owner}(context=...)` must have the shape of loc and one axis in front, {('num', *self.loc.shape)}; "
                 f"got {self.context.shape}."
             )
         self.image_shape = _image_shape(image_shape, self.loc.shape, owner)

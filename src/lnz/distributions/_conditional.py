@@ -183,8 +183,8 @@ def _moved(template, where):
     if not chosen or not all(free[i] for i in chosen):
         raise ValueError(
             f"`Conditional(template, where=...)` must move floating-point arrays of the template that are not frozen; "
-            f"{type(template).__name__} has {sum(free)} of them, and they are {sum(free[i] for i in chosen)} of the "
-            f"{len(chosen)} arrays chosen."
+            f"{type(template).__name__} has {sum(free)} such arrays, and {sum(free[i] for i in chosen)} of the "
+            f"{len(chosen)} chosen are among them."
         )
     return tuple(chosen)
 

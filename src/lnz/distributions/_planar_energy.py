@@ -77,7 +77,9 @@ class PlanarEnergy(AbstractDensity):
         `lnz.normalizers.Quadrature`.
         """
         if self.number == 1:
-            raise ValueError("Energy 1 has no closed form: use `lnz.log_normalizer(key, energy, Quadrature(801))`.")
+            raise ValueError(
+                "The normaliser of energy 1 has no closed form: use `lnz.log_normalizer(key, energy, Quadrature(801))`."
+            )
         length = 2 * self.half_width + math.sqrt(2 * math.pi) * self.wall
         return math.log(length) + math.log(math.sqrt(2 * math.pi) * sum(_WIDTHS[self.number]))
 

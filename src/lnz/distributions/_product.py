@@ -167,4 +167,6 @@ class Joint(AbstractDistribution):
 
 def _check_vectors(space: AbstractSpace, name: str) -> None:
     if len(space.shape) != 1 or space.measure.is_counting:
-        raise ValueError(f"`Joint({name}=...)` must be of vectors of real numbers; this one lives on {space}.")
+        raise ValueError(
+            f"`Joint({name}=...)` must be a distribution of vectors of real numbers; this one lives on {space}."
+        )

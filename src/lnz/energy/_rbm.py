@@ -86,7 +86,7 @@ class RBM(
         # A tree of the same form, such as a filter or a gradient, has other things in place of arrays.
         rates = getattr(self.base_rates, "value", None)
         if isinstance(rates, jax.Array) and rates.shape[-1:] != (self.visible.size,):
-            raise ValueError(f"`RBM`: {rates.shape} base rates are not those of {self.visible.size} visible units.")
+            raise ValueError(f"`RBM`: base rates of shape {rates.shape} do not fit {self.visible.size} visible units.")
 
     @classmethod
     def from_parameters(cls, W, b, c) -> "RBM":

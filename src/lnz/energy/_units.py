@@ -212,7 +212,7 @@ def clamp_units(units: AbstractUnits, values: Any, mask: Any, space: AbstractSpa
     for name, array in (("values", values), ("mask", mask)):
         if array.shape != space.shape:
             raise ValueError(
-                f"`clamp({name}=...)` must have shape {space.shape}, one a visible unit; got {array.shape}."
+                f"`clamp({name}=...)` must have shape {space.shape}, one for each visible unit; got {array.shape}."
             )
     if mask.dtype != bool:
         raise TypeError(f"`clamp(mask=...)` must be true and false; got {mask.dtype}. Try `mask.astype(bool)`.")

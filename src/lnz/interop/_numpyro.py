@@ -99,7 +99,8 @@ def from_numpyro(distribution: Any, learn: Sequence[str] = ()) -> "NumpyroDistri
     if distribution.batch_shape:
         raise ValueError(
             f"`from_numpyro(distribution)`: {type(distribution).__name__} has the batch shape "
-            f"{distribution.batch_shape}, so it is many distributions. For one of all its variables add `.to_event()`."
+            f"{distribution.batch_shape}, so it is several distributions. To make all variables one event, "
+            "add `.to_event()`."
         )
     plain = distribution
     while isinstance(plain, distributions.Independent | distributions.ExpandedDistribution):
@@ -173,8 +174,8 @@ def _named(distributions: Any, plain: Any, learn: Sequence[str]) -> tuple[str, d
     family = next((name for name, find in _FAMILIES.items() if find(distributions) is type(given)), None)
     if family is None:
         raise TypeError(
-            f"`from_numpyro(distribution)`: {type(plain).__name__} is not one of the families that lnz knows by their "
-            f"parameters: {', '.join(_FAMILIES)}. Build mixtures by `lnz.Mixture`, transformed distributions by "
+            f"`from_numpyro(distribution)`: {type(plain).__name__} is not one of the families that lnz can "
+            f"build: {', '.join(_FAMILIES)}. Build mixtures by `lnz.Mixture`, transformed distributions by "
             "`lnz.Transformed`."
         )
     if ends and family not in _TRUNCATED.values():
@@ -195,8 +196,8 @@ def _check_learned(family: str, learn: Iterable[str]) -> None:
     if moving := sorted(set(learn) & _ENDS):
         raise ValueError(
             f"`from_numpyro(learn=...)`: {moving} of {family} would move the support while training, but the space of "
-            "a model is fixed. Leave the ends out; for ends to learn put `lnz.bijections.Affine` behind a distribution "
-            "with fixed ones, with `lnz.Transformed`."
+            "a model is fixed. Leave the ends out; to learn them, put `lnz.bijections.Affine` behind a distribution "
+            "with fixed ends, by `lnz.Transformed`."
         )
 
 

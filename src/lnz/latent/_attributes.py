@@ -221,7 +221,7 @@ def _as_bits(labels: Any, num: int, argument: str, of_both_kinds: bool = True) -
             got = f"the value {labels[~np.isin(labels, (0, 1))][0]}"
         raise ValueError(
             f"`{argument}` must say for each of the {num} rows whether it has the attribute, true or false; got {got}. "
-            "For a class of many, try `labels == 3`."
+            "For one class of several, try `labels == 3`."
         )
     has = labels.astype(bool)
     if of_both_kinds and (has.all() or not has.any()):
