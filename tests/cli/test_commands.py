@@ -105,8 +105,11 @@ def test_list_shows_the_settings_of_a_recipe(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "200")
     assert call(monkeypatch, "list", "vae_digits") == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "model.prior=normal Of the latents, or of the upper half of them: one of normal, mixture, vampp" in out
-    assert "mixture: A mixture of normals, which are learned." in out
+    assert (
+        "model.prior=normal Distribution of the latents, or of the upper half of them: one of normal, mixture, vampp"
+        in out
+    )
+    assert "mixture: A mixture of learned normals." in out
     words = (
         "model.prior.num_components=500 with model.prior=mixture or model.prior=vampprior Components of the mixture: "
     )
@@ -701,7 +704,7 @@ def test_score_names_a_bad_cell_of_the_table(normal_run, tmp_path, monkeypatch, 
     [
         ("height,mass\n1000,-5\n", "has no column 'weight': it has 'height', 'mass'."),
         ("height\n1000\n", "has no column 'weight': it has 'height'."),
-        ("1000,-5\n", "has no names of columns, but 'height', 'weight' are needed: write these as its first row"),
+        ("1000,-5\n", "has no column names, but 'height', 'weight' are needed: write these as its first row"),
         ("weight,id,height\n-5,7,1700000000\n", None),
         (",height,weight\n0,1700000000,-5\n", None),
     ],

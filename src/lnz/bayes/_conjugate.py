@@ -45,7 +45,7 @@ class NormalMean(AbstractBayesianModel):
     def posterior(self, data: Float[Any, "n *shape"]) -> Normal:
         """`p(theta | data)`.
 
-        **Raises:** `ValueError` where the number type of the prior is too coarse for the posterior mean.
+        **Raises:** `ValueError` if the dtype of the prior is too coarse for the posterior mean.
         """
         return self._normal(*self._posterior(data))
 

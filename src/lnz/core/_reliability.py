@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from statistics import NormalDist
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -43,6 +44,68 @@ def least_ess(num: Number) -> Any:
     return np.interp(np.asarray(num, float), _NUM_WEIGHTS, _MIN_ESS)
 
 
+# Each rule: the diagnostics that it needs, where they break it, and the reason in words. It asks for what is right, so
+# that NaN breaks it. `least` and `most` are those of the effective sample size and of k for so many weights.
+_RULES: tuple[tuple[tuple[str, ...], Callable[[Any], Any], str], ...] = (
+    (
+        ("ess",),
+        lambda w: ~((w.least <= w.ess) & (w.ess < math.inf)),
+        "effective sample size {ess:.1f} is below {least:.3g}",
+    ),
+    (
+        ("normal_ess",),
+        lambda w: ~(w.normal_ess >= np.minimum(_MIN_NORMAL_ESS, w.least)),
+        "log weights that spread like these have, if normal, an effective sample size of {normal_ess:.1g} (too few "
+        "temperatures, or a proposal too far from the target)",
+    ),
+    (
+        ("overlap",),
+        lambda w: ~(w.overlap >= _MIN_OVERLAP),
+        "the two directions of annealing overlap by only {overlap:.2g}",
+    ),
+    (
+        ("overlap",),
+        lambda w: (w.overlap > _MAX_OVERLAP) & (w.overlap < math.inf),  # infinite where one side of a sum had none
+        "the two directions of annealing contradict each other (an overlap of {overlap:.2g}, where 1 is the most): one "
+        "of them did not come from its density",
+    ),
+    (
+        ("beyond",),
+        lambda w: ~(np.abs(w.beyond) <= (_MAX_BEYOND_OF_DRAWS if w.off_centre is None else _MAX_BEYOND)),
+        "along rays through the draws the estimate moves by {beyond:.1f} standard errors: the target is wider than "
+        "they are, or its tails are heavier",
+    ),
+    (
+        ("off_centre",),
+        lambda w: ~(w.off_centre <= _MAX_OFF_CENTRE),
+        "the chains' distances from their middle are not those of the target, by {off_centre:.1f} standard errors",
+    ),
+    (
+        ("cut_mass",),
+        lambda w: ~(w.cut_mass <= _MAX_CUT_MASS),
+        "a fraction {cut_mass:.1g} of the mass lies where numbers of this type cannot be told from an end of the "
+        "space: use float64",
+    ),
+    (
+        ("edge_mass",),
+        lambda w: ~(w.edge_mass <= _MAX_EDGE_MASS),
+        "a fraction {edge_mass:.1g} of the mass lies on the edge of the grid: widen `bounds`, for counts raise `num`, "
+        "and near an end of an interval other than 0 use float64",
+    ),
+    (
+        ("grid_error",),
+        lambda w: ~(w.grid_error <= _MAX_GRID_ERROR),
+        "grids shifted against each other differ by {grid_error:.2g} nats: raise `num`, or, except on intervals, let "
+        "`bounds` close in on the mass",
+    ),
+    (
+        ("pareto_k", "num"),
+        lambda w: w.pareto_k > w.most,
+        "Pareto k {pareto_k:.2f} is above {most:.2f}",
+    ),
+)
+
+
 def unreliable_reasons(weights: Weights) -> list[str]:
     """Why an average of importance weights cannot carry its error bar; empty when it can.
 
@@ -55,88 +118,26 @@ def unreliable_reasons(weights: Weights) -> list[str]:
 
     Source: for the overlap, Klimovich, Shirts and Mobley (2015), whose 0.03 is of a number that is 0.5 at best.
     """
-    return [words() for is_broken, words in _rules(weights) if is_broken]
+    return [words.format(**vars(numbers)) for numbers, is_broken, words in _rules(weights) if is_broken]
 
 
 def breaks_rules(weights: Weights, shape: tuple[int, ...]) -> Bool[np.ndarray, "..."]:
     """Which of a batch of averages have `unreliable_reasons`, each as if it stood alone."""
     one_each = {name: value for name, value in weights.measured().items() if np.shape(value) in ((), shape)}
     broken = np.zeros(shape, bool)
-    for is_broken, _ in _rules(Weights(**one_each)):
+    for _, is_broken, _ in _rules(Weights(**one_each)):
         broken = broken | is_broken
     return broken
 
 
-def _rules(weights: Weights) -> Iterator[tuple[Any, Callable[[], str]]]:
-    """Each rule that applies: where it is broken, and the reason in words where that is one number."""
-    # Each guard asks for what is right, so that NaN fails it.
-    w = Weights(**{name: np.asarray(value, float) for name, value in weights.measured().items()})
-    min_ess = least_ess(math.inf if w.num is None else w.num)
-    if w.ess is not None:
-        yield (
-            ~((min_ess <= w.ess) & (w.ess < math.inf)),
-            lambda: f"effective sample size {w.ess:.1f} is below {min_ess:.3g}",
-        )
-    if w.normal_ess is not None:
-        yield (
-            ~(w.normal_ess >= np.minimum(_MIN_NORMAL_ESS, min_ess)),
-            lambda: (
-                f"log weights that spread like these have, if normal, an effective sample size of {w.normal_ess:.1g} "
-                "(too few temperatures, or a proposal too far from the target)"
-            ),
-        )
-    if w.overlap is not None:
-        yield ~(w.overlap >= _MIN_OVERLAP), lambda: f"the two directions of annealing overlap by only {w.overlap:.2g}"
-        yield (
-            (w.overlap > _MAX_OVERLAP) & (w.overlap < math.inf),  # infinite where the other side of a sum had none
-            lambda: (
-                f"the two directions of annealing contradict each other (an overlap of {w.overlap:.2g}, where 1 is the "
-                "most): one of them did not come from its density"
-            ),
-        )
-    if w.beyond is not None:
-        yield (
-            ~(np.abs(w.beyond) <= (_MAX_BEYOND_OF_DRAWS if w.off_centre is None else _MAX_BEYOND)),
-            lambda: (
-                f"along rays through the draws the estimate moves by {w.beyond:.1f} standard errors: the target is "
-                "wider than they are, or its tails are heavier"
-            ),
-        )
-    if w.off_centre is not None:
-        yield (
-            ~(w.off_centre <= _MAX_OFF_CENTRE),
-            lambda: (
-                f"the chains' distances from their middle are not those of the target, by {w.off_centre:.1f} standard "
-                "errors"
-            ),
-        )
-    if w.cut_mass is not None:
-        yield (
-            ~(w.cut_mass <= _MAX_CUT_MASS),
-            lambda: (
-                f"a fraction {w.cut_mass:.1g} of the mass lies where numbers of this type cannot be told from an end "
-                "of the space: use float64"
-            ),
-        )
-    if w.edge_mass is not None:
-        yield (
-            ~(w.edge_mass <= _MAX_EDGE_MASS),
-            lambda: f"a fraction {w.edge_mass:.1g} of the mass lies on the edge of the grid: widen `bounds`",
-        )
-    if w.grid_error is not None:
-        yield (
-            ~(w.grid_error <= _MAX_GRID_ERROR),
-            lambda: (
-                f"grids shifted against each other differ by {w.grid_error:.2g} nats: raise `num`, or let `bounds` "
-                "close in on the mass"
-            ),
-        )
-    if w.pareto_k is not None and w.num is not None:
-        threshold = pareto_k_threshold(w.num)
-        yield (
-            (w.pareto_k > threshold),
-            lambda: f"Pareto k {w.pareto_k:.2f} is above {threshold:.2f}",
-        )
+def _rules(weights: Weights) -> Iterator[tuple[SimpleNamespace, Any, str]]:
+    """Each rule that applies: its numbers, where it is broken, and its words."""
+    measured = {name: np.asarray(value, float) for name, value in weights.measured().items()}
+    num = measured.get("num", math.inf)
+    numbers = SimpleNamespace(**{"off_centre": None, **measured}, least=least_ess(num), most=pareto_k_threshold(num))
+    for needed, is_broken, words in _RULES:
+        if measured.keys() >= set(needed):
+            yield numbers, is_broken(numbers), words
 
 
 def normal_ess(log_w: Float[Array, " n"]) -> Float[Array, ""]:

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ class AutoregressiveBernoulli(AbstractDistribution):
 
     - `net`: `lnz.nets.MaskedMLP(n, 1)`. `AutoregressiveBernoulli.of` builds one.
 
-    **Raises:** `ValueError` for a network that returns more than one logit a bit.
+    **Raises:** `ValueError` if the network returns more than one logit for each bit.
 
     Source: Germain, Gregor, Murray and Larochelle (2015), section 3 and equations 12 and 13; arXiv:1502.03509.
     """
@@ -42,21 +42,9 @@ class AutoregressiveBernoulli(AbstractDistribution):
             )
 
     @classmethod
-    def of(
-        cls,
-        num: int,
-        *,
-        key: PRNGKeyArray,
-        width: int = 128,
-        depth: int = 2,
-        activation: Callable = jax.nn.relu,
-        residual: bool = False,
-    ) -> "AutoregressiveBernoulli":
-        """`num` bits, fair and independent at the start; the other arguments as for `lnz.nets.MaskedMLP`."""
-        net = MaskedMLP(
-            num, 1, key=key, width=width, depth=depth, activation=activation, residual=residual, last_scale=0.0
-        )
-        return cls(net)
+    def of(cls, num: int, *, key: PRNGKeyArray, **options: Any) -> "AutoregressiveBernoulli":
+        """`num` bits, fair and independent at the start; `options` as for `lnz.nets.MaskedMLP`."""
+        return cls(MaskedMLP(num, 1, key=key, last_scale=0.0, **options))
 
     @property
     def space(self) -> Binary:
@@ -67,7 +55,7 @@ class AutoregressiveBernoulli(AbstractDistribution):
         return False
 
     def logits(self, x: Array) -> Float[Array, " n"]:
-        """The log-odds of each bit given those before it in ONE example."""
+        """The log-odds of each bit given the bits before it in ONE example."""
         x = self.space.check_example(x).astype(model_dtype(self.net))
         return batch_last(_logits, self.net, x, takes_batched_parameters=True)
 

@@ -23,8 +23,7 @@ class AutoregressiveLogistic(AbstractDistribution):
     """`p(x) = prod_i DiscretisedLogistic(x_i | loc_i + s_i a_i, scale_i exp(b_i))`, `(a_i, b_i) = net(x before i)`.
 
     A PixelCNN: all pixels share one small network, which reads nearby earlier pixels in raster order. `conditionals`
-    describes its inputs. The log-probability takes one pass over all pixels at once; draws are
-    made pixel by pixel.
+    describes its inputs. The log-probability takes one pass over all pixels at once; draws are made pixel by pixel.
 
     Log-probabilities are in nats with respect to counting measure on `{0, ..., K - 1}^shape`; divide by
     `num_dimensions * log(2)` for bits a dimension.
@@ -32,14 +31,14 @@ class AutoregressiveLogistic(AbstractDistribution):
     **Arguments:**
 
     - `loc`, `scale`, `num_values`: as for `DiscretisedLogistic`; start them from the data, pixel by pixel.
-    - `context`: `[num_context, *shape]`.
+    - `context`: network inputs, `[num_context, *shape]`.
     - `net`: from `[2 radius (radius + 1) + 1 + num_context]` to `[2]`, with batch axes last, such as `lnz.nets.MLP`.
       `AutoregressiveLogistic.of` builds one.
-    - `image_shape`: rows and columns of the picture, if `loc` has another shape, such as one long row.
+    - `image_shape`: rows and columns of the picture, if `loc` has another shape, such as one row.
     - `radius`: how far a pixel sees.
     - `min_scale`: least scale, in units of the range: no scale closes around the pixels of a small data set.
 
-    **Raises:** `ValueError` for shapes that do not fit, or a scale that is not positive.
+    **Raises:** `ValueError` if shapes do not fit or a scale is not positive.
 
     Source: Gulrajani et al. (2017); arXiv:1611.05013. Differs: one window and one network instead of layers of masked
     convolutions.
@@ -74,7 +73,7 @@ class AutoregressiveLogistic(AbstractDistribution):
         self.context = jnp.asarray(context, self.loc.dtype)
         if self.context.ndim == 0 or self.context.shape[1:] != self.loc.shape:
             raise ValueError(
-                f"`{owner}(context=...)` must have the shape of loc behind an axis more, {('num', *self.loc.shape)}; "
+                f"`{owner}(context=...)` must have the shape of loc and one axis in front, {('num', *self.loc.shape)}; "
                 f"got {self.context.shape}."
             )
         self.image_shape = _image_shape(image_shape, self.loc.shape, owner)
@@ -127,8 +126,8 @@ class AutoregressiveLogistic(AbstractDistribution):
         """The distribution of each pixel given the pixels before it in ONE example; their product at x is `p(x)`.
 
         For pixel i the network reads, in this order: `(x_j - c_j) / s_j` for the earlier pixels j at most `radius` rows
-        above and `radius` columns beside i, zero beyond the border; `(loc_i - c_i) / s_i`; and the numbers `context[:,
-        i]`, which tell it where it is and what z says. Grey values are in units of the whole range.
+        above and `radius` columns beside i, zero beyond the border; `(loc_i - c_i) / s_i`; and the numbers
+        `context[:, i]`, which tell it where it is and what z says. Grey values are in units of the whole range.
 
         `c` and `s` are `loc` and `scale` as first given. They stay so while `loc`, `log_scale` and `context` are
         trained or moved: with residuals of a moved `loc`, noisy in z, a decoder learned several times more slowly.

@@ -19,8 +19,8 @@ class Categorical(AbstractExponentialFamily):
 
     - `logits`: unnormalised log-probabilities `[*shape, num_categories]`; minus infinity for impossible categories.
 
-    Log-probabilities are in nats with respect to counting measure on `{0, ..., num_categories - 1}^shape`.
-    The natural parameters are the logits, one more for each variable than needed; `with_expected_statistics` chooses
+    Log-probabilities are in nats with respect to counting measure on `{0, ..., num_categories - 1}^shape`. The natural
+    parameters are the logits, one more for each variable than needed; `with_expected_statistics` chooses
     log-probabilities.
     """
 

@@ -26,7 +26,7 @@ def register_kl(type_q: type, type_p: type) -> Callable[[Rule], Rule]:
 
     **Arguments:**
 
-    - `type_q`, `type_p`: classes of distributions, compared exactly: classes are final here.
+    - `type_q`, `type_p`: classes of distributions. They are compared exactly, since classes are final here.
 
     **Raises:** `TypeError` unless both are classes of distributions.
     """
@@ -45,11 +45,11 @@ def closed_form_kl(q: AbstractDistribution, p: AbstractDistribution) -> Float[Ar
     """`KL(q || p) = E_q[log q(x) - log p(x)]` in nats where it has a closed form, else `None`.
 
     Exact up to rounding, differentiable in the parameters of both, and usable under `jax.jit` and `jax.vmap`: types and
-    shapes alone decide which rule applies. Rules exist for normals of every kind against normals, for Laplace,
-    logistic and Student's t against normals, and for pairs of Bernoullis, categoricals, Laplaces, Poissons, continuous
+    shapes alone decide which rule applies. Rules exist for normals of every kind against normals, for Laplace, logistic
+    and Student's t against normals, and for pairs of Bernoullis, categoricals, Laplaces, Poissons, continuous
     Bernoullis, uniforms, and products of these. Add one with `lnz.register_kl`. There is no general rule for
-    exponential families: the general formula subtracts large numbers, and it is wrong where the base measure depends
-    on a parameter.
+    exponential families: the general formula subtracts large numbers, and it is wrong where the base measure depends on
+    a parameter.
 
     Without a rule, draw from q (`lnz.objectives.ELBO` does), or use `lnz.kl_divergence` in few dimensions.
 

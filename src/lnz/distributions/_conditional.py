@@ -21,13 +21,12 @@ class Conditional(eqx.Module):
     """`context -> template` with parameters `theta_i + net(context)_i`: makes a distribution or bijection conditional.
 
     The result is a callable that returns a distribution or bijection for each context: the encoder of a
-    `lnz.latent.VAE`, or the conditional of a `lnz.Joint`. `jax.vmap` over contexts shares the arrays that do not
-    move.
+    `lnz.latent.VAE`, or the conditional of a `lnz.Joint`. `jax.vmap` over contexts shares the arrays that do not move.
 
     **Arguments:**
 
-    - `template`: any module with floating-point arrays. Its arrays are the parameters where the network
-      returns zero. They are trained too, also those of `lnz.Normal.standard(n)` if a part of it moves; wrapped as
+    - `template`: any module with floating-point arrays. Its arrays are the parameters where the network returns zero.
+      They are trained too, also those of `lnz.Normal.standard(n)` if a part of it moves; wrapped as
       `lnz.Frozen(template)` they stay fixed.
     - `net`: from the context to a vector of `num_moved(template)` numbers, one for each parameter that moves.
       `Conditional.of` builds one.
@@ -66,19 +65,21 @@ class Conditional(eqx.Module):
         *,
         key: PRNGKeyArray,
         where: Callable[[Any], Any] | None = None,
-        width: int = 128,
-        depth: int = 2,
-        activation: Callable = jax.nn.relu,
+        net: Callable = MLP,
+        **options: Any,
     ) -> "Conditional":
-        """With an `lnz.nets.MLP` for contexts `[num_context]`.
+        """With a network `net(num_context, num, key=key, last_scale=0.0, **options)` for contexts `[num_context]`.
 
-        The output of the network starts at zero, so that every context gives the template. A normal with a fixed scale,
-        and a mean that depends on five numbers: `Conditional.of(lnz.Frozen(lnz.Normal(jnp.zeros(3), 0.1)), 5, key=key,
-        where=lambda normal: normal.loc)`. Without `Frozen`, it has one learned scale for all contexts.
+        The output of the network starts at zero, so every context gives the template. A normal with a fixed scale and a
+        mean that depends on five numbers is
+
+        ```python
+        template = lnz.Frozen(lnz.Normal(jnp.zeros(3), 0.1))  # without `Frozen`, one learned scale for all contexts
+        Conditional.of(template, 5, key=key, where=lambda normal: normal.loc)
+        ```
         """
         num = num_moved(template, where)
-        net = MLP(num_context, num, key=key, width=width, depth=depth, activation=activation, last_scale=0.0)
-        return cls(template, net, where)
+        return cls(template, net(num_context, num, key=key, last_scale=0.0, **options), where)
 
     def origins(self) -> tuple[Any, ...]:
         """The origins of the template, which the context does not move."""
@@ -182,8 +183,8 @@ def _moved(template, where):
     if not chosen or not all(free[i] for i in chosen):
         raise ValueError(
             f"`Conditional(template, where=...)` must move floating-point arrays of the template that are not frozen; "
-            f"{type(template).__name__} has {sum(free)} of them, and they are {sum(free[i] for i in chosen)} of the "
-            f"{len(chosen)} arrays chosen."
+            f"{type(template).__name__} has {sum(free)} such arrays, and {sum(free[i] for i in chosen)} of the "
+            f"{len(chosen)} chosen are among them."
         )
     return tuple(chosen)
 

@@ -22,9 +22,9 @@ class ContinuousBernoulli(AbstractExponentialFamily):
     """Independent numbers in [0, 1], `p(x) = prod_i exp(logit_i x_i - A(logit_i))`, `A(t) = log((e^t - 1) / t)`.
 
     For grey values scaled to [0, 1]. The density is the Bernoulli formula `lambda^x (1 - lambda)^(1 - x)`,
-    `lambda = sigmoid(logit)`, times the constant that normalises it. Autoencoders are often trained on grey values
-    without that constant, which is not a density. `lambda` is not the mean: the mean is `sigmoid`-like but nearer to
-    1/2; see `mean()`.
+    `lambda = sigmoid(logit)`, times the constant that normalises it. Without that constant, as in many autoencoders
+    trained on grey values, it is not a density. `lambda` is not the mean: the mean is `sigmoid`-like but nearer to 1/2;
+    see `mean()`.
 
     Draws use the inverse distribution function, so they are differentiable functions of the logits. Around
     `logit = 0`, where the formulas have the form 0 / 0, values and derivatives come from power series.

@@ -102,7 +102,7 @@ class Poisson(AbstractExponentialFamily):
 
 
 class NegativeBinomial(AbstractDistribution):
-    """Independent counts that spread more than Poisson's: mean m, variance `m + m^2 / size`.
+    """Independent counts with more spread than a Poisson: mean m, variance `m + m^2 / size`.
 
     `p(x) = prod_i Gamma(x_i + s_i) / (Gamma(s_i) x_i!) (s_i / (s_i + m_i))^s_i (m_i / (s_i + m_i))^x_i` with means m
     and sizes s. It is a Poisson distribution whose rate is a gamma variable with shape s and mean m, and approaches a
@@ -117,7 +117,7 @@ class NegativeBinomial(AbstractDistribution):
     Log-probabilities are in nats with respect to counting measure on `Counts(shape)`. Draws are `int32`; rates above
     `2^30` draw as at `2^30`.
 
-    **Raises:** `ValueError` for shapes that do not fit.
+    **Raises:** `ValueError` if the shapes do not fit.
     """
 
     log_mean: Float[Array, "*shape"]

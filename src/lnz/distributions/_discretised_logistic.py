@@ -21,8 +21,8 @@ class DiscretisedLogistic(AbstractDistribution):
     `p(x) = prod_i sigmoid(((x_i + 1) / K - loc_i) / scale_i) - sigmoid((x_i / K - loc_i) / scale_i)`. The first and the
     last value also take the tails beyond them. It has two parameters a variable, where `Categorical` has K.
 
-    The logarithm of the difference is computed as that of a product, `sigmoid(b) sigmoid(-a) (1 - exp(a - b))`, whose
-    three logarithms are exact for all parameters; nothing is clipped.
+    The difference is computed as a product, `sigmoid(b) sigmoid(-a) (1 - exp(a - b))`: its three logarithms are exact
+    for all parameters, and nothing is clipped.
 
     **Arguments:**
 
@@ -31,9 +31,10 @@ class DiscretisedLogistic(AbstractDistribution):
     - `num_values`: K, such as 256.
 
     Log-probabilities are in nats with respect to counting measure on `{0, ..., K - 1}^shape`; divide by
-    `num_dimensions * log(2)` for bits a dimension. The field is `log_scale`, so that training keeps the scale positive.
+    `num_dimensions * log(2)` for bits a dimension. The field is `log_scale`, which keeps the scale positive in
+    training.
 
-    **Raises:** `ValueError` for a scale or a `num_values` that is not positive.
+    **Raises:** `ValueError` if a scale or `num_values` is not positive.
 
     Source: Kingma et al. (2016), appendix C.5; arXiv:1606.04934.
     """
@@ -89,7 +90,7 @@ class DiscretisedLogisticMixture(AbstractDistribution):
 
     Log-probabilities are in nats with respect to counting measure on `{0, ..., K - 1}^shape`.
 
-    **Raises:** `ValueError` for shapes that do not fit, or a scale or `num_values` that is not positive.
+    **Raises:** `ValueError` if shapes do not fit, or a scale or `num_values` is not positive.
 
     Source: Salimans, Karpathy, Chen and Kingma (2017), section 2.1; arXiv:1701.05517. Differs: the colours of a pixel
     are independent, like all variables; in the paper they depend on each other.

@@ -23,7 +23,7 @@ class Layered(AbstractDistribution):
 
     **Arguments:**
 
-    - `first`: the distribution of the layer that is drawn first.
+    - `first`: the distribution of the layer drawn first.
     - `conditionals`: for the other layers, in the order of drawing: callables from a vector to a distribution of
       vectors, such as `lnz.Conditional`.
     - `order`: `"down"` draws from the top, and `first` is the distribution of z_L; `"up"` draws from the bottom, and

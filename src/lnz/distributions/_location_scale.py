@@ -71,8 +71,8 @@ class Laplace(AbstractLocationScale):
     - `loc`: medians `[*shape]`.
     - `scale`: mean absolute deviations, positive, of the same shape or a number.
 
-    Log-densities are in nats with respect to Lebesgue measure. The field is `log_scale`, so that training keeps the
-    scale positive.
+    Log-densities are in nats with respect to Lebesgue measure. The field is `log_scale`, which keeps the scale positive
+    in training.
     """
 
     loc: Float[Array, "*shape"]
@@ -102,8 +102,8 @@ class Logistic(AbstractLocationScale):
     - `loc`: means `[*shape]`.
     - `scale`: positive, of the same shape or a number.
 
-    Log-densities are in nats with respect to Lebesgue measure. The field is `log_scale`, so that training keeps the
-    scale positive.
+    Log-densities are in nats with respect to Lebesgue measure. The field is `log_scale`, which keeps the scale positive
+    in training.
     """
 
     loc: Float[Array, "*shape"]
@@ -130,8 +130,9 @@ class StudentT(AbstractLocationScale):
     give heavy tails (1 is the Cauchy distribution); many approach a normal.
 
     Draws are differentiable in all three parameters, in `df` through the implicit derivative of a gamma variable. To
-    keep a network from moving `df`, select the others: `lnz.Conditional(template, net, where=lambda d: (d.loc,
-    d.log_scale))`. All contexts then share one `df`. Below about 0.3 degrees of freedom, draws overflow float32.
+    keep a network from moving `df`, select the others:
+    `lnz.Conditional(template, net, where=lambda d: (d.loc, d.log_scale))`. All contexts then share one `df`. Below
+    about 0.3 degrees of freedom, draws overflow float32.
 
     **Arguments:**
 
@@ -139,8 +140,8 @@ class StudentT(AbstractLocationScale):
     - `scale`: positive, of the same shape or a number.
     - `df`: degrees of freedom, positive, of the same shape or a number.
 
-    Log-densities are in nats with respect to Lebesgue measure. The fields are `log_scale` and `log_df`, so that
-    training keeps both positive.
+    Log-densities are in nats with respect to Lebesgue measure. The fields are `log_scale` and `log_df`, which keeps
+    both positive in training.
 
     Source: Figurnov, Mohamed and Mnih (2018), for the derivative of a gamma variable; arXiv:1805.08498.
     """

@@ -26,10 +26,10 @@ class LowRankNormal(AbstractDistribution):
     - `factor`: F, `[n, k]`. Start it small but not at zero, where its expected gradient is zero.
     - `scale`: standard deviations of the noise, positive, `[n]` or a number.
 
-    Log-densities are in nats with respect to Lebesgue measure. The field is `log_scale`, so that training keeps the
-    scale positive.
+    Log-densities are in nats with respect to Lebesgue measure. The field is `log_scale`, which keeps the scale positive
+    in training.
 
-    **Raises:** `ValueError` for shapes that do not fit, or a scale that is not positive.
+    **Raises:** `ValueError` if shapes do not fit or a scale is not positive.
 
     Source: Woodbury (1950); as a variational posterior, Ong, Nott and Smith (2018); arXiv:1701.03208.
     """
@@ -73,7 +73,7 @@ class LowRankNormal(AbstractDistribution):
 
     def whiten(self, columns: Float[Array, "n m"]) -> Float[Array, "rows m"]:
         """A matrix W with `W'W = columns' covariance^-1 columns`."""
-        # The columns without the part that the causes explain. No squares are subtracted, so no digits cancel twice.
+        # The part of the columns that the causes do not explain, by projection: a difference of squares loses digits.
         q, _ = self._solve()
         padded = jnp.pad(jnp.exp(-self.log_scale)[:, None] * columns, ((0, self.factor.shape[1]), (0, 0)))
         return padded - q @ (q.T @ padded)

@@ -20,9 +20,8 @@ class Mixture(AbstractDistribution):
     **Arguments:**
 
     - `logits`: log weights `[num_components]`, up to a constant.
-    - `components`: one distribution whose arrays have a leading axis of length `num_components`, as
-      `jax.vmap` makes it: `Bernoulli(logits)` with logits `[num_components, n]` is `num_components`
-      distributions on `Binary(n)`.
+    - `components`: one distribution whose arrays have a leading axis of length `num_components`, as `jax.vmap` makes
+      it: `Bernoulli(logits)` with logits `[num_components, n]` is `num_components` distributions on `Binary(n)`.
     """
 
     logits: Float[Array, " num_components"] = eqx.field(converter=as_floats)

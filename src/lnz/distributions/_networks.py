@@ -16,7 +16,7 @@ from ._normal import MultivariateNormal, Normal
 
 
 class ConditionalNormal(eqx.Module):
-    """`x -> N(net(x), scale^2)` with a learned scale that does not depend on x.
+    """`x -> N(net(x), scale^2)` with a learned scale, the same for all x.
 
     **Arguments:**
 
@@ -39,7 +39,7 @@ class ConditionalNormal(eqx.Module):
 
 
 class ConditionalMultivariateNormal(eqx.Module):
-    """`x -> N(net(x), L L')` with a learned L that does not depend on x; `tril` is L, `[n, n]`."""
+    """`x -> N(net(x), L L')` with a learned L, the same for all x; `tril` is L, `[n, n]`."""
 
     scales_input: ClassVar[bool] = True
 

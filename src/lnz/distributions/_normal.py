@@ -26,13 +26,13 @@ class Normal(AbstractExponentialFamily, AbstractRealFamily, AbstractFixable):
 
     - `loc`: means `[*shape]`.
     - `scale`: standard deviations, positive, of the same shape or a number.
-    - `constant`: do not train it where it is part of a model, such as the prior of a `lnz.latent.VAE` or the base of
-      a flow. Fitted on its own it is trained all the same and no longer constant, and so are the parts that a
-      `lnz.Conditional` moves. Constant and trainable normals are two structures to JAX, so `jax.tree.map` cannot
-      stack them together.
+    - `constant`: do not train it where it is part of a model, such as the prior of a `lnz.latent.VAE` or the base of a
+      flow. Fitted on its own it is trained all the same, and is then not constant; the same holds for the parts that a
+      `lnz.Conditional` moves. Constant and trainable normals are two structures to JAX, so `jax.tree.map` cannot stack
+      them together.
 
-    Log-densities are in nats with respect to Lebesgue measure. The field is `log_scale`, so that training keeps the
-    scale positive.
+    Log-densities are in nats with respect to Lebesgue measure. The field is `log_scale`, which keeps the scale positive
+    in training.
     """
 
     factorised: ClassVar[bool] = True
@@ -159,11 +159,11 @@ class MultivariateNormal(AbstractRealFamily):
     **Arguments:**
 
     - `loc`: mean `[n]`.
-    - `scale_tril`: lower-triangular `[n, n]` with a positive diagonal and zeros above it. `from_covariance(loc,
-      covariance)` takes the covariance instead.
+    - `scale_tril`: lower-triangular `[n, n]` with a positive diagonal and zeros above it.
+      `from_covariance(loc, covariance)` takes the covariance instead.
 
     Log-densities are in nats with respect to Lebesgue measure. The field `raw_tril` holds the logarithm of the
-    diagonal, so that training keeps the covariance positive definite.
+    diagonal, which keeps the covariance positive definite in training.
     """
 
     loc: Float[Array, " n"]

@@ -30,7 +30,7 @@ class PlanarEnergy(AbstractDensity):
     - `half_width`: where energies 2 to 4 begin to be confined.
     - `wall`: standard deviation of the confinement; larger is softer.
 
-    **Raises:** `ValueError` for another number, or lengths that are not positive.
+    **Raises:** `ValueError` for another number, or if a length is not positive.
 
     Source: Rezende and Mohamed (2015), table 1; arXiv:1505.05770.
     """
@@ -77,7 +77,9 @@ class PlanarEnergy(AbstractDensity):
         `lnz.normalizers.Quadrature`.
         """
         if self.number == 1:
-            raise ValueError("Energy 1 has no closed form: use `lnz.log_normalizer(key, energy, Quadrature(801))`.")
+            raise ValueError(
+                "The normaliser of energy 1 has no closed form: use `lnz.log_normalizer(key, energy, Quadrature(801))`."
+            )
         length = 2 * self.half_width + math.sqrt(2 * math.pi) * self.wall
         return math.log(length) + math.log(math.sqrt(2 * math.pi) * sum(_WIDTHS[self.number]))
 

@@ -22,7 +22,7 @@ class ProductDistribution(AbstractDistribution):
     - `named`: alternatively, distributions of any shape and measure, by name. The space is the `Record` of their
       spaces: `ProductDistribution(mu=lnz.Normal(0.0, 5.0), chosen=lnz.Bernoulli(logits))`.
 
-    **Raises:** `TypeError` for a part that is not a distribution; `ValueError` for parts with and without names.
+    **Raises:** `TypeError` if a part is not a distribution; `ValueError` for parts with and without names together.
     """
 
     parts: tuple[AbstractDistribution, ...]
@@ -167,4 +167,6 @@ class Joint(AbstractDistribution):
 
 def _check_vectors(space: AbstractSpace, name: str) -> None:
     if len(space.shape) != 1 or space.measure.is_counting:
-        raise ValueError(f"`Joint({name}=...)` must be of vectors of real numbers; this one lives on {space}.")
+        raise ValueError(
+            f"`Joint({name}=...)` must be a distribution of vectors of real numbers; this one lives on {space}."
+        )

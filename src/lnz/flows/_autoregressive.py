@@ -1,7 +1,6 @@
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
-import jax
 import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
@@ -28,13 +27,11 @@ def autoregressive(
     *,
     key: PRNGKeyArray,
     num_layers: int = 5,
-    width: int = 128,
-    depth: int = 2,
-    activation: Callable = jax.nn.relu,
-    residual: bool = False,
     order: Order = "random",
     fast: Literal["density", "draws"] = "density",
     inversion: Literal["substitution", "fixed_point"] = "substitution",
+    net: Callable = MaskedMLP,
+    **options: Any,
 ) -> AbstractBijection:
     """Layers `y_i = f(x_i; net_i(x_1, ..., x_{i-1}))` with any transformer; variables are exchanged between layers.
 
@@ -46,11 +43,12 @@ def autoregressive(
       instead. They enter networks as cosine and sine, so that densities are continuous around each circle. With angles,
       the sequential direction takes one pass of the network for each variable.
     - `num_layers`: number of layers.
-    - `width`, `depth`, `activation`, `residual`: options of the networks, `lnz.nets.MaskedMLP`.
     - `order`: how variables are exchanged, `"random"` or `"reverse"`; two variables are always reversed.
     - `fast`: the direction that takes one parallel pass, `"density"` or `"draws"`; the other is sequential in the
       variables.
     - `inversion`: how the sequential direction is computed, see `lnz.bijections.MaskedAutoregressive`.
+    - `net`, `options`: makes the networks, `net(num_in, num_params, key=key, last_scale=0.0, **options)`: a class of
+      masked networks with options such as `width=64, depth=3`, or a function.
     """
     inner = inner_space(space, "autoregressive")
     check_positive(num_layers, "autoregressive(num_layers=...)")
@@ -61,16 +59,7 @@ def autoregressive(
     num = inner.shape[0]
 
     def network(key, num_in, num_params):
-        return MaskedMLP(
-            num_in,
-            num_params,
-            key=key,
-            width=width,
-            depth=depth,
-            activation=activation,
-            residual=residual,
-            last_scale=0.0,
-        )
+        return net(num_in, num_params, key=key, last_scale=0.0, **options)
 
     def layer(key):
         key_net, key_order = jr.split(key)
@@ -80,13 +69,13 @@ def autoregressive(
         return Chain(map_, mixing(inner, order, key_order, "autoregressive"))
 
     def layer_with_angles(key, is_angle, choose, num_params):
-        net = PeriodicMaskedMLP(network(key, 2 * num, num_params), is_angle)
-        map_ = MaskedAutoregressive(inner, net, choose(is_angle), inversion)
+        conditioner = PeriodicMaskedMLP(network(key, 2 * num, num_params), is_angle)
+        map_ = MaskedAutoregressive(inner, conditioner, choose(is_angle), inversion)
         return Inverse(map_) if fast == "density" else map_
 
     if are_angles(inner).any():
-        options = {"key": key, "num_layers": num_layers, "order": order, "name": "autoregressive"}
-        return onto(space, layers_with_angles(inner, transformer, layer_with_angles, **options))
+        how = {"key": key, "num_layers": num_layers, "order": order, "name": "autoregressive"}
+        return onto(space, layers_with_angles(inner, transformer, layer_with_angles, **how))
     return onto(space, Scan.of(layer, jr.split(key, num_layers)))
 
 

@@ -1,7 +1,7 @@
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import PRNGKeyArray
@@ -28,11 +28,9 @@ def coupling(
     *,
     key: PRNGKeyArray,
     num_layers: int = 8,
-    width: int = 128,
-    depth: int = 2,
-    activation: Callable = jax.nn.relu,
-    residual: bool = False,
     order: Order = "random",
+    net: Callable = MLP,
+    **options: Any,
 ) -> AbstractBijection:
     """Layers `y_a = x_a, y_b = f(x_b; net(x_a))` with any transformer; variables are exchanged between layers.
 
@@ -46,9 +44,10 @@ def coupling(
     - `transformer`: such as `lnz.bijections.AffineTransformer()`. Angles use a circular spline with as many bins (or 8)
       instead. They enter networks as cosine and sine, so that densities are continuous around each circle.
     - `num_layers`: number of layers.
-    - `width`, `depth`, `activation`, `residual`: options of the networks, `lnz.nets.MLP`.
-    - `order`: how variables are exchanged: `"reverse"`, or `"random"` after every second layer. Either way, one of two
-      successive layers changes each variable.
+    - `order`: how variables are exchanged: `"reverse"`, or `"random"` after every second layer. Either way, each
+      variable is changed by one of two successive layers.
+    - `net`, `options`: makes the networks, `net(num_in, out, key=key, last_scale=0.0, **options)`: a network class such
+      as `lnz.nets.GatedMLP`, with options such as `width=64, depth=3`, or a function.
     """
     inner = inner_space(space, "coupling", 2)
     check_positive(num_layers, "coupling(num_layers=...)")
@@ -57,26 +56,24 @@ def coupling(
 
     def network(key, num_in, num_params):
         out = (num_params, num - kept)
-        return MLP(
-            num_in, out, key=key, width=width, depth=depth, activation=activation, residual=residual, last_scale=0.0
-        )
+        return net(num_in, out, key=key, last_scale=0.0, **options)
 
     def layer(key, is_even):
         key_net, key_order = jr.split(key)
-        net = network(key_net, kept, transformer.num_params)
+        conditioner = network(key_net, kept, transformer.num_params)
         mix = mixing(inner, order, key_order, "coupling")
         if isinstance(mix, Permutation):
             # In each pair of layers, the second changes the variables that the first keeps.
             mix = Permutation(jnp.where(is_even, jnp.arange(num, dtype=jnp.int32)[::-1], mix.order), inner)
-        return Chain(Coupling(inner, kept, net, transformer), mix)
+        return Chain(Coupling(inner, kept, conditioner, transformer), mix)
 
     def layer_with_angles(key, is_angle, choose, num_params):
-        net = PeriodicMLP(network(key, 2 * kept, num_params), is_angle[:kept])
-        return Coupling(inner, kept, net, choose(is_angle[kept:]))
+        conditioner = PeriodicMLP(network(key, 2 * kept, num_params), is_angle[:kept])
+        return Coupling(inner, kept, conditioner, choose(is_angle[kept:]))
 
     if are_angles(inner).any():
-        options = {"key": key, "num_layers": num_layers, "order": order, "name": "coupling"}
-        return onto(space, layers_with_angles(inner, transformer, layer_with_angles, **options))
+        how = {"key": key, "num_layers": num_layers, "order": order, "name": "coupling"}
+        return onto(space, layers_with_angles(inner, transformer, layer_with_angles, **how))
     is_even = jnp.arange(num_layers) % 2 == 0
     return onto(space, Scan(eqx.filter_vmap(layer)(jr.split(key, num_layers), is_even)))
 

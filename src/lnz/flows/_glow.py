@@ -72,7 +72,7 @@ def _image_space(space: Euclidean, num_levels: int, image_shape: tuple[int, ...]
         shape = (1, *shape)
     if len(shape) != 3:
         raise ValueError(
-            f"`glow(space)` needs images, such as `lnz.Euclidean((1, 28, 28))`; got {space}. For images in rows say "
+            f"`glow(space)` needs images, such as `lnz.Euclidean((1, 28, 28))`; got {space}. For images in rows pass "
             "`image_shape=(28, 28)`."
         )
     image, factor = Euclidean(shape), 2**num_levels

@@ -64,11 +64,11 @@ def sylvester(
 
     **Arguments:**
 
-    - `space`, `num_layers`, `fast`, `key`: as for `planar`. The other direction solves scalar equations one after the
-      other, one for each direction that is bent.
+    - `space`, `num_layers`, `fast`, `key`: as for `planar`. The direction without a closed form solves scalar equations
+      one after the other, one for each direction that is bent.
     - `num_orthogonal`: bend along this many arbitrary directions (the paper's orthogonal flow); by default all.
-    - `num_householder`: bend along all directions, turned by this many reflections (the paper's Householder flow).
-      Only one of the two can be given.
+    - `num_householder`: bend along all directions, turned by this many reflections (the paper's Householder flow). Only
+      one of the two can be given.
 
     **Raises:** `ValueError` if both are given or there are more directions than variables.
 

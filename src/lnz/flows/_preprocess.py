@@ -27,8 +27,8 @@ def standardise(data: Any) -> Affine:
     - `data`: `[n, *shape]`, n of at least 2; NumPy (in float64 where columns lie far from zero) or JAX. Use the
       training part alone.
 
-    **Raises:** `ValueError` for values that are not finite, for fewer than two rows, and for a constant column, which
-    has no density: drop it.
+    **Raises:** `ValueError` if a value is not finite, if there are fewer than two rows, or if a column is constant: it
+    has no density, so drop it.
     """
     array = np.asarray(as_numbers(data))
     if array.ndim < 1 or len(array) < 2:

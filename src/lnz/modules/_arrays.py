@@ -25,7 +25,7 @@ _KINDS = {
 _BITS = "true and false"
 _LARGE = "whole numbers beyond 2**53, which floats round"
 _REMEDIES = {
-    "text": "text as whole numbers, one for each category (or `.astype(float)` where it spells numbers)",
+    "text": "text as whole numbers, one for each category (or `x.astype(float)` where it spells numbers)",
     "dates": "dates as seconds since the first, `(x - x.min()) / np.timedelta64(1, 's')`",
     "time differences": "time differences as seconds, `x / np.timedelta64(1, 's')`",
     "complex numbers": "complex numbers as two columns, `x.real` and `x.imag`",
@@ -104,7 +104,9 @@ def check_same_columns(data: Any, other: Any, argument: str = "data", other_argu
     if names is None or others is None or names == others:
         return
     if set(names) == set(others) and len(names) == len(others):
-        advice = f"the same columns in another order. Try `{other_argument}[list({argument}.columns)]`."
+        order = f"list({argument}.{'column_names' if hasattr(data, 'column_names') else 'columns'})"
+        chosen = f"[{order}]" if hasattr(other, "iloc") else f".select({order})"
+        advice = f"the same columns in another order. Try `{other_argument}{chosen}`."
     else:
         place = next((i for i, pair in enumerate(zip(names, others, strict=False)) if pair[0] != pair[1]), None)
         differ = (
@@ -219,7 +221,7 @@ def _from_columns(columns: list[np.ndarray], names: list[Any] | None, data: Any,
     """Columns side by side, `[n, columns]`, or an error that names all columns without numbers."""
     made = [_column(values) for values in columns]
     bad = {i: word for i, word in enumerate(made) if isinstance(word, str)}
-    bits = {i for i, values in enumerate(made) if isinstance(values, np.ndarray) and values.dtype == bool}
+    bits = {i for i, values in enumerate(columns) if _are_bits(values)}
     if len(bits) < len(made):  # all of them are a table of bits
         bad |= dict.fromkeys(bits, _BITS)
     if bad:
@@ -254,6 +256,11 @@ def _column(values: np.ndarray) -> np.ndarray | str:
     return " and ".join(sorted(words - {"numbers"}))
 
 
+def _are_bits(values: np.ndarray) -> bool:
+    """Whether a column is true and false, and perhaps missing."""
+    return values.dtype == bool or (values.dtype.kind == "O" and any(_word_for(value) == _BITS for value in values))
+
+
 def _is_missing(value: Any) -> bool:
     return value is None or type(value).__name__ in ("NAType", "NaTType")
 
@@ -276,6 +283,8 @@ def _about_columns(bad: dict[int, str], names: list[Any] | None, data: Any, argu
     called = [repr(names[i]) if names is not None else str(i) for i in sorted(bad)]
     found = ", ".join(f"column {name} holds {bad[i]}" for name, i in zip(called, sorted(bad), strict=True))
     remedies = "; ".join(_REMEDIES[word] for word in dict.fromkeys(bad.values()) if word in _REMEDIES)
+    if remedies and names is not None:
+        remedies = f"{remedies}, where `x = np.asarray({argument}[{called[0]}])`"
     if names is None or not hasattr(data, "drop"):
         drop = "Drop such columns"
     else:

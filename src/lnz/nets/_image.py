@@ -77,16 +77,16 @@ class ConvEncoder(AbstractNet):
 
     **Arguments:**
 
-    - `shape`: of the image, `(channels, h, w)`. Inputs have this shape or are flat, `[channels * h * w]`. See the field
-      for images without a channel axis.
+    - `shape`: of the image, `(channels, h, w)`. Inputs have this shape or are flat, `[channels * h * w]`. For images
+      without a channel axis see the field.
     - `out`: shape of the output, or its length.
-    - `channels`: output channels of each convolution, which divides height and width by the stride, rounded up.
+    - `channels`: output channels of each convolution, which divides h and w by the stride, rounded up.
     - `kernel`: rows and columns of each kernel.
     - `stride`: step between neighbouring outputs. The padding is `(kernel - stride) / 2`, rounded up, and as much as
       needed at the far edge.
-    - `num_residual`: number of `ResidualConv` blocks after the last convolution, followed by an activation.
+    - `num_residual`: number of `ResidualConv` blocks after the convolutions, followed by an activation.
     - `activation`: such as `jax.nn.relu`.
-    - `last_scale`: factor on the initial weights and biases of the dense layer; with 0 the output is zero.
+    - `last_scale`: factor on the initial parameters of the dense layer; with 0 the output is zero.
     - `formulation`: `"product"`, `"convolution"` or `"auto"`: see the field.
     - `key`: for the initial weights and biases, uniform within `1 / sqrt(number of inputs)`.
 

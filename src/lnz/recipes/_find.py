@@ -1,4 +1,4 @@
-"""Recipes by their names."""
+"""Lookup of recipes by name."""
 
 import sys
 from pathlib import Path
@@ -9,13 +9,13 @@ from ..runs import Recipe
 
 
 def all_recipes() -> dict[str, Recipe[Any]]:
-    """Every recipe by its name."""
+    """All recipes by name."""
     found = vars(sys.modules[__name__.rpartition(".")[0]]).values()
     return {recipe.name: recipe for recipe in found if isinstance(recipe, Recipe)}
 
 
 def find_recipe(name: str) -> Recipe[Any]:
-    """**Raises:** `ValueError` for an unknown name, with the nearest."""
+    """**Raises:** `ValueError` for an unknown name; the message suggests the nearest one."""
     known = all_recipes()
     if name not in known:
         if Path(name).exists():

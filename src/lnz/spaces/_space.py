@@ -204,7 +204,13 @@ class AbstractSpace(eqx.Module):
         if array.shape[0] == 0:
             raise ValueError(f"`{argument}` has no rows.")
         self._check_booleans(array, argument)
-        self._check_values(np.asarray(array), argument, first_row, names or self.entry_names)
+        is_float = getattr(getattr(data, "dtype", None), "kind", "") == "f"
+        floats = f"{argument}.astype(float)" if hasattr(data, "astype") else f"np.asarray({argument}, float)"
+        missing = (
+            "It is missing: remove or fill in the rows with missing values. Normals, mixtures of normals and Boltzmann "
+            f"machines also take `np.ma.masked_invalid({argument if is_float else floats})`."
+        )
+        self._check_values(np.asarray(array), argument, first_row, names or self.entry_names, missing)
         return array
 
     def _check_booleans(self, array: Any, argument: str) -> None:
@@ -218,7 +224,9 @@ class AbstractSpace(eqx.Module):
                     f"`{num - 1} * {argument}.astype(np.int32)` if it means {num - 1}."
                 )
 
-    def _check_values(self, array: np.ndarray, argument: str, first_row: int, names: Sequence[Any] | None) -> None:
+    def _check_values(
+        self, array: np.ndarray, argument: str, first_row: int, names: Sequence[Any] | None, missing: str
+    ) -> None:
         for start in range(0, len(array), 4096):
             part = array[start : start + 4096]
             bad = ~np.asarray(self.elements_within(part))
@@ -229,13 +237,9 @@ class AbstractSpace(eqx.Module):
                     place.replace(",)", ")") if names is None else f"{place[: place.index('(')]}{names[column[0]]!r}"
                 )
                 value = part[(row, *column)]
-                advice = (
-                    "It is missing: remove or fill in the rows with missing values. Normals, mixtures of normals and "
-                    f"Boltzmann machines also take `np.ma.masked_invalid({argument})`."
-                )
                 raise ValueError(
                     f"`{argument}` has the value {value} at {place}, which is outside {self}. "
-                    f"{self.advice if value == value else advice}"  # only nan differs from itself
+                    f"{self.advice if value == value else missing}"  # only nan differs from itself
                 )
 
 
