@@ -63,7 +63,7 @@ def sample(
     """`num` draws from `model`, `[num, *model.space.shape]`.
 
     Distributions and latent-variable models are sampled exactly, ancestrally. For other densities, and latents with
-    such a prior, each draw is the end of its own chain: `num_steps` steps of `sampler` from `start`. These draws are
+    such a prior, each draw is the end of its own chain: `num_steps` steps of `sampler` from `start`. They are
     only as good as the chain's mixing; `UnreliableSampleWarning` reports doubts.
 
     If the model's last layer is `lnz.flows.standardise(data)`, draws are a float64 NumPy array, which keeps the digits
@@ -75,7 +75,7 @@ def sample(
     - `sampler`: default `Gibbs()` if blocks can be drawn, else `HMC()` on continuous spaces and `Metropolis()` on
       discrete ones. If `HMC` leaves its step size open, the first half of the steps adapts it, to a mean acceptance of
       0.8 over all chains.
-    - `start`: initial positions `[num, ...]`. Default: draws of the start of the density's path, with up to 100 tries
+    - `start`: initial positions `[num, ...]`. Default: draws of the density's `path().start`, with up to 100 tries
       for a nonzero density.
     - `clamp`: `(values, mask)`, for Boltzmann machines: entries with `mask` true are held at `values`, the others drawn
       given them. Both have the shape of an example or `[num, ...]`.
