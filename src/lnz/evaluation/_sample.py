@@ -101,7 +101,7 @@ def _warn_of_faults(draws: np.ndarray, model: Any) -> None:
     if len(bad):
         parameters = [np.asarray(leaf) for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))]
         advice = (
-            "There are NaN or infinity among the parameters of the model"
+            "The parameters of the model contain NaN or infinity"
             if not all(np.isfinite(parameter).all() for parameter in parameters)
             else "The parameters of the model are finite, but sampling overflowed the number type. Use float64, data "
             "in other units, or a smaller `step_size` of chains"
@@ -134,7 +134,7 @@ def _check_possible(model: Any, log_densities: Array) -> None:
     if len(unknown):
         warnings.warn(
             f"sample: the {name} has a log-density of NaN at {len(unknown)} of {num} draws, first row {unknown[0]}. "
-            f"{advice} or NaN, and look at what its `log_density` does there.",
+            f"{advice} or NaN, and check its `log_density` at these draws.",
             UnreliableSampleWarning,
             stacklevel=5,
         )
