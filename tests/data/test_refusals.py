@@ -317,23 +317,31 @@ REFUSED = {
     ),
     "csv of old Macs": (
         lambda d: write(d / "x.csv", csv_text(table(), "abc").replace("\n", "\r")),
-        r"ends its lines by a carriage return alone, as on old Macs: save it again",
+        r"ends its lines with a carriage return alone, as on old Macs: save it again",
     ),
     "csv with another separator by its first line": (
         lambda d: write(d / "x.csv", "sep=;\n" + csv_text(table(), "abc", ";")),
-        r"separate its cells by ',' instead of ';'",
+        r"separate its cells by ',' instead of ';' \(pandas reads it by `pd.read_csv\(path, sep=';', skiprows=1\)`",
+    ),
+    "csv with another separator by its first line and decimal commas": (
+        lambda d: write(d / "x.csv", "sep=;\na;b\n1,5;2,5\n3,5;4,5\n"),
+        r"`pd.read_csv\(path, sep=';', skiprows=1, decimal=\",\"\)`",
+    ),
+    "parquet empty column": (
+        lambda d: parquet_of(d, a=[1.0, 2.0, 3.0], b=[None, None, None]),
+        r"column .b. has no value in any row \('None' of type null in row 0\): remove it\.",
     ),
     "csv header of years": (
         lambda d: write(d / "x.csv", csv_text(table(), ["2019", "2020", "2021"])),
-        r'has 2019, 2020, 2021 in its first row, names of columns or numbers: say which by `header="yes"`',
+        r'has 2019, 2020, 2021 in its first row, which may be column names or data: say which by `header="yes"`',
     ),
     "csv header of decades above counts": (
         lambda d: write(d / "x.csv", "1990,2000\n1500,1700\n1800,2100\n"),
-        r"has 1990, 2000 in its first row, names of columns or numbers",
+        r"has 1990, 2000 in its first row, which may be column names or data",
     ),
     "csv header of wavelengths": (
         lambda d: write(d / "x.csv", "400,410,420,430\n" + "3,1,4,1\n1,5,9,2\n6,5,3,5\n"),
-        r"has 400, 410, 420, ... in its first row, names of columns or numbers",
+        r"has 400, 410, 420, ... in its first row, which may be column names or data",
     ),
     "csv header of doses": (
         lambda d: write(d / "x.csv", csv_text(table(), ["0.1", "1", "10"])),
@@ -341,11 +349,11 @@ REFUSED = {
     ),
     "csv header of wavelengths with decimals": (
         lambda d: write(d / "x.csv", csv_text(table(), ["950.5", "951.5", "952.5"])),
-        r"has 950.5, 951.5, 952.5 in its first row, names of columns or numbers",
+        r"has 950.5, 951.5, 952.5 in its first row, which may be column names or data",
     ),
     "csv header of years behind an index": (
         lambda d: write(d / "x.csv", ",2019,2021\n" + csv_text(table())),
-        r"has , 2019, 2021 in its first row, names of columns or numbers",
+        r"has , 2019, 2021 in its first row, which may be column names or data",
     ),
     "csv second column without a name": (
         lambda d: write(d / "x.csv", ",Unnamed: 1,b\n0,7,2\n1,7,3\n"),

@@ -56,8 +56,8 @@ class MaskedAutoregressive(AbstractBatchLastBijection, AbstractTolerant, Abstrac
         last, expected = masked.biases[-1], (self.transformer.num_params, masked.num)
         if isinstance(last, jax.Array) and last.shape[-2:] != expected:
             raise ValueError(
-                f"`MaskedAutoregressive(net=...)` needs {self.transformer.num_params} raw numbers a variable, as "
-                f"`lnz.nets.MaskedMLP({masked.num}, {self.transformer.num_params})` returns; got {last.shape[-2]}."
+                f"`MaskedAutoregressive(net=...)` needs {self.transformer.num_params} raw numbers per variable, as "
+                f"from `lnz.nets.MaskedMLP({masked.num}, {self.transformer.num_params})`; got {last.shape[-2]}."
             )
         if self.inversion not in ("substitution", "fixed_point"):
             raise ValueError(

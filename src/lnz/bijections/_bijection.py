@@ -1,4 +1,4 @@
-"""Invertible maps and the distributions that they push forward."""
+"""The interface of invertible maps, and functions that take any of them."""
 
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar

@@ -19,8 +19,8 @@ class Continuous(AbstractStochastic, AbstractTolerant, AbstractSelfMap):
     """`x(0) -> x(1)` along `dx/dt = v(t, x)`: the base at time 0, data at time 1.
 
     `log |det dx(1)/dx(0)| = int_0^1 tr(dv/dx) dt`, solved together with x by diffrax (`pip install "lnz[ode]"`). The
-    inverse runs from time 1 to 0. Both cost as many evaluations of v as the tolerances need. The tolerances hold for
-    each step; errors of a whole solve add up to more. So round trips and log-determinants are inexact, and
+    inverse runs from time 1 to 0. Both directions cost as many evaluations of v as the tolerances need. The tolerances
+    hold for each step; errors of a whole solve add up to more. So round trips and log-determinants are inexact;
     `lnz.evaluate` reports an error near the tolerance as an assumption.
 
     **Arguments:**

@@ -429,8 +429,8 @@ def _equal_columns(rows: np.ndarray, rounding: float, among: np.ndarray) -> tupl
         values, places, counts = np.unique(np.round(differences / unit), return_inverse=True, return_counts=True)
         most = int(np.argmax(counts))
         shift = 0.0 if values[most] == 0 else float(np.median(differences[places.reshape(-1) == most]))
-        # The tolerance is that of each row: by the one of the largest numbers in a heavy tail, all small numbers would
-        # count as equal.
+        # Each row has its own tolerance. With one for all rows, set by the largest numbers of a heavy tail, all small
+        # numbers would count as equal.
         num = int(np.sum(np.abs(differences - shift) <= eps * np.maximum(size, abs(shift))))
         if num > _LARGE_SHARE * len(differences) and _is_excessive(counts)[most]:
             return first, second, float(f"{shift:.6g}"), num * step

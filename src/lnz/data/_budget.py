@@ -8,7 +8,7 @@ from ._checks import Refusal
 
 MAX_DECODED = 4 * 2**30
 MAX_RATIO = 200
-FREE_BYTES = 64 * 2**20  # blank pictures exceed any ratio, so files that stay this small are never refused
+FREE_BYTES = 64 * 2**20  # blank pictures exceed any ratio, so files that expand to less than this are never refused
 
 
 class Budget:

@@ -15,7 +15,7 @@ MOST_EXACT = 2**53  # up to here float64 holds every whole number
 
 
 class Refusal(ValueError):
-    """An error in our own words. Readers let it pass, and translate all other errors of decoders into it."""
+    """A refused file, with a message in our own words. Readers turn all other errors of decoders into this one."""
 
 
 @contextmanager
@@ -144,6 +144,7 @@ _KINDS = {
         "whole numbers beyond 2**53 that floats round",
         "subtract a constant from the column, or remove it where its numbers are names",
     ),
+    "empty": ("no value in any row", "remove it"),
     "infinite": ("infinite values", "fill in or remove such rows"),
     "missing": (
         "missing values",
