@@ -275,7 +275,12 @@ class AbstractBlockDensity(AbstractDensity):
     The blocks together are the state of a sweep. A block may be auxiliary, like the hidden units of
     a restricted Boltzmann machine, which `log_density` sums out: auxiliary blocks come first in
     the order, and `split` fills them with zeros, which nothing reads before they are drawn.
+
+    Optional: `not_connected()` says why changes of single variables may not lead from every possible state to every
+    other, in words; `None` if they do.
     """
+
+    not_connected: ClassVar[Any] = None
 
     num_blocks: AbstractVar[int]
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, PRNGKeyArray
 from .. import samplers
 from ..core import (
     AbstractBayesianModel,
+    AbstractBlockDensity,
     AbstractDensity,
     AbstractDistribution,
     AbstractModel,
@@ -212,6 +213,7 @@ def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarr
         raise TypeError(
             f"`sampler` must be a sampler such as `lnz.samplers.Gibbs()`, with its brackets; got {sampler!r}."
         )
+    _warn_of_parts(model, sampler)
     if start is not None:
         start = model.space.cast(model.space.check_data(start, "start"), model_dtype(model))
         if len(start) != num:
@@ -231,6 +233,20 @@ def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarr
             stacklevel=3,
         )
     return positions
+
+
+def _warn_of_parts(model: AbstractDensity, sampler: AbstractSampler) -> None:
+    """Of possible states between which no chain of single variables finds a way."""
+    if not isinstance(model, AbstractBlockDensity) or model.not_connected is None:
+        return
+    reason = model.not_connected() if isinstance(sampler, samplers.Gibbs | samplers.Metropolis) else None
+    if reason is not None:
+        warnings.warn(
+            f"sample: {reason}. So chains of {type(sampler).__name__} may keep the shares of these parts with which "
+            "they started. Try `sampler=lnz.samplers.ParallelTempering(10)`, whose walkers are drawn anew.",
+            UnreliableSampleWarning,
+            stacklevel=4,
+        )
 
 
 def _on_device(model: Any, draws: Array | np.ndarray) -> Array:
