@@ -44,9 +44,7 @@ def main():
                 rows,
                 steps=arguments.steps,
                 batch_size=100,
-                log_every=arguments.log_every,
-                progress=events.write,
-                pulse=lambda record: None,
+                watch=lnz.Watch(arguments.log_every, events.write),
                 checkpoints=lnz.Checkpoints(Path(folder) / "checkpoints", every=1.0),
             )
             seconds = time.perf_counter() - started - result.compile_seconds
@@ -62,7 +60,13 @@ def main():
         try:
             started = time.perf_counter()
             result = lnz.fit(
-                jr.key(1), model, method, rows, steps=arguments.steps, batch_size=100, log_every=arguments.steps
+                jr.key(1),
+                model,
+                method,
+                rows,
+                steps=arguments.steps,
+                batch_size=100,
+                watch=lnz.Watch(arguments.steps),
             )
             return result.model, time.perf_counter() - started - result.compile_seconds
         finally:

@@ -21,7 +21,7 @@ from pathlib import Path
 import jax
 
 from lnz import recipes
-from lnz.cli import _train as cli  # the command line's own loop, so that a run folder is complete
+from lnz.runs import TrainOptions, train
 
 # What papers print, in nats an example (frey: bits a dimension), and where.
 PUBLISHED = {
@@ -44,7 +44,7 @@ def run(name, changes, folder):
         changes = {**SHUFFLED_FREY, "data.source": str(Path(os.environ["LNZ_DATA"], "frey_faces.npz")), **changes}
     settings = recipe.resolve(changes)
     started = time.perf_counter()
-    cli.train_into(folder / name, recipe, settings, cli.TrainOptions(overwrite=True))
+    train(folder / name, recipe, settings, options=TrainOptions(overwrite=True))
     return time.perf_counter() - started
 
 

@@ -79,7 +79,9 @@ def main():
     settings = recipe.resolve({**whole, "train.keep": "last", "evaluate.num_samples_while_training": 2})
     splits = recipe.load(settings)
     started = time.perf_counter()
-    model = recipe.fit(splits, settings, progress=lambda record: print(describe(record), flush=True)).model
+    model = recipe.fit(
+        splits, settings, watch=lnz.Watch(progress=lambda record: print(describe(record), flush=True))
+    ).model
     seconds = time.perf_counter() - started
     arguments.out.mkdir(parents=True, exist_ok=True)
     lnz.save(arguments.out / "model.lnz", model)

@@ -36,7 +36,7 @@ def worker(algo, updates, threads):
     method = lnz.Gradient(objective, optax.sgd(0.01))
     model = lnz.energy.RBM(784, 500, key=jr.key(0))
     for steps in (20, updates):
-        fit = lnz.fit(jr.key(1), model, method, rows, steps=steps, batch_size=128, log_every=steps)
+        fit = lnz.fit(jr.key(1), model, method, rows, steps=steps, batch_size=128, watch=lnz.Watch(every=steps))
     print(json.dumps({"peer": OWN, "algo": algo, "updates_per_s": updates / fit.history[-1]["seconds"]}))
 
 

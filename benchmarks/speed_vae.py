@@ -82,7 +82,7 @@ def worker(work, steps):
         objective = lnz.objectives.IWAE(NUM_IWAE) if work == "iwae" else lnz.objectives.ELBO()
         method = lnz.Gradient(objective, optax.adam(1e-3))
         for num in (5, steps):
-            fit = lnz.fit(jr.key(1), model, method, data, steps=num, batch_size=BATCH, log_every=num)
+            fit = lnz.fit(jr.key(1), model, method, data, steps=num, batch_size=BATCH, watch=lnz.Watch(every=num))
         rate = {"steps_per_s": steps / fit.history[-1]["seconds"]}
     print(json.dumps({"bench": bench, "model": kind, "peer": peers.OWN, **rate}))
 

@@ -45,9 +45,7 @@ def curves(objective):
         digits.train,
         steps=STEPS,
         batch_size=100,
-        valid=digits.valid[:10],
-        evaluator=evaluator,
-        valid_every=EVERY,
+        valid=lnz.Validation(digits.valid[:10], EVERY, evaluator),
     )
     return np.column_stack([np.arange(1, len(records) + 1) * EVERY, np.array(records)])
 

@@ -26,27 +26,16 @@ STEPS = 40
 METHOD = lnz.Gradient(PCD(1, num_chains=8), optax.adam(0.05))  # one object: equal fits share one program
 
 
-def train(folder=None, resume=False, progress=None, every=0.0, **changes):
+def train(folder=None, resume=False, progress=lambda record: None, every=0.0, log_every=3, label="", **changes):
     """A machine with chains, momentum, validation, the best model and an average: every kind of state."""
-    options = dict(
-        steps=STEPS,
-        batch_size=5,
-        valid=BITS[:8],
-        valid_every=7,
-        log_every=3,
-        keep="best",
-        average=0.9,
-        progress=progress,
-    )
-    label = changes.pop("label", "")
-    checkpoints = None if folder is None else lnz.Checkpoints(folder, every=every, label=label)
+    valid = lnz.Validation(changes.pop("valid", BITS[:8]), every=7, keep=changes.pop("keep", "best"))
+    options = dict(steps=STEPS, batch_size=5, valid=valid, average=0.9, watch=lnz.Watch(log_every, progress))
     return lnz.fit(
         jr.key(0),
         changes.pop("model", RBM(6, 4, key=jr.key(1))),
         METHOD,
         **{"data": BITS, **options, **changes},
-        checkpoints=checkpoints,
-        resume=resume,
+        checkpoints=None if folder is None else lnz.Checkpoints(folder, every, label=label, resume=resume),
     )
 
 
@@ -305,8 +294,8 @@ def test_no_readable_checkpoint_is_an_error(tmp_path):
     [
         ({"batch_size": 4}, r"another `batch_size`: 5 then, 4 now"),
         ({"data": 1 - BITS}, r"another `data`"),
-        ({"log_every": 4}, r"another `log_every`: 3 then, 4 now"),
-        ({"keep": "last"}, r"another `keep`: best then, last now"),
+        ({"log_every": 4}, r"another `Watch\(every=...\)`: 3 then, 4 now"),
+        ({"keep": "last"}, r"another `Validation\(keep=...\)`: best then, last now"),
         ({"valid": BITS[:7]}, r"another `valid`"),
         ({"label": "rate 0.1"}, r"another `label`:  then, rate 0.1 now"),
         ({"average": 0.8}, r"another `average`: 0.9 then, 0.8 now"),
@@ -370,7 +359,7 @@ def test_divergence_saves_the_step_before_and_resuming_diverges_there_again(tmp_
         diverge(steps=20, checkpoints=lnz.Checkpoints(tmp_path))
     assert [path.name for path in lnz.Checkpoints(tmp_path).files()] == ["step-000000001.ckpt"]
     with pytest.raises(FloatingPointError) as again:
-        diverge(steps=20, checkpoints=lnz.Checkpoints(tmp_path), resume=True)
+        diverge(steps=20, checkpoints=lnz.Checkpoints(tmp_path, resume=True))
     assert str(again.value) == str(first.value)
 
 
@@ -390,7 +379,7 @@ class Explodes(lnz.AbstractMethod):
 @pytest.mark.parametrize("at", [0, 1, 613, 998, 999])
 def test_replay_finds_the_one_bad_step_of_a_long_stretch(at):
     model = lnz.Bernoulli(jnp.zeros(6))
-    result = lnz.fit(jr.key(0), model, Explodes(at), BITS, steps=1000, log_every=1000, throw=False)
+    result = lnz.fit(jr.key(0), model, Explodes(at), BITS, steps=1000, watch=lnz.Watch(1000), throw=False)
     assert f"diverged at step {at + 1}: " in result.status
     assert "constant = 2, loss = nan" in result.status or "loss = nan, constant = 2" in result.status
     assert result.model.logits.tolist() == [float(at)] * 6  # the model before that step
@@ -410,7 +399,7 @@ class Sinks(lnz.AbstractMethod):
 @pytest.mark.parametrize("log_every", [1, 7, 20])
 def test_not_a_number_after_minus_infinity_is_a_divergence(log_every):
     model = lnz.Bernoulli(jnp.zeros(6))
-    result = lnz.fit(jr.key(0), model, Sinks(), BITS, steps=20, log_every=log_every, throw=False)
+    result = lnz.fit(jr.key(0), model, Sinks(), BITS, steps=20, watch=lnz.Watch(log_every), throw=False)
     assert "diverged at step 10: nothing = 0. The update made .logits" in result.status
     assert result.model.logits.tolist() == [-np.inf] * 6
 
@@ -423,7 +412,7 @@ def test_means_of_very_many_steps_do_not_drift():
         def step(self, key, model, state, batch):
             return model, state, {"loss": jnp.asarray(100.3)}
 
-    fit = lnz.fit(jr.key(0), lnz.Bernoulli(jnp.zeros(6)), Constant(), BITS, steps=200_000, log_every=200_000)
+    fit = lnz.fit(jr.key(0), lnz.Bernoulli(jnp.zeros(6)), Constant(), BITS, steps=200_000, watch=lnz.Watch(200_000))
     assert fit.history[-1]["loss"] == pytest.approx(float(np.float32(100.3)), abs=1e-5)  # 100.32 without compensation
 
 
@@ -442,10 +431,10 @@ def test_average_leaves_what_does_not_change_alone():
 
 
 def test_pulses_and_stretches_do_not_change_the_bits(monkeypatch):
-    expected = fit_noisy(steps=50, log_every=50)
+    expected = fit_noisy(steps=50, watch=lnz.Watch(50))
     monkeypatch.setattr(lnz.training._training, "next_num_steps", lambda num_steps, seconds: 1)
     pulses, records = [], []
-    result = fit_noisy(steps=50, log_every=50, pulse=pulses.append, progress=records.append)
+    result = fit_noisy(steps=50, watch=lnz.Watch(50, progress=records.append, pulse=pulses.append))
     assert bytes_of(result.model) == bytes_of(expected.model)
     assert timeless(result.history) == timeless(expected.history) == timeless(records)
     assert [pulse["step"] for pulse in pulses] == list(range(1, 50))
@@ -463,9 +452,7 @@ def test_plateau_stops_early():
     def evaluator(key, model, valid):
         return by_hand.likelihood([next(scores)])
 
-    result = fit_noisy(
-        steps=80, valid=BITS, valid_every=10, evaluator=evaluator, keep="best", plateau=lnz.Plateau(3, min_gain=0.1)
-    )
+    result = fit_noisy(steps=80, valid=lnz.Validation(BITS, 10, evaluator, "best", patience=3, min_gain=0.1))
     assert result.status == "stopped early at step 50: the validation score no longer rises"
     assert [record["valid"] for record in result.history if "valid" in record][-1] == -2.2
 
@@ -521,13 +508,13 @@ def test_equal_fits_share_one_compiled_program_and_few_are_kept():
     [
         (lambda: lnz.Checkpoints("a", every=-1), ValueError, r"`Checkpoints\(every=...\)` is a number of seconds"),
         (lambda: lnz.Checkpoints("a", keep=0), ValueError, r"`Checkpoints\(keep=...\)` must be a whole number"),
-        (lambda: lnz.Plateau(0), ValueError, r"`Plateau\(patience=...\)` must be a whole number"),
-        (lambda: lnz.Plateau(2, min_gain=-1.0), ValueError, r"must not be negative; got -1"),
-        (lambda: train(resume=True), ValueError, r"`resume=True` needs `checkpoints="),
+        (lambda: lnz.Validation(BITS, patience=0), ValueError, r"`Validation\(patience=...\)` must be a whole number"),
+        (lambda: lnz.Validation(BITS, every=0), ValueError, r"`Validation\(every=...\)` must be a whole number"),
+        (lambda: lnz.Validation(BITS, min_gain=-1.0), ValueError, r"must not be negative; got -1"),
+        (lambda: lnz.Validation(BITS, keep="first"), ValueError, r"must be 'last' or 'best'; got 'first'"),
+        (lambda: lnz.Watch(every=0), ValueError, r"`Watch\(every=...\)` must be a whole number"),
         (lambda: fit_noisy(checkpoints="runs"), TypeError, r"`checkpoints` must be such as `lnz.Checkpoints\("),
         (lambda: fit_noisy(average=1.0), ValueError, r"`average` is a decay between 0 and 1"),
-        (lambda: fit_noisy(plateau=lnz.Plateau(2)), ValueError, r"`plateau=...` needs `valid=...`"),
-        (lambda: fit_noisy(plateau=5, valid=BITS), TypeError, r"`plateau` must be such as `lnz.Plateau\(patience=5\)`"),
     ],
 )
 def test_bad_arguments(untyped, make, error, words):

@@ -100,7 +100,7 @@ LIKELIHOOD = lnz.Gradient(lnz.objectives.MaximumLikelihood(), optax.sgd(0.1))
 
 def test_nothing_to_train_is_an_error():
     model = lnz.ProductDistribution(lnz.Normal.standard(2), lnz.Normal.standard(1))
-    words = r"nothing of this ProductDistribution .*`model.parts\[0\]` \(Normal\), `model.parts\[1\]`.*`lnz.Normal\(jnp"
+    words = r"no part of this ProductDistribution .*`model.parts\[0\]` \(Normal\), `model.parts\[1\]`.*`lnz.Normal\(jnp"
     with pytest.raises(ValueError, match=words):
         lnz.fit(jr.key(0), model, LIKELIHOOD, table.normal(3, 20, 3), steps=1)
     with pytest.raises(ValueError, match=r"Uniform has no floating-point arrays"):

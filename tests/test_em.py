@@ -91,7 +91,7 @@ def test_a_fit_moves_with_its_data(name, offset, unit, precision):
     ids=["bits", "normals", "normals with holes", "full covariance with holes", "full covariances with holes"],
 )
 def test_log_likelihood_never_falls(make, data, observed, float64):
-    history = lnz.fit(jr.key(0), make(), lnz.EM(), data, observed=observed, steps=30, log_every=1).history
+    history = lnz.fit(jr.key(0), make(), lnz.EM(), data, observed=observed, steps=30, watch=lnz.Watch(1)).history
     values = np.array([record["log_likelihood"] for record in history])
     assert np.all(np.diff(values) >= -1e-12)
     assert values[-1] > values[0] + 0.01
@@ -186,7 +186,7 @@ def test_clusters_are_found_from_every_seed():
     log_prob = scipy.stats.norm(np.array([0.0, 8.0])).logpdf(x.astype(np.float64))
     best = np.mean(np.logaddexp(*log_prob.T) - np.log(2))
     for seed in range(8):
-        history = lnz.fit(jr.key(seed), start, lnz.EM(), x, steps=20, log_every=20).history
+        history = lnz.fit(jr.key(seed), start, lnz.EM(), x, steps=20, watch=lnz.Watch(20)).history
         assert history[-1]["log_likelihood"] > best - 0.01
 
 
@@ -204,7 +204,9 @@ def test_a_floor_has_no_effect_on_continuous_columns(name, precision):
 @pytest.mark.parametrize("make", [lambda: lnz.Normal(jnp.zeros((20, 2)), jnp.ones((20, 2))), lambda: full(20)])
 def test_no_component_is_narrower_than_a_tenth_of_the_rounding(make, precision):
     with pytest.warns(AtomsWarning):
-        fit = lnz.fit(jr.key(0), lnz.Mixture(jnp.zeros(20), make()), lnz.EM(), ROUNDED[:60], steps=60, log_every=1)
+        fit = lnz.fit(
+            jr.key(0), lnz.Mixture(jnp.zeros(20), make()), lnz.EM(), ROUNDED[:60], steps=60, watch=lnz.Watch(1)
+        )
     told = re.search(r"(\d+) of 40 standard deviations of the model are below a tenth", fit.warnings[-1])
     assert told is not None
     assert 0 < int(told[1]) <= fit.history[-1]["scales_at_floor"]
@@ -241,7 +243,7 @@ def test_a_fit_that_sits_on_single_rows_says_so(name, precision):
         base = lnz.Mixture(jnp.zeros(60), lnz.Normal(jnp.zeros((60, 2)), jnp.ones((60, 2))))
     for model in (base, lnz.Transformed(base, lnz.flows.standardise(x))):
         with pytest.warns(AtomsWarning):
-            fit = lnz.fit(jr.key(0), model, lnz.EM(), x, observed=observed, steps=100, log_every=100)
+            fit = lnz.fit(jr.key(0), model, lnz.EM(), x, observed=observed, steps=100, watch=lnz.Watch(100))
         with pytest.warns(AtomsWarning):
             result = lnz.evaluate(jr.key(1), fit.model, x, observed=observed)
         assert "standard deviations of the model are below a tenth" in fit.warnings[0]

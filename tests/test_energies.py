@@ -155,7 +155,7 @@ def test_a_divergence_to_a_larger_space_is_to_all_of_it():
     normal = lnz.kl_divergence(q, lnz.Normal(jnp.zeros(1), 1.0))
     np.testing.assert_allclose(wide.value, np.log(2), atol=1e-4)
     np.testing.assert_allclose(normal.value, 0.5 * np.log(2 * np.pi) + 1 / 6, atol=1e-4)  # E[x^2] / 2
-    with pytest.raises(ValueError, match=r"of which the grid .* is only a part"):
+    with pytest.raises(ValueError, match=r"The grid .* covers only a part"):
         lnz.kl_divergence(q, lnz.density(lnz.Euclidean(1), lambda x: -0.5 * jnp.sum(x**2)))
 
 

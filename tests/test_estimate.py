@@ -329,7 +329,7 @@ def test_bracket_carries_assumptions_and_warnings():
         ("upper", "upper", r"`Bracket\(lower=...\)` must have bound lower or exact; got 'upper'"),
         ("estimate", "upper", r"`Bracket\(lower=...\)` must have bound lower or exact; got 'estimate'"),
         ("lower", "lower", r"`Bracket\(upper=...\)` must have bound upper or exact or estimate; got 'lower'"),
-        ("lower", "estimate", r"`Bracket\(upper=...\)` is an estimate that does not say what it assumes"),
+        ("lower", "estimate", r"`Bracket\(upper=...\)` with bound .estimate. must say in `assumes`"),
     ],
 )
 def test_bracket_refuses_sides_that_point_the_wrong_way(lower, upper, words):

@@ -95,13 +95,13 @@ def rows_seen(num_rows, batch_size, steps, seed=0, **options):
 
 @pytest.mark.parametrize("log_every", [1, 7, 100])
 def test_chunking_does_not_change_the_bits(noisy, log_every):
-    again = fit_noisy(log_every=log_every)
+    again = fit_noisy(watch=lnz.Watch(log_every))
     assert bytes_of(again.model) == bytes_of(noisy.model)
     assert bytes_of(again.state) == bytes_of(noisy.state)
 
 
 def test_chunking_does_not_change_the_bits_of_a_machine_or_its_chains(trained):
-    again = fit_rbm(log_every=7)
+    again = fit_rbm(watch=lnz.Watch(7))
     assert bytes_of(again.model) == bytes_of(trained.model)
     assert bytes_of(again.state) == bytes_of(trained.state)
 
@@ -126,7 +126,7 @@ def test_epoch_visits_each_example_once():
         assert sorted(epoch) == list(range(12))
     assert len({tuple(epoch) for epoch in epochs}) == 3  # each epoch in an order of its own
     # Stretches of 5 steps begin in the middle of epochs of 4: the order does not depend on them.
-    np.testing.assert_array_equal(rows_seen(12, 3, 12, log_every=5), seen)
+    np.testing.assert_array_equal(rows_seen(12, 3, 12, watch=lnz.Watch(5)), seen)
     assert not np.array_equal(rows_seen(12, 3, 12, seed=1), seen)
 
 
@@ -141,7 +141,7 @@ def test_rows_are_shuffled_once_an_epoch_and_not_again_for_each_stretch(monkeypa
     monkeypatch.setattr(jr, "permutation", counted)
     # A learning rate of its own, so that no compiled program of another test is taken.
     method = lnz.Gradient(Shrink(), optax.sgd(0.0371))
-    lnz.fit(jr.key(0), machine(), method, BITS, steps=30, batch_size=5, log_every=1)
+    lnz.fit(jr.key(0), machine(), method, BITS, steps=30, batch_size=5, watch=lnz.Watch(1))
     jax.effects_barrier()
     assert shuffles == [32] * 5  # six whole batches an epoch
 
@@ -176,18 +176,19 @@ def scores(values):
 
 
 def test_keep_best_returns_the_model_with_the_highest_score():
-    options = {"valid": BITS[:4], "valid_every": 2}
-    best = fit_noisy(steps=6, keep="best", evaluator=scores([-3.0, -1.0, -2.0]), **options)
+    def fit(keep):
+        return fit_noisy(steps=6, valid=lnz.Validation(BITS[:4], 2, scores([-3.0, -1.0, -2.0]), keep))
+
+    best = fit("best")
     assert [record["valid"] for record in best.history if "valid" in record] == [-3.0, -1.0, -2.0]
     assert bytes_of(best.model) == bytes_of(fit_noisy(steps=4).model)
-    last = fit_noisy(steps=6, keep="last", evaluator=scores([-3.0, -1.0, -2.0]), **options)
-    assert bytes_of(last.model) == bytes_of(fit_noisy(steps=6).model)
+    assert bytes_of(fit("last").model) == bytes_of(fit_noisy(steps=6).model)
 
 
 def test_history_has_records_and_validation_where_promised(noisy):
     seen = []
-    options = {"valid": BITS[:4], "valid_every": 4, "log_every": 5, "evaluator": scores([-1.0, -2.0, -3.0])}
-    history = fit_noisy(steps=10, progress=seen.append, **options).history
+    valid = lnz.Validation(BITS[:4], 4, scores([-1.0, -2.0, -3.0]))
+    history = fit_noisy(steps=10, valid=valid, watch=lnz.Watch(5, seen.append)).history
     assert [record["step"] for record in history] == [4, 5, 8, 10]
     assert [record["step"] for record in history if "valid" in record] == [4, 8, 10]
     assert seen == history
@@ -205,7 +206,9 @@ def test_default_evaluator_is_evaluate():
 
 def test_metrics_are_means_over_the_stretch():
     data = np.arange(6, dtype=np.float32)[:, None]
-    result = lnz.fit(jr.key(0), lnz.Normal.standard(1), Recording(4, 3), data, steps=4, batch_size=3, log_every=2)
+    result = lnz.fit(
+        jr.key(0), lnz.Normal.standard(1), Recording(4, 3), data, steps=4, batch_size=3, watch=lnz.Watch(2)
+    )
     assert [record["rows"] for record in result.history] == [7.5, 7.5]  # 0 + ... + 5 in two batches
 
 
@@ -258,7 +261,7 @@ def test_base_rates_of_many_rows_are_their_smoothed_mean():
 
 def test_divergence_raises_with_the_steps_and_advice():
     with pytest.raises(FloatingPointError, match=r"diverged at step 2: .*smaller learning rate") as error:
-        diverge(steps=20, log_every=10)
+        diverge(steps=20, watch=lnz.Watch(10))
     assert "log_likelihood = " in str(error.value)
     assert "The update made .log_scale of the model infinite, not a number, or too large" in str(error.value)
     assert "clip_by_global_norm" in str(error.value)
@@ -266,17 +269,17 @@ def test_divergence_raises_with_the_steps_and_advice():
 
 @pytest.mark.parametrize("log_every", [1, 10])
 def test_divergence_without_throw_returns_the_last_good_model(log_every):
-    result = diverge(steps=20, log_every=log_every, throw=False)
+    result = diverge(steps=20, watch=lnz.Watch(log_every), throw=False)
     assert "diverged" in result.status
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(result.model))
     assert [record["step"] for record in result.history] == list(range(1, len(result.history) + 1))
 
 
 def test_a_last_update_that_breaks_the_model_does_not_go_unseen():
-    good = diverge(steps=20, log_every=1, throw=False)
+    good = diverge(steps=20, watch=lnz.Watch(1), throw=False)
     steps = len(good.history) + 1  # the metrics of this step are finite: only its update overflows
     with pytest.raises(FloatingPointError, match=f"at step {steps}: log_likelihood = -?[0-9]"):
-        diverge(steps=steps, log_every=1)
+        diverge(steps=steps, watch=lnz.Watch(1))
 
 
 class Grows(lnz.AbstractMethod):
@@ -341,10 +344,7 @@ def test_infinite_numbers_that_the_model_started_with_are_no_divergence():
         ({"method": SGD}, TypeError, r"`method` must be a method"),
         ({"batch_size": 33}, ValueError, r"`batch_size=33` is larger than the data \(32 rows\). Use `batch_size=None`"),
         ({"batch_size": 0}, ValueError, r"`batch_size` must be a whole number"),
-        ({"keep": "first"}, ValueError, r"`keep` must be 'last' or 'best'; got 'first'"),
-        ({"keep": "best"}, ValueError, r"`keep='best'` needs `valid=...`"),
-        ({"log_every": 0}, ValueError, r"`log_every` must be"),
-        ({"valid_every": 0, "valid": BITS}, ValueError, r"`valid_every` must be"),
+        ({"watch": print}, TypeError, r"`watch` must be such as `lnz.Watch\(progress=print\)`"),
         (
             {"data": BITS[0]},
             ValueError,

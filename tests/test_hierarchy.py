@@ -217,7 +217,7 @@ def test_a_decoder_may_see_all_layers():
                 lambda z: lnz.Bernoulli(z),
                 Ladder((lambda x: x,), (lambda d: lnz.Normal(d, 1.0),)),
             ).posterior(jnp.zeros(1)),
-            "1 layers, but the model 2",
+            "1 layers, but the model has 2",
         ),
         (lambda: lnz.Layered(lnz.Normal.standard((2, 2)), ()).space, "vectors"),
         (lambda: lnz.Layered(lnz.Categorical(jnp.zeros((2, 3))), ()), "all of bits.*all continuous.*Categorical"),

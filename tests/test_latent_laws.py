@@ -257,10 +257,9 @@ def test_resuming_an_energy_prior_is_exact(tmp_path):
     method = lnz.Gradient(EnergyPrior(IWAE(2, LeaveOneOut()), num_chains=4), optax.adam(0.01))
     x = np.tile(np.eye(4, dtype=np.uint8), (3, 1))
 
-    def train(folder, progress=None, **options):
-        checkpoints = lnz.Checkpoints(folder, every=0.0)
-        options = {"steps": 4, "batch_size": 4, "log_every": 1, **options}
-        return lnz.fit(KEY, table.rbm_vae(), method, x, checkpoints=checkpoints, progress=progress, **options)
+    def train(folder, progress=lambda record: None):
+        checkpoints, watch = lnz.Checkpoints(folder, every=0.0, resume=True), lnz.Watch(1, progress)
+        return lnz.fit(KEY, table.rbm_vae(), method, x, steps=4, batch_size=4, checkpoints=checkpoints, watch=watch)
 
     def stop(record):
         if record["step"] >= 2:
@@ -269,7 +268,7 @@ def test_resuming_an_energy_prior_is_exact(tmp_path):
     unbroken = train(tmp_path / "unbroken")
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "broken", stop)
-    resumed = train(tmp_path / "broken", resume=True)
+    resumed = train(tmp_path / "broken")
     first, second = (jax.tree.leaves(eqx.filter((r.model, r.state), eqx.is_array)) for r in (unbroken, resumed))
     assert any(leaf.shape == (4, 3) for leaf in first)  # the chains are part of it
     for a, b in zip(first, second, strict=True):

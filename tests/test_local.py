@@ -63,7 +63,7 @@ SGD = lnz.Gradient(MaximumLikelihood(), optax.sgd(0.1, 0.9), all_but_standardisa
 
 def trained(x, **options):
     start = standard(x[:300], lnz.bijections.TriangularAffine(jnp.zeros(2), jnp.eye(2)))
-    fit = lnz.fit(KEY, start, SGD, x[:300], steps=30, batch_size=50, log_every=10, **options)
+    fit = lnz.fit(KEY, start, SGD, x[:300], steps=30, batch_size=50, watch=lnz.Watch(10), **options)
     return fit.model, [record["log_likelihood"] for record in fit.history]
 
 
@@ -105,11 +105,11 @@ def test_streams_and_resumed_runs_are_moved_too(tmp_path):
     start = standard(UNIX[:300], lnz.bijections.Affine(jnp.ones(2), 2.0))
 
     def fit(data, steps, **options):
-        return lnz.fit(KEY, start, SGD, data, steps=steps, batch_size=30, log_every=10, valid_every=10, **options)
+        return lnz.fit(KEY, start, SGD, data, steps=steps, batch_size=30, watch=lnz.Watch(10), **options)
 
     streamed = fit(on_disk, 20)
     fit(on_disk, 10, checkpoints=checkpoints)
-    resumed = fit(on_disk, 20, checkpoints=checkpoints, resume=True)
+    resumed = fit(on_disk, 20, checkpoints=dataclasses.replace(checkpoints, resume=True))
     assert eqx.tree_equal(resumed.model, streamed.model)
     # The same rows in another order: 20 steps end near the optimum, and not a million nats below it.
     values = [lnz.evaluate(KEY, fit.model, UNIX).value for fit in (streamed, fit(UNIX[:300], 20))]
@@ -275,7 +275,9 @@ def test_columns_that_would_be_cut_are_refused(name):
     if len(rows) == 400:  # one program for all
         verbs |= {"data, too": lambda: lnz.evaluate(KEY, model, rows)}
         verbs |= {"data, of fit": lambda: lnz.fit(KEY, model, method, rows, steps=1)}
-        verbs |= {"valid": lambda: lnz.fit(KEY, model, method, Z, valid=rows, evaluator=lambda *_: 0, steps=1)}
+        verbs |= {
+            "valid": lambda: lnz.fit(KEY, model, method, Z, valid=lnz.Validation(rows, evaluator=lambda *_: 0), steps=1)
+        }
     for argument, verb in verbs.items():
         if is_refused:
             remedy = "Subtract" if argument == "x" else REMEDIES.get(name, r"`lnz.flows.standardise\(data\)`")
@@ -358,7 +360,7 @@ def test_sample_tells_draws_that_are_rounded():
 
 
 def test_one_shift_does_not_help_clusters_far_from_each_other():
-    with pytest.raises(ValueError, match=r"column 0 has \d+ different values .*One shift of the column does not help"):
+    with pytest.raises(ValueError, match=r"column 0 has \d+ different values .*Shifting the column does not help"):
         lnz.evaluate(KEY, standard(CLUSTERS), CLUSTERS)
 
 

@@ -286,7 +286,7 @@ def saved(function, *args):
 )
 def test_other_files_are_no_models(tmp_path, content, words):
     (tmp_path / "m.lnz").write_bytes(content)
-    assert re.search("is no model file of lnz: .*" + words, refusal(tmp_path / "m.lnz"))
+    assert re.search("is not a model file of lnz: .*" + words, refusal(tmp_path / "m.lnz"))
 
 
 METADATA = {"format": "lnz model 1", "tree": "null"}
@@ -427,8 +427,8 @@ def normal(**changes):
         ({"list": None}, "damaged"),
         ({"list": "text"}, "damaged"),
         ({"dict": [1]}, "damaged"),
-        ({"float": "a lot"}, "damaged: 'a lot' is no hexadecimal number of 64 bits"),
-        ({"float": "0x1p99999"}, "damaged: '0x1p99999' is no hexadecimal number of 64 bits"),
+        ({"float": "a lot"}, "damaged: 'a lot' is not a hexadecimal number of 64 bits"),
+        ({"float": "0x1p99999"}, "damaged: '0x1p99999' is not a hexadecimal number of 64 bits"),
         ({"float": 0.5}, "damaged.*number '0.5'"),
         ({"float": None}, "damaged"),
         ('{"float": Infinity}', "damaged.*number 'Infinity'"),

@@ -510,7 +510,7 @@ def test_positions_of_one_row_do_not_start_the_chains_of_others():
         (np.full((4, 4), 0.5), "4 of 4 positions are outside .*first that of chain 0"),
         (np.array([[0.0] * 4, [0, 1, 0, -1]]), "1 of 2 positions are outside .*first that of chain 1"),
         (np.array([[NAN] * 4, [0.0] * 4]), "1 of 2 positions are outside"),
-        (np.ones((3, 2)), "3 positions, of which 1 are different"),
+        (np.ones((3, 2)), "3 positions, only 1 distinct"),
         (np.array([[0.0, INF], [0.0, 1.0]]), "1 of 2 positions are outside"),
     ],
 )
@@ -529,7 +529,7 @@ def test_draws_of_a_discrete_density_that_repeat_too_often_are_refused(num_copie
     draws = lnz.sample(jr.key(0), machine, 12, num_steps=50)
     assert len(np.unique(draws, axis=0)) == 12
     partition = ReverseAIS(betas=3, positions=jnp.repeat(draws, num_copies, axis=0))
-    words = f"{12 * num_copies} positions, of which 12 are different. .* equal pairs"
+    words = f"{12 * num_copies} positions, only 12 distinct. .* equal pairs"
     with pytest.raises(ValueError, match=words):
         lnz.log_normalizer(jr.key(0), machine, partition)
     with pytest.raises(ValueError, match=words):

@@ -1,5 +1,7 @@
 """Rows from disk in shuffled blocks: each seen once an epoch, in an order that is a function of key and step."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -85,12 +87,12 @@ def test_fit_streams_each_row_once_an_epoch(on_disk):
 
 def test_fit_streams_a_memory_map_unasked_and_resumes_bit_for_bit(on_disk, tmp_path):
     data = on_disk(numbered(500))
-    expected = collect(data, 200, log_every=7)
-    checkpoints = lnz.Checkpoints(tmp_path / "checkpoints", every=0.0)
+    expected = collect(data, 200, watch=lnz.Watch(7))
+    checkpoints = lnz.Checkpoints(tmp_path / "checkpoints", every=0.0, resume=True)
     for step in (7, 77, 133):
         with pytest.raises(KeyboardInterrupt):
-            collect(data, 200, log_every=7, checkpoints=checkpoints, resume=True, progress=Stop(step))
-    resumed = collect(data, 200, log_every=7, checkpoints=checkpoints, resume=True)
+            collect(data, 200, watch=lnz.Watch(7, progress=Stop(step)), checkpoints=checkpoints)
+    resumed = collect(data, 200, watch=lnz.Watch(7), checkpoints=checkpoints)
     assert bytes_of((resumed.model, resumed.state)) == bytes_of((expected.model, expected.state))
     assert timeless(resumed.history) == timeless(expected.history)
 
@@ -154,7 +156,7 @@ def test_resuming_with_blocks_of_another_size_is_an_error(on_disk, tmp_path):
     collect(Stream(rows, 8 * 100), 5, checkpoints=checkpoints)
     for other in (Stream(rows, 8 * 200), np.array(rows)):
         with pytest.raises(ValueError, match="another `data`"):
-            collect(other, 5, checkpoints=checkpoints, resume=True)
+            collect(other, 5, checkpoints=dataclasses.replace(checkpoints, resume=True))
 
 
 def test_divergence_while_streaming_is_found_in_its_block(on_disk):

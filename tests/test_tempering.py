@@ -1,5 +1,7 @@
 """Parallel tempering, the chains that it trains with, and how long chains remember."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -172,14 +174,12 @@ def test_tempered_chains_train_and_resume(tmp_path):
     method = lnz.Gradient(SML(ParallelTempering(3), num_chains=8), optax.sgd(0.1))
 
     def train(steps, **options):
-        return lnz.fit(
-            jr.key(0), table.rbm(), method, data, steps=steps, batch_size=10, log_every=5, valid_every=5, **options
-        )
+        return lnz.fit(jr.key(0), table.rbm(), method, data, steps=steps, batch_size=10, watch=lnz.Watch(5), **options)
 
     whole = train(20)
     checkpoints = lnz.Checkpoints(tmp_path / "checkpoints")
     train(10, checkpoints=checkpoints)
-    rest = train(20, checkpoints=checkpoints, resume=True)
+    rest = train(20, checkpoints=dataclasses.replace(checkpoints, resume=True))
     for one, other in zip(jax.tree.leaves(whole.model), jax.tree.leaves(rest.model), strict=True):
         np.testing.assert_array_equal(one, other)
     before = table.rbm()
@@ -192,7 +192,13 @@ def test_records_tell_how_the_chains_move():
     data = (table.normal(100, 40, 4) > 0).astype(jnp.uint8)
     objective = SML(ParallelTempering(3), num_chains=8, num_steps=2)
     fit = lnz.fit(
-        jr.key(0), table.rbm(), lnz.Gradient(objective, optax.sgd(0.1)), data, steps=30, batch_size=10, log_every=10
+        jr.key(0),
+        table.rbm(),
+        lnz.Gradient(objective, optax.sgd(0.1)),
+        data,
+        steps=30,
+        batch_size=10,
+        watch=lnz.Watch(10),
     )
     counted = int(fit.state[1].num_round_trips.sum())
     assert counted > 20
@@ -201,7 +207,13 @@ def test_records_tell_how_the_chains_move():
     assert sum(record["round_trips"] for record in fit.history) * 10 * 8 * 2 == pytest.approx(counted, rel=1e-5)
     assert all(0 < record["swap_acceptance"] < 1 for record in fit.history)
     plain = lnz.fit(
-        jr.key(0), table.rbm(), lnz.Gradient(SML(Gibbs()), optax.sgd(0.1)), data, steps=2, batch_size=10, log_every=1
+        jr.key(0),
+        table.rbm(),
+        lnz.Gradient(SML(Gibbs()), optax.sgd(0.1)),
+        data,
+        steps=2,
+        batch_size=10,
+        watch=lnz.Watch(1),
     )
     assert {"free_energy_data", "free_energy_chains"} <= plain.history[0].keys()
     assert "round_trips" not in plain.history[0]

@@ -9,20 +9,20 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str):
-    """Public names are imported when first used: `lnz --help` need not wait for JAX."""
+    """Import a public name on its first use, so that `lnz --help` does not wait for JAX."""
     if name == "__version__":
         from importlib.metadata import version
 
         return version("lnz")
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # A part of lnz comes alone: lnz itself says `from . import samplers` while the other parts are being imported.
+    # A subpackage is imported alone: lnz itself runs `from . import samplers` while other subpackages are loading.
     if util.find_spec(f"{__name__}.{name}") is not None:
         return import_module(f"{__name__}.{name}")
     from . import _api
 
     if not hasattr(_api, name):
-        # With these two, Python itself asks "Did you mean ...?".
+        # `name` and `obj` let Python itself ask "Did you mean ...?".
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
     value = getattr(_api, name)
     globals()[name] = value

@@ -1,4 +1,4 @@
-"""All public names. `lnz/__init__.py` reads them from here when they are first used."""
+"""All public names. `lnz/__init__.py` reads each one from here on its first use."""
 
 from . import (
     bayes as bayes,
@@ -123,7 +123,8 @@ from .spaces import (
 from .training import (
     Checkpoints as Checkpoints,
     Fit as Fit,
-    Plateau as Plateau,
     ResumeWarning as ResumeWarning,
+    Validation as Validation,
+    Watch as Watch,
     fit as fit,
 )

@@ -27,9 +27,9 @@ from pyarrow import parquet
 
 import lnz
 from lnz.cli import main
-from lnz.cli._use import examples_for
 from lnz.core import least_likely_first
-from lnz.runs import Data, Examples, Run
+from lnz.recipes import independent_digits
+from lnz.runs import Data, Examples, Run, rows_for
 from lnz.runs._form import sealed
 
 # The smallest settings that pass through everything: a second of work, the rest is compilation.
@@ -105,8 +105,11 @@ def test_list_shows_the_settings_of_a_recipe(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "200")
     assert call(monkeypatch, "list", "vae_digits") == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "model.prior=normal Of the latents, or of the upper half of them: one of normal, mixture, vampp" in out
-    assert "mixture: A mixture of normals, which are learned." in out
+    assert (
+        "model.prior=normal Distribution of the latents, or of the upper half of them: one of normal, mixture, vampp"
+        in out
+    )
+    assert "mixture: A mixture of learned normals." in out
     words = (
         "model.prior.num_components=500 with model.prior=mixture or model.prior=vampprior Components of the mixture: "
     )
@@ -224,10 +227,9 @@ def test_compare_shows_warnings(runs, tmp_path, monkeypatch, capsys):
 
 def test_demo_trains_compares_and_reports(tmp_path, monkeypatch, capsys):
     from lnz.cli import _demo
-    from lnz.cli._train import recipes
-    from lnz.recipes import flow_digits
+    from lnz.recipes import all_recipes, flow_digits
 
-    assert set(_demo._RECIPES) <= set(recipes())
+    assert set(_demo._RECIPES) <= set(all_recipes())
     small = dataclasses.replace(
         flow_digits,
         settings=flow_digits.resolve(
@@ -360,9 +362,9 @@ class _Dying:
 # Every stage of a training, from the first to the last.
 _STAGES = [
     "lnz.cli._train.find_recipe",
-    "lnz.cli._train.load_data",
-    "lnz.cli._train.start_folder",
-    "lnz.cli._train.write_config",
+    "lnz.runs._train.load_data",
+    "lnz.runs._train.start_folder",
+    "lnz.runs._train.write_config",
     "lnz.recipes.Recipe.fit",
     "lnz.training._training.save_checkpoint",
     "lnz.recipes.Recipe.judge",
@@ -454,7 +456,7 @@ def test_a_full_disk_says_what_is_kept_and_how_to_go_on(finished, num, monkeypat
 
 
 def test_a_folder_deleted_while_training_is_one_line(tmp_path, monkeypatch, capsys):
-    from lnz.cli._train import EventLog
+    from lnz.runs import EventLog
 
     def write(log, record):
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
@@ -478,7 +480,7 @@ def test_a_name_that_cannot_be_written_is_refused_before_the_work(runs, command,
         "data": ["train", "independent_digits", "--data", f"{out}.csv", "--out", folder / "new"],
     }[command]
     for done in ("load_data", "Run.read"):
-        monkeypatch.setattr(f"lnz.cli._train.{done}", None)
+        monkeypatch.setattr(f"lnz.runs._train.{done}", None)
     assert call(monkeypatch, *arguments) == 2
     assert words in capsys.readouterr().err
 
@@ -547,7 +549,7 @@ def test_ctrl_c_is_no_traceback(monkeypatch, tmp_path, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lnz.cli._train.check_folder", interrupted)
+    monkeypatch.setattr("lnz.runs._train.check_folder", interrupted)
     assert call(monkeypatch, "train", "rbm_digits", "--out", tmp_path / "new") == 130
     assert capsys.readouterr().err == "lnz: stopped by Ctrl-C.\n"
 
@@ -702,7 +704,7 @@ def test_score_names_a_bad_cell_of_the_table(normal_run, tmp_path, monkeypatch, 
     [
         ("height,mass\n1000,-5\n", "has no column 'weight': it has 'height', 'mass'."),
         ("height\n1000\n", "has no column 'weight': it has 'height'."),
-        ("1000,-5\n", "has no names of columns, but 'height', 'weight' are needed: write these as its first row"),
+        ("1000,-5\n", "has no column names, but 'height', 'weight' are needed: write these as its first row"),
         ("weight,id,height\n-5,7,1700000000\n", None),
         (",height,weight\n0,1700000000,-5\n", None),
     ],
@@ -820,7 +822,7 @@ def test_score_names_a_value_outside_the_space(runs, tmp_path, monkeypatch, caps
 
 _GREY = np.random.RandomState(0).randint(0, 256, (5, 3, 3)).astype(np.uint8)
 _BITS = _GREY > 127
-_AS_IT_IS = SimpleNamespace(data=Data(source="x.npy"))
+_AS_IT_IS = independent_digits.settings.model_copy(update={"data": Data(source="x.npy")})
 _OTHER_SCALE = {
     "grey": (lnz.spaces.Categorical(9, 256), _GREY, None),
     "grey in floats": (lnz.spaces.Categorical(9, 256), _GREY.astype(float), None),
@@ -862,11 +864,11 @@ def test_pictures_on_another_scale_are_never_taken_as_they_stand(space, x, words
     run = dataclasses.replace(run, model=SimpleNamespace(space=space), examples=Examples((3, 3), None, {}, {}))
     np.save(tmp_path / "x.npy", x)
     if words is None:
-        rows, *_ = examples_for(run, str(tmp_path / "x.npy"), _AS_IT_IS)
+        rows = rows_for(run, independent_digits, _AS_IT_IS, str(tmp_path / "x.npy")).array
         np.testing.assert_allclose(rows, x.reshape(5, 9), rtol=1e-6)
         return
     with pytest.raises(ValueError, match=words):
-        examples_for(run, str(tmp_path / "x.npy"), _AS_IT_IS)
+        rows_for(run, independent_digits, _AS_IT_IS, str(tmp_path / "x.npy"))
 
 
 def test_a_folder_is_scored_by_the_names_of_its_files(tmp_path, monkeypatch, capsys):
@@ -1090,8 +1092,25 @@ def test_dry_run_writes_nothing(tmp_path, monkeypatch, capsys):
 
 
 def test_help_does_not_wait_for_jax():
-    code = "import sys; import lnz.cli._app; assert 'jax' not in sys.modules and 'numpy' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    code = """
+import sys
+from lnz.cli import main
+sys.argv = ["lnz", "train", "--help"]
+try:
+    main()
+finally:
+    assert "jax" not in sys.modules and "numpy" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_what_a_command_compiles_is_kept(tmp_path):
+    arguments = ["lnz", "train", "independent_digits", "--dry-run", "--out", "x"]
+    code = f"import sys; from lnz.cli import main; sys.argv = {arguments}"
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_COMP", "JAX_PERS"))}
+    command = [sys.executable, "-c", f"{code}; main()"]
+    subprocess.run(command, check=True, capture_output=True, env=environ | {"LNZ_CACHE": str(tmp_path)})
+    assert any((tmp_path / "compiled").iterdir())
 
 
 def test_tensorboard_shows_the_records(tmp_path, monkeypatch):

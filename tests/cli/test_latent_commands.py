@@ -12,7 +12,7 @@ from PIL import Image
 from test_commands import call
 
 import lnz
-from lnz.cli._train import find_recipe
+from lnz.recipes import find_recipe
 from lnz.runs import Examples, Run
 
 DIM = 3
@@ -111,7 +111,7 @@ def test_manipulate_moves_along_a_class_and_says_how_well(made, monkeypatch, tmp
     printed = capsys.readouterr().out
     words = f"learnt from {len(splits.train)} rows (training split) and measured on 360 others (test split)"
     assert f"3 (mean_difference), vector and classifiers {words}" in printed
-    assert re.search(r"flip rate .* of the \d+ reconstructions that were classified rightly", printed)
+    assert re.search(r"flip rate .* of the \d+ reconstructions that were classified correctly", printed)
     assert "leakage         not measured: no other attributes were given" in printed
     assert "identity kept" in printed
 

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import shutil
+import threading
 import warnings
 
 import jax.numpy as jnp
@@ -18,21 +19,27 @@ import pytest
 
 import lnz
 from lnz.files import read_json
+from lnz.recipes import rbm_digits_exact
 from lnz.runs import (
+    Display,
     EventLog,
     Examples,
     Run,
+    TrainOptions,
     end_folder,
+    follow,
     locked,
+    plan,
+    read_events,
     read_runs,
     replacing,
     start_folder,
     tabulate,
+    train,
     working_folder,
     write_config,
     write_text,
 )
-from lnz.runs._events import read_events
 
 BOTH_SIDES = lnz.normalizers.AIS(20, 10), lnz.normalizers.ReverseAIS(20, 10, num_warm_up=5)
 
@@ -464,7 +471,7 @@ CONTRADICTIONS = {
     "error": (("rows", "fair_coins", "monte_carlo_error"), 0.5, "monte_carlo_error is 0.5, but follows"),
     "own error": (("rows", "fair_coins", "per_example"), [0.5, 0, 0], "per_example is 0.5, but follows"),
     "bound": (("rows", "fair_coins", "bound"), "lower", "bound is lower, but follows from the other fields as exact"),
-    "negative error": (("rows", "fair_coins", "denominator", "standard_error"), -0.5, "an error is not negative"),
+    "negative error": (("rows", "fair_coins", "denominator", "standard_error"), -0.5, "an error cannot be negative"),
     "exact estimate": (
         ("rows", "fair_coins", "protocol", "estimators"),
         ["AIS"],
@@ -537,3 +544,41 @@ def test_a_text_in_a_file_gives_a_terminal_no_orders(tmp_path):
     """The escape that sets a window's title, and one byte that stands for "escape [", as values and as keys."""
     (tmp_path / "report.json").write_text(r'{"a\u009b2J": ["\u001b]0;owned\u0007", {"b\n": "c\td"}]}')
     assert read_json(tmp_path / "report.json") == {"a\ufffd2J": ["\ufffd]0;owned\ufffd", {"b\n": "c\td"}]}
+
+
+class _Stops(Display):
+    """Writes down what it is told, and stops the training at a step."""
+
+    def __init__(self, step=math.inf):
+        self.told, self.at, self.step = [], 0, step
+
+    def note(self, words):
+        self.told.append(words)
+
+    def update(self, record):
+        self.at = record["step"]
+
+    def check(self):
+        if self.at >= self.step:
+            raise KeyboardInterrupt
+
+
+def test_a_run_is_trained_stopped_followed_and_read_without_a_terminal(tmp_path, capsys):
+    settings = rbm_digits_exact.resolve({"model.num_hidden": 4, "train.steps": 40})
+    planned = plan(rbm_digits_exact, settings)
+    assert planned.num_parameters == 64 * 4 + 64 + 4
+    assert list(tmp_path.iterdir()) == []
+    followed, folder, display = [], tmp_path / "run", _Stops(10)
+    watcher = threading.Thread(target=lambda: followed.extend(follow(folder, 0.01)), daemon=True)
+    watcher.start()
+    with pytest.raises(KeyboardInterrupt, match="what was trained is saved: go on with `lnz train --resume"):
+        train(folder, rbm_digits_exact, settings, display=display)
+    run = train(folder, rbm_digits_exact, settings, options=TrainOptions(resume=True))
+    watcher.join(timeout=30)
+    assert not watcher.is_alive()
+    assert display.told == [f"data {planned.data_protocol}"]
+    # A record that was under way at the stop is told when it is closed.
+    assert [record["step"] for record in run.history] == [record["step"] for record in followed]
+    assert run.history == Run.read(folder).history
+    assert run.status == "completed"
+    assert capsys.readouterr().out == ""

@@ -143,10 +143,10 @@ def test_bits_of_a_row_do_not_depend_on_other_rows(tmp_path, monkeypatch, kind, 
     options = Options(how, resident_limit=limit)
     alone = make(tmp_path, DARK)
     if kind not in ("folder", "zip"):
-        with pytest.raises(ValueError, match="has bytes of 0 and 1 alone, and `binarize="):
+        with pytest.raises(ValueError, match="has only bytes 0 and 1, but `binarize="):
             rows_of(alone, None, options)
         lnz.data.load(alone)
-        with pytest.raises(ValueError, match="has bytes of 0 and 1 alone, and `binarize="):
+        with pytest.raises(ValueError, match="has only bytes 0 and 1, but `binarize="):
             rows_of(alone, None, options)
         (tmp_path / "black").mkdir()
         black = rows_of(make(tmp_path / "black", DARK[1:2]), None, options)
@@ -158,7 +158,7 @@ def test_bits_of_a_row_do_not_depend_on_other_rows(tmp_path, monkeypatch, kind, 
     )
     np.testing.assert_array_equal(rows_of(alone, None, options).array, beside.array[:3])
     assert beside.array[3].all()
-    with pytest.raises(ValueError, match=r"has no byte above 1, and `binarize=.*images: leave out `binarize`"):
+    with pytest.raises(ValueError, match=r"has no byte above 1, but `binarize=.*images: leave out `binarize`"):
         lnz.data.load(alone, binarize=how)
     assert lnz.data.load(alone).space == lnz.Binary(4)
 
@@ -180,21 +180,21 @@ def test_drawn_bits_of_a_row_depend_on_that_row_alone(tmp_path, monkeypatch, kin
 
 
 FLAT = {
-    "digits up to 16": (np.arange(60).reshape(20, 3) % 17, {}, "has no byte above 16, and .* divided by 16 or"),
+    "digits up to 16": (np.arange(60).reshape(20, 3) % 17, {}, "has no byte above 16, but .* divided by 16 or"),
     "drawn from dark values": (
         np.arange(60).reshape(20, 3) % 32,
         {"binarize": "sample"},
-        "has no byte above 31, and `binarize='sample'` counts bytes up to 255",
+        "has no byte above 31, but `binarize='sample'` takes 255 as their full scale",
     ),
     "below the threshold": (
         40 + np.arange(60).reshape(20, 3),
         {},
-        r"has 0 alone in all 14 training rows after `binarize='threshold', threshold=0.5` \(the largest value is 99\)",
+        r"the bit 0 in all 14 training rows after `binarize='threshold', threshold=0.5` \(the largest value is 99\)",
     ),
     "below a high threshold": (40 + np.arange(60).reshape(20, 3), {"threshold": 0.9}, "threshold=0.9`.* value is 99"),
-    "above the threshold": (196 + np.arange(60).reshape(20, 3), {}, "has 1 alone in all 14 training rows"),
-    "floats below": (0.4 * np.random.RandomState(0).rand(20, 3), {}, r"has 0 alone .* value is 0\.3\d+\)"),
-    "black": (np.zeros((20, 3)), {}, "has 0 alone in all 14 training rows"),
+    "above the threshold": (196 + np.arange(60).reshape(20, 3), {}, "has only the bit 1 in all 14 training rows"),
+    "floats below": (0.4 * np.random.RandomState(0).rand(20, 3), {}, r"has only the bit 0 .* value is 0\.3\d+\)"),
+    "black": (np.zeros((20, 3)), {}, "has only the bit 0 in all 14 training rows"),
 }
 
 
@@ -221,7 +221,7 @@ def test_values_that_never_pass_the_threshold_are_refused_for_training(tmp_path,
 def test_a_dark_folder_of_images_is_refused_for_training(tmp_path):
     path = GREY_FILES["folder"](tmp_path, np.arange(80).reshape(20, 2, 2).astype(np.uint8) % 17)
     for how in ("threshold", "sample"):
-        with pytest.raises(ValueError, match=r"has no byte above 16, and .*images: leave out `binarize`"):
+        with pytest.raises(ValueError, match=r"has no byte above 16, but .*images: leave out `binarize`"):
             lnz.data.load(path, binarize=how)
 
 

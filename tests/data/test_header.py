@@ -113,7 +113,9 @@ def test_a_first_row_with_an_odd_cell_is_asked_about(name, tmp_path):
     if is_header:
         assert len(lnz.data.read_rows(path).array) == 60
     else:
-        with pytest.raises(ValueError, match=r"in its first row, names of columns or a row with a cell that is no num"):
+        with pytest.raises(
+            ValueError, match=r"in its first row, which may be column names, or data with a cell that is not a num"
+        ):
             lnz.data.read_rows(path)
     assert len(lnz.data.read_rows(path, header="yes").array) == 60
 
@@ -142,7 +144,7 @@ def test_names_by_pandas_are_written_unlike_the_numbers_beneath(name, tmp_path):
         text = text.replace(mark, rows)
     (tmp_path / "x.csv").write_text(text + "\n")
     if is_header is None:
-        with pytest.raises(ValueError, match="has 2020 in its first row, names of columns or numbers: say which"):
+        with pytest.raises(ValueError, match="has 2020 in its first row, which may be column names or data: say which"):
             lnz.data.read_rows(tmp_path / "x.csv")
         return
     rows = lnz.data.read_rows(tmp_path / "x.csv").array

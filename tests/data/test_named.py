@@ -118,7 +118,7 @@ def test_unknown_names(name, near):
     [("shiftr.csv", "shifter"), ("./digit", "digits"), (Path("mnst"), "mnist"), ("~/frey/x.npz", "bars_and_stripes")],
 )
 def test_files_that_do_not_exist(path, near):
-    with pytest.raises(FileNotFoundError, match=f"There is no file .*'{near}' is the nearest"):
+    with pytest.raises(FileNotFoundError, match=f"There is no file .*nearest named data set is '{near}'"):
         lnz.data.load(path)
     with pytest.raises(FileNotFoundError, match="There is no file"):
         lnz.data.read_rows(Path(path))
@@ -172,11 +172,11 @@ def test_every_name_is_described():
         ({"seed": -1}, r"`load\(seed=...\)` must be a whole number from 0 to 4294967295; got -1"),
         ({"seed": True}, r"`load\(seed=...\)` must be a whole number"),
         ({"resident_limit": 1.5}, r"`load\(resident_limit=...\)` must be a whole number"),
-        ({"seed": 3}, r"`load\('digits'\)` has a split of its own, which no `seed` changes"),
+        ({"seed": 3}, r"`load\('digits'\)` has a split of its own, which `seed` does not change"),
         ({"threshold": 0.3}, "belongs to `binarize='threshold'`; with `binarize='none'` it means nothing"),
         (
             {"valid_fraction": 0.2},
-            r"`load\('digits'\)` has a split of its own, which no `valid_fraction` changes",
+            r"`load\('digits'\)` has a split of its own, which `valid_fraction` does not change",
         ),
     ],
 )

@@ -224,7 +224,7 @@ def test_a_damaged_copy_is_downloaded_again(server, tmp_path):
 
 def test_wrong_checksum(server, tmp_path):
     write(server, server.read_bytes() + b"more")
-    words = r"What came from http.* for `mnist` is not the file that is meant \(its SHA-256 is not .*put mnist.npz in"
+    words = r"The file from http.* for `mnist` is not the expected one \(its SHA-256 is not .*put mnist.npz in"
     with pytest.raises(OSError, match=words) as error:
         lnz.data.load("mnist")
     assert "\n" not in str(error.value)

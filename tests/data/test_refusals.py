@@ -317,7 +317,7 @@ REFUSED = {
     ),
     "csv of old Macs": (
         lambda d: write(d / "x.csv", csv_text(table(), "abc").replace("\n", "\r")),
-        r"ends its lines by a carriage return alone, as on old Macs: save it again",
+        r"ends its lines with a carriage return alone, as on old Macs: save it again",
     ),
     "csv with another separator by its first line": (
         lambda d: write(d / "x.csv", "sep=;\n" + csv_text(table(), "abc", ";")),
@@ -325,15 +325,15 @@ REFUSED = {
     ),
     "csv header of years": (
         lambda d: write(d / "x.csv", csv_text(table(), ["2019", "2020", "2021"])),
-        r'has 2019, 2020, 2021 in its first row, names of columns or numbers: say which by `header="yes"`',
+        r'has 2019, 2020, 2021 in its first row, which may be column names or data: say which by `header="yes"`',
     ),
     "csv header of decades above counts": (
         lambda d: write(d / "x.csv", "1990,2000\n1500,1700\n1800,2100\n"),
-        r"has 1990, 2000 in its first row, names of columns or numbers",
+        r"has 1990, 2000 in its first row, which may be column names or data",
     ),
     "csv header of wavelengths": (
         lambda d: write(d / "x.csv", "400,410,420,430\n" + "3,1,4,1\n1,5,9,2\n6,5,3,5\n"),
-        r"has 400, 410, 420, ... in its first row, names of columns or numbers",
+        r"has 400, 410, 420, ... in its first row, which may be column names or data",
     ),
     "csv header of doses": (
         lambda d: write(d / "x.csv", csv_text(table(), ["0.1", "1", "10"])),
@@ -341,19 +341,19 @@ REFUSED = {
     ),
     "csv header of wavelengths with decimals": (
         lambda d: write(d / "x.csv", csv_text(table(), ["950.5", "951.5", "952.5"])),
-        r"has 950.5, 951.5, 952.5 in its first row, names of columns or numbers",
+        r"has 950.5, 951.5, 952.5 in its first row, which may be column names or data",
     ),
     "csv header of years behind an index": (
         lambda d: write(d / "x.csv", ",2019,2021\n" + csv_text(table())),
-        r"has , 2019, 2021 in its first row, names of columns or numbers",
+        r"has , 2019, 2021 in its first row, which may be column names or data",
     ),
     "csv second column without a name": (
         lambda d: write(d / "x.csv", ",Unnamed: 1,b\n0,7,2\n1,7,3\n"),
-        r"a column 'Unnamed: 1', .* without a name, not pandas' index: it has '7' once more in line 3. Give it a name",
+        r"a column 'Unnamed: 1', .* without a name, which is not pandas' index: it has '7' once more in line 3",
     ),
     "parquet first column without a name": (
         lambda d: parquet_of(d, **{"Unnamed: 0": [0.5, 1.5], "b": [1.0, 2.0]}),
-        r"a first column without a name, not pandas' index: it has '0.5' in row 0. Give it a name",
+        r"a first column without a name, which is not pandas' index: it has '0.5' in row 0. Give it a name",
     ),
     "csv decimal commas of three digits": (
         lambda d: write(d / "x.csv", 'a,b\n"0,126",2\n"-0,132",3\n'),
@@ -400,7 +400,7 @@ REFUSED = {
     "tsv with commas": (lambda d: write(d / "x.tsv", "a,b\n1.5,2\n2.5,3\n"), r"by '\\t' instead of ','"),
     "csv first column without a name": (
         lambda d: write(d / "x.csv", ",b\n0.5,2\n1.5,3\n"),
-        r"a first column without a name, not pandas' index: it has '0.5' in line 2. Give it a name, or remove it",
+        r"a first column without a name, which is not pandas' index: it has '0.5' in line 2. Give it a name",
     ),
     "csv no names where some are in quotes": (
         lambda d: write(d / "x.csv", 'a,b\n1,2\n\n"3","x\ny"\n4,5\n'),
@@ -421,7 +421,7 @@ REFUSED = {
     # Keys of .npz.
     "keys": (
         lambda d: write_npz(d / "x.npz", a=table(), b=table()),
-        r"has the arrays 'a', 'b', but expected are `train` with `valid` and `test`, or `x_train`",
+        r"has the arrays 'a', 'b', but must have `train` with `valid` and `test`, or `x_train`",
     ),
     "mixed keys": (
         lambda d: write_npz(d / "x.npz", train=table(), x_test=table()),
@@ -541,7 +541,7 @@ REFUSED = {
     ),
     "other file": (
         lambda d: write_folder(d / "x", files(**{"readme.txt": b"hello"})),
-        r"x/readme.txt` is no PNG, JPEG, BMP or PGM image: remove or convert it",
+        r"x/readme.txt` is not a PNG, JPEG, BMP or PGM image: remove or convert it",
     ),
     "image cut off": (
         lambda d: write_folder(d / "x", files(**{"3.png": cut(image_bytes(pictures(1)[0]))})),
@@ -565,7 +565,7 @@ REFUSED = {
     ),
     "image of a program": (
         lambda d: write_folder(d / "x", files(**{"3.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"})),
-        r"x/3.eps` is no PNG, JPEG",
+        r"x/3.eps` is not a PNG, JPEG",
     ),
     "image of 16 bits": (
         lambda d: write_folder(d / "x", files(**{"3.png": grey16()})),
@@ -584,7 +584,7 @@ REFUSED = {
     ),
     "folders of parts": (
         lambda d: write_folder(d / "x", {f"{part}/0.png": image_bytes(pictures(1)[0]) for part in ("train", "Test")}),
-        r"folders 'Test', 'train', which are parts of the data and no classes: load one of them, `\S+x/Test` or",
+        r"folders 'Test', 'train', which are parts of the data, not classes: load one of them, `\S+x/Test` or",
     ),
     "images beside folders": (
         lambda d: write_folder(d / "x", files() | {"a/c.png": image_bytes(pictures(1)[0])}),
@@ -593,7 +593,7 @@ REFUSED = {
     # Names.
     "ending": (
         lambda d: write(d / "x.xlsx", "hello"),
-        r"an unknown ending: expected are \.npy, .*folder of images",
+        r"an unknown ending: expected one of \.npy, .*folder of images",
     ),
     "no ending": (lambda d: write(d / "x", "hello"), r"an unknown ending"),
 }
@@ -694,11 +694,11 @@ def test_a_header_that_lies_about_a_member(tmp_path):
 
 def test_what_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "x.csv")
-    with pytest.raises(ValueError, match="is no regular file: give a file or a folder of images"):
+    with pytest.raises(ValueError, match="is not a regular file: give a file or a folder of images"):
         lnz.data.load(tmp_path / "x.csv")
     write_folder(tmp_path / "x", files())
     os.mkfifo(tmp_path / "x" / "9.png")
-    with pytest.raises(ValueError, match=r"has '9\.png', which is no regular file"):
+    with pytest.raises(ValueError, match=r"has '9\.png', which is not a regular file"):
         lnz.data.load(tmp_path / "x")
 
 

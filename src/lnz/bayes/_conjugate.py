@@ -10,15 +10,15 @@ from ..core import AbstractBayesianModel
 from ..distributions import Normal
 from ..modules import as_numbers
 
-_STEP = 0.25  # of a standard deviation: half of it, the most that rounding moves a mean by, costs 0.008 nats
+_STEP = 0.25  # in standard deviations: rounding moves a mean by half of it at most, which costs 0.008 nats
 
 
 class NormalMean(AbstractBayesianModel):
     """Unknown mean, known noise: `theta ~ prior`, `x_i ~ N(theta, noise_scale^2)`, element by element.
 
-    Posterior, evidence and predictive distribution have closed forms, against which every
-    approximate method can be checked: `lnz.condition(model, data)` is the same posterior for them. Data in NumPy arrays
-    of float64, `[n, *shape]`, keep their digits far from zero.
+    Posterior, evidence and predictive distribution have closed forms. Approximate methods can be checked against them:
+    `lnz.condition(model, data)` is the same posterior for such methods. Data in NumPy arrays of float64, `[n, *shape]`,
+    keep their digits far from zero.
 
     **Arguments:**
 
@@ -45,12 +45,12 @@ class NormalMean(AbstractBayesianModel):
     def posterior(self, data: Float[Any, "n *shape"]) -> Normal:
         """`p(theta | data)`.
 
-        **Raises:** `ValueError` where the number type of the prior does not tell a mean there from its neighbours.
+        **Raises:** `ValueError` if the dtype of the prior is too coarse for the posterior mean.
         """
         return self._normal(*self._posterior(data))
 
     def predictive(self, data: Float[Any, "n *shape"]) -> Normal:
-        """`p(x_new | data)`, one more observation: a distribution that `evaluate` puts beside other models.
+        """`p(x_new | data)` for one more observation: a distribution that `evaluate` can compare with other models.
 
         **Raises:** as `posterior`.
         """
@@ -61,14 +61,14 @@ class NormalMean(AbstractBayesianModel):
         """`log p(data)` in nats, from the joint normal of all observations."""
         num, mean, squares = self._moments(data)
         s2, t2 = self.noise.scale**2, self.prior.scale**2
-        # Covariance s2 I + t2 11': along the vector of ones it is s2 + n t2, and s2 across. Two sums of squares, of the
-        # mean and of the rest, subtract nothing.
+        # The covariance s2 I + t2 11' is s2 + n t2 along the vector of ones, and s2 across it. With separate sums of
+        # squares for the mean and for the rest, nothing is subtracted.
         log_det = (num - 1) * jnp.log(s2) + jnp.log(s2 + num * t2)
         quadratic = squares / s2 + num * mean**2 / (s2 + num * t2)
         return -0.5 * jnp.sum(num * math.log(2 * math.pi) + log_det + quadratic)
 
     def _posterior(self, data: Any) -> tuple[Array, Array]:
-        """The posterior's mean beside that of the prior, and its scale."""
+        """The posterior mean minus the prior mean, and the posterior scale."""
         num, mean, _ = self._moments(data)
         prior_precision, precision = self.prior.scale**-2, self.noise.scale**-2
         total = prior_precision + num * precision
@@ -89,7 +89,7 @@ class NormalMean(AbstractBayesianModel):
         return Normal(loc, scale)
 
     def _moments(self, data: Any) -> tuple[int, Array, Array]:
-        """How many observations, their mean beside that of the prior, and the sum of squares about their mean.
+        """Number of observations, their mean minus the prior mean, and the sum of squares about their mean.
 
         In float64 on the host unless the numbers are traced, so that columns far from zero keep the digits they have.
         """
@@ -97,7 +97,7 @@ class NormalMean(AbstractBayesianModel):
         if isinstance(data, Tracer) or isinstance(loc, Tracer):
             data = jnp.asarray(as_numbers(data))
             if data.shape[1:] != space.shape or not data.ndim:
-                space.check_data(data)  # which says what is wrong
+                space.check_data(data)  # raises an error with the reason
             centred = data - loc[None]
             mean = jnp.mean(centred, axis=0)
             return len(data), mean, jnp.sum((centred - mean[None]) ** 2, axis=0)

@@ -11,13 +11,14 @@ from ._bijection import AbstractBatchLastBijection, started_from
 class ActNorm(AbstractBatchLastBijection):
     """`y = exp(log_scale) x + loc` with one scale and shift for each variable `[n]`, or channel of `[channels, ...]`.
 
-    `log |det| = sum_c log_scale_c`, times the number of places of a channel. It begins as the identity; when training
-    of the flow around it begins, it takes mean and scale from the data that reach it, so that what leaves it on the way
-    from data to base has mean 0 and variance 1. From then on they are parameters like others, and data change nothing.
+    `log |det| = sum_c log_scale_c`, times the number of positions of a channel. At construction it is the identity.
+    When training of the flow around it begins, it takes its shift and scale from the data that reach it: in the
+    direction from data to base, its output then has mean 0 and variance 1. From then on they are ordinary parameters,
+    which data no longer set.
 
-    Only the layers before it know what reaches it. So the flow starts them: `Transformed.initialise`, which
-    `lnz.fit` calls by way of `lnz.Gradient`, walks from data to base. An `ActNorm` in a flow that an encoder makes for
-    each example sees no data and stays the identity until trained.
+    Only the layers before it know which values reach it, so the flow starts it: `Transformed.initialise`, which
+    `lnz.fit` calls through `lnz.Gradient`, passes rows from data to base. An `ActNorm` in a flow that an encoder makes
+    for each example sees no data and stays the identity until trained.
 
     **Arguments:**
 
@@ -59,7 +60,7 @@ class ActNorm(AbstractBatchLastBijection):
         mean = jnp.mean(x, axis=axes)
         centred = x - mean.reshape(1, -1, *(1,) * (x.ndim - 2))
         scale = jnp.sqrt(jnp.mean(centred * centred, axis=axes))
-        # A variable that is constant in the data is shifted only.
+        # A variable that is constant in the data is only shifted.
         varies = scale > 10 * jnp.finfo(x.dtype).eps * (jnp.abs(mean) + jnp.finfo(x.dtype).tiny)
         scale = jnp.where(varies, scale, 1)
         loc, log_scale = (mean, jnp.log(scale)) if inverse else (-mean / scale, -jnp.log(scale))

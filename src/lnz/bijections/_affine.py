@@ -12,15 +12,16 @@ from ._bijection import AbstractBatchLastBijection, AbstractEuclideanMap
 class Affine(AbstractBatchLastBijection, AbstractEuclideanMap):
     """`y = scale * x + loc`, element by element; `Affine(1.0, 2.0)` is `y = 2 x + 1`.
 
-    `lnz.Transformed(lnz.Normal.standard(3), lnz.bijections.Affine(1.0, 2.0))`: numbers alone are for each variable.
+    In `lnz.Transformed(lnz.Normal.standard(3), lnz.bijections.Affine(1.0, 2.0))`, the two numbers apply to every
+    variable.
 
     **Arguments:**
 
     - `loc`: shift `[*shape]`. The field is `offset`.
-    - `scale`: positive factors of the same shape or a number. The field is `log_scale`.
-    - `origin`: a further shift `[*shape]` that training leaves alone, `y = (scale * x + offset) + origin`: the larger
-      part of a shift that needs more digits than one number has. `lnz.flows.standardise` makes it, `lnz.local` uses
-      it. The property `loc` is the sum of both.
+    - `scale`: positive factors of the same shape, or one number. The field is `log_scale`.
+    - `origin`: a second shift `[*shape]`, frozen: `y = (scale * x + offset) + origin`. It holds the larger part of a
+      shift that needs more digits than one float has. `lnz.flows.standardise` makes it, and `lnz.local` uses it. The
+      property `loc` is the sum of both shifts.
 
     **Raises:** `ValueError` for shapes that do not fit, and for a scale that is not positive.
     """
@@ -46,14 +47,14 @@ class Affine(AbstractBatchLastBijection, AbstractEuclideanMap):
             self.origin = Frozen(origin)
 
     def for_each_of(self, shape: tuple[int, ...]) -> "Affine":
-        """The map of single numbers as one of arrays of this shape, with parameters of its own for each entry."""
+        """This map of single numbers, extended to arrays of this shape, with separate parameters for each entry."""
         offset, log_scale = (jnp.broadcast_to(leaf, shape) for leaf in (self.offset, self.log_scale))
         origin = None if self.origin is None else Frozen(jnp.broadcast_to(self.origin.value, shape))
         return replace(self, offset=offset, log_scale=log_scale, origin=origin, shape=shape)
 
     @property
     def loc(self) -> Float[Array, "*shape"]:
-        """The whole shift, origin and all, in the digits that one number has."""
+        """The whole shift, including the origin, rounded to one float."""
         return self.offset if self.origin is None else self.offset + self.origin.value
 
     @property
@@ -71,7 +72,7 @@ class Affine(AbstractBatchLastBijection, AbstractEuclideanMap):
 
     def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
         offset, log_scale, log_det = self._aligned(y)
-        if self.origin is not None:  # first, for the difference of neighbours is exact
+        if self.origin is not None:  # first, because the difference of two nearby floats is exact
             y = y - self._origin(y)
         return (y - offset) * jnp.exp(-log_scale), -log_det
 

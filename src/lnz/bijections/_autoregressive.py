@@ -19,21 +19,21 @@ _FEW_VARIABLES = 4
 class MaskedAutoregressive(AbstractBatchLastBijection, AbstractTolerant, AbstractSelfMap):
     """`y_i = f(x_i; net_i(x_1, ..., x_{i-1}))` with all parameters from one pass of a masked network.
 
-    Forward is parallel: one pass. Inverse is sequential in the variables, yet costs little more than a pass, because
-    each hidden unit is computed once, when all that it sees is known. So use it forward where draws must be fast
-    (inverse autoregressive flow), and inside `Inverse` where densities must be (masked autoregressive flow).
+    Forward is parallel: one pass. Inverse is sequential in the variables but costs little more than a pass, because
+    each hidden unit is computed once, as soon as its inputs are known. Use it directly if draws must be fast (inverse
+    autoregressive flow), and inside `Inverse` if densities must be fast (masked autoregressive flow).
 
     **Arguments:**
 
     - `space`: of vectors `[n]`.
-    - `net`: `lnz.nets.MaskedMLP(n, transformer.num_params)`; or a `lnz.nets.PeriodicMaskedMLP` where variables are
-      angles, with which the inverse takes a pass for each variable.
+    - `net`: `lnz.nets.MaskedMLP(n, transformer.num_params)`; or, if some variables are angles, a
+      `lnz.nets.PeriodicMaskedMLP`, for which the inverse takes one pass per variable.
     - `transformer`: the family of functions, such as `lnz.bijections.SplineTransformer()`.
-    - `inversion`: `"substitution"`, exact, variable by variable; or `"fixed_point"`, which repeats
-      `x <- f^-1(y; net(x))` for all variables at once until nothing moves by more than `tolerance` of its size (after
-      n repetitions it is exact). It is quicker where variables depend weakly on each other, and cannot be
-      differentiated in reverse mode. What `lnz.evaluate` assumes names the tolerance.
-    - `tolerance`: see there; positive.
+    - `inversion`: `"substitution"` is exact and goes variable by variable. `"fixed_point"` repeats
+      `x <- f^-1(y; net(x))` for all variables at once until none moves by more than `tolerance * (1 + |x_i|)`; after n
+      repetitions it is exact. It is faster if variables depend weakly on each other, but cannot be differentiated in
+      reverse mode. `lnz.evaluate` reports its tolerance as an assumption.
+    - `tolerance`: of `"fixed_point"`; positive.
 
     Source: Kingma et al. (2016), section 3 (arXiv:1606.04934); Papamakarios, Pavlakou and Murray (2017), section
     3.1 (arXiv:1705.07057). Fixed point: Song, Meng, Liao and Ermon (2021), Jacobi iteration; arXiv:2002.03629.
@@ -56,8 +56,8 @@ class MaskedAutoregressive(AbstractBatchLastBijection, AbstractTolerant, Abstrac
         last, expected = masked.biases[-1], (self.transformer.num_params, masked.num)
         if isinstance(last, jax.Array) and last.shape[-2:] != expected:
             raise ValueError(
-                f"`MaskedAutoregressive(net=...)` needs {self.transformer.num_params} raw numbers a variable, as "
-                f"`lnz.nets.MaskedMLP({masked.num}, {self.transformer.num_params})` returns; got {last.shape[-2]}."
+                f"`MaskedAutoregressive(net=...)` needs {self.transformer.num_params} raw numbers per variable, as "
+                f"from `lnz.nets.MaskedMLP({masked.num}, {self.transformer.num_params})`; got {last.shape[-2]}."
             )
         if self.inversion not in ("substitution", "fixed_point"):
             raise ValueError(
@@ -87,8 +87,8 @@ class MaskedAutoregressive(AbstractBatchLastBijection, AbstractTolerant, Abstrac
         return x, jnp.sum(log_derivative, axis=0)
 
     def _can_substitute(self, net):
-        # Few passes are quicker than small steps; and substitution knows no weights of each example's own, nor
-        # transformers with arrays, which are not alike for all variables.
+        # With few variables, whole passes are faster than small steps. Substitution supports neither separate weights
+        # for each example nor transformers with arrays, which may differ between variables.
         *inner, last = net.weights
         shared = all(W.ndim == 2 for W in inner) and last.ndim == 3
         return net.num > _FEW_VARIABLES and shared and not jax.tree.leaves(self.transformer)
@@ -107,7 +107,7 @@ class MaskedAutoregressive(AbstractBatchLastBijection, AbstractTolerant, Abstrac
         return self.transformer.inverse(call_net(self.net, x), y)
 
     def _one_by_one(self, y):
-        """A pass of the whole network for each variable."""
+        """One pass of the whole network for each variable."""
         x = y
         for _ in range(self.net.num - 1):
             x, _ = self.transformer.inverse(call_net(self.net, x), y)

@@ -1,4 +1,4 @@
-"""Invertible maps and the distributions that they push forward."""
+"""The interface of invertible maps, and functions that take any of them."""
 
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,18 +21,19 @@ else:
 class AbstractBijection(HashableMethods, eqx.Module):
     """An invertible map from `domain` to `codomain` with its log-determinants.
 
-    Log-determinants are with respect to the base measures of the two spaces, in nats.
+    Log-determinants are in nats, with respect to the base measures of the two spaces.
 
-    A class of maps `y = A x + b` may declare `affine: ClassVar[bool] = True`, or a property of that name where it
-    depends on its parts: then the mean of what it pushes forward is known. A field called so declares nothing.
+    A class of maps `y = A x + b` may declare `affine: ClassVar[bool] = True`, or a property of that name if it depends
+    on the parts. The mean of the pushed-forward distribution is then known. A field of that name declares nothing.
 
-    Methods that only some bijections have, `None` in the others:
+    Optional methods, `None` in bijections without them:
 
-    - `start(key, x, inverse)`: the bijection whose parts have taken their start from the data that reach them, and what
-      leaves it, `[n, ...]`, of the rows `x [n, ...]` that reach it, from the codomain if `inverse`. Only the layers
-      before a part know what reaches it, so whoever holds bijections passes the data through them, and has this
-      method. Parts that were started before do not change. `waits_for_data` says whether any part was not.
-    - `for_each_of(shape)`: a map of single numbers as one of examples of this shape.
+    - `start(key, x, inverse)`: takes the starting values of some parts (such as `ActNorm`) from data. The rows
+      `x [n, ...]` enter the bijection, from the codomain if `inverse`. Returns the started bijection and the rows that
+      leave it, `[n, ...]`. Parts that were started before do not change. Only the preceding layers know which values
+      reach a part, so a bijection made of others needs this method, to pass the rows through them.
+      `waits_for_data` says whether any part takes its start from data.
+    - `for_each_of(shape)`: extends a map of single numbers to examples of this shape.
     - `velocity(t, x)`: `dx/dt` of ONE example at time t, which carries x from time 0 (domain) to time 1 (codomain).
     """
 
@@ -62,9 +63,9 @@ class AbstractBijection(HashableMethods, eqx.Module):
 
 
 class AbstractBatchLastBijection(AbstractBijection):
-    """A bijection written for arrays `[*shape, *batch]`, which is how it is fast under `jax.vmap` on a CPU.
+    """A bijection written for arrays `[*shape, *batch]`, the layout that is fast under `jax.vmap` on a CPU.
 
-    Its own arrays may have batch axes last too, when `jax.vmap` made them: a flow with parameters for each example.
+    Its own arrays may also end in batch axes, added by `jax.vmap`: a flow with separate parameters for each example.
     """
 
     batch_last: ClassVar[bool] = True
@@ -103,7 +104,7 @@ class AbstractSelfMap(AbstractBijection):
 class AbstractEuclideanMap(AbstractBijection):
     """A bijection of `R^shape` to itself."""
 
-    shape: AbstractVar[tuple[int, ...]]  # of one example; its arrays may have axes of layers or batches too
+    shape: AbstractVar[tuple[int, ...]]  # of one example; the parameters may also have axes of layers or batches
 
     @property
     def domain(self) -> Euclidean:
@@ -115,28 +116,28 @@ class AbstractEuclideanMap(AbstractBijection):
 
 
 def start(bijection: AbstractBijection, key: PRNGKeyArray, x: Array, inverse: bool) -> tuple[Any, Array]:
-    """`bijection.start` of any bijection; most have nothing to start.
+    """Calls `bijection.start`, or only maps the rows if the bijection has nothing to start.
 
-    **Raises:** `TypeError` if something that waits for data is inside a bijection that does not pass them on.
+    **Raises:** `TypeError` if a part takes its start from data, but the bijection around it has no method `start`.
     """
     if bijection.start is not None and bijection.waits_for_data:
         return bijection.start(key, x, inverse)
     if waits_for_data(bijection):
         raise TypeError(
             f"A part of `{type(bijection).__name__}` takes its start from data (as `ActNorm` does), but "
-            f"{type(bijection).__name__} has no method `start`, which would pass them on."
+            f"{type(bijection).__name__} has no method `start` that passes the data on to it."
         )
     return bijection, started_from(bijection, key, x, inverse)
 
 
 def started_from(bijection: AbstractBijection, key: PRNGKeyArray, x: Array, inverse: bool) -> Array:
-    """What leaves a bijection, of rows `[n, ...]`."""
+    """The rows `[n, ...]` that leave a bijection when the rows `x` enter it."""
     function = bijection.inverse_and_log_det if inverse else bijection.forward_and_log_det
     return jax.vmap(lambda x, key: function(x, key=key)[0])(x, jax.random.split(key, len(x)))
 
 
 def rows_for_start(key: PRNGKeyArray, data: Any) -> Any:
-    """At most 1024 rows of `data`, drawn by `key`: enough to start a flow from."""
+    """At most 1024 rows of `data`, drawn at random: enough to start a flow."""
     if len(data) <= _MOST_ROWS:
         return data
     return jnp.asarray(data)[jax.random.permutation(key, len(data))[:_MOST_ROWS]]
@@ -162,12 +163,12 @@ def _is_module(node):
 
 
 def is_affine(bijection: AbstractBijection) -> bool:
-    """Whether its class declares it `affine`: then it takes the mean to the mean."""
+    """Whether its class declares it `affine`. It then maps the mean of a distribution to the mean of the image."""
     return "affine" not in field_names(type(bijection)) and getattr(bijection, "affine", False) is True
 
 
 def is_elementwise(bijection: AbstractBijection) -> bool:
-    """Whether its class declares it `elementwise`: then each entry is a function of the same entry alone."""
+    """Whether its class declares it `elementwise`: each output entry depends on the same input entry alone."""
     return getattr(bijection, "elementwise", False) is True
 
 
@@ -178,7 +179,7 @@ def inverse_and_log_scale(bijection: AbstractBijection, y: Array) -> tuple[Array
 
 
 def _typed(key: PRNGKeyArray | None) -> PRNGKeyArray | None:
-    """An old-style key has an axis of its own, which would be taken for one of the batch."""
+    """Wraps an old-style key, whose extra axis would be taken for a batch axis."""
     if key is None or jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         return key
     return jax.random.wrap_key_data(key)

@@ -20,7 +20,7 @@ from ._compose import _check_bijections, _split
 
 
 class Inverse(AbstractBatchLastBijection):
-    """`f^-1`: forward and inverse change places."""
+    """`f^-1`: swaps forward and inverse."""
 
     bijection: AbstractBijection
 
@@ -68,8 +68,8 @@ class Chain(AbstractBatchLastBijection):
             if not same_set(first.codomain, second.domain):
                 raise ValueError(
                     f"`Chain(...)`: bijection {i} ends in {first.codomain} but bijection {i + 1} starts in "
-                    f"{second.domain}. Put a map from the one onto the other between them, such as "
-                    "`ToSupport(space)`, from R^n, or its `Inverse`."
+                    f"{second.domain}. Put a map from the first space onto the second between them, such as "
+                    "`ToSupport(space)`, which starts in R^n, or its `Inverse`."
                 )
 
     @property
@@ -77,7 +77,7 @@ class Chain(AbstractBatchLastBijection):
         return all(is_affine(bijection) for bijection in self.bijections)
 
     def origins(self) -> tuple[Any, ...]:
-        """Those of the last bijection."""
+        """The origins of the last bijection."""
         return origins(self.bijections[-1])
 
     @property

@@ -1,4 +1,4 @@
-"""Families of bijections of the circle, and families for variables of two kinds."""
+"""Families of bijections of the circle, and a family for vectors with two kinds of variables."""
 
 import math
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from ._transformers import AbstractTransformer
 
 
 def _turn(x, by):
-    # Both are wrapped first: of small numbers the sum is in [-pi, pi) exactly, not but for rounding.
+    # Both are wrapped first: the sum of small numbers is in [-pi, pi) exactly, not only up to rounding.
     return wrap(wrap(x) + wrap(by))
 
 
 class RotationTransformer(AbstractTransformer):
-    """`y = x + t` on the circle: what comes out is in [-pi, pi).
+    """`y = x + t` on the circle, in [-pi, pi).
 
     Source: Rezende et al. (2020), phase translation; arXiv:2002.02428.
     """
@@ -44,14 +44,14 @@ class CircularSplineTransformer(AbstractTransformer):
     """`y = s(x + t_1) + t_2` on the circle: a circular spline between two rotations.
 
     The derivative of the spline is the same at both ends, so that densities are continuous around the circle. The
-    rotations choose the point at which the spline begins, and where it goes: without them -pi would stay where it is.
+    rotations choose the point at which the spline begins, and its image. Without them, -pi would be a fixed point.
 
     **Arguments:**
 
-    - `num_bins`: bins K of the spline; `2 + 3 K` raw numbers, of which the first are the rotations.
+    - `num_bins`: number of bins K of the spline; there are `2 + 3 K` raw numbers, first those of the two rotations.
 
-    Source: Rezende et al. (2020), circular splines; arXiv:2002.02428. Two rotations here, so that in both directions no
-    point is special.
+    Source: Rezende et al. (2020), circular splines; arXiv:2002.02428. Two rotations here, so that no point is special
+    in either direction.
     """
 
     num_bins: int = eqx.field(static=True, default=8)
@@ -84,13 +84,13 @@ class MixedTransformer(AbstractTransformer):
     """One family for some variables and another for the rest, such as `y = exp(s) x + t` for real ones and circular
     splines for angles.
 
-    Both are computed for every variable, and one is chosen. Raw numbers are those of the larger family; the smaller
-    uses the first of them.
+    Both are computed for every variable, and one is chosen. There are as many raw numbers as the larger family needs;
+    the smaller family uses the first of them.
 
     **Arguments:**
 
     - `first`, `second`: the two families.
-    - `is_second`: for each variable of the vector 0 or 1, integers, which training leaves alone.
+    - `is_second`: 0 or 1 for each variable of the vector, integers, which training does not change.
     """
 
     first: AbstractTransformer
@@ -103,7 +103,7 @@ class MixedTransformer(AbstractTransformer):
 
     def fits(self, variables: Sequence[AbstractSpace]) -> bool:
         if isinstance(self.is_second, Tracer) or self.is_second.shape != (len(variables),):
-            # Which variables are which is not known yet, or for each layer of a stack another.
+            # The family of each variable is not known yet, or differs between the layers of a stack.
             return all(self.first.fits([one]) or self.second.fits([one]) for one in variables)
         pairs = zip(np.asarray(self.is_second).tolist(), variables, strict=True)
         return all((self.second if which == 1 else self.first).fits([one]) for which, one in pairs)

@@ -31,7 +31,7 @@ def _split(keys: Array | None, num: int) -> list:
 
 def _check_stackable(spaces: Sequence[AbstractSpace], owner: str) -> None:
     for space in spaces:
-        if "shape" not in field_names(type(space)):  # of a product, say, it follows from the parts
+        if "shape" not in field_names(type(space)):  # the shape of a product, say, follows from its parts
             raise ValueError(f"`{owner}` needs a space that may have any shape; got {space}.")
 
 

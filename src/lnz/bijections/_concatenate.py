@@ -25,11 +25,12 @@ class Concatenate(AbstractBatchLastBijection):
 
     **Arguments:**
 
-    - `bijections`: of vectors; x has their domains one behind the other, y their codomains. Log-determinants add.
+    - `bijections`: maps of vectors. Their domains, joined in order, are the domain, and likewise their codomains.
+      Log-determinants add.
     """
 
     bijections: tuple[AbstractBijection, ...]
-    # Fields, for as properties they would be made anew on every level of nested maps.
+    # Fields, because every level of nested maps would compute properties again.
     domain: AbstractSpace = eqx.field(static=True)
     codomain: AbstractSpace = eqx.field(static=True)
 
@@ -69,7 +70,7 @@ class Concatenate(AbstractBatchLastBijection):
 
 
 def _start_each(bijections, key, xs, inverse):
-    """Bijections side by side, started, and what leaves each of the rows `xs[i] [n, ...]`."""
+    """The started bijections, and the rows that leave each of them; `xs[i] [n, ...]` enter bijection i."""
     keys = jr.split(key, len(bijections))
     started = [start(*part, inverse) for part in zip(bijections, keys, xs, strict=True)]
     return [bijection for bijection, _ in started], [x for _, x in started]
@@ -80,11 +81,11 @@ class Stack(AbstractBatchLastBijection):
 
     **Arguments:**
 
-    - `bijections`: all of one domain and one codomain, which have a shape of one's choice: Euclidean, positive, an
-      interval or angles. Log-determinants add.
+    - `bijections`: maps with the same domain and the same codomain. Both spaces must allow any shape: Euclidean,
+      positive, an interval or angles. Log-determinants add.
 
-    For bijections that differ in their arrays only `Vmap` is quicker to compile; of vectors of different lengths, or of
-    different spaces, `Concatenate` makes one.
+    If the bijections differ only in their arrays, `Vmap` compiles faster. To join vectors of different lengths, or of
+    different spaces, use `Concatenate`.
     """
 
     bijections: tuple[AbstractBijection, ...]
@@ -135,7 +136,7 @@ def _ends_of_stack(bijections: Any) -> tuple[AbstractSpace, AbstractSpace]:
     for i, part in enumerate(bijections):
         if not same_set(part.domain, first.domain) or not same_set(part.codomain, first.codomain):
             raise ValueError(
-                f"`Stack(...)` needs bijections of one domain and one codomain; number 0 goes from {first.domain} "
+                f"`Stack(...)` needs bijections with the same domain and codomain; number 0 goes from {first.domain} "
                 f"to {first.codomain}, number {i} from {part.domain} to {part.codomain}. `Concatenate(...)` joins "
                 "vectors of different spaces."
             )
@@ -144,9 +145,9 @@ def _ends_of_stack(bijections: Any) -> tuple[AbstractSpace, AbstractSpace]:
 
 
 def _check_ends(bijection: Any, ends: tuple[AbstractSpace, AbstractSpace]) -> None:
-    """**Raises:** `ValueError` where a file, or a part that was exchanged, says something else than the parts do."""
+    """**Raises:** `ValueError` if the fields disagree with the parts, after loading a file or replacing a part."""
     if (bijection.domain, bijection.codomain) != ends:
         raise ValueError(
-            f"`{type(bijection).__name__}` goes from {ends[0]} to {ends[1]}, as its parts do, not from "
+            f"The parts of `{type(bijection).__name__}` go from {ends[0]} to {ends[1]}, but its fields say from "
             f"{bijection.domain} to {bijection.codomain}."
         )

@@ -18,37 +18,46 @@ Adjoint = Literal["checkpoint", "backsolve", "forward"]
 class Continuous(AbstractStochastic, AbstractTolerant, AbstractSelfMap):
     """`x(0) -> x(1)` along `dx/dt = v(t, x)`: the base at time 0, data at time 1.
 
-    `log |det dx(1)/dx(0)| = int_0^1 tr(dv/dx) dt`, solved together with x by diffrax; the inverse runs from time 1 to
-    0. Both directions cost the same: as many evaluations of v as the tolerances ask for. Round trips and
-    log-determinants are only as accurate as these, which hold for each step: errors of whole solves add up to more. So
-    `lnz.evaluate` says that a likelihood assumes an error of this size. It needs `pip install "lnz[ode]"`.
+    `log |det dx(1)/dx(0)| = int_0^1 tr(dv/dx) dt`, solved together with x by diffrax (`pip install "lnz[ode]"`). The
+    inverse runs from time 1 to 0. Both directions cost as many evaluations of v as the tolerances need. The tolerances
+    hold for each step; errors of a whole solve add up to more. So round trips and log-determinants are inexact;
+    `lnz.evaluate` reports an error near the tolerance as an assumption.
 
     **Arguments:**
 
     - `space`: of vectors `[n]`.
-    - `vector_field`: v, from a time `[]` and `[n]` to `[n]`, such as `lnz.nets.TimeMLP(n, key=key)`; smooth.
-    - `divergence`: `"exact"`, the trace by n products with the Jacobian; or `"hutchinson"`, `e' (dv/dx) e` with one
-      vector of random signs e for the whole solve, which needs a key and is unbiased as a logarithm.
+    - `vector_field`: v, smooth, from a time `[]` and `[n]` to `[n]`, such as `lnz.nets.TimeMLP(n, key=key)`.
+    - `divergence`: `"exact"` or `"hutchinson"`, which needs a key: see the field.
     - `rtol`, `atol`: relative and absolute tolerance of a step.
-    - `solver`: `"tsit5"`, of order 5, or `"dopri8"`, of order 8, for tolerances below 1e-8.
-    - `adjoint`: how derivatives are taken. `"checkpoint"`, the exact gradient of the computed solution in reverse mode;
-      `"backsolve"`, the adjoint equation solved backwards, in constant memory but with an error of its own (Chen et al.
-      2018); `"forward"`, forward mode only (`jax.jvp`, `jax.jacfwd`).
-    - `max_steps`: more are a run-time error: the field is too stiff, or the tolerance too tight for its precision.
+    - `solver`: `"tsit5"` (order 5), or `"dopri8"` (order 8) for tolerances below 1e-8.
+    - `adjoint`: how derivatives are computed, `"checkpoint"`, `"backsolve"` or `"forward"`: see the field.
+    - `max_steps`: needing more is a run-time error: v is too stiff, or the tolerance too tight for its precision.
 
-    **Raises:** `ImportError` without diffrax; `ValueError` without a key where `divergence="hutchinson"`.
+    **Raises:** `ImportError` without diffrax; `ValueError` if `divergence="hutchinson"` gets no key.
 
-    Source: Chen, Rubanova, Bettencourt and Duvenaud (2018), theorem 1 (arXiv:1806.07366); Grathwohl, Chen, Bettencourt,
-    Sutskever and Duvenaud (2019), section 3; arXiv:1810.01367.
+    Source: Chen et al. (2018), theorem 1 (arXiv:1806.07366); Grathwohl et al. (2019), section 3; arXiv:1810.01367.
     """
 
     space: AbstractSpace = eqx.field(static=True)
     vector_field: Callable
     divergence: Literal["exact", "hutchinson"] = eqx.field(static=True, default="exact")
+    """How the trace `tr(dv/dx)` is computed.
+
+    - `"exact"`: from n products with the Jacobian.
+    - `"hutchinson"`: `e' (dv/dx) e` with one vector e of random signs for the whole solve. It needs a key and is
+      unbiased as a logarithm.
+    """
     rtol: float = eqx.field(static=True, default=1e-5)
     atol: float = eqx.field(static=True, default=1e-5)
     solver: Literal["tsit5", "dopri8"] = eqx.field(static=True, default="tsit5")
     adjoint: Adjoint = eqx.field(static=True, default="checkpoint")
+    """How derivatives are computed.
+
+    - `"checkpoint"`: the exact gradient of the computed solution, in reverse mode.
+    - `"backsolve"`: the adjoint equation solved backwards, in constant memory but with an error of its own (Chen et al.
+      2018).
+    - `"forward"`: forward mode only (`jax.jvp`, `jax.jacfwd`).
+    """
     max_steps: int = eqx.field(static=True, default=4096)
 
     def __check_init__(self):
@@ -104,8 +113,8 @@ class Continuous(AbstractStochastic, AbstractTolerant, AbstractSelfMap):
             "forward": diffrax.ForwardMode,
         }
         solvers = {"tsit5": diffrax.Tsit5, "dopri8": diffrax.Dopri8}
-        # diffrax mixes precisions and ranks, which strict promotion, if the user chose it, refuses; x and the vector
-        # field keep their own.
+        # diffrax mixes dtypes and ranks, which fails under JAX's strict promotion, if the user chose it. x and the
+        # vector field keep their dtypes.
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
             solution = diffrax.diffeqsolve(
                 diffrax.ODETerm(_velocity_and_divergence),
@@ -131,7 +140,7 @@ def _velocity(vector_field: Callable, t: Array, x: Array) -> Array:
 
 
 def _velocity_and_divergence(t, state, args):
-    """`v` and `tr(dv/dx)`, or its estimate: what x and the log-determinant change by."""
+    """`v` and `tr(dv/dx)`, or its estimate: the time derivatives of x and of the log-determinant."""
     vector_field, probe = args
     x, _ = state
 

@@ -11,21 +11,21 @@ from ._transformers import AbstractTransformer, check_fits, check_raw
 
 
 class Coupling(AbstractBatchLastBijection, AbstractSelfMap):
-    """`y_a = x_a`, `y_b = f(x_b; net(x_a))`: the first variables choose what happens to the others.
+    """`y_a = x_a`, `y_b = f(x_b; net(x_a))`: the first variables determine how the others are transformed.
 
     Both directions cost one pass of the network.
 
     **Arguments:**
 
-    - `space`: of vectors `[n]`; where its parts differ, the transformer must fit the last n - num_kept. Or of images
-      `[channels, height, width]`, of which the first channels choose what happens to the others.
-    - `num_kept`: how many variables (channels), the first, stay as they are.
-    - `net`: from `[num_kept]` to raw numbers `[transformer.num_params, n - num_kept]`, such as `lnz.nets.MLP`; for
-      images all have further axes `[height, width]`, as `lnz.nets.ConvNet` makes them.
-    - `transformer`: the family of functions, such as `lnz.bijections.AffineTransformer()`.
+    - `space`: of vectors `[n]`, or of images `[channels, height, width]`, whose channels take the place of variables.
+    - `num_kept`: how many variables (or channels) stay unchanged, counted from the first.
+    - `net`: from `[num_kept]` to raw numbers `[transformer.num_params, n - num_kept]`, such as `lnz.nets.MLP`. For
+      images, both have the further axes `[height, width]`, as in `lnz.nets.ConvNet`.
+    - `transformer`: the family of functions, such as `lnz.bijections.AffineTransformer()`. It must fit the spaces of
+      the last n - num_kept variables.
 
-    **Raises:** `ValueError` if the transformer leaves the space of a variable; in use, if the network returns another
-    shape.
+    **Raises:** `ValueError` if the transformer leaves the space of a variable; when called, if the network returns
+    another shape.
 
     Source: Dinh, Krueger and Bengio (2015), section 3.2; arXiv:1410.8516.
     """
@@ -38,8 +38,8 @@ class Coupling(AbstractBatchLastBijection, AbstractSelfMap):
     def __check_init__(self):
         if not self.space.shape or not 0 < self.num_kept < self.space.shape[0]:
             raise ValueError(
-                f"`Coupling(space, num_kept)` needs at least two variables (or channels), some of which are kept; got "
-                f"{self.space} and num_kept={self.num_kept}."
+                "`Coupling(space, num_kept)` needs at least two variables (or channels) and must keep some but not all "
+                f"of them; got {self.space} and num_kept={self.num_kept}."
             )
         changed = each_variable(self.space)[self.num_kept :]
         check_fits(self.transformer, changed, "Coupling(space, num_kept, net, transformer)")

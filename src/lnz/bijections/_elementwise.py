@@ -9,15 +9,15 @@ from ._transformers import AbstractTransformer, check_fits, check_raw
 
 
 class Elementwise(AbstractBatchLastBijection, AbstractSelfMap):
-    """`y_i = f(x_i; raw_i)`: each variable by a member of its own of one family, such as a spline.
+    """`y_i = f(x_i; raw_i)`: maps each variable by its own member of one family, such as splines.
 
     **Arguments:**
 
     - `transformer`: the family, such as `lnz.bijections.SplineTransformer()`.
     - `raw`: `[num_params, *shape]`, zeros for the identity.
-    - `space`: of an example, which the family must map onto itself; by default `lnz.Euclidean(shape)`.
+    - `space`: the space of an example, by default `lnz.Euclidean(shape)`. The family must map it onto itself.
 
-    **Raises:** `ValueError` if it does not, as a spline on [-3, 3] on `lnz.Interval(1)`.
+    **Raises:** `ValueError` if the family does not, such as a spline on [-3, 3] for `lnz.Interval(1)`.
     """
 
     transformer: AbstractTransformer
@@ -41,5 +41,5 @@ class Elementwise(AbstractBatchLastBijection, AbstractSelfMap):
         num = len(self.space.shape)
         raw = check_raw(self.transformer, self.raw, x, num, "Elementwise(transformer, raw)")
         y, log_derivative = function(aligned(raw, 1 + num, x.ndim - num), x)
-        # Of affine functions it depends on parameters alone, which may have batch axes of length 1.
+        # For affine functions it depends on the parameters alone, whose batch axes may have length 1.
         return y, jnp.sum(jnp.broadcast_to(log_derivative, y.shape), axis=tuple(range(num)))

@@ -1,4 +1,4 @@
-"""What multi-scale maps of images `[channels, height, width]` are made of, beside their layers."""
+"""Building blocks of multi-scale maps of images `[channels, height, width]`."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -16,11 +16,11 @@ from ._bijection import (
 
 
 class Reshape(AbstractBatchLastBijection):
-    """The same numbers in the same order in another shape.
+    """Puts the same numbers, in the same order, into another shape.
 
     **Arguments:**
 
-    - `domain`, `codomain`: spaces of as many numbers of one kind, such as `lnz.Euclidean(784)` and
+    - `domain`, `codomain`: spaces with the same number of entries of the same kind, such as `lnz.Euclidean(784)` and
       `lnz.Euclidean((1, 28, 28))`.
     """
 
@@ -29,11 +29,13 @@ class Reshape(AbstractBatchLastBijection):
 
     def __check_init__(self):
         if self.domain.size != self.codomain.size:
-            raise ValueError(f"`Reshape` needs spaces of as many numbers; got {self.domain} and {self.codomain}.")
+            raise ValueError(
+                f"`Reshape` needs two spaces with the same number of entries; got {self.domain} and {self.codomain}."
+            )
         if not same_numbers(self.domain, self.codomain):
             raise ValueError(
-                f"`Reshape` leaves every number as it is, so that {self.domain} does not become {self.codomain}. For "
-                "another support put `lnz.bijections.ToSupport(space)` behind it."
+                f"`Reshape` keeps every number, so it cannot map {self.domain} onto {self.codomain}. To change the "
+                "support, put `lnz.bijections.ToSupport(space)` after it."
             )
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
@@ -49,7 +51,7 @@ def _reshaped(x, before, after):
 
 
 class Squeeze(AbstractBatchLastBijection):
-    """Squares of 2 x 2 pixels become four channels: `[c, h, w]` to `[4 c, h / 2, w / 2]`.
+    """Turns each square of 2 x 2 pixels into four channels: `[c, h, w]` to `[4 c, h / 2, w / 2]`.
 
     **Arguments:**
 
@@ -86,12 +88,12 @@ class Squeeze(AbstractBatchLastBijection):
 
 
 class OnFirst(AbstractBatchLastBijection):
-    """`(f(x_a), x_b)`: a bijection of the first channels, or variables; the others are carried along.
+    """`(f(x_a), x_b)`: maps the first channels, or variables, and keeps the others.
 
     **Arguments:**
 
-    - `bijection`: of a Euclidean space to itself, such as images of 4 channels.
-    - `num`: of the whole, which is like the bijection's domain in all axes but the first.
+    - `bijection`: a map of a Euclidean space to itself, such as images of 4 channels.
+    - `num`: number of channels, or variables, in total. The other axes are those of the bijection's domain.
 
     Source: Dinh, Sohl-Dickstein and Bengio (2017), section 3.6 (variables factored out); arXiv:1605.08803.
     """

@@ -1,4 +1,4 @@
-"""Linear maps whose determinants are known: triangular matrices, products of such, and reflections."""
+"""Linear maps with known determinants: triangular matrices, their products, and reflections."""
 
 from typing import ClassVar
 
@@ -16,13 +16,13 @@ from ._permutation import take
 
 
 class TriangularAffine(AbstractBatchLastBijection, AbstractEuclideanMap):
-    """`y = L x + loc` with L lower triangular and its diagonal positive: mixes the dimensions.
+    """`y = L x + loc` with a lower triangular L whose diagonal is positive: mixes the dimensions.
 
     **Arguments:**
 
     - `loc`: shift `[n]`.
-    - `tril`: `[n, n]`; zeros above the diagonal. The field `raw_tril` holds the logarithm of the
-      diagonal, so that training keeps the map invertible.
+    - `tril`: L, `[n, n]`, with zeros above the diagonal. The field `raw_tril` holds the logarithm of the diagonal, so
+      that training keeps the map invertible.
     """
 
     affine: ClassVar[bool] = True
@@ -36,7 +36,7 @@ class TriangularAffine(AbstractBatchLastBijection, AbstractEuclideanMap):
 
     @property
     def tril(self) -> Float[Array, "n n ..."]:
-        """L; with axes of a batch last, if the parameters have some."""
+        """L, followed by the batch axes of the parameters, if any."""
         return positive_tril(self.raw_tril)
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
@@ -52,15 +52,15 @@ class TriangularAffine(AbstractBatchLastBijection, AbstractEuclideanMap):
 
 
 class LULinear(AbstractBatchLastBijection, AbstractEuclideanMap):
-    """`y = W x + loc`, `W = P L U`: any invertible matrix, and `log |det W| = sum_i log |U_ii|`.
+    """`y = W x + loc`, `W = P L U`, for any invertible matrix W; `log |det W| = sum_i log |U_ii|`.
 
-    L is unit lower triangular, U upper triangular with a diagonal `signs_i exp(log_diagonal_i)`, so that training keeps
-    W invertible. P and the signs are no parameters. Both directions cost two triangular products or solves.
+    L is unit lower triangular. U is upper triangular with the diagonal `signs_i exp(log_diagonal_i)`, so that training
+    keeps W invertible. P and the signs are not trainable. Both directions cost two triangular products or solves.
 
     **Arguments:**
 
     - `loc`: shift `[n]`.
-    - `matrix`: the W to start from, `[n, n]`, such as a random rotation.
+    - `matrix`: the initial W, `[n, n]`, such as a random rotation.
 
     **Raises:** `ValueError` if the matrix is singular or the shapes do not fit.
 
@@ -141,12 +141,12 @@ def _solve_triangular(W, y, *, lower, unit_diagonal):
         return solve(W, y.reshape(y.shape[0], -1)).reshape(y.shape)
     W = aligned(W, 2, y.ndim - 1)
     W = jnp.broadcast_to(W, (*W.shape[:2], *y.shape[1:]))
-    both = jnp.concatenate([W, y[None]])  # one array, so that one mapping over its batch axes does
+    both = jnp.concatenate([W, y[None]])  # one array, so that one `over_batch` handles both
     return over_batch(lambda both: solve(both[:-1], both[-1]), y.ndim - 1)(both)
 
 
 class InvertibleConv(AbstractBatchLastBijection):
-    """A 1x1 convolution of images `[channels, height, width]`: one linear map for the channels of every pixel.
+    """A 1x1 convolution of images `[channels, height, width]`: the same linear map of the channels at every pixel.
 
     `log |det| = height width log |det W|`.
 
@@ -171,7 +171,7 @@ class InvertibleConv(AbstractBatchLastBijection):
         return self.domain
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
-        y, log_det = self.linear.forward_batch_last(x)  # to it, pixels are a batch
+        y, log_det = self.linear.forward_batch_last(x)  # it sees the pixels as a batch
         return y, jnp.sum(log_det, axis=(0, 1))
 
     def inverse_batch_last(self, y: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
@@ -180,9 +180,9 @@ class InvertibleConv(AbstractBatchLastBijection):
 
 
 class Householder(AbstractBatchLastBijection, AbstractEuclideanMap):
-    """`y = H_1 ... H_k x`, `H_i = I - 2 v_i v_i' / |v_i|^2`: rotations and reflections, volume is kept.
+    """`y = H_1 ... H_k x`, `H_i = I - 2 v_i v_i' / |v_i|^2`: rotations and reflections, which keep volume.
 
-    Any orthogonal matrix of n rows is such a product of at most n reflections. A zero vector reflects nothing.
+    Any orthogonal matrix with n rows is such a product of at most n reflections. A zero vector reflects nothing.
 
     **Arguments:**
 

@@ -14,12 +14,12 @@ from ._bijection import AbstractBatchLastBijection
 
 
 class Permutation(AbstractBatchLastBijection):
-    """`y_i = x[order_i]`: exchanges variables of a vector, and with them the parts of a `Product`.
+    """`y_i = x[order_i]`: reorders the variables of a vector, and with them the parts of a `Product`.
 
     **Arguments:**
 
-    - `order`: the numbers 0 to n - 1 in any order. They are no parameters: training leaves them alone.
-    - `space`: of x, vectors.
+    - `order`: the numbers 0 to n - 1 in any order, integers, which training does not change.
+    - `space`: of x, a space of vectors.
     """
 
     affine: ClassVar[bool] = True
@@ -29,9 +29,9 @@ class Permutation(AbstractBatchLastBijection):
 
     def __init__(self, order: Int[Array, " n"], space: AbstractSpace):
         self.order, self.space, self.codomain = order, space, space
-        # An order that is traced, as for each layer of a stack, is not known: the variables are then back in their
-        # places by the end of the layer, as `lnz.flows` arranges it. The space is a field, so that it is the same
-        # inside a compiled function, where any order is traced.
+        # A traced order, as in a stack of layers, is unknown here. The codomain is then `space`: in the flows of
+        # `lnz.flows`, each layer ends with all variables back in their places. The codomain is a field, so that it is
+        # the same inside a compiled function, where every order is traced.
         if space.spaces and not isinstance(order, Tracer):
             variables = each_variable(space)
             self.codomain = joined(tuple(variables[i] for i in np.asarray(order).tolist()))
@@ -48,14 +48,14 @@ class Permutation(AbstractBatchLastBijection):
 
 
 def take(x, order):
-    """`x[order]` along the first axis; `order [n]` or, for each example its own, `[n, *batch]`."""
+    """`x[order]` along the first axis; `order` is `[n]` or, if each example has its own, `[n, *batch]`."""
     if order.ndim == 1:
         return x[order]
     return jnp.take_along_axis(x, jnp.broadcast_to(aligned(order, 1, x.ndim - 1), x.shape), axis=0)
 
 
 class Flip(AbstractBatchLastBijection):
-    """`y_i = x[n - 1 - i]`: variables, and the parts of a `Product`, in reverse order."""
+    """`y_i = x[n - 1 - i]`: reverses the order of the variables, and of the parts of a `Product`."""
 
     affine: ClassVar[bool] = True
     space: AbstractSpace = eqx.field(static=True)

@@ -15,20 +15,20 @@ from ._bijection import AbstractBatchLastBijection, AbstractEuclideanMap
 class Planar(AbstractBatchLastBijection, AbstractEuclideanMap):
     """`y = x + u tanh(w·x + b)`, a bend of the space along one direction; `det = 1 + w·u tanh'(w·x + b)`.
 
-    It is invertible only while `w·u > -1`. So `u` is projected on every use: `constrained_u` changes it along w such
-    that a `1 + w·u` below 1 becomes `min_slope + (1 - min_slope) exp(w·u / (1 - min_slope))`.
+    The map is invertible only while `w·u > -1`. So `u` is projected on every use: `constrained_u` moves it along w, so
+    that a value of `1 + w·u` below 1 becomes `min_slope + (1 - min_slope) exp(w·u / (1 - min_slope))`.
 
-    The inverse solves one scalar equation for `w·x + b`, by Newton's method in a bracket, to 4 units in the last place;
-    in x that is multiplied by at most `1 / min_slope`. Forward is the cheap direction.
+    The inverse solves one scalar equation for `w·x + b` by Newton's method in a bracket, to 4 units in the last place.
+    The error in x is larger by a factor of at most `1 / min_slope`. Forward is the cheap direction.
 
     **Arguments:**
 
     - `u`, `w`: `[dim]`.
     - `b`: a number.
-    - `min_slope`: the least factor by which the map may squeeze the space.
+    - `min_slope`: the smallest factor by which the map may squeeze space.
 
     Source: Rezende and Mohamed (2015), equations 10 to 12 and appendix A.1; arXiv:1505.05770. Their projection,
-    `m(a) = -1 + log(1 + e^a)`, moves u also where the map is invertible, and is singular at `w = 0`; this one is not.
+    `m(a) = -1 + log(1 + e^a)`, also moves u where the map is invertible, and is singular at `w = 0`; this one is not.
     """
 
     u: Float[Array, " dim"]
@@ -51,7 +51,7 @@ class Planar(AbstractBatchLastBijection, AbstractEuclideanMap):
 
     @property
     def constrained_u(self) -> Float[Array, " dim"]:
-        """The u that is used, with `w·u > -1`."""
+        """The projected u, with `w·u > -1`."""
         return self._aligned(0)[0]
 
     def forward_batch_last(self, x: Array, key: Array | None = None) -> tuple[Array, Float[Array, "..."]]:
@@ -70,7 +70,7 @@ class Planar(AbstractBatchLastBijection, AbstractEuclideanMap):
         u, w = aligned(self.u, 1, num_batch), aligned(self.w, 1, num_batch)
         product, square = jnp.sum(w * u, axis=0), jnp.sum(w * w, axis=0)
         slope = slope_of(product, self.min_slope)
-        # Where w vanishes so does the change, of the order |w| |u|^2.
+        # The change is of the order |w| |u|^2, so it vanishes with w.
         visible = square > jnp.finfo(u.dtype).tiny
         change = jnp.where(visible, excess_of(product, self.min_slope) / jnp.where(visible, square, 1), 0)
         return u + change[None] * w, jnp.where(visible, slope, 1)
@@ -79,17 +79,18 @@ class Planar(AbstractBatchLastBijection, AbstractEuclideanMap):
 class Radial(AbstractBatchLastBijection, AbstractEuclideanMap):
     """`y = x + beta h(r) (x - center)`, `h(r) = 1 / (alpha + r)`, `r = |x - center|`: a bulge or dent around a point.
 
-    `log |det| = (dim - 1) log(1 + beta h) + log(1 + beta h + beta h' r)`, here without differences of like numbers.
-    Invertible while `beta > -alpha`: the slope at the center, `1 + beta / alpha`, is `1 + raw_slope` where that is
-    at least 1, else `min_slope + (1 - min_slope) exp(raw_slope / (1 - min_slope))`. `raw_slope = 0` is the
-    identity. The inverse is exact: the radius solves a quadratic equation, by the root that cancels no digits.
+    `log |det| = (dim - 1) log(1 + beta h) + log(1 + beta h + beta h' r)`, computed without subtracting nearly equal
+    numbers. The map is invertible while `beta > -alpha`: the slope at the center, `1 + beta / alpha`, is
+    `1 + raw_slope` if that is at least 1, else `min_slope + (1 - min_slope) exp(raw_slope / (1 - min_slope))`.
+    `raw_slope = 0` is the identity. The inverse is exact: the radius solves a quadratic equation, by the formula for
+    the root that loses no digits to cancellation.
 
     **Arguments:**
 
     - `center`: `[dim]`.
-    - `raw_alpha`: a number; `alpha = 1e-3 + softplus(raw_alpha)` is how far the change reaches.
+    - `raw_alpha`: a number; `alpha = 1e-3 + softplus(raw_alpha)` is the reach of the change.
     - `raw_slope`: a number: positive expands, negative contracts.
-    - `min_slope`: the least factor by which the map may squeeze the space.
+    - `min_slope`: the smallest factor by which the map may squeeze space.
 
     Source: Rezende and Mohamed (2015), equation 14 and appendix A.2; arXiv:1505.05770.
     """
@@ -144,7 +145,7 @@ class Radial(AbstractBatchLastBijection, AbstractEuclideanMap):
         return aligned(self.center, 1, num_batch), _reach(raw_alpha), slope_of(raw_slope, self.min_slope)
 
     def _at(self, r, alpha, slope):
-        """By what the distance r is multiplied, and the log-determinant: logarithms of sums of positive numbers."""
+        """The factor on the distance r, and the log-determinant, from logarithms of sums of positive numbers."""
         far, near = r / (alpha + r), alpha / (alpha + r)
         factor = far + slope * near
         stretch = far * far + 2 * far * near + slope * near * near

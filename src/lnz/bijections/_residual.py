@@ -20,29 +20,25 @@ _AS_GOOD_AS_ROUNDING = 1e-10
 class Residual(AbstractBatchLastBijection, AbstractStochastic, AbstractTolerant, AbstractSelfMap):
     """`y = x + g(x)` with `|g(x) - g(x')| <= L |x - x'|`, L < 1: free-form Jacobians.
 
-    Forward is one pass. Inverse repeats `x <- y - g(x)`, which converges as L^k, and stops when the error is known to
-    be small: `|x - x*| <= |x + g(x) - y| / (1 - L) <= tolerance (1 + |y|)`, or at rounding, where that is larger. It is
-    differentiable, in both modes and any order, by the implicit function theorem. So densities are cheap under
-    `Inverse`, which is how `lnz.flows.residual` uses it.
+    Forward is one pass. Inverse repeats `x <- y - g(x)`, which converges as L^k, until the error is at most
+    `tolerance (1 + |y|)`, or rounding error if that is larger. It is differentiable in both modes and to any order.
+    Densities are cheap under `Inverse`, as in `lnz.flows.residual`.
 
     **Arguments:**
 
     - `space`: of vectors `[n]`.
-    - `net`: g, from `[n]` to `[n]`, with a property `lipschitz` below one that it guarantees, such as
-      `lnz.nets.LipschitzMLP`.
-    - `log_det`: `"exact"`, the determinant of the Jacobian, n passes and n^3; or `"unbiased"`, an estimate of the
-      series `sum_k (-1)^(k+1) tr(J^k) / k` by one Gaussian probe, cut at a random place. It needs a key; its value and
-      its first derivatives are unbiased (second derivatives are not), and it is right on average only as a logarithm:
-      `exp(log_prob)` is biased.
-    - `num_terms`: terms of the series that are always computed, by `"unbiased"`.
-    - `continuation`: the probability of each further term. By default L, with which the variance is finite; the paper's
-      0.5 needs fewer terms and has a finite variance for sure only where L^2 < 0.5.
-    - `tolerance`: of the inverse, see above. One above 1e-10 is named in what `lnz.evaluate` assumes.
+    - `net`: g, from `[n]` to `[n]`, such as `lnz.nets.LipschitzMLP`. Its property `lipschitz` is a guaranteed L.
+    - `log_det`: `"exact"`, from the whole Jacobian (n passes and n^3); or `"unbiased"`, the series
+      `sum_k (-1)^(k+1) tr(J^k) / k` with a random number of terms, which needs a key. Its value and first derivatives
+      are unbiased; second derivatives and `exp(log_prob)` are not.
+    - `num_terms`: number of terms that `"unbiased"` always computes.
+    - `continuation`: probability of each further term, by default L: see the field.
+    - `tolerance`: of the inverse. `lnz.evaluate` reports one above 1e-10 as an assumption.
 
-    **Raises:** `ValueError` without a key where `log_det="unbiased"`.
+    **Raises:** `ValueError` if `log_det="unbiased"` gets no key.
 
-    Source: Behrmann, Grathwohl, Chen, Duvenaud and Jacobsen (2019), theorem 1 and algorithm 1 (arXiv:1811.00995);
-    Chen, Behrmann, Duvenaud and Jacobsen (2019), sections 3.1 and 3.2; arXiv:1906.02735.
+    Source: Behrmann et al. (2019), theorem 1 and algorithm 1 (arXiv:1811.00995); Chen, Behrmann, Duvenaud and Jacobsen
+    (2019), sections 3.1 and 3.2; arXiv:1906.02735.
     """
 
     space: AbstractSpace = eqx.field(static=True)
@@ -50,6 +46,11 @@ class Residual(AbstractBatchLastBijection, AbstractStochastic, AbstractTolerant,
     log_det: Literal["exact", "unbiased"] = eqx.field(static=True, default="exact")
     num_terms: int = eqx.field(static=True, default=4)
     continuation: float | None = eqx.field(static=True, default=None)
+    """Probability of each further term of `"unbiased"`.
+
+    The default, L, gives finite variance. The paper's 0.5 needs fewer terms, but guarantees finite variance only if
+    L^2 < 0.5.
+    """
     tolerance: float = eqx.field(static=True, default=1e-12)
 
     def __check_init__(self):
@@ -105,7 +106,7 @@ class Residual(AbstractBatchLastBijection, AbstractStochastic, AbstractTolerant,
         return step
 
     def _solve(self, g, y):
-        """The root of `x + g(x) - y`; its derivatives solve the linearised equation."""
+        """The root of `x + g(x) - y`; its derivatives solve the linearised equation (implicit function theorem)."""
 
         def solve(residual, start):
             return self._iterate(residual, start, 1 + _norm(y))
@@ -119,11 +120,14 @@ class Residual(AbstractBatchLastBijection, AbstractStochastic, AbstractTolerant,
         return jax.lax.custom_root(lambda x: x + self._moved(g, x) - y, y, solve, solve_linear)
 
     def _iterate(self, residual, start, scale):
-        """`x <- x - residual(x)`, a contraction by L, until the residual certifies the tolerance."""
+        """`x <- x - residual(x)`, a contraction by L, until the residual certifies the tolerance.
+
+        The bound is `|x - x*| <= |residual(x)| / (1 - L)`.
+        """
         eps = float(jnp.finfo(start.dtype).eps)
         lipschitz = self.lipschitz
         allowed = max(self.tolerance * (1 - lipschitz), 8 * eps) * scale
-        # Where rounding keeps the residual above that, the contraction itself has reached rounding after so many.
+        # Rounding may keep the residual above `allowed`. The contraction has reached rounding after this many steps.
         most = math.ceil(math.log(eps * (1 - lipschitz)) / math.log(lipschitz))
 
         def is_far(carry):
@@ -186,8 +190,8 @@ def _draw(key: Array, x: Array, num_terms: int, continuation: float) -> tuple[Ar
 def _estimated_log_det(net, x, probe, num, num_terms, continuation):
     """The series with `v' J^k v` for `tr(J^k)`, each term divided by the probability of being computed.
 
-    Differentiated, the series is `(sum_k (-1)^k v' J^k / P(N >= k)) dJ v` (Neumann's), in which the sum is a constant:
-    nothing of the loop is kept for the gradient.
+    Its derivative is `(sum_k (-1)^k v' J^k / P(N >= k)) dJ v`, with a Neumann series. The sum is treated as a constant,
+    so the gradient stores nothing from the loop.
     """
     arrays, rest = eqx.partition((net, x), eqx.is_array)
     fixed_net, fixed_x = eqx.combine(jax.lax.stop_gradient(arrays), rest)

@@ -1,4 +1,4 @@
-"""Fixed functions of one variable, applied to each: what carries a space into another."""
+"""Functions of one variable, applied to each number, that map one space onto another."""
 
 import math
 from abc import abstractmethod
@@ -28,9 +28,10 @@ from ._bijection import AbstractBatchLastBijection
 class AbstractScalarBijection(AbstractBatchLastBijection):
     """`y_i = f(x_i)` for every number of an example, whatever its shape.
 
-    Where a space has ends, values closer to an end than floating-point numbers reach are taken for the nearest that can
-    be told from it, so that results and gradients are finite inside the space, and forward never leaves it. Outside the
-    space the log-determinant is minus infinity, as the density there is zero; the value is that of the nearest end.
+    If a space has ends, a value too close to an end for floating point to distinguish is replaced by the nearest
+    distinguishable one. So results and gradients are finite inside the space, and forward never leaves it. Outside the
+    space the log-determinant is minus infinity, because the density there is zero; the value is that of the nearest
+    end.
     """
 
     @abstractmethod
@@ -106,7 +107,7 @@ class Tanh(AbstractScalarBijection):
 class Softplus(AbstractScalarBijection):
     """`y = log(1 + e^x)`, from the line to positive numbers; `log dy/dx = -log(1 + e^-x)`.
 
-    Unlike `Exp` it grows no faster than x. Its inverse is `x = y + log(1 - e^-y)`.
+    Unlike `Exp`, it grows no faster than x. Its inverse is `x = y + log(1 - e^-y)`.
 
     **Arguments:**
 
@@ -132,7 +133,7 @@ class Softplus(AbstractScalarBijection):
 class Exp(AbstractScalarBijection):
     """`y = e^x`, from the line to positive numbers; `log dy/dx = x`.
 
-    Beyond the range of floating-point numbers y stays at its last one; the log-determinant is exact everywhere.
+    If `e^x` leaves the floating-point range, y stays at the end of that range; the log-determinant is exact everywhere.
 
     **Arguments:**
 
@@ -159,7 +160,7 @@ class Exp(AbstractScalarBijection):
 class Power(AbstractScalarBijection):
     """`y = x^p` of positive numbers, with a power `p > 0` for each; `log dy/dx = log p + (p - 1) log x`.
 
-    With `Affine` behind it, a Box-Cox transformation whose power is learned.
+    Followed by `Affine`, it is a Box-Cox transformation with a learned power.
 
     **Arguments:**
 
@@ -201,7 +202,7 @@ class Power(AbstractScalarBijection):
 
 
 class LeakyReLU(AbstractScalarBijection):
-    """`y = x` for positive x, `slope x` for others, of the line to itself.
+    """`y = x` for positive x, `y = slope x` otherwise, from the line to itself.
 
     **Arguments:**
 

@@ -1,4 +1,4 @@
-"""One layer many times: compiled once, or over a batch of parameters."""
+"""Many copies of one layer with different parameters, in sequence or side by side, compiled once."""
 
 from collections.abc import Callable, Sequence
 
@@ -24,12 +24,12 @@ from ._concatenate import Concatenate, Stack
 
 
 class Scan(AbstractBatchLastBijection):
-    """Equal layers, one after the other, compiled once: `Chain` for bijections that differ in their arrays only.
+    """A `Chain` of bijections that differ only in their arrays, compiled once.
 
     **Arguments:**
 
-    - `layers`: one bijection whose arrays are stacked along a new first axis `[num_layers, ...]`; the first is applied
-      first. `Scan.of(make, keys)` builds it.
+    - `layers`: one bijection whose arrays are stacked along a new first axis `[num_layers, ...]`; the first layer is
+      applied first. `Scan.of(make, keys)` builds it.
 
     Compiling takes the time of one layer, however many there are.
     """
@@ -43,12 +43,12 @@ class Scan(AbstractBatchLastBijection):
 
     @classmethod
     def stack(cls, layers: Sequence[AbstractBijection]) -> "Scan":
-        """The same layers as in `Chain(*layers)`, which must be alike but for their arrays."""
+        """The layers of `Chain(*layers)`, which may differ only in their arrays."""
         parts = [eqx.partition(layer, eqx.is_array) for layer in layers]
         kinds = {(str(jax.tree.structure(arrays)), *map(jnp.shape, jax.tree.leaves(arrays))) for arrays, _ in parts}
         if len(kinds) != 1:
             raise ValueError(
-                "`Scan.stack(layers)` needs layers that differ in the numbers in their arrays only; try "
+                "`Scan.stack(layers)` needs layers that differ only in the values of their arrays; try "
                 "`Chain(*layers)`."
             )
         stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *(dynamic for dynamic, _ in parts))
@@ -56,7 +56,7 @@ class Scan(AbstractBatchLastBijection):
 
     def __check_init__(self):
         if not same_set(self.domain, self.codomain):
-            raise ValueError(f"`Scan` repeats maps of a space to itself; got {self.domain} to {self.codomain}.")
+            raise ValueError(f"`Scan` needs layers from a space to itself; got {self.domain} to {self.codomain}.")
 
     @property
     def num_layers(self) -> int:
@@ -110,13 +110,13 @@ class Scan(AbstractBatchLastBijection):
 
 
 class Vmap(AbstractBatchLastBijection):
-    """`y[i] = f_i(x[i])` for bijections that differ in their arrays only: `Stack`, compiled once and computed together.
+    """`y[i] = f_i(x[i])`: a `Stack` of bijections that differ only in their arrays, compiled once, computed together.
 
     **Arguments:**
 
     - `parts`: one bijection whose arrays are stacked along a new first axis `[num, ...]`. `Vmap.of(make, keys)` builds
-      it; `Scan` is the like for bijections one after the other.
-    - `num`: how many.
+      it. `Scan` applies such bijections one after the other.
+    - `num`: number of bijections.
 
     **Raises:** `ValueError` if the arrays are not stacked along one axis of length `num`.
     """
@@ -136,7 +136,7 @@ class Vmap(AbstractBatchLastBijection):
 
     def __check_init__(self):
         check_positive(self.num, "Vmap(num=...)")
-        # Inside a `Scan` that comes from a file the axes of layers are before that of the parts.
+        # Inside a `Scan` loaded from a file, the axes of its layers precede the axis of the parts.
         depth = min(map(len, _stacks(self.parts)), default=1)
         leaves = jax.tree.leaves(eqx.filter(self.parts, eqx.is_array))
         if depth == 0 or any(leaf.shape[depth - 1 : depth] != (self.num,) for leaf in leaves):
@@ -189,8 +189,8 @@ class Vmap(AbstractBatchLastBijection):
 def _space_of(bijection: AbstractBijection, end: str, num: int) -> AbstractSpace:
     """The `end`, "domain" or "codomain", of one of the bijections whose arrays are stacked along `num` first axes.
 
-    One walk down through the wrappers. If each asked the next for its own, with an axis less, a file of nested wrappers
-    would take time in the cube of its size.
+    Walks down through the wrappers once. If each wrapper asked the next one, with one axis less, the time for a file of
+    nested wrappers would grow with the cube of its size.
     """
     while True:
         if isinstance(bijection, Inverse):
@@ -207,7 +207,7 @@ def _space_of(bijection: AbstractBijection, end: str, num: int) -> AbstractSpace
         return _stacked(_space_of(bijection.bijections[0], end, num), len(bijection.bijections))
     if isinstance(bijection, Concatenate):
         return side_by_side([_space_of(part, end, num) for part in bijection.bijections])
-    # Its shapes, without its numbers.
+    # The shapes are enough; no values are needed.
     alone = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape[num:], leaf.dtype) if eqx.is_array(leaf) else leaf, bijection
     )
@@ -215,10 +215,10 @@ def _space_of(bijection: AbstractBijection, end: str, num: int) -> AbstractSpace
 
 
 def _stacks(node) -> list[tuple[int, ...]]:
-    """The axes of a stack before the axes of one bijection, as far as declared shapes tell, of each array."""
+    """For each array, the stack axes before the axes of one bijection, as far as declared shapes tell."""
     children = jax.tree.leaves(node, is_leaf=lambda child: child is not node and isinstance(child, eqx.Module))
     inner = [stack for child in children if isinstance(child, eqx.Module) for stack in _stacks(child)]
-    if isinstance(node, Scan | Vmap):  # the last axis is its own
+    if isinstance(node, Scan | Vmap):  # the last stack axis belongs to this node
         return [stack[:-1] for stack in inner]
     shape = node.domain.shape if isinstance(node, AbstractBijection) else None
     return inner + (leading_axes(node, shape) if isinstance(node, eqx.Module) else [])

@@ -16,21 +16,21 @@ from ._transformers import AbstractTransformer, all_euclidean
 class SigmoidalTransformer(AbstractTransformer):
     """`y = logit(sum_j w_j sigmoid(a_j x + b_j))` with positive slopes and weights that sum to one, on the whole line.
 
-    `log dy/dx = log sum_j a_j (p_j sigmoid(-z_j) + q_j sigmoid(z_j))` with `z_j = a_j x + b_j` and the shares p_j and
-    q_j of unit j in `sum_j w_j sigmoid(z_j)` and `sum_j w_j sigmoid(-z_j)`: all positive, computed from logarithms, so
-    that neither far tails nor plateaus between steep units lose digits.
+    `log dy/dx = log sum_j a_j (p_j sigmoid(-z_j) + q_j sigmoid(z_j))`, where `z_j = a_j x + b_j`, and p_j and q_j are
+    the shares of unit j in `sum_j w_j sigmoid(z_j)` and `sum_j w_j sigmoid(-z_j)`. All terms are positive and computed
+    from logarithms, so neither far tails nor plateaus between steep units lose digits.
 
-    `raw` holds logits of w, then the raw slopes, then shifts. `raw = 0` is near the identity only: with equal units it
-    would be exact, but equal units have equal gradients and stay equal for ever. So shifts start at evenly spaced
-    offsets in [-1, 1], which keeps `|y - x|` below 0.44 (0.22 with 8 units). One unit starts as the identity.
+    `raw` holds the logits of w, the raw slopes and the shifts. `raw = 0` is only near the identity: equal units would
+    be the identity, but equal gradients keep them equal. So shifts start evenly spaced in [-1, 1], and `|y - x|` is
+    below 0.44 (0.22 with 8 units). One unit starts as the identity.
 
-    The inverse is by Newton's method in a bracket, to 4 units in the last place of `1 + |x|`; of no use where a plateau
-    is so flat that y no longer tells x.
+    The inverse uses Newton's method in a bracket, to 4 units in the last place of `1 + |x|`. On a plateau too flat for
+    y to determine x it is useless.
 
     **Arguments:**
 
-    - `num_units`: J; `3 J` raw numbers.
-    - `max_log_slope`: `|log a_j|` stays below it, by the same soft bound as in `AffineTransformer`.
+    - `num_units`: number of units J; there are `3 J` raw numbers.
+    - `max_log_slope`: `|log a_j|` stays below it, as in `AffineTransformer`.
 
     Source: Huang, Krueger, Lacoste and Courville (2018), deep sigmoidal flow; arXiv:1804.00779.
     """
@@ -57,7 +57,7 @@ class SigmoidalTransformer(AbstractTransformer):
     def inverse(self, raw: Float[Array, "..."], y: Float[Array, "..."]) -> tuple[Array, Array]:
         parameters = self._parameters(raw)
         _, log_slope, shift = parameters
-        ends = (y[None] - shift) * jnp.exp(-log_slope)  # where each unit alone would have this value
+        ends = (y[None] - shift) * jnp.exp(-log_slope)  # the x at which each unit alone would give y
         x = increasing_root(_difference, (parameters, y), jnp.min(ends, axis=0), jnp.max(ends, axis=0))
         return x, -_log_derivative(parameters, x)
 
@@ -77,9 +77,9 @@ class SigmoidalTransformer(AbstractTransformer):
 def _log_parts(parameters, x):
     """Logarithms of `w_j sigmoid(z_j)` and `w_j sigmoid(-z_j)`, of `sigmoid(z_j)` and of `sigmoid(-z_j)`."""
     log_weight, log_slope, shift = parameters
-    # Bounded, and not for the bound: a compiled program may compute z twice, the product rounded before the sum in one
-    # place only. Of numbers near 1e9 the two differ by hundreds, and then the largest of some logarithms is not the
-    # largest. With something between product and sum both are rounded everywhere.
+    # The bound itself is not needed. A compiled program may compute z twice, and round the product before the sum in
+    # only one place. Near 1e9 the two results differ by hundreds, and then the largest of several logarithms is not the
+    # largest. An operation between product and sum makes both round everywhere.
     most = float(np.finfo(x.dtype).max) / 4
     z = between(jnp.exp(log_slope) * x[None], -most, most) + shift
     below, above = jax.nn.log_sigmoid(z), jax.nn.log_sigmoid(-z)

@@ -1,4 +1,4 @@
-"""Rational-quadratic splines: value, log-derivative and bin in one pass without gathering."""
+"""Rational-quadratic splines: value, log-derivative and bin in one pass, without gather operations."""
 
 import math
 from collections.abc import Sequence
@@ -20,17 +20,18 @@ class SplineTransformer(AbstractTransformer):
 
     `y = y_k + (y_{k+1} - y_k) (s_k xi^2 + d_k xi (1 - xi)) / (s_k + (d_{k+1} + d_k - 2 s_k) xi (1 - xi))`.
 
-    `raw` holds logits of the widths and of the heights of the `num_bins` bins, and the derivatives at inner knots; the
-    outer two are 1, or, with `circular`, one common number, so that the density is continuous around the circle. The
-    inverse solves a quadratic by the root that cancels no digits. Inputs are clipped before any arithmetic, so
-    that no value, however far out, makes a gradient that is not finite.
+    `raw` holds the logits of the bin widths and heights, and the raw derivatives at inner knots. The derivatives at the
+    two ends are 1; with `circular` they are one common parameter, so that the density is continuous around the circle.
+    The inverse solves a quadratic equation without cancellation. Inputs are clipped before any arithmetic, so that
+    gradients are finite however far out they are.
 
     **Arguments:**
 
-    - `num_bins`: bins K; `3 K - 1` raw numbers (`3 K` if circular).
+    - `num_bins`: number of bins K; there are `3 K - 1` raw numbers (`3 K` if circular).
     - `low`, `high`: the interval.
-    - `circular`: whether the two ends are one point.
-    - `min_bin`, `min_derivative`: smallest width or height of a bin as a part of the interval, smallest derivative.
+    - `circular`: whether the two ends are the same point.
+    - `min_bin`, `min_derivative`: smallest width or height of a bin, as a fraction of the interval, and smallest
+      derivative.
 
     Source: Durkan, Bekasov, Murray and Papamakarios (2019), section 3.1; arXiv:1906.04032. Circular: Rezende et al.
     (2020), circular splines; arXiv:2002.02428.
@@ -65,7 +66,7 @@ class SplineTransformer(AbstractTransformer):
         return 3 * self.num_bins - (not self.circular)
 
     def fits(self, variables: Sequence[AbstractSpace]) -> bool:
-        """Where `[low, high]` lies within the ends of each variable; a circular one needs these ends themselves."""
+        """Whether `[low, high]` lies within the ends of each variable or, with `circular`, equals them."""
         found = [one.ends if one.measure.is_continuous else None for one in variables]
         if self.circular:
             return all(ends == (self.low, self.high) for ends in found)
@@ -89,7 +90,7 @@ class SplineTransformer(AbstractTransformer):
         return jnp.where(inside, x, y), jnp.where(inside, -log_derivative, 0)
 
     def _to_unit(self, x):
-        """Whether inside, and the place in the interval as a number from 0 to 1."""
+        """Whether x is inside, and its place in the interval as a number from 0 to 1."""
         inside = (x > self.low) & (x < self.high)
         if self.circular:  # the ends are a knot like any other
             inside = inside | (x == self.low) | (x == self.high)
@@ -131,7 +132,7 @@ class SplineTransformer(AbstractTransformer):
         return self.min_bin + share * weights
 
     def _knots(self, raw):
-        """Raw derivatives at all knots; zero means one."""
+        """Raw derivatives at all knots; a raw zero is a derivative of one."""
         if self.circular:
             return jnp.concatenate([raw, raw[:1]])
         end = jnp.zeros_like(raw[:1])
@@ -158,7 +159,7 @@ def _root(value, slope, height, d0, d1):
     b = height * d0 - bend
     c = -slope * value
     root = jnp.sqrt(jnp.maximum(b * b - 4 * a * c, jnp.finfo(b.dtype).tiny))
-    # Of -b - root and -b + root the one that adds numbers of one sign.
+    # Use whichever of -b - root and -b + root adds numbers of the same sign.
     positive = b >= 0
     first = -2 * c / jnp.where(positive, b + root, 1)
     second = (root - b) / jnp.where(positive, 1, 2 * a)

@@ -1,4 +1,4 @@
-"""The inverse of a masked autoregressive map in the work of about one pass of its network."""
+"""Inverts a masked autoregressive map at about the cost of one pass of its network."""
 
 from collections.abc import Callable
 
@@ -10,16 +10,16 @@ from jaxtyping import Array
 from ..nets import MaskedMLP
 from ..numerics import aligned
 
-# Variables of a block: what earlier blocks contribute is one product for the whole block.
+# Variables in a block: the contribution of earlier blocks is one product for the whole block.
 _BLOCK = 8
 
 
 def substitute(net: MaskedMLP, inverse: Callable[[Array, Array], tuple[Array, Array]], y: Array) -> tuple[Array, Array]:
     """`x` and `log dx/dy`, both `[n, *batch]`, with `x_i, log dx_i/dy_i = inverse(net(x)[:, i], y_i)`.
 
-    Hidden units are in the order of their degrees. Once `x_1, ..., x_k` are known, so are the units of degree k, layer
-    by layer, and with them the parameters of variable k + 1. Variables are taken in blocks: products with what was
-    known before a block are made once for all of its units; within the block only the block's own columns are left.
+    Hidden units are ordered by degree. Once `x_1, ..., x_k` are known, so are the units of degree k, layer by layer,
+    and with them the parameters of variable k + 1. Variables are processed in blocks: products with the variables and
+    units of earlier blocks are computed once per block, so that only the block's own columns remain.
     """
     num, batch = y.shape[0], y.shape[1:]
     size = min(_BLOCK, num)
@@ -46,7 +46,7 @@ def substitute(net: MaskedMLP, inverse: Callable[[Array, Array], tuple[Array, Ar
     def block(carry, inputs):
         x, hidden = carry
         first, starts, ends, offsets, target = inputs
-        # 1. What is known before the block, for all of its units and variables.
+        # 1. The contribution of earlier blocks to all units and variables of this block.
         before = (x, *hidden)
         rows = [slab(W, starts[i], layout.block_rows[i]) for i, W in enumerate(inner)]
         far = [
@@ -59,7 +59,7 @@ def substitute(net: MaskedMLP, inverse: Callable[[Array, Array], tuple[Array, Ar
         near += [slab(W, starts[i], layout.block_rows[i], axis=1) for i, W in enumerate(rows[1:])]
         near_last = slab(last_rows, starts[-1], layout.block_rows[-1], axis=2)
 
-        # 2. One variable after the other, with the block's own units.
+        # 2. The block's variables one by one, with its own units.
         def variable(carry, inputs):
             x_block, h_block = carry
             j, offset, y_j = inputs
@@ -86,7 +86,7 @@ def substitute(net: MaskedMLP, inverse: Callable[[Array, Array], tuple[Array, Ar
             variable, start, (jnp.arange(size, dtype=jnp.int32), offsets, target)
         )
 
-        # 3. Keep the block; rows behind it belong to the next one and were computed too early.
+        # 3. Keep the block's rows. The rows after them belong to the next block and were computed too early.
         x = put(x, x_block, first)
         kept = [
             jnp.where((jnp.arange(len(h), dtype=jnp.int32) < ends[i] - starts[i])[:, None], h, 0)
@@ -117,19 +117,19 @@ def _columns(b: Array, ndim: int, batch: tuple[int, ...]) -> Array:
 
 
 class _Layout:
-    """Which rows of each hidden layer belong to which variable and block; all lengths are static."""
+    """The rows of each hidden layer that belong to each variable and block; all lengths are static."""
 
     def __init__(self, net: MaskedMLP, size: int, num_blocks: int):
         variables = size * num_blocks
         degrees = [net.degrees(width) for width in net.widths]
-        # bounds[l][k]: rows of layer l whose degree is at most k; variable k (from 0) brings those of degree k + 1.
+        # bounds[l][k]: number of rows of layer l with degree at most k; variable k (from 0) adds those of degree k + 1.
         bounds = np.stack([np.searchsorted(d, np.arange(1, variables + 2)) for d in degrees])
         edges = bounds[:, ::size]
         self.degree_rows = [int(n) for n in np.diff(bounds, axis=1).max(axis=1)]
         self.block_rows = [
             int(n) + one for n, one in zip(np.diff(edges, axis=1).max(axis=1), self.degree_rows, strict=True)
         ]
-        self.extra = self.block_rows  # zero rows and columns behind each layer, so that no slice is cut off
+        self.extra = self.block_rows  # zero rows and columns after each layer, so that no slice is cut off
         self.starts = jnp.asarray(edges[:, :-1].T, jnp.int32)
         self.ends = jnp.asarray(edges[:, 1:].T, jnp.int32)
         offsets = bounds[:, :-1] - np.repeat(edges[:, :-1], size, axis=1)

@@ -1,4 +1,4 @@
-"""From the whole line to bounded and positive numbers: how the support of a flow is that of its data."""
+"""Maps from the whole line onto bounded and positive numbers, which give a flow the support of its data."""
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -8,9 +8,9 @@ from ._bijection import AbstractBatchLastBijection
 
 
 def unbounded(space: AbstractSpace) -> AbstractSpace:
-    """Where a flow onto `space` does its work: `R^n`, with circles where `space` has circles.
+    """The space in which a flow onto `space` works: `R^n`, with circles where `space` has circles.
 
-    **Raises:** `TypeError` if `space` has no unbounded coordinates, as discrete ones.
+    **Raises:** `TypeError` if `space` has no unbounded coordinates, for example because it is discrete.
     """
     inner = check_is_space(space, "ToSupport(space)").unbounded
     if inner is None:
@@ -26,18 +26,19 @@ class ToSupport(AbstractBatchLastBijection):
 
     - `Interval`: `y = low + (high - low) sigmoid(x)`.
     - `Positive`: `y = log(1 + e^x)`, which is linear in its upper tail, so that no large x overflows.
-    - `Euclidean`, `Torus`: `y = x`. Parts of a `Product` or `Record` are mapped one by one.
+    - `Euclidean`, `Torus`: `y = x`.
+    - `Product`, `Record`: part by part.
 
-    Put it last: `Chain(flow, ToSupport(space))` makes densities in the units of the data. The architectures of
-    `lnz.flows` do so themselves.
+    Put it last: `Chain(flow, ToSupport(space))` has densities in the units of the data. The architectures of
+    `lnz.flows` add it themselves.
 
-    Forward stays inside: it saturates beside the ends of an interval, and at the least positive number, where digits
-    end. Inverse is finite inside `space`, its gradient too; outside, where the density is zero, its log-determinant is
-    minus infinity.
+    Forward stays inside `space`: it saturates next to the ends of an interval and at the smallest positive float.
+    Inverse and its gradient are finite inside `space`. Outside, where the density is zero, its log-determinant is minus
+    infinity.
 
     **Arguments:**
 
-    - `space`: one with unbounded coordinates, such as `Euclidean`, `Interval`, `Positive`, `Torus` or a `Product`.
+    - `space`: a space with unbounded coordinates, such as `Euclidean`, `Interval`, `Positive`, `Torus` or a `Product`.
     """
 
     space: AbstractSpace = eqx.field(static=True)

@@ -14,30 +14,34 @@ from ._planar import _check_least
 class Sylvester(AbstractBatchLastBijection, AbstractEuclideanMap):
     """`y = x + Q R tanh(S Q'x + b)`: bends along `m` directions at once, with R and S upper triangular.
 
-    `log |det| = sum_i log(1 + R_ii S_ii tanh'((S Q'x + b)_i))`, and the map is invertible while every `R_ii S_ii > -1`:
-    the diagonal of R is projected on every use as `u` is in `lnz.bijections.Planar`, such that `1 + R_ii S_ii` is at
-    least `min_slope`. `Q [dim, m]` has orthonormal columns, the first m of a product
-    of reflections. With m reflections any subspace can be reached; more make no difference. So m reflections are the
-    paper's orthogonal flow, and `m = dim` with few reflections its Householder flow.
+    `log |det| = sum_i log(1 + R_ii S_ii tanh'((S Q'x + b)_i))`. The map is invertible while every `R_ii S_ii > -1`. So
+    the diagonal of R is projected on every use, as `u` is in `lnz.bijections.Planar`, to keep `1 + R_ii S_ii` at least
+    `min_slope`. `Q [dim, m]` is the first m columns of a product of reflections. With m reflections it reaches any
+    subspace (the paper's orthogonal flow); more make no difference. `m = dim` with few reflections is its Householder
+    flow.
 
-    The inverse goes back through m scalar equations, from the last to the first, each solved by Newton's
-    method in a bracket to 4 units in the last place. Forward is the cheap direction.
+    The inverse solves m scalar equations, from the last to the first, by Newton's method in a bracket to 4 units in the
+    last place. Forward is the cheap direction.
 
     **Arguments:**
 
     - `reflections`: vectors `[k, dim]`.
-    - `R`, `S`: `[m, m]`; what is below the diagonals is ignored.
+    - `R`, `S`: `[m, m]`; entries below the diagonals are ignored.
     - `b`: `[m]`.
-    - `min_slope`: the least factor by which the map may squeeze the space along one of the directions.
+    - `min_slope`: the smallest factor by which the map may squeeze space along one of the directions.
 
     **Raises:** `ValueError` if `m > dim`.
 
-    Source: van den Berg, Hasenclever, Tomczak and Welling (2018), section 3; arXiv:1803.05649. They make Q
-    orthogonal by iteration to a tolerance; products of reflections are orthogonal to rounding, and signs of columns, by
-    which the two differ, are taken up by R and S.
+    Source: van den Berg, Hasenclever, Tomczak and Welling (2018), section 3; arXiv:1803.05649. For the difference in Q
+    see the field `reflections`.
     """
 
     reflections: Float[Array, "k dim"]
+    """Q is the first m columns of the product of reflections along these vectors.
+
+    The paper makes Q orthogonal by iteration to a tolerance; products of reflections are orthogonal to rounding. The
+    two differ in the signs of columns, which R and S absorb.
+    """
     R: Float[Array, "m m"]
     S: Float[Array, "m m"]
     b: Float[Array, " m"]
@@ -57,7 +61,7 @@ class Sylvester(AbstractBatchLastBijection, AbstractEuclideanMap):
 
     def __check_init__(self):
         _check_least(self.min_slope, "Sylvester(min_slope=...)")
-        # A tree of the same form, such as a filter or a gradient, has other things in place of arrays.
+        # A tree of the same structure, such as a filter or a gradient, may hold other values in place of arrays.
         if isinstance(self.b, jax.Array) and self.b.shape[-1] > self.shape[0]:
             num, dim = self.b.shape[-1], self.shape[0]
             raise ValueError(f"`Sylvester`: {num} directions do not fit into vectors of length {dim}.")
@@ -73,7 +77,7 @@ class Sylvester(AbstractBatchLastBijection, AbstractEuclideanMap):
         return y - self._from_plane(R, jnp.tanh(s), y), -self._log_det(slope, s)
 
     def _factors(self):
-        """R and S `[m, m]`, constrained, and `1 + R_ii S_ii [m]`; all with the batch axes that any of them has."""
+        """The constrained R and S `[m, m]`, and `1 + R_ii S_ii [m]`, each followed by the batch axes of R or S."""
         num_batch = max(self.R.ndim, self.S.ndim) - 2
         R, S = aligned(self.R, 2, num_batch), aligned(self.S, 2, num_batch)
         num = R.shape[0]
@@ -99,7 +103,7 @@ class Sylvester(AbstractBatchLastBijection, AbstractEuclideanMap):
         return jnp.sum(jnp.log(bend_slope(aligned(slope, 1, s.ndim - 1), s)), axis=0)
 
     def _solve(self, R, S, slope, target):
-        """The s with `s + S R tanh(s) = target`: row i has only s_i and those after it."""
+        """The s with `s + S R tanh(s) = target`, in which row i contains only s_i and the entries after it."""
         num_batch = R.ndim - 2
         above = aligned(jnp.triu(jnp.ones(R.shape[:2], R.dtype), 1), 2, num_batch)
         mixed = jnp.einsum("ij...,jk...->ik...", S, R) * above

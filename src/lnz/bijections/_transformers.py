@@ -1,6 +1,6 @@
-"""Families of increasing functions of one variable: what couplings and autoregressive maps apply to each variable.
+"""Families of increasing functions of one variable, which couplings and autoregressive maps apply to each variable.
 
-A member of a family is named by raw numbers, which may be anything; a network makes them from other variables.
+Unconstrained raw numbers select a member of a family; a network computes them from other variables.
 """
 
 import math
@@ -17,10 +17,10 @@ from ..spaces import AbstractSpace, has_ends
 
 
 class AbstractTransformer(eqx.Module):
-    """A family of increasing bijections of `[low, high]` (or the whole line), with `num_params` raw numbers each.
+    """A family of increasing bijections of `[low, high]` (or the whole line), each given by `num_params` raw numbers.
 
-    `raw = 0` is the identity, or near it where a family says so. `raw [num_params, *shape]` and `x [*shape]` may have
-    any shape; nothing is mixed.
+    `raw = 0` is the identity, or near it if a family says so. `raw [num_params, *shape]` and `x [*shape]` may have any
+    `shape`; its entries are transformed independently.
     """
 
     batch_last: ClassVar[bool] = True
@@ -45,15 +45,15 @@ class AbstractTransformer(eqx.Module):
 def check_raw(
     transformer: AbstractTransformer, raw: Array, x: Array, num_axes: int, owner: str
 ) -> Float[Array, "params ..."]:
-    """`raw`, if it has `[num_params]` numbers for each entry of `x`, whose first `num_axes` axes are of one example.
+    """Returns `raw` if it has `num_params` numbers for each entry of `x`; `num_axes` first axes of x are one example.
 
     **Raises:** `ValueError` otherwise: other shapes would broadcast, and the result would not be a bijection.
     """
     expected, got = (transformer.num_params, *x.shape[:num_axes]), raw.shape[: 1 + num_axes]
     if got != expected:
         raise ValueError(
-            f"`{owner}` needs raw numbers of shape {expected}, {transformer.num_params} for each variable that is "
-            f"changed; got {got}."
+            f"`{owner}` needs raw numbers of shape {expected}, {transformer.num_params} for each transformed variable; "
+            f"got {got}."
         )
     return raw
 
@@ -61,7 +61,7 @@ def check_raw(
 class AffineTransformer(AbstractTransformer):
     """`y = exp(s) x + t` with `(t, raw s) = raw` and `s = raw s / (1 + |raw s| / max_log_scale)`.
 
-    The soft bound keeps factors between `exp(-max_log_scale)` and `exp(max_log_scale)`, so that no input of the
+    The soft bound keeps the scale between `exp(-max_log_scale)` and `exp(max_log_scale)`, so that no input of the
     network makes a density overflow.
 
     Source: Dinh, Sohl-Dickstein and Bengio (2017), section 3.2; arXiv:1605.08803. Their s is bounded by a tanh instead.
@@ -92,8 +92,8 @@ class AffineTransformer(AbstractTransformer):
 class SoftplusAffineTransformer(AbstractTransformer):
     """`y = s x + t` with `(t, raw s) = raw` and `s = s_min + softplus(raw s + c)`; c makes `raw s = 0` the identity.
 
-    The factor grows with its raw number linearly, not exponentially as in `AffineTransformer`, so that a network that
-    has seen little data is less wrong about points that lie far out; and an inverse stretches by at most `1 / s_min`.
+    The scale grows linearly with its raw number, not exponentially as in `AffineTransformer`, so that a network trained
+    on little data is less wrong about points far out. The inverse stretches by at most `1 / s_min`.
 
     **Arguments:**
 
@@ -128,7 +128,7 @@ class SoftplusAffineTransformer(AbstractTransformer):
 
 
 class ShiftTransformer(AbstractTransformer):
-    """`y = x + t`: volume is kept.
+    """`y = x + t`, which keeps volume.
 
     Source: Dinh, Krueger and Bengio (2015), section 3.2 (NICE); arXiv:1410.8516.
     """
@@ -152,8 +152,9 @@ def all_euclidean(variables: Sequence[AbstractSpace]) -> bool:
 
 
 def check_fits(transformer: AbstractTransformer, variables: Sequence[AbstractSpace], owner: str) -> None:
-    """
-    **Raises:** `ValueError` in the name of `owner` if the family leaves the space of one of these variables.
+    """Checks that the family maps the space of each variable onto itself.
+
+    **Raises:** `ValueError`, naming `owner`, if it does not.
     """
     if transformer.fits(variables):
         return

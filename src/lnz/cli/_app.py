@@ -1,7 +1,9 @@
 """The commands. Each imports what it needs when it runs, so that `lnz --help` answers at once."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,9 +32,9 @@ _Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders
 
 def _complete_recipe(incomplete: str) -> list[str]:
     """Names for the shell's Tab key."""
-    from ._train import recipes
+    from ..recipes import all_recipes
 
-    return [name for name in recipes() if name.startswith(incomplete)]
+    return [name for name in all_recipes() if name.startswith(incomplete)]
 
 
 def _print_version(wanted: bool) -> None:
@@ -41,6 +43,22 @@ def _print_version(wanted: bool) -> None:
 
         typer.echo(f"lnz {lnz.__version__}")
         raise typer.Exit
+
+
+def _command(name: str) -> Callable[[Callable[..., None]], Any]:
+    """Makes a function a command; what it compiles is kept for the next time."""
+
+    def add(function: Callable[..., None]) -> Any:
+        @functools.wraps(function)
+        def run(**options: Any) -> None:
+            from ._compiled import keep_compiled_programs
+
+            keep_compiled_programs()
+            function(**options)
+
+        return app.command(name)(run)
+
+    return add
 
 
 @app.callback()
@@ -53,7 +71,7 @@ def _common(
     """Explicit generative models on one scale: train them, and compare them in nats per example."""
 
 
-@app.command("list")
+@_command("list")
 def _list(
     recipe: Annotated[
         str | None,
@@ -67,7 +85,7 @@ def _list(
     print_lists(recipe, as_json)
 
 
-@app.command("train")
+@_command("train")
 def _train(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The run folder to write.")],
     recipe: Annotated[
@@ -89,13 +107,17 @@ def _train(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard's event files.")] = False,
 ) -> None:
     """Train a recipe, evaluate it on the test split and write a run folder."""
-    from ._train import TrainOptions, train
+    from ..runs import TrainOptions
+    from ._tensorboard import TensorBoard, check_tensorboard
+    from ._train import train
 
-    options = TrainOptions(resume, overwrite, checkpoint_every, tensorboard)
+    if tensorboard:
+        check_tensorboard()
+    options = TrainOptions(resume, overwrite, checkpoint_every, (TensorBoard,) if tensorboard else ())
     train(recipe, out, data, changes, options, dry_run)
 
 
-@app.command("evaluate")
+@_command("evaluate")
 def _evaluate(
     run: _Run,
     data: Annotated[
@@ -128,7 +150,7 @@ def _evaluate(
     evaluate(run, data, changes, out, diagnose, num_rows, annealing)
 
 
-@app.command("sample")
+@_command("sample")
 def _sample(
     run: _Run,
     out: Annotated[Path, typer.Option(metavar="FILE", help="A .npy, .csv, .parquet or .png file.")],
@@ -142,7 +164,7 @@ def _sample(
     sample(run, num, out, num_steps, seed)
 
 
-@app.command("score")
+@_command("score")
 def _score(
     run: _Run,
     data: Annotated[str, typer.Option(metavar="DATA", help="The rows to score: a file or folder.")],
@@ -159,7 +181,7 @@ def _score(
 _Seed = Annotated[int, typer.Option(metavar="N", help="Of draws, where a mean has no closed form.")]
 
 
-@app.command("embed")
+@_command("embed")
 def _embed(
     run: _Run,
     out: Annotated[Path, typer.Option(metavar="FILE", help="A .npz, .csv or .parquet file.")],
@@ -173,7 +195,7 @@ def _embed(
     embed_run(run, data, changes, out, seed)
 
 
-@app.command("interpolate")
+@_command("interpolate")
 def _interpolate(
     run: _Run,
     rows: Annotated[
@@ -194,7 +216,7 @@ def _interpolate(
     interpolate_run(run, rows, num, method, data, changes, out, seed)
 
 
-@app.command("manipulate")
+@_command("manipulate")
 def _manipulate(
     run: _Run,
     attribute: Annotated[
@@ -229,7 +251,7 @@ def _manipulate(
     manipulate_run(run, attribute, labels, other, method, strengths, rows, data, changes, out, seed)
 
 
-@app.command("compare")
+@_command("compare")
 def _compare(
     runs: _Runs,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a report.")] = None,
@@ -240,7 +262,7 @@ def _compare(
     compare(runs, html)
 
 
-@app.command("report")
+@_command("report")
 def _report(
     runs: _Runs,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="By default report.html in the run folder.")] = None,
@@ -251,7 +273,7 @@ def _report(
     report(runs, out)
 
 
-@app.command("demo")
+@_command("demo")
 def _demo(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the runs and the report go.")] = Path("runs/demo"),
     changes: _Changes = [],  # noqa: B006

@@ -1,8 +1,8 @@
 from pathlib import Path
 
-from ..files import check_name
+from ..files import check_name, short_path
 from ..runs import Run, read_runs
-from ._console import console, short_path
+from ._console import console
 from ._table import print_comparison
 
 

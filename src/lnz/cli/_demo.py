@@ -1,10 +1,13 @@
 import time
 from pathlib import Path
 
+from ..files import short_path
+from ..recipes import find_recipe
+from ..runs import TrainOptions
 from ._compare import write_html
-from ._console import console, short_path
+from ._console import console
 from ._table import print_comparison
-from ._train import TrainOptions, find_recipe, parse_changes, train_into
+from ._train import parse_changes, train_into
 
 _RECIPES = ("independent_digits", "mixture_digits", "flow_digits", "vae_digits", "rbm_digits_exact", "rbm_digits")
 

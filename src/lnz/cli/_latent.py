@@ -12,14 +12,14 @@ import lnz
 
 from ..core import AbstractLatentModel
 from ..data import Cells, Splits
-from ..files import write_atomically
+from ..files import short_path, write_atomically
 from ..latent import attribute_quality, attribute_vector, embed, interpolate, manipulate
 from ..modules import unknown_name
-from ..runs import Run, Settings
-from ._console import console, short_path
+from ..recipes import find_recipe
+from ..runs import Run, Settings, read_settings, rows_for, settings_now, splits_of
+from ._console import console
 from ._files import TABLES, check_ending, write_table
-from ._train import check_same_data, find_recipe, load_data, read_settings
-from ._use import READING, examples_for, settings_of
+from ._train import parse_changes
 
 _MOST_SHOWN = 6
 _PART_LEARNT = 0.7
@@ -130,23 +130,21 @@ def _read(folder: Path, command: str) -> Run:
 
 def _settings(run: Run, changes: list[str], data: str | None) -> Settings:
     """Those of the run, but for how other data are read. Missing entries cannot be encoded."""
-    reading = tuple(name for name in READING if name != "data.missing")
-    return settings_of(run, changes, reading, data, evaluates=False)[1]
+    changed = parse_changes(changes)
+    return settings_now(run, find_recipe(run.recipe), changed, data, evaluates=False, takes_missing=False)
 
 
 def _splits(folder: Path, run: Run) -> Splits:
     recipe = find_recipe(run.recipe)
-    splits = load_data(recipe, read_settings(recipe, run.settings), run.cwd)
-    check_same_data(folder, splits)
-    return splits
+    return splits_of(folder, run, recipe, read_settings(recipe, run.settings))
 
 
 def _rows(folder: Path, run: Run, data: str | None, changes: list[str]) -> tuple[np.ndarray, np.ndarray | None, Cells]:
     """Rows of other data, or of the test split with their labels; and what the file calls them."""
     settings = _settings(run, changes, data)
     if data is not None:
-        rows, _, _, cells = examples_for(run, data, settings)
-        return rows, None, cells
+        given = rows_for(run, find_recipe(run.recipe), settings, data)
+        return given.array, None, given.cells
     splits = _splits(folder, run)
     return np.asarray(splits.test), splits.labels and splits.labels[2], splits.cells
 
@@ -177,7 +175,7 @@ def _from_file(run: Run, attribute: str | None, labels: str, data: str | None, s
     """Most rows of a file to learn from, all of them and which others judge, with every attribute in a table."""
     if data is None:
         raise ValueError("`--labels FILE` labels the rows of a file, in its order: give that by `--data FILE`.")
-    rows, *_ = examples_for(run, data, settings)
+    rows = rows_for(run, find_recipe(run.recipe), settings, data).array
     table = lnz.data.read_rows(labels, header=settings.data.header)
     if len(table.array) != len(rows):
         raise ValueError(f"`--labels {labels}` has {len(table.array)} lines, but `--data {data}` has {len(rows)} rows.")

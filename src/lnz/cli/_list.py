@@ -5,15 +5,15 @@ from rich.table import Table
 from rich.text import Text
 
 from ..data import describe, names
+from ..recipes import all_recipes, find_recipe
 from ..runs import list_settings
 from ._console import console
-from ._train import find_recipe, recipes
 
 
 def print_lists(recipe: str | None, as_json: bool) -> None:
     """The command `lnz list`: the recipes and the data sets, or the settings of one recipe."""
     if as_json:
-        found = recipes() if recipe is None else {recipe: find_recipe(recipe)}
+        found = all_recipes() if recipe is None else {recipe: find_recipe(recipe)}
         schemas = {name: one.schema() for name, one in found.items()}
         print(json.dumps(schemas if recipe is None else schemas[recipe], indent=2))
     elif recipe is None:
@@ -28,7 +28,7 @@ def _print_lists() -> None:
     table.add_column("what it is")
     table.add_column("data", no_wrap=True)
     table.add_column("needs", no_wrap=True)
-    for recipe in recipes().values():
+    for recipe in all_recipes().values():
         table.add_row(recipe.name, recipe.title, recipe.settings.data.source, recipe.space.__name__)
     console().print(table)
 

@@ -1,7 +1,6 @@
 """The entry point: runs a command, and turns what a user did wrong into one sentence."""
 
 import atexit
-import os
 import signal
 import sys
 import warnings
@@ -66,24 +65,12 @@ def _main(presses: "Presses") -> int:
         return _complain(f"unexpected {what} (`lnz ... --debug` shows where).", code)
 
 
-def _keep_compiled_programs() -> None:
-    """What XLA compiles is kept in the user's cache folder: the second start is quick. JAX reads these on import."""
-    from ..files import cache_folder
-
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder() / "compiled"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-    # An entry that another process is just writing is compiled afresh, with the same result.
-    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache entry")
-
-
 def _run(arguments: list[str]) -> int:
     try:
         import rich  # noqa: F401
         import typer
     except ImportError as error:
         return _complain(f'the command line needs `pip install "lnz[app]"` ({error}).', 2)
-    _keep_compiled_programs()
     from ._app import app
 
     usage_error: type[Exception] = typer.BadParameter.__bases__[0]  # click's, which newer Typers carry inside

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -19,42 +18,25 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from ..runs import Display
+
 _SECONDS_BETWEEN_LINES = 30.0  # at least one line, where there is no bar
 
 
-class Display(Protocol):
-    """What training tells of itself."""
-
-    def update(self, record: dict[str, int | float]) -> None:
-        """Show a record of `lnz.fit`."""
-        ...
-
-    def explain(self, name: str, words: str) -> None:
-        """What a number of the records is, such as `("valid", "lower bound by IWAE-50")`."""
-        ...
-
-    def say(self, words: str) -> None:
-        """Show what is being done."""
-        ...
-
-    def warn(self, words: str) -> None:
-        """Show a warning that stays."""
-        ...
-
-
 @contextmanager
-def show_progress(console: Console, name: str, steps: int) -> Iterator[Display]:
-    """A display of one training on `console`; a bar vanishes when the block ends."""
+def show_progress(console: Console, name: str, steps: int, check: Callable[[], None]) -> Iterator[Display]:
+    """A display of one training on `console`; a bar vanishes when the block ends. `check` is that of the display."""
     if not console.is_terminal:
-        yield _Lines(console, name, steps)
+        yield _Lines(console, name, steps, check)
         return
-    bar = _Bar(console, name, steps)
+    bar = _Bar(console, name, steps, check)
     with Live(get_renderable=bar.render, console=console, transient=True, refresh_per_second=8):
         yield bar
 
 
-class _Bar:
-    def __init__(self, console: Console, name: str, steps: int):
+class _Bar(Display):
+    def __init__(self, console: Console, name: str, steps: int, check: Callable[[], None]):
+        self._name, self._check = name, check
         self._progress = Progress(
             SpinnerColumn(),  # life while compiling
             TextColumn("{task.description}", markup=False),
@@ -68,7 +50,13 @@ class _Bar:
         self._task = self._progress.add_task(name, total=steps, rate="")
         self._metrics: dict[str, int | float] = {}
         self._kinds: dict[str, str] = {}
-        self._words = "compiling"
+        self._words = "reading the data"
+
+    def check(self) -> None:
+        self._check()
+
+    def note(self, words: str) -> None:
+        self._progress.console.print(f"{self._name}: {words}", soft_wrap=True)
 
     def update(self, record: dict[str, int | float]) -> None:
         self._metrics |= _metrics(record)  # the last validation stays until the next
@@ -88,12 +76,17 @@ class _Bar:
         return Group(self._progress, Padding(Text(self._words, style="dim"), (0, 0, 0, 2)))
 
 
-class _Lines:
-    def __init__(self, console: Console, name: str, steps: int):
-        self._console, self._name, self._steps = console, name, steps
+class _Lines(Display):
+    def __init__(self, console: Console, name: str, steps: int, check: Callable[[], None]):
+        self._console, self._name, self._steps, self._check = console, name, steps, check
         self._kinds: dict[str, str] = {}
         self._last = time.monotonic()
-        self.say("compiling")
+
+    def check(self) -> None:
+        self._check()
+
+    def note(self, words: str) -> None:
+        self.say(words)
 
     def update(self, record: dict[str, int | float]) -> None:
         now = time.monotonic()

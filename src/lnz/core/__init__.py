@@ -1,4 +1,4 @@
-"""The core: densities, paths, models, estimates and the interfaces of algorithms."""
+"""Densities, paths, models, estimates and the interfaces of algorithms."""
 
 from ._algorithm import (
     AbstractMethod as AbstractMethod,

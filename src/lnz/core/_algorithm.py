@@ -1,4 +1,4 @@
-"""The interfaces of algorithms. None of them knows a model; each acts on densities or on these interfaces."""
+"""Interfaces of samplers, objectives and training methods. They act on densities and models of any class."""
 
 from abc import abstractmethod
 from typing import Any, ClassVar
@@ -12,33 +12,33 @@ from ._density import AbstractDensity, AbstractModel
 class AbstractSampler(eqx.Module):
     """A Markov chain that leaves a density invariant.
 
-    The density is an argument of `step`, never a closure, because annealing and persistent chains change
-    it at every step; `refresh` must be called whenever it changed. All methods act on ONE chain: use
-    `jax.vmap` with split keys for many.
+    The density is an argument of `step`, never a closure, because annealing and persistent chains change it at every
+    step. Call `refresh` whenever it has changed. All methods act on ONE chain; for many, use `jax.vmap` with split
+    keys.
     """
 
     @abstractmethod
     def init(self, key: PRNGKeyArray, density: AbstractDensity, position: Array) -> Any:
-        """The state of a chain at `position`; its attribute `position` is what was sampled."""
+        """Start a chain at `position`. The attribute `position` of a state is the current sample."""
 
     @abstractmethod
     def refresh(self, density: AbstractDensity, state: Any) -> Any:
-        """The state with everything cached about an earlier density made anew for this one."""
+        """Recompute, for this density, everything that `state` caches about an earlier one."""
 
     @abstractmethod
     def step(self, key: PRNGKeyArray, density: AbstractDensity, state: Any) -> tuple[Any, dict[str, Array]]:
-        """One transition, and named diagnostics such as the acceptance probability."""
+        """Make one transition. Returns the next state and named diagnostics, such as the acceptance probability."""
 
 
 class AbstractObjective(eqx.Module):
-    """A loss whose gradient trains a model, with the state that it carries from step to step.
+    """A loss whose gradient trains a model, with a state carried from step to step.
 
     Optional attributes of a class:
 
-    - `moves_with_data`: it knows examples through the model alone, and so is the same when both are moved: then `fit`
-      trains a model that ends in `lnz.flows.standardise` near zero (`lnz.local`). One that holds a point, an energy or
-      a network of its own in data coordinates must not.
-    - `takes_missing`: entries of examples may be missing.
+    - `moves_with_data`: the loss depends on examples only through the model, so it stays the same when both are
+      shifted. `fit` then trains a model that ends in `lnz.flows.standardise` in coordinates near zero (`lnz.local`).
+      An objective that holds a point, an energy or a network of its own in data coordinates must leave this false.
+    - `takes_missing`: examples may have missing entries.
     """
 
     moves_with_data: ClassVar[bool] = False
@@ -46,9 +46,10 @@ class AbstractObjective(eqx.Module):
 
     @abstractmethod
     def init(self, key: PRNGKeyArray, model: AbstractModel, data: Any) -> Any:
-        """The state at the start (persistent chains, say); `()` if there is none.
+        """The initial state, such as persistent chains; `()` if there is none.
 
-        `data [n, ...]` is as it is stored (bits as bytes, say): cast what you use of it by `model.space.cast`.
+        `data [n, ...]` arrives in its stored type, for instance bits as bytes. Cast the rows that you use with
+        `model.space.cast`.
         """
 
     @abstractmethod
@@ -57,16 +58,18 @@ class AbstractObjective(eqx.Module):
     ) -> tuple[Float[Array, ""], tuple[Any, dict[str, Float[Array, ""]]]]:
         """The loss to differentiate, the next state, and named parts in nats per example.
 
-        For likelihood-free gradients (contrastive divergence) the loss is a surrogate of which only the
-        gradient means something; the docstring says so, and the parts are what to look at.
+        For likelihood-free gradients (contrastive divergence) the loss is a surrogate: its gradient is meaningful, its
+        value is not. The docstring of the class says so; monitor the named parts instead.
         """
 
 
 class AbstractMethod(eqx.Module):
-    """How a model is trained: what `fit` repeats.
+    """A training method, such as gradient descent or EM: `fit` repeats its `step`.
 
-    Optional attributes of a class, besides the two of an objective: `by_gradient`, that a parameter moves by steps; and
-    `needs_all_rows`, that every step sees all data.
+    Optional attributes of a class, besides `moves_with_data` and `takes_missing` as in `AbstractObjective`:
+
+    - `by_gradient`: parameters move by gradient steps.
+    - `needs_all_rows`: every step sees all data.
     """
 
     moves_with_data: ClassVar[bool] = False
@@ -76,13 +79,14 @@ class AbstractMethod(eqx.Module):
 
     @abstractmethod
     def init(self, key: PRNGKeyArray, model: Any, data: Any) -> tuple[Any, Any]:
-        """The model with what it must know of the data, and the state of the method.
+        """The model, initialised from the data if it needs that, and the initial state of the method.
 
-        `data [n, ...]` is as it is stored (bits as bytes, say): cast what you use of it by `model.space.cast`.
+        `data [n, ...]` arrives in its stored type, for instance bits as bytes. Cast the rows that you use with
+        `model.space.cast`.
         """
 
     @abstractmethod
     def step(
         self, key: PRNGKeyArray, model: Any, state: Any, batch: Any
     ) -> tuple[Any, Any, dict[str, Float[Array, ""]]]:
-        """One update: model, state and named metrics in nats per example."""
+        """Make one update. Returns the model, the state and named metrics in nats per example."""

@@ -1,4 +1,4 @@
-"""Arguments that all algorithms along a path share: the path itself, its temperatures, and what moves the chains."""
+"""Arguments shared by all annealing algorithms: the path, its temperatures, and the sampler that moves the chains."""
 
 import numbers
 from collections.abc import Callable
@@ -21,10 +21,10 @@ PathChoice = AbstractPath | Callable[[AbstractDensity], AbstractPath] | None
 
 
 def resolve_path(path: PathChoice, density: AbstractDensity) -> AbstractPath:
-    """The path of `density`, checked to end there: one made from a model before training ends elsewhere.
+    """The path to `density`. A given path must end there; a path made from the model before training does not.
 
-    The densities of both are compared at 16 draws of the path's start: at a single one, weights of units that are off
-    make no difference.
+    The check compares the end of the path with `density` at 16 draws of the path's start. A single draw is not enough:
+    the weights of its inactive units make no difference.
     """
     if path is None:
         return density.path()
@@ -35,19 +35,19 @@ def resolve_path(path: PathChoice, density: AbstractDensity) -> AbstractPath:
                 "`path=` must be a path, or a function from the density to one; the function returned "
                 f"{type(path).__name__}."
             )
-        return path  # made from this density, in every step of a training perhaps
+        return path  # made from this density, perhaps at every training step: no comparison needed
     if not same_set(path.start.space, density.space):
         raise ValueError(f"`path=` starts on {path.start.space}, but the density lives on {density.space}.")
     x = path.start.sample(jr.key(0), (_NUM_COMPARED,))
     end, target = jax.vmap(lambda x: (path.at(1.0).log_density(x), density.log_density(x)))(x)
-    # Rounding alone: sums in another order, and products of matrices as imprecise as a GPU may make them.
+    # Allow for rounding only: sums in another order, and matrix products at the precision of a GPU.
     close = jnp.abs(end - target) <= 1e-4 * (1 + jnp.abs(target))
-    both_faulty = jnp.isnan(end) & jnp.isnan(target)  # of which the weights will tell
+    both_faulty = jnp.isnan(end) & jnp.isnan(target)  # the diagnostics of the weights report these
     return eqx.error_if(
         path,
         ~jnp.all(close | (end == target) | both_faulty),
-        "`path=` ends at another density than the one to normalise: it was made from another model, or from this one "
-        "before training. Make it anew, or pass a function: `path=lambda rbm: rbm.path(base_rates)`.",
+        "`path=` ends at another density than the one to normalise: it was made from another model, or from this model "
+        "before training. Make a new path, or pass a function: `path=lambda rbm: rbm.path(base_rates)`.",
     )
 
 

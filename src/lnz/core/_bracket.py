@@ -10,14 +10,14 @@ from ._student import student_quantile
 class Bracket(eqx.Module):
     """A two-sided statement about a log integral in nats: `[lower - t s.e., upper + t s.e.]`.
 
-    The raw pair without its errors contains the truth in a minority of draws, the fewer the better
-    the estimates get, because each side errs only a little and in its own direction; so `interval`
-    widens it, each side by the quantile t of Student's distribution at the level of two standard deviations (2, but for
-    few draws). Where the widened sides cross, the lower one above the upper one, they do not bracket anything:
-    `interval` is then the hull of both sides' own intervals, and the bracket is not `reliable`.
+    Without its errors the pair contains the truth only in a minority of draws, and less often the better the estimates
+    get, because the bias of each side is small. So `interval` widens each side by t standard errors, with the quantile
+    t of Student's distribution at the level of two standard deviations (2, and more for few draws). If the widened
+    sides cross, the lower one above the upper one, `interval` is the hull of both sides' own intervals, and the
+    bracket is not `reliable`.
 
-    If either side `assumes` anything, so does the bracket. `of` says in words what it is a statement about,
-    where that is not the log normaliser of a density that the caller chose.
+    `assumes` joins the assumptions of both sides. `of` names the quantity in words, unless it is the log normaliser of
+    a density chosen by the caller.
     """
 
     lower: Estimate
@@ -32,7 +32,9 @@ class Bracket(eqx.Module):
                     f"`Bracket({side}=...)` must have bound {' or '.join(allowed)}; got {estimate.bound!r}."
                 )
         if self.upper.bound == "estimate" and not self.upper.assumes:
-            raise ValueError("`Bracket(upper=...)` is an estimate that does not say what it assumes.")
+            raise ValueError(
+                "`Bracket(upper=...)` with bound 'estimate' must say in `assumes` when it is an upper bound."
+            )
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -50,7 +52,7 @@ class Bracket(eqx.Module):
 
     @property
     def disagreement(self) -> str | None:
-        """In words, that the sides cross by more than their errors and rounding; `None` where they do not."""
+        """A sentence if the sides cross by more than their errors and rounding, else `None`."""
         gap = self.lower.interval()[0] - self.upper.interval()[1]
         eps = max(float(jnp.finfo(side.value.dtype).eps) for side in (self.lower, self.upper))
         rounding = 64 * eps * (1 + abs(float(self.upper.value)))
@@ -61,13 +63,13 @@ class Bracket(eqx.Module):
 
     @property
     def doubts(self) -> list[str]:
-        """Why it cannot be trusted, in words: the doubts of both sides, and their disagreement; empty when it can."""
+        """Reasons not to trust the bracket: the doubts of both sides and their `disagreement`. Empty if reliable."""
         crossed = self.disagreement
         return self.lower.doubts + self.upper.doubts + ([] if crossed is None else [crossed])
 
     @property
     def reliable(self) -> bool:
-        """Whether both sides are, and agree with each other."""
+        """Whether both sides are reliable and agree with each other."""
         return not self.doubts
 
     def __str__(self) -> str:
@@ -78,7 +80,7 @@ class Bracket(eqx.Module):
         return words + "".join(f", UNRELIABLE: {doubt}" for doubt in self.doubts) + ")"
 
     def __repr__(self) -> str:
-        """Short, for a notebook or a tuple; `print` says more."""
+        """The short form, for a notebook or a tuple; `print` shows more."""
         if not all(isinstance(side, Estimate) and _is_known(side) for side in (self.lower, self.upper)):
             return super().__repr__()
         low, high = self.interval
@@ -86,7 +88,7 @@ class Bracket(eqx.Module):
 
     @property
     def how(self) -> str:
-        """How `interval` was made of the sides, in words."""
+        """How `interval` was computed from the two sides, in words."""
         if self.lower.interval()[0] > self.upper.interval()[1]:
             return "the hull of both sides, which cross"
         t = [f"{float(student_quantile(side.degrees_of_freedom)):.2g}" for side in (self.lower, self.upper)]

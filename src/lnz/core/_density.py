@@ -1,4 +1,4 @@
-"""Densities, distributions and paths between them: what every algorithm acts on."""
+"""Interfaces of densities, distributions, models and the paths between densities. Every algorithm acts on these."""
 
 import functools
 from abc import abstractmethod
@@ -15,7 +15,7 @@ from ..spaces import AbstractSpace
 from ._estimate import Estimate
 from ._stochastic import assumptions, is_stochastic
 
-if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
+if TYPE_CHECKING:  # type checkers would take an `AbstractVar` for an argument of every constructor
     from typing import ClassVar as AbstractVar
 else:
     from equinox import AbstractVar
@@ -26,9 +26,9 @@ class AbstractNormalizer(eqx.Module):
 
     Optional attributes or properties of a class:
 
-    - `is_smooth`: with one key the estimate is a smooth function of the density, without steps of chains or searches.
+    - `is_smooth`: for a fixed key the estimate is a smooth function of the density, without chains or searches.
     - `is_random`: the estimate depends on the key.
-    - `exact_draws`: draws of the one density for which the method was made, from which its chains start.
+    - `exact_draws`: draws of the one density the method was made for; its chains start from them.
     """
 
     is_smooth: ClassVar[bool] = False
@@ -38,11 +38,11 @@ class AbstractNormalizer(eqx.Module):
     @property
     @abstractmethod
     def name(self) -> str:
-        """As a table of results calls it, such as "AIS" or "IWAE-5000"."""
+        """Name for tables of results, such as "AIS" or "IWAE-5000"."""
 
     @abstractmethod
     def cost(self, density: "AbstractDensity") -> int:
-        """How often one estimate evaluates the density, or sweeps through its variables."""
+        """Number of density evaluations, or of sweeps through the variables, per estimate."""
 
     @abstractmethod
     def __call__(self, key: PRNGKeyArray, density: "AbstractDensity") -> Estimate:
@@ -52,11 +52,11 @@ class AbstractNormalizer(eqx.Module):
 class AbstractDensity(HashableMethods, eqx.Module):
     """A density known up to a constant, on one space.
 
-    `space` says where one example lives and which base measure the density is with respect to. A density of your own
-    needs no more than `space` and `log_density`; a plain function becomes one by `lnz.density(space, function)`.
+    `space` says where one example lives and sets the base measure. A density of your own needs only `space` and
+    `log_density`; `lnz.density(space, function)` makes one from a plain function.
     """
 
-    own_path: ClassVar[Any] = None  # a method, where a class knows a good path: see `path`
+    own_path: ClassVar[Any] = None  # an optional method: see `path`
 
     space: AbstractVar[AbstractSpace]
 
@@ -67,9 +67,9 @@ class AbstractDensity(HashableMethods, eqx.Module):
     def path(self, *args: Any, **kwargs: Any) -> "AbstractPath":
         """A path from a normalised distribution that can be sampled (beta = 0) to this density (beta = 1).
 
-        A class that knows a good one defines `own_path(...)`, which gets the arguments: `rbm.path(base_rates)`. Every
-        other density has the geometric path from the reference distribution of its space, such as the standard normal:
-        `lnz.Reference`.
+        A class that knows a good path defines `own_path(...)`, which receives the arguments, as in
+        `rbm.path(base_rates)`. Every other density takes the geometric path from the reference distribution of its
+        space (`lnz.Reference`), such as the standard normal.
         """
         if self.own_path is not None:
             return self.own_path(*args, **kwargs)
@@ -78,7 +78,7 @@ class AbstractDensity(HashableMethods, eqx.Module):
                 f"`path()` of {type(self).__name__} takes no arguments. For another start pass "
                 "`lnz.GeometricPath(start, density)`."
             )
-        # Paths are made of densities, so this module comes first.
+        # Imported here, because the modules of paths import this one.
         from ._path import GeometricPath
         from ._reference import Reference
 
@@ -88,27 +88,28 @@ class AbstractDensity(HashableMethods, eqx.Module):
 class AbstractPath(HashableMethods, eqx.Module):
     """A family of densities from `start` (beta = 0) to a target (beta = 1).
 
-    Annealing lives here and nowhere else: samplers see only `at(beta)`. The density `at(0)` is
-    `start`, normalised; `at(1)` is the target, with the target's own constant.
+    Only paths know about annealing: samplers see the density `at(beta)`. `at(0)` is `start`, normalised; `at(1)` is the
+    target, with the target's own constant.
     """
 
     start: AbstractVar["AbstractDistribution"]
 
     @abstractmethod
     def at(self, beta: Float[Array, ""] | float) -> AbstractDensity:
-        """The density at inverse temperature `beta` in [0, 1], with model arrays left unscaled.
+        """The density at inverse temperature `beta` in [0, 1].
 
-        (A weight matrix scaled for each chain would turn one matrix product into a batch of them.)
+        It must keep the arrays of the model unscaled: a weight matrix scaled for each chain would turn one matrix
+        product into a batch of them.
         """
 
     @abstractmethod
     def log_ratio(self, beta0: Float[Array, ""] | float, beta1: Float[Array, ""] | float, x: Array) -> Float[Array, ""]:
-        """`at(beta1).log_density(x) - at(beta0).log_density(x)` in nats, without cancelling digits.
+        """`at(beta1).log_density(x) - at(beta0).log_density(x)` in nats, computed without cancellation.
 
-        Zero where both temperatures are the same, also at points that are impossible under the target: `scale_ratio`.
+        Annealed importance sampling sums these increments. With 100,000 temperatures each one is a hundred-thousandth
+        of a difference of hundreds, so plain subtraction in float32 is not enough.
 
-        This is the weight of annealed importance sampling: with 100,000 temperatures each increment is
-        a hundred-thousandth of a difference of hundreds, so plain subtraction in float32 is not enough.
+        The result is zero for equal temperatures, also at points that are impossible under the target (`scale_ratio`).
         """
 
 
@@ -116,18 +117,18 @@ class AbstractModel(HashableMethods, eqx.Module):
     """An explicit generative model of examples in `space`.
 
     Its log-likelihood is the difference of two log normalisers, a numerator for each example and a denominator shared
-    by all: `log p(x) = log int p~(x, z) dz - log int int p~(x, z) dz dx`. A model says of which densities they are the
-    normalisers; their types say which normaliser serves.
+    by all: `log p(x) = log int p~(x, z) dz - log int int p~(x, z) dz dx`. A model returns the densities that have these
+    normalisers, and their types decide which method computes them.
 
-    Methods that only some models have, `None` in the others:
+    Optional methods, `None` in models without them:
 
-    - `condition(x)`: the density of everything unobserved given ONE example, whose log normaliser is that of
+    - `condition(x)`: the density of everything unobserved given ONE example. It has the same log normaliser as
       `numerator(x)`; see `lnz.condition`.
-    - `clamp(values, mask)`: the density of all that is free, given `x[mask] == values[mask]`, whose log normaliser is
+    - `clamp(values, mask)`: the density of all free variables, given `x[mask] == values[mask]`. Its log normaliser is
       `log p~(x[mask])`.
-    - `ancestor()`: the density that samples start from, the prior of a latent-variable model, say. A model without one
-      is a density of examples itself.
-    - `descend(key, state)`: an example, given one draw of `ancestor()`, or of `clamp(values, mask)`.
+    - `ancestor()`: the density from which samples start, such as the prior of a latent-variable model. A model without
+      an ancestor is itself a density of examples.
+    - `descend(key, state)`: an example, given one draw of `ancestor()` or of `clamp(values, mask)`.
     """
 
     condition: ClassVar[Any] = None
@@ -139,11 +140,11 @@ class AbstractModel(HashableMethods, eqx.Module):
 
     @abstractmethod
     def numerator(self, x: Array, observed: Array | None = None) -> AbstractDensity:
-        """`z -> log p~(x, z)` of ONE example, a density over everything else: `lnz.Known(value)` where it is known.
+        """`z -> log p~(x, z)` for ONE example: a density over everything else, or `lnz.Known(value)` if that is known.
 
-        With `observed`, a mask of the shape of x, over everything but `x[observed]`.
+        With `observed`, a mask of the shape of x, it is a density over everything except `x[observed]`.
 
-        **Raises:** `TypeError` for a mask where the model cannot sum over single entries of x.
+        **Raises:** `TypeError` for a mask if the model cannot sum over single entries of x.
         """
 
     @abstractmethod
@@ -152,16 +153,16 @@ class AbstractModel(HashableMethods, eqx.Module):
 
 
 class AbstractDistribution(AbstractDensity, AbstractModel):
-    """A normalised density that can be sampled: the denominator is exact, and so is the numerator.
+    """A normalised density that can be sampled.
 
-    Only where a flow estimates its log-determinants is the numerator `lnz.Drawn` instead; and where a flow is computed
-    to a tolerance, the numerator says in `assumes` to which.
+    The denominator is exact, and so is the numerator, with two exceptions. If a flow estimates its log-determinants,
+    the numerator is `lnz.Drawn`. If a flow is computed to a tolerance, the numerator states it in `assumes`.
 
-    What only some distributions have:
+    Optional attributes and methods:
 
-    - `closed_form_mean()`: `E[x]`, or `None` where its parts have none; see `mean`.
-    - `marginal_log_prob(x, observed)`: `log p(x[observed])` in closed form, where `has_marginals` is true.
-    - `factorised`: components are independent, and every array has the shape of the space.
+    - `closed_form_mean()`: `E[x]`, or `None` if a part has no closed form; see `mean`.
+    - `marginal_log_prob(x, observed)`: `log p(x[observed])` in closed form, if `has_marginals` is true.
+    - `factorised`: the components are independent, and every array has the shape of the space.
     """
 
     closed_form_mean: ClassVar[Any] = None
@@ -170,7 +171,7 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
     marginal_log_prob: ClassVar[Any] = None
 
     def __init_subclass__(cls, **kwargs: Any):
-        """Check `key` and `shape` of what every class defines: the errors of `jax.random` name neither."""
+        """Make every class check `key` and `shape` when it draws, because the errors of `jax.random` name neither."""
         super().__init_subclass__(**kwargs)
         for name in ("sample", "sample_and_log_prob"):
             draw = vars(cls).get(name)
@@ -180,13 +181,13 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
     @property
     @abstractmethod
     def reparameterised(self) -> bool:
-        """Whether draws are differentiable functions of the parameters, so that their gradient is an unbiased one."""
+        """Whether draws are differentiable functions of the parameters, with unbiased gradients."""
 
     @abstractmethod
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
         """`log p(x)` of ONE example in nats, with respect to `space.measure`.
 
-        `key` is needed only by distributions whose log-density is itself estimated.
+        Only distributions whose log-density is itself estimated need a `key`.
         """
 
     @abstractmethod
@@ -195,7 +196,7 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
 
     @abstractmethod
     def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
-        """Draws with their log-probabilities, sharing the work of both where that saves any."""
+        """Draws with their log-probabilities, sharing work between the two where possible."""
 
     def log_density(self, x: Array) -> Float[Array, ""]:
         return self.log_prob(x)
@@ -219,7 +220,7 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
         return GeometricPath(self, self)
 
     def numerator(self, x: Array, observed: Array | None = None) -> AbstractDensity:
-        """`log p(x)`; of a flow that estimates its log-determinants by draws. With `observed`, `log p(x[observed])`."""
+        """`log p(x)`, by draws if a flow estimates its log-determinants; with `observed`, `log p(x[observed])`."""
         from ._integral import Drawn, Known
 
         if observed is not None:
@@ -237,7 +238,7 @@ class AbstractDistribution(AbstractDensity, AbstractModel):
 
 
 def root_of(model: Any) -> Any:
-    """The density whose draws come first when `model` is sampled: the last ancestor."""
+    """The last ancestor of `model`, which is drawn first when `model` is sampled."""
     while isinstance(model, AbstractModel) and model.ancestor is not None:
         model = model.ancestor()
     return model
@@ -248,7 +249,7 @@ def _log_prob_by(distribution: AbstractDistribution, x: Array, key: PRNGKeyArray
 
 
 def cannot_hold(model: Any) -> TypeError:
-    """The error of a model that cannot sum over single entries of x."""
+    """The error for a model that cannot sum over single entries of x."""
     return TypeError(
         "`observed`, or a masked array, needs a model whose variables can be held fixed, such as an RBM, or "
         f"whose marginals have a closed form, such as normals and mixtures of them; got {type(model).__name__}."
@@ -265,16 +266,16 @@ def _with_checks(draw: Callable) -> Callable:
 
 
 def closed_form_mean(distribution: AbstractDistribution) -> Array | None:
-    """`E[x]`, or `None` where no closed form is known."""
+    """`E[x]`, or `None` if no closed form is known."""
     return None if distribution.closed_form_mean is None else distribution.closed_form_mean()
 
 
 class AbstractBlockDensity(AbstractDensity):
-    """A density whose blocks can each be drawn given all the others: what Gibbs sampling needs.
+    """A density for Gibbs sampling: each block can be drawn given all the others.
 
-    The blocks together are the state of a sweep. A block may be auxiliary, like the hidden units of
-    a restricted Boltzmann machine, which `log_density` sums out: auxiliary blocks come first in
-    the order, and `split` fills them with zeros, which nothing reads before they are drawn.
+    The blocks together are the state of a sweep. A block may be auxiliary, like the hidden units of a restricted
+    Boltzmann machine: `log_density` sums it out. Auxiliary blocks come first in the order. `split` fills them with
+    zeros, and nothing reads these before the blocks are drawn.
 
     Optional: `not_connected()` says why changes of single variables may not lead from every possible state to every
     other, in words; `None` if they do.
@@ -308,7 +309,7 @@ def gibbs_sweep(
 
 
 class AbstractCollapsibleDensity(AbstractDensity):
-    """A density with the same normaliser as another one on a smaller space, where it is enumerated."""
+    """A density with the same normaliser as one on a smaller space, which takes less time to enumerate."""
 
     @abstractmethod
     def collapsed(self) -> AbstractDensity:

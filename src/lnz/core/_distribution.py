@@ -1,4 +1,4 @@
-"""Conditional distributions and exponential families: what distributions share."""
+"""Conditional distributions and exponential families."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -14,11 +14,12 @@ from ._density import AbstractDistribution
 def space_of_conditional(
     conditional: Callable[[Array], AbstractDistribution], argument: jax.ShapeDtypeStruct, name: str, words: str
 ) -> AbstractSpace:
-    """Where `conditional(argument)` lives. Shapes alone are traced: nothing is computed.
+    """The space of `conditional(argument)`. Only shapes are traced: nothing is computed.
 
-    - `name`, `words`: whose argument the conditional is, and what it is given, for messages.
+    - `name`: the name of the conditional in error messages.
+    - `words`: the description of its argument in error messages.
 
-    **Raises:** `ValueError` if it cannot take the argument; `TypeError` if it returns no distribution.
+    **Raises:** `ValueError` if it cannot take the argument; `TypeError` if it does not return a distribution.
     """
     try:
         space = eqx.filter_eval_shape(space_made_by, conditional, argument)
@@ -32,7 +33,7 @@ def space_of_conditional(
 
 
 def space_made_by(conditional: Callable[[Array], AbstractDistribution], argument: Array) -> AbstractSpace | None:
-    """Where `conditional(argument)` lives, or `None` if it is no distribution."""
+    """The space of `conditional(argument)`, or `None` if that is not a distribution."""
     made = conditional(argument)
     return made.space if isinstance(made, AbstractDistribution) else None
 
@@ -40,7 +41,7 @@ def space_made_by(conditional: Callable[[Array], AbstractDistribution], argument
 def draw_then_score(
     distribution: AbstractDistribution, key: PRNGKeyArray, shape: tuple[int, ...]
 ) -> tuple[Array, Float[Array, "..."]]:
-    """`sample_and_log_prob` for distributions where the two share no work."""
+    """`sample_and_log_prob` for distributions whose draws and log-probabilities share no work."""
     x = distribution.sample(key, shape)
     log_prob = distribution.log_prob
     for _ in shape:
@@ -73,7 +74,7 @@ class AbstractExponentialFamily(AbstractDistribution):
 
     @abstractmethod
     def with_expected_statistics(self, expected: Float[Array, " statistics"]) -> "AbstractExponentialFamily":
-        """The member whose statistics have these means: with those of data, the maximum-likelihood estimate."""
+        """The member with these expected statistics. The means over data give the maximum-likelihood estimate."""
 
     def expected_statistics(self) -> Float[Array, " statistics"]:
         """`E[statistics(x)]`: the gradient of the log partition function."""

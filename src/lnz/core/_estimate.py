@@ -1,4 +1,4 @@
-"""Numbers with an error bar and a direction: the only place that knows the algebra of bounds."""
+"""Estimates with a standard error and a bound. The algebra of bounds lives only in this module."""
 
 import math
 import warnings
@@ -31,7 +31,7 @@ from ._weights import Weights
 Bound = Literal["exact", "unbiased", "lower", "upper", "estimate"]
 
 
-# Above this many standard errors, two are not what an error bar means.
+# Above this quantile t, the words of an estimate show `t s.e.` too: readers take an error bar for 2 s.e.
 _WIDE = 2.2
 
 
@@ -54,16 +54,16 @@ _IN_WORDS: dict[Bound, str] = {
 
 
 class UnreliableEstimateWarning(UserWarning):
-    """An importance-type estimate rests on too few weights: its error bar cannot be trusted."""
+    """An importance-type estimate rests on too few weights, so its error bar cannot be trusted."""
 
 
 def flip_bound(bound: Bound) -> Bound:
-    """Direction of `-a` when `bound` is the direction of `a`."""
+    """The direction of `-a`, if `bound` is the direction of `a`."""
     return _FLIPPED[bound]
 
 
 def join_bounds(first: Bound, second: Bound) -> Bound:
-    """Direction of `a + b`. Exact and then unbiased are neutral; opposite directions leave only an estimate."""
+    """The direction of `a + b`: exact is neutral, then unbiased; opposite directions leave only an estimate."""
     for neutral in ("exact", "unbiased"):
         if first == neutral:
             return second
@@ -75,17 +75,19 @@ def join_bounds(first: Bound, second: Bound) -> Bound:
 
 
 class Estimate(eqx.Module):
-    """An estimated log integral in nats, with standard error and the direction of its bias.
+    """An estimated log integral in nats, with its standard error and the direction of its bias.
 
-    An estimate of `log E[w]` by the log of an average is a lower bound *in expectation*; minus
-    turns lower into upper; lower plus upper is only an estimate. `+`, `-` and unary minus follow
-    that algebra and add independent errors in quadrature.
+    The log of an average, as an estimate of `log E[w]`, is a lower bound *in expectation*. Minus turns lower into
+    upper; lower plus upper is only an estimate. `+`, `-` and unary minus follow this algebra and add independent
+    errors in quadrature.
 
-    `bound` says which way the *expected value* errs: one draw of a lower bound may exceed the truth. An `"unbiased"`
-    one does not err in expectation: a log-likelihood (the logarithm itself) whose log-determinant is estimated.
-    `assumes` lists what must hold beyond that, for instance `"stationary start"`.
-    `weights` holds the diagnostics of the weights, chains or grid that it rests on. `protocol` says in words how a
-    default was chosen, where there was a choice. `extras` are further results of some algorithms, for the reader.
+    - `bound`: the direction in which the *expected value* errs. One draw of a lower bound may exceed the truth. An
+      `"unbiased"` estimate does not err in expectation: a log-likelihood (the logarithm itself) whose log-determinant
+      is estimated.
+    - `assumes`: conditions that `bound` needs, such as `"stationary start"`.
+    - `weights`: diagnostics of the weights, chains or grid behind the estimate.
+    - `protocol`: how a default was chosen, in words.
+    - `extras`: further results of some algorithms, for the reader.
     """
 
     value: Inexact[Array | np.ndarray, "*batch"]
@@ -119,7 +121,7 @@ class Estimate(eqx.Module):
         )
 
     def _joint_degrees(self, other: "Estimate") -> Any:
-        """For the `weights` of a sum. An exact summand has no error to count."""
+        """The `degrees` of a sum. An exact summand has no error and does not count."""
         if "exact" in (self.bound, other.bound):
             return (self if other.bound == "exact" else other).weights.degrees
         degrees = degrees_of(self.weights), degrees_of(other.weights)
@@ -134,11 +136,11 @@ class Estimate(eqx.Module):
 
     @property
     def doubts(self) -> list[str]:
-        """Why the error bar cannot be trusted, in words; empty when it can.
+        """Reasons not to trust the error bar, in words; empty if it can be trusted.
 
-        The value and the standard error must be finite (an exact minus infinity, the logarithm of zero, is right), and
-        the diagnostics, if there are any, must keep the rules of `unreliable_reasons`. Of a batch, each reason says
-        for how many.
+        The value and the standard error must be finite (an exact minus infinity, the logarithm of zero, is allowed).
+        The diagnostics, if there are any, must keep the rules of `unreliable_reasons`. A batch has one sentence with
+        the number of unreliable estimates.
         """
         if np.ndim(self.value) == 0:
             return value_reasons(float(self.value), float(self.standard_error), self.bound == "exact") + (
@@ -149,26 +151,27 @@ class Estimate(eqx.Module):
 
     @property
     def reliable(self) -> bool:
-        """Whether there are no `doubts`: the numbers are finite, and the diagnostics support the error bar."""
+        """Whether the numbers are finite and the diagnostics support the error bar: there are no `doubts`."""
         return not self.doubts
 
     def unreliable_rows(self) -> Bool[np.ndarray, "*batch"]:
-        """Which estimates of a batch are not reliable, as if each stood alone."""
+        """Mask of the unreliable estimates in a batch, each judged alone."""
         is_bad = ~is_usable(self.value, self.standard_error, self.bound == "exact")
         return is_bad | breaks_rules(self.weights, np.shape(self.value))
 
     @property
     def degrees_of_freedom(self) -> Float[np.ndarray, "*batch"]:
-        """Of the standard error: the number of independent draws minus one; infinite where nothing was drawn."""
+        """Degrees of freedom of the standard error: independent draws minus one; infinite if nothing was drawn."""
         degrees = None if self.bound == "exact" else degrees_of(self.weights)
         return np.broadcast_to(np.asarray(np.inf if degrees is None else degrees, float), np.shape(self.value))
 
     def interval(self, level: float = TWO_SIGMA) -> tuple[Any, Any]:
         """`value - t s.e.` and `value + t s.e.` in nats, with the quantile t of Student's distribution.
 
-        It holds the *expected value of the estimate* with probability `level`; the truth, as far as the bias that
-        `bound` names is small beside the error. With many draws t is 2, at the level of two standard deviations that is
-        the default; with 3 draws it is 4.5, for then the standard error is itself hardly known.
+        The interval contains the *expected value of the estimate* with probability `level`. It contains the truth with
+        that probability only if the bias that `bound` names is small beside the error. The default level, 0.9545,
+        corresponds to two standard deviations: t is then 2 for many draws, and 4.5 for 3 draws, whose standard error is
+        itself hardly known.
 
         **Arguments:**
 
@@ -191,7 +194,7 @@ class Estimate(eqx.Module):
         return f"{float(self.value):.4f} nats ({', '.join(parts)})"
 
     def __repr__(self) -> str:
-        """Short, for a notebook or a tuple; `print` says more."""
+        """The short form, for a notebook or a tuple; `print` shows more."""
         if not _is_known(self):
             return super().__repr__()
         if np.ndim(self.value) > 0:
@@ -208,15 +211,15 @@ class Estimate(eqx.Module):
 
 
 def _is_known(estimate: Estimate) -> bool:
-    """Whether it holds numbers, and not what JAX and Equinox put in their places."""
+    """Whether the fields hold numbers, and not the placeholders of JAX and Equinox."""
     numbers = [*jax.tree.leaves((estimate.weights, estimate.extras)), estimate.value, estimate.standard_error]
     return all(isinstance(x, jax.Array | np.ndarray | float | int) and not isinstance(x, Tracer) for x in numbers)
 
 
 def warn_if_unreliable(estimate: Estimate, what: str) -> None:
-    """Issue an `UnreliableEstimateWarning` that names the reasons and what to try."""
+    """Issue an `UnreliableEstimateWarning` with the reasons and advice, if `estimate` is unreliable."""
     if isinstance(estimate.value, Tracer) or np.ndim(estimate.value) > 0:
-        return  # inside a compiled function nobody could read it; the diagnostics travel with the estimate
+        return  # a warning would come while tracing, or for a batch; the diagnostics travel with the estimate
     doubts = estimate.doubts
     if not doubts:
         return
@@ -238,14 +241,14 @@ def log_mean_exp(log_w: Float[Array, " n"]) -> Estimate:
 
     **Arguments:**
 
-    - `log_w`: log weights in nats, independent across `n`. Needs `n >= 2`.
+    - `log_w`: log weights in nats, independent across `n`. Needs `n >= 2`. Minus infinity is a weight of zero.
 
     **Returns:**
 
-    An `Estimate` in nats with a delta-method standard error, at least the rounding of the value. It is a lower bound
-    *in expectation* (Jensen), so one draw may exceed the truth. The error is too small when few weights dominate: read
-    it with the `weights`: `ess`, `pareto_k` and `normal_ess`. Minus infinity is a weight of zero like others; with a
-    NaN, plus infinity, or no weight above zero there is no average: `ess` is 0, and the estimate is not `reliable`.
+    An `Estimate` in nats. It is a lower bound *in expectation* (Jensen), so one draw may exceed the truth. The standard
+    error is by the delta method, and at least the rounding of the value. It is too small when few weights dominate, so
+    read it with `ess`, `pareto_k` and `normal_ess` in `weights`. If a log weight is NaN or plus infinity, or all
+    weights are zero, there is no average: `ess` is 0, and the estimate is not `reliable`.
 
     **Raises:** `ValueError` if `n < 2`.
 
@@ -257,7 +260,7 @@ def log_mean_exp(log_w: Float[Array, " n"]) -> Estimate:
     value = logsumexp(log_w) - math.log(num)
     w = jnp.exp(log_w - value)  # mean one, so the delta method needs no division
     ess = jnp.exp(2 * logsumexp(log_w) - logsumexp(2 * log_w))
-    # Equal weights, too, are known no better than their logarithms are rounded.
+    # Even the average of equal weights has the rounding error of its logarithm.
     rounding = jnp.where(jnp.isfinite(value), jnp.finfo(value.dtype).eps * jnp.abs(value), 0)
     return Estimate(
         value=value,

@@ -14,7 +14,7 @@ from ._density import AbstractDensity
 
 
 class FunctionDensity(AbstractDensity):
-    """`log p~(x) = function(x)`, up to a constant: made by `lnz.density(space, function)`."""
+    """`log p~(x) = function(x)`, up to a constant. `lnz.density(space, function)` makes it."""
 
     space: AbstractSpace
     function: Callable[[Any], Any]
@@ -24,7 +24,7 @@ class FunctionDensity(AbstractDensity):
 
 
 def density(space: AbstractSpace, function: Callable[[Any], Any]) -> FunctionDensity:
-    """The density `exp(function(x))` on `space`, known up to its constant: for samplers and normalisers.
+    """The density `exp(function(x))` on `space`, known up to a constant, for samplers and normalisers.
 
     ```python
     ring = lnz.density(lnz.Euclidean(2), lambda x: -8 * (jnp.linalg.norm(x) - 2) ** 2)
@@ -35,12 +35,13 @@ def density(space: AbstractSpace, function: Callable[[Any], Any]) -> FunctionDen
     **Arguments:**
 
     - `space`: where ONE example lives, such as `lnz.Positive(3)` or `lnz.Binary(16)`; it sets the base measure.
-    - `function`: from ONE example `[*space.shape]` to its log-density in nats, a single number; minus infinity where
-      the density is zero. It is compiled and differentiated, so it is written with `jax.numpy`. To save the density,
-      `lnz.register` the function. Arrays of its own are seen by JAX if it is an `equinox.Module` or `equinox.Partial`.
+    - `function`: maps ONE example `[*space.shape]` to its log-density, one number in nats; minus infinity where the
+      density is zero. Write it with `jax.numpy`, because it is compiled and differentiated. To save the density,
+      `lnz.register` the function. If it holds arrays, make it an `equinox.Module` or `equinox.Partial`, so that JAX
+      sees them.
 
-    **Raises:** `TypeError` if `space` is no space or `function` cannot be called; `ValueError` if it does not take ONE
-    example or does not return one number.
+    **Raises:** `TypeError` if `space` is not a space or `function` cannot be called; `ValueError` if `function` does
+    not take ONE example or does not return one number.
     """
     if not isinstance(space, AbstractSpace):
         swapped = " The space comes first." if isinstance(function, AbstractSpace) else ""

@@ -1,4 +1,4 @@
-"""The two integrals of a model as densities: known ones, drawn ones, and those that need a method."""
+"""Densities whose log normaliser needs no method: exact values and unbiased draws. `integral` computes any of them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,13 +16,13 @@ from ._estimate import Estimate
 class Known(AbstractDensity):
     """A density on one point, whose log normaliser is exactly `value`, in nats.
 
-    The numerator of a flow is `Known(log p(x))`, that of a Boltzmann machine `Known(-F(x))`; the denominator of every
-    normalised model is `Known(0)`.
+    The numerator of a flow is `Known(log p(x))`, and the numerator of a Boltzmann machine is `Known(-F(x))`. The
+    denominator of every normalised model is `Known(0)`.
 
     **Arguments:**
 
     - `value`: the log normaliser.
-    - `assumes`: what must hold for it to be exact, in words.
+    - `assumes`: conditions under which the value is exact, in words.
     """
 
     value: Float[Array, ""]
@@ -39,12 +39,13 @@ class Known(AbstractDensity):
 class Drawn(AbstractDensity):
     """A density on one point, whose log normaliser is the mean of `draw(key)` over keys, in nats.
 
-    The numerator of a flow that estimates its log-determinants. One draw is an unbiased estimate without an error bar.
+    It is the numerator of a flow that estimates its log-determinants. One draw is an unbiased estimate without an error
+    bar.
 
     **Arguments:**
 
-    - `draw`: from a key to one number.
-    - `assumes`: what must hold for the mean to be right, in words.
+    - `draw`: maps a key to one number.
+    - `assumes`: conditions under which the mean is exact, in words.
     """
 
     draw: Callable[[Any], Any]
@@ -67,9 +68,9 @@ def needs_no_method(density: AbstractDensity) -> bool:
 
 
 def integral(key: PRNGKeyArray, density: AbstractDensity, method: AbstractNormalizer | None = None) -> Estimate:
-    """The log normaliser of `density`: as it is known, from one draw, or by `method`.
+    """The log normaliser of `density`: by `method` if there is one, else its known value or one draw.
 
-    **Raises:** `ValueError` if a method is needed and there is none.
+    **Raises:** `ValueError` if `density` needs a method and there is none.
     """
     if method is not None:
         return method(key, density)
@@ -77,7 +78,7 @@ def integral(key: PRNGKeyArray, density: AbstractDensity, method: AbstractNormal
         return Estimate(density.value, jnp.zeros_like(density.value), "exact", density.assumes)
     if isinstance(density, Drawn):
         value = density.draw(key)
-        return Estimate(value, jnp.full_like(value, jnp.nan), "unbiased", density.assumes)  # no spread of one draw
+        return Estimate(value, jnp.full_like(value, jnp.nan), "unbiased", density.assumes)  # one draw has no spread
     if isinstance(density, AbstractDistribution):
         return Estimate.exact(jnp.zeros((), model_dtype(density)))
     raise ValueError(f"The log normaliser of {type(density).__name__} needs a method, such as `lnz.normalizers.AIS()`.")

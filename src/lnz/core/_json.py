@@ -1,4 +1,4 @@
-"""The JSON form of likelihoods, estimates and brackets, with its version; read with checks, for files are edited."""
+"""The versioned JSON form of likelihoods, estimates and brackets. Reading checks every value: people edit files."""
 
 import dataclasses
 import math
@@ -15,25 +15,25 @@ from ._weights import NAMES, Weights
 
 VERSION = 1
 
-# Follow from the other fields; written for readers that are not `lnz`, and compared when read.
+# Derived from the other fields. Written for programs other than lnz, and compared on reading.
 _DERIVED = ("value", "bound", "monte_carlo_error", "data_error", "bits_per_dimension", "per_example")
 
 
 def to_json(result: LogLikelihood | Bracket) -> dict[str, Any]:
-    """The fields of `result` in the types of JSON, the `version` of this form first.
+    """The fields of `result` as JSON types, after the `version` of this form.
 
-    A likelihood also has its value, bound and errors in nats per example, the bits per dimension, and the
-    log-probability `per_example`. Diagnostics that were not measured are left out.
+    The form of a likelihood also holds its value, bound and errors in nats per example, the bits per dimension, and the
+    log-probability `per_example`. Diagnostics without a value are left out.
     """
     derived = {name: getattr(result, name) for name in _DERIVED} if isinstance(result, LogLikelihood) else {}
     return plain({"version": VERSION, **derived, **_tree(result)})
 
 
 def likelihood_from_json(value: Any, where: str) -> LogLikelihood:
-    """The likelihood that `to_json` wrote.
+    """Read a likelihood written by `to_json`.
 
-    **Raises:** `DamagedError`, which names `where`, for another version, a missing or unknown key, values of the wrong
-    kind, and numbers that contradict each other.
+    **Raises:** `DamagedError`, naming `where`, for another version, a missing or unknown key, values of the wrong kind,
+    and contradictory numbers.
     """
     tree = _versioned(value, where)
     derived = {name: field(tree, name, _numbers if name != "bound" else text, where) for name in _DERIVED}
@@ -47,15 +47,15 @@ def likelihood_from_json(value: Any, where: str) -> LogLikelihood:
 
 
 def bracket_from_json(value: Any, where: str) -> Bracket:
-    """The bracket that `to_json` wrote.
+    """Read a bracket written by `to_json`.
 
-    **Raises:** `DamagedError` as `likelihood_from_json`.
+    **Raises:** `DamagedError`, as `likelihood_from_json` does.
     """
     return _object(Bracket, _BRACKET)(_versioned(value, where), where)
 
 
 def _tree(value: Any) -> Any:
-    """Fields of fields, down to numbers, words and arrays."""
+    """The fields of a data class as nested dictionaries of numbers, words and arrays."""
     if isinstance(value, Weights):
         return value.measured()
     if dataclasses.is_dataclass(value):
@@ -67,7 +67,7 @@ def _versioned(value: Any, where: str) -> dict[str, Any]:
     tree = named(lambda child, _: child)(value, where)
     version = field(tree, "version", whole, where)
     if version != VERSION:
-        raise DamagedError(f"its {where} has version {version} of its form, and this lnz reads version {VERSION}.")
+        raise DamagedError(f"its {where} has format version {version}, and this lnz reads version {VERSION}.")
     return {name: child for name, child in tree.items() if name != "version"}
 
 
@@ -79,8 +79,8 @@ def _object(cls: type, kinds: dict[str, Kind]) -> Kind:
         values = read(value, where)
         try:
             return cls(**values)
-        except ValueError as error:  # the class refuses values that are of the right kinds
-            raise DamagedError(f"its {where} cannot be: {error}") from error
+        except ValueError as error:  # values of the right kinds, which the class itself refuses
+            raise DamagedError(f"its {where} is refused: {error}") from error
 
     return build
 
@@ -90,7 +90,7 @@ def _check_errors(result: LogLikelihood, where: str) -> None:
         errors = np.asarray(getattr(result, side).standard_error)
         if np.any(errors < 0):
             raise DamagedError(
-                f"its {where}.{side}.standard_error is {np.min(errors):g}, but an error is not negative."
+                f"its {where}.{side}.standard_error is {np.min(errors):g}, but an error cannot be negative."
             )
 
 
@@ -152,7 +152,7 @@ def _read_weights(value: Any, where: str) -> Weights:
     if unknown:
         raise DamagedError(f"its {where} has the unknown key {unknown[0]!r}.")
     found = {name: field(tree, name, _count if name == "num" else _numbers, where) for name in tree}
-    if found.keys() & {"ess", "pareto_k"} and "num" not in found:  # by which they are judged
+    if found.keys() & {"ess", "pareto_k"} and "num" not in found:  # their rules depend on it
         raise DamagedError(f"its {where} has no 'num'.")
     return Weights(**found)
 

@@ -14,12 +14,12 @@ from ._weights import Weights
 
 @dataclasses.dataclass(frozen=True)
 class RandomVariable:
-    """The random variable whose log-probabilities a `LogLikelihood` holds: rows of a comparison share it.
+    """The random variable whose log-probabilities a `LogLikelihood` holds. All rows of a comparison share it.
 
     - `data`: fingerprint of the examples: equal arrays hash equally, regardless of dtype.
     - `space`: where one example lives, in words.
-    - `base_measure`: what the densities are with respect to: "counting" or "Lebesgue".
-    - `num_dimensions`: of one example; where entries are missing, the mean number of known ones.
+    - `base_measure`: the base measure of the densities: "counting" or "Lebesgue".
+    - `num_dimensions`: the dimension of one example; if entries are missing, the mean number of known entries.
     - `has_many_values`: whether each dimension has many whole values, as grey values and counts do. Such data are
       quoted in bits per dimension.
     """
@@ -33,11 +33,11 @@ class RandomVariable:
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """How a likelihood was computed, in words; `str` joins them to one line.
+    """How a likelihood was computed, in words; `str` joins them into one line.
 
     - `numerator`, `denominator`: the method for each integral, such as `AIS(num_chains=100, betas=1000)`, or "exact".
     - `estimators`: short names of the methods that estimated something, such as "IWAE-5000".
-    - `notes`: anything else that a reader must know to repeat it, such as the seed.
+    - `notes`: anything else needed to repeat the computation, such as the seed.
     """
 
     numerator: str = "exact"
@@ -55,11 +55,11 @@ class LogLikelihood:
 
     `log p(x_i) = numerators_i - denominator`, both with their errors and bounds. Three errors are kept apart:
 
-    - `monte_carlo_error`: standard error from estimating numerators and denominator. The numerators' part averages out
-      over examples; the denominator is shared, so its part does not.
-    - `data_error`: spread of `per_example` over the square root of `num`: how far another test set of this size would
-      move the mean.
-    - `bound`: the direction of the bias that remains.
+    - `monte_carlo_error`: the standard error from estimating numerators and denominator. The numerators' part averages
+      out over examples; the part of the shared denominator does not.
+    - `data_error`: the standard deviation of `per_example` over the square root of `num`. It is the spread of the mean
+      between test sets of this size.
+    - `bound`: the direction of the remaining bias.
 
     **Arguments:**
 
@@ -67,7 +67,7 @@ class LogLikelihood:
     - `denominator`: `log Z`, zero for a normalised model.
     - `of`: the random variable, the same for every row of a comparison.
     - `protocol`: how it was computed.
-    - `warnings`: why the number cannot be taken as it stands, in sentences.
+    - `warnings`: sentences that say why the number cannot be quoted as it stands.
 
     **Raises:** `ValueError` for estimates of other shapes.
     """
@@ -106,7 +106,7 @@ class LogLikelihood:
 
     @property
     def bound(self) -> Bound:
-        """Direction of the difference of numerators and denominator."""
+        """Direction of the bias of numerators minus denominator."""
         return join_bounds(self.numerators.bound, flip_bound(self.denominator.bound))
 
     @property
@@ -115,7 +115,7 @@ class LogLikelihood:
 
     @property
     def numerator_error(self) -> float:
-        """The part of the numerators in `monte_carlo_error`."""
+        """The numerators' part of `monte_carlo_error`."""
         return float(np.sqrt(np.sum(self.per_example_error**2))) / self.num
 
     @property
@@ -124,8 +124,8 @@ class LogLikelihood:
 
     @property
     def data_error(self) -> float:
-        """NaN of a single example."""
-        with np.errstate(invalid="ignore"):  # the spread of rows of which one has probability zero is not a number
+        """Standard error of the mean over examples; NaN for a single example."""
+        with np.errstate(invalid="ignore"):  # the spread is NaN if a row has probability zero
             return float(np.std(self.per_example, ddof=1)) / math.sqrt(self.num) if self.num > 1 else math.nan
 
     @property
@@ -135,15 +135,15 @@ class LogLikelihood:
 
     @property
     def per_example_error(self) -> Float[np.ndarray, " n"]:
-        """Monte Carlo standard error of each of `per_example` that is its own, from estimating its numerator.
+        """Monte Carlo standard error of each of `per_example`, from its numerator alone.
 
-        That of the denominator is shared: it moves all of them together.
+        The error of the denominator is not included: it moves all examples together.
         """
         return np.asarray(self.numerators.standard_error, np.float64)
 
     @property
     def unreliable_rows(self) -> Bool[np.ndarray, " n"]:
-        """Which of `per_example` have an estimated numerator whose error bar cannot be trusted."""
+        """Mask of the examples whose estimated numerator has an error bar that cannot be trusted."""
         if not self.numerators.weights.are_judged:
             return np.zeros(self.num, bool)
         return self.numerators.unreliable_rows()
@@ -154,11 +154,11 @@ class LogLikelihood:
         return f"{self.num} examples of {self.of.space}; {self.protocol}"
 
     def with_warnings(self, sentences: Iterable[str]) -> "LogLikelihood":
-        """The same, with more sentences among its `warnings`."""
+        """A copy with more sentences in `warnings`."""
         return dataclasses.replace(self, warnings=tuple(dict.fromkeys([*self.warnings, *sentences])))
 
     def with_notes(self, *notes: str) -> "LogLikelihood":
-        """The same, with more notes in its `protocol`."""
+        """A copy with more notes in `protocol`."""
         return dataclasses.replace(
             self, protocol=dataclasses.replace(self.protocol, notes=(*self.protocol.notes, *notes))
         )
@@ -167,7 +167,7 @@ class LogLikelihood:
         parts = [_IN_WORDS[self.bound], f"n = {self.num}", f"data s.e. {self.data_error:.2g}"]
         if self.bound != "exact":
             parts.append(f"Monte Carlo s.e. {self.monte_carlo_error:.2g}")
-        # Of the numerators the typical example; how many are worse than the rules allow is said in the warnings.
+        # The diagnostics of a typical numerator; the warnings say how many numerators break the rules.
         for side, weights in (("partition", self.denominator.weights), ("hidden", self.numerators.weights.typical())):
             words = _diagnostics(weights)
             parts += [f"{side}: {', '.join(words)}"] if words else []
@@ -177,14 +177,15 @@ class LogLikelihood:
         return words + (f" = {self.in_bits}" if self.in_bits else "")
 
     def __repr__(self) -> str:
-        """Short, for a notebook or a tuple; `print` says more."""
+        """The short form, for a notebook or a tuple; `print` shows more."""
         parts = [_IN_WORDS[self.bound], f"n = {self.num}", f"data s.e. {self.data_error:.2g}"]
         if self.bound != "exact":
             parts.append(f"Monte Carlo s.e. {self.monte_carlo_error:.2g}")
         return f"LogLikelihood({self.value:.3f} nats per example, {', '.join(parts + self._warnings_in_short())})"
 
     def _warnings_in_short(self) -> list[str]:
-        told = "partition: " if _diagnostics(self.denominator.weights) else None  # those stand beside the weights
+        # `str` shows doubts about the partition function beside its diagnostics.
+        told = "partition: " if _diagnostics(self.denominator.weights) else None
         warnings = [warning for warning in self.warnings if told is None or not warning.startswith(told)]
         if not warnings:
             return []
@@ -193,9 +194,9 @@ class LogLikelihood:
 
     @property
     def in_bits(self) -> str | None:
-        """Such as "4.512 bits/dim (upper bound)", where that is how such data are quoted: of many whole values each.
+        """Bits per dimension in words, such as "4.512 bits/dim (upper bound)"; `None` unless `of.has_many_values`.
 
-        The sign turns: a lower bound on log p is an upper bound on bits.
+        The direction turns with the sign: a lower bound on log p is an upper bound on bits.
         """
         if not self.of.has_many_values:
             return None
@@ -203,7 +204,7 @@ class LogLikelihood:
 
     @property
     def kind(self) -> str:
-        """`bound` in words, such as "lower bound"; and that there is a warning, if there is."""
+        """`bound` in words, such as "lower bound" or "lower bound, with a warning"."""
         return _IN_WORDS[self.bound] + self._warned
 
     @property
@@ -212,12 +213,12 @@ class LogLikelihood:
 
     @property
     def kind_and_estimator(self) -> str:
-        """Such as "lower bound by IWAE-5000"; "exact" where nothing was estimated. It says if there is a warning."""
+        """`estimator_in_words`, followed by ", with a warning" if there is one."""
         return self.estimator_in_words + self._warned
 
     @property
     def estimator_in_words(self) -> str:
-        """Such as "lower bound by IWAE-5000", with a warning or without."""
+        """Bound and estimators, such as "lower bound by IWAE-5000", or "exact" if nothing was estimated."""
         estimators = self.protocol.estimators
         by = f" by {' and '.join(estimators)}" if estimators else ""
         return f"{_IN_WORDS[self.bound]}{by}"

@@ -1,4 +1,4 @@
-"""Local coordinates: examples far from zero, moved to where single precision has digits to spare."""
+"""Local coordinates, which shift examples from far away to near zero, where single precision resolves them."""
 
 import dataclasses
 import functools
@@ -18,10 +18,10 @@ from ._resolved import check_ends, check_resolved
 
 @dataclasses.dataclass(frozen=True)
 class Local:
-    """A model of `x - origin` and the way there and back: see `lnz.local`.
+    """A model of `x - origin`, and the conversions between x and `x - origin`; see `lnz.local`.
 
-    - `model`: `log p(x) = model.log_prob(x - origin)`; the same pytree as the model in data coordinates.
-    - `origin`: `[*space.shape]` in float64, or `None` if the model takes examples as they are.
+    - `model`: `log p(x) = model.log_prob(x - origin)`. Its pytree has the structure of the model in data coordinates.
+    - `origin`: `[*space.shape]` in float64, or `None` if the model takes examples unshifted.
     """
 
     model: Any
@@ -29,12 +29,12 @@ class Local:
     _origins: tuple[Array, ...] = ()
 
     def rows(self, rows: Any, argument: str = "data", first_row: int = 0) -> np.ndarray | Array:
-        """`x - origin`, computed in float64 on the host, in the number type of the model; NaN stays.
+        """`x - origin`, computed in float64 on the host and then cast to the model's number type; NaN stays NaN.
 
-        Bits, bytes and other numbers that are stored in less memory stay as they are, if there is no origin.
+        Without an origin, bits, bytes and other small number types stay unchanged.
 
         **Raises:** `ValueError`, naming row and column, for a number that is too large for the model's type, or that
-        this type does not tell from an end of the space.
+        this type rounds onto an end of the space.
         """
         dtype = model_dtype(self.model)
         if self.origin is None and (isinstance(rows, jax.Array) or _is_small(rows, dtype, self._space)):
@@ -55,39 +55,39 @@ class Local:
         return moved
 
     def checked_rows(self, data: Any, argument: str = "data") -> np.ndarray | Array:
-        """`rows` of examples `[n, *space.shape]` as a user gives them.
+        """`rows` of examples `[n, *space.shape]` from a user, with more checks.
 
-        **Raises:** as `check_data` of the space, and for columns whose digits the model's type does not hold.
+        **Raises:** as `space.check_data` does, and `ValueError` for columns that the model's type does not resolve.
         """
         rows = self._space.check_data(data, argument)
         check_resolved(self._space, rows, self, argument)
         return self.rows(rows, argument)
 
     @functools.cached_property
-    def _space(self) -> AbstractSpace:  # that of a model with latents is traced each time
+    def _space(self) -> AbstractSpace:  # cached: a model with latents traces its space on every access
         return self.model.space
 
     def back(self, rows: Any) -> Any:
-        """`x` of `x - origin`: a NumPy array of float64; `rows` themselves if there is no origin."""
+        """`rows + origin` as a NumPy array of float64; `rows` unchanged if there is no origin."""
         return rows if self.origin is None else np.asarray(rows, np.float64) + self.origin
 
     def whole(self, model: Any) -> Any:
-        """A model of the same structure as `model`, trained say, in data coordinates."""
+        """Put a model of the same structure as `self.model`, such as its trained version, in data coordinates."""
         return model if self.origin is None else eqx.tree_at(origins, model, self._origins)
 
 
 def local(model: Any) -> Local:
-    """`model` in coordinates whose zero lies among the data, `log p(x) = local(model).model.log_prob(x - origin)`.
+    """`log p(x) = local(model).model.log_prob(x - origin)`: the model in coordinates whose zero lies among the data.
 
-    Unix seconds of 1.7e9 +- 60 are five different numbers in float32, while `x - 1.7e9` has digits to spare. A model
-    whose last layer is `lnz.flows.standardise(data)` holds the place of its columns in two parts, and the first of
-    them, the origin, is taken off here. The verbs (`lnz.fit`, `lnz.evaluate`, `lnz.sample`, ...) call this function and
-    `rows` before numbers go to the device, and `back` or `whole` after. Functions of one example, such as
-    `model.log_prob`, take data coordinates in the precision that they are given.
+    In float32, Unix seconds of 1.7e9 +- 60 take five different values, while `x - 1.7e9` has digits to spare. A model
+    whose last layer is `lnz.flows.standardise(data)` stores the location of its columns in two parts. The first part is
+    the origin, and this function takes it out of the model. The verbs (`lnz.fit`, `lnz.evaluate`, `lnz.sample`, ...)
+    call this function and `rows` before numbers go to the device, and `back` or `whole` afterwards. Functions of one
+    example, such as `model.log_prob`, take data coordinates in the precision of their argument.
 
-    The layer must be the last: of a `Transformed`, of the last bijection of a `Chain`, or of the decoder of a
-    latent-variable model, whose encoder then needs `lnz.nets.Standardised` with the same means as its first. Any other
-    model has no origin, and `rows` and `back` change nothing.
+    `standardise` must be the last layer of a `Transformed`, of the last bijection of a `Chain`, or of the decoder of a
+    latent-variable model. In the last case the first layer of the encoder must be `lnz.nets.Standardised` with the same
+    means. Any other model has no origin, and `rows` and `back` do not shift.
     """
     found = origins(model)
     if not found or any(isinstance(array, Tracer) for array in found):
@@ -95,30 +95,30 @@ def local(model: Any) -> Local:
     arrays = [np.asarray(array, np.float64).reshape(-1) for array in found]
     first, shape = arrays[0], found[0].shape
     if any(not np.array_equal(array[: first.size], first) or array[first.size :].any() for array in arrays[1:]):
-        return Local(model, None)  # a decoder and an encoder with different origins have none in common
+        return Local(model, None)  # decoder and encoder have different origins
     moved = eqx.tree_at(origins, model, tuple(map(jnp.zeros_like, found)))
     return Local(moved, first.reshape(shape), found)
 
 
 def origins(part: Any) -> tuple[Any, ...]:
-    """The arrays that hold the origin of what a distribution draws or a bijection ends in; `()` if there is none.
+    """The arrays that hold the origin of a distribution's draws or of a bijection's outputs; `()` if there are none.
 
-    A class that has some says so by a method `origins()`, which `equinox.tree_at` calls too, with stand-ins for arrays.
-    The first is `[*space.shape]`.
+    A class that has such arrays returns them from a method `origins()`, the first of shape `[*space.shape]`.
+    `equinox.tree_at` calls that method too, with placeholders for arrays.
     """
     return _asked(part, "origins")
 
 
 def input_origins(part: Any) -> tuple[Any, ...]:
-    """The arrays that hold the origin of what a function of examples takes, an encoder say; `()` if there is none.
+    """The arrays that hold the origin of a function's inputs, such as an encoder's; `()` if there are none.
 
-    Each is a vector: the origin of an example, and zeros for what is appended to it.
+    Each is a vector: the origin of an example, followed by zeros for inputs appended to the example.
     """
     return _asked(part, "input_origins")
 
 
 def origins_of_autoencoder(decoder: Any, encoder: Any) -> tuple[Any, ...]:
-    """The origins of what a decoder makes and an encoder takes, if both have some; there may be no encoder."""
+    """The origins of a decoder's outputs and an encoder's inputs, if both have some. The encoder may be `None`."""
     made, taken = origins(decoder), input_origins(encoder)
     return made + taken if made and (taken or encoder is None) else ()
 
@@ -129,7 +129,7 @@ def _asked(part: Any, name: str) -> tuple[Any, ...]:
 
 
 def in_two_parts(values: Any, dtype: Any = None) -> tuple[Array, Array]:
-    """`high + low = values` with nearly twice the digits of `dtype`, by default that of new models."""
+    """`high + low = values`, with nearly twice the digits of `dtype` (by default the type of new models)."""
     dtype = jnp.result_type(float) if dtype is None else dtype
     values = np.asarray(values, np.float64)
     high = values.astype(dtype)

@@ -1,4 +1,4 @@
-"""The bases of models: where the hard integral is, and how to hold x fixed."""
+"""Base classes of models, and `condition`, which holds x fixed."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -26,22 +26,22 @@ from ._local import Local, local
 from ._path import GeometricPath
 from ._resolved import check_resolved
 
-if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
+if TYPE_CHECKING:  # type checkers would take an `AbstractVar` for an argument of every constructor
     from typing import ClassVar as AbstractVar
 else:
     from equinox import AbstractVar
 
 
 class AbstractDataDependent(HashableMethods, eqx.Module):
-    """A model that stores something of its training data before the first step."""
+    """A model that must be initialised from its training data before the first step."""
 
     @abstractmethod
     def initialise(self, key: PRNGKeyArray, data: Array) -> "AbstractDataDependent":
-        """The model with what it needs to know of `data [n, ...]`, bits as bytes; a second call changes nothing."""
+        """The model initialised from `data [n, ...]`, with bits as bytes. A second call changes nothing."""
 
 
 class AbstractEnergyModel(AbstractDensity, AbstractModel):
-    """`p(x) = exp(log_density(x)) / Z`: the numerator is exact, the denominator Z is hard."""
+    """`p(x) = exp(log_density(x)) / Z`, with an exact numerator and a hard denominator Z."""
 
     def numerator(self, x: Array, observed: Array | None = None) -> AbstractDensity:
         if observed is None:
@@ -55,16 +55,18 @@ class AbstractEnergyModel(AbstractDensity, AbstractModel):
 
 
 def is_energy(model: Any) -> bool:
-    """Whether `model` is a density of its examples, known up to a constant: `p(x) = exp(log_density(x)) / Z`."""
+    """Whether `model` is a density of its examples known up to a constant: `p(x) = exp(log_density(x)) / Z`."""
     both = isinstance(model, AbstractDensity) and isinstance(model, AbstractModel)
     return both and not isinstance(model, AbstractDistribution)
 
 
 class AbstractLatentModel(AbstractModel):
-    """`p(x) = int p(x | z) p(z) dz`: the numerator is hard, the denominator is that of the prior.
+    """`p(x) = int p(x | z) p(z) dz`, with a hard numerator and the denominator of the prior.
 
-    It is exactly one unless the prior is known only up to a constant, `p(z) = exp(prior.log_density(z)) / Z`.
-    `is_certain` says that `p(x | z) = 1` for every z of the posterior, as where x is z rounded down.
+    The denominator is exactly one, unless the prior is known only up to a constant:
+    `p(z) = exp(prior.log_density(z)) / Z`.
+
+    - `is_certain`: `p(x | z) = 1` for every z of the posterior, for instance if x is z rounded down.
     """
 
     is_certain: ClassVar[bool] = False
@@ -76,7 +78,7 @@ class AbstractLatentModel(AbstractModel):
 
     @abstractmethod
     def posterior(self, x: Array) -> AbstractDistribution | None:
-        """An approximation `q(z | x)`, or `None` where the model has none."""
+        """An approximation `q(z | x)`, or `None` if the model has none."""
 
     def condition(self, x: Array) -> AbstractDensity:
         return Posterior(self.prior, eqx.Partial(_latent_log_likelihood, self, x), self.posterior(x))
@@ -98,12 +100,12 @@ class AbstractLatentModel(AbstractModel):
 
 
 class AbstractBayesianModel(HashableMethods, eqx.Module):
-    """Parameters `theta` with a prior, and a likelihood of data given them.
+    """Parameters `theta` with a prior, and the likelihood of data given them.
 
-    A data set is conditioned on as a whole; its evidence is `log_normalizer(condition(model, data))`.
+    `condition(model, data)` conditions on a whole data set; its log normaliser is the log evidence.
     """
 
-    prior: AbstractVar[AbstractDensity]  # an improper one is no distribution: evidence refuses it
+    prior: AbstractVar[AbstractDensity]  # an improper prior is not a distribution, and has no evidence
 
     @abstractmethod
     def log_likelihood(self, theta: Array, batch: Array) -> Float[Array, ""]:
@@ -116,8 +118,8 @@ class AbstractBayesianModel(HashableMethods, eqx.Module):
 register(eqx.Partial, "equinox.Partial")
 
 
-# Functions of this module rather than closures: a compiled algorithm is then reused for the next `x`, and
-# the density can be saved.
+# Module-level functions, not closures, so that a compiled algorithm is reused for the next `x` and the density can be
+# saved.
 @register
 def _latent_log_likelihood(model: AbstractLatentModel, x: Array, z: Array) -> Float[Array, ""]:
     return model.likelihood(z).log_prob(x)
@@ -129,9 +131,9 @@ def _data_log_likelihood(model: AbstractBayesianModel, x: Array, theta: Array) -
 
 
 class Posterior(AbstractDensity):
-    """`log p~(z) = log prior(z) + log_likelihood(z)`, whose log normaliser is the evidence.
+    """`log p~(z) = log prior(z) + log_likelihood(z)`; its log normaliser is the log evidence.
 
-    Its path starts at `proposal` where there is one (an encoder, say), else at the prior.
+    The path starts at `proposal` (from an encoder, say) if there is one, else at the prior.
     """
 
     prior: AbstractDensity
@@ -158,20 +160,20 @@ class Posterior(AbstractDensity):
 def condition(model: AbstractModel | AbstractBayesianModel, x: Any) -> AbstractDensity:
     """The joint density of `model` with `x` held fixed: `z -> log p~(x, z)`, a density over the latents.
 
-    Up to its normaliser this is the posterior, so samplers draw from it and
-    `log_normalizer(key, condition(model, x), method)` is the log numerator: `log p(x)` of a latent
-    model, the evidence of a Bayesian one, `-F(x)` of a Boltzmann machine.
+    Up to its normaliser this is the posterior, so samplers can draw from it. Its log normaliser,
+    `log_normalizer(key, condition(model, x), method)`, is the log numerator: `log p(x)` of a latent-variable model,
+    the log evidence of a Bayesian model, `-F(x)` of a Boltzmann machine.
 
     **Arguments:**
 
     - `model`: a model with latent variables or parameters.
     - `x`: ONE example `[*space.shape]` for latent models; a data set `[n, ...]` for Bayesian ones.
 
-    Numbers that are not in JAX arrays yet may be in float64, for columns far from zero: those of one example are moved
-    where the model has a layer for that (`lnz.local`), and of a data set such columns are refused.
+    `x` may be a NumPy array in float64, for columns far from zero. One example is shifted to near zero if the model has
+    a layer for that (`lnz.local`). A data set with columns that the model's number type does not resolve is refused.
 
-    **Raises:** `TypeError` if `model` has nothing unobserved, as a flow; `ValueError` for a data set with a column
-    whose digits the model's number type does not hold.
+    **Raises:** `TypeError` if `model` has no unobserved variables, like a flow; `ValueError` for a data set with such
+    columns.
     """
     if not isinstance(model, AbstractModel | AbstractBayesianModel) or model.condition is None:
         raise TypeError(
@@ -200,7 +202,7 @@ _ADVICE = (
 
 
 def _check_data_set(model: "AbstractBayesianModel", x: Any) -> None:
-    """**Raises:** `ValueError` for columns whose digits are cut away on their way to the device."""
+    """Refuse columns whose digits would be lost on the way to the device, with a `ValueError`."""
     for array in jax.tree.leaves(x):
         if isinstance(array, np.ndarray) and array.ndim and array.dtype.kind in "fiu":
             check_resolved(Euclidean(array.shape[1:]), array, Local(model, None), "x", advice=_ADVICE)
@@ -209,9 +211,9 @@ def _check_data_set(model: "AbstractBayesianModel", x: Any) -> None:
 def need_method(
     density: AbstractDensity, method: AbstractNormalizer | None, argument: str, model: eqx.Module
 ) -> AbstractNormalizer | None:
-    """`method`, which may be `None` where the log normaliser of `density` is known.
+    """`method`, which may be `None` if the log normaliser of `density` needs no method.
 
-    **Raises:** `ValueError` if it is needed; it says for which `argument` of which calls.
+    **Raises:** `ValueError` if it is `None` and needed. The message says which `argument` of which calls to pass.
     """
     if method is not None or needs_no_method(density):
         return method
@@ -227,7 +229,7 @@ def need_method(
 
 
 def _training_without(argument: str, model: eqx.Module) -> str:
-    """Which objectives train this model without the integral; nothing where there are none."""
+    """A sentence that names objectives which train this model without the integral; empty if there are none."""
     if isinstance(model, AbstractLatentModel):
         wrap = "`lnz.objectives.{}`" if isinstance(model.prior, AbstractDistribution) else "`EnergyPrior({})`"
         elbo = wrap.format("ELBO()")

@@ -1,4 +1,4 @@
-"""How heavy the tail of importance weights is: the k of a generalised Pareto distribution."""
+"""Pareto k: how heavy the tail of importance weights is."""
 
 import math
 
@@ -13,11 +13,12 @@ _MANY_EQUAL = 5
 def pareto_k(log_w: Float[Array, " n"]) -> Float[Array, ""]:
     """Shape `k` of a generalised Pareto distribution fitted to the largest weights.
 
-    The tail has `min(n / 5, 3 sqrt(n))` weights; the fit is the profile posterior mean of Zhang and
-    Stephens with the weak prior of the source. `k < 0.5` means that the weights have a variance,
-    `k > 0.7` that no practical number of them gives a trustworthy average. Not a number when the tail
-    has fewer than 5 weights (`n <= 20`, or ties); minus infinity when the weights have no tail (all equal); plus
-    infinity when they have no average: one is NaN or plus infinity, or all are zero.
+    The tail has `min(n / 5, 3 sqrt(n))` weights. The fit is the profile posterior mean of Zhang and Stephens with the
+    weak prior of Vehtari et al. `k < 0.5` means that the weights have a finite variance; `k > 0.7` means that no
+    practical number of weights gives a trustworthy average.
+
+    The result is NaN if the tail has fewer than 5 weights (`n <= 20`, or ties), and minus infinity if the weights have
+    no tail (all equal). It is plus infinity if they have no average: one is NaN or plus infinity, or all are zero.
 
     Weights of a discrete space come in steps, and the fit is one of a continuous distribution: equal weights are spread
     evenly, as logarithms, down to the next smaller one. A largest weight that five draws or more have is left as it is,
@@ -26,21 +27,21 @@ def pareto_k(log_w: Float[Array, " n"]) -> Float[Array, ""]:
     Source: Vehtari et al. (2024), section 2 and appendix C; arXiv:1507.02646. Zhang and Stephens (2009).
     """
     (num,) = log_w.shape
-    # Diagnostics need no gradient, and that of a sort is costly.
+    # Diagnostics need no gradient, and the gradient of a sort is costly.
     log_w = jax.lax.stop_gradient(log_w)
     has_average = jnp.all(log_w < jnp.inf) & jnp.any(log_w > -jnp.inf)  # NaN fails the first
     num_tail = math.ceil(min(0.2 * num, 3 * math.sqrt(num)))
     if num_tail < 5:
         return jnp.where(has_average, jnp.asarray(jnp.nan, log_w.dtype), jnp.inf)
     log_w = jnp.sort(log_w)[-num_tail - 1 :]
-    # Excesses over the cut-off in units of the largest weight: k does not depend on the unit.
+    # Excesses over the cut-off, in units of the largest weight; k does not depend on the unit.
     rounding = 8 * float(jnp.finfo(log_w.dtype).eps)
     log_w = _spread_ties(log_w - log_w[-1], rounding)
     excess = jnp.exp(log_w[1:]) - jnp.exp(log_w[0])
-    # Ties with the cut-off (common on discrete spaces) and differences of rounding are no tail.
+    # Weights that tie with the cut-off (common on discrete spaces), or differ by rounding, do not make a tail.
     num_above = jnp.sum(excess > rounding)
     k = _fit_generalised_pareto(excess, jnp.maximum(num_above, 1))
-    k = jnp.where(jnp.isnan(k), jnp.inf, k)  # a tail that no Pareto distribution fits is no evidence of a light one
+    k = jnp.where(jnp.isnan(k), jnp.inf, k)  # a tail that no Pareto distribution fits may be heavy
     k = jnp.where(num_above < 5, jnp.nan, k)
     k = jnp.where(num_above == 0, -jnp.inf, k)
     return jnp.where(has_average, k, jnp.inf)
@@ -62,7 +63,7 @@ def _spread_ties(log_w: Float[Array, " n"], rounding: float) -> Float[Array, " n
 
 
 def _fit_generalised_pareto(excess: Float[Array, " n"], num: Int[Array, ""]) -> Float[Array, ""]:
-    """The shape fitted to the `num` largest of the ascending excesses."""
+    """The shape k fitted to the `num` largest excesses; they come in ascending order."""
     size, dtype = excess.shape[0], excess.dtype
     used = jnp.arange(size) >= size - num
     x = jnp.where(used, excess, excess[-1])

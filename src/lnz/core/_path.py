@@ -8,7 +8,7 @@ from ._density import AbstractDensity, AbstractDistribution, AbstractPath
 
 
 def scale_ratio(change: Float[Array, ""] | float, ratio: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """`change * ratio`, and zero for no change even of an infinite ratio: the increment of an annealed log weight."""
+    """`change * ratio`, the increment of an annealed log weight; zero if `change` is, even for an infinite ratio."""
     return jnp.where(change == 0, 0, change * ratio)
 
 
@@ -24,7 +24,7 @@ class Interpolated(AbstractDensity):
         return self.target.space
 
     def log_density(self, x: Array) -> Float[Array, ""]:
-        # An end of the path must not depend on the other end's support: zero times minus infinity is no number.
+        # Neither end of the path may depend on the other end's support: zero times minus infinity is NaN.
         start = jnp.where(self.beta == 1, 0, (1 - self.beta) * self.start.log_prob(x))
         return start + jnp.where(self.beta == 0, 0, self.beta * self.target.log_density(x))
 
@@ -35,8 +35,8 @@ class Interpolated(AbstractDensity):
 class GeometricPath(AbstractPath):
     """`log p~_beta = (1 - beta) log start + beta log target`, for any start and target on one space.
 
-    Gibbs sampling needs conditionals at every beta, which this path does not know: densities that have
-    them bring a path of their own.
+    Gibbs sampling needs conditionals at every beta, and this path has none. Densities with conditionals define a path
+    of their own.
 
     Source: Neal (2001), equation 3; arXiv:physics/9803008.
     """
@@ -47,8 +47,8 @@ class GeometricPath(AbstractPath):
     def __check_init__(self):
         if not same_set(self.start.space, self.target.space):
             raise ValueError(
-                f"`GeometricPath(start, target)` needs one space; got {self.start.space} and {self.target.space}. On "
-                "that of the target, `space`, lives `lnz.Transformed(lnz.flows.base_for(space), "
+                f"`GeometricPath(start, target)` needs one space; got {self.start.space} and {self.target.space}. For "
+                "a start on the space of the target, use `lnz.Transformed(lnz.flows.base_for(space), "
                 "lnz.bijections.ToSupport(space))`."
             )
 
@@ -57,13 +57,13 @@ class GeometricPath(AbstractPath):
 
     def log_ratio(self, beta0: Float[Array, ""] | float, beta1: Float[Array, ""] | float, x: Array) -> Float[Array, ""]:
         target = self.target.log_density(x)
-        # Impossible under both: no chain comes there, and a draw of weight zero is what it would be.
+        # A point may be impossible under both. No chain visits it; its weight is set to zero.
         ratio = jnp.where(target == -jnp.inf, target, target - self.start.log_prob(x))
         return scale_ratio(beta1 - beta0, ratio)
 
 
 class ReversedPath(AbstractPath):
-    """A path walked from its target to its start; `start` is still the distribution at beta = 0."""
+    """`path` with beta reversed: `at(beta)` is `path.at(1 - beta)`. `start` is still the start of `path`."""
 
     path: AbstractPath
 

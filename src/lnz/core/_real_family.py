@@ -1,4 +1,4 @@
-"""Families of real-valued examples whose maximum likelihood and marginals have closed forms."""
+"""Families of real-valued examples with closed forms for maximum likelihood and marginals."""
 
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float
 
 from ._density import AbstractDistribution
 
-if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
+if TYPE_CHECKING:  # type checkers would take an `AbstractVar` for an argument of every constructor
     from typing import ClassVar as AbstractVar
 else:
     from equinox import AbstractVar
@@ -17,8 +17,8 @@ else:
 class AbstractRealFamily(AbstractDistribution):
     """A family of real-valued examples with a location, whose weighted maximum likelihood has a closed form.
 
-    Expected statistics would do too, but `E[x^2] - E[x]^2` loses its digits where the mean is large beside the spread.
-    Here means come first, and then the moments about them.
+    It computes means first and then moments about them, because `E[x^2] - E[x]^2` loses digits if the mean is large
+    beside the spread.
     """
 
     has_marginals: ClassVar[bool] = True
@@ -34,32 +34,32 @@ class AbstractRealFamily(AbstractDistribution):
     ) -> "AbstractRealFamily":
         """The member that maximises `sum_i weights_i log p(rows_i)`, with no scale below `floor`.
 
-        Only entries that are `observed` count, all of them by default. Where that has no closed form, it is one step of
-        expectation maximisation from this member, with the moments of the others given the observed ones.
+        Only `observed` entries count (default: all). If missing entries leave no closed form, the result is one step of
+        expectation maximisation from this member, with the moments of missing entries given the observed ones.
         """
 
     @property
     @abstractmethod
     def scales(self) -> Float[Array, "*shape"]:
-        """The standard deviations that `floor` bounds, for a full covariance each given the columns before it."""
+        """The standard deviations that `floor` bounds. With a full covariance, each is given the columns before it."""
 
     @abstractmethod
     def marginal_log_prob(self, x: Array, observed: Bool[Array, "*shape"]) -> Float[Array, ""]:
-        """`log p(x[observed])` of ONE example in nats, all other entries integrated out; 0 if nothing is observed."""
+        """`log p(x[observed])` of ONE example in nats, the other entries integrated out; 0 if none is observed."""
 
 
 def has_marginals(model: Any) -> bool:
-    """Whether `model.marginal_log_prob(x, observed)` has a closed form: a class says so by `has_marginals`."""
+    """Whether `model` is a distribution with `has_marginals`: `marginal_log_prob(x, observed)` has a closed form."""
     return isinstance(model, AbstractDistribution) and model.has_marginals
 
 
 def weighted_moments(
     rows: Float[Array, "n *shape"], weights: Float[Array, "n *shape"], near: Float[Array, "*shape"]
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """Mean and standard deviation of every column under weights of its own; `near` where a column has no weight.
+    """Mean and standard deviation of each column under its own weights. A column without weight has the mean `near`.
 
-    Two passes: about a first mean, itself taken about `near`, and then about what that one missed. Nothing cancels,
-    wherever the columns lie, and squares are taken in units in which the largest is one, so that none underflows.
+    The first pass computes a mean about `near`, the second corrects it and computes the variance about it. So no digits
+    cancel, wherever the columns lie. Squares are taken in units of the largest deviation, so that none underflows.
 
     Source: Chan, Golub and LeVeque (1983), equation 1.7.
     """

@@ -1,4 +1,4 @@
-"""Reference distributions: where the default path of a density starts."""
+"""Reference distributions, the starts of default paths."""
 
 from typing import Any
 
@@ -13,19 +13,19 @@ from ._distribution import draw_then_score
 
 
 class Reference(AbstractDistribution):
-    """The reference distribution of a space, which has no parameters.
+    """The reference distribution of a space. It has no parameters, and the default path of a density starts from it.
 
-    Standard normal on a Euclidean space, exponential with mean 1 on a positive one, uniform on intervals, circles and
-    finite spaces, geometric with mean 1 for counts; on a product each part has its own.
+    It is standard normal on a Euclidean space, exponential with mean 1 on a positive space, uniform on intervals,
+    circles and finite spaces, and geometric with mean 1 for counts. On a product, each part has its own.
 
     **Arguments:**
 
-    - `space`: where draws live.
-    - `dtype`: of real-valued draws and of log-probabilities; that of JAX's numbers by default.
+    - `space`: the space of the draws.
+    - `dtype`: the number type of real-valued draws and of log-probabilities; by default JAX's float type.
     """
 
     space: AbstractSpace = eqx.field(static=True)
-    like: Frozen  # a number of this type: what casts the arrays of a path casts this one too
+    like: Frozen  # holds the dtype as an array, so that a cast of all arrays of a path casts it too
 
     def __init__(self, space: AbstractSpace, dtype: Any = None):
         self.space = space

@@ -1,4 +1,4 @@
-"""Whether the number type of a model holds the digits of the data."""
+"""Checks that the number type of a model resolves the data: differences between examples must survive the cast."""
 
 import math
 from collections.abc import Iterator
@@ -10,18 +10,21 @@ import numpy as np
 from ..modules import model_dtype
 from ..spaces import AbstractSpace, has_ends, innermost
 
-if TYPE_CHECKING:  # which imports this module
+if TYPE_CHECKING:  # `_local` imports this module
     from ._local import Local
 
-_STEPS = 1000  # of the number type in one standard deviation
-_STEPS_NEAR = 250  # the closest of many neighbours are closer than those in the middle of a normal column
-_FEWEST = 4  # different values of a column that is judged as a whole
-_NUM_NEIGHBOURS, _SHARE = 10, 0.01  # different values, and their part of a column, whose spread is judged
-_SHARE_OF_DRAWS, _ENOUGH_DRAWS = 0.04, 20  # whose spread is judged, and of how many
-# Two or three values are close by chance now and then: in one of some 10,000 columns of kelvin, 300 +- 1, so close.
+_STEPS = 1000  # steps of the number type that one standard deviation must have
+_STEPS_NEAR = (
+    250  # the same for neighbours: of many, the closest are closer than those in the middle of a normal column
+)
+_FEWEST = 4  # a column is judged as a whole from this many different values on
+_NUM_NEIGHBOURS, _SHARE = 10, 0.01  # the spread of this many neighbours, or this share of a column, is judged
+_SHARE_OF_DRAWS, _ENOUGH_DRAWS = 0.04, 20  # the spread of this share of the draws is judged, from so many draws on
+# Steps required of a column with two or three values. These may be close by chance: about one in 10,000 columns of
+# kelvin, 300 +- 1, is as close as this.
 _STEPS_OF_FEW = {2: 4, 3: 400}
-_NORMAL = 2.5  # standard deviations that all values of a normal would cover if they were spread as in its middle
-_OF_DISTANCE = 0.01  # a change of the distance to an end by this part changes a density by about as many nats
+_NORMAL = 2.5  # width of a normal, in standard deviations, if it were as dense everywhere as in its middle
+_OF_DISTANCE = 0.01  # this relative change of the distance to an end changes a log-density by about 0.01 nats
 
 
 def check_resolved(
@@ -32,20 +35,21 @@ def check_resolved(
     by_gradient: bool = False,
     advice: str | None = None,
 ) -> None:
-    """Refuse columns of numbers whose digits the model's number type does not hold.
+    """Refuse columns of numbers that the model's number type does not resolve, with a `ValueError`.
 
-    Far from zero, such as Unix seconds of 1.7e9 +- 60: the standard deviation is below 1000 steps of the number type at
-    the mean. In clusters far from each other: some neighbouring values, one percent of the different ones but at least
-    ten, spread over fewer steps than they would in a normal column with a standard deviation of 250. Near an end of the
-    space: in more than one percent of the rows the distance to the end changes by more than one percent,
-    or some row is rounded onto the end.
+    A step is the distance between neighbouring numbers of the type. Columns are refused:
 
-    Columns whose values this type holds exactly lose nothing and pass: whole numbers, and what was stored in it
-    before. Not so in training by gradients (`by_gradient`): a parameter there stays where it is when it moves by less
-    than half a step.
+    - Far from zero, such as Unix seconds of 1.7e9 +- 60: the standard deviation is below 1000 steps at the mean.
+    - In clusters far from each other: some neighbouring values (one percent of the different values, and at least ten)
+      spread over fewer steps than in a normal column with a standard deviation of 250 steps.
+    - Near an end of the space: in more than one percent of the rows the cast changes the distance to the end by more
+      than one percent, or it rounds some row onto the end.
 
-    - `rows`: some of all rows `[n, *space.shape]`, in data coordinates; NaN where they are not known.
-    - `advice`: what to try for columns that lie far from zero, where a layer of the model does not help.
+    Columns that the type holds exactly pass, such as whole numbers and columns stored in that type. With `by_gradient`
+    they are refused too, because a parameter that moves by less than half a step stays in place.
+
+    - `rows`: a selection of the rows `[n, *space.shape]`, in data coordinates; NaN for missing entries.
+    - `advice`: what to try for columns far from zero, if a layer of the model does not help.
     """
     if not space.measure.is_continuous or not len(rows):
         return
@@ -79,13 +83,14 @@ def check_resolved(
 
 
 def coarse_draws(space: AbstractSpace, draws: Any, model: "Local") -> str | None:
-    """In words, a column of draws whose digits the model's number type does not hold, and what to try; `None` if none.
+    """A sentence about the first column of draws that the number type does not resolve, with advice; else `None`.
 
-    Far from zero, where their standard deviation is below 1000 steps of the number type at the mean; in clusters,
-    where 4% of them spread over fewer steps than in the middle of such a normal column; near an end of the space,
-    where more than 1% are at the last number inside. Fewer than four draws say nothing.
+    It reports a column far from zero if the standard deviation is below 1000 steps of the number type at the mean; a
+    column in clusters if 4% of the draws spread over fewer steps than in the middle of such a normal column; and a
+    column near an end of the space if more than 1% of the draws are at the last number inside. Fewer than four draws
+    give `None`.
 
-    - `draws`: `[n, *space.shape]` in data coordinates; what is not finite is passed over.
+    - `draws`: `[n, *space.shape]` in data coordinates; non-finite entries are skipped.
     """
     if not space.measure.is_continuous or len(draws) < _FEWEST:
         return None
@@ -112,14 +117,14 @@ def _at_ends(space: AbstractSpace, draws: np.ndarray, dtype: Any) -> str | None:
             column = np.unravel_index(int(np.argmax(share)), share.shape)
             num, name = round(float(share[column]) * len(draws)), (*map(int, column[:-1]), int(column[-1]) + first)
             return (
-                f"{num} of {len(draws)} draws of column {_name_of(name)} lie at an end of {part}, from which "
-                f"{np.dtype(dtype)} does not tell them. {_advice_at_ends(part)}"
+                f"{num} of {len(draws)} draws of column {_name_of(name)} lie at an end of {part}, or so near that "
+                f"{np.dtype(dtype)} does not tell the difference. {_advice_at_ends(part)}"
             )
     return None
 
 
 def check_ends(space: AbstractSpace, rows: np.ndarray, image: np.ndarray, argument: str, first_row: int = 0) -> None:
-    """Refuse `rows` inside a space that their `image` in another number type does not tell from an end of it.
+    """Refuse `rows` inside a space whose cast to another number type, `image`, is no longer inside.
 
     **Raises:** `ValueError`, naming row and column.
     """
@@ -138,7 +143,7 @@ def check_ends(space: AbstractSpace, rows: np.ndarray, image: np.ndarray, argume
 
 
 def other_rounding(rows: np.ndarray, image: np.ndarray) -> np.ndarray | None:
-    """The numbers on the other side of `rows` than their `image`, next to it; `None` where the image is exact."""
+    """Round `rows` in the other direction than `image` does, to its neighbour; `None` if all of `image` is exact."""
     below, above = image < rows, image > rows
     if not (below | above).any():
         return None
@@ -162,7 +167,7 @@ def _check_distances(space: AbstractSpace, wide: np.ndarray, image: np.ndarray, 
 
 
 class _Coarse(NamedTuple):
-    """A column whose digits are lost, as a whole or in a cluster, why, and the distance of neighbouring numbers."""
+    """An unresolved column (as a whole or in a cluster), with the reason and the step of the number type."""
 
     column: int
     words: str
@@ -176,7 +181,8 @@ def _first_coarse(
 ) -> _Coarse | None:
     """The first column of `wide [n, columns]` that spreads over too few steps, as a whole or among neighbours.
 
-    Few different values say nothing of data, but much of draws from a density: there all of them count.
+    Data may have few different values, so repeated values count once. Draws from a density should all differ, so all
+    of them count.
     """
     values, num = _in_order(wide) if are_drawn else _different(wide, origin)
     share, steps = (_SHARE_OF_DRAWS, _STEPS) if are_drawn else (_SHARE, _STEPS_NEAR)
@@ -186,7 +192,7 @@ def _first_coarse(
     last = np.arange(len(values))[:, None] + reach
     upper = np.take_along_axis(values, np.clip(last, 0, len(values) - 1), axis=0)
     step = _step(np.maximum(np.abs(values), np.abs(upper)), dtype)
-    # In the middle of a normal column of `num` different values they cover this many standard deviations.
+    # The steps that these neighbours would cover in the middle of a normal column of `num` different values.
     needed = steps * _NORMAL * reach / np.maximum(num, 1)
     for few, least in () if are_drawn else _STEPS_OF_FEW.items():
         needed = np.where(num == few, least, needed)
@@ -211,20 +217,20 @@ def _first_coarse(
 
 
 def _column(wide: np.ndarray, origin: np.ndarray, column: int) -> tuple[np.ndarray, np.ndarray]:
-    """One column about its mean, `[n, 1]`, and where that lies."""
+    """One column minus its mean, `[n, 1]`, and the location of that mean in data coordinates."""
     mean = np.nanmean(wide[:, [column]], axis=0)
     return wide[:, [column]] - mean, origin[[column]] + mean
 
 
 def _in_order(wide: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The values of each column in their order, with NaN after them, and how many there are."""
+    """The sorted values of each column, followed by NaN, and their number."""
     return np.sort(wide, axis=0), np.sum(~np.isnan(wide), axis=0)
 
 
 def _different(wide: np.ndarray, origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The different values of each column in their order, with NaN after them, and how many there are.
+    """The sorted different values of each column, followed by NaN, and their number.
 
-    Values that differ by rounding in float64 alone are one.
+    Values that differ only by rounding in float64 count as one.
     """
     ordered, _ = _in_order(wide)
     rounding = 4 * np.finfo(np.float64).eps * np.abs(ordered + origin)
@@ -234,13 +240,13 @@ def _different(wide: np.ndarray, origin: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _step(size: np.ndarray, dtype: Any) -> np.ndarray:
-    """The distance of neighbouring numbers of a type at numbers of this size."""
+    """The distance between neighbouring numbers of a type at numbers of this size."""
     info = jnp.finfo(dtype)
     return float(info.eps) * np.exp2(np.floor(np.log2(np.maximum(size, float(info.tiny)))))
 
 
 def _bounded(space: AbstractSpace, *rows: np.ndarray) -> Iterator[tuple[Any, ...]]:
-    """Parts of a space that have ends: each with them, the number of its first variable, and its part of the rows."""
+    """Each part with ends of a space: the part, its ends, the index of its first variable, its columns of `rows`."""
     pieces = zip(*(space.split(array, -1) for array in rows), strict=True)
     first = 0
     for part, piece in zip(space.parts, pieces, strict=True):
@@ -264,8 +270,8 @@ def _advice_far_from_zero(
 ) -> str:
     if model.origin is not None or _first_coarse(centred, mean, np.ones(1, bool), dtype) is not None:
         return (
-            "One shift of the column does not help, for its values lie in places far from each other: take the rows of "
-            "one place, or turn on `jax_enable_x64`."
+            "Shifting the column does not help, because its values lie in clusters far from each other: use the rows "
+            "of one cluster, or turn on `jax_enable_x64`."
         )
     if has_ends(space):
         return "Subtract a constant from the column and from the ends of the space, or turn on `jax_enable_x64`."

@@ -1,4 +1,4 @@
-"""Maps that are not computed exactly: by random estimates, which can be made exact, or to a tolerance."""
+"""Parts of models that are not computed exactly: random log-determinants, and maps computed to a tolerance."""
 
 from abc import abstractmethod
 from typing import Any
@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 
 class AbstractStochastic(eqx.Module):
-    """A part of a model whose log-determinant may be an unbiased random estimate, which needs a `key`."""
+    """A part of a model whose log-determinant may be an unbiased random estimate."""
 
     @property
     @abstractmethod
@@ -18,16 +18,16 @@ class AbstractStochastic(eqx.Module):
 
     @abstractmethod
     def exact(self) -> "AbstractStochastic":
-        """The same map with its log-determinant computed exactly: no key, and the work of d products."""
+        """The same map with an exact log-determinant: it needs no key, and the work of d products."""
 
 
 class AbstractTolerant(eqx.Module):
-    """A part of a model that is computed to a tolerance which is not rounding, so that its densities are too."""
+    """A part of a model that is computed to a tolerance coarser than rounding, as are its densities."""
 
     @property
     @abstractmethod
     def assumptions(self) -> tuple[str, ...]:
-        """What is assumed by whoever takes its values for exact, such as `"ODE error near the tolerance 1e-05"`."""
+        """The assumptions under which its values are exact, such as `"ODE error near the tolerance 1e-05"`."""
 
 
 def _is_tolerant(node: Any) -> bool:
@@ -35,7 +35,7 @@ def _is_tolerant(node: Any) -> bool:
 
 
 def assumptions(model: Any) -> tuple[str, ...]:
-    """What is assumed by whoever takes densities of `model` for exact: for the `assumes` of an `Estimate`."""
+    """The assumptions under which densities of `model` are exact, for the `assumes` of an `Estimate`."""
     parts = (node for node in jax.tree.leaves(model, is_leaf=_is_tolerant) if _is_tolerant(node))
     return tuple(dict.fromkeys(what for part in parts for what in part.assumptions))
 
@@ -50,10 +50,10 @@ def is_stochastic(model: Any) -> bool:
 
 
 def exact_log_det(model: Any) -> Any:
-    """`model` (a bijection, or a flow over one) with every estimated log-determinant replaced by the exact one.
+    """`model`, a bijection or a flow over one, with every estimated log-determinant replaced by the exact one.
 
-    The parameters are the same: train with the estimate, evaluate without. Exact means the determinant of a d x d
-    Jacobian for each residual layer, the whole trace at each step of a continuous one.
+    The parameters stay the same, so one can train with the estimate and evaluate without it. A residual layer then
+    computes the determinant of a d x d Jacobian, and a continuous layer the whole trace at each step.
     """
     return jax.tree.map(lambda node: node.exact() if _is_stochastic(node) else node, model, is_leaf=_is_stochastic)
 

@@ -1,4 +1,4 @@
-"""Quantiles of Student's t distribution: how wide an error bar from few draws must be."""
+"""Quantiles of Student's t distribution, for error bars from few draws."""
 
 import math
 from statistics import NormalDist
@@ -6,7 +6,7 @@ from statistics import NormalDist
 import numpy as np
 from jaxtyping import Float
 
-# The share of a normal distribution within two standard deviations, 0.9545.
+# The probability of a normal distribution within two standard deviations, 0.9545.
 TWO_SIGMA = math.erf(math.sqrt(2))
 
 _MANY = 10_000
@@ -16,15 +16,15 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(100)
 def student_quantile(
     degrees: Float[np.ndarray, "*batch"] | float, level: float = TWO_SIGMA
 ) -> Float[np.ndarray, "*batch"]:
-    """The `q` with `P(|T| <= q) = level`, for T with `degrees` degrees of freedom; infinitely many are a normal.
+    """The `q` with `P(|T| <= q) = level`, for T with `degrees` degrees of freedom (normal, if infinitely many).
 
-    With `T = sqrt(v) tan(angle)` the probability is `int_0^angle cos^(v - 1)`, up to a constant that gamma functions
-    give. Above 10,000 degrees the expansion around the normal is used. The relative error is below 1e-8 from one degree
-    up and for levels up to 0.999. NaN for degrees that are not positive.
+    With `v = degrees` and `T = sqrt(v) tan(angle)`, the probability is `int_0^angle cos^(v - 1)`, up to a constant of
+    gamma functions. Above 10,000 degrees an expansion around the normal replaces the integral. The relative error is
+    below 1e-8 for one degree or more and levels up to 0.999. The result is NaN for non-positive degrees.
 
     **Raises:** `ValueError` for a level outside (0, 1).
 
-    Source: for the expansion, Abramowitz and Stegun (1964), equation 26.7.5.
+    Source: Abramowitz and Stegun (1964), equation 26.7.5, for the expansion.
     """
     if not 0 < level < 1:
         raise ValueError(f"`level` must be a probability between 0 and 1, such as 0.954; got {level}.")
@@ -47,11 +47,13 @@ def _solve(degrees: Float[np.ndarray, "*batch"], level: float) -> Float[np.ndarr
         angle = 0.5 * (low + high)
         is_below = _integral(angle, degrees) < wanted
         low, high = np.where(is_below, angle, low), np.where(is_below, high, angle)
-    angle = low + (wanted - _integral(low, degrees)) / np.cos(low) ** (degrees - 1)  # Newton: all digits at once
+    angle = low + (wanted - _integral(low, degrees)) / np.cos(low) ** (
+        degrees - 1
+    )  # one Newton step gives the remaining digits
     return np.where(np.isnan(degrees), np.nan, np.sqrt(degrees) * np.tan(angle))
 
 
 def _integral(angle: Float[np.ndarray, "*batch"], degrees: Float[np.ndarray, "*batch"]) -> Float[np.ndarray, "*batch"]:
-    """`int_0^angle cos^(degrees - 1)`, by Gauss and Legendre."""
+    """`int_0^angle cos^(degrees - 1)`, by Gauss-Legendre quadrature."""
     half = 0.5 * angle
     return half * (np.cos(half[..., None] * (_NODES + 1)) ** (degrees[..., None] - 1) @ _WEIGHTS)

@@ -1,4 +1,4 @@
-"""What the error bar of an estimate rests on."""
+"""Diagnostics of the error bar of an estimate."""
 
 import dataclasses
 
@@ -10,23 +10,23 @@ Number = Array | np.ndarray | float | int
 
 
 class Weights(eqx.Module):
-    """Diagnostics of the weights, the chains or the grid behind an `Estimate`; `None` for those not measured.
+    """Diagnostics of the weights, the chains or the grid behind an `Estimate`; `None` if not measured.
 
     Each is one number, or one for each estimate of a batch.
 
-    - `num`: independent weights.
+    - `num`: number of independent weights.
     - `ess`: effective sample size.
-    - `pareto_k`: shape of the tail of the weights; NaN where it could not be fitted.
-    - `normal_ess`: effective sample size that normal log weights of this spread have in expectation.
-    - `degrees`: degrees of freedom of the standard error, where these are not `num - 1`.
-    - `overlap`: how much of their way two directions of annealing share, from 0 to 1.
-    - `beyond`: how far the estimate moves along rays through the draws, in standard errors.
-    - `off_centre`: how far the distances of chains from their middle are from those of the target, in standard errors.
-    - `cut_mass`: fraction of the mass that the number type cannot tell from an end of the space.
+    - `pareto_k`: tail shape of the weights; NaN if it could not be fitted.
+    - `normal_ess`: expected effective sample size of normal log weights with this spread.
+    - `degrees`: degrees of freedom of the standard error, if not `num - 1`.
+    - `overlap`: overlap of the two directions of annealing, from 0 to 1.
+    - `beyond`: change of the estimate along rays through the draws, in standard errors.
+    - `off_centre`: error of the chains' distances from their centre, compared with the target, in standard errors.
+    - `cut_mass`: fraction of the mass that the number type does not distinguish from an end of the space.
     - `edge_mass`: fraction of the mass on the edge of a grid.
-    - `grid_error`: largest difference in nats between grids that are shifted against each other.
-    - `acceptance`: mean fraction of accepted proposals.
-    - `converged`: fraction of searches that arrived at a mode.
+    - `grid_error`: largest difference in nats between shifted grids.
+    - `acceptance`: mean acceptance rate of proposals.
+    - `converged`: fraction of searches that reached a mode.
     - `log_weights`: the log weights of annealing, `[num]`.
     """
 
@@ -46,12 +46,12 @@ class Weights(eqx.Module):
     log_weights: Number | None = None
 
     def measured(self) -> dict[str, Number]:
-        """Every diagnostic that is known, by its name."""
+        """All measured diagnostics, by name."""
         return {name: value for name in NAMES if (value := getattr(self, name)) is not None}
 
     @property
     def are_judged(self) -> bool:
-        """Whether any of the diagnostics has a rule by which an error bar can be doubted."""
+        """Whether `unreliable_reasons` has a rule for any of the measured diagnostics."""
         return not self.measured().keys() <= _WITHOUT_RULE
 
     def typical(self) -> "Weights":

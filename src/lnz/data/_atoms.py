@@ -1,4 +1,4 @@
-"""Values with a probability of their own, and columns that determine each other: densities without a bound."""
+"""Finds data on which a density is unbounded: repeated values (atoms), and columns that determine each other."""
 
 import itertools
 import math
@@ -11,46 +11,51 @@ import numpy as np
 from ..files import forget_pages
 from ..spaces import AbstractSpace
 
-_NUM_CHECKED = 2**18  # numbers
-_NUM_SORTED = 2**22  # numbers, in the search for gaps
-# In the search for functions of one column: numbers, numbers for all pairs of columns, and columns.
+_NUM_CHECKED = 2**18  # numbers looked at
+_NUM_SORTED = 2**22  # numbers looked at in the search for gaps
+# Search for functions of one column: numbers looked at, numbers over all pairs of columns, and most columns.
 _NUM_PAIRED, _NUM_PAIRS, _MOST_PAIRED = 2**16, 2**20, 128
+# Whole numbers are discrete if there are at least this many of them for each different value.
 _MANY = 5
-# A column with fewer different values, for each of its rows, is a discrete one.
+# A column with fewer different values per row is discrete.
 _FEW_VALUES = 0.05
-# So is one whose most frequent value holds more than this share of the rows, and not by the chance of a small table.
+# So is a column whose most frequent value holds more than this share of the rows, and at least this many rows, so that
+# chance in a small table does not count.
 _LARGE_SHARE, _FEW_ROWS = 0.02, 3
-# Smaller atoms add up: one or many may hold this share of the rows.
+# Smaller atoms count together: they are reported above this share of the rows.
 _SHARE_OF_ATOMS = 0.005
-# Neighbouring values of a rounded column are about equally frequent; one that is so much more frequent is an atom.
+# Neighbouring values of a rounded column are about equally frequent. A value this many times more frequent than this
+# many neighbours on each side is an atom.
 _EXCESS, _NUM_BESIDE = 5, 5
-# Values closer to each other than so many steps of their number type may repeat by its rounding.
+# Values closer to each other than this many steps of their dtype may repeat through rounding.
 _FINE = 30
-# Fewer rows say nothing of single values.
+# With fewer rows, single values are not judged.
 _ENOUGH_ROWS = 20
-# Columns that follow from several others or from one to within these parts of their spread have no noise of their own.
+# A column that follows from several others, or from one, to within these fractions of its spread has no noise of its
+# own.
 _DETERMINED_BY_MANY, _DETERMINED_BY_ONE = 1e-5, 1e-4
-# In the search for equations between columns: monomials, and of the numbers in their table rows for each of them.
+# Search for equations between columns: most monomials, fewest rows for each of them, and rows used if that suffices.
 _MOST_MONOMIALS, _ROWS_PER_MONOMIAL, _NUM_TIED = 300, 4, 1000
-# Nothing is said of columns whose rounding is a larger part of their spread, in the direction where that is least.
+# Columns are not judged if rounding is a larger fraction of their spread, in the direction of least spread.
 _COARSE = 1e-3
-# Rows fulfil an equation if they lie on its surface far more closely than beside each other.
+# Rows fulfil an equation if their distance from its surface is below this fraction of their distance from each other,
+# measured on this many rows.
 _CLOSER, _NUM_NEIGHBOURS = 0.1, 500
-# In the search for pairs of columns that are equal in some rows: numbers of all pairs.
+# Search for pairs of columns that are equal in some rows: numbers over all pairs.
 _NUM_DIFFERENCES = 2**20
-# A few rows further out, in quartile distances, would make all columns look alike.
+# Rows farther out, in quartile distances, are left out: a few of them would make all columns look alike.
 _FAR_OUT = 20
-# A smaller scale, in parts of the smallest gap in a column, is none of a column that has a density.
+# No column with a density needs a model scale below this fraction of the smallest gap between its values.
 SMALLEST_SCALE = 0.1
 _REMEDY = "a density can grow there without bound, so that its nats mean little"
 
 
 class AtomsWarning(UserWarning):
-    """A density says little of these data; the result of `evaluate` says it too."""
+    """A density can be unbounded on these data, so its value says little. The result of `evaluate` says so too."""
 
 
 def describe_atoms(column: np.ndarray) -> str | None:
-    """Why `column` has no density, in a few words; `None` if nothing says that it has not."""
+    """Why `column` has no density, in a few words; `None` if no reason was found."""
     values, counts = np.unique(column, return_counts=True)
     if len(values) < _FEW_VALUES * len(column):
         return f"only {len(values)} different value{'s' if len(values) > 1 else ''}"
@@ -61,9 +66,9 @@ def describe_atoms(column: np.ndarray) -> str | None:
 
 
 def describe_small_atoms(column: np.ndarray) -> str | None:
-    """The values that repeat in a column which is continuous elsewhere, in a few words; `None` if there are none.
+    """The repeated values of an otherwise continuous column, in a few words; `None` if there are none.
 
-    In a rounded column all values may repeat, about as often as their neighbours: those are not meant.
+    In a rounded column all values may repeat about as often as their neighbours; these do not count.
     """
     values, counts = np.unique(column, return_counts=True)
     is_atom = _is_excessive(counts)
@@ -79,14 +84,14 @@ def describe_small_atoms(column: np.ndarray) -> str | None:
 
 
 def _is_excessive(counts: np.ndarray) -> np.ndarray:
-    """Which values occur far more often than those beside them."""
+    """Whether each value occurs far more often than its neighbours."""
     padded = np.pad(counts.astype(np.float64), _NUM_BESIDE, mode="edge" if len(counts) <= _NUM_BESIDE else "reflect")
     around = np.lib.stride_tricks.sliding_window_view(padded, 2 * _NUM_BESIDE + 1).sum(axis=1)
     return counts > _EXCESS * (around - counts) / (2 * _NUM_BESIDE) + 2
 
 
 def _is_rounded(values: np.ndarray) -> bool:
-    """Whether the sorted values have few digits or are multiples of one unit, as far as their number type can tell."""
+    """Whether the sorted values have few digits or are multiples of one unit, as far as their dtype can tell."""
     wide = values.astype(np.float64)
     gaps = np.diff(wide)
     steps = np.spacing(np.abs(values)).astype(np.float64)[1:] if values.dtype.kind == "f" else np.zeros(len(gaps))
@@ -102,7 +107,7 @@ def _is_rounded(values: np.ndarray) -> bool:
 
 def _are_multiples(gaps: np.ndarray, unit: float) -> bool:
     near = gaps < 100 * unit
-    unit = float(gaps[near].sum() / max(1, np.round(gaps[near] / unit).sum()))  # with more digits
+    unit = float(gaps[near].sum() / max(1, np.round(gaps[near] / unit).sum()))  # more precisely
     if not unit > 0:
         return False
     place = np.cumsum(gaps)
@@ -114,16 +119,19 @@ def _rounding(rows: np.ndarray) -> float:
 
 
 def data_warnings(space: AbstractSpace, rows: Any) -> list[str]:
-    """Sentences on why a density on `space` says little of `rows`; none where nothing is wrong.
+    """Sentences on why a density on `space` says little of `rows`; empty if nothing is wrong.
 
-    On spaces with Lebesgue measure: data of whole numbers throughout, columns with few values or with values that
-    repeat, rows that repeat others, columns that follow from others, and rows at the ends of the space. Of more than
-    2**18 numbers, evenly spaced rows are looked at. Unknown entries are nan.
+    On spaces with Lebesgue measure, it finds data that are all whole numbers, columns with few or repeated values, rows
+    that repeat others, columns that follow from others, and rows at the ends of the space. If there are more than 2**18
+    numbers, it looks at evenly spaced rows. Unknown entries are nan.
 
-    It does not see: a column that follows from several others by an equation that is not a polynomial of degree 3, such
-    as an angle beside the coordinates; any equation with noise or rounding above about 1e-5 of the columns' spread;
-    columns that are tied in some of the rows, unless they differ by one number there; values that repeat in fewer than
-    0.5% of the rows.
+    It does not find
+
+    - a column that follows from several others by an equation other than a polynomial of degree 3, such as an angle
+      beside the coordinates;
+    - an equation with noise or rounding above about 1e-5 of the columns' spread;
+    - columns that are tied in only some of the rows, unless they differ by one number there;
+    - values that repeat in fewer than 0.5% of the rows.
     """
     if not space.measure.is_continuous:
         return []
@@ -135,17 +143,17 @@ def data_warnings(space: AbstractSpace, rows: Any) -> list[str]:
     found = [_at_ends(space, some)]
     if len(some) >= _ENOUGH_ROWS:
         flat = some.reshape(len(some), -1)
-        # A row that is repeated makes no column discrete. In a single column, values repeat and not rows.
+        # A repeated row does not make its columns discrete. With a single column, repeats are of values, not rows.
         different = without_repeats(flat) if flat.shape[1] > 1 else flat
         discrete = discrete_columns(different, is_real.reshape(-1))
         found += [_discrete_columns(different, discrete), _repeated_rows(flat, different)]
-        if is_real.all() and space.dimension == space.size:  # entries that the space itself ties follow from others
+        if is_real.all() and space.dimension == space.size:  # else the space itself ties entries to each other
             found += [_determined_columns(different, discrete)]
     return [sentence for sentence in found if sentence is not None]
 
 
 def warn_of_data(space: AbstractSpace, rows: Any, stacklevel: int) -> list[str]:
-    """`data_warnings`, each of them also as an `AtomsWarning`."""
+    """Returns `data_warnings`, and issues each of them as an `AtomsWarning`."""
     found = data_warnings(space, rows)
     for sentence in found:
         warnings.warn(sentence, AtomsWarning, stacklevel=stacklevel + 1)
@@ -153,10 +161,10 @@ def warn_of_data(space: AbstractSpace, rows: Any, stacklevel: int) -> list[str]:
 
 
 def smallest_gaps(rows: Any) -> np.ndarray:
-    """The smallest distance between two different values of each column, `[*shape]`; infinite where there is but one.
+    """The smallest distance between two different values of each column, `[*shape]`; infinite if there is only one.
 
-    Numbers that differ by rounding alone are one value. Of columns of continuous numbers it is a tiny number; of
-    rounded ones it is the unit that they are rounded to. Of more than 2**22 numbers, evenly spaced rows are looked at.
+    Numbers that differ only by rounding count as one value. The distance is tiny for continuous columns; for rounded
+    columns it is the unit of rounding. If there are more than 2**22 numbers, it looks at evenly spaced rows.
     """
     some = _some_rows(rows, _NUM_SORTED)
     rounding = np.finfo(some.dtype).eps if some.dtype.kind == "f" else 0
@@ -165,7 +173,7 @@ def smallest_gaps(rows: Any) -> np.ndarray:
     sizes = np.maximum(np.abs(ordered[1:]), np.abs(ordered[:-1]))
     differ = gaps > 4 * rounding * sizes
     smallest = np.min(gaps, axis=0, initial=np.inf, where=differ)
-    # Where most neighbours differ by rounding alone, as in clusters far from zero, no coarser unit rounded them.
+    # If most neighbours differ only by rounding, as in clusters far from zero, the column has no coarser unit.
     by_rounding = (gaps > 0) & ~differ
     is_fine = np.sum(by_rounding, axis=0) > 0.5 * np.sum(gaps > 0, axis=0)
     return np.where(is_fine, np.min(gaps, axis=0, initial=np.inf, where=gaps > 0), smallest)
@@ -195,7 +203,7 @@ def _whole_numbers(space: AbstractSpace, some: np.ndarray) -> str | None:
 
 
 def without_repeats(rows: np.ndarray) -> np.ndarray:
-    """The different rows of `[n, d]`: unknown entries (nan) equal each other, but one known entry makes no row."""
+    """The different rows of `[n, d]`. Unknown entries (nan) are equal; rows with at most one known entry all stay."""
     is_unknown = np.isnan(rows) if rows.dtype.kind == "f" else np.zeros(rows.shape, bool)
     if not is_unknown.any():
         return np.unique(rows, axis=0)
@@ -205,7 +213,7 @@ def without_repeats(rows: np.ndarray) -> np.ndarray:
 
 
 def discrete_columns(rows: np.ndarray, among: np.ndarray | None = None) -> dict[int, str]:
-    """Which columns of `[n, d]`, of all or of those `among [d]`, have no density, and why, in a few words."""
+    """The columns of `[n, d]`, or of those `among [d]`, that have no density, each with the reason in a few words."""
     found: dict[int, str] = {}
     for index in range(rows.shape[1]) if among is None else np.flatnonzero(among).tolist():
         column = rows[:, index]
@@ -242,18 +250,21 @@ def _determined_columns(different: np.ndarray, discrete: Collection[int]) -> str
 def describe_tied_columns(
     rows: np.ndarray, discrete: Collection[int], name_of: Callable[[int], str] = "column {}".format
 ) -> str | None:
-    """Which columns of `[n, d]` follow from others, in a few words; `None` if none were found to.
+    """Names columns of `[n, d]` that follow from others, in a few words; `None` if none were found.
 
-    Rows then lie on a surface, on which a density has no bound. Found are
+    The rows then lie on a surface, on which a density is unbounded. It finds
 
-    - smooth functions of one column, such as its square or its logarithm, where the rows lie close enough;
-    - linear functions of several, such as percentages that add up to 100;
-    - polynomial equations of degree 3 (of degree 2 for more than 10 columns, or fewer than four rows for each of its
-      monomials; none for more than 23 columns): cosine and sine of one angle, unit vectors, ratios, a maximum;
+    - smooth functions of one column, such as its square or its logarithm, if the rows lie close enough;
+    - linear functions of several columns, such as percentages that add up to 100;
+    - polynomial equations of degree 3, such as between cosine and sine of one angle, or in unit vectors, ratios or a
+      maximum. The degree is 2 for more than 10 columns, or fewer than four rows for each monomial; more than 23 columns
+      are not searched;
     - pairs of columns that differ by the same number in more than 2% of the rows.
 
-    - `rows`: none may repeat another one. Unknown entries are nan.
-    - `discrete`: columns without a density of their own, for which only the first two are looked for.
+    **Arguments:**
+
+    - `rows`: no row may repeat another. Unknown entries are nan.
+    - `discrete`: columns without a density of their own, which only the first two searches include.
     """
     wide, rounding = rows.astype(np.float64), _rounding(rows)
     wide[~np.isfinite(wide)] = np.nan
@@ -273,12 +284,12 @@ def describe_tied_columns(
 
 
 def _function_of_one(rows: np.ndarray, rounding: float) -> tuple[int, int] | None:
-    """By interpolation between the two neighbours of each row, in the order of another column."""
+    """A column and the one it follows from: interpolates each row between its neighbours in the other's order."""
     num = rows.shape[1]
     if not 2 <= num <= _MOST_PAIRED:
         return None
     rows = rows[:: -(-len(rows) // min(_NUM_PAIRED // num, _NUM_PAIRS // num**2))]
-    rows = np.random.RandomState(0).permutation(rows)  # rows that tie in one column must not be in the order of others
+    rows = np.random.RandomState(0).permutation(rows)  # ties in one column must not be in the order of another
     columns = np.flatnonzero(np.sum(~np.isnan(rows), axis=0) >= _ENOUGH_ROWS)
     if len(columns) < 2:
         return None
@@ -306,9 +317,9 @@ def _function_of_one(rows: np.ndarray, rounding: float) -> tuple[int, int] | Non
 
 
 def _in_quartiles(rows: np.ndarray, rounding: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Columns that vary, in quartile distances from their medians, where all is known and nothing far out.
+    """Columns that vary, in quartile distances from their medians; rows with unknown or far-out values are left out.
 
-    Returns them, their numbers, and the rounding of their values in this unit.
+    Returns the columns, their numbers, and the rounding of their values in this unit.
     """
     rows = rows[~np.isnan(rows).any(axis=1)]
     if not len(rows):
@@ -338,7 +349,7 @@ def _linear_function(rows: np.ndarray, rounding: float) -> int | None:
 
 
 def _equation(rows: np.ndarray, rounding: float, among: np.ndarray) -> list[int]:
-    """The fewest columns that a polynomial equation ties together; none if there is none."""
+    """The fewest columns that a polynomial equation ties together; empty if there is no equation."""
     scaled, columns, noise = _in_quartiles(rows[:, among], rounding)
     if not _are_tied(scaled, noise):
         return []
@@ -351,7 +362,7 @@ def _equation(rows: np.ndarray, rounding: float, among: np.ndarray) -> list[int]
 
 
 def _are_tied(scaled: np.ndarray, noise: np.ndarray) -> bool:
-    """Whether some polynomial vanishes on all rows, and not because they lie in a few heaps."""
+    """Whether some polynomial vanishes on all rows, for another reason than that they lie in a few clusters."""
     num, num_columns = scaled.shape
     degree = next((degree for degree in (3, 2) if _is_affordable(num, num_columns, degree)), 0)
     if num_columns < 2 or not degree:
@@ -370,7 +381,7 @@ def _are_tied(scaled: np.ndarray, noise: np.ndarray) -> bool:
     table = _monomials(some, degree)
     table /= np.sqrt((table**2).mean(axis=0))
     triangle = np.linalg.qr(table / np.sqrt(len(table)), mode="r")
-    if np.min(np.abs(np.diagonal(triangle))) > _COARSE:  # which the smallest singular value cannot be above
+    if np.min(np.abs(np.diagonal(triangle))) > _COARSE:  # an upper bound on the smallest singular value
         return False
     _, sizes, combinations = np.linalg.svd(triangle)
     is_small = sizes[-1] <= max(rounding, _DETERMINED_BY_MANY)
@@ -383,7 +394,7 @@ def _is_affordable(num: int, num_columns: int, degree: int) -> bool:
 
 
 def _monomials(rows: np.ndarray, degree: int) -> np.ndarray:
-    """All products of up to `degree` columns, those of fewer before those of more."""
+    """All products of up to `degree` columns, in ascending degree."""
     chosen = [
         choice
         for size in range(degree + 1)
@@ -393,7 +404,7 @@ def _monomials(rows: np.ndarray, degree: int) -> np.ndarray:
 
 
 def _distance_between(rows: np.ndarray) -> float:
-    """The median distance of a row from the one that is nearest to it."""
+    """The median distance of a row from its nearest neighbour."""
     some = rows[:: -(-len(rows) // _NUM_NEIGHBOURS)]
     squares = np.sum(some**2, axis=1)
     distances = squares[:, None] + squares - 2 * some @ some.T
@@ -402,7 +413,7 @@ def _distance_between(rows: np.ndarray) -> float:
 
 
 def _equal_columns(rows: np.ndarray, rounding: float, among: np.ndarray) -> tuple[int, int, float, int] | None:
-    """Two columns, and the number by which the second is larger than the first in how many rows."""
+    """Two columns that differ by one number in many rows: both, second minus first, and the number of such rows."""
     if not 2 <= len(among) <= _MOST_PAIRED:
         return None
     step = -(-len(rows) // max(_ENOUGH_ROWS, _NUM_DIFFERENCES // math.comb(len(among), 2)))
@@ -418,7 +429,8 @@ def _equal_columns(rows: np.ndarray, rounding: float, among: np.ndarray) -> tupl
         values, places, counts = np.unique(np.round(differences / unit), return_inverse=True, return_counts=True)
         most = int(np.argmax(counts))
         shift = 0.0 if values[most] == 0 else float(np.median(differences[places.reshape(-1) == most]))
-        # Small numbers beside large ones, as in heavy tails, are not equal by that.
+        # Each row has its own tolerance. With one for all rows, set by the largest numbers of a heavy tail, all small
+        # numbers would count as equal.
         num = int(np.sum(np.abs(differences - shift) <= eps * np.maximum(size, abs(shift))))
         if num > _LARGE_SHARE * len(differences) and _is_excessive(counts)[most]:
             return first, second, float(f"{shift:.6g}"), num * step

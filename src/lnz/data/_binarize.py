@@ -1,4 +1,4 @@
-"""Grey values to bits, and the demand for bits."""
+"""Turns grey values into bits, and checks that data are bits."""
 
 from collections.abc import Iterable
 
@@ -19,7 +19,7 @@ def full_scale(space: AbstractSpace) -> int:
 def to_bits(
     x: np.ndarray, scale: int, options: Options, where: str, cells: Cells = UNNAMED, first_row: int = 0
 ) -> np.ndarray:
-    """Rows of values between 0 and `scale` as zeros and ones of `uint8`: those of a row depend on that row alone."""
+    """Rows of values between 0 and `scale` as `uint8` zeros and ones. The bits of a row depend on that row alone."""
     bits = np.empty(x.shape, np.uint8)
     for start, block in blocks(x):
         if scale == 1:
@@ -34,15 +34,15 @@ def to_bits(
     return bits
 
 
-_NUM_DRAWN = 2**18  # at a time
+_NUM_DRAWN = 2**18  # numbers drawn at a time
 
 
 def _uniform_of(rows: np.ndarray, seed: int) -> np.ndarray:
-    """Numbers between 0 and 1 for rows `[n, d]` of floats: those of SplitMix64, started by the seed and the row.
+    """Numbers between 0 and 1 for rows `[n, d]` of floats, by SplitMix64, started from the seed and the row.
 
     Source: Steele, Lea and Flood (2014), section 3.
     """
-    words = np.ascontiguousarray(rows + 0.0, "<f8").view(np.uint64)  # of the two zeros one
+    words = np.ascontiguousarray(rows + 0.0, "<f8").view(np.uint64)  # the sum turns -0.0 into 0.0
     state = _mixed(np.full(len(words), seed + 1, np.uint64))
     for column in words.T:
         state = _mixed((state ^ column) + _GAMMA)
@@ -54,7 +54,7 @@ _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 
 def _mixed(z: np.ndarray) -> np.ndarray:
-    """A one-to-one map of 64 bits each of which changes half of the others; sums and products are modulo `2**64`."""
+    """A one-to-one map of 64 bits, in which each bit affects about half of the result; arithmetic is modulo `2**64`."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
@@ -74,7 +74,7 @@ def _check_unit(x: np.ndarray, where: str, cells: Cells, first_row: int) -> None
 
 
 def in_words(scale: int, options: Options) -> str:
-    """What `to_bits` did, for the protocol."""
+    """How `to_bits` makes bits, in words for the protocol."""
     if options.binarize == "threshold":
         of_scale = f" ({options.threshold} of {scale})" if scale != 1 else ""
         return f"binary where the value is at least {options.threshold * scale:g}{of_scale}"
@@ -82,12 +82,12 @@ def in_words(scale: int, options: Options) -> str:
     return f"bits drawn once with probability {probability} (seed {options.seed}), equal ones for equal rows"
 
 
-# Bytes that reach no higher count up to something smaller than 255: 16, say, as those of scikit-learn's digits do.
+# If no byte is above this, the full scale is something smaller than 255, such as 16 in scikit-learn's digits.
 _DIM = 31
 
 
 def check_scale(arrays: Iterable[np.ndarray], where: str, options: Options) -> None:
-    """**Raises:** `ValueError` for bytes so far below 255 that they count up to something smaller; not if all are 0."""
+    """**Raises:** `ValueError` if no byte is above 31, so that the full scale is not 255; not if all are 0."""
     largest = 0
     for array in arrays:
         for _, block in blocks(array):
@@ -97,16 +97,16 @@ def check_scale(arrays: Iterable[np.ndarray], where: str, options: Options) -> N
     if not largest:
         return
     raise Refusal(
-        f"{where} has no byte above {largest}, and `binarize={options.binarize!r}` counts bytes up to 255: save them "
-        f"as floats, divided by {max(largest, 1)} or what is the full scale, or as true and false if they are bits "
-        "(images: leave out `binarize`)."
+        f"{where} has no byte above {largest}, but `binarize={options.binarize!r}` takes 255 as their full scale: save "
+        f"them as floats, divided by {max(largest, 1)} or whatever their full scale is, or as true and false if they "
+        "are bits (images: leave out `binarize`)."
     )
 
 
 def check_both(bits: np.ndarray, where: str, largest: float | None, options: Options) -> None:
-    """**Raises:** `ValueError` for training rows that became all 0 or all 1, from which nothing can be learnt.
+    """**Raises:** `ValueError` if the bits of the training rows are all 0 or all 1, so that nothing can be learnt.
 
-    `largest` is the largest value that they were made of, if it is known.
+    `largest` is the largest grey value that they were made from, if it is known.
     """
     has_ones = has_zeros = False
     for _, block in blocks(bits):
@@ -116,13 +116,14 @@ def check_both(bits: np.ndarray, where: str, largest: float | None, options: Opt
     of = "" if largest is None else f" (the largest value is {largest:g})"
     at = f", threshold={options.threshold:g}" if options.binarize == "threshold" else ""
     raise Refusal(
-        f"{where} has {int(has_ones)} alone in all {len(bits)} training rows after `binarize={options.binarize!r}{at}`"
-        f"{of}: choose another threshold, scale the values, or leave out `binarize` if they are bits."
+        f"{where} has only the bit {int(has_ones)} in all {len(bits)} training rows after "
+        f"`binarize={options.binarize!r}{at}`{of}: choose another threshold, scale the values, or leave out `binarize` "
+        "if they are bits."
     )
 
 
 def binarize_splits(splits: Splits, options: Options) -> tuple[list[np.ndarray], str]:
-    """The three parts of a named set as bits, and what was done in words."""
+    """The three parts of a named set as bits, and how they were made, in words."""
     scale = full_scale(splits.space)
     parts = [
         to_bits(part, scale, options, f"`{splits.name}` (part `{name}`)", Cells(splits.columns))
@@ -132,7 +133,7 @@ def binarize_splits(splits: Splits, options: Options) -> tuple[list[np.ndarray],
 
 
 def require_binary(splits: Splits) -> Splits:
-    """`splits`, if they are binary, for models that need zeros and ones.
+    """Returns `splits` if they are binary, for models that need zeros and ones.
 
     **Raises:** `ValueError` otherwise, naming the first other value and how to turn such data into bits.
     """

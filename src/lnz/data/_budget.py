@@ -1,4 +1,4 @@
-"""Decompression that stops at what no honest data file needs."""
+"""Decompression with a limit that no honest data file reaches."""
 
 import io
 from pathlib import Path
@@ -8,13 +8,13 @@ from ._checks import Refusal
 
 MAX_DECODED = 4 * 2**30
 MAX_RATIO = 200
-FREE_BYTES = 64 * 2**20  # pictures of nothing compress better than any ratio: small files are never refused
+FREE_BYTES = 64 * 2**20  # blank pictures exceed any ratio, so files that expand to less than this are never refused
 
 
 class Budget:
-    """How much a compressed file may still expand: counted while reading, since headers may lie.
+    """Limits how far a compressed file may expand, counted while reading, because headers may lie.
 
-    What is streamed, and never in memory as a whole, may be of any size that fits that of the file.
+    A streamed file, which is never in memory as a whole, has no limit in bytes, only in relation to its size.
     """
 
     def __init__(self, path: Path, is_streamed: bool = False):
@@ -23,9 +23,10 @@ class Budget:
         self.spent = 0
 
     def spend(self, num_bytes: int) -> None:
-        """Count bytes that were, or are about to be, decoded.
+        """Counts bytes that were, or are about to be, decoded.
 
-        **Raises:** `ValueError` beyond 4 GiB, or beyond 64 MiB at more than 200 times the size of the file.
+        **Raises:** `ValueError` beyond 4 GiB (if not streamed), or beyond 64 MiB at more than 200 times the size of
+        the file.
         """
         self.spent += num_bytes
         if self.spent > MAX_DECODED and not self.is_streamed:
@@ -37,13 +38,13 @@ class Budget:
             if self.is_streamed:
                 advice = 'write it again by `pq.write_table(table, path, compression="none", use_dictionary=False)`'
             raise Refusal(
-                f"`{self.path}` expands to more than {MAX_RATIO} times its size, as data do not: {advice} if you trust "
-                "it."
+                f"`{self.path}` expands to more than {MAX_RATIO} times its size, which real data do not: {advice} if "
+                "you trust it."
             )
 
 
 class Metered(io.RawIOBase):
-    """A stream whose bytes are counted against a budget as they are decoded."""
+    """A stream that counts its bytes against a budget as they are decoded."""
 
     def __init__(self, stream: Any, budget: Budget):
         self._stream, self._budget = stream, budget
@@ -64,8 +65,8 @@ class Metered(io.RawIOBase):
 
 
 def read_up_to(stream: Any, num_bytes: int) -> bytearray:
-    """`num_bytes` bytes, or fewer where the stream ends before."""
-    content = bytearray()  # grows with what is really there, whatever a header promises
+    """`num_bytes` bytes, or fewer if the stream ends first."""
+    content = bytearray()  # grows with the bytes that are there, whatever a header promises
     while len(content) < num_bytes and (part := stream.read(min(num_bytes - len(content), 2**20))):
         content += part
     return content

@@ -1,4 +1,4 @@
-"""What every reader checks, and how it says so: one sentence with the file, the place and what to try."""
+"""Checks of all readers. Each error is one sentence with the file, the place and what to try."""
 
 import dataclasses
 import re
@@ -15,18 +15,18 @@ MOST_EXACT = 2**53  # up to here float64 holds every whole number
 
 
 class Refusal(ValueError):
-    """A file that was refused in our own words; readers pass it through and translate everything else."""
+    """A refused file, with a message in our own words. Readers turn all other errors of decoders into this one."""
 
 
 @contextmanager
 def reading(path: Path, kind: str) -> Iterator[None]:
-    """Turn whatever a decoder raises on damaged bytes into one sentence that names the file."""
+    """Turns any error of a decoder on damaged bytes into one sentence that names the file."""
     try:
         yield
     except (Refusal, ImportError, FileNotFoundError, PermissionError):
         raise
-    # Broad on purpose: what decoders raise on hostile bytes (struct.error, KeyError, zlib.error, ...) is documented
-    # for none of them, and differs between versions.
+    # Broad on purpose: no decoder documents what it raises on hostile bytes (struct.error, KeyError, zlib.error, ...),
+    # and it differs between versions.
     except Exception as error:
         reason = " ".join(str(error).split())[:150] or type(error).__name__
         raise Refusal(
@@ -36,12 +36,12 @@ def reading(path: Path, kind: str) -> Iterator[None]:
 
 
 def missing_extra(what: str) -> str:
-    """The sentence that names the extra with which to install what `what` needs."""
+    """The sentence that says which extra `what` needs."""
     return f'{what} needs `pip install "lnz[app]"`.'
 
 
 def blocks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """The number of its first row and a block of rows, for blocks of a few megabytes, as views."""
+    """Yields pairs of a row number and the block of rows that starts there, a view of a few megabytes."""
     num_rows = max(1, _BLOCK_BYTES // max(1, array[:1].nbytes))
     for start in range(0, len(array), num_rows):
         yield start, array[start : start + num_rows]
@@ -54,12 +54,12 @@ def _from_zero(rows: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Cells:
-    """How a file itself counts its rows and calls its columns, for messages and scores.
+    """How a file itself names its rows and columns, for messages and scores.
 
-    - `columns`: names of the columns, if there are any.
-    - `kind`: what the file counts: a `"line"` of a text table, from 1 and with the header; a `"file"` of a folder; a
-      `"row"`, from 0, of an array, such as `test[15]` where a file has several.
-    - `names_of`: from numbers of rows, from 0, to these.
+    - `columns`: names of the columns, if any.
+    - `kind`: the word for a row. `"line"` in a text table, counted from 1 with the header; `"file"` in a folder;
+      `"row"` in an array, counted from 0, or `test[15]` if the file has several arrays.
+    - `names_of`: maps row numbers, counted from 0, to the file's own names.
     """
 
     columns: tuple[str, ...] | None = None
@@ -67,28 +67,28 @@ class Cells:
     names_of: Callable[[np.ndarray], np.ndarray] = _from_zero
 
     def chosen(self, rows: np.ndarray) -> "Cells":
-        """Those of some rows, which are then counted from 0."""
+        """The cells of some rows, which are then counted from 0."""
         return dataclasses.replace(self, names_of=lambda index: self.names_of(rows[index]))
 
     def of_parts(self, sizes: Mapping[str, int]) -> "Cells":
-        """Those of a file with several arrays, one after another, each counted from 0."""
+        """The cells of a file with several arrays, one after another, each counted from 0."""
         if len(sizes) == 1:
             return self
         names = np.array([f"{part}[{i}]" for part, size in sizes.items() for i in range(size)])
         return dataclasses.replace(self, names_of=names.__getitem__)
 
     def row(self, number: int) -> str:
-        """`line 17`."""
+        """The name of a row, such as `line 17`."""
         name = self.names_of(np.array([number]))[0]
         return f"{self.kind} {tidy(name) if isinstance(name, str) else name}"
 
     def column(self, number: int) -> str:
-        """`column "height"`, or its number where it has no name."""
+        """The name of a column, such as `column "height"`, or its number if it has no name."""
         name = str(number) if self.columns is None else self.columns[number]
         return f"column {name}" if name == str(number) else f'column "{tidy(name)[1:-1]}"'
 
     def place(self, row: int, column: int) -> str:
-        """`line 17, column "height"`."""
+        """The name of a cell, such as `line 17, column "height"`."""
         return f"{self.row(row)}, {self.column(column)}"
 
 
@@ -96,7 +96,7 @@ UNNAMED = Cells()
 
 
 def check_kind(shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
-    """Refuse what is no table of real numbers, before any of it is read."""
+    """Refuses an array that is not a table of real numbers, before any of it is read."""
     if dtype.hasobject:
         raise Refusal(f"{where} holds Python objects, which are never unpickled here: save it as plain numbers.")
     if dtype.kind not in "biuf":
@@ -116,7 +116,7 @@ def check_kind(shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
 
 
 def check_finite(x: np.ndarray, where: str, cells: Cells = UNNAMED, first_row: int = 0) -> None:
-    """Refuse missing (nan) and infinite values in rows `[n, d]`, naming all columns that have some."""
+    """Refuses missing (nan) and infinite values in rows `[n, d]`, naming all columns that have some."""
     if x.dtype.kind != "f":
         return
     found: dict[int, tuple[str, str]] = {}
@@ -129,7 +129,7 @@ def check_finite(x: np.ndarray, where: str, cells: Cells = UNNAMED, first_row: i
     refuse_columns(found, where, cells)
 
 
-# What may stand where a number is needed, and the remedy, from the worst to the least.
+# What may be found in place of a number, and the remedy, from worst to least.
 _KINDS = {
     "text": ("text", "encode it as numbers or remove it"),
     "date": ("dates or times", "count days or seconds"),
@@ -154,9 +154,10 @@ _MOST_NAMED = 5
 
 
 def refuse_columns(found: Mapping[int, tuple[str, str]], where: str, cells: Cells) -> None:
-    """Refuse all columns that are not numbers, in one sentence with the remedy for each kind; nothing for none.
+    """Refuses all columns that are not numbers, in one sentence with the remedy for each kind.
 
-    `found` has for each column its kind and an example, such as `("text", "'blue' in line 7")`.
+    `found` has the kind and an example for each such column, such as `("text", "'blue' in line 7")`. If it is empty,
+    nothing is refused.
     """
     if not found:
         return
@@ -172,9 +173,9 @@ def refuse_columns(found: Mapping[int, tuple[str, str]], where: str, cells: Cell
 
 
 def check_varies(x: np.ndarray, where: str, cells: Cells = UNNAMED) -> None:
-    """Refuse a column that is constant over the training rows of continuous data, whose density has no upper bound.
+    """Refuses a column that is constant over the training rows of continuous data: its density has no upper bound.
 
-    So is one whose values differ by less than float32 can hold.
+    A column counts as constant if its values differ by less than float32 can hold.
     """
     varies = np.zeros(x.shape[1], bool)
     for _, block in blocks(x):
@@ -191,7 +192,7 @@ def check_varies(x: np.ndarray, where: str, cells: Cells = UNNAMED) -> None:
 
 
 def short(shape: tuple[int, ...]) -> str:
-    """A shape for a message; damaged headers claim very long ones."""
+    """A shape for a message, cut off if long: damaged headers claim very long ones."""
     text = str(shape)
     return text if len(text) <= 60 else text[:60] + "...)"
 

@@ -6,7 +6,7 @@ from ._checks import Refusal, short
 from ._rows import are_unit, within
 
 TURNED_GREY = "colours turned grey (ITU-R 601-2 luma)"
-_LUMA = (19595, 38470, 7471)  # of 65536: the whole numbers by which Pillow weighs red, green and blue
+_LUMA = (19595, 38470, 7471)  # Pillow's weights of red, green and blue, in units of 1 / 65536
 
 
 def channel_axis(shape: tuple[int, ...], dtype: np.dtype) -> int | None:
@@ -17,7 +17,7 @@ def channel_axis(shape: tuple[int, ...], dtype: np.dtype) -> int | None:
 
 
 def to_grey(x: np.ndarray, where: str) -> np.ndarray:
-    """Colour pictures of bytes, or of floats from 0 to 1, as `[n, h, w]` of the same type; other arrays as they are.
+    """Colour pictures of bytes, or floats from 0 to 1, as grey `[n, h, w]` of the same dtype; other arrays unchanged.
 
     **Raises:** `ValueError` for pictures with transparent pixels, and for colours on another scale.
     """
@@ -27,7 +27,7 @@ def to_grey(x: np.ndarray, where: str) -> np.ndarray:
     if x.dtype != np.uint8 and not (x.dtype.kind == "f" and within([x], are_unit)):
         raise Refusal(
             f"{where} seems to hold colour images, shape {short(x.shape)}, but its values are neither uint8 nor floats "
-            "from 0 to 1: save them so, or flatten the examples to shape (n, d) if they are no images."
+            "from 0 to 1: convert them, or flatten the examples to shape (n, d) if they are not images."
         )
     channels = np.moveaxis(x, axis, -1)
     if channels.shape[-1] == 4 and (channels[..., 3] < (255 if x.dtype == np.uint8 else 1)).any():

@@ -1,4 +1,4 @@
-"""What readers hand over: the arrays of a file, before anything is decided about them."""
+"""The arrays of a file, as a reader returns them, before their space is chosen."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -15,12 +15,15 @@ PARTS = ("train", "valid", "test")
 class Contents:
     """The arrays of a file by part, as they were stored, `[n, ...]`.
 
-    A file with a single array has it under `"train"`. `labels` has the same keys where there are labels.
-    `cells` says how the file names rows and columns, `left_out` which columns it has beside those that were taken.
-    `notes` are words for the protocol. `are_pixels`: bytes are grey values of image files, from 0 to 255. Arrays that
-    are mapped from disk were checked, and are stored as they stay; `grey` gives the bytes, in blocks, that they were
-    made of where they are bits. `digest` is that of the file, if the reader needed it, and `dtype` the number type of
-    its rows where the arrays have another.
+    - `arrays`: by part; a single array is under `"train"`.
+    - `labels`: has the same keys, if there are labels.
+    - `cells`: how the file names its rows and columns; `left_out`: columns that were not taken.
+    - `notes`: words for the protocol.
+    - `is_mapped`: whether the arrays are mapped from disk. They are then already checked and in their final dtype.
+    - `grey`: the bytes, in blocks, from which mapped bits were made.
+    - `are_pixels`: whether bytes are grey values of image files, from 0 to 255.
+    - `digest`: digest of the file, if the reader needed it.
+    - `dtype`: dtype of the rows in the file, if the arrays have another.
     """
 
     path: Path
@@ -41,5 +44,5 @@ class Contents:
         return self.cells.columns
 
     def where(self, part: str) -> str:
-        """How messages call an array."""
+        """The name of an array in messages."""
         return f"`{self.path}`" + (f" (part `{part}`)" if len(self.arrays) > 1 else "")

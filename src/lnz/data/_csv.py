@@ -1,4 +1,4 @@
-"""Text tables: `.csv`, `.csv.gz`, `.tsv`, parsed by Arrow in blocks; Python's slower parser explains what is wrong."""
+"""Text tables: `.csv`, `.csv.gz`, `.tsv`, parsed by Arrow in blocks. Python's slower parser explains the errors."""
 
 import csv
 import dataclasses
@@ -41,17 +41,17 @@ _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")  # 0,126 is a dec
 _BLANKS = re.compile(r"[+-]?[1-9]\d{0,2}([ \xa0\u202f]\d{3})+([.,]\d+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 _EITHER_COMMA = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")  # a decimal one, or one between thousands
-_INVISIBLE = re.compile(r"[^\S \t]|[\xad\u200b-\u200f\u2060\ufeff]")  # blanks of other kinds, and signs without a width
+_INVISIBLE = re.compile(r"[^\S \t]|[\xad\u200b-\u200f\u2060\ufeff]")  # other kinds of blanks, and zero-width characters
 _UNIT = re.compile(r"[$€£¥]\s*[+-]?[\d.,]+|[+-]?[\d.,]+\s*[%‰€$£¥°]\w{0,2}")
-_SEPARATOR = re.compile(r"sep=(.)")  # what Excel takes as the first line
+_SEPARATOR = re.compile(r"sep=(.)")  # a first line that tells Excel the separator
 _TRUTH = ("true", "false", "yes", "no")
-_MOST_EXPLAINED = 2**21  # cells, once something is wrong
-# A text that a spreadsheet would run as a formula, or that hides what comes after it.
+_MOST_EXPLAINED = 2**21  # cells looked at, once something is wrong
+# The start of a text that a spreadsheet would run as a formula, or that hides what comes after it.
 _FORMULA = re.compile(r"[=+\-@\x00-\x1f\x7f＝＋－＠]")
 
 
 def guarded(text: str) -> str:
-    """`text` for a cell: an apostrophe comes before what a spreadsheet would take for a formula."""
+    """`text` for a cell, after an apostrophe if a spreadsheet would take it for a formula."""
     return f"'{text}" if _FORMULA.match(text) else text
 
 
@@ -61,7 +61,7 @@ def _unguarded(text: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Layout:
-    """How the bytes of a table are to be taken: `skip` lines come before the first row of data."""
+    """How to read the bytes of a table: `found` are its column names, `skip` lines come before the first data row."""
 
     path: Path
     found: tuple[str, ...]
@@ -75,7 +75,7 @@ class _Layout:
 def open_csv(
     path: Path, columns: tuple[str, ...] | None = None, header: str = "auto", allows_missing: bool = False
 ) -> Table:
-    """A text table whose first row is a header (`"yes"`), is none (`"no"`), or is looked at (`"auto"`)."""
+    """Opens a text table. `header`: its first row is a header (`"yes"`), data (`"no"`), or to be judged (`"auto"`)."""
     with reading(path, "a text table"), _open(path) as stream:
         first, num_lines = _first_row(stream, path)
     names, notes = _header(first) if header == "auto" else (tuple(first) if header == "yes" else None), ()
@@ -92,7 +92,7 @@ def open_csv(
         index = _index_columns(layout)
         chosen = found[len(index) :]
         notes = (*notes, *(f"the index column {tidy(name)} left out" for name in index))
-    offsets = functools.cache(functools.partial(_line_offsets, layout))  # a pass through the file, where one is needed
+    offsets = functools.cache(functools.partial(_line_offsets, layout))  # passes through the file when first needed
     cells = Cells(chosen, "line", lambda rows: _line_numbers(rows, *offsets()))
     nameless = tuple(name for name in found[: num_nameless(found)] if name not in chosen) if names is not None else ()
     if columns is not None:
@@ -132,15 +132,15 @@ def _first_row(stream: io.BufferedReader, path: Path) -> tuple[list[str], int]:
         if line.strip(b"\r\n\xef\xbb\xbf"):
             num_more = 0
             while line.count(b'"') % 2 and len(line) < _LINE_BYTES and (more := stream.readline(_LINE_BYTES)):
-                line, num_more = line + more, num_more + 1  # a name in quotes that goes on in the next line
+                line, num_more = line + more, num_more + 1  # a quoted name continues in the next line
             try:
                 text = line.decode("utf-8-sig")
             except UnicodeDecodeError:
                 raise Refusal(f"`{path}` is not text in UTF-8: save it again as such.") from None
             if "\r" in text.rstrip("\r\n") and '"' not in text:
                 raise Refusal(
-                    f"`{path}` ends its lines by a carriage return alone, as on old Macs: save it again with the line "
-                    "ends of today."
+                    f"`{path}` ends its lines with a carriage return alone, as on old Macs: save it again with the "
+                    "line ends of today."
                 )
             delimiter = _Layout(path, (), 0).delimiter
             if separator := _SEPARATOR.fullmatch(text.strip()):
@@ -152,19 +152,19 @@ def _first_row(stream: io.BufferedReader, path: Path) -> tuple[list[str], int]:
 
 
 def _header(first: list[str]) -> tuple[str, ...] | None:
-    """The names in the first row, or `None` if it is one of data: nothing but numbers and missing values."""
+    """The names in the first row, or `None` if it is data: only numbers and missing values."""
     if any(cell not in MISSING and not _NUMBER.fullmatch(cell) for cell in first):
         return tuple(first)
-    # What pandas writes for columns without names, with its index or without; as data it would be a strange chance.
+    # pandas writes 0, 1, 2, ... for columns without names, with or without its index. Data would hardly begin so.
     names = tuple(first[1:] if first[0] == "" else first)
     return tuple(first) if len(first) > 2 and names == numbered(len(names)) else None
 
 
 def _is_header_of_pandas(layout: _Layout, first: list[str]) -> bool:
-    """Whether a first row `0`, or `0,1`, or these behind an empty cell, are names that pandas gave to columns.
+    """Whether a first row `0`, or `0,1`, or these after an empty cell, holds names that pandas gave to columns.
 
-    They are if an index 0, 1, ... stands beneath the empty cell, or if no number beneath them is written without a
-    point, as they are.
+    It does if an index 0, 1, ... stands below the empty cell; or, without an empty cell, if no number below is written
+    like the names, without a point.
     """
     has_index = first[0] == ""
     names = tuple(first[has_index:])
@@ -177,20 +177,20 @@ def _is_header_of_pandas(layout: _Layout, first: list[str]) -> bool:
 
 
 def _below(layout: _Layout, num_cells: int) -> list[list[str]]:
-    """Rows beneath the first one that have as many cells."""
+    """Rows below the first one that have as many cells."""
     with _rows_of(layout) as rows:
         return [row for _, row in itertools.islice(rows, 1, 1 + num_compared(num_cells)) if len(row) == num_cells]
 
 
 def _are_written_unlike(below: list[list[str]]) -> bool:
-    """Whether 10 rows or more are all numbers, none of them written as whole ones are, without a point."""
+    """Whether 10 rows or more are all numbers, and none is written like a whole number, without a point."""
     cells = [cell.strip() for row in below for cell in row if cell.strip() not in MISSING]
     return len(below) >= 10 and all(_NUMBER.fullmatch(cell) and not _PLAIN.fullmatch(cell) for cell in cells)
 
 
 def _check_is_data(layout: _Layout, first: list[str]) -> None:
-    """**Raises:** `ValueError` if a first row of numbers looks like names of columns: years above measurements, say."""
-    num_index = next((place for place, cell in enumerate(first) if cell not in MISSING), 0)  # without names
+    """**Raises:** `ValueError` if a first row of numbers looks like column names, such as years above measurements."""
+    num_index = next((place for place, cell in enumerate(first) if cell not in MISSING), 0)  # leading nameless columns
     places = range(num_index, len(first))
     if any(first[place] in MISSING for place in places):
         return
@@ -203,14 +203,14 @@ def _check_is_data(layout: _Layout, first: list[str]) -> None:
     if not all(_NUMBER.fullmatch(cell) or cell in MISSING for cell in cells):
         return
     x = np.array([np.nan if cell in MISSING else float(cell) for cell in cells]).reshape(-1, len(places))
-    x[np.isinf(x)] = np.nan  # which are refused later
+    x[np.isinf(x)] = np.nan  # infinite values are refused later
     if are_names([first[place] for place in places], x):
         raise _asked(layout.path, ", ".join(first[:3]) + (", ..." if len(first) > 3 else ""))
 
 
 def _asked(path: Path, cells: str) -> Refusal:
     return Refusal(
-        f"`{path}` has {cells} in its first row, names of columns or numbers: say which by "
+        f"`{path}` has {cells} in its first row, which may be column names or data: say which by "
         '`header="yes"` or `header="no"` (`--set data.header=yes` or `no`).'
     )
 
@@ -225,19 +225,19 @@ def _check_is_header(layout: _Layout, first: list[str]) -> None:
     with _rows_of(layout) as rows:
         below = [row for _, row in itertools.islice(rows, num_compared(len(first))) if len(row) == len(first)]
     x = np.array([[_number(cell) for cell in row] for row in below]).reshape(-1, len(first))
-    if np.isnan(x[:, odd]).all(axis=0).any():  # text in other rows too, which is told later
+    if np.isnan(x[:, odd]).all(axis=0).any():  # other rows have text too, which is refused later
         return
     if is_named and are_names([first[place] for place in numbers], x[:, numbers]):
         return
     raise Refusal(
-        f"`{layout.path}` has {tidy(first[odd[0]])} beside {first[numbers[0]]} in its first row, names of columns or a "
-        'row with a cell that is no number: say which by `header="yes"` or `header="no"` (`--set data.header=yes` or '
-        "`no`)."
+        f"`{layout.path}` has {tidy(first[odd[0]])} beside {first[numbers[0]]} in its first row, which may be column "
+        'names, or data with a cell that is not a number: say which by `header="yes"` or `header="no"` '
+        "(`--set data.header=yes` or `no`)."
     )
 
 
 def _are_consecutive(cells: list[str]) -> bool:
-    """Whether cells are whole numbers that count on from 0 or 1, as names of columns do."""
+    """Whether cells are whole numbers that count up from 0 or 1, as column names do."""
     return any(cells == [str(start + i) for i in range(len(cells))] for start in (0, 1))
 
 
@@ -247,9 +247,9 @@ def _number(cell: str) -> float:
 
 
 def _index_columns(layout: _Layout) -> tuple[str, ...]:
-    """The columns on the left that are pandas' index, written once or more: whole numbers without a name.
+    """The leading columns without a name, which are pandas' index, written once or more: whole numbers.
 
-    **Raises:** `ValueError` for such a column, before others, that holds something else.
+    **Raises:** `ValueError` if such a column, before others, holds something else.
     """
     num = num_nameless(layout.found)
     if not num:
@@ -267,7 +267,7 @@ def _index_columns(layout: _Layout) -> tuple[str, ...]:
 
 
 def _num_empty_at_end(layout: _Layout) -> int:
-    """How many empty lines end the file."""
+    """The number of empty lines at the end of the file."""
     num = 0
     with _open(layout.path) as stream:
         for line in stream:
@@ -276,7 +276,7 @@ def _num_empty_at_end(layout: _Layout) -> int:
 
 
 def _but_last(batches: Iterable[Any], num: int) -> Iterator[Any]:
-    """Batches of rows of Arrow without the last `num` rows of all."""
+    """Arrow's batches of rows, without the last `num` rows of the file."""
     held: list[Any] = []
     num_held = 0
     for batch in batches:
@@ -298,7 +298,7 @@ def _blocks(table: Table, layout: _Layout) -> Iterator[np.ndarray]:
     except ImportError as error:
         raise ImportError(missing_extra("Reading CSV files")) from error
     path, found = table.path, layout.found
-    is_exact = False  # whether large whole numbers were looked at
+    is_exact = False  # whether large whole numbers were checked
     read = arrow.ReadOptions(
         block_size=_BLOCK_BYTES, skip_rows=layout.skip, column_names=list(found), use_threads=False
     )
@@ -307,11 +307,11 @@ def _blocks(table: Table, layout: _Layout) -> Iterator[np.ndarray]:
     parse = arrow.ParseOptions(delimiter=layout.delimiter, ignore_empty_lines=len(found) > 1, newlines_in_values=True)
     convert = arrow.ConvertOptions(
         column_types=dict.fromkeys(found, pa.float64()),
-        null_values=[blank + cell for blank in ("", " ") for cell in MISSING],  # `1, 2` has blanks behind its commas
+        null_values=[blank + cell for blank in ("", " ") for cell in MISSING],  # `1, 2` has blanks after its commas
         include_columns=list(table.columns or ()),
     )
-    # Arrow's own file: its thread that reads ahead would wait for Python in a file of Python's, and if a refused table
-    # ends the program meanwhile, that aborts (3 to 7 of 25 times).
+    # Arrow's own file object: with a Python file, Arrow's read-ahead thread waits for Python, and if a refused table
+    # ends the program meanwhile, the process aborts (3 to 7 of 25 times).
     source = _open(path) if _is_packed(path) else pa.OSFile(os.fsencode(path))
     num_empty = _num_empty_at_end(layout) if len(found) == 1 else 0
     with reading(path, "a text table"), source as stream:
@@ -325,20 +325,20 @@ def _blocks(table: Table, layout: _Layout) -> Iterator[np.ndarray]:
                     is_exact = True
                 yield block
         except pa.ArrowInvalid as error:
-            if "Empty CSV file" in str(error) or "Could not skip" in str(error):  # nothing behind the header
+            if "Empty CSV file" in str(error) or "Could not skip" in str(error):  # nothing after the header
                 return
             _explain(table, layout, error)
 
 
 @contextmanager
 def _rows_of(layout: _Layout) -> Iterator[Iterator[tuple[int, list[str]]]]:
-    """The rows as Python reads them, each with the number of its first line, from 1."""
+    """The rows as Python parses them, each with the number of its first line, counted from 1."""
     with _open(layout.path) as raw, io.TextIOWrapper(raw, "utf-8-sig", errors="replace", newline="") as text:
         yield _numbered_rows(csv.reader(itertools.islice(text, layout.skip, None), delimiter=layout.delimiter), layout)
 
 
 def _numbered_rows(reader, layout: _Layout) -> Iterator[tuple[int, list[str]]]:
-    is_row = len(layout.found) == 1  # an empty line of a table with one column is a missing value, but at the end
+    is_row = len(layout.found) == 1  # an empty line of a table with one column is a missing value, except at the end
     empty: list[int] = []
     while True:
         line = layout.skip + reader.line_num + 1
@@ -354,12 +354,12 @@ def _numbered_rows(reader, layout: _Layout) -> Iterator[tuple[int, list[str]]]:
 
 
 def _line_numbers(rows: np.ndarray, first_rows: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """The lines of the file that rows start in. Lines count from 1, the header and empty ones among them."""
+    """The lines of the file in which rows start. Lines count from 1, including the header and empty lines."""
     return rows + offsets[np.searchsorted(first_rows, rows, side="right") - 1]
 
 
 def _line_offsets(layout: _Layout) -> tuple[np.ndarray, np.ndarray]:
-    """Rows from which on a line is a row plus an offset, and these offsets: few, unless many rows span lines."""
+    """First rows and offsets: from each first row on, line = row + offset. Few, unless many rows span several lines."""
     try:
         with _open(layout.path) as stream:
             return _offsets_of(_plain_lines(stream, layout), layout)
@@ -369,11 +369,11 @@ def _line_offsets(layout: _Layout) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _SpansLines(Exception):
-    """A row may take several lines: only a parser can tell."""
+    """A row may span several lines, which only a parser can tell."""
 
 
 def _plain_lines(stream: io.BufferedReader, layout: _Layout) -> Iterator[int]:
-    """The lines of rows that take a line each: five times as fast as a parser."""
+    """The lines of rows, if each row takes one line; five times as fast as a parser."""
     is_row = len(layout.found) == 1
     for line, content in enumerate(stream, 1):
         if b'"' in content or b"\r" in content[:-2]:
@@ -392,7 +392,7 @@ def _offsets_of(lines: Iterable[int], layout: _Layout) -> tuple[np.ndarray, np.n
 
 
 def _check_whole_numbers(table: Table, layout: _Layout) -> None:
-    """**Raises:** `ValueError` for whole numbers that floats round, of all columns that have some."""
+    """**Raises:** `ValueError` for whole numbers that floats round, naming all columns that have some."""
     index = [layout.found.index(name) for name in table.columns or ()]
     bad: dict[int, tuple[str, str]] = {}
     with _rows_of(layout) as rows:
@@ -407,12 +407,12 @@ def _check_whole_numbers(table: Table, layout: _Layout) -> None:
 
 
 def _explain(table: Table, layout: _Layout, error: Exception | None) -> NoReturn:
-    """Find the first row that Arrow cannot have liked, or all columns with cells that it cannot have."""
+    """Refuses the first row of another length, or all columns with cells that Arrow cannot parse."""
     path, found = table.path, layout.found
     _check_delimiter(layout, error)
     index = [found.index(name) for name in table.columns or ()]
     bad: dict[int, tuple[str, str]] = {}
-    commas: dict[int, set[str]] = {}  # of each column, what tells the meaning of commas such as that of 5,251
+    commas: dict[int, set[str]] = {}  # for each column, the kinds that tell how to read a comma as in 5,251
     with _rows_of(layout) as rows:
         for number, (line, row) in enumerate(rows):
             if len(row) != len(found):
@@ -447,7 +447,7 @@ def _explain(table: Table, layout: _Layout, error: Exception | None) -> NoReturn
 
 
 def _kind_of(cell: str) -> str:
-    """What a cell that is no number holds instead."""
+    """The kind of content of a cell that is not a number."""
     text = cell.strip()
     if cell.removeprefix(" ") in MISSING:
         return "missing"

@@ -1,4 +1,4 @@
-"""The identity of a file: a digest of its bytes."""
+"""The digest of a file's bytes, which identifies it."""
 
 import hashlib
 from pathlib import Path

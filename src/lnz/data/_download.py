@@ -12,7 +12,7 @@ _SECONDS = 30  # without an answer
 def fetch(name: str, file_name: str, url: str, sha256: str) -> Path:
     """The path of a downloaded file, fetched on the first call.
 
-    **Raises:** `OSError` if it cannot be fetched, or is not the file that it should be; it says where to put a copy.
+    **Raises:** `OSError` if it cannot be fetched or has the wrong checksum; the message says where to put a copy.
     """
     folder = cache_folder()
     try:
@@ -22,7 +22,7 @@ def fetch(name: str, file_name: str, url: str, sha256: str) -> Path:
     by_hand = f"put {file_name} into `{folder}` by hand, or set LNZ_DATA to a folder that has it"
     logger = pooch.get_logger()
     level = logger.level
-    logger.setLevel(logging.WARNING)  # pooch tells the address and the path of every download
+    logger.setLevel(logging.WARNING)  # pooch logs the address and the path of every download
     try:
         found = pooch.retrieve(
             url,
@@ -31,12 +31,12 @@ def fetch(name: str, file_name: str, url: str, sha256: str) -> Path:
             folder,
             downloader=pooch.HTTPDownloader(timeout=_SECONDS),  # pyright: ignore[reportArgumentType]
         )
-    except ValueError as error:  # pooch's word for a wrong checksum
+    except ValueError as error:  # raised by pooch for a wrong checksum
         raise OSError(
-            f"What came from {url} for `{name}` is not the file that is meant (its SHA-256 is not {sha256[:16]}...): "
-            f"try again later, or {by_hand}."
+            f"The file from {url} for `{name}` is not the expected one (its SHA-256 is not {sha256[:16]}...): try "
+            f"again later, or {by_hand}."
         ) from error
-    except OSError as error:  # among them all that requests raises
+    except OSError as error:  # includes everything that requests raises
         raise OSError(f"`{name}` cannot be downloaded from {url} ({_cause(error)}): {by_hand}.") from error
     finally:
         logger.setLevel(level)

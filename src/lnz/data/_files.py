@@ -1,4 +1,4 @@
-"""The user's own files: which reader, and what the run can record about them."""
+"""The user's own files: chooses the reader for each, and makes rows of its contents."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ def ending_of(path: Path) -> str:
 
 
 def load_file(path: Path, options: Options) -> Splits:
-    """A file as three parts; `lnz.data.load` says how."""
+    """Reads a file as three parts, as in `lnz.data.load`."""
     contents = read_file(path, options)
     return dataclasses.replace(split(contents, options), source_digest=contents.digest or digest_of(path))
 
@@ -50,12 +50,12 @@ def read_file(path: Path, options: Options, columns: tuple[str, ...] | None = No
     if path.is_dir():
         return read_folder(path)
     if not path.is_file():
-        raise Refusal(f"`{path}` is no regular file: give a file or a folder of images.")
+        raise Refusal(f"`{path}` is not a regular file: give a file or a folder of images.")
     ending = ending_of(path)
     if ending in _READERS:
         return _in_grey(_READERS[ending](path))
     if ending not in _TABLES:
-        raise Refusal(f"`{path}` has an unknown ending: expected are {', '.join(ENDINGS)}, or a folder of images.")
+        raise Refusal(f"`{path}` has an unknown ending: expected one of {', '.join(ENDINGS)}, or a folder of images.")
     table = _open_table(path, ending, columns, options)
     x = table.resident(options.resident_limit)
     if x is not None:
@@ -103,7 +103,7 @@ def _in_grey(contents: Contents) -> Contents:
 
 
 def rows_of(path: Path, columns: tuple[str, ...] | None, options: Options) -> Rows:
-    """All rows of a file, in the order train, valid, test where it has parts."""
+    """All rows of a file; the parts, if it has some, in the order train, valid, test."""
     contents = read_file(path, options, columns)
     typed = as_bits(typed_rows(contents, options), contents, options)
     array = _joined(typed.rows)

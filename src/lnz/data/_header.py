@@ -1,4 +1,4 @@
-"""A first row of numbers: names of columns, such as years, doses or wavelengths, or one more row of data."""
+"""Tells whether a first row of numbers holds column names, such as years, doses or wavelengths, or data."""
 
 import decimal
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ import numpy as np
 
 NUM_BELOW = 1000  # rows that the first one is compared with
 _MOST_CELLS = 100_000
-_NUM_MADE = 10_000  # rows made of the columns
+_NUM_MADE = 10_000  # rows drawn from the columns
 _MOST_MADE = 2**20  # cells
 _RARE = 5e-4
 _FAR = 3  # ranges
@@ -16,23 +16,25 @@ _YEARS = (1800, 2200)
 
 
 def num_compared(num_columns: int) -> int:
-    """How many rows below the first one `are_names` needs: fewer of wide tables."""
+    """How many rows below the first one `are_names` needs: fewer for wide tables."""
     return max(100, min(NUM_BELOW, _MOST_CELLS // num_columns))
 
 
 def are_names(first: Sequence[str], below: np.ndarray) -> bool:
-    """Whether a first row of numbers looks like names of columns, unlike the rows `below [n, d]` it; nan is missing.
+    """Whether a first row of numbers looks like column names, unlike the rows `below [n, d]` it; nan is missing.
 
     It does if its numbers differ from each other and
 
-    - lie farther from all numbers of their columns than three times the range of these; or
-    - are all years in order, as few of the rows below are; or
-    - have more decimals than any number below, in order, in a column of whole numbers or of one or two decimals; or
-    - are more regular than rows of such columns: rounded to fewer digits, in order, equally spaced or in proportion,
-      all of what they are, which is rarer than 1 in 2000 among the rows below, and among rows made of values that are
-      drawn from each column by itself.
+    - lie farther from all numbers of their columns than three times the range of the column; or
+    - are all years and in order, and few of the rows below are; or
+    - are in order, and one of them has more decimals than any number below, in a column of whole numbers or of one or
+      two decimals; or
+    - are more regular than the rows below. Regular means rounded to few digits, in order, equally spaced or in
+      proportion. The combination that the first row shows must be rarer than 1 in 2000, both among the rows below and
+      among rows whose values are drawn from each column independently.
 
-    Rows of a smooth series that the first one goes on from are always data: such a series starts with whole numbers.
+    If the first row begins a smooth series that goes on below, it is always data: such a series starts with whole
+    numbers.
     """
     names, x = np.array(first, float), below
     if len(names) < 2 or not len(x) or not np.isfinite(names).all() or len(np.unique(names)) < len(names):
@@ -58,7 +60,7 @@ def are_names(first: Sequence[str], below: np.ndarray) -> bool:
 
 
 def _goes_on(names: np.ndarray, x: np.ndarray) -> bool:
-    """Whether every column is a smooth series, its steps smaller than between rows at random, from `names` on."""
+    """Whether every column is a smooth series that begins at `names`: steps are smaller than between random rows."""
     if len(x) < 5:
         return False
     with np.errstate(invalid="ignore"):
@@ -69,7 +71,7 @@ def _goes_on(names: np.ndarray, x: np.ndarray) -> bool:
 
 
 def _made(x: np.ndarray) -> np.ndarray:
-    """Rows of values that are drawn from each column by itself."""
+    """Rows of values that are drawn from each column independently."""
     random = np.random.RandomState(0)
     num = max(1000, min(_NUM_MADE, _MOST_MADE // x.shape[1]))
     known = (column[~np.isnan(column)] for column in x.T)
@@ -108,7 +110,7 @@ def _are_multiples(rows: np.ndarray, exponent: int) -> np.ndarray:
 
 
 def _exponent(cell: str) -> int:
-    """Of the last digit that is not 0: 1 of 20, 0 of 3.0, -2 of 0.25; a large one of 0, which is a multiple of all."""
+    """The exponent of the last nonzero digit: 1 for 20, 0 for 3.0, -2 for 0.25; large for 0, a multiple of all."""
     number = decimal.Decimal(cell)
     exponent = number.normalize().as_tuple().exponent if number else 300
     return exponent if isinstance(exponent, int) else 300

@@ -18,9 +18,9 @@ from ._zip import open_zip
 
 MAX_PIXELS = 4096 * 4096
 MAX_FILE_BYTES = 2**28
-# A list, since PIL hands some formats to other programs (EPS) or to libraries that write to the terminal (TIFF).
-# Names of folders that say which pictures to train on, not what is in them.
+# Names of folders for parts of the data, not for classes.
 _PARTS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
+# No others, because PIL passes some formats to other programs (EPS) or to libraries that write to the terminal (TIFF).
 FORMATS = ("PNG", "JPEG", "BMP", "PPM")
 
 
@@ -31,7 +31,7 @@ def read_folder(path: Path) -> Contents:
 
 
 def read_image_zip(path: Path) -> Contents:
-    """All pictures in a zip archive, as those of a folder."""
+    """All pictures in a zip archive, read like those of a folder."""
     with open_zip(path, "a zip of images") as members:
 
         def content(name: str) -> bytes:
@@ -43,7 +43,7 @@ def read_image_zip(path: Path) -> Contents:
 
 def _file_bytes(file: Path, path: Path, name: str) -> bytes:
     if not file.is_file():
-        raise Refusal(f"`{path}` has {tidy(name)}, which is no regular file: remove it.")
+        raise Refusal(f"`{path}` has {tidy(name)}, which is not a regular file: remove it.")
     if file.stat().st_size > MAX_FILE_BYTES:
         raise Refusal(f"`{path}` has {tidy(name)}, which is too large for an image: remove or resize it.")
     return file.read_bytes()
@@ -51,7 +51,7 @@ def _file_bytes(file: Path, path: Path, name: str) -> bytes:
 
 def in_natural_order(name: str) -> tuple[list[str | int], str]:
     """For sorting: numbers within names count as numbers, so that `img2` comes before `img10`."""
-    parts = re.split(r"([0-9]+)", name)  # text and digits in turns
+    parts = re.split(r"([0-9]+)", name)  # text and digits alternate
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
@@ -63,7 +63,7 @@ def _is_litter(name: str) -> bool:
 def _read(path: Path, names: list[str], content: Callable[[str], bytes]) -> Contents:
     names = sorted((name for name in names if not _is_litter(name)), key=in_natural_order)
     if not names:
-        raise Refusal(f"`{path}` has no images: expected are PNG, JPEG, BMP or PGM files.")
+        raise Refusal(f"`{path}` has no images: it must hold PNG, JPEG, BMP or PGM files.")
     classes = _classes(path, names)
     first, was_coloured = _picture(path, names[0], content(names[0]))
     if len(names) * first.size > MAX_DECODED:
@@ -98,10 +98,10 @@ def _size(picture: np.ndarray) -> str:
 
 
 def _classes(path: Path, names: list[str]) -> list[str] | None:
-    """The sub-folder of each file, or `None` where all are in one folder."""
+    """The sub-folder of each file, or `None` if all are in one folder."""
     parts = [PurePosixPath(name).parts for name in names]
     while len({part[0] for part in parts}) == 1 and all(len(part) > 1 for part in parts):
-        parts = [part[1:] for part in parts]  # a folder around all the others says nothing
+        parts = [part[1:] for part in parts]  # a folder around all the others is not a class
     for name, part in zip(names, parts, strict=True):
         if len(part) > 2:
             raise Refusal(f"`{path}` has folders in folders, see {tidy(name)}: only one level, the classes, is read.")
@@ -115,7 +115,7 @@ def _classes(path: Path, names: list[str]) -> list[str] | None:
     if len(found) > 1 and all(name.lower() in _PARTS for name in found):
         advice = " or ".join(f"`{path / name}`" for name in found)
         raise Refusal(
-            f"`{path}` has folders {', '.join(map(tidy, found))}, which are parts of the data and no classes: load one "
+            f"`{path}` has folders {', '.join(map(tidy, found))}, which are parts of the data, not classes: load one "
             f"of them, {advice}, or make an .npz with `x_train` and `x_test`."
         )
     return [part[0] for part in parts]
@@ -142,7 +142,7 @@ def _picture(path: Path, name: str, content: bytes) -> tuple[np.ndarray, bool]:
 
 
 def _has_deep_colours(content: bytes) -> bool:
-    """Whether a PNG or PNM has more than 8 bits for each number, which Pillow cuts off without a word."""
+    """Whether a PNG or PNM has more than 8 bits for each number, which Pillow cuts off silently."""
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
         return len(content) > 24 and content[24] > 8
     header = re.match(rb"P[2356]\s+(?:#[^\n]*\n\s*)*\d+\s+\d+\s+(\d+)", content)
@@ -156,13 +156,13 @@ def _open(path: Path, name: str, content: bytes) -> Iterator[Any]:
     except ImportError as error:
         raise ImportError(missing_extra("Reading images")) from error
     with warnings.catch_warnings(), reading(path / name, "a PNG, JPEG, BMP or PGM image"):
-        warnings.simplefilter("ignore")  # of doubtful metadata; and of sizes, which are checked right after
+        warnings.simplefilter("ignore")  # about doubtful metadata, and about sizes, which are checked right after
         try:
             image = Image.open(io.BytesIO(content), formats=FORMATS)
         except UnidentifiedImageError as error:
-            raise Refusal(f"`{path / name}` is no PNG, JPEG, BMP or PGM image: remove or convert it.") from error
+            raise Refusal(f"`{path / name}` is not a PNG, JPEG, BMP or PGM image: remove or convert it.") from error
         except Image.DecompressionBombError as error:
             raise Refusal(f"`{path}` has {tidy(name)} of far more than 4096 x 4096 pixels: resize it.") from error
         with image:
             is_fit = image.width * image.height <= MAX_PIXELS  # otherwise it is refused, not decoded
-            yield ImageOps.exif_transpose(image) if is_fit else image  # turned as its metadata say
+            yield ImageOps.exif_transpose(image) if is_fit else image  # rotated as its metadata say

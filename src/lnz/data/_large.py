@@ -1,4 +1,4 @@
-"""Tables larger than memory: mapped from disk as they are, or converted once into a file that can be."""
+"""Tables larger than memory: mapped from disk as they are, or converted once into a file that can be mapped."""
 
 import dataclasses
 import hashlib
@@ -22,9 +22,9 @@ from ._table import Table
 
 
 def map_table(table: Table, options: Options, digest: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """A read-only memory map of all rows, checked and stored as the table would be in memory, `[n, *row_shape]`.
+    """A read-only memory map of all rows, `[n, *row_shape]`, checked and stored as the table would be in memory.
 
-    A converted file is keyed by the table's `digest`, its form, and what was asked for. Words say what was done.
+    A converted file is keyed by the table's `digest`, its format and the options. Also returns what was done, in words.
     """
     plain = dataclasses.replace(options, binarize="none", threshold=Options().threshold)
     target, plain_target = _target(table, options, digest), _target(table, plain, digest)
@@ -46,7 +46,7 @@ def map_table(table: Table, options: Options, digest: str) -> tuple[np.ndarray, 
 
 def _target(table: Table, options: Options, digest: str) -> Path:
     wanted = (options.binarize, options.threshold, options.seed) if options.binarize != "none" else ()
-    # The endings say how the bytes are read; neither the name nor the time of a file says what is in it.
+    # The suffixes decide how the bytes are read. The name and the time of a file do not determine its contents.
     key = (4, digest, table.path.suffixes, table.columns, options.header, wanted, str(jnp.result_type(float)))
     name = hashlib.sha256(repr(key).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     stem = re.sub(r"[^A-Za-z0-9_-]", "_", table.path.name)[:40]
@@ -54,7 +54,7 @@ def _target(table: Table, options: Options, digest: str) -> Path:
 
 
 def _survey(table: Table, binarize: str) -> tuple[AbstractSpace, tuple[int, ...]]:
-    """Go through all rows once, check them, and find the space of their values and the shape of the whole."""
+    """Goes through all rows once, checks them, and finds the space of their values and the shape of the whole."""
     num_rows, all_bits, has_ones, row_shape = 0, True, False, (0,)
     for rows, block in _flat(table):
         check_finite(rows, f"`{table.path}`", table.cells, num_rows)

@@ -1,4 +1,4 @@
-"""Examples of which some entries are not known."""
+"""Examples with missing entries."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def known_entries(
 
 
 def mark_missing(space: AbstractSpace, array: np.ndarray, observed: np.ndarray) -> np.ndarray:
-    """`array` with -1 (of counted values) or nan (of measured ones) where nothing is known, as small as it can be."""
+    """`array` with -1 (counted values) or nan (measured ones) for unknown entries, in the smallest dtype that fits."""
     if not space.measure.is_counting:
         return np.where(observed, array, np.asarray(np.nan, np.result_type(array.dtype, np.float16)))
     highest = int(array.max(initial=0))
@@ -42,7 +42,7 @@ def mark_missing(space: AbstractSpace, array: np.ndarray, observed: np.ndarray) 
 
 
 def is_missing(space: AbstractSpace, x: Array) -> Bool[Array, "..."]:
-    """Which entries `mark_missing` marked; none of data that are complete."""
+    """The entries that `mark_missing` marked; none if the data are complete."""
     if not space.measure.is_counting:
         return jnp.isnan(x)
     if jnp.issubdtype(x.dtype, jnp.unsignedinteger) or x.dtype == bool:

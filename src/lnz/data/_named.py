@@ -1,4 +1,4 @@
-"""Small named sets that install with the package or are generated."""
+"""Small named sets that are installed with a dependency or generated."""
 
 import functools
 import importlib.util
@@ -13,7 +13,7 @@ from ._splits import Splits, split_shuffled
 
 @functools.cache
 def digits() -> Splits:
-    # The file that `sklearn.datasets.load_digits` reads, without the second that importing scikit-learn takes.
+    # Reads the file of `sklearn.datasets.load_digits` directly, because importing scikit-learn takes a second.
     package = importlib.util.find_spec("sklearn")
     if package is None or not package.submodule_search_locations:
         raise ImportError(missing_extra("The digits come with scikit-learn, which"))
@@ -34,6 +34,10 @@ def binary_digits() -> Splits:
 
 @functools.cache
 def bars_and_stripes() -> Splits:
+    """Pictures of full rows or full columns.
+
+    Source: MacKay (2003), section 43.3.
+    """
     random = np.random.RandomState(1)
     lines = random.randint(0, 2, (3000, 4)).astype(np.uint8)
     rows = np.repeat(lines[:, :, None], 4, axis=2)
@@ -56,6 +60,10 @@ def two_moons() -> Splits:
 
 @functools.cache
 def shifter() -> Splits:
+    """Random bits, the same bits shifted around a ring by one place either way or not at all, and the shift.
+
+    Source: Hinton and Sejnowski (1986), section 4.
+    """
     random = np.random.RandomState(2)
     bits = random.randint(0, 2, (3000, 8)).astype(np.uint8)
     shift = random.randint(0, 3, 3000)
@@ -93,7 +101,7 @@ def _energy(number: int) -> Splits:
 
 
 def _crescents(random: np.random.RandomState, num: int) -> np.ndarray:
-    """By rejection in a box; by quadrature, 5.5e-12 of the mass lies outside."""
+    """Draws of the first energy, by rejection in a box; by quadrature, 5.5e-12 of the mass lies outside the box."""
     z = random.uniform(-4.5, 4.5, (60 * num, 2))
     sides = np.exp(-0.5 * ((z[:, 0] - 2) / 0.6) ** 2) + np.exp(-0.5 * ((z[:, 0] + 2) / 0.6) ** 2)
     ring = np.exp(-0.5 * ((np.hypot(*z.T) - 2) / 0.4) ** 2)
@@ -101,7 +109,10 @@ def _crescents(random: np.random.RandomState, num: int) -> np.ndarray:
 
 
 def _wave(random: np.random.RandomState, number: int, num: int) -> np.ndarray:
-    """Along z1 a plateau from -4 to 4 between two halves of a normal of 0.4; given z1 one normal, or one of two."""
+    """Draws of the other energies: z1 has a plateau from -4 to 4 and half-normal tails of scale 0.4.
+
+    Given z1, z2 is normal or a mixture of two normals.
+    """
     tails = 0.4 * np.sqrt(2 * np.pi)
     beyond = 0.4 * random.normal(size=num)
     in_tails = random.uniform(size=num) * (8 + tails) < tails

@@ -1,4 +1,4 @@
-"""NumPy's own files, `.npy` and `.npz`: no pickles, and no memory before the size was seen to be true."""
+"""NumPy's own files, `.npy` and `.npz`, without pickles and without memory for bytes that a header only claims."""
 
 import dataclasses
 import io
@@ -13,7 +13,7 @@ from ._checks import Refusal, check_kind, reading, short, tidy
 from ._contents import PARTS, Contents
 from ._zip import Members, open_zip
 
-MAX_SIZE = 2**60  # numbers in one array: no disk has more
+MAX_SIZE = 2**60  # numbers in one array: no disk holds more
 _HEADER_BYTES = 16384  # NumPy refuses longer headers itself, but reads them first
 _EXPECTED = (
     "`train` with `valid` and `test`, or `x_train` with `x_valid` and `x_test` (missing parts are split off `train`), "
@@ -23,7 +23,7 @@ _EXPECTED = (
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What the first bytes of an `.npy` say: `offset` is where the numbers start."""
+    """The header of an `.npy`; `offset` is the byte at which the numbers start."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -36,7 +36,7 @@ class Header:
 
 
 def read_header(head: bytes | bytearray, where: str) -> Header:
-    """The header in the first bytes of a file."""
+    """Reads the header from the first bytes of a file."""
     stream = io.BytesIO(head)
     version = np.lib.format.read_magic(stream)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -51,7 +51,7 @@ def read_header(head: bytes | bytearray, where: str) -> Header:
 
 
 def open_npy(path: Path) -> np.ndarray:
-    """A memory map of an `.npy`, read only, whose header fits the size of the file."""
+    """A read-only memory map of an `.npy`, after a check that its header fits the size of the file."""
     with reading(path, "a NumPy array (.npy)"):
         with open(path, "rb") as file:
             header = read_header(file.read(_HEADER_BYTES), f"`{path}`")
@@ -74,7 +74,7 @@ def read_npz_arrays(path: Path) -> dict[str, np.ndarray]:
     with open_zip(path, "NumPy arrays (.npz)") as members:
         others = [name for name in members.names if not name.endswith(".npy")]
         if others:
-            raise Refusal(f"`{path}` has a member {tidy(others[0])}, which is no array: write it with `np.savez`.")
+            raise Refusal(f"`{path}` has a member {tidy(others[0])}, which is not an array: write it with `np.savez`.")
         return {name.removesuffix(".npy"): _read_member(members, name) for name in members.names}
 
 
@@ -87,7 +87,7 @@ def _read_member(members: Members, name: str) -> np.ndarray:
             raise Refusal(f"{where} must hold numbers; got dtype {header.dtype}.")
         _check_size(header, members.size(name) - header.offset, where)
         content = head[header.offset :]
-        content += read_up_to(stream, header.num_bytes - len(content) + 1)  # the one more makes zipfile check the sum
+        content += read_up_to(stream, header.num_bytes - len(content) + 1)  # one more, so that zipfile checks the CRC
     _check_size(header, len(content), where)
     flat = np.frombuffer(content, header.dtype) if content else np.empty(0, header.dtype)
     return flat.reshape(header.shape, order="F" if header.is_fortran else "C")
@@ -100,7 +100,7 @@ def read_npz(path: Path) -> Contents:
     parts = _parts(arrays)
     if parts is None or (set(y) - {f"y_{part}" for part in parts} and set(y) != ({"y"} if len(parts) == 1 else set())):
         found = ", ".join(map(tidy, sorted([*arrays, *y]))) or "none"
-        raise Refusal(f"`{path}` has the arrays {found}, but expected are {_EXPECTED}: save those alone.")
+        raise Refusal(f"`{path}` has the arrays {found}, but must have {_EXPECTED}. Save no others.")
     labels = {"train": y["y"]} if "y" in y else {key.removeprefix("y_"): value for key, value in y.items()}
     contents = Contents(path, parts, labels)
     _check_labels(contents)

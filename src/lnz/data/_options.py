@@ -1,4 +1,4 @@
-"""Options of `load`: their words, their ranges, and where each has an effect."""
+"""Options of `load`: their choices, their ranges, and when each has an effect."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ Missing = Literal["error", "mask"]
 Header = Literal["auto", "yes", "no"]
 _THRESHOLD = 0.5
 
-# The other option, and its value, that gives an option an effect. Named sets have splits of their own: FILE stands for
-# every other source.
+# For each option, the values of other options under which it has an effect; any one suffices. FILE stands for every
+# source that is not a named set, since those have their own splits.
 _FILE = "FILE"
 _BELONGS: dict[str, dict[str, str]] = {
     "threshold": {"binarize": "threshold"},
@@ -23,9 +23,9 @@ _BELONGS: dict[str, dict[str, str]] = {
 
 
 def options_without_effect(is_file: bool, binarize: str) -> Mapping[str, Mapping[str, str]]:
-    """`{option: {other option: value}}`: the options of `load` that change nothing, and which values would use them.
+    """`{option: {other option: value}}`: the options of `load` without effect, and the values that would give them one.
 
-    - `is_file`: whether the source is a file or folder, `source=FILE`, rather than a named data set.
+    - `is_file`: whether the source is a file or folder (`source=FILE`) rather than a named data set.
     """
     chosen = {"binarize": binarize, "source": _FILE if is_file else None}
     return {name: homes for name, homes in _BELONGS.items() if all(chosen[one] != of for one, of in homes.items())}
@@ -33,7 +33,7 @@ def options_without_effect(is_file: bool, binarize: str) -> Mapping[str, Mapping
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The keyword arguments of `lnz.data.load`, whose docstring says what they mean."""
+    """The keyword arguments of `lnz.data.load`; `docs/data.md` explains them."""
 
     binarize: str = "none"
     threshold: float = _THRESHOLD

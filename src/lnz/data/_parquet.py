@@ -22,11 +22,11 @@ from ._table import (
 
 _BLOCK_BYTES = 2**23
 _BUFFER_BYTES = 2**16  # for each column
-_EXACT_DIGITS = 15  # whole numbers of as many decimal digits are exact as floats
+_EXACT_DIGITS = 15  # whole numbers of up to this many decimal digits are exact as floats
 
 
 def open_parquet(path: Path, columns: tuple[str, ...] | None = None, allows_missing: bool = False) -> Table:
-    """A table of numbers: `bool` or `uint8` where all columns are, otherwise `float32` or `float64`."""
+    """Opens a table of numbers: `bool` or `uint8` if all columns are, otherwise `float32` or `float64`."""
     with reading(path, "a Parquet table"), _open(path) as file:
         schema, num_rows = file.schema_arrow, file.metadata.num_rows
         found = choose_columns(path, tuple(schema.names), columns)
@@ -61,23 +61,23 @@ def _open(path: Path) -> Any:
         import pyarrow.parquet as pq
     except ImportError as error:
         raise ImportError(missing_extra("Reading Parquet files")) from error
-    # By default, whole groups of rows are read ahead: more memory than the table needs, and slower.
+    # By default, pyarrow reads whole row groups ahead, which takes more memory than the table and is slower.
     return pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
 
 
 def _index_columns(schema: Any) -> tuple[str, ...]:
-    """The columns that pandas wrote for its index, by its own words in the file."""
+    """The columns that pandas wrote for its index, according to its metadata in the file."""
     try:
         index = list(json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", []))
-    except (ValueError, AttributeError, TypeError, RecursionError):  # a stranger's words
+    except (ValueError, AttributeError, TypeError, RecursionError):  # metadata of another form
         index = []
     return tuple(name for name in schema.names if name in index or name.startswith("__index_level_"))
 
 
 def _read_once_more(file: Any, path: Path) -> tuple[str, ...]:
-    """The columns on the left that were pandas' index in another file, and so have no name: counts of rows.
+    """The leading columns without a name, which were pandas' index in an earlier file and count rows.
 
-    **Raises:** `ValueError` for such a column that holds something else.
+    **Raises:** `ValueError` if such a column holds something else.
     """
     names = file.schema_arrow.names
     nameless = tuple(names[: num_nameless(names)])
@@ -95,7 +95,7 @@ def _read_once_more(file: Any, path: Path) -> tuple[str, ...]:
 
 
 def _check_kinds(file: Any, schema: Any, cells: Cells, path: Path) -> None:
-    """**Raises:** `ValueError` that names all columns that are no numbers."""
+    """**Raises:** `ValueError` that names all columns that are not numbers."""
     bad: dict[int, tuple[str, str]] = {}
     for number, name in enumerate(cells.columns or ()):
         kind = schema.field(name).type
@@ -103,13 +103,13 @@ def _check_kinds(file: Any, schema: Any, cells: Cells, path: Path) -> None:
             first = next(file.iter_batches(batch_size=1, columns=[name])).column(0)[0]
             bad[number] = _kind_of(kind), f"{tidy(str(first))} of type {kind} in {cells.row(0)}"
     kinds = {number: _dtype(schema.field(name).type) for number, name in enumerate(cells.columns or ())}
-    if len(set(kinds.values())) > 1:  # as in a text table
+    if len(set(kinds.values())) > 1:  # bools beside numbers are refused, as in a text table
         bad |= {number: ("truth", "of type bool") for number, kind in kinds.items() if kind == np.dtype(bool)}
     refuse_columns(bad, f"`{path}`", cells)
 
 
 def _dtype(kind: Any) -> np.dtype | None:
-    """The numbers of a column, or `None` if it holds something else."""
+    """The dtype for a column of numbers, or `None` if it holds something else."""
     from pyarrow import types
 
     if types.is_boolean(kind):
@@ -132,7 +132,7 @@ def _kind_of(kind: Any) -> str:
 
 
 def _check_size(file: Any, columns: tuple[str, ...], path: Path) -> None:
-    """**Raises:** `ValueError` if the columns, by what the file says, are far larger than the file."""
+    """**Raises:** `ValueError` if the columns, by the sizes that the file states, are far larger than the file."""
     budget, names = Budget(path, is_streamed=True), set(columns)
     for group in range(file.metadata.num_row_groups):
         parts = file.metadata.row_group(group)
@@ -144,11 +144,11 @@ def _check_size(file: Any, columns: tuple[str, ...], path: Path) -> None:
 def _blocks(table: Table, dtype: np.dtype) -> Iterator[np.ndarray]:
     columns = table.columns or ()
     batch_size = max(1, _BLOCK_BYTES // (len(columns) * dtype.itemsize))
-    # The words of a file on its size may be lies: what is really decoded counts.
+    # The sizes that a file states may be wrong, so the decoded bytes are counted.
     budget, num_rows = Budget(table.path, is_streamed=True), 0
     with reading(table.path, "a Parquet table"), _open(table.path) as file:
         for batch in file.iter_batches(batch_size=batch_size, columns=list(columns), use_threads=False):
-            batch = batch.select(list(columns))  # which come in the order of the file
+            batch = batch.select(list(columns))  # the batch has them in the order of the file
             budget.spend(batch.nbytes)
             if has_missing(batch) and not table.allows_missing:
                 _refuse_missing(table, file, batch_size)
@@ -158,7 +158,7 @@ def _blocks(table: Table, dtype: np.dtype) -> Iterator[np.ndarray]:
 
 
 def _check_whole_numbers(table: Table, batch: Any, first_row: int) -> None:
-    """**Raises:** `ValueError` for whole numbers that floats round, of all columns that have some."""
+    """**Raises:** `ValueError` for whole numbers that floats round, naming all columns that have some."""
     from pyarrow import types
 
     bad: dict[int, tuple[str, str]] = {}

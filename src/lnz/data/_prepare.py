@@ -1,4 +1,4 @@
-"""From the arrays of a file to three parts of a space."""
+"""Turns the arrays of a file into three parts of rows in a space."""
 
 import dataclasses
 import itertools
@@ -18,7 +18,7 @@ MAX_HELD_OUT = 10_000  # rows of a mapped file for each of valid and test, which
 
 @dataclasses.dataclass(frozen=True)
 class Typed:
-    """Rows of all parts in their space."""
+    """Rows of all parts, and their space."""
 
     space: AbstractSpace
     rows: dict[str, np.ndarray]
@@ -28,7 +28,7 @@ class Typed:
 
 
 def typed_rows(contents: Contents, options: Options) -> Typed:
-    """Check, flatten and store the arrays of a file, with zeros for missing entries."""
+    """Checks, flattens and converts the arrays of a file, with zeros for missing entries."""
     path, cells = f"`{contents.path}`", contents.cells
     first = contents.arrays["train"]
     rows: dict[str, np.ndarray] = {}
@@ -46,7 +46,7 @@ def typed_rows(contents: Contents, options: Options) -> Typed:
             check_size(rows[part], where, cells)
     arrays = list(rows.values())
     image_shape, notes = layout(first.shape, first.dtype, lambda: within(arrays, are_unit), path)
-    binarize = "none" if contents.is_mapped else options.binarize  # what is mapped was made into bits already
+    binarize = "none" if contents.is_mapped else options.binarize  # mapped arrays were made into bits already
     space = infer_space(arrays, path, binarize, contents.are_pixels)
     if not contents.is_mapped:
         dtype = stored_dtype(space, np.result_type(*arrays))
@@ -61,7 +61,7 @@ def typed_rows(contents: Contents, options: Options) -> Typed:
 
 
 def _without_missing(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows with zeros where they are nan, and where they are not."""
+    """Rows with zeros in place of nan, and the mask of known entries."""
     if x.dtype.kind != "f":
         return x, np.ones(x.shape, bool)
     known = ~np.isnan(x)
@@ -76,7 +76,7 @@ def _check_some_known(observed: np.ndarray, contents: Contents) -> None:
 
 
 def split(contents: Contents, options: Options) -> Splits:
-    """Rows of a file in three parts, as bits if that was asked for, with words on all that was done."""
+    """Rows of a file in three parts, as bits if that was asked for. The protocol says all that was done."""
     typed = typed_rows(contents, options)
     wants_bits = options.binarize != "none"
     if wants_bits and contents.are_pixels:
@@ -107,9 +107,9 @@ def split(contents: Contents, options: Options) -> Splits:
 
 
 def as_bits(typed: Typed, contents: Contents, options: Options) -> Typed:
-    """Rows as bits, if that was asked for and they are none.
+    """Rows as bits, if that was asked for and they are not bits yet.
 
-    **Raises:** `ValueError` for bytes that count up to less than 255. Those of image files may be dark.
+    **Raises:** `ValueError` for bytes with a full scale below 255. Image files may be dark.
     """
     if options.binarize != "none" and not contents.are_pixels and (typed.space.num_values or 0) > 2:
         check_scale(typed.rows.values(), f"`{contents.path}`", options)
@@ -127,7 +127,7 @@ _Parts = tuple[dict[str, np.ndarray], dict[str, np.ndarray], str]
 
 
 def _completed(rows: dict[str, np.ndarray], contents: Contents, options: Options) -> _Parts:
-    """Split the parts that a file lacks off its training part."""
+    """Splits the parts that a file lacks off its training part."""
     missing = [part for part in PARTS if part not in rows]
     labels = dict(contents.labels)
     if not missing:
@@ -145,7 +145,7 @@ def _completed(rows: dict[str, np.ndarray], contents: Contents, options: Options
 
 
 def _contiguous(rows: dict[str, np.ndarray], contents: Contents, options: Options) -> _Parts:
-    """Views and copies of blocks of a mapped file, which is not shuffled."""
+    """Cuts a mapped file into blocks without shuffling: train is a view, valid and test are copies."""
     x = rows["train"]
     num_valid, num_test = (min(n, MAX_HELD_OUT) for n in _sizes(len(x), ["valid", "test"], contents, options))
     first_test = len(x) - num_test

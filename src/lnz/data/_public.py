@@ -1,4 +1,4 @@
-"""Public data sets that are files: read from the folder named by `LNZ_DATA`, or downloaded."""
+"""Public data sets, read from files in the folder named by `LNZ_DATA`, or downloaded."""
 
 import dataclasses
 import os
@@ -33,7 +33,7 @@ def _find(name: str, file_name: str, source: str) -> Path:
 
 
 def _arrays(path: Path, **row_shapes: tuple[int, ...]) -> list[np.ndarray]:
-    """Arrays of whole numbers of an `.npz`, with rows of the shapes that the set is known to have."""
+    """Arrays of whole numbers from an `.npz`, after a check that their rows have the known shapes."""
     arrays = read_npz_arrays(path)
     for key, row_shape in row_shapes.items():
         x = arrays.get(key)
@@ -57,7 +57,7 @@ def _sizes(*parts: np.ndarray) -> str:
 
 
 def mnist() -> Splits:
-    """The training set without its last 10000, which are for validation; labels 0 to 9."""
+    """Grey digits, with the last 10000 training images for validation; labels 0 to 9."""
     try:
         path = _find("mnist", "mnist.npz", "LeCun, Bottou, Bengio and Haffner (1998), as Keras has it")
     except FileNotFoundError:
@@ -72,7 +72,7 @@ def mnist() -> Splits:
 
 
 def binary_mnist() -> Splits:
-    """Bits drawn once; no labels."""
+    """Digits as bits that were drawn once; no labels."""
     source = "MNIST as bits, Salakhutdinov and Murray (2008), the .amat files of Larochelle packed 98 bytes an image"
     path = _find("binary_mnist", "binarized_mnist.npz", source)
     train, valid, test = map(_unpack, _arrays(path, train=(98,), valid=(98,), test=(98,)))
@@ -85,7 +85,7 @@ def binary_mnist() -> Splits:
 
 
 def omniglot_small() -> Splits:
-    """Characters of 8 alphabets, ink 255, each drawn by 20 people; labels are characters."""
+    """Characters of 8 alphabets, ink 255, each drawn by 20 people; labels number the characters."""
     source = "brendenlake/omniglot, python/images_background_small1.zip and small2.zip, averaged to 28 x 28"
     path = _find("omniglot_small", "omniglot_small.npz", source)
     x, y, drawer = _arrays(path, x28=(28, 28), y=(), drawer=())
@@ -167,7 +167,7 @@ def uci_parkinsons() -> Splits:
 
 
 def _uci(key: str, num_columns: int) -> Splits:
-    """What a density can be learned of: no repeated rows, and no discrete or constant columns."""
+    """A table on which a density can be learned, without repeated rows and without discrete or constant columns."""
     name = f"uci_{key}"
     path = _find(name, "uci_regression_small.npz", "regression tables of UCI, as treforevans/uci_datasets has them")
     x = read_npz_arrays(path).get(key)
@@ -192,7 +192,7 @@ def _uci(key: str, num_columns: int) -> Splits:
 
 
 def miniboone_sample() -> Splits:
-    """The first rows of MINIBOONE in 43 columns: to try things out, for published results are of all rows."""
+    """The first rows of MINIBOONE in 43 columns, to try things out; published results use all rows."""
     path = _find("miniboone_sample", "miniboone_first1523.npy", "MINIBOONE as Papamakarios and others (2017) made it")
     x = np.array(open_npy(path))
     if x.ndim != 2 or x.shape[1] != 43 or x.dtype.kind != "f" or len(x) < 30 or not np.isfinite(x).all():

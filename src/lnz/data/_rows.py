@@ -1,4 +1,4 @@
-"""From arrays as files have them to rows of a space: shape, kind of numbers, and how they are stored."""
+"""Turns arrays as stored in files into rows of a space: shape, kind of numbers, and dtype."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -15,7 +15,8 @@ def layout(
 ) -> tuple[tuple[int, int] | None, tuple[str, ...]]:
     """The shape of pictures, if examples are pictures, and words about axes that were flattened.
 
-    `shape` is that of the whole array, `[n, ...]`; `is_unit` says whether all values lie between 0 and 1.
+    - `shape`: of the whole array, `[n, ...]`.
+    - `is_unit`: whether all values lie between 0 and 1.
     """
     row = shape[1:]
     if len(row) == 3 and 1 in (row[0], row[2]):
@@ -41,9 +42,9 @@ def are_unit(x: np.ndarray) -> np.ndarray:
 def infer_space(
     arrays: Sequence[np.ndarray], where: str, binarize: str = "none", are_pixels: bool = False
 ) -> AbstractSpace:
-    """`Binary` for zeros and ones of any type, `Categorical` of 256 for other bytes, otherwise `Euclidean`.
+    """`Binary` for zeros and ones of any dtype, `Categorical` with 256 values for other bytes, otherwise `Euclidean`.
 
-    Where bytes are to be binarized, they count up to 255 in every row, whatever the other rows hold.
+    If bytes are to be binarized, their full scale is 255 in every row, whatever the other rows hold.
     """
     num_columns = arrays[0].shape[1]
     are_bytes = {array.dtype == np.uint8 for array in arrays}
@@ -61,25 +62,25 @@ def space_of_bits(
 ) -> AbstractSpace:
     """The space of values that are all zero or one.
 
-    Pixels of image files are grey values of 255 where they are binarized. Other bytes may be bits already.
+    If they are binarized, pixels of image files are grey values with full scale 255. Other bytes may be bits already.
 
-    **Raises:** `ValueError` for bytes of which nothing says whether one means 1 of 255 or a bit.
+    **Raises:** `ValueError` for bytes if nothing tells whether a one means 1 of 255 or a bit.
     """
     if binarize == "none" or not has_bytes_of_one:
         return Binary(num_columns)
     if are_pixels:
         return Categorical(num_columns, 256)
     raise Refusal(
-        f"{where} has bytes of 0 and 1 alone, and `binarize={binarize!r}` counts bytes up to 255. If they are bits, "
+        f"{where} has only bytes 0 and 1, but `binarize={binarize!r}` takes 255 as their full scale. If they are bits, "
         "leave out `binarize` (`--set data.binarize=none`), or save them as true and false; if they are dark grey "
         "values, save them as floats, divided by 255."
     )
 
 
 def stored_dtype(space: AbstractSpace, dtype: np.dtype) -> np.dtype:
-    """How rows of a space are kept: bytes, or floats of no fewer digits than they have.
+    """The dtype in which rows of a space are stored: bytes, or floats with at least the digits of `dtype`.
 
-    Verbs move columns that lie far from zero before they cut them to the floats that JAX computes with (`lnz.local`).
+    Verbs move columns that lie far from zero before they round them to the floats that JAX computes with (`lnz.local`).
     """
     if space.measure.is_counting:
         return np.dtype(np.uint8)
@@ -87,7 +88,7 @@ def stored_dtype(space: AbstractSpace, dtype: np.dtype) -> np.dtype:
 
 
 def check_size(x: np.ndarray, where: str, cells: Cells = UNNAMED, first_row: int = 0) -> None:
-    """Refuse numbers in rows `[n, d]` that are too large for the floats of JAX, or whole ones that float64 rounds."""
+    """Refuses numbers in rows `[n, d]` that are too large for the floats of JAX, or whole ones that float64 rounds."""
     if x.dtype.kind in "iu":
         _check_exact(x, where, cells, first_row)
     computed = np.dtype(jnp.result_type(float))
@@ -104,7 +105,7 @@ def check_size(x: np.ndarray, where: str, cells: Cells = UNNAMED, first_row: int
 
 
 def _check_exact(x: np.ndarray, where: str, cells: Cells, first_row: int) -> None:
-    """**Raises:** `ValueError` for whole numbers that floats round, of all columns that have some."""
+    """**Raises:** `ValueError` for whole numbers that floats round, naming all columns that have some."""
     bad: dict[int, tuple[str, str]] = {}
     for start, block in blocks(x):
         rounded = rounded_by_floats(block)

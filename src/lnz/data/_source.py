@@ -1,4 +1,4 @@
-"""Where examples come from: an array in memory, or a file that is larger."""
+"""Sources of examples: an array in memory, or a file too large for memory."""
 
 import abc
 import zlib
@@ -17,9 +17,9 @@ from ._missing import known_entries, mark_missing
 
 
 class AbstractSource(abc.ABC):
-    """Rows as they are stored: for training in blocks of equal size, for evaluation in their order.
+    """Rows as they are stored: in blocks of equal size for training, in their order for evaluation.
 
-    Block `k` is a function of the key and `k` alone, so that a resumed run sees what an uninterrupted one sees. The
+    Block `k` depends only on the key and `k`, so that a resumed run sees the same blocks as an uninterrupted one. The
     engine shuffles the rows of a block and cuts them into batches.
     """
 
@@ -36,7 +36,7 @@ class AbstractSource(abc.ABC):
 
     @abc.abstractmethod
     def check(self, space: AbstractSpace, argument: str) -> None:
-        """**Raises:** `TypeError` or `ValueError`, naming row and column, if a row is no example of `space`."""
+        """**Raises:** `TypeError` or `ValueError`, naming row and column, if a row is not an example of `space`."""
 
     @property
     @abc.abstractmethod
@@ -46,7 +46,7 @@ class AbstractSource(abc.ABC):
     @property
     @abc.abstractmethod
     def fingerprint(self) -> str:
-        """Tells this source, and the order of its blocks, from others."""
+        """Identifies this source and the order of its blocks."""
 
 
 class Resident(AbstractSource):
@@ -79,8 +79,8 @@ class Stream(AbstractSource):
 
     Each epoch cuts the file into pieces of consecutive rows from a random offset, shuffles the pieces, and fills a
     block with 32 of them; the next block is read while the device works on this one. Rows that are stored close
-    together therefore meet in a block more often than chance: shuffle a file that is sorted by class. What does not
-    fill a last block waits for another epoch.
+    together therefore meet in a block more often than by chance: shuffle a file that is sorted by class. Rows left over
+    after the last full block of an epoch are not used in that epoch.
 
     **Arguments:**
 
@@ -134,17 +134,17 @@ class Stream(AbstractSource):
 
     @property
     def fingerprint(self) -> str:
-        """Of a few hundred rows: reading all of them would take too long."""
+        """Taken from a few hundred rows, because reading all of them would take too long."""
         some = self._array[:: max(1, self.num_rows // 256)]
         return f"{fingerprint_of(some)} of {self.num_rows} rows in blocks of {self.block_rows}"
 
 
 def as_source(data: Any, space: AbstractSpace, observed: Any = None) -> AbstractSource:
-    """`data` as a source of examples of `space`: arrays on disk (`np.memmap`) are read in blocks.
+    """Makes `data` a source of examples of `space`. Arrays on disk (`np.memmap`) are read in blocks.
 
     Entries that are not `observed` are marked as missing.
 
-    **Raises:** `TypeError` or `ValueError` if they are no examples of `space`.
+    **Raises:** `TypeError` or `ValueError` if the rows are not examples of `space`.
     """
     if observed is not None:
         if isinstance(data, AbstractSource | np.memmap):
@@ -152,7 +152,7 @@ def as_source(data: Any, space: AbstractSpace, observed: Any = None) -> Abstract
         return Resident(mark_missing(space, *known_entries(space, data, observed)))
     if isinstance(data, np.memmap):
         if data.ndim == 0 or data.shape[1:] != space.shape or data.size == 0:
-            space.check_data(data, "data")  # which says what is wrong
+            space.check_data(data, "data")  # raises, and says why
         data = Stream(data)
     if isinstance(data, AbstractSource):
         data.check(space, "data")
@@ -165,7 +165,7 @@ _PIECES_LOOKED_AT = 64
 
 
 def some_rows(source: AbstractSource) -> np.ndarray:
-    """All rows, or those of 64 pieces from all over, of some 2**18 numbers, of a source that has more."""
+    """All rows; or, if they have more than about 2**18 numbers, as many in 64 pieces evenly spaced over the source."""
     first = np.asarray(source.rows(0, 1))
     most = max(_PIECES_LOOKED_AT, _NUM_LOOKED_AT // max(1, first.size))
     if source.num_rows <= most:
@@ -176,18 +176,18 @@ def some_rows(source: AbstractSource) -> np.ndarray:
 
 
 def to_device(rows: Any) -> Array:
-    """Not `jnp.asarray`, which copies twice, nor an alias of memory that its owner may change."""
+    """Copies rows to the device once (`jnp.asarray` copies twice), without aliasing memory that may change."""
     return (
         rows if isinstance(rows, jax.Array) else jax.device_put(np.asarray(rows), may_alias=False).block_until_ready()
     )
 
 
 def canonical(rows: Any) -> Iterator[memoryview]:
-    """The bytes of numbers as float64, piece by piece: equal for equal numbers, regardless of their type."""
+    """The bytes of the numbers as float64, piece by piece: equal for equal numbers, regardless of dtype."""
     array = np.asarray(rows)
     num = max(1, _CANONICAL // max(1, array[:1].size))
     for start in range(0, len(array), num):
-        # The sum makes one of the two zeros.
+        # The sum turns -0.0 into 0.0.
         yield (np.ascontiguousarray(array[start : start + num], np.float64) + 0.0).data.cast("B")
 
 
@@ -195,7 +195,7 @@ _CANONICAL = 2**17  # numbers
 
 
 def fingerprint_of(rows: Any) -> str:
-    """Shape and checksum: equal for equal numbers, regardless of their type."""
+    """Shape and checksum: equal for equal numbers, regardless of dtype."""
     checksum = 0
     for piece in canonical(rows):
         checksum = zlib.crc32(piece, checksum)

@@ -13,15 +13,17 @@ from ._checks import UNNAMED, Cells
 class Splits:
     """A data set in three parts, `[n, *space.shape]` each, as they are stored (bits as bytes).
 
-    `image_shape` says how to show one example as a picture; `labels` holds class labels of the
-    three parts where there are any, and `label_names` what the labels 0, 1, ... are called; `columns` has
-    the names of the columns of a table; `protocol` says how the numbers were made, and `source_digest`
-    (the first 16 hexadecimal digits of the SHA-256 of the file) of what.
+    If the file is too large for memory, `train` is an `np.memmap` of rows in file order.
 
-    `observed` says, in the shapes of the three parts, which entries are known, if some are missing (`missing="mask"`):
-    the others are stored as zeros. `cells.row(i)` is what the file calls row `i` of `test`, such as `"line 17"`.
-
-    `train` of a file too large for memory is an `np.memmap` of rows in the order of the file.
+    - `image_shape`: the shape in which to show one example as a picture.
+    - `protocol`: how the numbers were made, in words.
+    - `labels`: class labels of the three parts, if any; `label_names`: the names of the labels 0, 1, ...
+    - `columns`: the column names of a table.
+    - `source_digest`: the first 16 hexadecimal digits of the SHA-256 of the file.
+    - `observed`: masks of the known entries, in the shapes of the three parts, if some entries are missing
+      (`missing="mask"`). Missing entries are stored as zeros.
+    - `cells`: how the file names its rows and columns. `cells.row(i)` is its name for row `i` of `test`, such as
+      `"line 17"`.
     """
 
     name: str
@@ -45,13 +47,17 @@ class Splits:
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """All examples of a file, in its order: `array` is `[n, d]`, stored as `Splits` stores them.
+    """All examples of a file, in its order.
 
-    `columns` has the names of the columns of a table, `image_shape` the shape of pictures; `observed` says
-    which entries are known, if some are missing. `cells.row(i)` is what the file itself calls row `i`, such as
-    `"line 17"`; `left_out` are columns of the file that were not taken; `notes` say what was done. `stored_as` is the
-    number type of the file, which says of true and false, bytes and floats how far they count; `are_pixels`: they are
-    grey values of image files, from 0 to 255.
+    - `array`: the examples, `[n, d]`, stored as in `Splits`.
+    - `columns`: the column names of a table.
+    - `image_shape`: the shape of pictures.
+    - `observed`: mask of the known entries, if some are missing.
+    - `cells`: how the file names its rows and columns. `cells.row(i)` is its name for row `i`, such as `"line 17"`.
+    - `left_out`: columns of the file that were not taken.
+    - `notes`: what was done, in words.
+    - `stored_as`: dtype of the numbers in the file, which determines the full scale of bools, bytes and floats.
+    - `are_pixels`: whether they are grey values of image files, from 0 to 255.
     """
 
     array: Shaped[np.ndarray, "n d"]
@@ -74,7 +80,7 @@ def shuffled(num: int, num_valid: int, num_test: int, seed: int) -> tuple[np.nda
 
 
 def split_shuffled(splits: Splits, num_valid: int, num_test: int, labels: np.ndarray | None = None) -> Splits:
-    """A set whose examples are all in `train`, shuffled with seed 0 and cut into three parts."""
+    """Shuffles a set whose examples are all in `train`, with seed 0, and cuts it into three parts."""
     order = shuffled(len(splits.train), num_valid, num_test, 0)
     train, valid, test = (splits.train[rows] for rows in order)
     parts = None if labels is None else (labels[order[0]], labels[order[1]], labels[order[2]])

@@ -14,10 +14,11 @@ from ._checks import UNNAMED, Cells, Refusal, tidy
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A file as blocks of rows `[k, *row_shape]`, which can be gone through more than once.
+    """A file as blocks of rows `[k, *row_shape]`, which can be read more than once.
 
-    `num_bytes` is the size of all of it in memory, where the file says; `whole` a memory map of it, where it has one.
-    `cells` says how the file names rows and columns, `left_out` which columns it has beside those.
+    - `num_bytes`: size of all rows in memory, if the file states it.
+    - `whole`: a memory map of the file, if it can be mapped as it is.
+    - `cells`: how the file names its rows and columns; `left_out`: the columns that were not taken.
     """
 
     path: Path
@@ -35,7 +36,7 @@ class Table:
         return self.cells.columns
 
     def resident(self, limit: int) -> np.ndarray | None:
-        """All of the rows as one array in memory, or `None` as soon as they are more than `limit` bytes."""
+        """All rows as one array in memory, or `None` as soon as they exceed `limit` bytes."""
         if self.num_bytes is not None and self.num_bytes > limit:
             return None
         parts, num_bytes = [], 0
@@ -48,7 +49,7 @@ class Table:
             raise Refusal(f"`{self.path}` has no rows of data: at least one is needed.")
         whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype)
         end = len(whole)
-        while parts:  # from the end, so that each part is given back once it is copied
+        while parts:  # from the end, so that each part is freed once it is copied
             part = parts.pop()
             whole[end - len(part) : end] = part
             end -= len(part)
@@ -56,7 +57,7 @@ class Table:
 
 
 def batch_to_array(batch: Any, dtype: np.dtype) -> np.ndarray:
-    """Columns of Arrow as one array `[k, d]`; a missing value is nan."""
+    """Arrow columns as one array `[k, d]`; a missing value is nan."""
     import pyarrow as pa
 
     x = np.empty((batch.num_rows, batch.num_columns), dtype)
@@ -70,7 +71,7 @@ def has_missing(batch: Any) -> bool:
 
 
 def choose_columns(path: Path, found: tuple[str, ...], wanted: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The wanted columns, which the file must have; all of them for `None`."""
+    """The wanted columns, which the file must have; all columns for `None`."""
     if len(set(found)) < len(found):
         name = next(name for name in found if found.count(name) > 1)
         raise Refusal(f"`{path}` has two columns called {tidy(name)}: give each column its own name.")
@@ -81,7 +82,7 @@ def choose_columns(path: Path, found: tuple[str, ...], wanted: tuple[str, ...] |
         return wanted
     if found == numbered(len(found)):
         raise Refusal(
-            f"`{path}` has no names of columns, but {_listed(wanted)} are needed: write these as its first row, in the "
+            f"`{path}` has no column names, but {_listed(wanted)} are needed: write these as its first row, in the "
             "order of its columns."
         )
     if wanted == numbered(len(wanted)):
@@ -95,12 +96,13 @@ def choose_columns(path: Path, found: tuple[str, ...], wanted: tuple[str, ...] |
     raise Refusal(f"`{path}` has no column{'s' if len(absent) > 1 else ''} {_listed(absent)}: {hint}")
 
 
-NUM_INDEX_ROWS = 100  # looked at, to tell an index from measurements
-_NAMELESS = re.compile(r"(Unnamed: \d+(\.\d+)*)?")  # what pandas writes above its index, and calls it once read again
+NUM_INDEX_ROWS = 100  # rows inspected to tell an index from measurements
+# pandas writes an empty name above its index, and calls the column "Unnamed: 0" once the file is read again.
+_NAMELESS = re.compile(r"(Unnamed: \d+(\.\d+)*)?")
 
 
 def num_nameless(found: Sequence[str]) -> int:
-    """How many columns on the left have no name, before one that has."""
+    """The number of leading columns without a name, before the first one with a name."""
     named = (place for place, name in enumerate(found) if not _NAMELESS.fullmatch(name))
     return next(named, min(1, len(found) - 1))
 
@@ -108,11 +110,14 @@ def num_nameless(found: Sequence[str]) -> int:
 def not_an_index(path: Path, place: int, name: str, has: str) -> str:
     """The refusal of a column without a name that cannot be pandas' index."""
     column = f"column {tidy(name)}, as pandas calls one" if place else "first column"
-    return f"`{path}` has a {column} without a name, not pandas' index: it has {has}. Give it a name, or remove it."
+    return (
+        f"`{path}` has a {column} without a name, which is not pandas' index: it has {has}. Give it a name, or remove "
+        "it."
+    )
 
 
 def numbered(num: int) -> tuple[str, ...]:
-    """What the columns of a file without names are called."""
+    """The column names for a file without names: "0", "1", ..."""
     return tuple(map(str, range(num)))
 
 

@@ -22,7 +22,7 @@ class Members:
 
     def _add(self, info: zipfile.ZipInfo) -> None:
         name = info.filename
-        # Nothing is extracted, so such names are harmless here; but no honest archive has them.
+        # Such names are harmless here, because nothing is extracted, but no honest archive has them.
         if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or name[1:2] == ":":
             raise Refusal(f"`{self.path}` has a member {tidy(name)} outside of the archive: do not trust it.")
         if info.is_dir():
@@ -31,7 +31,7 @@ class Members:
             raise Refusal(f"`{self.path}` has two members called {tidy(name)}: write the archive again.")
         if info.flag_bits & 1:
             raise Refusal(f"`{self.path}` is encrypted, see member {tidy(name)}: unpack it and load the folder.")
-        # The decoders of other methods give no bound on what they expand at once.
+        # The decoders of other methods do not bound how much they expand at once.
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise Refusal(f"`{self.path}` packs {tidy(name)} by another method than deflate: write it with plain zip.")
         self._infos[name] = info
@@ -41,7 +41,7 @@ class Members:
         return sorted(self._infos)
 
     def size(self, name: str) -> int:
-        """The size that the archive states, which may be a lie."""
+        """The size that the archive states, which may be wrong."""
         return self._infos[name].file_size
 
     @contextmanager
@@ -52,6 +52,6 @@ class Members:
 
 @contextmanager
 def open_zip(path: Path, kind: str) -> Iterator[Members]:
-    """The members of an archive; damage found while they are read becomes a `ValueError` that says `kind`."""
+    """The members of an archive; damage found while they are read becomes a `ValueError` that names `kind`."""
     with reading(path, kind), zipfile.ZipFile(path) as archive:
         yield Members(archive, path)

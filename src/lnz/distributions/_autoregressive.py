@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,18 +15,18 @@ from ..spaces import Binary
 class AutoregressiveBernoulli(AbstractDistribution):
     """`p(x) = prod_i sigmoid(logit_i)^x_i sigmoid(-logit_i)^(1 - x_i)`, `logit_i = net(x_1, ..., x_{i-1})_i`: MADE.
 
-    Bits that depend on all bits before them, without an approximation anywhere: the log-probability takes one pass of
-    the network; draws are made bit by bit, in the work of about one pass where the weights are shared by all draws. As
-    the prior of binary latents it is normalised, which an RBM is not. With `lnz.Conditional` it becomes a decoder or
-    an encoder of bits that depend on each other.
+    Bits that depend on all bits before them, without any approximation. The log-probability takes one pass of the
+    network. Draws are made bit by bit, in the work of about one pass where all draws share the weights. As the prior of
+    binary latents it is normalised, unlike an RBM. With `lnz.Conditional` it becomes a decoder or an encoder of bits
+    that depend on each other.
 
     Log-probabilities are in nats with respect to counting measure on `Binary(n)`.
 
     **Arguments:**
 
-    - `net`: `lnz.nets.MaskedMLP(n, 1)`. `AutoregressiveBernoulli.of` makes it.
+    - `net`: `lnz.nets.MaskedMLP(n, 1)`. `AutoregressiveBernoulli.of` builds one.
 
-    **Raises:** `ValueError` for a network with more numbers an output than the one logit.
+    **Raises:** `ValueError` if the network returns more than one logit for each bit.
 
     Source: Germain, Gregor, Murray and Larochelle (2015), section 3 and equations 12 and 13; arXiv:1502.03509.
     """
@@ -42,21 +42,9 @@ class AutoregressiveBernoulli(AbstractDistribution):
             )
 
     @classmethod
-    def of(
-        cls,
-        num: int,
-        *,
-        key: PRNGKeyArray,
-        width: int = 128,
-        depth: int = 2,
-        activation: Callable = jax.nn.relu,
-        residual: bool = False,
-    ) -> "AutoregressiveBernoulli":
-        """`num` bits, at the start fair and independent; the rest as for `lnz.nets.MaskedMLP`."""
-        net = MaskedMLP(
-            num, 1, key=key, width=width, depth=depth, activation=activation, residual=residual, last_scale=0.0
-        )
-        return cls(net)
+    def of(cls, num: int, *, key: PRNGKeyArray, **options: Any) -> "AutoregressiveBernoulli":
+        """`num` bits, fair and independent at the start; `options` as for `lnz.nets.MaskedMLP`."""
+        return cls(MaskedMLP(num, 1, key=key, last_scale=0.0, **options))
 
     @property
     def space(self) -> Binary:
@@ -67,7 +55,7 @@ class AutoregressiveBernoulli(AbstractDistribution):
         return False
 
     def logits(self, x: Array) -> Float[Array, " n"]:
-        """The log-odds of each bit given those before it in ONE example."""
+        """The log-odds of each bit given the bits before it in ONE example."""
         x = self.space.check_example(x).astype(model_dtype(self.net))
         return batch_last(_logits, self.net, x, takes_batched_parameters=True)
 
@@ -97,5 +85,5 @@ def _draw(net: MaskedMLP, u: Array) -> Array:
 
 
 def _bit(raw: Array, u: Array) -> tuple[Array, Array]:
-    """1 where `u < p`; no map with a derivative, of which zeros stand in the place."""
+    """1 where `u < p`. The map has no derivative, and zeros stand in for it."""
     return (u < jax.nn.sigmoid(raw[0])).astype(u.dtype), jnp.zeros_like(u)

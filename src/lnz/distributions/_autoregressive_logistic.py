@@ -1,4 +1,4 @@
-"""Grey values that depend on those before them in the picture."""
+"""Grey values that depend on the pixels before them."""
 
 import itertools
 import math
@@ -22,38 +22,26 @@ from ._discretised_logistic import DiscretisedLogistic, to_cells
 class AutoregressiveLogistic(AbstractDistribution):
     """`p(x) = prod_i DiscretisedLogistic(x_i | loc_i + s_i a_i, scale_i exp(b_i))`, `(a_i, b_i) = net(x before i)`.
 
-    Grey values of a picture, each moved by those before it in raster order and near it: a PixelCNN of one small
-    network that all pixels share. As the decoder of an autoencoder, by `lnz.Conditional`, a PixelVAE: the latents say
-    what pixels far apart have in common; noise and edges, which no latent has to carry, are left to the network, of
-    which every pixel is an example, so that it overfits a few pictures less.
-
-    The network sees `(x_j - c_j) / s_j` of the pixels j at most `radius` rows above and `radius` columns beside i, zero
-    beyond the border; then `(loc_i - c_i) / s_i`; then the numbers `context[:, i]`, which tell it where it is and what
-    z says. Grey values are in units of the whole range; `c` and `s` are `loc` and `scale` as they were first given, and
-    stay so while `loc`, `log_scale` and `context` are trained or moved: with residuals of a moved `loc`, noisy in z,
-    a decoder learned several times more slowly. Where the network returns zero, and no scale is below `min_scale`, this
-    is `DiscretisedLogistic`.
-
-    The log-probability takes one pass over all pixels at once; draws are made pixel by pixel.
+    A PixelCNN: all pixels share one small network, which reads nearby earlier pixels in raster order. `conditionals`
+    describes its inputs. The log-probability takes one pass over all pixels at once; draws are made pixel by pixel.
 
     Log-probabilities are in nats with respect to counting measure on `{0, ..., K - 1}^shape`; divide by
     `num_dimensions * log(2)` for bits a dimension.
 
     **Arguments:**
 
-    - `loc`, `scale`, `num_values`: as for `DiscretisedLogistic`; at the start those of the data, pixel by pixel.
-    - `context`: `[num_context, *shape]`.
+    - `loc`, `scale`, `num_values`: as for `DiscretisedLogistic`; start them from the data, pixel by pixel.
+    - `context`: network inputs, `[num_context, *shape]`.
     - `net`: from `[2 radius (radius + 1) + 1 + num_context]` to `[2]`, with batch axes last, such as `lnz.nets.MLP`.
-      `AutoregressiveLogistic.of` makes it.
-    - `image_shape`: rows and columns of the picture, if `loc` has another shape, such as that of one long row.
+      `AutoregressiveLogistic.of` builds one.
+    - `image_shape`: rows and columns of the picture, if `loc` has another shape, such as one row.
     - `radius`: how far a pixel sees.
-    - `min_scale`: no scale is below, in units of the range, so that none closes around the pixels of a small data set.
+    - `min_scale`: least scale, in units of the range: no scale closes around the pixels of a small data set.
 
-    **Raises:** `ValueError` for shapes that do not fit, or a scale that is not positive.
+    **Raises:** `ValueError` if shapes do not fit or a scale is not positive.
 
-    Source: Gulrajani et al. (2017), arXiv:1611.05013, with the order of pixels of van den Oord, Kalchbrenner and
-    Kavukcuoglu (2016), arXiv:1601.06759, and the logistics of Salimans, Karpathy, Chen and Kingma (2017), section 2.1,
-    arXiv:1701.05517. Differs: one window and one network instead of layers of masked convolutions.
+    Source: Gulrajani et al. (2017); arXiv:1611.05013. Differs: one window and one network instead of layers of masked
+    convolutions.
     """
 
     loc: Float[Array, "*shape"]
@@ -85,7 +73,7 @@ class AutoregressiveLogistic(AbstractDistribution):
         self.context = jnp.asarray(context, self.loc.dtype)
         if self.context.ndim == 0 or self.context.shape[1:] != self.loc.shape:
             raise ValueError(
-                f"`{owner}(context=...)` must have the shape of loc behind an axis more, {('num', *self.loc.shape)}; "
+                f"`{owner}(context=...)` must have the shape of loc and one axis in front, {('num', *self.loc.shape)}; "
                 f"got {self.context.shape}."
             )
         self.image_shape = _image_shape(image_shape, self.loc.shape, owner)
@@ -111,7 +99,12 @@ class AutoregressiveLogistic(AbstractDistribution):
         activation: Callable = jax.nn.silu,
         min_scale: float = 1e-4,
     ) -> "AutoregressiveLogistic":
-        """With an `lnz.nets.MLP` whose output starts at zero: a `DiscretisedLogistic` at the start."""
+        """With an `lnz.nets.MLP` whose output starts at zero, so that it starts as a `DiscretisedLogistic`.
+
+        As the decoder of an autoencoder, `lnz.Conditional` makes it a PixelVAE: the latents describe what pixels far
+        apart have in common, and the network models noise and edges. Every pixel is an example for the network, so that
+        it overfits a few pictures less.
+        """
         num_in = 2 * radius * (radius + 1) + 1 + num_context
         net = MLP(num_in, 2, key=key, width=width, depth=depth, activation=activation, last_scale=0.0)
         context = jnp.zeros((num_context, *jnp.shape(loc)))
@@ -130,7 +123,19 @@ class AutoregressiveLogistic(AbstractDistribution):
         return False
 
     def conditionals(self, x: Array) -> DiscretisedLogistic:
-        """The distributions of all pixels, each given those before it in ONE example: their product at x is `p(x)`."""
+        """The distribution of each pixel given the pixels before it in ONE example; their product at x is `p(x)`.
+
+        For pixel i the network reads, in this order: `(x_j - c_j) / s_j` for the earlier pixels j at most `radius` rows
+        above and `radius` columns beside i, zero beyond the border; `(loc_i - c_i) / s_i`; and the numbers
+        `context[:, i]`, which tell it where it is and what z says. Grey values are in units of the whole range.
+
+        `c` and `s` are `loc` and `scale` as first given. They stay so while `loc`, `log_scale` and `context` are
+        trained or moved: with residuals of a moved `loc`, noisy in z, a decoder learned several times more slowly.
+        Where the network returns zero, and no scale is below `min_scale`, this is `DiscretisedLogistic`.
+
+        Source: van den Oord, Kalchbrenner and Kavukcuoglu (2016), arXiv:1601.06759, for the order of pixels; Salimans,
+        Karpathy, Chen and Kingma (2017), section 2.1, arXiv:1701.05517, for the logistics.
+        """
         x = self.space.check_example(x).astype(self.loc.dtype)
         given = batch_last(_given, _in_a_row(self), x.reshape(-1), takes_batched_parameters=True)
         loc, log_scale = (parameter.reshape(self.loc.shape) for parameter in given)
@@ -165,14 +170,14 @@ def _image_shape(image_shape, shape, owner):
 
 
 def _in_a_row(p: AutoregressiveLogistic) -> AutoregressiveLogistic:
-    """With all pixels along one axis, so that any further axes are of a batch."""
+    """`p` with all pixels along one axis, so that any further axes are batch axes."""
     loc, log_scale, centre, unit = (one.reshape(-1) for one in (p.loc, p.log_scale, p.centre.value, p.unit.value))
     context = p.context.reshape(len(p.context), loc.size)
     return replace(p, loc=loc, log_scale=log_scale, context=context, centre=Frozen(centre), unit=Frozen(unit))
 
 
 def _given(p: AutoregressiveLogistic, x: Array) -> tuple[Array, Array]:
-    """`loc` and `log_scale` of each pixel of `x [pixels, *batch]` given those before it."""
+    """`loc` and `log_scale` of each pixel of `x [pixels, *batch]`, given the pixels before it."""
     batch, (rows, columns), r = x.shape[1:], p.image_shape, p.radius
     pixels = _pixels(p, len(batch))
     seen = _standardised(pixels, x, p.num_values).reshape(rows, columns, *batch)
@@ -182,7 +187,7 @@ def _given(p: AutoregressiveLogistic, x: Array) -> tuple[Array, Array]:
 
 
 def _draw(p: AutoregressiveLogistic, noise: Array) -> Array:
-    """Grey values made of logistic noise `[pixels, *batch]`, one pixel after the other."""
+    """Grey values made from logistic noise `[pixels, *batch]`, one pixel after the other."""
     batch, (rows, columns), r = noise.shape[1:], p.image_shape, p.radius
     zeros = (0,) * len(batch)
 
@@ -204,19 +209,19 @@ def _draw(p: AutoregressiveLogistic, noise: Array) -> Array:
 
 
 def _window(radius: int) -> list[tuple[int, int]]:
-    """Row and column of what is before the middle of the last row, in a window that ends with this row."""
+    """Rows and columns of the places before the middle of the last row, in a window that ends with this row."""
     places = itertools.product(range(radius + 1), range(2 * radius + 1))
     return list(places)[: 2 * radius * (radius + 1)]
 
 
 class _Pixels(NamedTuple):
-    """What is known of all pixels without x, `[pixels, *batch]`, or of one, `[*batch]`."""
+    """Parameters known without x: `[pixels, *batch]` for all pixels, `[*batch]` for one."""
 
     loc: Array
     log_scale: Array
     centre: Array
     unit: Array
-    context: Array  # with an axis before these
+    context: Array  # with one more axis in front
 
 
 def _pixels(p: AutoregressiveLogistic, num_batch: int) -> _Pixels:
@@ -230,7 +235,7 @@ def _standardised(pixels: _Pixels, x: Array, num_values: int) -> Array:
 
 
 def _moved(p: AutoregressiveLogistic, pixels: _Pixels, near: Array) -> tuple[Array, Array]:
-    """`loc` and `log_scale` by the network of `near [neighbours, ...]`, the last axes of which are those of pixels."""
+    """`loc` and `log_scale` by the network. `near [neighbours, ...]` has the axes of `pixels` last."""
     own = ((pixels.loc - pixels.centre) / pixels.unit)[None]
     inputs = [jnp.broadcast_to(part, (len(part), *near.shape[1:])) for part in (near, own, pixels.context)]
     shift, log_factor = call_net(p.net, jnp.concatenate(inputs))

@@ -17,7 +17,8 @@ class Bernoulli(AbstractExponentialFamily):
 
     **Arguments:**
 
-    - `logits`: log-odds `[*shape]`; `probs` gives the probabilities. Infinite ones are bits that never vary.
+    - `logits`: log-odds `[*shape]`; the property `probs` gives the probabilities. Bits with infinite log-odds never
+      vary.
 
     Log-probabilities are in nats with respect to counting measure on `Binary(shape)`; minus infinity for other numbers.
     """
@@ -29,7 +30,7 @@ class Bernoulli(AbstractExponentialFamily):
     def from_probs(cls, probs) -> "Bernoulli":
         """Bits with these probabilities of being 1, each from 0 to 1.
 
-        **Raises:** `ValueError` if one lies outside.
+        **Raises:** `ValueError` for a probability outside that range.
         """
         probs = as_floats(probs)
         if is_false(jnp.all((probs >= 0) & (probs <= 1))):
@@ -76,7 +77,8 @@ class Bernoulli(AbstractExponentialFamily):
 
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
         x = self.space.check_example(x)
-        # Under `jax.vmap` as the network of a decoder leaves its logits, `[n, *batch]`: a transposed copy takes longer.
+        # Under `jax.vmap`, keep the layout in which a decoder's network leaves its logits, `[n, *batch]`: a transposed
+        # copy takes longer.
         return batch_last(_log_prob, self.statistics(x), self.natural, takes_batched_parameters=True)
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
@@ -90,7 +92,8 @@ class Bernoulli(AbstractExponentialFamily):
 @register_kl(Bernoulli, Bernoulli)
 def _kl(q: Bernoulli, p: Bernoulli) -> Float[Array, ""]:
     a, b = q.logits, p.logits
-    # log q - log p of either outcome is log(1 + (other's probability) (e^d - 1)), which keeps the digits of a small d.
+    # For each outcome, log q - log p is log(1 + (probability of the other outcome) (e^d - 1)), which keeps the digits
+    # of a small d.
     near = jnp.abs(a - b) < 1
     d = jnp.where(near, a - b, 0)
     log_ones, log_zeros = -softplus(-a), -softplus(a)
@@ -102,15 +105,15 @@ def _kl(q: Bernoulli, p: Bernoulli) -> Float[Array, ""]:
 
 
 def log_prob_by_products(bernoulli: Bernoulli, x: Array) -> Float[Array, ""]:
-    """`bernoulli.log_prob(x)` by dot products: of many examples and many distributions, two matrix products.
+    """`bernoulli.log_prob(x)` by dot products: two matrix products for many examples and many distributions.
 
-    `log_prob` itself would make an array of examples, distributions and bits.
+    `log_prob` itself would build an array of examples by distributions by bits.
     """
     t, logits = bernoulli.statistics(bernoulli.space.check_example(x)), bernoulli.natural
-    # A bit with an infinite logit adds nothing if it is as it must be, and zero times infinity is no number.
+    # A bit with an infinite logit adds nothing if it has its only possible value; zero times infinity is NaN.
     fixed = jnp.isinf(logits)
     free = jnp.where(fixed, 0, logits)
-    # Not `t logits - softplus(logits)`, two large numbers of which little is left: here no term is positive.
+    # Not `t logits - softplus(logits)`, where two large numbers cancel: here no term is positive.
     log_ones, log_zeros = (jnp.where(fixed, 0, -softplus(sign * free)) for sign in (-1, 1))
     log_prob = _dot(t, log_ones) + _dot(1 - t, log_zeros)
     must_be_0, must_be_1 = (jnp.isneginf(logits).astype(t.dtype), jnp.isposinf(logits).astype(t.dtype))
@@ -120,14 +123,14 @@ def log_prob_by_products(bernoulli: Bernoulli, x: Array) -> Float[Array, ""]:
 
 
 def _dot(a: Array, b: Array) -> Array:
-    # In all digits: graphics processors round the factors of a product to ten bits by default.
+    # In full precision: by default GPUs round the factors of a product to ten bits.
     return jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def _log_prob(t: Array, logits: Array) -> Array:
-    """`[*batch]` of `t [n, *some batch]` and `logits [n, *batch]`.
+    """Log-probabilities `[*batch]` of bits `t [n, *some batch]` under `logits [n, *batch]`.
 
-    `log sigmoid(logit)` of what is 1, `log sigmoid(-logit)` of what is 0: right for infinite logits too.
+    A one has `log sigmoid(logit)`, a zero `log sigmoid(-logit)`: correct for infinite logits too.
     """
     # A bit that never varies has nothing to learn.
     logits = jnp.where(jnp.isinf(logits), jax.lax.stop_gradient(logits), logits)

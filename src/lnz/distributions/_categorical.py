@@ -17,11 +17,10 @@ class Categorical(AbstractExponentialFamily):
 
     **Arguments:**
 
-    - `logits`: unnormalised log-probabilities `[*shape, num_categories]`; minus infinity for what is impossible.
+    - `logits`: unnormalised log-probabilities `[*shape, num_categories]`; minus infinity for impossible categories.
 
-    Log-probabilities are in nats with respect to counting measure on `{0, ..., num_categories - 1}^shape`.
-    The natural parameters are the logits, one more than needed for each variable; so
-    `with_expected_statistics` returns
+    Log-probabilities are in nats with respect to counting measure on `{0, ..., num_categories - 1}^shape`. The natural
+    parameters are the logits, one more for each variable than needed; `with_expected_statistics` chooses
     log-probabilities.
     """
 
@@ -63,7 +62,7 @@ class Categorical(AbstractExponentialFamily):
 
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
         x = self.space.check_example(x).astype(jnp.int32)[..., None]
-        # Picked, not multiplied by a one-hot vector: zero times minus infinity is no number.
+        # Picked, not multiplied by a one-hot vector: zero times minus infinity is NaN.
         log_probs = jnp.take_along_axis(jax.nn.log_softmax(self.logits, axis=-1), x, axis=-1, mode="clip")
         return jnp.sum(jnp.where((x >= 0) & (x < self.logits.shape[-1]), log_probs, -jnp.inf))
 
@@ -83,15 +82,15 @@ def _kl(q: Categorical, p: Categorical) -> Float[Array, ""]:
 
 
 def _log_ratio(a: Array, b: Array, log_q: Array, log_p: Array) -> Array:
-    """`log q - log p`, with the digits that two nearly equal logarithms have lost."""
+    """`log q - log p`, with the digits that two nearly equal logarithms would lose."""
     finite = jnp.isfinite(a) & jnp.isfinite(b)
     weight = jnp.exp(log_q)
     d = jnp.where(finite, b - a, 0)
-    # Without its mean under q, so that log(sum_k q_k e^d_k), by Jensen not below zero, is small if all of d is.
+    # Subtract the mean of d under q: log(sum_k q_k e^d_k) is then not negative (Jensen), and small if all of d is.
     d = d - jnp.sum(weight * d, axis=-1, keepdims=True)
     both_or_neither = finite | (jnp.isneginf(a) & jnp.isneginf(b))
     near = jnp.all(both_or_neither & (jnp.abs(d) < 10), axis=-1, keepdims=True)
     d = jnp.where(near & finite, d, 0)
-    # The log-probabilities themselves only where `near` is false: minus infinity less minus infinity is no number.
+    # The log-probabilities themselves only where `near` is false: minus infinity less minus infinity is NaN.
     far = jnp.where(near, 0, log_q) - jnp.where(near, 0, log_p)
     return jnp.where(near, jnp.log1p(jnp.sum(weight * jnp.expm1(d), axis=-1, keepdims=True)) - d, far)

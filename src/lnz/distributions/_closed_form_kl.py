@@ -1,4 +1,4 @@
-"""Kullback-Leibler divergences that have a closed form: a table of rules by pair of types."""
+"""Kullback-Leibler divergences with a closed form: a table of rules by pair of types."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -16,8 +16,8 @@ _RULES: dict[tuple[type, type], Callable] = {}
 def register_kl(type_q: type, type_p: type) -> Callable[[Rule], Rule]:
     """Make a function `(q, p) -> KL(q || p)` the rule of `closed_form_kl` for distributions of these two types.
 
-    A decorator. The rule returns a number in nats, or `None` where this pair has no closed form after all. It may rely
-    on `q` and `p` having examples of one shape and one base measure; their spaces may have different ends.
+    A decorator. The rule returns a number in nats, or `None` where this pair has no closed form after all. It may
+    assume that examples of `q` and `p` have one shape and one base measure; their spaces may have different ends.
 
     ```python
     @lnz.register_kl(MyPosterior, lnz.Normal)
@@ -26,9 +26,9 @@ def register_kl(type_q: type, type_p: type) -> Callable[[Rule], Rule]:
 
     **Arguments:**
 
-    - `type_q`, `type_p`: classes of distributions. Classes are final here, so that types are compared as they are.
+    - `type_q`, `type_p`: classes of distributions. They are compared exactly, since classes are final here.
 
-    **Raises:** `TypeError` for what is no class of distributions.
+    **Raises:** `TypeError` unless both are classes of distributions.
     """
     for argument, cls in (("type_q", type_q), ("type_p", type_p)):
         if not (isinstance(cls, type) and issubclass(cls, AbstractDistribution)):
@@ -44,22 +44,22 @@ def register_kl(type_q: type, type_p: type) -> Callable[[Rule], Rule]:
 def closed_form_kl(q: AbstractDistribution, p: AbstractDistribution) -> Float[Array, ""] | None:
     """`KL(q || p) = E_q[log q(x) - log p(x)]` in nats where it has a closed form, else `None`.
 
-    Exact up to rounding, differentiable in the parameters of both, and usable under `jax.jit` and `jax.vmap`: which
-    rule applies depends on types and shapes alone. Rules exist for normals of every kind against normals, Laplace,
-    logistic and Student's t against normals, and for pairs of Bernoullis, categoricals, Laplaces, Poissons, continuous
-    Bernoullis, uniforms, and products of such. Add one with `lnz.register_kl`. Two members of an exponential family
-    have no rule for being that: the general formula subtracts large numbers, and it is wrong where the base measure
-    depends on a parameter.
+    Exact up to rounding, differentiable in the parameters of both, and usable under `jax.jit` and `jax.vmap`: types and
+    shapes alone decide which rule applies. Rules exist for normals of every kind against normals, for Laplace, logistic
+    and Student's t against normals, and for pairs of Bernoullis, categoricals, Laplaces, Poissons, continuous
+    Bernoullis, uniforms, and products of these. Add one with `lnz.register_kl`. There is no general rule for
+    exponential families: the general formula subtracts large numbers, and it is wrong where the base measure depends on
+    a parameter.
 
-    Where there is none, draw from q (`lnz.objectives.ELBO` does), or use `lnz.kl_divergence` in few dimensions.
+    Without a rule, draw from q (`lnz.objectives.ELBO` does), or use `lnz.kl_divergence` in few dimensions.
 
     **Arguments:**
 
     - `q`, `p`: distributions of examples of one shape, both with densities or both with probabilities.
 
-    **Returns:** a number, infinite where q has mass and p none; or `None`.
+    **Returns:** a number, infinite where q has mass and p has none; or `None`.
 
-    **Raises:** `TypeError` for what is no distribution; `ValueError` for shapes that differ, or a density beside a
+    **Raises:** `TypeError` unless both are distributions; `ValueError` for shapes that differ, or a density beside a
     probability.
     """
     for argument, distribution in (("q", q), ("p", p)):

@@ -1,4 +1,4 @@
-"""A conditional bijection or distribution: one with parameters that a network moves."""
+"""Conditional distributions and bijections: a network moves the parameters of a template."""
 
 import itertools
 import math
@@ -18,43 +18,35 @@ from ..spaces import AbstractSpace, as_input
 
 
 class Conditional(eqx.Module):
-    """`context -> template` with some of its parameters moved: `theta_i + net(context)_i`.
+    """`context -> template` with parameters `theta_i + net(context)_i`: makes a distribution or bijection conditional.
 
-    The one way to make anything conditional: the template is a bijection or a distribution, a flow say, and the result
-    is a callable that returns another of its kind for each context. So it is a conditional distribution like those of
-    `lnz.nets`: the encoder of a `lnz.latent.VAE`, the conditional of a `lnz.Joint`. `jax.vmap` over contexts shares the
-    arrays that are not moved.
+    The result is a callable that returns a distribution or bijection for each context: the encoder of a
+    `lnz.latent.VAE`, or the conditional of a `lnz.Joint`. `jax.vmap` over contexts shares the arrays that do not move.
 
     **Arguments:**
 
-    - `template`: any module with floating-point arrays, which are trained too, as what the parameters are where the
-      network returns zero: log-odds of pixels, say. Wrapped as `lnz.Frozen(template)` they are constants:
-      `Conditional(lnz.Frozen(lnz.Normal(jnp.zeros(3), 0.1)), net, where=lambda normal: normal.loc)` is a normal of
-      fixed scale, and without `Frozen` one of a learned scale. `lnz.Normal.standard(n)`, of which a part moves, is a
-      normal like any other.
-    - `net`: from the context to a vector with a number for each parameter that moves, `num_moved(template)`.
-      `Conditional.of` makes it.
-    - `where`: of a template, the arrays that move, as in `equinox.tree_at`: such as `lambda flow: flow.base.loc`. By
-      default the biases of the first layer of each network (of masked ones those of the last too, for the first
-      variable sees no other); without networks, as in planar or affine maps, all floating-point arrays but `Frozen`
-      ones.
+    - `template`: any module with floating-point arrays. Its arrays are the parameters where the network returns zero.
+      They are trained too, also those of `lnz.Normal.standard(n)` if a part of it moves; wrapped as
+      `lnz.Frozen(template)` they stay fixed.
+    - `net`: from the context to a vector of `num_moved(template)` numbers, one for each parameter that moves.
+      `Conditional.of` builds one.
+    - `where`: selects the arrays that move, as in `equinox.tree_at`: `lambda flow: flow.base.loc`. For the default, see
+      `num_moved`.
 
-    **Raises:** `ValueError` if nothing moves, or if `where` chooses what is no floating-point array of the template;
-    `TypeError` for a template that is a class, and a `net` or a `where` that is no function.
+    **Raises:** `ValueError` if nothing moves, or if `where` selects anything but trainable floating-point arrays of the
+    template; `TypeError` if the template is a class, or `net` or `where` is not a function.
 
-    As the encoder or decoder of a model, its network reads whole numbers on the scale of their space:
-    `2 x / (K - 1) - 1` for one of K categories, `log(1 + x)` for counts. A network of `lnz.nets.Standardised` reads
-    them as they are.
+    In a model, its network reads whole numbers rescaled: see `lnz.distributions.distribution_given`.
 
     Source: Papamakarios, Pavlakou and Murray (2017), section 3.4, give the context as further inputs to each network
-    (arXiv:1705.07057); that moves the biases of its first layer by linear functions, here by any.
+    (arXiv:1705.07057). That moves the biases of its first layer by linear functions, here by any.
     """
 
     scales_input: ClassVar[bool] = True  # see `distribution_given`
 
     template: Any
     net: Callable[[Array], Array]
-    moved: tuple[int, ...] = eqx.field(static=True)  # numbers of leaves of the template
+    moved: tuple[int, ...] = eqx.field(static=True)  # indices of the template's leaves
 
     def __init__(self, template: Any, net: Callable[[Array], Array], where: Callable[[Any], Any] | None = None):
         if not callable(net):
@@ -73,36 +65,42 @@ class Conditional(eqx.Module):
         *,
         key: PRNGKeyArray,
         where: Callable[[Any], Any] | None = None,
-        width: int = 128,
-        depth: int = 2,
-        activation: Callable = jax.nn.relu,
+        net: Callable = MLP,
+        **options: Any,
     ) -> "Conditional":
-        """With an `lnz.nets.MLP` of contexts `[num_context]`, whose output starts at zero: the template, whatever the
-        context.
+        """With a network `net(num_context, num, key=key, last_scale=0.0, **options)` for contexts `[num_context]`.
+
+        The output of the network starts at zero, so every context gives the template. A normal with a fixed scale and a
+        mean that depends on five numbers is
+
+        ```python
+        template = lnz.Frozen(lnz.Normal(jnp.zeros(3), 0.1))  # without `Frozen`, one learned scale for all contexts
+        Conditional.of(template, 5, key=key, where=lambda normal: normal.loc)
+        ```
         """
         num = num_moved(template, where)
-        net = MLP(num_context, num, key=key, width=width, depth=depth, activation=activation, last_scale=0.0)
-        return cls(template, net, where)
+        return cls(template, net(num_context, num, key=key, last_scale=0.0, **options), where)
 
     def origins(self) -> tuple[Any, ...]:
-        """Those of the template, which the context does not move."""
+        """The origins of the template, which the context does not move."""
         return origins(_inside(self.template))
 
     def input_origins(self) -> tuple[Any, ...]:
-        """Those of the network, for contexts that are examples."""
+        """The origins of the network, for contexts that are examples."""
         return input_origins(self.net)
 
     def __call__(self, context: Any) -> Any:
         """The template for ONE context; `jax.vmap` maps over a batch of them.
 
-        **Raises:** `ValueError` for a context whose shape is not that of one input of the network.
+        **Raises:** `ValueError` if the context does not have the shape of one input of the network.
         """
         context = one_input(self.net, context, "context", "`Conditional`'s network")
         if not jnp.issubdtype(context.dtype, jnp.floating):  # whole numbers, such as grey values and counts
             context = context.astype(model_dtype(self))
         leaves, structure = jax.tree.flatten(_inside(self.template))
         start = tuple(leaves[i] for i in self.moved)
-        # The sum inside, so that the numbers stay as the network leaves them, `[*shape, *batch]`.
+        # Add inside the batched function: the numbers keep the layout in which the network leaves them,
+        # `[*shape, *batch]`.
         if is_batch_last(self.net):
             moved = batch_last(_shifted, self.net, start, context.ndim, context)
         else:
@@ -112,7 +110,7 @@ class Conditional(eqx.Module):
         return jax.tree.unflatten(structure, leaves)
 
     def _moved_by_any(self, start, context):
-        """By a network that says nothing of its inputs, whose own errors speak of shapes that the user never sees."""
+        """For a network that does not declare its inputs: its own errors would name shapes that the user never sees."""
         try:
             return _shifted(self.net, start, context.ndim, context)
         except (TypeError, ValueError) as error:
@@ -123,10 +121,11 @@ class Conditional(eqx.Module):
 
 
 def distribution_given(conditional: Callable[[Array], Any], x: Array, space: AbstractSpace) -> Any:
-    """`conditional(x)` of ONE example of a space, whose whole numbers a network reads on the scale of the space.
+    """`conditional(x)` for ONE example of `space`, with whole numbers rescaled for a network.
 
-    A class that hands examples to networks says so by `scales_input = True`. Any other callable, such as a function
-    that looks categories up in a table, takes them as they are, and so does a network of `lnz.nets.Standardised`.
+    The network reads `2 x / (K - 1) - 1` for one of K categories and `log(1 + x)` for counts. Classes that hand
+    examples to a network ask for this with `scales_input = True`. Any other callable, such as a function that looks
+    categories up in a table, gets x unchanged, and so does a network of `lnz.nets.Standardised`.
     """
     if space.kind == "int" and getattr(type(conditional), "scales_input", False) and not input_origins(conditional):
         x = as_input(space, x, model_dtype(conditional))
@@ -134,13 +133,18 @@ def distribution_given(conditional: Callable[[Array], Any], x: Array, space: Abs
 
 
 def num_moved(template: Any, where: Callable[[Any], Any] | None = None) -> int:
-    """How many numbers `Conditional(template, net, where)` needs from its network."""
+    """How many numbers `Conditional(template, net, where)` needs from its network.
+
+    `where` selects the arrays that move. By default these are the biases of the first layer of each network in the
+    template, and for masked networks the biases of the last layer too, since the first variable sees no others. In a
+    template without networks, such as planar or affine maps, all floating-point arrays move except `Frozen` ones.
+    """
     leaves = jax.tree.leaves(_inside(template))
     return sum(math.prod(leaves[i].shape) for i in _moved(template, where))
 
 
 def _shifted(net, start, ndim, context):
-    """The arrays `start`, each `[*shape]`, with the numbers of `net(context) [num, *batch]` added.
+    """The arrays `start`, each `[*shape]`, plus the numbers of `net(context) [num, *batch]`.
 
     One context has `ndim` axes.
     """
@@ -179,14 +183,14 @@ def _moved(template, where):
     if not chosen or not all(free[i] for i in chosen):
         raise ValueError(
             f"`Conditional(template, where=...)` must move floating-point arrays of the template that are not frozen; "
-            f"{type(template).__name__} offers {sum(free)} of them, of which {sum(free[i] for i in chosen)} of "
-            f"{len(chosen)} chosen."
+            f"{type(template).__name__} has {sum(free)} such arrays, and {sum(free[i] for i in chosen)} of the "
+            f"{len(chosen)} chosen are among them."
         )
     return tuple(chosen)
 
 
 def _free(tree):
-    """`tree` without constant parts (`lnz.Normal.standard`); `Frozen` ones stay."""
+    """`tree` with its constant parts (`lnz.Normal.standard`) made trainable; `Frozen` parts stay."""
     return jax.tree.map(freed, tree, is_leaf=is_constant)
 
 
@@ -200,14 +204,14 @@ def _free_where_moved(template, moved):
 
 
 def _numbers(template, where):
-    """Which leaves `where(template)` has."""
+    """The indices of the leaves that `where(template)` selects."""
     leaves, structure = jax.tree.flatten(template)
     numbered = jax.tree.unflatten(structure, [_Leaf(i, leaf) for i, leaf in enumerate(leaves)])
     return [leaf.number for leaf in jax.tree.leaves(where(numbered)) if isinstance(leaf, _Leaf)]
 
 
 class _Leaf:
-    """Stands for an array, so that it is known wherever it is found."""
+    """Stands in for an array, so that the output of `where` shows which array it is."""
 
     def __init__(self, number, value):
         self.number, self.value = number, value

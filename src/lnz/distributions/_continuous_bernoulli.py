@@ -21,20 +21,20 @@ _VARIANCE = (scipy.special.bernoulli(24)[2::2] * np.arange(1, 24, 2) / scipy.spe
 class ContinuousBernoulli(AbstractExponentialFamily):
     """Independent numbers in [0, 1], `p(x) = prod_i exp(logit_i x_i - A(logit_i))`, `A(t) = log((e^t - 1) / t)`.
 
-    For grey values scaled to [0, 1]. It is the Bernoulli formula `lambda^x (1 - lambda)^(1 - x)`,
-    `lambda = sigmoid(logit)`, times the constant that makes it a density; without that constant, as autoencoders are
-    often trained on grey values, it is none. `lambda` is not the mean, which is `sigmoid`-like but nearer to 1/2; see
-    `mean()`.
+    For grey values scaled to [0, 1]. The density is the Bernoulli formula `lambda^x (1 - lambda)^(1 - x)`,
+    `lambda = sigmoid(logit)`, times the constant that normalises it. Without that constant, as in many autoencoders
+    trained on grey values, it is not a density. `lambda` is not the mean: the mean is `sigmoid`-like but nearer to 1/2;
+    see `mean()`.
 
-    Draws by the inverse distribution function are differentiable functions of the logits. Around `logit = 0`, where the
-    formulas have the form 0 / 0, value and derivatives come from power series.
+    Draws use the inverse distribution function, so they are differentiable functions of the logits. Around
+    `logit = 0`, where the formulas have the form 0 / 0, values and derivatives come from power series.
 
     **Arguments:**
 
     - `logits`: natural parameters `[*shape]`, any finite numbers.
 
     Log-densities are in nats with respect to Lebesgue measure on `Interval(shape)`; minus infinity outside. They are
-    often positive: they are not comparable with log-probabilities of bits or of whole grey values.
+    often positive, and are not comparable with log-probabilities of bits or of whole grey values.
 
     Source: Loaiza-Ganem and Cunningham (2019); arXiv:1907.06845.
     """
@@ -66,13 +66,13 @@ class ContinuousBernoulli(AbstractExponentialFamily):
         return type(self)(natural.reshape(self.logits.shape))
 
     def with_expected_statistics(self, expected: Float[Array, " statistics"]) -> "ContinuousBernoulli":
-        """By Newton's method, which has no closed form to replace it.
+        """By Newton's method, for lack of a closed form.
 
-        Means of 0 and 1 have no member: they are moved inside by the rounding of a number.
+        No member has mean 0 or 1: such means are moved inside by the rounding of a number.
         """
         rounding = float(jnp.finfo(expected.dtype).eps)
         expected = jnp.clip(expected, rounding, 1 - rounding)
-        # Right at both ends, and two thirds of the truth in the middle.
+        # Exact at both ends, and two thirds of the true value in the middle.
         start = (2 * expected - 1) / (expected * (1 - expected))
 
         def step(_, t):
@@ -114,7 +114,7 @@ def _remainder(t: Array) -> Array:
     series = square * (
         1 / 24 - square * (1 / 2880 - square * (1 / 181440 - square * (1 / 9676800 - square / 479001600)))
     )
-    # Of the two derivatives at zero, that from below, where the maximum has none.
+    # The maximum has no derivative at zero: use the one from below.
     half = jnp.where(near > 0, -near, near) / 2
     return jnp.where(small, half + series, jnp.log(-jnp.expm1(-far)) - jnp.log(far))
 
@@ -136,7 +136,7 @@ def _quantile(u: Array, t: Array) -> Array:
     upper = far > 0
     size = jnp.abs(far)
     v, rest = jnp.where(upper, 1 - u, u), jnp.where(upper, u, 1 - u)
-    # log(1 - v (1 - e^-size)); where that is near log(0), as the sum of what is left.
+    # log(1 - v (1 - e^-size)); near log(0), the logarithm of the sum `rest + v e^-size`.
     is_small = -v * jnp.expm1(-size) < 0.5
     log = jnp.where(
         is_small,
@@ -151,12 +151,12 @@ def _quantile(u: Array, t: Array) -> Array:
 
 @register_kl(ContinuousBernoulli, ContinuousBernoulli)
 def _kl(q: ContinuousBernoulli, p: ContinuousBernoulli) -> Float[Array, ""]:
-    # A(b) - A(a) - A'(a) (b - a). Where b is near a, as an integral of A'' > 0, of which nothing cancels.
+    # A(b) - A(a) - A'(a) (b - a). Where b is near a, as an integral of A'' > 0, in which nothing cancels.
     a, b = q.logits, p.logits
     d = b - a
     near = jnp.abs(d) <= jnp.maximum(1, jnp.abs(a) / 2)
     inner = _divergence_near(jnp.where(near, a, 0), jnp.where(near, d, 0))
-    # Elsewhere without the linear part of A, which can be large and has no divergence on a side of zero.
+    # Elsewhere without the linear part of A, which can be large and adds nothing while a and b have one sign.
     d_far = jnp.where(near, 0, d)
     value, slope = jax.jvp(_remainder, (a,), (jnp.ones_like(a),))
     outer = _remainder(b) - value - slope * d_far + jnp.maximum(jnp.where(a > 0, -b, b), 0)
@@ -173,7 +173,7 @@ def _divergence_near(a: Array, d: Array) -> Array:
         series = jnp.zeros_like(t)
         for coefficient in _VARIANCE:
             series = series * square + coefficient
-        # A''(t) = 1 / t^2 - 1 / (4 sinh(t / 2)^2), with the factor d inside the squares, which would leave the range.
+        # A''(t) = 1 / t^2 - 1 / (4 sinh(t / 2)^2), with d inside the squares, which would otherwise leave the range.
         far = jnp.where(small, 1, jnp.abs(t))
         ends = (d / far) ** 2 - (d * jnp.exp(-far / 2) / jnp.expm1(-far)) ** 2
         total = total + weight * (1 - node) * jnp.where(small, jnp.where(small, d, 0) ** 2 * series, ends)

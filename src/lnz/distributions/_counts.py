@@ -1,7 +1,7 @@
 """Likelihoods of counts, stable from rare events to millions.
 
-Where a count is large its log-probability is a small difference of large numbers. Both are therefore written with
-Stirling's formula taken out by hand; `_log_gamma.stirling_error` is the rest.
+The log-probability of a large count is a small difference of large numbers. So both distributions take Stirling's
+formula out by hand and add its remainder, `stirling_error`.
 """
 
 import math
@@ -18,21 +18,21 @@ from ..numerics import excess, softplus, stirling_error
 from ..spaces import Counts
 from ._closed_form_kl import register_kl
 
-# Larger rates have draws that 32 bits cannot hold.
+# Draws at larger rates overflow 32 bits.
 _LARGEST_RATE = 2.0**30
 
 
 class Poisson(AbstractExponentialFamily):
     """Independent counts of events, `p(x) = prod_i rate_i^x_i exp(-rate_i) / x_i!`.
 
-    Mean and variance are one number; where counts spread more, use `NegativeBinomial`.
+    Mean and variance are equal; for counts that spread more, use `NegativeBinomial`.
 
     **Arguments:**
 
     - `log_rate`: logarithms of the means `[*shape]`; minus infinity where nothing ever happens.
 
-    Log-probabilities are in nats with respect to counting measure on `Counts(shape)`. Draws are `int32`; those of rates
-    above `2^30` are drawn at that rate.
+    Log-probabilities are in nats with respect to counting measure on `Counts(shape)`. Draws are `int32`; rates above
+    `2^30` draw as at `2^30`.
     """
 
     log_rate: Float[Array, "*shape"] = eqx.field(converter=as_floats)
@@ -87,7 +87,8 @@ class Poisson(AbstractExponentialFamily):
         x = self.space.check_example(x).astype(self.log_rate.dtype)
         some = x > 0
         x_safe, log_rate = jnp.where(some, x, 1), jnp.where(some, self.log_rate, 0)
-        # log(rate / x), with what Stirling's formula has of x! put together: x (t - expm1(t)) is not above zero.
+        # t = log(rate / x). Combined with Stirling's formula for x! the large part is x (t - expm1(t)), never above
+        # zero.
         t = log_rate - jnp.log(x_safe)
         log_some = x_safe * (t - jnp.expm1(t)) - 0.5 * jnp.log(2 * math.pi * x_safe) - stirling_error(x_safe)
         log_prob = jnp.where(some, log_some, -jnp.exp(jnp.where(some, 0, self.log_rate)))
@@ -101,11 +102,11 @@ class Poisson(AbstractExponentialFamily):
 
 
 class NegativeBinomial(AbstractDistribution):
-    """Independent counts that spread more than Poisson's: mean m, variance `m + m^2 / size`.
+    """Independent counts with more spread than a Poisson: mean m, variance `m + m^2 / size`.
 
     `p(x) = prod_i Gamma(x_i + s_i) / (Gamma(s_i) x_i!) (s_i / (s_i + m_i))^s_i (m_i / (s_i + m_i))^x_i` with means m
-    and sizes s. It is a Poisson distribution whose rate is a gamma variable with shape s and mean m, and it becomes
-    Poisson's where s is large.
+    and sizes s. It is a Poisson distribution whose rate is a gamma variable with shape s and mean m, and approaches a
+    Poisson where s is large.
 
     **Arguments:**
 
@@ -113,10 +114,10 @@ class NegativeBinomial(AbstractDistribution):
     - `log_size`: logarithms of the sizes (also called the inverse dispersion, or the number of failures), of the same
       shape or a number.
 
-    Log-probabilities are in nats with respect to counting measure on `Counts(shape)`. Draws are `int32`; those of rates
-    above `2^30` are drawn at that rate.
+    Log-probabilities are in nats with respect to counting measure on `Counts(shape)`. Draws are `int32`; rates above
+    `2^30` draw as at `2^30`.
 
-    **Raises:** `ValueError` for shapes that do not fit.
+    **Raises:** `ValueError` if the shapes do not fit.
     """
 
     log_mean: Float[Array, "*shape"]
@@ -161,12 +162,13 @@ class NegativeBinomial(AbstractDistribution):
         near = change > -0.5
         apart = jnp.log(size + x_safe) - jnp.logaddexp(log_mean, log_size)
         log_ratio = jnp.where(near, jnp.log1p(jnp.where(near, change, 0)), apart)
-        # Near the mean each logarithm comes from its small difference: that of a large count has lost these digits.
+        # Near the mean each logarithm is computed from a small difference: the logarithm of a large count has lost
+        # these digits.
         close = jnp.abs(log_mean - log_x) < 0.5
         mean_close = jnp.where(close, mean, x_safe)
         log_first = jnp.where(close, -jnp.log1p((x_safe - mean_close) / mean_close), log_mean - log_x)
         like_poisson = x_safe * log_first + (x_safe + size) * log_ratio
-        # Where s is the smaller, both logarithms nearly cancel; what is left is of the size of s.
+        # Where s is below the mean, the two logarithms nearly cancel, and the remainder is of the size of s.
         spread = size < mean
         mean_spread, size_spread = jnp.where(spread, mean, 2), jnp.where(spread, size, 1)
         little = x_safe * (jnp.log1p(size_spread / x_safe) - jnp.log1p(size_spread / mean_spread))
@@ -192,7 +194,7 @@ def _draw(key: PRNGKeyArray, rate: Array, shape: tuple[int, ...]) -> Int[Array, 
 
 @register_kl(Poisson, Poisson)
 def _kl(q: Poisson, p: Poisson) -> Float[Array, ""]:
-    # rate_q (exp(-t) - 1 + t) with t the logarithm of the ratio; where p's rate is much the larger, term by term.
+    # rate_q (exp(-t) - 1 + t) with t = log(rate_q / rate_p); term by term where p's rate is much larger.
     possible = jnp.isfinite(q.log_rate)
     log_q = jnp.where(possible, q.log_rate, 0)
     t = log_q - p.log_rate

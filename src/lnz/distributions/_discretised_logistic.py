@@ -1,4 +1,4 @@
-"""Likelihoods of grey values that know that 17 is next to 18."""
+"""Likelihoods of grey values that respect their order: 17 is next to 18."""
 
 import math
 
@@ -16,13 +16,13 @@ from ..numerics import loc_and_log_scale, softplus
 
 
 class DiscretisedLogistic(AbstractDistribution):
-    """Independent grey values, a logistic variable in [0, 1] cut into K cells: value k is the cell `[k, k + 1] / K`.
+    """Independent grey values: a logistic variable in [0, 1] cut into K cells. Value k is the cell `[k, k + 1] / K`.
 
-    `p(x) = prod_i sigmoid(((x_i + 1) / K - loc_i) / scale_i) - sigmoid((x_i / K - loc_i) / scale_i)`, where the first
-    and the last value have all that lies beyond them too. Two numbers a variable instead of the K of `Categorical`.
+    `p(x) = prod_i sigmoid(((x_i + 1) / K - loc_i) / scale_i) - sigmoid((x_i / K - loc_i) / scale_i)`. The first and the
+    last value also take the tails beyond them. It has two parameters a variable, where `Categorical` has K.
 
-    The logarithm of the difference is computed as a product, `sigmoid(b) sigmoid(-a) (1 - exp(a - b))`, whose three
-    logarithms are exact for all parameters; nothing is clipped.
+    The difference is computed as a product, `sigmoid(b) sigmoid(-a) (1 - exp(a - b))`: its three logarithms are exact
+    for all parameters, and nothing is clipped.
 
     **Arguments:**
 
@@ -31,9 +31,10 @@ class DiscretisedLogistic(AbstractDistribution):
     - `num_values`: K, such as 256.
 
     Log-probabilities are in nats with respect to counting measure on `{0, ..., K - 1}^shape`; divide by
-    `num_dimensions * log(2)` for bits a dimension. The field is `log_scale`, so that training keeps the scale positive.
+    `num_dimensions * log(2)` for bits a dimension. The field is `log_scale`, which keeps the scale positive in
+    training.
 
-    **Raises:** `ValueError` for a scale that is not positive, or fewer values than one.
+    **Raises:** `ValueError` if a scale or `num_values` is not positive.
 
     Source: Kingma et al. (2016), appendix C.5; arXiv:1606.04934.
     """
@@ -55,7 +56,7 @@ class DiscretisedLogistic(AbstractDistribution):
         return spaces.Categorical(self.loc.shape, self.num_values)
 
     def closed_form_mean(self) -> Float[Array, "*shape"]:
-        """`sum_{k >= 1} P(x >= k)`, which is the mean of a count."""
+        """`sum_{k >= 1} P(x >= k)`, the mean of a count."""
         return _mean_of_cells(self.loc, self.scale, self.num_values)
 
     @property
@@ -76,7 +77,7 @@ class DiscretisedLogistic(AbstractDistribution):
 
 
 class DiscretisedLogisticMixture(AbstractDistribution):
-    """Independent grey values, each a mixture of m discretised logistics of its own: several peaks and sharp ends.
+    """Independent grey values, each a mixture of m discretised logistics, which allows several peaks and sharp ends.
 
     `p(x) = prod_i sum_j softmax(logits_i)_j p_ij(x_i)` with the cells of `DiscretisedLogistic`.
 
@@ -89,10 +90,10 @@ class DiscretisedLogisticMixture(AbstractDistribution):
 
     Log-probabilities are in nats with respect to counting measure on `{0, ..., K - 1}^shape`.
 
-    **Raises:** `ValueError` for shapes that do not fit, a scale that is not positive, or fewer values than one.
+    **Raises:** `ValueError` if shapes do not fit, or a scale or `num_values` is not positive.
 
-    Source: Salimans, Karpathy, Chen and Kingma (2017), section 2.1; arXiv:1701.05517. Differs: colours are variables
-    like others; in the paper those of a pixel depend on each other.
+    Source: Salimans, Karpathy, Chen and Kingma (2017), section 2.1; arXiv:1701.05517. Differs: the colours of a pixel
+    are independent, like all variables; in the paper they depend on each other.
     """
 
     logits: Float[Array, "*shape m"]
@@ -120,7 +121,7 @@ class DiscretisedLogisticMixture(AbstractDistribution):
         return spaces.Categorical(self.loc.shape[:-1], self.num_values)
 
     def closed_form_mean(self) -> Float[Array, "*shape"]:
-        """The means of the components, weighted."""
+        """The weighted mean of the components' means."""
         means = _mean_of_cells(self.loc, self.scale, self.num_values)
         return jnp.sum(jax.nn.softmax(self.logits, axis=-1) * means, axis=-1)
 
@@ -148,12 +149,12 @@ class DiscretisedLogisticMixture(AbstractDistribution):
 
 
 def _log_cells(x: Array, loc: Array, log_scale: Array, num_values: int) -> Array:
-    """The log-probability of each grey value, minus infinity for what is none."""
+    """The log-probability of each grey value; minus infinity for numbers that are not grey values."""
     value = x.astype(loc.dtype)
     per_scale = jnp.exp(-log_scale)
     below = (value / num_values - loc) * per_scale
     above = ((value + 1) / num_values - loc) * per_scale
-    # The width of a cell, and not `above - below`, which has lost its digits where the scale is large.
+    # The width of a cell, not `above - below`, which loses its digits where the scale is large.
     log_width = -log_scale - math.log(num_values)
     is_first, is_last = value == 0, value == num_values - 1
     log_prob = (
@@ -166,7 +167,7 @@ def _log_cells(x: Array, loc: Array, log_scale: Array, num_values: int) -> Array
 
 
 def _log_one_minus_exp(log_width: Array) -> Array:
-    """`log(1 - exp(-w))` from the logarithm of w > 0, for all of them: it is about `log w` where w is small."""
+    """`log(1 - exp(-w))` from the logarithm of w, for every w > 0; it is about `log w` where w is small."""
     narrow = log_width < -5
     w = jnp.exp(jnp.where(narrow, -5, jnp.minimum(log_width, 5)))  # beyond e^5 it is zero in float64 too
     # log((1 - exp(-w)) / w) = -w/2 + w^2/24 - w^4/2880 + ...

@@ -16,20 +16,21 @@ from ..spaces import AbstractSpace, Binary, side_by_side
 class Layered(AbstractDistribution):
     """`p(z_1, ..., z_L) = p(z_L) prod_l p(z_l | z_{l+1})`: layers of vectors, each drawn given the one drawn before it.
 
-    An example is the vector `[z_1, ..., z_L]`, the bottom layer first, in whichever order the layers are drawn. So the
-    prior of a hierarchy, from the top downwards, and a posterior from the bottom upwards,
-    `q(z_1) prod_l q(z_{l+1} | z_l)`, live on one space: `Binary` or `Euclidean` if all layers do, else a `Product`,
-    for which every layer must have a density with respect to Lebesgue measure.
+    An example is the vector `[z_1, ..., z_L]`, bottom layer first, whatever the order of drawing. A prior drawn from
+    the top and a posterior drawn from the bottom, `q(z_1) prod_l q(z_{l+1} | z_l)`, therefore live on one space. It is
+    `Binary` or `Euclidean` if all layers are; otherwise it is a `Product`, and every layer must have a density with
+    respect to Lebesgue measure.
 
     **Arguments:**
 
-    - `first`: the distribution of the layer that is drawn first.
-    - `conditionals`: of the other layers in the order of drawing, any callables from a vector to a distribution of
+    - `first`: the distribution of the layer drawn first.
+    - `conditionals`: for the other layers, in the order of drawing: callables from a vector to a distribution of
       vectors, such as `lnz.Conditional`.
-    - `order`: `"down"`, from the top, `first` being that of z_L; or `"up"`, from the bottom, `first` being that of z_1.
+    - `order`: `"down"` draws from the top, and `first` is the distribution of z_L; `"up"` draws from the bottom, and
+      `first` is the distribution of z_1.
 
-    **Raises:** `ValueError` for discrete layers other than bits, or bits beside continuous layers: what `first` draws
-    is known at once, the others when the space is first asked for, as `log_prob` and `sample` do.
+    **Raises:** `ValueError` for discrete layers other than bits, and for bits beside continuous layers. `first` is
+    checked at once, the other layers when the space is first needed, as in `log_prob` and `sample`.
     """
 
     first: AbstractDistribution
@@ -48,7 +49,7 @@ class Layered(AbstractDistribution):
 
     @property
     def layer_spaces(self) -> tuple[AbstractSpace, ...]:
-        """Those of z_1, ..., z_L."""
+        """The spaces of z_1, ..., z_L."""
         spaces = [self.first.space]
         for conditional in self.conditionals:
             spaces.append(self._of_shape(conditional, spaces[-1], lambda d: d.space))
@@ -91,7 +92,7 @@ class Layered(AbstractDistribution):
         return self.sample_and_log_prob(key, shape)[0]
 
     def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
-        _ = self.layer_spaces  # which explains layers that do not fit
+        _ = self.layer_spaces  # raises a clear error for layers that do not fit
         keys = jr.split(key, 1 + len(self.conditionals))
         z, total = self.first.sample_and_log_prob(keys[0], shape)
         layers = [z]
@@ -108,11 +109,11 @@ class Layered(AbstractDistribution):
         return jnp.concatenate(self._bottom_first(layers), axis=-1), total
 
     def _bottom_first(self, layers: list) -> list:
-        """Layers in the order of drawing, as those of an example; and the other way round."""
+        """Layers in the order of drawing, reordered with the bottom first; and the other way round."""
         return layers[::-1] if self.order == "down" else layers
 
     def _of_shape(self, conditional, space, what):
-        """What is static of a conditional distribution; nothing is computed."""
+        """`what(conditional(z))` for static facts of the conditional distribution; nothing is computed."""
         z = jax.ShapeDtypeStruct(space.shape, jnp.int32 if space.kind == "int" else model_dtype(self))
         return eqx.filter_eval_shape(lambda conditional, z: what(conditional(z)), conditional, z)
 

@@ -1,4 +1,4 @@
-"""Independent variables `x = loc + scale * noise` of one kind of noise: posteriors with tails of another weight."""
+"""Location-scale families, `x = loc + scale * noise`: Laplace, logistic and Student's t."""
 
 import math
 from abc import abstractmethod
@@ -16,14 +16,14 @@ from ..spaces import Euclidean
 from ._closed_form_kl import register_kl
 from ._normal import Normal
 
-if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
+if TYPE_CHECKING:  # type checkers would take an abstract attribute for an argument of every constructor
     from typing import ClassVar as AbstractVar
 else:
     from equinox import AbstractVar
 
 
 class AbstractLocationScale(AbstractDistribution):
-    """Independent `x = loc + scale * noise`: a family is the density and the draws of its noise."""
+    """Independent `x = loc + scale * noise`. A family gives the density of its noise and a way to draw it."""
 
     factorised: ClassVar[bool] = True
     loc: AbstractVar[Float[Array, "*shape"]]
@@ -31,11 +31,11 @@ class AbstractLocationScale(AbstractDistribution):
 
     @abstractmethod
     def noise_log_prob(self, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """The log density of each component of the noise."""
+        """The log-density of each component of the noise."""
 
     @abstractmethod
     def noise(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
-        """Draws `[*shape]` of the noise; the last axes are those of `loc`."""
+        """Draws `[*shape]` of the noise; the last axes of `shape` are the axes of `loc`."""
 
     @property
     def scale(self) -> Float[Array, "*shape"]:
@@ -71,8 +71,8 @@ class Laplace(AbstractLocationScale):
     - `loc`: medians `[*shape]`.
     - `scale`: mean absolute deviations, positive, of the same shape or a number.
 
-    Log-densities are in nats with respect to Lebesgue measure. The field is `log_scale`, so that training keeps the
-    scale positive.
+    Log-densities are in nats with respect to Lebesgue measure. The field is `log_scale`, which keeps the scale positive
+    in training.
     """
 
     loc: Float[Array, "*shape"]
@@ -102,8 +102,8 @@ class Logistic(AbstractLocationScale):
     - `loc`: means `[*shape]`.
     - `scale`: positive, of the same shape or a number.
 
-    Log-densities are in nats with respect to Lebesgue measure. The field is `log_scale`, so that training keeps the
-    scale positive.
+    Log-densities are in nats with respect to Lebesgue measure. The field is `log_scale`, which keeps the scale positive
+    in training.
     """
 
     loc: Float[Array, "*shape"]
@@ -127,12 +127,12 @@ class StudentT(AbstractLocationScale):
     """Independent Student's t, `p(x) = prod_i C(df_i) / scale_i (1 + z_i^2 / df_i)^(-(df_i + 1) / 2)`.
 
     Here `z = (x - loc) / scale` and `C(df) = Gamma((df + 1) / 2) / (Gamma(df / 2) sqrt(pi df))`. Few degrees of freedom
-    are heavy tails (1 is Cauchy's distribution), many are a normal.
+    give heavy tails (1 is the Cauchy distribution); many approach a normal.
 
-    Draws are differentiable in all three parameters: that of `df` by the implicit derivative of a gamma variable. Where
-    a network should not move `df`, choose the others, `lnz.Conditional(template, net, where=lambda d: (d.loc,
-    d.log_scale))`; `df` is then one parameter for all contexts. Below about 0.3 degrees of freedom draws are met that
-    float32 cannot hold.
+    Draws are differentiable in all three parameters, in `df` through the implicit derivative of a gamma variable. To
+    keep a network from moving `df`, select the others:
+    `lnz.Conditional(template, net, where=lambda d: (d.loc, d.log_scale))`. All contexts then share one `df`. Below
+    about 0.3 degrees of freedom, draws overflow float32.
 
     **Arguments:**
 
@@ -140,8 +140,8 @@ class StudentT(AbstractLocationScale):
     - `scale`: positive, of the same shape or a number.
     - `df`: degrees of freedom, positive, of the same shape or a number.
 
-    Log-densities are in nats with respect to Lebesgue measure. The fields are `log_scale` and `log_df`, so that
-    training keeps both positive.
+    Log-densities are in nats with respect to Lebesgue measure. The fields are `log_scale` and `log_df`, which keeps
+    both positive in training.
 
     Source: Figurnov, Mohamed and Mnih (2018), for the derivative of a gamma variable; arXiv:1805.08498.
     """
@@ -166,12 +166,12 @@ class StudentT(AbstractLocationScale):
         return jnp.exp(self.log_df)
 
     def closed_form_mean(self) -> Float[Array, "*shape"]:
-        """The medians; with one degree of freedom or fewer there is no mean, NaN."""
+        """The medians; NaN with one degree of freedom or fewer, where there is no mean."""
         return jnp.where(self.df > 1, self.loc, jnp.nan)
 
     def noise_log_prob(self, z: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         distance = jnp.abs(z) * jnp.exp(-0.5 * self.log_df)
-        far = distance > 1  # whose square may be too large a number
+        far = distance > 1  # its square may overflow
         outer = 2 * jnp.log(jnp.where(far, distance, 1)) + jnp.log1p(jnp.where(far, distance, 1) ** -2)
         log_tail = jnp.where(far, outer, jnp.log1p(jnp.where(far, 0, distance) ** 2))
         return half_step(0.5 * self.df) - 0.5 * math.log(2 * math.pi) - 0.5 * (self.df + 1) * log_tail
@@ -179,15 +179,15 @@ class StudentT(AbstractLocationScale):
     def noise(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[Array, "..."]:
         key_normal, key_gamma = jr.split(key)
         half_df = jnp.broadcast_to(0.5 * self.df, shape)
-        # In logarithms: a gamma variable of few degrees of freedom is often too small a number.
+        # In logarithms: with few degrees of freedom, a gamma variable often underflows.
         log_ratio = jnp.log(half_df) - jr.loggamma(key_gamma, half_df, shape, self.loc.dtype)
         return jr.normal(key_normal, shape, self.loc.dtype) * jnp.exp(0.5 * log_ratio)
 
 
 @register_kl(Laplace, Laplace)
 def _kl_laplace(q: Laplace, p: Laplace) -> Float[Array, ""]:
-    # With u = |loc_q - loc_p| / scale_q and r = scale_q / scale_p it is (r - 1 - log r) + r (exp(-u) - 1 + u): neither
-    # part can be negative.
+    # With u = |loc_q - loc_p| / scale_q and r = scale_q / scale_p, the divergence is
+    # (r - 1 - log r) + r (exp(-u) - 1 + u). Neither part can be negative.
     log_ratio, distance = q.log_scale - p.log_scale, jnp.abs(q.loc - p.loc)
     u = distance * jnp.exp(-q.log_scale)
     near = u < 1
@@ -208,13 +208,13 @@ def _kl_logistic_normal(q: Logistic, p: Normal) -> Float[Array, ""]:
 
 @register_kl(StudentT, Normal)
 def _kl_student_normal(q: StudentT, p: Normal) -> Float[Array, ""]:
-    """Infinite with two degrees of freedom or fewer, where the variance is."""
+    """Infinite with two degrees of freedom or fewer, where the variance is infinite."""
     df = q.df
     has_variance = df > 2
     variance = jnp.where(has_variance, 1 / (1 - 2 / jnp.where(has_variance, df, 4)), jnp.inf)
     half = 0.5 * df
     value, slope = jax.jvp(half_step, (half,), (jnp.ones_like(half),))
-    # The difference of digammas is `slope + 1 / (2 half)`: as it is, it would lose its digits for a large df.
+    # The difference of digammas is `slope + 1 / (2 half)`; computed directly, it would lose its digits for a large df.
     entropy = (half + 0.5) * (slope + 1 / df) - value + 0.5 * math.log(2 * math.pi)
     return _kl_to_normal(q, p, variance, entropy)
 
@@ -222,7 +222,7 @@ def _kl_student_normal(q: StudentT, p: Normal) -> Float[Array, ""]:
 def _kl_to_normal(
     q: AbstractLocationScale, p: Normal, variance: Float[Array, "*#shape"], entropy: Float[Array, "*#shape"]
 ) -> Float[Array, ""]:
-    """Given variance and entropy of the standard member of q's family."""
+    """Needs the variance and the entropy of the standard member of q's family."""
     log_ratio = 2 * (q.log_scale - p.log_scale)
     distance = (q.loc - p.loc) * jnp.exp(-p.log_scale)
     spread = excess(log_ratio) + jnp.exp(log_ratio) * (variance - 1)

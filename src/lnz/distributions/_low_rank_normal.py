@@ -13,12 +13,12 @@ from ._normal import MultivariateNormal, Normal, square_of
 
 
 class LowRankNormal(AbstractDistribution):
-    """`N(loc, F F' + diag(scale^2))`: a covariance of n variables by k common causes, for work that grows as `n k^2`.
+    """`N(loc, F F' + diag(scale^2))`: n variables that covary through k common causes, in work that grows as `n k^2`.
 
     `x = loc + F u + scale * noise` with k standard normals `u`: factor analysis. As a posterior it lies between
-    `Normal` and `MultivariateNormal`. Inverse and determinant come from the matrix `[F / scale; I]`, of `n + k` rows,
-    by a QR decomposition: squaring it, as the textbook form of Woodbury's identity does, would lose half of the
-    digits where the scales are small.
+    `Normal` and `MultivariateNormal`. Inverse and determinant come from a QR decomposition of the matrix
+    `[F / scale; I]`, with `n + k` rows. The textbook form of Woodbury's identity squares this matrix, which would lose
+    half of the digits where the scales are small.
 
     **Arguments:**
 
@@ -26,10 +26,10 @@ class LowRankNormal(AbstractDistribution):
     - `factor`: F, `[n, k]`. Start it small but not at zero, where its expected gradient is zero.
     - `scale`: standard deviations of the noise, positive, `[n]` or a number.
 
-    Log-densities are in nats with respect to Lebesgue measure. The field is `log_scale`, so that training keeps the
-    scale positive.
+    Log-densities are in nats with respect to Lebesgue measure. The field is `log_scale`, which keeps the scale positive
+    in training.
 
-    **Raises:** `ValueError` for shapes that do not fit, or a scale that is not positive.
+    **Raises:** `ValueError` if shapes do not fit or a scale is not positive.
 
     Source: Woodbury (1950); as a variational posterior, Ong, Nott and Smith (2018); arXiv:1701.03208.
     """
@@ -73,7 +73,7 @@ class LowRankNormal(AbstractDistribution):
 
     def whiten(self, columns: Float[Array, "n m"]) -> Float[Array, "rows m"]:
         """A matrix W with `W'W = columns' covariance^-1 columns`."""
-        # What is left of the columns when the causes have explained what they can: nothing large is subtracted twice.
+        # The part of the columns that the causes do not explain, by projection: a difference of squares loses digits.
         q, _ = self._solve()
         padded = jnp.pad(jnp.exp(-self.log_scale)[:, None] * columns, ((0, self.factor.shape[1]), (0, 0)))
         return padded - q @ (q.T @ padded)
@@ -123,7 +123,7 @@ def _kl_to_low_rank(q: Normal | MultivariateNormal | LowRankNormal, p: LowRankNo
 def _columns(
     q: Normal | MultivariateNormal | LowRankNormal, p: MultivariateNormal | LowRankNormal
 ) -> Float[Array, "n columns"]:
-    """The distance of the means beside a square root of q's covariance."""
+    """The difference of the means beside a square root of q's covariance."""
     distance = (q.loc - p.loc)[:, None]
     if isinstance(q, MultivariateNormal):
         return jnp.concatenate([distance, q.scale_tril], axis=1)

@@ -20,9 +20,8 @@ class Mixture(AbstractDistribution):
     **Arguments:**
 
     - `logits`: log weights `[num_components]`, up to a constant.
-    - `components`: one distribution whose arrays have a leading axis of length `num_components`, as
-      `jax.vmap` makes it: `Bernoulli(logits)` with logits `[num_components, n]` is `num_components`
-      distributions on `Binary(n)`.
+    - `components`: one distribution whose arrays have a leading axis of length `num_components`, as `jax.vmap` makes
+      it: `Bernoulli(logits)` with logits `[num_components, n]` is `num_components` distributions on `Binary(n)`.
     """
 
     logits: Float[Array, " num_components"] = eqx.field(converter=as_floats)
@@ -75,7 +74,7 @@ class Mixture(AbstractDistribution):
     def log_joint(self, x: Array, observed: Bool[Array, "..."] | None = None) -> Float[Array, " num_components"]:
         """`log w_k + log p_k(x)` for every component; its softmax is the posterior over components.
 
-        - `observed`: the entries of x that count, all by default; the others are integrated out.
+        - `observed`: mask of the entries of x that count, all by default; the others are integrated out.
         """
         x = self.space.check_example(x)
         log_weights = jax.nn.log_softmax(self.logits)
@@ -92,7 +91,7 @@ class Mixture(AbstractDistribution):
         return log_weights + eqx.filter_vmap(log_prob, in_axes=(eqx.if_array(0), None))(self.components, x)
 
     def closed_form_mean(self) -> Array | None:
-        """The means of the components, weighted; `None` where those have no closed form."""
+        """The weighted mean of the components' means; `None` where these have no closed form."""
         means = eqx.filter_vmap(closed_form_mean)(self.components)
         return None if means is None else jnp.tensordot(self.weights, means, 1)
 
@@ -104,7 +103,10 @@ class Mixture(AbstractDistribution):
         return log_sum(self.log_joint(x))
 
     def marginal_log_prob(self, x: Array, observed: Bool[Array, "..."]) -> Float[Array, ""]:
-        """`log p(x[observed])` of ONE example in nats, all other entries integrated out, for families that know it."""
+        """`log p(x[observed])` of ONE example in nats, all other entries integrated out.
+
+        Works if the components have marginals.
+        """
         return log_sum(self.log_joint(x, observed))
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Array:
@@ -123,16 +125,16 @@ class Mixture(AbstractDistribution):
 
 
 def _log_joint_of_normals(log_weights: Array, loc: Array, log_scale: Array, x: Array) -> Array:
-    """`[K, *batch]` of `[K]`, twice `[K, n]` and `x [n, *batch]`, of which the first three may have batch axes too.
+    """`[K, *batch]` from `[K]`, `[K, n]` twice and `x [n, *batch]`. All but x may have batch axes or none.
 
-    The array of all components, variables and examples runs along the examples and is never stored. (Two matrix
-    products would do too, but lose the digits of narrow components.)
+    The array over components, variables and examples has the examples last and is never stored. (Two matrix products
+    would do too, but lose the digits of narrow components.)
     """
     num_batch = x.ndim - 1
-    # Each may have batch axes or none: aligned one by one, as sizes that happen to agree would hide a mistake.
+    # Each may have batch axes or none. Align them one by one: sizes that happen to agree would hide a mistake.
     log_weights, volumes = (aligned(a, 1, num_batch) for a in (log_weights, jnp.sum(log_scale, axis=1)))
     constant = log_weights - volumes - 0.5 * math.log(2 * math.pi) * loc.shape[1]
-    # Without a barrier XLA draws the noise of x anew for every component, within the loop.
+    # Without a barrier, XLA draws the noise of x again for every component, inside the loop.
     loc, precision, x = jax.lax.optimization_barrier((loc, jnp.exp(-log_scale), x))
     loc, precision = (aligned(a, 2, num_batch) for a in (loc, precision))
     z = (x[None] - loc) * precision

@@ -1,7 +1,6 @@
-"""Conditional distributions: any callable that returns a distribution will do; here are the plainest.
+"""Conditional normals and Bernoullis: a network gives the parameters. Any callable that returns a distribution will do.
 
-A conditional distribution is a map to the parameters of one. `Conditional` joins the two, so that a
-network can be exchanged without a new class.
+Each holds its network as a field, so that a network can be exchanged without a new class.
 """
 
 from collections.abc import Callable
@@ -17,12 +16,12 @@ from ._normal import MultivariateNormal, Normal
 
 
 class ConditionalNormal(eqx.Module):
-    """`x -> N(net(x), scale^2)` with a learned scale that does not depend on x.
+    """`x -> N(net(x), scale^2)` with a learned scale, the same for all x.
 
     **Arguments:**
 
     - `net`: from x to the mean `[n]`.
-    - `scale`: standard deviations, a number for all or one for each dimension. The field is `log_scale`.
+    - `scale`: standard deviations, one number for all dimensions or one for each. The field is `log_scale`.
     """
 
     scales_input: ClassVar[bool] = True
@@ -40,7 +39,7 @@ class ConditionalNormal(eqx.Module):
 
 
 class ConditionalMultivariateNormal(eqx.Module):
-    """`x -> N(net(x), L L')` with a learned L that does not depend on x; `tril` is L, `[n, n]`."""
+    """`x -> N(net(x), L L')` with a learned L, the same for all x; `tril` is L, `[n, n]`."""
 
     scales_input: ClassVar[bool] = True
 

@@ -15,7 +15,7 @@ from ..numerics import cholesky_factor, excess, loc_and_log_scale, loc_and_raw_t
 from ..spaces import Euclidean
 from ._closed_form_kl import register_kl
 
-# Smaller numbers of any type may be squared, divided by small scales and added.
+# Numbers below this can be squared, divided by small scales and added, whatever their type.
 _LARGE = 1e12
 
 
@@ -26,13 +26,13 @@ class Normal(AbstractExponentialFamily, AbstractRealFamily, AbstractFixable):
 
     - `loc`: means `[*shape]`.
     - `scale`: standard deviations, positive, of the same shape or a number.
-    - `constant`: whether training leaves it alone where it is a part of a model, as the prior of a
-      `lnz.latent.VAE` or the base of a flow. On its own it is trained all the same and then no constant, and so is
-      what a `lnz.Conditional` moves of it. Constant normals and others are two structures to JAX, which
-      `jax.tree.map` cannot stack together.
+    - `constant`: do not train it where it is part of a model, such as the prior of a `lnz.latent.VAE` or the base of a
+      flow. Fitted on its own it is trained all the same, and is then not constant; the same holds for the parts that a
+      `lnz.Conditional` moves. Constant and trainable normals are two structures to JAX, so `jax.tree.map` cannot stack
+      them together.
 
-    Log-densities are in nats with respect to Lebesgue measure. The field is `log_scale`, so that
-    training keeps the scale positive.
+    Log-densities are in nats with respect to Lebesgue measure. The field is `log_scale`, which keeps the scale positive
+    in training.
     """
 
     factorised: ClassVar[bool] = True
@@ -46,8 +46,9 @@ class Normal(AbstractExponentialFamily, AbstractRealFamily, AbstractFixable):
 
     @classmethod
     def standard(cls, num: int | tuple[int, ...]) -> "Normal":
-        """Mean zero, variance one, on `Euclidean(num)`: a constant prior or base. `Normal(jnp.zeros(num), 1.0)` is one
-        that is learned.
+        """Mean zero, variance one, on `Euclidean(num)`: a constant prior or base.
+
+        `Normal(jnp.zeros(num), 1.0)` has the same start and is trained.
         """
         return cls(jnp.zeros(Euclidean(num).shape), 1.0, constant=True)
 
@@ -86,8 +87,9 @@ class Normal(AbstractExponentialFamily, AbstractRealFamily, AbstractFixable):
         return type(self)(loc, scale)
 
     def with_expected_statistics(self, expected: Float[Array, " statistics"]) -> "Normal":
-        """From `E[x]` and `E[x^2]`, which have lost the digits of a small spread about a large mean: of rows,
-        `fit_weighted` makes the same member without that loss.
+        """From `E[x]` and `E[x^2]`, which lose the digits of a small spread about a large mean.
+
+        Given rows, `fit_weighted` finds the same member without that loss.
         """
         first, second = jnp.split(expected, 2)
         shape = self.loc.shape
@@ -130,8 +132,8 @@ class Normal(AbstractExponentialFamily, AbstractRealFamily, AbstractFixable):
 
 
 def square_of(whiten: Callable[[Array], Array], rest: Float[Array, " n"]) -> Float[Array, ""]:
-    """`|whiten(rest)|^2` of a linear map: infinite where `rest` is infinite or too large to be squared. NaN stays."""
-    largest = jnp.finfo(rest.dtype).max / 16  # the reciprocal of a larger number is taken for zero
+    """`|whiten(rest)|^2` for a linear `whiten`; infinite where `rest` is infinite or too large to square. NaN stays."""
+    largest = jnp.finfo(rest.dtype).max / 16  # the reciprocal of a larger number becomes zero
     rest = jnp.clip(rest, -largest, largest)
     size = jax.lax.stop_gradient(jnp.max(jnp.abs(rest)))
     size = jnp.where(size > _LARGE, size, 1)
@@ -140,7 +142,7 @@ def square_of(whiten: Callable[[Array], Array], rest: Float[Array, " n"]) -> Flo
 
 
 def _root_of(covariance: Array) -> Array:
-    """F with `F'F = covariance`, which may be singular."""
+    """F with `F'F = covariance`; the covariance may be singular."""
     scale = jnp.sqrt(jnp.diagonal(covariance))
     inverse = 1 / jnp.where(scale > 0, scale, 1)
     values, vectors = jnp.linalg.eigh(inverse[:, None] * covariance * inverse[None, :])
@@ -152,30 +154,30 @@ def _broadcast(parameter: Array, like: Array) -> Array:
 
 
 class MultivariateNormal(AbstractRealFamily):
-    """`N(loc, L L')` with a full covariance given by its Cholesky factor L.
+    """`N(loc, L L')`: a full covariance, given by its Cholesky factor L.
 
     **Arguments:**
 
     - `loc`: mean `[n]`.
-    - `scale_tril`: lower-triangular `[n, n]` with a positive diagonal and zeros above it. `from_covariance(loc,
-      covariance)` takes the covariance instead.
+    - `scale_tril`: lower-triangular `[n, n]` with a positive diagonal and zeros above it.
+      `from_covariance(loc, covariance)` takes the covariance instead.
 
-    Log-densities are in nats with respect to Lebesgue measure. The field `raw_tril` holds the logarithm of
-    the diagonal, so that training keeps the covariance positive definite.
+    Log-densities are in nats with respect to Lebesgue measure. The field `raw_tril` holds the logarithm of the
+    diagonal, which keeps the covariance positive definite in training.
     """
 
     loc: Float[Array, " n"]
     raw_tril: Float[Array, "n n"]
 
     def __init__(self, loc, scale_tril):
-        advice = " Of a covariance, use `MultivariateNormal.from_covariance(loc, covariance)`."
+        advice = " For a covariance, use `MultivariateNormal.from_covariance(loc, covariance)`."
         self.loc, self.raw_tril = loc_and_raw_tril(loc, scale_tril, "MultivariateNormal", "scale_tril", advice)
 
     @classmethod
     def from_covariance(cls, loc, covariance) -> "MultivariateNormal":
         """`N(loc, covariance)`.
 
-        **Raises:** `ValueError` unless the covariance `[n, n]` is symmetric, to rounding, and positive definite.
+        **Raises:** `ValueError` unless the covariance `[n, n]` is symmetric, up to rounding, and positive definite.
         """
         return cls(loc, cholesky_factor(covariance, "MultivariateNormal.from_covariance"))
 
@@ -222,8 +224,8 @@ class MultivariateNormal(AbstractRealFamily):
         first = jnp.sum(share[:, None] * rest, axis=0)
         # A second pass: the mean of rows far from `loc` has lost digits.
         shift = first + jnp.sum(share[:, None] * (rest - first[None]), axis=0)
-        # By orthogonal transformations of the rows and not of their squares: a narrow direction keeps its digits, and a
-        # flat one is no error.
+        # QR of the rows, not Cholesky of their squares: a narrow direction keeps its digits, and a flat one is not an
+        # error.
         stacked = jnp.concatenate([jnp.sqrt(share)[:, None] * (rest - shift[None]), lost])
         upper = jnp.linalg.qr(jnp.pad(stacked, ((0, max(0, len(self.loc) - len(stacked))), (0, 0))), mode="r")
         upper = upper * jnp.where(jnp.diagonal(upper) < 0, -1, 1).astype(upper.dtype)[:, None]
@@ -231,21 +233,21 @@ class MultivariateNormal(AbstractRealFamily):
         return type(self)(self.loc + shift, jnp.triu(upper, 1).T + jnp.diag(diagonal))
 
     def _complete(self, rest: Array, observed: Array) -> tuple[Array, Array]:
-        """`E[x - loc | x[observed]]`, and the covariance of the entries that are not observed.
+        """`E[x - loc | x[observed]]`, and the conditional covariance of the unobserved entries.
 
         Source: Little and Rubin (2019), section 11.2.
         """
         upper = self._root(observed)
         known, free = (jnp.where(mask[:, None], self.scale_tril, 0) for mask in (observed, ~observed))
-        # An orthonormal basis of the noise that the observed entries determine; what is left of the rest has no digits
-        # subtracted twice.
+        # `fixed` is an orthonormal basis of the noise that the observed entries determine. It is projected out of the
+        # rest: a difference of covariances would lose digits.
         fixed = solve_triangular(upper, known, trans="T", lower=False)
         white = solve_triangular(upper, rest, trans="T", lower=False)
         left = free - (free @ fixed.T) @ fixed
         return jnp.where(observed, rest, free @ (fixed.T @ white)), left @ left.T
 
     def _root(self, observed: Array) -> Array:
-        """R, upper triangular, with `R'R` the covariance of the observed entries, and the identity for the others."""
+        """Upper triangular R with `R'R` the covariance of the observed entries, and the identity for the others."""
         known = jnp.where(observed[:, None], self.scale_tril, 0)
         others = jnp.where(observed[:, None], 0, jnp.eye(len(self.loc), dtype=self.loc.dtype))
         return jnp.linalg.qr(jnp.concatenate([known.T, others]), mode="r")
@@ -263,14 +265,14 @@ class MultivariateNormal(AbstractRealFamily):
     def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
         noise = jr.normal(key, (*shape, *self.loc.shape), self.loc.dtype)
         correlated = noise @ self.scale_tril.T
-        # The noise is known: no system need be solved for it.
+        # The noise is known, so no triangular solve is needed.
         constant = jnp.sum(jnp.diagonal(self.raw_tril)) + 0.5 * math.log(2 * math.pi) * self.loc.shape[0]
         return _broadcast(self.loc, correlated) + correlated, -0.5 * jnp.sum(noise**2, axis=-1) - constant
 
 
-# The divergence of normals is the sum of a distance of the means, of the entries off the diagonal of `L_p^-1 L_q`, and
-# of `ratio - 1 - log(ratio)` of the variances on its diagonal: three terms that cannot be negative, so that nothing
-# cancels when q is near p.
+# The divergence of normals is a sum of three terms that cannot be negative: the squared distance of the means, the
+# squared off-diagonal entries of `L_p^-1 L_q`, and `ratio - 1 - log(ratio)` for the variances on its diagonal. So
+# nothing cancels when q is near p.
 
 
 @register_kl(Normal, Normal)

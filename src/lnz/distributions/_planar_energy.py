@@ -13,7 +13,7 @@ _WIDTHS = {2: (0.4,), 3: (0.35, 0.35), 4: (0.4, 0.35)}
 
 
 class PlanarEnergy(AbstractDensity):
-    """`p~(z) = exp(-U(z))`: the test energies of Rezende and Mohamed in the plane, shapes that no normal has.
+    """`p~(z) = exp(-U(z))`: the test energies of Rezende and Mohamed in the plane, with shapes that no normal has.
 
     With `w1 = sin(pi z1 / 2)`, `w2 = 3 exp(-((z1 - 1) / 0.6)^2 / 2)` and `w3 = 3 sigmoid((z1 - 1) / 0.3)`:
 
@@ -22,18 +22,15 @@ class PlanarEnergy(AbstractDensity):
     - 3: a wave that forks for a while, `-log(exp(-((z2 - w1) / 0.35)^2 / 2) + exp(-((z2 - w1 + w2) / 0.35)^2 / 2))`;
     - 4: a wave that forks for good, `-log(exp(-((z2 - w1) / 0.4)^2 / 2) + exp(-((z2 - w1 + w3) / 0.35)^2 / 2))`.
 
-    The energies 2 to 4 go on for ever along z1, so that `exp(-U)` has no normaliser, and the paper does not say where
-    it stops. Here they are the paper's for `|z1| <= half_width`; beyond, `(|z1| - half_width)^2 / (2 wall^2)` is
-    added. (A hard box would give an infinite divergence to every flow on the plane.) Their normaliser then has a
-    closed form, `log_normalizer()`. Energy 1 has one of its own, by quadrature, and is the paper's everywhere.
+    Unlike the paper's, energies 2 to 4 are confined where `|z1| > half_width`: see `log_normalizer`.
 
     **Arguments:**
 
     - `number`: 1, 2, 3 or 4.
-    - `half_width`: where the energies 2 to 4 begin to be confined.
-    - `wall`: how softly, a standard deviation.
+    - `half_width`: where energies 2 to 4 begin to be confined.
+    - `wall`: standard deviation of the confinement; larger is softer.
 
-    **Raises:** `ValueError` for another number, or lengths that are not positive.
+    **Raises:** `ValueError` for another number, or if a length is not positive.
 
     Source: Rezende and Mohamed (2015), table 1; arXiv:1505.05770.
     """
@@ -56,7 +53,8 @@ class PlanarEnergy(AbstractDensity):
     def log_density(self, x: Array) -> Float[Array, ""]:
         z1, z2 = self.space.check_example(x)
         if self.number == 1:
-            # Not `jnp.linalg.norm`, which has no gradient at zero; the smallest number that is one keeps it finite.
+            # Not `jnp.linalg.norm`, which has no gradient at zero; the floor, the smallest normal number, keeps it
+            # finite.
             radius = jnp.sqrt(jnp.maximum(z1**2 + z2**2, jnp.finfo(z1.dtype).tiny))
             return _log_normal(radius - 2, 0.4) + jnp.logaddexp(_log_normal(z1 - 2, 0.6), _log_normal(z1 + 2, 0.6))
         across = z2 - jnp.sin(0.5 * math.pi * z1)
@@ -68,14 +66,20 @@ class PlanarEnergy(AbstractDensity):
         return jnp.logaddexp(_log_normal(across, first), _log_normal(across + fork, second)) + beyond
 
     def log_normalizer(self) -> float:
-        """`log int exp(-U)` in nats, in closed form.
+        """`log int exp(-U)` in nats, in closed form, for energies 2 to 4.
 
-        Given z1 the energies 2 to 4 are one or two normals in z2, and along z1 a plateau with two halves of a normal.
+        In the paper these energies extend along z1 without end, so that `exp(-U)` has no normaliser, and the paper does
+        not say where they stop. Here `(|z1| - half_width)^2 / (2 wall^2)` is added where `|z1| > half_width`. (A hard
+        box would make the divergence infinite for every flow on the plane.) Given z1 the density is then one or two
+        normals in z2, and along z1 a plateau between two halves of a normal.
 
-        **Raises:** `ValueError` for energy 1, which has no closed form: use `lnz.normalizers.Quadrature`.
+        **Raises:** `ValueError` for energy 1, whose normaliser is finite but has no closed form: use
+        `lnz.normalizers.Quadrature`.
         """
         if self.number == 1:
-            raise ValueError("Energy 1 has no closed form: use `lnz.log_normalizer(key, energy, Quadrature(801))`.")
+            raise ValueError(
+                "The normaliser of energy 1 has no closed form: use `lnz.log_normalizer(key, energy, Quadrature(801))`."
+            )
         length = 2 * self.half_width + math.sqrt(2 * math.pi) * self.wall
         return math.log(length) + math.log(math.sqrt(2 * math.pi) * sum(_WIDTHS[self.number]))
 
@@ -84,5 +88,5 @@ class PlanarEnergy(AbstractDensity):
 
 
 def _log_normal(x: Float[Array, ""], width: float) -> Float[Array, ""]:
-    """Up to its constant."""
+    """The log-density of a centred normal, up to its constant."""
     return -0.5 * (x / width) ** 2

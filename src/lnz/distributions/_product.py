@@ -18,11 +18,11 @@ class ProductDistribution(AbstractDistribution):
 
     **Arguments:**
 
-    - `parts`: distributions of real vectors, on the `Product` of their spaces; they may differ in kind.
-    - `named`: or distributions of any shape and measure by name, on the `Record` of their spaces:
-      `ProductDistribution(mu=lnz.Normal(0.0, 5.0), chosen=lnz.Bernoulli(logits))`.
+    - `parts`: distributions of real vectors, which may differ in kind. The space is the `Product` of their spaces.
+    - `named`: alternatively, distributions of any shape and measure, by name. The space is the `Record` of their
+      spaces: `ProductDistribution(mu=lnz.Normal(0.0, 5.0), chosen=lnz.Bernoulli(logits))`.
 
-    **Raises:** `TypeError` for a part that is not a distribution; `ValueError` for parts with and without names.
+    **Raises:** `TypeError` if a part is not a distribution; `ValueError` for parts with and without names together.
     """
 
     parts: tuple[AbstractDistribution, ...]
@@ -40,7 +40,7 @@ class ProductDistribution(AbstractDistribution):
             raise ValueError(f"`ProductDistribution` lives on {expected}, not on {self.space}.")
 
     def closed_form_mean(self) -> Array | None:
-        """The means of the parts, one behind the other; `None` where one has no closed form."""
+        """The means of the parts, joined; `None` where one has no closed form."""
         found = [closed_form_mean(part) for part in self.parts]
         means = [mean for mean in found if mean is not None]
         return self._joined(means) if len(means) == len(found) else None
@@ -99,19 +99,19 @@ def _space_of(parts: tuple[AbstractDistribution, ...], names: tuple[str, ...]) -
 
 
 class Joint(AbstractDistribution):
-    """`p(x, y) = p(x) p(y | x)` of vectors `[x, y]`, one behind the other.
+    """`p(x, y) = p(x) p(y | x)` of concatenated vectors `[x, y]`.
 
     Maximum likelihood on rows `[x, y]` trains `p(y | x)`: after `lnz.fit`, `model.conditional(x)` is the distribution
-    of y at that x. The log-likelihood of rows is that of x and y together; a marginal without parameters, such as
-    `lnz.Uniform`, adds a constant.
+    of y at that x. The log-likelihood covers x and y together; a marginal without parameters, such as `lnz.Uniform`,
+    adds a constant.
 
     **Arguments:**
 
     - `marginal`: the distribution of x.
     - `conditional`: any callable from x to a distribution of vectors, such as `lnz.Conditional`.
 
-    **Raises:** `ValueError` for parts that are no vectors of real numbers, and for a conditional that cannot take x;
-    `TypeError` for what is no distribution.
+    **Raises:** `ValueError` unless both parts are distributions of real vectors and the conditional can take x;
+    `TypeError` if the marginal, or the conditional's value, is not a distribution.
     """
 
     marginal: AbstractDistribution
@@ -167,4 +167,6 @@ class Joint(AbstractDistribution):
 
 def _check_vectors(space: AbstractSpace, name: str) -> None:
     if len(space.shape) != 1 or space.measure.is_counting:
-        raise ValueError(f"`Joint({name}=...)` must be of vectors of real numbers; this one lives on {space}.")
+        raise ValueError(
+            f"`Joint({name}=...)` must be a distribution of vectors of real numbers; this one lives on {space}."
+        )

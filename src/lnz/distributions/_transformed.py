@@ -33,7 +33,8 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
 
     **Arguments:**
 
-    - `base`: on the domain of the bijection, or on a part of it, such as a uniform that an affine map moves.
+    - `base`: a distribution on the domain of the bijection, or on a part of it, such as a uniform that an affine map
+      moves.
     - `bijection`: from that domain onto the space of the flow.
 
     **Raises:** `ValueError` if the base has mass outside the domain: the result would not integrate to one.
@@ -47,7 +48,7 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
     def __init__(self, base: AbstractDistribution, bijection: AbstractBijection):
         are_both = isinstance(base, AbstractDistribution) and isinstance(bijection, AbstractBijection)
         if are_both and bijection.for_each_of is not None and bijection.domain.shape == ():
-            bijection = bijection.for_each_of(base.space.shape)  # a map of single numbers, as `Affine(1.0, 2.0)`
+            bijection = bijection.for_each_of(base.space.shape)  # a map of single numbers, such as `Affine(1.0, 2.0)`
         self.base, self.bijection = base, bijection
 
     def __check_init__(self):
@@ -67,7 +68,7 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
                 f"({self.base.space}), but the bijection starts from {self.bijection.domain}, with "
                 f"{self.bijection.domain.measure} measure. A flow needs a base with a density."
             )
-        # A smaller base is fine: it says itself that its density is zero on the rest of the domain.
+        # A smaller base is fine: its own density is zero on the rest of the domain.
         if not is_within(self.base.space, self.bijection.domain):
             domain = self.bijection.domain
             raise ValueError(
@@ -81,7 +82,7 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
         return self.bijection.codomain
 
     def origins(self) -> tuple[Any, ...]:
-        """Those of the bijection."""
+        """The origins of the bijection."""
         return origins(self.bijection)
 
     def closed_form_mean(self) -> Array | None:
@@ -103,13 +104,13 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
         return self.base.reparameterised
 
     def initialise(self, key: PRNGKeyArray, data: Array) -> "Transformed":
-        """The flow, of which every `lnz.bijections.ActNorm` has taken its start from `data [n, *shape]`.
+        """The flow with every `lnz.bijections.ActNorm` started from `data [n, *shape]`.
 
-        At most 1024 rows, drawn by `key`, go through the layers from data to base, and each layer is started by what
-        reaches it. Without such a layer nothing happens, and a second time nothing changes.
+        At most 1024 rows, drawn with `key`, go through the layers from data to base, and each `ActNorm` starts from the
+        values that reach it. A flow without such layers, or with all of them started, is returned as it is.
 
-        **Raises:** `ValueError` if the rows are no points of the flow's space, as in a flow that is the prior of
-        a latent model: then start it before, from latents.
+        **Raises:** `ValueError` if the rows are not points of the flow's space, as in a flow that is the prior of a
+        latent model: start that one beforehand, from latents.
         """
         if not waits_for_data(self.bijection):
             return self
@@ -139,8 +140,8 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
     def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:
         """Draws inside the space, with the log-probabilities of the draws as they are returned.
 
-        Near an end of a space numbers are so coarse that a draw is rounded far from `f(z)`, in units of the base. Where
-        one is, log-probabilities come from `log_prob`; their gradients do not notice the rounding.
+        Near an end of a space, numbers are so coarse that rounding moves a draw far from `f(z)`, in units of the base.
+        The log-probabilities of such draws come from `log_prob`; their gradients ignore the rounding.
         """
         x, log_prob = self._push(key, shape)
         if not has_ends(self.space) or is_stochastic(self):
@@ -157,7 +158,7 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
         return x, jnp.where(rounded, again + (log_prob - jax.lax.stop_gradient(log_prob)), log_prob)
 
     def sample_base(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Array:
-        """The draws of the base `[*shape, ...]` that `sample(key, shape)` maps."""
+        """The base draws `[*shape, ...]` that `sample(key, shape)` maps."""
         return self._draw(key, shape)[0]
 
     def _draw(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> tuple[Array, Float[Array, "..."]]:
@@ -172,7 +173,7 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
 
         for _ in shape:
             push = jax.vmap(push)
-        # A key for each draw and layer may take longer than the map itself, so none are made where none are used.
+        # Making a key for each draw and layer may take longer than the map itself, so keys are made only where used.
         keys = None
         if is_stochastic(self.bijection):
             keys = jax.random.split(key_map, shape) if shape else key_map

@@ -16,7 +16,7 @@ class Uniform(AbstractDistribution):
     **Arguments:**
 
     - `shape`: number of dimensions, or shape of one example; or the space itself, such as `lnz.Torus(2)`.
-    - `low`, `high`: the ends, fixed; a space brings its own.
+    - `low`, `high`: the ends, fixed; not used with a space, which has its own.
 
     Log-densities are in nats with respect to Lebesgue measure; minus infinity outside the interval.
     """
@@ -44,7 +44,7 @@ class Uniform(AbstractDistribution):
     def closed_form_mean(self) -> Float[Array, "*shape"] | None:
         """The middle of the interval; `None` on a torus, where angles have no mean."""
         if self.space.periodic:
-            return None  # of angles
+            return None  # angles have no mean
         middle = 0.5 * self.ends[0] + 0.5 * self.ends[1]
         return jnp.full(self.space.shape, middle, jnp.result_type(float))
 

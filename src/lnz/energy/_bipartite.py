@@ -1,4 +1,4 @@
-"""The density that every layered Boltzmann machine is made of: two layers, nothing within a layer."""
+"""The density of every layered Boltzmann machine: two layers, with no connections within a layer."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -12,10 +12,10 @@ class BipartiteDensity(AbstractBlockDensity, AbstractCollapsibleDensity):
     """`log p~(v) = offset + b.t(v) + A_h(c + t(v) W)`: hidden units summed out, at inverse temperature beta.
 
     The joint is `log p~(v, h) = beta (offset + t(v)'W t(h) + b.t(v) + c.t(h)) + (1 - beta) (start_offset +
-    start_b.t(v) + start_c.t(h))`, where A is the log partition function of a layer's units (a sum of
-    softplus for Bernoulli units). At beta = 1 it is a restricted Boltzmann machine; other betas lie on the
-    way from independent units with biases `start_b` and `start_c`. Nothing is scaled before a product: a batch
-    of chains at different beta still shares one `t(v) @ W`.
+    start_b.t(v) + start_c.t(h))`, where A is the log partition function of a layer's units (a sum of softplus for
+    Bernoulli units). At beta = 1 it is a restricted Boltzmann machine; other betas lie on the way from independent
+    units with biases `start_b` and `start_c`. Products come before scaling by beta, so that a batch of chains at
+    different beta shares one `t(v) @ W`.
 
     Source: Salakhutdinov and Murray (2008), equations 10 and 16 to 18.
     """
@@ -111,8 +111,8 @@ class BipartitePath(AbstractPath):
     **Arguments:**
 
     - `target`: the density at beta = 1.
-    - `start_b`: visible biases of the start; the log-odds of the data's mean (the base rates) make a start
-      that is much closer to a trained model than uniform bits.
+    - `start_b`: visible biases of the start. The log-odds of the data's mean (the base rates) start much closer to a
+      trained model than uniform bits.
 
     Source: Salakhutdinov and Murray (2008), equations 16 to 18.
     """
@@ -151,11 +151,11 @@ class BipartitePath(AbstractPath):
         change = beta1 - beta0
         linear = density.offset - density.start_offset + jnp.dot(t, density.b - self.start_b)
         moved = change * linear + density.hidden.log_partition_difference(beta0 * input, change * input)
-        return jnp.where(change == 0, 0, moved)  # zero times an infinite bias is no number
+        return jnp.where(change == 0, 0, moved)  # zero times an infinite bias is NaN
 
 
 def _collapse_beta(density: BipartiteDensity) -> BipartiteDensity:
-    """The same density written with beta = 1, for annealing one that is already tempered."""
+    """The same density written with beta = 1, for annealing towards a density that is already tempered."""
     if isinstance(density.beta, float) and density.beta == 1.0:
         return density
     beta, rest = density.beta, 1 - density.beta

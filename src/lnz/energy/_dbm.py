@@ -16,9 +16,9 @@ from ._units import BernoulliUnits, clamp_units
 class DBM(AbstractModel):
     """Deep Boltzmann machine, `E(x_0, ..., x_L) = -sum_l x_l'W_l x_(l+1) - sum_l b_l'x_l`, x_0 visible.
 
-    Even layers given odd ones are independent, and the other way round; so the joint is a bipartite
-    density, and so is the joint with the visible layer held fixed. Both integrals of its
-    likelihood are hard: `evaluate` needs `hidden=` and `partition=`.
+    Even layers are independent given odd ones, and the other way round. So the joint is a bipartite density, and so is
+    the joint with the visible layer held fixed. Both integrals of its likelihood are hard: `evaluate` needs `hidden=`
+    and `partition=`.
 
     **Arguments:**
 
@@ -65,8 +65,8 @@ class DBM(AbstractModel):
     def clamp(self, values: Array, mask: Array) -> BipartiteDensity:
         """`joint()` with the visible units where `mask` is true held fixed at `values`, and all else summed over.
 
-        **Raises:** `ValueError` or `TypeError` for wrong shapes, a mask that is not of truth values, or values outside
-        the space.
+        **Raises:** `ValueError` or `TypeError` for wrong shapes, a mask that is not boolean, or values outside the
+        space.
         """
         clamped = clamp_units(BernoulliUnits(len(self.biases[0])), values, mask, self.space)
         joint = self.joint()

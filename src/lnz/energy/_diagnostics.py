@@ -16,8 +16,8 @@ from ._rbm import RBM
 def pseudo_log_likelihood(density: AbstractDensity, x: Array) -> Float[Array, ""]:
     """`sum_i log p(x_i | all other x)` of ONE binary example, in nats: no normaliser is needed.
 
-    It is maximised by the same parameters as the likelihood when data are many and the model can be right, but its
-    value is no bound on it: each conditional sees all other bits. It takes one density a dimension.
+    With many data, and a model that can be right, the same parameters maximise this and the likelihood. Its value does
+    not bound the likelihood: each conditional sees all other bits. It takes one density evaluation for each dimension.
 
     **Raises:** `TypeError` unless the density lives on `Binary`.
 
@@ -40,8 +40,8 @@ def pseudo_log_likelihood(density: AbstractDensity, x: Array) -> Float[Array, ""
 def reconstruction_error(rbm: RBM, v: Array) -> Float[Array, ""]:
     """`-log p(v | h = E[h | v])` of ONE example, in nats: how well one pass up and down restores v.
 
-    It is not the likelihood, nor a bound on it: a machine whose chains never move restores everything. It only shows
-    that training does something.
+    It is neither the likelihood nor a bound on it: a machine whose chains never move restores every example. It only
+    shows that training does something.
 
     Source: Hinton (2012), section 15.
     """
@@ -54,12 +54,12 @@ def reconstruction_error(rbm: RBM, v: Array) -> Float[Array, ""]:
 
 @register
 def free_energy_gap(model: AbstractEnergyModel, train: Any, valid: Any) -> Estimate:
-    """Mean of `log p~` over `train [n, ...]` less that over `valid [m, ...]`, in nats, with its standard error.
+    """Mean of `log p~` over `train [n, ...]` minus its mean over `valid [m, ...]`, in nats, with a standard error.
 
-    Z cancels, so it is an exact difference of mean log-likelihoods, up to the choice of rows: it grows while a model
-    overfits. Give it as many training rows as there are validation rows.
+    Z cancels, so this is an exact difference of mean log-likelihoods, up to the choice of rows. It grows while a model
+    overfits. Give it as many training rows as validation rows.
 
-    **Raises:** `ValueError` for fewer than two rows a side.
+    **Raises:** `ValueError` for fewer than two rows in either set.
 
     Source: Hinton (2012), section 6.
     """

@@ -30,16 +30,16 @@ _FEW_STATES = 2**16
 class MarkovField(AbstractBlockDensity, AbstractModel):
     """Discrete Markov random field, `p(x) = exp(-E(x) / T) / Z`, `E(x) = sum_C potential_C(x_C)`.
 
-    Sites of one colour of the clique graph are independent given the rest, so a Gibbs sweep takes
-    one step for each colour, not for each site.
+    Sites of one colour of the clique graph are independent given the rest, so a Gibbs sweep takes one step for each
+    colour, not for each site.
 
     **Arguments:**
 
     - `num_sites`, `num_categories`: examples are integers in `{0, ..., num_categories - 1}^num_sites`.
     - `cliques`: tuples of distinct sites. The empty tuple is a constant energy.
-    - `potentials`: for each clique a table of energies with one axis of length `num_categories` a site; infinity for
-      what is impossible. Where float32 would cut the differences within a table of float64, its lowest energy moves
-      into one more clique, of no sites.
+    - `potentials`: for each clique, a table of energies with one axis of length `num_categories` for each site;
+      infinity marks impossible states. Where float32 would cut the differences within a float64 table, the lowest
+      energy of the table moves into an additional clique without sites.
     - `temperature`: T, fixed.
 
     **Raises:** `ValueError` if a table does not fit its clique.
@@ -97,13 +97,13 @@ class MarkovField(AbstractBlockDensity, AbstractModel):
         return -self.energy(x) / self.temperature
 
     def numerator(self, x: Array, observed: Array | None = None) -> AbstractDensity:
-        """`-E(x) / T` from the lowest energies, as in `denominator`."""
+        """`-E(x) / T`, with energies relative to the lowest, as in `denominator`."""
         if observed is not None:
             raise cannot_hold(self)
         return Known(self.denominator().log_density(x))
 
     def denominator(self) -> "MarkovField":
-        """The field with the lowest energy of every table set to 0: in float32 a large one would swallow digits."""
+        """The field with the lowest energy of every table set to 0: in float32, a large energy would swallow digits."""
         lowest = [jnp.min(table, initial=jnp.inf, where=jnp.isfinite(table)) for table in self.potentials]
         lowest = [jax.lax.stop_gradient(jnp.where(jnp.isfinite(one), one, 0)) for one in lowest]
         tables = tuple(table - one for table, one in zip(self.potentials, lowest, strict=True))
@@ -149,7 +149,8 @@ class MarkovField(AbstractBlockDensity, AbstractModel):
                 others = tuple(slice(None) if other == site else x[other] for other in clique)
                 energies[place[site]] = energies[place[site]] + table[others]
         logits = -jnp.stack(energies) / self.temperature
-        # Where the others leave a site no value, any will do: so a chain that starts at an impossible state gets away.
+        # Where the others leave a site no possible value, allow any: a chain that starts at an impossible state can
+        # then leave it.
         is_stuck = jnp.all(logits == -jnp.inf, axis=-1, keepdims=True)
         return distributions.Categorical(jnp.where(is_stuck, 0, logits))
 
@@ -202,7 +203,7 @@ def _has_free_value(site: int, tables: list[tuple[tuple[int, ...], Any]]) -> boo
 
 
 def _without_offsets(potentials: Sequence) -> tuple[list[Any], float]:
-    """Tables as they are, but from their lowest energy where their digits would be cut; and the sum of these."""
+    """The tables, less their lowest energy where digits would be cut, and the sum of the energies taken out."""
     dtype, tables, constant = jnp.result_type(float), [], 0.0
     for table in potentials:
         if not isinstance(table, jax.Array):
@@ -219,7 +220,7 @@ def _without_offsets(potentials: Sequence) -> tuple[list[Any], float]:
 class MarkovFieldPath(AbstractPath):
     """From uniform (infinite temperature) to `target`, all energies multiplied by beta.
 
-    Infinite energies are there from the first beta above 0: chains that start at impossible states have weight zero.
+    Infinite energies apply from the first beta above 0: chains that start at impossible states have weight zero.
     """
 
     target: MarkovField
@@ -231,7 +232,7 @@ class MarkovFieldPath(AbstractPath):
 
     def _log_num_points(self) -> float:
         space = self.target.space
-        return space.size * math.log(space.num_categories)  # 2**64 points do not fit into a number of NumPy
+        return space.size * math.log(space.num_categories)  # 2**64 points overflow NumPy's integers
 
     def at(self, beta: Float[Array, ""] | float) -> MarkovField:
         target = self.target
@@ -241,7 +242,7 @@ class MarkovFieldPath(AbstractPath):
             target.space.shape[0],
             target.space.num_categories,
             (*target.cliques, ()),
-            (*(scale_ratio(beta, table) for table in target.potentials), constant),  # of infinite energies, too
+            (*(scale_ratio(beta, table) for table in target.potentials), constant),  # also for infinite energies
             target.temperature,
         )
 

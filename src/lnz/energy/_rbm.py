@@ -31,22 +31,21 @@ class RBM(
 ):
     """Restricted Boltzmann machine, `p(v, h) = exp(-E(v, h)) / Z`, `E(v, h) = -v'Wh - b'v - c'h`.
 
-    As a density it lives on v, with h summed out: `log p~(v) = -F(v)`, exact. Z is a sum over
-    all states: exact by `lnz.normalizers.Quadrature` up to 25 units in the smaller layer, else
-    estimated by `lnz.normalizers.AIS`.
+    As a density it lives on v, with h summed out: `log p~(v) = -F(v)`, exact. Z is a sum over all states: exact by
+    `lnz.normalizers.Quadrature` up to 25 units in the smaller layer, else estimated by `lnz.normalizers.AIS`.
 
-    On a GPU, `with jax.default_matmul_precision("BF16_BF16_F32_X3"):` around `fit`, `evaluate` and the other verbs
-    takes three bfloat16 products for one in float32. For bits it is the machine with each weight changed by at most
-    2**-15 of itself; `docs/precision.md` has what that costs. JAX's own default there is TensorFloat-32, of 2**-10.
+    On a GPU, choose the precision of products by `with jax.default_matmul_precision("BF16_BF16_F32_X3"):` around `fit`,
+    `evaluate` and the other verbs. For bits, this changes each weight by at most 2**-15 of itself; JAX's own default,
+    TensorFloat-32, by 2**-10. `docs/precision.md` has the cost.
 
     **Arguments:**
 
-    - `visible`, `hidden`: numbers of Bernoulli units, or units such as `lnz.energy.CategoricalUnits(5, 3)`
-      (for which v and h in the energy are one-hot).
+    - `visible`, `hidden`: numbers of Bernoulli units, or units such as `lnz.energy.CategoricalUnits(5, 3)` (for which v
+      and h in the energy are one-hot).
     - `key`: for the random weights, normal with standard deviation 0.01.
-    - `base_rates`: mean of the training data, if known, of the shape of an example (of categories, rates of each one,
-      `[*shape, num_categories]`) or flat. The visible biases start at its log-odds (Hinton 2012, section 8), and so
-      does annealed importance sampling.
+    - `base_rates`: mean of the training data, if known, of the shape of an example (for categories, one rate each,
+      `[*shape, num_categories]`) or flat. The visible biases and annealed importance sampling start at its log-odds
+      (Hinton 2012, section 8).
 
     **Raises:** `ValueError` if a number of units is not positive or `base_rates` are not inside (0, 1).
 
@@ -87,7 +86,7 @@ class RBM(
         # A tree of the same form, such as a filter or a gradient, has other things in place of arrays.
         rates = getattr(self.base_rates, "value", None)
         if isinstance(rates, jax.Array) and rates.shape[-1:] != (self.visible.size,):
-            raise ValueError(f"`RBM`: {rates.shape} base rates are not those of {self.visible.size} visible units.")
+            raise ValueError(f"`RBM`: base rates of shape {rates.shape} do not fit {self.visible.size} visible units.")
 
     @classmethod
     def from_parameters(cls, W, b, c) -> "RBM":
@@ -117,7 +116,7 @@ class RBM(
         """`p(v) ~ sum_h exp(-E(v, h) / T)`, the density on v at temperature T."""
         if is_false(jnp.all(jnp.asarray(temperature) > 0)):
             raise ValueError(f"`density(temperature=...)` must be positive; got {temperature}.")
-        # An array, so that another temperature runs the same compiled code; but 1 stays the number that costs nothing.
+        # An array, so that another temperature runs the same compiled code; 1 stays a number, which costs nothing.
         is_one = isinstance(temperature, int | float) and temperature == 1
         beta = 1.0 if is_one else jnp.asarray(1 / temperature, self.W.dtype)
         return BipartiteDensity(self.visible, self.hidden, self.W, self.b, self.c, beta=beta)
@@ -133,11 +132,11 @@ class RBM(
         return -self.log_density(self.space.check_example(v, "v"))
 
     def hidden_given_visible(self, v: Array) -> AbstractDistribution:
-        """`p(h | v)`, of which `h_j = 1` has probability `sigmoid(c_j + (v'W)_j)`."""
+        """`p(h | v)`, with `P(h_j = 1) = sigmoid(c_j + (v'W)_j)` for Bernoulli units."""
         return self.hidden.distribution(self.density().hidden_natural(v))
 
     def visible_given_hidden(self, h: Array) -> AbstractDistribution:
-        """`p(v | h)`, of which `v_i = 1` has probability `sigmoid(b_i + (Wh)_i)`."""
+        """`p(v | h)`, with `P(v_i = 1) = sigmoid(b_i + (Wh)_i)` for Bernoulli units."""
         return self.visible.distribution(self.density().visible_natural(h))
 
     def transpose(self) -> "RBM":
@@ -167,8 +166,8 @@ class RBM(
 
         **Arguments:**
 
-        - `base_rates`: expected state of each visible unit at the start, such as the smoothed mean of
-          the training data, shaped as for `RBM`. By default those that `fit` stored, else the visible biases b.
+        - `base_rates`: expected state of each visible unit at the start, such as the smoothed mean of the training
+          data, shaped as for `RBM`. By default the rates that `fit` stored, else the start has the visible biases b.
         """
         if base_rates is None and self.base_rates is not None:
             base_rates = self.base_rates.value
@@ -193,8 +192,8 @@ class RBM(
         Its log normaliser is `log p~` of those units alone, all others summed out; its samples are draws of the others
         given them.
 
-        **Raises:** `ValueError` or `TypeError` for wrong shapes, a mask that is not of truth values, or values outside
-        the space.
+        **Raises:** `ValueError` or `TypeError` for wrong shapes, a mask that is not boolean, or values outside the
+        space.
         """
         return replace(self, visible=clamp_units(self.visible, values, mask, self.space))
 
@@ -218,7 +217,7 @@ class RBM(
 def _total_statistics(
     units: AbstractUnits, data: Array, dtype: Any
 ) -> tuple[Float[Array, " size"], Float[Array, " size"]]:
-    """Sum over the known entries of `data [n, ...]`, and their number; only some rows at a time are made floats."""
+    """Sum over the known entries of `data [n, ...]`, and their number; rows become floats chunk by chunk."""
 
     def one(v):
         missing = is_missing(units.space, v)

@@ -1,4 +1,4 @@
-"""What a unit of a Boltzmann machine is: an exponential family, given by its natural parameters."""
+"""Units of Boltzmann machines: exponential families, given by their natural parameters."""
 
 import numbers
 from abc import abstractmethod
@@ -17,7 +17,7 @@ from ..modules import check_positive, is_false
 from ..numerics import softplus
 from ..spaces import AbstractSpace
 
-if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
+if TYPE_CHECKING:  # type checkers would take an abstract attribute for an argument of every constructor
     from typing import ClassVar as AbstractVar
 else:
     from equinox import AbstractVar
@@ -52,11 +52,11 @@ class AbstractUnits(eqx.Module):
 
     @abstractmethod
     def log_base(self, x: Array) -> Float[Array, ""] | float:
-        """`log h(x)` of the base measure: 0, but minus infinity where units are held fixed at other values."""
+        """`log h(x)` of the base measure: minus infinity where units are held fixed at other values, else 0."""
 
     @abstractmethod
     def pinned(self, natural: Float[Array, " size"], values: Array, mask: Bool[Array, "..."]) -> Float[Array, " size"]:
-        """`natural` with infinities that leave the units of `mask` no choice but `values`."""
+        """`natural` with infinities that force the units of `mask` to have `values`."""
 
 
 class BernoulliUnits(AbstractUnits):
@@ -151,10 +151,10 @@ class CategoricalUnits(AbstractUnits):
 
 
 class ClampedUnits(AbstractUnits):
-    """Units of which some are held fixed: those where `mask` is true, at `values`.
+    """Units held fixed at `values` where `mask` is true, and free elsewhere.
 
-    They live on the same space with the base measure 1 where `x[mask] == values[mask]` and 0 elsewhere, so sums over
-    states are sums over the free units alone.
+    They live on the same space. Their base measure is 1 where `x[mask] == values[mask]` and 0 elsewhere, so that sums
+    over states are sums over the free units alone.
     """
 
     units: AbstractUnits
@@ -178,7 +178,7 @@ class ClampedUnits(AbstractUnits):
     def log_partition(self, natural: Float[Array, " size"]) -> Float[Array, ""]:
         fixed, t = self._fixed(natural)
         free = self.units.log_partition(jnp.where(fixed, 0, natural))
-        # The free formula counts all states of a fixed unit, which has one.
+        # The free formula counts all states of a fixed unit, which has only one.
         each = self.units.log_partition(jnp.zeros_like(natural)) / self.mask.size
         return free - each * jnp.sum(self.mask.astype(natural.dtype)) + jnp.sum(jnp.where(fixed, natural * t, 0))
 
@@ -197,22 +197,22 @@ class ClampedUnits(AbstractUnits):
         return self.units.pinned(self.units.pinned(natural, values, mask), self.values, self.mask)
 
     def _fixed(self, natural: Float[Array, " size"]) -> tuple[Bool[Array, " size"], Float[Array, " size"]]:
-        """Which statistics are those of fixed units, and all statistics of the values."""
+        """A mask of the statistics of fixed units, and the statistics of `values`."""
         fixed = jnp.repeat(self.mask, natural.size // self.mask.size)
         return fixed, self.units.statistics(self.values, natural.dtype)
 
 
 def clamp_units(units: AbstractUnits, values: Any, mask: Any, space: AbstractSpace) -> ClampedUnits:
-    """Units of `space` held fixed where `mask` is true; what `values` are elsewhere does not matter.
+    """Units of `space` held fixed at `values` where `mask` is true; the other `values` do not matter.
 
-    **Raises:** `ValueError` or `TypeError` for shapes other than that of the space, a mask that is not of truth values,
+    **Raises:** `ValueError` or `TypeError` for shapes other than the shape of the space, a mask that is not boolean,
     and values outside the space.
     """
     values, mask = jnp.asarray(values), jnp.asarray(mask)
     for name, array in (("values", values), ("mask", mask)):
         if array.shape != space.shape:
             raise ValueError(
-                f"`clamp({name}=...)` must have shape {space.shape}, one a visible unit; got {array.shape}."
+                f"`clamp({name}=...)` must have shape {space.shape}, one for each visible unit; got {array.shape}."
             )
     if mask.dtype != bool:
         raise TypeError(f"`clamp(mask=...)` must be true and false; got {mask.dtype}. Try `mask.astype(bool)`.")
@@ -234,5 +234,5 @@ def as_units(units: int | AbstractUnits, argument: str) -> AbstractUnits:
 
 
 def _check_not_negative(num: int, argument: str) -> None:
-    if num < 0:  # none at all is what remains of a layer that is held fixed
+    if num < 0:  # a layer that is held fixed has no units left
         raise ValueError(f"`{argument}` must not be negative; got {num}.")

@@ -1,4 +1,4 @@
-"""Verbs of evaluation: likelihoods, log normalisers, brackets, draws, diagnoses and comparisons."""
+"""Evaluation of models: likelihoods, log normalisers, brackets, draws, diagnostics and comparisons."""
 
 from ._compare import (
     Comparison as Comparison,

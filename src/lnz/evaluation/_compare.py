@@ -1,4 +1,4 @@
-"""Likelihoods of the same examples, side by side."""
+"""Comparison of likelihoods of the same examples."""
 
 import dataclasses
 import math
@@ -9,16 +9,17 @@ import numpy as np
 from ..core import LogLikelihood, faulty_rows
 from ..spaces import COUNTING, LEBESGUE
 
-_NUM_ERRORS = 2  # standard errors of a paired difference that are called noise
+_NUM_ERRORS = 2  # a paired difference within this many standard errors counts as noise
 _MEASURES = {str(COUNTING): "counting, of probabilities", str(LEBESGUE): "Lebesgue, of densities"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One likelihood of a comparison, and how it compares with the highest.
+    """One likelihood of a comparison, and its difference from the highest.
 
-    - `name`, `result`: the likelihood, and what it is called.
-    - `difference`, `difference_error`: in nats to the highest, paired, example by example; `None` of the highest.
+    - `name`, `result`: the name and the likelihood.
+    - `difference`, `difference_error`: paired difference from the highest in nats, and its standard error; `None` for
+      the highest.
     - `is_clear`: whether it is below the highest by more than noise.
     - `standing`: "best", "highest" or "".
     """
@@ -32,12 +33,12 @@ class Row:
 
     @property
     def warnings(self) -> list[str]:
-        """Those of the result, and which of its log-probabilities are not finite."""
+        """The warnings of the result, and one about log-probabilities that are not finite."""
         return list(dict.fromkeys([*self.result.warnings, *faulty_rows(self.result.per_example)]))
 
     @property
     def bits_per_dimension(self) -> float | None:
-        """`None` for densities, whose bits change with the unit of the data."""
+        """Bits per dimension; `None` for densities, whose bits depend on the units of the data."""
         return self.result.bits_per_dimension if self.result.of.base_measure == str(COUNTING) else None
 
     @property
@@ -46,12 +47,12 @@ class Row:
         return f"{self.result.bound} (!)" if self.warnings else self.result.bound
 
     def bits(self, digits: int = 3, signs: tuple[str, str] = ("<=", ">=")) -> str:
-        """Bits per dimension with their direction: a lower bound on log p is an upper bound on bits."""
+        """Bits per dimension, marked with the direction of the bound, which is opposite to that on log p."""
         below = {"lower": signs[0], "upper": signs[1], "estimate": "~"}.get(self.result.bound, "")
         return "" if self.bits_per_dimension is None else f"{below}{self.bits_per_dimension:.{digits}f}"
 
     def to_highest(self, plus_minus: str) -> str:
-        """The difference with its error after `plus_minus`; of the highest, its standing."""
+        """The difference and its error, separated by `plus_minus`; for the highest row, its standing."""
         if self.difference is None or self.difference_error is None:
             return self.standing
         return f"{self.difference:.3f}{plus_minus}{self.difference_error:.3f}"
@@ -59,12 +60,14 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Rows of one table, highest first; differences are paired, example by example.
+    """A table of likelihoods, highest first, with paired differences, example by example.
 
-    The first row's `standing` is "best"; or "highest" where that would say too much: its value may err upwards while
-    others do not (an upper bound among lower ones), that of another row downwards (a lower bound beside an exact
-    value), it has a warning, or it leads another row by no more than two standard errors of their difference
-    (`is_clear` is then false for that row); or "" if there is no other row.
+    The first row's `standing` is "best", or "" if it is the only row. It is "highest" if "best" is not certain:
+
+    - The bounds differ, and its value may be too high (an upper bound among lower ones) or another row's value may be
+      too low (a lower bound beside an exact value).
+    - It has a warning.
+    - It leads another row by at most two standard errors of their difference; `is_clear` is then false for that row.
     """
 
     rows: tuple[Row, ...]
@@ -87,16 +90,16 @@ class Comparison:
 
 
 def _is_clear(difference: float, error: float) -> bool:
-    """Whether a row is below the first by more than noise. An error of one example is unknown, and so this is."""
+    """Whether a row is below the first by more than noise. False for one example, whose error is unknown."""
     return difference == -math.inf or -difference > _NUM_ERRORS * error
 
 
 def _standing(first: LogLikelihood, others: Sequence[LogLikelihood], is_clear: bool) -> str:
-    """What may be said of the highest of several rows."""
+    """The standing of the highest of several rows: "best", "highest" or ""."""
     if not others:
         return ""
     too_high, too_low = ("upper", "estimate"), ("lower", "estimate")
-    # Of one kind they err alike; otherwise the first must not err upwards, and no other one downwards.
+    # Bounds of one kind err in the same direction. Otherwise the first must not err upwards, nor another downwards.
     is_open = any(
         other.bound != first.bound and (first.bound in too_high or other.bound in too_low) for other in others
     )
@@ -104,11 +107,11 @@ def _standing(first: LogLikelihood, others: Sequence[LogLikelihood], is_clear: b
 
 
 def compare(results: Mapping[str, LogLikelihood]) -> Comparison:
-    """Several models' likelihoods of the same examples, best first, with paired differences to the best.
+    """Several models' likelihoods of the same examples, best first, with paired differences from the best.
 
-    The error of a difference is that of the mean of per-example differences, which is often far smaller than
-    either row's own data error and holds the noise of estimated numerators already, joined in quadrature with
-    the errors of both log partition functions (none for rows that share one estimate).
+    The error of a difference joins two parts in quadrature. One is the standard error of the mean of per-example
+    differences. It is often far smaller than either row's own data error, and it includes the noise of estimated
+    numerators. The other is the error of both log partition functions, zero if the rows share one estimate.
 
     A value that is NaN or plus infinity comes last, with a warning, and is not compared: its difference is NaN. Only a
     finite value can be best.
@@ -148,12 +151,12 @@ def compare(results: Mapping[str, LogLikelihood]) -> Comparison:
 
 
 def _rank(value: float) -> tuple[bool, float]:
-    """For sorting: the highest first, and values that cannot be (NaN, plus infinity) last."""
+    """Sort key: the highest value first, and invalid values (NaN, plus infinity) last."""
     return (False, -value) if value < math.inf else (True, 0.0)
 
 
 def differences(first: LogLikelihood, second: LogLikelihood) -> list[str]:
-    """In words, what keeps two likelihoods from standing in one table; empty if nothing does."""
+    """The reasons, in words, why two likelihoods cannot be compared; empty if they can be."""
     one, other = first.of, second.of
     found = []
     if one.space != other.space:
@@ -172,4 +175,4 @@ def differences(first: LogLikelihood, second: LogLikelihood) -> list[str]:
 def _denominator_error(first: LogLikelihood, second: LogLikelihood) -> float:
     """The error of the difference of two log partition functions."""
     one, other = ((float(r.denominator.value), float(r.denominator.standard_error)) for r in (first, second))
-    return 0.0 if one == other else math.hypot(one[1], other[1])  # of the same estimate, which cancels, none
+    return 0.0 if one == other else math.hypot(one[1], other[1])  # a shared estimate cancels

@@ -1,4 +1,4 @@
-"""The verb that takes the bound of a latent-variable model apart: what is lost where, and what the latents carry."""
+"""Diagnostics of latent-variable models: the losses in the bound, and the use of the latents."""
 
 import dataclasses
 import math
@@ -28,42 +28,37 @@ from ..modules import check_key, check_positive, model_dtype
 from ._refine import CHUNK, amortised_parameters, mean_and_error, refinement
 
 _ACTIVE = 0.01  # variance over examples of a posterior mean
-_USED = 0.01  # the same as a share of the variance of all codes, whatever unit the latents have
+_USED = 0.01  # this variance as a share of the variance of all codes, independent of the unit of the latents
 _COLLAPSED = 0.1  # nats of KL divergence, or of mutual information
-_NUM_MIXTURE_DRAWS = 4096  # at least, over all examples, for the mutual information
-_MIXTURE_NUMBERS = 2**22  # in memory for it
+_NUM_MIXTURE_DRAWS = 4096  # draws over all examples for the mutual information, at least
+_MIXTURE_NUMBERS = 2**22  # numbers held in memory for the mutual information
 _UNRELIABLE_BY_CHANCE = 0.05
 
 
 class PosteriorCollapseWarning(UserWarning):
-    """The approximate posterior says little or nothing of the examples: the decoder does without the latents."""
+    """The approximate posterior carries little or no information on the examples: the decoder ignores the latents."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LatentDiagnostics:
-    """The bound of a latent-variable model in its parts, in nats per example; it prints itself as a table.
+    """The bound of a latent-variable model in parts, in nats per example. See `docs/vae.md`.
 
     - `log_likelihood`: the importance-weighted bound (IWAE-K, K = `num_samples`), a lower bound on log p(x).
-    - `elbo`: `reconstruction - kl`, a lower bound too.
+    - `elbo`: `reconstruction - kl`, also a lower bound.
     - `reconstruction`: `E_q[log p(x | z)]`.
-    - `kl`: `KL(q(z | x) || p(z))`, exact where it has a closed form.
-    - `mutual_information`, `marginal_kl`: the two parts of `kl`: `I_q(x; z)`, and `KL(q(z) || p(z))` of the aggregate
-      posterior q(z). The mixture over the examples stands for q(z); of these examples alone both are unbiased. As
-      estimates for the population the first is a *lower* bound (it cannot exceed log n), the second an *upper* one.
-    - `gap`: `log_likelihood - elbo`, at most the inference gap `KL(q(z | x) || p(z | x))`: a lower bound on it.
-    - `amortisation_gap`: the part of it that the encoder loses against a posterior whose parameters, those that the
-      encoder makes of x, are fitted to each example: a lower bound, as far as the refinement came; of `num_refined`
-      examples. What examples share (`Frozen` or learned scales that do not depend on x, the weights of a flow) stays.
-      `None` without one.
-    - `variances`: `Var_x(E_q[z])` of each latent variable; `num_active` of them are above 0.01, which is meant for
-      latents of unit variance.
-    - `shares`: of that in the variance of the aggregate posterior, `Var_x(E_q[z]) / (Var_x(E_q[z]) + E_x Var_q[z])`,
-      the same in every unit; of the `num_used` above 0.01 z says something of x. Warnings of collapse go by it.
-    - `data_errors`: by the name of a field, the standard error from the choice of examples, `sd / sqrt(n)` of the
-      values per example, where these exist. That of an estimate itself, `elbo.standard_error`, is the Monte Carlo error
-      alone: what other draws for the same examples would change.
-    - `num`, `num_samples`: examples, and draws for each.
-    - `warnings`: what to look at, in sentences.
+    - `kl`: `KL(q(z | x) || p(z))`, the sum of the next two. Exact if it has a closed form.
+    - `mutual_information`: `I_q(x; z)`; a lower bound for the population, at most log n.
+    - `marginal_kl`: `KL(q(z) || p(z))` of the aggregate posterior; an upper bound for the population.
+    - `gap`: `log_likelihood - elbo`, a lower bound on the inference gap `KL(q(z | x) || p(z | x))`.
+    - `amortisation_gap`: its part that the encoder loses against posteriors fitted to each of `num_refined` examples; a
+      lower bound, or `None`.
+    - `variances`: `Var_x(E_q[z])` per latent; `num_active` are above 0.01, for latents of unit variance.
+    - `shares`: `Var_x(E_q[z]) / (Var_x(E_q[z]) + E_x Var_q[z])`, free of units; `num_used` are above 0.01. Warnings of
+      collapse use these.
+    - `data_errors`: standard errors from the choice of examples, by field. `standard_error` of a field is the Monte
+      Carlo error alone.
+    - `num`, `num_samples`: examples, and draws per example.
+    - `warnings`: sentences.
     """
 
     log_likelihood: Estimate
@@ -124,28 +119,24 @@ def diagnose(
     num_refined: int = 100,
     batch_size: int = 16,
 ) -> LatentDiagnostics:
-    """Where the bound of a latent-variable model loses what, and whether its latents are used.
+    """Measures the losses in the bound of a latent-variable model, and whether its latents are used.
 
-    It tells the numbers apart that are quoted as "the likelihood" of a variational autoencoder: the ELBO, which is
-    below `log p(x)` by `KL(q(z | x) || p(z | x))`, and the importance-weighted bound. It splits that gap into what
-    another encoder could win and what only another family of posteriors could, and the KL divergence from the prior
-    into what z says of x and how far all codes together are from the prior.
+    Reports the ELBO and the importance-weighted bound, and splits the gap below `log p(x)`, `KL(q(z | x) || p(z | x))`,
+    and the KL divergence from the prior into their parts. `docs/vae.md` explains them.
 
     **Arguments:**
 
     - `data`: examples `[n, *model.space.shape]`, n at least 2. The mutual information takes n^2 posterior densities.
-    - `num_samples`: draws for each example, the K of IWAE-K.
-    - `refine_steps`: steps of Adam that fit the posterior of one example, from the encoder's output on: every
-      floating-point array of it that depends on x, except x itself (as lower layers of `lnz.latent.TopDown` hold it)
-      and `Frozen` ones. 0 leaves the amortisation gap out. So does a posterior whose draws have no gradient, or of
-      which nothing depends on x.
-    - `num_refined`: of at most so many examples, drawn from all.
-    - `batch_size`: examples that go at the same time, with 128 draws each.
+    - `num_samples`: draws per example, the K of IWAE-K.
+    - `refine_steps`: steps of Adam that fit the posterior of one example, starting from the encoder's output. 0 leaves
+      out the amortisation gap.
+    - `num_refined`: the most examples to refine, drawn from all.
+    - `batch_size`: examples processed at a time, with 128 draws each.
 
     **Returns:** a `LatentDiagnostics`; print it.
 
-    **Raises:** `TypeError` for other models, or a prior that is known up to a constant only; `ValueError` for one
-    without an encoder.
+    **Raises:** `TypeError` for other models, or a prior known only up to a constant; `ValueError` for a model without
+    an encoder.
 
     Source: Burda, Grosse and Salakhutdinov (2016), equation 8 and section 5.2 (active units); arXiv:1509.00519. Hoffman
     and Johnson (2016) for the two parts of the KL divergence, Poole et al. (2019) for the direction of the mutual
@@ -156,12 +147,12 @@ def diagnose(
         raise TypeError(f"`model` must have latent variables, such as a VAE; got {type(model).__name__}.")
     if not isinstance(model.prior, AbstractDistribution):
         raise TypeError(
-            f"`model.prior` must be one that can be sampled exactly and has a log-density; got "
-            f"{type(model.prior).__name__}, whose log Z is unknown, and with it every bound. Use `lnz.evaluate(key, "
+            f"`model.prior` must be a distribution that can be sampled exactly and has a log-density; got "
+            f"{type(model.prior).__name__}. Its log Z is unknown, and so is every bound. Use `lnz.evaluate(key, "
             "model, data, partition=..., hidden=...)`."
         )
     if check_positive(num_samples, "num_samples") < 2:
-        raise ValueError("`num_samples` must be at least 2, so that there is an error bar; got 1.")
+        raise ValueError("`num_samples` must be at least 2 for an error bar; got 1.")
     check_positive(num_refined, "num_refined")
     check_positive(batch_size, "batch_size")
     if refine_steps != 0:
@@ -169,11 +160,11 @@ def diagnose(
     there = local(model)
     rows = jnp.asarray(there.checked_rows(data))
     if len(rows) < 2:
-        raise ValueError("`data` must have at least 2 examples, for what varies over them; got 1.")
+        raise ValueError("`data` must have at least 2 examples, to measure variances over examples; got 1.")
     model, dtype = there.model, model_dtype(model)
     posterior = model.posterior(model.space.cast(rows[0], dtype))
     if posterior is None:
-        raise ValueError(f"{type(model).__name__} has no approximate posterior (an encoder), which is diagnosed here.")
+        raise ValueError(f"`diagnose` needs an approximate posterior (an encoder); {type(model).__name__} has none.")
 
     num = len(rows)
     model = exact_log_det(model)
@@ -200,7 +191,7 @@ def diagnose(
     mutual_information = Estimate(information, information_error, "lower")
     elbo = _mean(*parts["elbo"], bound="lower")
     variances, tiny = np.asarray(_variances(*parts["moments"])), np.finfo(dtype).tiny
-    with np.errstate(invalid="ignore"):  # infinite over infinite: rows that are not finite are told below
+    with np.errstate(invalid="ignore"):  # infinity over infinity: rows that are not finite are reported below
         shares = variances / np.maximum(variances + np.asarray(jnp.mean(parts["inner"], axis=0)), tiny)
     result = LatentDiagnostics(
         log_likelihood=log_likelihood,
@@ -209,7 +200,7 @@ def diagnose(
         kl=kl,
         mutual_information=mutual_information,
         marginal_kl=kl - mutual_information,
-        # What is subtracted is no bound but the ELBO itself, without bias.
+        # The subtrahend is an unbiased estimate of the ELBO, not a bound.
         gap=log_likelihood - Estimate(elbo.value, elbo.standard_error, "unbiased"),
         amortisation_gap=refined,
         variances=variances,
@@ -220,7 +211,7 @@ def diagnose(
         num_refined=0 if refined is None else min(num_refined, num),
     )
     faults = faulty_rows(np.asarray(values["elbo"], float))
-    # Of numbers that are not finite no collapse can be read.
+    # Collapse cannot be judged by numbers that are not finite.
     collapse, notes = [] if faults else _collapse(result), [*faults, *_unreliable(likelihood, num_samples)]
     for warning in collapse:
         warnings.warn(f"diagnose: {warning}", PosteriorCollapseWarning, stacklevel=2)
@@ -228,12 +219,12 @@ def diagnose(
 
 
 def _mean(values: Float[Array | np.ndarray, " n"], errors: Float[Array | np.ndarray, " n"], bound: Bound) -> Estimate:
-    """Of numbers with independent errors."""
+    """The mean of numbers with independent errors."""
     return Estimate(jnp.mean(values), jnp.sqrt(jnp.sum(errors**2)) / len(values), bound)
 
 
 def _data_error(values: Float[np.ndarray, " n"]) -> float:
-    with np.errstate(invalid="ignore"):  # of values that are not finite it is NaN
+    with np.errstate(invalid="ignore"):  # NaN for values that are not finite
         return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
@@ -241,8 +232,8 @@ def _collapse(result: LatentDiagnostics) -> list[str]:
     num_used, num_units, kl = result.num_used, result.shares.size, float(result.kl.value)
     information = float(result.mutual_information.value)
     advice = (
-        "Try to raise the weight of the KL term from zero over the first epochs, free bits, a decoder that can do less "
-        "without z, or a smaller learning rate"
+        "Try a KL weight that rises from zero over the first epochs, free bits, a decoder that is weaker without z, or "
+        "a smaller learning rate"
     )
     if kl < _COLLAPSED:
         return [
@@ -257,7 +248,7 @@ def _collapse(result: LatentDiagnostics) -> list[str]:
     if num_used < num_units / 2:
         return [
             f"only {num_used} of {num_units} latent variables are in use: the means of the others are the same for all "
-            f"examples. {advice}; or do with fewer latent variables, at no loss."
+            f"examples. {advice}; or use fewer latent variables, at no loss."
         ]
     return []
 
@@ -269,13 +260,13 @@ def _unreliable(likelihood: Estimate, num_samples: int) -> list[str]:
         return []
     return [
         f"IWAE-{num_samples}: {bad} of {num} examples have too few effective weights, so its error bar is too small. "
-        "It is a lower bound still; more draws, or a wider posterior, make it tighter."
+        "It is still a lower bound; more draws, or a wider posterior, make it tighter."
     ]
 
 
 @eqx.filter_jit
 def _draws(key, model, rows, num_samples: int, batch_size: int, dtype) -> dict[str, Any]:
-    """Everything that is averaged over draws of each example's posterior, which is encoded once."""
+    """All averages over draws of each example's posterior; each example is encoded once."""
     num_chunks = -(-num_samples // CHUNK)
     size = -(-num_samples // num_chunks)
     num_kept = min(size, max(1, -(-_NUM_MIXTURE_DRAWS // len(rows))))
@@ -318,7 +309,7 @@ def _draws(key, model, rows, num_samples: int, batch_size: int, dtype) -> dict[s
 
 
 def _variances(means: Float[Array, "n ..."], squared_errors: Float[Array, "n ..."]) -> Float[Array, "..."]:
-    """`Var_x(E_q[z])` without the part that the noise of the means adds."""
+    """`Var_x(E_q[z])`, less the variance that the noise of the means adds."""
     return jnp.maximum(jnp.var(means, axis=0, ddof=1) - jnp.mean(squared_errors, axis=0), 0)
 
 
@@ -326,7 +317,7 @@ def _variances(means: Float[Array, "n ..."], squared_errors: Float[Array, "n ...
 def _mutual_information(
     model, rows, z: Float[Array, "n draws ..."] | Array, log_q: Float[Array, "n draws"], dtype
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """`E[log q(z | x) - log q(z)]` with `q(z) = (1/n) sum_j q(z | x_j)`, and its error: the spread of its terms."""
+    """`E[log q(z | x) - log q(z)]` with `q(z) = (1/n) sum_j q(z | x_j)`, and its error from the spread of its terms."""
     num = len(rows)
     points = z.reshape(-1, *z.shape[2:])
     batch_size = max(1, min(num, _MIXTURE_NUMBERS // max(1, points.size)))

@@ -1,4 +1,4 @@
-"""Divergences between densities of few dimensions, by quadrature."""
+"""Divergences between densities in few dimensions, by quadrature."""
 
 import math
 
@@ -12,7 +12,7 @@ from ..core import AbstractDensity, AbstractDistribution, Estimate, Weights
 from ..modules import check_positive, replace
 from ..spaces import AbstractSpace, is_within, names_agree
 
-# In two dimensions a grid of 2,897 points a side.
+# In two dimensions, at most 2,895 points per side (`num` is odd).
 _MAX_POINTS = 2**23
 _CHUNK = 2**14
 _ROUNDING = 1e-4
@@ -21,36 +21,36 @@ _ROUNDING = 1e-4
 def kl_divergence(
     q: AbstractDensity, p: AbstractDensity, *, num: int = 401, bounds: tuple[float, float] = (-10.0, 10.0)
 ) -> Estimate:
-    """`KL(q || p) = int q log(q / p)` in nats, on a grid: a number to judge an approximation by.
+    """`KL(q || p) = int q log(q / p)` in nats, on a grid.
 
-    Distributions are taken as they are, wherever their mass lies; a density is normalised on the grid. Where p lives on
-    a larger space than q, it must be a distribution. Swap them for `KL(p || q)`.
-    Finite spaces are enumerated, and the value is then exact. Otherwise the error is the largest difference from two
-    grids that are shifted by a third of a step and by two: no statistical error. It is small only if the grid resolves
-    the narrowest part of either density: a flow may have folds that are finer than its target.
+    Distributions are used as they are; other densities are normalised on the grid. If p lives on a larger space than
+    q, it must be a distribution.
+
+    Finite spaces are enumerated exactly. Otherwise the error (not statistical) is the largest difference from two grids
+    shifted by one and two thirds of a step. It is small only if the grid resolves the narrowest part of either density:
+    a flow may have finer folds than its target.
 
     **Arguments:**
 
-    - `q`, `p`: densities on spaces of one shape, of one or two dimensions, or finite.
-    - `num`, `bounds`: points a dimension, odd, and the ends of the grid, as for `lnz.normalizers.Quadrature`.
+    - `q`, `p`: densities on spaces of one shape, finite or of one or two dimensions.
+    - `num`, `bounds`: points per dimension, odd, and grid ends, as for `lnz.normalizers.Quadrature`.
 
-    **Returns:** an `Estimate`; `extras` has `log_integral_q` and `log_integral_p`, the log normalisers on the grid.
-    That of a distribution q must be near zero: what is missing has been missed by the grid. `grid_error` of q and
-    `edge_mass` are those of `lnz.normalizers.Quadrature`, the latter the larger one of q and of a p that is normalised
-    on the grid, or what a distribution q lacks there. The value is infinite where q has mass and p none.
+    **Returns:** an `Estimate`, infinite if q has mass where p has none. `extras` holds the log normalisers on the grid,
+    `log_integral_q` and `log_integral_p`; for a distribution q the first must be near zero. `grid_error` refers to q,
+    `edge_mass` to the worse of q and p, and to mass of q off the grid.
 
     **Raises:** `ValueError` for shapes that differ, an even `num`, or a grid that is too large.
 
     Source: Kullback and Leibler (1951), section 2.
     """
-    # Ends may differ: the divergence is then infinite, or p is larger than it needs to be.
+    # Ends may differ: the divergence is then infinite, or the space of p is larger than necessary.
     is_alike = q.space.shape == p.space.shape and q.space.measure == p.space.measure
     if not is_alike or not names_agree(q.space, p.space):
         raise ValueError(f"`kl_divergence(q, p)` needs densities on one space; got {q.space} and {p.space}.")
     if not is_within(p.space, q.space) and not isinstance(p, AbstractDistribution):
         raise ValueError(
-            f"`kl_divergence(q, p)`: p lives on {p.space}, of which the grid on {q.space} is only a part, so that it "
-            "cannot be normalised there. Pass a distribution as p, or a density on the space of q."
+            f"`kl_divergence(q, p)`: p lives on {p.space}. The grid on {q.space} covers only a part of it, so p cannot "
+            "be normalised there. Pass a distribution as p, or a density on the space of q."
         )
     if q.space.num_points is not None:
         value, log_q, log_p, _ = _on_grid(q, p, q.space, num, bounds)
@@ -62,7 +62,7 @@ def kl_divergence(
         others = [_on_grid(q, p, q.space, num // 2 + 1, bounds)]
     else:
         others = [_on_grid(q, p, q.space, num, bounds, jnp.asarray(shift)) for shift in (1 / 3, 2 / 3)]
-    error = np.max([abs(value - other) for other, *_ in others]) if math.isfinite(value) else 0.0  # of a NaN, NaN
+    error = np.max([abs(value - other) for other, *_ in others]) if math.isfinite(value) else 0.0  # NaN propagates
     weights = Weights(edge_mass=jnp.asarray(edge_mass))
     if not q.space.measure.is_counting:
         weights = replace(weights, grid_error=jnp.asarray(np.max([abs(log_q - other) for _, other, *_ in others])))
@@ -107,7 +107,7 @@ def _on_grid(
     divergence = float(np.sum(mass[has_mass] * ((log_q - shift_q)[has_mass] - (log_p - shift_p)[has_mass])))
     on_edges = [log_mass - log_total_q] + ([] if isinstance(p, AbstractDistribution) else [log_other - log_total_p])
     edge_mass = max(float(np.sum(np.exp(log_share) * on_edge)) for log_share in on_edges)
-    # What a distribution lacks on the grid lies beyond it; of its densities in float32, less is rounding.
+    # Mass that a distribution lacks on the grid lies beyond it; a smaller lack is rounding of float32.
     missing = -math.expm1(log_total_q) if isinstance(q, AbstractDistribution) else 0.0
     return divergence, log_total_q, log_total_p, max(edge_mass, missing if missing > _ROUNDING else 0.0)
 

@@ -1,4 +1,4 @@
-"""The verb of likelihoods: what a model says of examples, in nats, with its errors and its bound."""
+"""Likelihoods of examples in nats, with their errors and the direction of the bound."""
 
 import dataclasses
 import hashlib
@@ -42,10 +42,10 @@ from ..modules import check_key, check_positive, kind_of, model_dtype, replace, 
 from ._narrow import narrow_scales
 from ._normalize import check_normalizer, check_positions, check_repeats, default_normalizer, exact_draws
 
-# Of a log-determinant that is estimated, for each example: their spread gives the error.
+# Draws per example of an estimated log-determinant: their spread gives the error.
 _NUM_DRAWS = 4
 
-# Multiplications, roughly: one to a few minutes on two cores.
+# A rough number of multiplications that takes one to a few minutes on two cores.
 _MUCH_WORK = 10**12
 
 
@@ -63,54 +63,24 @@ def evaluate(
     """Mean log-likelihood of `data` in nats per example, with both errors and the direction of the bound.
 
     `log p(x) = log numerator(x) - log denominator`. An estimated numerator makes it a lower bound, an estimated
-    denominator an upper bound (optimistic), both together only an estimate.
+    denominator an upper bound (optimistic), both together only an estimate. Default methods, costs and warnings:
+    `docs/evaluate.md`.
 
     **Arguments:**
 
-    - `data`: examples `[n, *model.space.shape]`, in float64 where columns lie far from zero (`lnz.local`). An array on
-      disk (`np.memmap`) or a `lnz.data.Stream` is read in blocks.
-    - `hidden`: normaliser for numerators that have no closed form (latent variables). By default enumeration of at
-      most 2**10 states, `Importance(5000)` for latent-variable models, else `AIS()`. `Bound()` is the ELBO itself.
-      Leave it out for a model without such variables: it would have no effect.
-    - `partition`: normaliser for a denominator that has none (energy models, priors that are energies). By default
-      enumeration of at most 2**20 states, else `AIS()`. Leave it out for a model that is normalised (a flow, a VAE
-      under a prior that is a distribution).
-    - `batch_size`: examples on the device at a time; by default 512, or 16 where each needs an estimate of its own.
-      Fewer examples are filled up to a power of two, and a last batch to a whole one, so that another number of them
-      compiles nothing. The result does not depend on it.
-    - `observed`: which entries of `data` are known, `[n, ...]` of true and false, such as `~np.isnan(data)`; the
-      likelihood is then that of these entries alone. For Boltzmann machines, where the others are summed out by
-      `hidden`, and for normals and mixtures of them, whose marginals are exact. A masked array as `data` says it
-      itself.
-    - `progress`: called after each batch with the number of examples done and that of all. The numbers are the same.
+    - `data`: examples `[n, *model.space.shape]`, float64 if columns lie far from zero (`lnz.local`). A `np.memmap` or
+      `lnz.data.Stream` is read in blocks.
+    - `hidden`: normaliser for numerators without a closed form (latent variables). `Bound()` gives the ELBO.
+    - `partition`: normaliser for a denominator without a closed form (energy models, energy priors).
+    - `batch_size`: examples on the device at a time; the result does not depend on it.
+    - `observed`: mask of the known entries, `[n, ...]`, such as `~np.isnan(data)`, for the likelihood of these alone. A
+      masked array as `data` brings its own. For Boltzmann machines, normals and mixtures of normals.
+    - `progress`: called after each batch with the examples done and the total.
 
-    A flow that estimates its log-determinants is "unbiased": an average of four draws for each example, whose error is
-    the Monte Carlo error. `lnz.evaluate(key, lnz.bijections.exact_log_det(flow), data)` is exact. A continuous flow
-    solves an equation to a tolerance: that its error is of this size is what the result `assumes`.
+    **Returns:** a `LogLikelihood`. If numerators are estimated, its `unreliable_rows` have too few effective weights or
+    mass beyond their draws.
 
-    Annealing as `hidden` is a run of its own for each example: of a `DBM`, or with `observed`, 100 rows by `AIS()` are
-    10 million sweeps. A `UserWarning` says so before work that will take minutes.
-
-    A density can grow without bound at values that have a probability of their own. Where the model has densities (its
-    space has Lebesgue measure), a `UserWarning` says so, and the result keeps it among its `warnings`, for
-
-    - data that are whole numbers throughout, two or more different ones that occur five times each on average (bits,
-      grey values, counts): add noise (`Dequantised`), or use a likelihood of whole numbers;
-    - columns with few different values, or with values that repeat in a continuous column, and rows that repeat others;
-    - columns that follow from others: smooth functions of one, linear functions of several, polynomial equations (an
-      hour as cosine and sine, a ratio), and pairs that are equal in some rows;
-    - rows with a value exactly at an end of the space;
-    - rows without any known entry;
-    - normals, and mixtures of them, narrower than a tenth of the smallest gap between the values of a column.
-
-    Of more than 2**18 numbers it looks at evenly spaced rows.
-
-    **Returns:** a `LogLikelihood`; its `protocol` states what was done, and its `warnings` are sentences.
-    Where numerators are estimated its `unreliable_rows` have too few effective weights, or mass beyond their draws; a
-    warning says so if they are more than 5%, up to which it may be chance, or if any row has an effective sample size
-    below 2.
-
-    **Raises:** `TypeError` or `ValueError` for bad arguments, among them a method that could have no effect.
+    **Raises:** `TypeError` or `ValueError` for bad arguments, including a method that would have no effect.
     """
     key_hidden, key_partition = jr.split(check_key(key))
     if not isinstance(model, AbstractModel):
@@ -118,7 +88,7 @@ def evaluate(
         if isinstance(model, AbstractBayesianModel):
             hint = " A Bayesian model is evaluated by its predictive distribution, `model.predictive(data)`."
         raise TypeError(f"`model` must be a model with a likelihood of examples; got {kind_of(model)}.{hint}")
-    space = model.space  # once: that of a model with latents is traced each time
+    space = model.space  # read once: a model with latents traces it each time
     there = local(model)
     data, observed = unmasked(data, observed)
     if observed is None:
@@ -140,7 +110,7 @@ def evaluate(
     hidden = _method_for(lambda: model.numerator(example, known), hidden, "hidden", model)
     partition = _method_for(model.denominator, partition, "partition", model)
     _check_positions(hidden, source.num_rows)
-    # Densities are made only where they are needed.
+    # Make densities only for methods with given positions.
     by_draws = [
         (method, make())
         for method, make in ((hidden, lambda: model.numerator(example, known)), (partition, model.denominator))
@@ -161,10 +131,10 @@ def evaluate(
     for method, density in by_draws:
         check_repeats(method, density, denominator if method is partition else _row(numerators, 0))
     per_example = np.asarray(numerators.value, np.float64) - float(denominator.value)
-    # At the likeliest row: two log-densities of minus infinity have no difference.
+    # Use the likeliest row, because two log-densities of minus infinity have no difference.
     likeliest = int(np.argmax(np.nan_to_num(per_example, nan=-np.inf, neginf=-np.inf)))
     example = space.cast(there.rows(source.rows(likeliest, likeliest + 1))[0], model_dtype(model))
-    # A constant of the energy that neither numerators nor denominator hold, lest it swallow their digits.
+    # The constant of the energy is left out of numerators and denominator, because it could swallow their digits.
     offset = _offset(model, example)
     num_dimensions, notes = space.dimension, ()
     if observed is not None:
@@ -179,7 +149,7 @@ def evaluate(
             str(space),
             str(space.measure),
             num_dimensions,
-            # Of bits nobody speaks in bits per dimension, of grey values everybody.
+            # Bits per dimension are usual for grey values, but not for binary data.
             space.measure.is_counting and any(part.num_values != 2 for part in space.parts),
         ),
         Protocol(
@@ -200,7 +170,7 @@ def evaluate(
 def _method_for(
     make: Callable[[], AbstractDensity], method: AbstractNormalizer | None, argument: str, model: AbstractModel
 ) -> AbstractNormalizer | None:
-    """`method` or the default; `None` where the log normaliser is known. The types of the density decide."""
+    """`method` or the default; `None` if the log normaliser is known, which the types of the density decide."""
     found: list[Any] = []
 
     def choose():
@@ -225,7 +195,7 @@ def _method_for(
 
 
 def _check_positions(hidden: AbstractNormalizer | None, num: int) -> None:
-    """**Raises:** `ValueError` for exact draws of one row's latents that would start the chains of all rows."""
+    """**Raises:** `ValueError` if exact draws of one row's latents would start the chains of all rows."""
     if num > 1 and hidden is not None and hidden.exact_draws is not None:
         raise ValueError(
             "`hidden=ReverseAIS(positions=...)`: the positions are exact draws of the latents of one example, but "
@@ -247,7 +217,7 @@ def _warn_of_much_work(
     if num_sweeps * size > _MUCH_WORK:
         warnings.warn(
             f"evaluate: {hidden.name} for each of {num} examples makes {num_sweeps:,} sweeps over a model of "
-            f"{size:,} numbers, which takes minutes on a few cores, or hours. Take fewer rows, or fewer chains and "
+            f"{size:,} numbers, which takes minutes or hours on a few cores. Take fewer rows, or fewer chains and "
             "temperatures, such as `hidden=lnz.normalizers.AIS(20, 200)`.",
             stacklevel=3,
         )
@@ -255,7 +225,7 @@ def _warn_of_much_work(
 
 @dataclasses.dataclass(frozen=True)
 class _Batch:
-    """Some rows: as given, with NaN for what is not known; and on their way to the device, filled up to one size."""
+    """Some rows: as given, with NaN for unknown entries, and as passed to the device, padded to one size."""
 
     start: int
     given: np.ndarray | Array
@@ -277,7 +247,7 @@ def _batches(source: AbstractSource, there: Local, observed: np.ndarray | None, 
 
 
 def _numerators(model, key, batches, num, hidden, fingerprint, progress) -> Estimate:
-    """Those of all rows: values, errors, and diagnostics that are one number for each."""
+    """The numerators of all rows: values, errors, and the diagnostics that are one number per row."""
     parts: list[Any] = []
     estimate = None
     for batch in batches:
@@ -301,7 +271,7 @@ def _numerators_at_once(model, key, start, rows, observed, hidden) -> Estimate:
     dtype = model_dtype(model)
 
     def one(number, x, known):
-        # The key of `jr.split(key, n)[number]` for every n.
+        # The key does not depend on the number of rows or on the batch.
         key_row = jr.fold_in(key, number)
         density = model.numerator(model.space.cast(x, dtype), known)
         if not isinstance(density, Drawn):
@@ -317,16 +287,17 @@ def _row(estimates: Estimate, number: int) -> Estimate:
     return Estimate(estimates.value[number], estimates.standard_error[number], estimates.bound)
 
 
-_CHANGED, _CHANGED_PART = 0.05, 1e-4  # nats of a row, and of its own size: more than float32 itself is wrong by
+# Changes of a row beyond this many nats plus this share of its value are more than the error of float32 itself.
+_CHANGED, _CHANGED_PART = 0.05, 1e-4
 
 
 def _rounding(model, key, source: AbstractSource, there: Local, observed, batch_size: int, hidden) -> list[str]:
-    """A sentence where the number type of the model does not hold the digits that its densities need.
+    """A warning if the number type of the model does not hold the digits that its densities need.
 
-    Rows from all over, as many as a batch, are scored twice, with the numbers of the model's type that are next to them
-    on either side. The random keys are the same, so that this is the program of all rows.
+    One batch of evenly spaced rows is scored twice, with the two numbers of the model's type next to each value. The
+    check uses the program compiled for all rows, with the same keys in both passes.
     """
-    # Sums over latents cost more, and are left out where a layer of the model moves the rows to where digits are.
+    # Sums over latents cost more. They are skipped if a layer of the model moves the rows to where digits suffice.
     unfit = hidden is not None and (there.origin is not None or not hidden.is_smooth)
     if not model.space.measure.is_continuous or unfit or np.can_cast(source.rows(0, 1).dtype, model_dtype(model)):
         return []
@@ -343,7 +314,7 @@ def _rounding(model, key, source: AbstractSource, there: Local, observed, batch_
         for rows in (image, other)
     )
     with np.errstate(invalid="ignore"):
-        change = np.where(one == two, 0, np.abs(one - two))  # where both are minus infinity too
+        change = np.where(one == two, 0, np.abs(one - two))  # zero if both are minus infinity, too
     bad = ~(change <= _CHANGED + _CHANGED_PART * np.abs(one))
     if not bad.any():
         return []
@@ -360,13 +331,13 @@ def _denominator(model, key, partition) -> Estimate:
     return integral(key, model.denominator(), partition)
 
 
-# Even good weights have a Pareto k above its threshold now and then: 3 of 500 examples of an optimal linear VAE.
+# Even good weights exceed the threshold of Pareto k by chance: 3 of 500 examples of an optimal linear VAE did.
 _UNRELIABLE_BY_CHANCE = 0.05
 _TOO_SMALL = ", so its error bar is too small"
 
 
 def _shifted(estimate: Estimate, offset: float, assumes: tuple[str, ...] = ()) -> Estimate:
-    """An estimate in float64, with a constant added to what it estimates."""
+    """The estimate in float64, plus a constant."""
     weights = jax.tree.map(np.asarray, estimate.weights)
     if weights.log_weights is not None:
         weights = replace(weights, log_weights=np.asarray(weights.log_weights, np.float64) + offset)
@@ -380,13 +351,13 @@ def _shifted(estimate: Estimate, offset: float, assumes: tuple[str, ...] = ()) -
 
 
 def _doubts(numerators: Estimate, denominator: Estimate) -> list[str]:
-    """Why the errors of the two integrals cannot be trusted, in words."""
+    """The reasons, in words, why the errors of the two integrals cannot be trusted."""
     doubts = [f"partition: {'; '.join(denominator.doubts)}{_TOO_SMALL}"] if denominator.doubts else []
     weights, num = numerators.weights, len(numerators.value)
     if not weights.are_judged:
         return doubts
     num_bad = int(np.sum(numerators.unreliable_rows()))
-    if weights.ess is None:  # grids, of which nothing is chance
+    if weights.ess is None:  # grids are deterministic, so no row is unreliable by chance
         few = "mass on the edge of the grid, or a grid that is too coarse"
         return doubts if not num_bad else [*doubts, f"hidden: {num_bad} of {num} examples have {few}{_TOO_SMALL}"]
     if num_bad > _UNRELIABLE_BY_CHANCE * num:
@@ -396,7 +367,7 @@ def _doubts(numerators: Estimate, denominator: Estimate) -> list[str]:
 
 
 def _offset(model: AbstractModel, example: Array) -> float:
-    """What the denominator lacks of the log normaliser of an energy model, for its numerators lack it too."""
+    """The constant that an energy model leaves out of its denominator and its numerators."""
     denominator = model.denominator()
     if denominator is model or not isinstance(denominator, type(model)):
         return 0.0

@@ -1,4 +1,4 @@
-"""Normals that have collapsed onto single rows."""
+"""A warning about normals that have collapsed onto single rows."""
 
 import math
 import warnings
@@ -14,20 +14,20 @@ from ..core import AbstractRealFamily, local
 from ..data import SMALLEST_SCALE, AtomsWarning, smallest_gaps
 from ..distributions import Mixture, Transformed
 
-# Fewer rows lie far apart by chance.
+# Fewer rows can lie far apart by chance.
 _ENOUGH_ROWS, _FEWEST_ROWS = 10, 4
-_SLACK = 1.001  # scales are stored as rounded logarithms
+_SLACK = 1.001  # allows for rounding, because logarithms of the scales are stored
 _FAR = 18  # nats below the highest density: six standard deviations
 
 
 def narrow_scales(model: Any, rows: Any) -> str | None:
-    """A sentence on scales of normals that are no wider than a tenth of the smallest gap in their columns, if any are.
+    """A warning if scales of normals are no wider than a tenth of the smallest gap in their columns, else `None`.
 
-    Only components near one of the rows count. Models other than normals and mixtures of them have no such scales.
-    Fewer than 10 rows lie far apart by chance: then only a single normal with at least as many columns as rows, which
-    do not determine its covariance, is judged, by 4 rows or more.
+    Only normals and mixtures of normals have such scales, and only components near one of the rows count. Fewer than
+    10 rows can lie far apart by chance. Then only one case is judged: a single normal, 4 rows or more, and at least as
+    many columns as rows, so that the rows do not determine the covariance.
 
-    - `rows`: `[n, *space.shape]` in data coordinates, NaN where they are not known.
+    - `rows`: `[n, *space.shape]` in data coordinates, NaN for unknown entries.
     """
     base = model
     while isinstance(base, Transformed) and is_affine(base.bijection):
@@ -38,7 +38,7 @@ def narrow_scales(model: Any, rows: Any) -> str | None:
     if not isinstance(family, AbstractRealFamily) or not are_many:
         return None
     there = local(model)
-    # Filled up to a power of two by the last row, so that another number of rows compiles nothing.
+    # Padded to a power of two with the last row, so that another number of rows compiles nothing.
     fill = np.minimum(np.arange(2 ** math.ceil(math.log2(len(rows)))), len(rows) - 1)
     z, base = jnp.asarray(np.asarray(there.rows(rows))[fill], family.loc.dtype), there.model
     while isinstance(base, Transformed):
@@ -52,14 +52,14 @@ def narrow_scales(model: Any, rows: Any) -> str | None:
         return None
     return (
         f"{is_narrow.sum()} of {scales.size} standard deviations of the model are below a tenth of the smallest gap "
-        "between values: it sits on single rows, or columns follow from each other, and the density can grow there "
-        "without bound, so that its nats mean little. Take more rows, fewer components or columns, or a larger "
+        "between values: it has collapsed onto single rows, or columns follow from each other. The density can grow "
+        "there without bound, so its nats mean little. Take more rows, fewer components or columns, or a larger "
         "`EM(floor=...)`."
     )
 
 
 def warn_of_narrow_scales(model: Any, rows: Any, stacklevel: int) -> list[str]:
-    """The sentence of `narrow_scales`, if there is one, also as an `AtomsWarning`."""
+    """Issues the warning of `narrow_scales`, if any, as an `AtomsWarning`, and returns it."""
     sentence = narrow_scales(model, rows)
     if sentence is None:
         return []
@@ -72,14 +72,14 @@ def _scales(family: AbstractRealFamily) -> Any:
 
 
 def _have_rows(base: Any, scales: np.ndarray, z: Any) -> np.ndarray:
-    """Which components are the likeliest of some row, and not far from it."""
+    """Whether each component is the likeliest one of some row, and near this row."""
     observed = ~jnp.isnan(z)
     found = np.asarray(_log_joint(base, jnp.where(observed, z, 0), observed), np.float64)
     log_weights = np.asarray(jax.nn.log_softmax(base.logits) if isinstance(base, Mixture) else np.zeros(1))
     num = scales[0].size
     highest = log_weights - np.log(scales).reshape(len(scales), -1).sum(axis=1) - 0.5 * num * np.log(2 * np.pi)
     is_near = found > highest - _FAR - num
-    is_near[~np.asarray(observed).reshape(len(z), -1).all(axis=1)] = True  # lower densities are as high
+    is_near[~np.asarray(observed).reshape(len(z), -1).all(axis=1)] = True  # marginal densities have another maximum
     is_likeliest = found == found.max(axis=1, keepdims=True)
     return np.any(is_near & is_likeliest, axis=0)
 

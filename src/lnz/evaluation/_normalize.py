@@ -1,4 +1,4 @@
-"""The verbs of log normalisers: one estimate, or a bracket of two."""
+"""Log normalisers: a single estimate, or a bracket of two."""
 
 import math
 import warnings
@@ -26,7 +26,7 @@ from ..core import (
 )
 from ..modules import check_key, model_dtype, replace
 
-# Enumerated without being asked: about a second's work; and for each row of a data set.
+# The most states that the defaults enumerate: once, about a second's work, and for each row of a data set.
 _FEW_STATES, _VERY_FEW_STATES = 2**20, 2**10
 _FEW_PARAMETERS = 50
 
@@ -37,14 +37,15 @@ def log_normalizer(key: PRNGKeyArray, density: AbstractDensity, method: Abstract
     **Arguments:**
 
     - `density`: an energy model, or `lnz.condition(model, x)`.
-    - `method`: such as `lnz.normalizers.AIS(num_chains=100, betas=1000)`. By default exact
-      enumeration where the density (or its smaller layer) has at most 2**20 states, else `AIS()`. For a posterior
-      without an encoder (`lnz.condition(bayesian_model, data)`) over at most 50 parameters without circles it is
-      `LaplaceImportance()`, from the modes of the posterior; where no mode is found, or the weights cannot be trusted
-      (a Pareto k above 0.7, say), it is `AIS()` from the prior. The estimate's `protocol` says which one it was. Inside
-      `jax.jit`, where that choice cannot be made, it is `AIS()`.
+    - `method`: a normaliser such as `lnz.normalizers.AIS(num_chains=100, betas=1000)`. Default: exact
+      enumeration if the density (or its smaller layer) has at most 2**20 states, otherwise `AIS()`.
 
-    **Returns:** an `Estimate` that says which way it errs; it warns if its error bar cannot be trusted.
+    A posterior without an encoder (`lnz.condition(bayesian_model, data)`), with at most 50 parameters and no circles,
+    has another default: `LaplaceImportance()`, from the modes of the posterior. If it finds no mode, or its weights
+    cannot be trusted (for instance, a Pareto k above 0.7), `AIS()` from the prior replaces it. The estimate's
+    `protocol` names the method used. Inside `jax.jit` this choice cannot be made, and the default is `AIS()`.
+
+    **Returns:** an `Estimate` with the direction of its bias. A warning follows if its error bar cannot be trusted.
     """
     key = check_key(key)
     if not isinstance(density, AbstractDensity):
@@ -68,7 +69,7 @@ def log_normalizer(key: PRNGKeyArray, density: AbstractDensity, method: Abstract
 
 
 def check_positions(method: AbstractNormalizer | None, density: AbstractDensity) -> None:
-    """**Raises:** `ValueError` for exact draws that cannot be any: outside the space, or repeated where none repeat."""
+    """**Raises:** `ValueError` for positions outside the space, or repeated ones if the space is continuous."""
     positions, space = exact_draws(method), density.space
     if positions is None or positions.shape[1:] != space.shape:
         return
@@ -82,21 +83,22 @@ def check_positions(method: AbstractNormalizer | None, density: AbstractDensity)
     num_different = len(np.unique(rows, axis=0))
     if space.measure.is_continuous and num_different < len(rows):
         raise ValueError(
-            f"`ReverseAIS(positions=...)`: {len(rows)} positions, of which {num_different} are different. Independent "
-            "draws of a density never repeat, and repeated ones make the error bar too small: give each draw once."
+            f"`ReverseAIS(positions=...)`: {len(rows)} positions, only {num_different} distinct. Independent draws of "
+            "a density never repeat, and repeated ones make the error bar too small: give each draw once."
         )
 
 
 def check_repeats(method: AbstractNormalizer | None, density: AbstractDensity, estimate: Estimate) -> None:
-    """On a discrete space, whether exact draws repeat as often as independent ones do, given the `estimate` of log Z.
+    """Tests on a discrete space whether exact draws repeat more often than independent draws do.
 
-    The number of equal pairs among m independent draws has, with `s_k = E[p(x)^(k - 1)]` and p = p~ / Z,
+    The number of equal pairs among m independent draws has
 
-        mean = C(m, 2) s_2,   variance <= mean + 6 C(m, 3) (s_3 - s_2^2).
+        mean = C(m, 2) s_2,   variance <= mean + 6 C(m, 3) (s_3 - s_2^2),
 
-    **Raises:** `ValueError` if there are so many equal pairs that Cantelli's inequality gives them a probability below
-    a thousandth, or if 30 or more are above the mean by eight standard deviations. Z is taken three standard errors
-    smaller than estimated.
+    with `s_k = E[p(x)^(k - 1)]` and p = p~ / Z. Z is taken three standard errors below `estimate`.
+
+    **Raises:** `ValueError` if the number of equal pairs has a probability below a thousandth by Cantelli's inequality,
+    or if it is at least 30 and exceeds the mean by eight standard deviations.
     """
     positions, space = exact_draws(method), density.space
     if positions is None or positions.shape[1:] != space.shape:
@@ -118,9 +120,9 @@ def check_repeats(method: AbstractNormalizer | None, density: AbstractDensity, e
     is_unlikely = variance < 1e-3 * (variance + excess**2) or (num_pairs >= 30 and excess > 8 * math.sqrt(variance))
     if excess > 0 and is_unlikely:
         raise ValueError(
-            f"`ReverseAIS(positions=...)`: {num} positions, of which {len(counts)} are different. These are "
-            f"{num_pairs:.0f} equal pairs, where independent draws of {type(density).__name__} have {mean:.2g}. "
-            "Repeated ones make the error bar too small: give each draw once."
+            f"`ReverseAIS(positions=...)`: {num} positions, only {len(counts)} distinct. They have {num_pairs:.0f} "
+            f"equal pairs; independent draws of {type(density).__name__} have {mean:.2g} on average. Repeated draws "
+            "make the error bar too small: give each draw once."
         )
 
 
@@ -130,13 +132,13 @@ def _log_densities(density: AbstractDensity, x: Array) -> Array:
 
 
 def exact_draws(method: AbstractNormalizer | None) -> np.ndarray | None:
-    """The positions given to a `ReverseAIS`, if they are known now."""
+    """The positions given to a `ReverseAIS`; `None` if there are none or they are traced."""
     positions = None if method is None else method.exact_draws
     return None if positions is None or _is_traced(positions) else np.asarray(positions)
 
 
 def _has_modes(density: AbstractDensity) -> bool:
-    """Whether `LaplaceImportance` comes first: the posterior of a few parameters, without an encoder."""
+    """Whether `LaplaceImportance` is the first choice: a posterior over few parameters, without an encoder."""
     return (
         isinstance(density, Posterior)
         and density.proposal is None
@@ -157,7 +159,7 @@ def _from_modes_or_prior(key: PRNGKeyArray, density: AbstractDensity) -> Estimat
     if not reasons:
         return replace(estimate, protocol="started from Student t's at the modes (Laplace)")
     estimate = _normalize(normalizers.AIS(), key_prior, density)
-    return replace(estimate, protocol=f"annealed from the prior, for at the modes (Laplace) {'; '.join(reasons)}")
+    return replace(estimate, protocol=f"annealed from the prior, because at the modes (Laplace) {'; '.join(reasons)}")
 
 
 @eqx.filter_jit
@@ -166,7 +168,7 @@ def _normalize(method: AbstractNormalizer, key: PRNGKeyArray, density: AbstractD
 
 
 def default_normalizer(density: AbstractDensity, for_each_row: bool = False) -> AbstractNormalizer:
-    """Enumeration where there are few states; importance sampling for the posterior of each row; else AIS."""
+    """Enumeration if there are few states, importance sampling for the posterior of each row, otherwise AIS."""
     num_points = smallest(density).space.num_points
     if num_points is not None and num_points <= (_VERY_FEW_STATES if for_each_row else _FEW_STATES):
         return normalizers.Quadrature()
@@ -189,11 +191,11 @@ def bracket(
 ) -> Bracket:
     """A two-sided interval for the log normaliser: forward AIS from below, reverse AIS from above.
 
-    The upper side needs exact draws of the density. Where it cannot be enumerated, pass
+    The upper side needs exact draws of the density. If the density cannot be enumerated, pass
     `upper=lnz.normalizers.ReverseAIS(positions=...)` with exact draws, or `ReverseAIS(num_warm_up=...)` for
-    long-run chains; the bracket then says that it assumes a stationary start.
+    long-run chains. In the latter case the bracket states that it assumes a stationary start.
 
-    **Returns:** a `Bracket`, `[lower - 2 s.e., upper + 2 s.e.]` in nats; wider for few chains, and not `reliable` where
+    **Returns:** a `Bracket`, `[lower - 2 s.e., upper + 2 s.e.]` in nats, wider for few chains. It is not `reliable` if
     the sides cross.
     """
     key_lower, key_upper = jr.split(check_key(key))

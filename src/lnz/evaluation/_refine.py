@@ -1,4 +1,4 @@
-"""What an encoder loses: the posterior of one example fitted from the encoder's output on, by gradient steps."""
+"""The amortisation gap of an encoder: gradient steps refine the posterior of each example from the encoder's output."""
 
 import math
 from typing import Any
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from ..core import AbstractLatentModel
 from ..modules import trainable
 
-CHUNK = 128  # draws in memory for each of `batch_size` examples, as `Importance` has
+CHUNK = 128  # draws in memory for each of `batch_size` examples, as in `Importance`
 _LEARNING_RATE = 0.03
 _NUM_REFINE_DRAWS = 16
 
@@ -24,9 +24,9 @@ def mean_and_error(values: Float[Array, " n"]) -> tuple[Float[Array, ""], Float[
 
 
 def amortised_parameters(model: AbstractLatentModel, x: Array, dtype) -> Any:
-    """A filter for `equinox.partition` of `posterior(x)`: the parameters that are made of x. `None` if there are none.
+    """A filter for `equinox.partition` that selects the parameters of `posterior(x)` that depend on x, or `None`.
 
-    What depends on x is read off the traced encoder; values would not tell an encoder that has collapsed.
+    The dependence is read off the traced encoder, because values would not reveal it for a collapsed encoder.
     """
 
     def parameters(x):
@@ -37,18 +37,21 @@ def amortised_parameters(model: AbstractLatentModel, x: Array, dtype) -> Any:
     depends = _depends(jaxpr, [True])
     is_x = [out is jaxpr.jaxpr.invars[0] for out in jaxpr.jaxpr.outvars]
     flags = [d and not same for d, same in zip(depends, is_x, strict=True)]
-    flags = flags if any(flags) else depends  # of `Normal(x, 1)` it is x that is a parameter
+    flags = flags if any(flags) else depends  # in `Normal(x, 1)`, x itself is the parameter
     marked = jax.tree.unflatten(jax.tree.structure(tree), flags)
     return jax.tree.map(bool, marked, is_leaf=lambda node: node is None) if any(flags) else None
 
 
 def _depends(closed: ClosedJaxpr | Jaxpr, inputs: list[bool]) -> list[bool]:
-    """Which outputs of a program depend on the inputs that are marked."""
+    """Whether each output of a program depends on the marked inputs."""
     jaxpr = closed.jaxpr if isinstance(closed, ClosedJaxpr) else closed
     marked = {var for var, mark in zip(jaxpr.invars, inputs, strict=True) if mark}
     for equation in jaxpr.eqns:
         marks = [not isinstance(var, Literal) and var in marked for var in equation.invars]
-        if equation.primitive.name in ("jit", "pjit"):  # of other calls, everything is taken to depend on everything
+        if equation.primitive.name in (
+            "jit",
+            "pjit",
+        ):  # for other calls, every output is taken to depend on every input
             outputs = _depends(equation.params["jaxpr"], marks)
         else:
             outputs = [any(marks)] * len(equation.outvars)
@@ -58,7 +61,7 @@ def _depends(closed: ClosedJaxpr | Jaxpr, inputs: list[bool]) -> list[bool]:
 
 @eqx.filter_jit
 def refinement(key, model, amortised, rows, num_samples: int, num_steps: int, batch_size: int, dtype):
-    """What the ELBO of each example gains from a posterior of its own, on draws that did not choose it; and errors."""
+    """The gain in the ELBO of each example from its own fitted posterior, measured on fresh draws, and its error."""
     optimizer = optax.adam(optax.cosine_decay_schedule(_LEARNING_RATE, num_steps))
 
     def log_weights(posterior, key, x, num):
@@ -79,7 +82,7 @@ def refinement(key, model, amortised, rows, num_samples: int, num_steps: int, ba
         def step(carry, key):
             params, state = carry
             gradient = jax.grad(loss)(params, key)
-            # Optax mixes integer step counts with floats, which strict promotion, if the user chose it, refuses.
+            # Optax mixes integer step counts with floats; strict promotion, if the user chose it, would refuse.
             with jax.numpy_dtype_promotion("standard"):
                 updates, state = optimizer.update(gradient, state)
             return (optax.apply_updates(params, updates), state), None
@@ -87,7 +90,7 @@ def refinement(key, model, amortised, rows, num_samples: int, num_steps: int, ba
         (params, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), jr.split(key_steps, num_steps))
         num_chunks = -(-num_samples // CHUNK)
 
-        def gain(key):  # the same noise for both, so that most of it cancels
+        def gain(key):  # both use the same noise, so most of it cancels
             num = -(-num_samples // num_chunks)
             after, before = (log_weights(eqx.combine(p, rest), key, x, num) for p in (params, start))
             return after - before

@@ -1,4 +1,4 @@
-"""By examples that a latent-variable model makes: its likelihood from both sides, a sampler for its posteriors."""
+"""Tools that use examples drawn from a latent-variable model: a bracket of its likelihood, and an adapted `HMC`."""
 
 import math
 import warnings
@@ -27,7 +27,7 @@ from ..modules import check_key, check_positive, model_dtype, replace
 from ..samplers import HMC
 from ._normalize import check_normalizer
 
-# What a pilot run chooses from, times the spread of the latents, and with how many pairs of its own.
+# The step sizes of the pilot run, in units of the spread of the latents, and the number of its (z, x) pairs.
 _STEP_SIZES = tuple(2.0 ** (1 - k / 2) for k in range(24))
 _NUM_PILOT = 128
 _NUM_LEAPFROG = 5
@@ -45,28 +45,23 @@ def simulated_bracket(
 ) -> Bracket:
     """Mean `log p(x)` in nats of `num` examples drawn from the model, between a lower and an upper bound.
 
-    Bidirectional Monte Carlo. A pair `z ~ p(z)`, `x ~ p(x | z)` is an example together with one exact draw of its
-    posterior: annealing from it back to the start of the path is an **upper** bound on `log p(x)` in expectation, as
-    annealing towards the posterior is a **lower** one, whatever the encoder and however badly the chains mix. So the
-    width says how far off an annealed (or importance-sampled) likelihood of this model can be: of its own examples, and
-    of real ones as far as the model resembles them.
+    Bidirectional Monte Carlo. A pair `z ~ p(z)`, `x ~ p(x | z)` is an example with one exact draw of its posterior.
+    Annealing from it to the start of the path gives an **upper** bound on `log p(x)` in expectation, annealing
+    towards the posterior a **lower** one, for every encoder and however badly chains mix. The width limits the error of
+    annealed or importance-sampled likelihoods on such examples, and on similar real ones.
 
     **Arguments:**
 
     - `num`: examples, at least 2.
-    - `lower`: any normaliser that errs low: by default `AIS` with 10 chains and 300 temperatures from the encoder, over
-      `adapted_hmc(key, model)`. `Importance(5000)` shows what that is worth.
-    - `upper`: `ReverseAIS` without `positions`, whose chains all start at the latent of their example; by default as
-      `lower`.
-    - `batch_size`: examples that go at the same time.
-    - `progress`: called after every batch with how many examples are done, and of how many.
+    - `lower`: a normaliser that errs low. Default: `AIS(10, 300)` with `adapted_hmc(key, model)`.
+    - `upper`: `ReverseAIS` without a start of its own. Default: as `lower`.
+    - `batch_size`, `progress`: as for `lnz.evaluate`.
 
-    **Returns:** a `Bracket`, which says that it is `of` simulated examples. The standard errors of its sides are the
-    spread over examples of the difference of the two sides: no less than either's own Monte Carlo error, without trust
-    in weights. `extras` of both sides have the values `per_example`, `[num]`, those of the lower one the `examples`
-    too.
+    **Returns:** a `Bracket`. Both standard errors come from the spread over examples of the difference of the sides: at
+    least each side's Monte Carlo error, without trust in weights. `extras` of both sides hold `per_example` `[num]`,
+    of the lower one also `examples`.
 
-    **Raises:** `TypeError` for other models; `ValueError` if the sides are no such bounds.
+    **Raises:** `TypeError` or `ValueError` for other models or sides.
 
     Source: Grosse, Ghahramani and Adams (2015), section 3.1; arXiv:1511.02543. For decoders, Wu, Burda, Salakhutdinov
     and Grosse (2017); arXiv:1611.04273.
@@ -96,32 +91,32 @@ def simulated_bracket(
 
 
 def adapted_hmc(key: PRNGKeyArray, model: AbstractLatentModel) -> HMC:
-    """`HMC` that suits the posteriors of `model`, for annealing: `AIS(20, 300, sampler=adapted_hmc(key, model))`.
+    """`HMC` adapted to the posteriors of `model`, for annealing: `AIS(20, 300, sampler=adapted_hmc(key, model))`.
 
-    Of 24 step sizes, a factor `sqrt(2)` apart, it has the one that moves farthest from exact draws of the posterior in
-    a transition of 5 leapfrog steps. Those draws come with 128 examples that the model makes (`z ~ p(z)`,
-    `x ~ p(x | z)`) and that are used for nothing else, so that bounds by annealing stay bounds.
+    Out of 24 step sizes, a factor `sqrt(2)` apart, it uses the one that moves farthest from exact draws of the
+    posterior in a transition of 5 leapfrog steps. The exact draws come from 128 examples drawn from the model
+    (`z ~ p(z)`, `x ~ p(x | z)`). They are used for nothing else, so bounds by annealing stay bounds.
 
-    Latents with bounds are moved in unbounded coordinates, as `HMC` does, and their step size is in those.
+    Bounded latents move in unconstrained coordinates, as always in `HMC`, and the step size refers to these.
 
     **Raises:** `TypeError` for a model without latents, with a prior that has no exact draws, or with latents on a
     discrete space.
 
     Source: for annealing by HMC towards posteriors of decoders, Wu, Burda, Salakhutdinov and Grosse (2017);
-    arXiv:1611.04273. The choice of the step is our own.
+    arXiv:1611.04273. The choice of the step size is our own.
     """
     check_key(key)
     _check_model(model)
     step_sizes, jumps = map(
         np.asarray, _mean_jumps(key, local(model).model, jnp.asarray(_STEP_SIZES, model_dtype(model)))
     )
-    jumps = np.where(np.isfinite(jumps), jumps, 0)  # a step that leaves the numbers is no move
+    jumps = np.where(np.isfinite(jumps), jumps, 0)  # a step that overflows is not a move
     if np.max(jumps) > 0:
         return HMC(float(step_sizes[np.argmax(jumps)]), _NUM_LEAPFROG)
     warnings.warn(
         f"HMC does not move from draws of the posterior with any step size from {step_sizes[0]:.2g} to "
-        f"{step_sizes[-1]:.2g}: bounds by annealing hold, but are as loose as without it. Give methods with "
-        "`sampler=lnz.samplers.HMC(step_size)` that does.",
+        f"{step_sizes[-1]:.2g}: bounds by annealing hold, but are as loose as without it. Pass methods with another "
+        "`sampler=lnz.samplers.HMC(step_size)`.",
         UserWarning,
         stacklevel=2,
     )
@@ -133,8 +128,8 @@ def _check_model(model: Any) -> None:
         raise TypeError(f"`model` must have latent variables, such as a VAE; got {type(model).__name__}.")
     if not isinstance(model.prior, AbstractDistribution):
         raise TypeError(
-            f"`model.prior` must be one that can be sampled exactly; got {type(model.prior).__name__}, of which Markov "
-            "chains give draws that are only near."
+            f"`model.prior` must be a distribution that can be sampled exactly; got {type(model.prior).__name__}, "
+            "which Markov chains sample only approximately."
         )
 
 
@@ -155,12 +150,12 @@ def _simulate(key, model, num: int):
 
 
 def _in_batches(key, model, z, x, lower, upper, batch_size: int, progress) -> tuple[Estimate, Estimate]:
-    """Both sides of every example. All batches are of one size, so that they are one program."""
+    """Both sides for every example. All batches have one size, so they share one compiled program."""
     num = len(x)
     batch_size = min(batch_size, num)
     keys, found = jr.split(key, num), []
     for start in range(0, num, batch_size):
-        rows = np.arange(start, start + batch_size) % num  # the last batch is filled up with what is left out below
+        rows = np.arange(start, start + batch_size) % num  # the last batch is padded; the padding is dropped below
         found.append(_both_sides(keys[rows], model, z[rows], x[rows], lower, upper))
         if progress is not None:
             jax.block_until_ready(found[-1])
@@ -181,9 +176,11 @@ def _both_sides(keys, model, z, x, lower, upper) -> tuple[Estimate, Estimate]:
 
 @eqx.filter_jit
 def _mean_jumps(key, model, grid: Float[Array, " sizes"]) -> tuple[Float[Array, " sizes"], Float[Array, " sizes"]]:
-    """Step sizes, in units of the smallest standard deviation of the latents, and the mean squared distance of one
-    transition with each, both in the coordinates of `HMC`. It is zero where all are rejected; unlike acceptance, it
-    sees that a trajectory may come back to where it started."""
+    """The step sizes, and the mean squared distance of one transition with each, in the coordinates of `HMC`.
+
+    Step sizes are `grid` times the smallest standard deviation of the latents. The distance is zero if all proposals
+    are rejected. Unlike acceptance, it detects trajectories that return to their start.
+    """
     key_pairs, key_steps = jr.split(key)
     z, x = _simulate(key_pairs, model, _NUM_PILOT)
 

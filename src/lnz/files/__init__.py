@@ -4,6 +4,7 @@ from ._atomic import (
     atomic_file as atomic_file,
     check_name as check_name,
     is_leftover as is_leftover,
+    short_path as short_path,
     sync_folder as sync_folder,
     write_atomically as write_atomically,
 )

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writing of files: a file is written whole or not at all."""
 
 import os
 import re
@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-_MOST_BYTES = 200  # of a name in that of its temporary file; most systems allow 255 in all
+_MOST_BYTES = 200  # of a file's name, kept in the name of its temporary file; most systems allow 255 in all
 _LEFTOVER = re.compile(r"\..*\.[0-9a-f]{16}")
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that takes its name, replacing any other, only when the block ends without an error.
+    """A binary file that appears at `path`, replacing any other file, only if the block ends without an error.
 
     **Raises:** `OSError` with the name of the file, such as for a full disk.
     """
-    # Not `tempfile`, whose files nobody else may read.
+    # Not `tempfile`: other users may not read its files.
     temporary = path.with_name(f".{_shortened(path.name)}.{secrets.token_hex(8)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,25 +32,25 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         try:
             temporary.unlink(missing_ok=True)
         finally:
-            # A write that fails does not know its file, and the temporary name says nothing to a user.
+            # The error of a failed write names no file, or the temporary one, which means nothing to a user.
             if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
                 error.filename, error.filename2 = str(path), None
         raise
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all."""
+    """Write `content` to a file, whole or not at all."""
     with atomic_file(path) as file:
         file.write(content)
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a file is what `atomic_file` left when the process was killed."""
+    """Whether a file is a temporary one, left behind by `atomic_file` when the process was killed."""
     return _LEFTOVER.fullmatch(path.name) is not None
 
 
 def check_name(path: Path, argument: str) -> None:
-    """**Raises:** `ValueError` for a name that no file can have here: too long, or not UTF-8."""
+    """Refuse, with a `ValueError`, a name that no file can have here: too long, or not UTF-8."""
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
@@ -64,7 +64,7 @@ def check_name(path: Path, argument: str) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a new name survive a power cut; not every system lets a folder be opened."""
+    """Make a new name in `folder` survive a power cut. Does nothing if the system cannot open folders."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -79,3 +79,9 @@ def _shortened(name: str) -> str:
     while len(os.fsencode(name)) > _MOST_BYTES:
         name = name[:-1]
     return name
+
+
+def short_path(path: Path) -> str:
+    """`path` relative to the working directory if it lies below it, else the absolute path."""
+    path = path.resolve()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

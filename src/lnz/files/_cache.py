@@ -5,9 +5,9 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """The folder named by the environment variable `LNZ_CACHE`, otherwise the usual one of the system.
+    """The folder named by the environment variable `LNZ_CACHE`, otherwise the usual cache folder of the system.
 
-    All in it can be removed at any time, and is made again when it is needed.
+    Its contents can be deleted at any time; lnz makes them again when it needs them.
     """
     if folder := os.environ.get("LNZ_CACHE"):
         return Path(os.path.expanduser(folder)).absolute()

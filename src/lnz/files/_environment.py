@@ -1,4 +1,4 @@
-"""What a result depends on beside its inputs: versions, device, number of threads, precision."""
+"""The environment that a result depends on: versions, device, number of threads, precision."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ import jax
 
 
 def environment() -> dict[str, str]:
-    """Versions and device, in words."""
+    """Versions, device, cores and precision, in words."""
     device = jax.devices()[0]
     products = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
     return {
@@ -23,7 +23,7 @@ def environment() -> dict[str, str]:
 
 
 def num_cores() -> int:
-    """Cores that this process may use, which is how many threads XLA starts."""
+    """Number of cores that this process may use; XLA starts as many threads."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

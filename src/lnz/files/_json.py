@@ -1,4 +1,4 @@
-"""JSON that nobody vouches for: parsed without Python's leniency, and taken apart without a `KeyError`."""
+"""Strict reading of untrusted JSON: a wrong value is a `DamagedError` that names it, never a `KeyError`."""
 
 import json
 import math
@@ -11,23 +11,23 @@ from typing import Any
 import jax
 import numpy as np
 
-# Turns a value of a file into one of Python, or says that it is wrong there: `kind(value, where)`.
+# `kind(value, where)` turns a JSON value into a Python value, or raises a `DamagedError` that names `where`.
 Kind = Callable[[Any, str], Any]
 
 
 class DamagedError(ValueError):
-    """The file contradicts itself."""
+    """The file is incomplete, malformed or contradicts itself."""
 
 
 def short(value: Any) -> str:
-    """`repr`, but no longer than a message can bear."""
+    """`repr`, cut to fit into a message."""
     brief = reprlib.Repr()
     brief.maxstring = brief.maxother = brief.maxlong = 80
     return brief.repr(value)
 
 
 def plain(value: Any) -> Any:
-    """`value` in JSON's types. Numbers that are not finite, which JSON lacks, become 'nan', 'inf' or '-inf'."""
+    """`value` as JSON types. Non-finite numbers become 'nan', 'inf' or '-inf', because JSON lacks them."""
     if isinstance(value, dict):
         return {name: plain(child) for name, child in value.items()}
     if isinstance(value, np.ndarray | np.generic | jax.Array):
@@ -40,11 +40,11 @@ def plain(value: Any) -> Any:
 
 
 def parse_json(text: str, with_fractions: bool = False, what: str = "header") -> Any:
-    """JSON without repeated keys, infinite numbers and NaN, which Python's parser lets pass.
+    """Parse JSON, but refuse repeated keys, infinite numbers and NaN, which Python's parser accepts.
 
-    Unless `with_fractions`, every number must be whole.
+    Without `with_fractions`, every number must be whole.
 
-    **Raises:** `DamagedError`, whose text starts after "it is damaged: ".
+    **Raises:** `DamagedError`, with a text that continues "it is damaged: ".
     """
 
     def fraction(digits: str) -> float:
@@ -69,13 +69,13 @@ def parse_json(text: str, with_fractions: bool = False, what: str = "header") ->
     except DamagedError:
         raise
     except ValueError as error:  # also for whole numbers of thousands of digits
-        raise DamagedError(f"its {what} is no JSON ({error}).") from error
+        raise DamagedError(f"its {what} is not JSON ({error}).") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file of JSON. Control characters, which a terminal would obey, become U+FFFD in all its texts.
+    """The object in a JSON file. Control characters, which a terminal would obey, become U+FFFD in all texts.
 
-    **Raises:** `OSError`; `DamagedError` that names the file.
+    **Raises:** `OSError`; `DamagedError`, naming the file.
     """
     value = parse_json(read_utf8(path), True, path.name)
     if not _is_flat(value):
@@ -86,11 +86,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-_DEEPEST = 50  # levels of a file that somebody has written
+_DEEPEST = 50  # levels of nesting
 
 
 def _is_flat(value: Any) -> bool:
-    """Whether `value` has few enough levels for recursion."""
+    """Whether `value` has few enough levels of nesting for recursive functions."""
     level = [value]
     for _ in range(_DEEPEST):
         level = [
@@ -105,7 +105,7 @@ def _is_flat(value: Any) -> bool:
     return False
 
 
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabulators and ends of lines
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tabs and line feeds
 
 
 def _without_controls(value: Any) -> Any:
@@ -119,17 +119,17 @@ def _without_controls(value: Any) -> Any:
 
 
 def read_utf8(path: Path) -> str:
-    """**Raises:** `OSError`; `DamagedError` that names the file."""
+    """The text of a file. **Raises:** `OSError`; `DamagedError`, naming the file, if it is not UTF-8."""
     try:
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DamagedError(f"its {path.name} is no UTF-8 text ({error}).") from error
+        raise DamagedError(f"its {path.name} is not UTF-8 text ({error}).") from error
 
 
 def field(source: dict[str, Any], key: str, kind: Kind, where: str) -> Any:
-    """The value of `key`, of the right kind; `where` names the file and the way to `source` in it.
+    """`source[key]` as `kind`; `where` names the file and the path to `source` in it.
 
-    **Raises:** `DamagedError` that names the file and the key.
+    **Raises:** `DamagedError`, naming the file and the key, if it is missing or of another kind.
     """
     if key not in source:
         raise DamagedError(f"its {where} has no {key!r}.")
@@ -163,7 +163,7 @@ def whole(value: Any, where: str) -> int:
 
 
 def number(value: Any, where: str) -> int | float:
-    """Also 'nan', 'inf' and '-inf', which stand for the numbers that JSON lacks."""
+    """A number, or 'nan', 'inf' or '-inf', which stand for the numbers that JSON lacks."""
     if isinstance(value, str) and value in ("nan", "inf", "-inf"):
         return float(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**1023:
@@ -180,7 +180,7 @@ def one_of(*words: str | bool) -> Kind:
 
 
 def listed(kind: Kind) -> Kind:
-    """A list whose elements are of one kind."""
+    """A list with elements of one kind."""
 
     def read(value: Any, where: str) -> list[Any]:
         if not isinstance(value, list):
@@ -191,7 +191,7 @@ def listed(kind: Kind) -> Kind:
 
 
 def named(kind: Kind) -> Kind:
-    """An object of any keys, whose values are of one kind."""
+    """An object with any keys and with values of one kind."""
 
     def read(value: Any, where: str) -> dict[str, Any]:
         if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Locks on folders, which the system releases when a process ends, however it ends."""
+"""Locks on folders. The system releases them when a process ends, even after a crash."""
 
 import os
 from collections.abc import Iterator
@@ -7,14 +7,14 @@ from pathlib import Path
 
 
 class Held:
-    """A folder that nobody else works in."""
+    """A folder locked by this process."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self._identity = _identity(folder)
 
     def check(self) -> None:
-        """**Raises:** `FileNotFoundError` if the folder was deleted or moved since."""
+        """Raise `FileNotFoundError` if the folder has been deleted or moved since it was locked."""
         if _identity(self.folder) != self._identity:
             raise FileNotFoundError(
                 f"The folder {str(self.folder)!r} was deleted or moved while it was in use: nothing more is saved."
@@ -23,11 +23,11 @@ class Held:
 
 @contextmanager
 def held(folder: Path, refusal: str) -> Iterator[Held]:
-    """Locks a folder while the block runs, where the system has such locks; makes it if there is none.
+    """Lock a folder while the block runs, and create it if it does not exist.
 
-    Two locks on one folder exclude each other in one process too.
+    A system without such locks does not lock. Two locks on one folder exclude each other even within one process.
 
-    **Raises:** `ValueError` with the words `refusal` if someone else holds the lock.
+    **Raises:** `ValueError` with the message `refusal` if the folder is already locked.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:

@@ -1,4 +1,4 @@
-"""Arrays on disk."""
+"""Memory-mapped arrays."""
 
 import mmap
 from typing import Any
@@ -7,9 +7,9 @@ import numpy as np
 
 
 def forget_pages(rows: Any) -> None:
-    """Hand what was read of an array on disk back to the system, which would otherwise count it as ours.
+    """Release the pages of a memory-mapped array, which otherwise count towards the memory of this process.
 
-    Arrays in memory are left alone, and so is a copy-on-write map, whose changes are nowhere else.
+    Arrays in memory are left alone. So are copy-on-write maps, because their changes exist only in memory.
     """
     if getattr(rows, "mode", None) not in ("r", "r+") or not hasattr(mmap, "MADV_DONTNEED"):
         return

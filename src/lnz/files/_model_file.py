@@ -1,4 +1,4 @@
-"""Model files: one safetensors file whose header holds the structure as JSON. Nothing in it is executed."""
+"""Model files: one safetensors file with the structure of the model as JSON in its header. Loading executes no code."""
 
 import json
 import os
@@ -26,23 +26,23 @@ from ._json import DamagedError, parse_json, short
 from ._safetensors import DTYPES, NotAModelError, StoredArray, check_digest, is_shape, read_header, to_bytes
 
 _FORMAT = "lnz model 1"
-_MAX_DEPTH = 100  # of nested modules and containers; not left to Python's limit, at which JAX raises SystemError
+_MAX_DEPTH = 100  # of nested modules and containers; at Python's own limit JAX raises SystemError
 
 
 def save(path: str | os.PathLike, model: Any) -> None:
     """Write `model` to one file, whole or not at all.
 
-    The file holds arrays bit for bit and names of registered classes and functions; no pickle. A SHA-256 of all its
-    bytes lets `load` refuse a file in which a single bit has changed. Your own `equinox.Module` classes need
-    `@lnz.register`.
+    The file holds arrays bit for bit, and the names of registered classes and functions; it contains no pickle. A
+    SHA-256 of all its bytes lets `load` refuse a file in which a single bit has changed. Your own `equinox.Module`
+    classes need `@lnz.register`.
 
     **Arguments:**
 
     - `path`: the file; `.lnz` is the usual ending. An existing file is replaced.
-    - `model`: a model, density, distribution, normaliser or any module made of such.
+    - `model`: a model, density, distribution, normaliser, or any module made of these.
 
-    **Raises:** `TypeError` if a part of the model cannot be stored, saying which; `IsADirectoryError` if `path` is a
-    folder.
+    **Raises:** `TypeError`, naming the part, if a part of the model cannot be stored; `IsADirectoryError` if `path` is
+    a folder.
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"`save(path, model)` needs the path of a file first; got {type(path).__name__}.")
@@ -61,19 +61,20 @@ def save(path: str | os.PathLike, model: Any) -> None:
 
 
 def load(path: str | os.PathLike) -> Any:
-    """The model in `path`, without knowing its class beforehand.
+    """Load a model of any registered class from `path`.
 
-    Safe for files of unknown origin: names are looked up among the registered classes and functions, never imported;
-    values are checked against the declared types and shapes. A model from a stranger may still be a bad model: the
-    SHA-256 in a file guards against damage, not against strangers.
+    Files of unknown origin are safe to load: names are looked up among the registered classes and functions, never
+    imported, and values are checked against the declared types and shapes. The SHA-256 in a file guards against damage,
+    not against an author: a model from a stranger may still be a bad model.
 
     Loading a float64 model needs `jax.config.update("jax_enable_x64", True)`.
 
-    A model with a parameter that is not finite is loaded, so that it can be looked at, with a `UserWarning` that names
-    the parameter. Infinity is right, and no reason, in fields named `logits` and `potentials`: what is impossible.
+    A model with a non-finite parameter is loaded, so that it can be inspected, with a `UserWarning` naming the
+    parameter. Infinity is valid in fields named `logits` and `potentials`, where it marks impossible outcomes, and
+    causes no warning.
 
-    **Raises:** `FileNotFoundError`; `IsADirectoryError`; `ValueError` if the file is no model file, is damaged, names a
-    class that is not registered, or holds values that the class refuses.
+    **Raises:** `FileNotFoundError`; `IsADirectoryError`; `ValueError` if the file is not a model file, is damaged,
+    names a class that is not registered, or holds values that the class refuses.
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"`load(path)` needs the path of a file; got {type(path).__name__}.")
@@ -86,7 +87,7 @@ def load(path: str | os.PathLike) -> Any:
     try:
         model = _load(path)
     except NotAModelError as error:
-        raise ValueError(f"{where} is no model file of lnz: {_line(error)} `lnz.save` writes such files.") from error
+        raise ValueError(f"{where} is not a model file of lnz: {_line(error)} `lnz.save` writes them.") from error
     except DamagedError as error:
         raise ValueError(f"{where} is damaged: {_line(error)} Copy or save it again.") from error
     except ValueError as error:
@@ -116,9 +117,9 @@ def _warn_of_faults(model: Any, where: str) -> None:
 
 
 def digest_of_model(path: Path) -> str:
-    """The SHA-256 in a model file, by which a run knows its model.
+    """The SHA-256 in a model file, by which a run identifies its model.
 
-    **Raises:** `DamagedError` if it is not that of the file's bytes.
+    **Raises:** `DamagedError` if it does not match the file's bytes.
     """
     with open(path, "rb") as file:
         return check_digest(file)
@@ -149,7 +150,7 @@ def _load(path: Path) -> Any:
 def _encode(node: Any, where: str, arrays: dict[str, np.ndarray], depth: int = 0) -> Any:
     if depth > _MAX_DEPTH:
         raise TypeError(f"`save`: {where[:80]}... is nested more than {_MAX_DEPTH} deep, or contains itself.")
-    # Exact types throughout: a subclass (a named tuple, say) would come back as something else.
+    # Exact types throughout: a subclass (a named tuple, say) would be loaded as its base class.
     if isinstance(node, np.integer | np.bool_ | np.float64):
         node = node.item()
     if node is None or type(node) in (bool, int, str):
@@ -190,7 +191,7 @@ def _encode_array(array: Any, where: str, arrays: dict[str, np.ndarray]) -> dict
         raise TypeError(f"`save`: {where} has dtype {array.dtype}; a model file holds {known}. Try `.astype`.")
     name = str(len(arrays))
     arrays[name] = np.ascontiguousarray(array)
-    # `ascontiguousarray` gives scalars the shape (1,), so their shape () stands in the header.
+    # `ascontiguousarray` gives scalars the shape (1,), so the header holds their shape ().
     return {"array": name, "shape": list(np.shape(array))}
 
 
@@ -214,14 +215,14 @@ def _decode(node: Any, arrays: dict[str, StoredArray], depth: int = 0) -> Any:
         return [_decode(child, arrays, depth + 1) for child in node["list"]]
     if kind == {"dict"} and isinstance(node["dict"], dict):
         return {name: _decode(child, arrays, depth + 1) for name, child in node["dict"].items()}
-    raise DamagedError(f"a part of its structure has no known form: {short(node)}.")
+    raise DamagedError(f"a part of its structure has an unknown form: {short(node)}.")
 
 
 def _decode_float(text: str) -> float:
     try:
         return float.fromhex(text)
     except (ValueError, OverflowError) as error:
-        raise DamagedError(f"{short(text)} is no hexadecimal number of 64 bits.") from error
+        raise DamagedError(f"{short(text)} is not a hexadecimal number of 64 bits.") from error
 
 
 def _constructor(name: Any) -> Any:
@@ -229,7 +230,7 @@ def _constructor(name: Any) -> Any:
         raise DamagedError(f"the name of a constructor must be text; got {short(name)}.")
     obj = registered_object(name)
     if obj is None:
-        # A name is cut, and thereby still unknown, because the search for the nearest takes time.
+        # A long name is cut, because the search for the nearest known name takes time; it stays unknown.
         message = unknown_name("constructor", name if len(name) <= 100 else name[:100] + "...", registered_names())
         raise ValueError(message + " Import the module that defines it.")
     return obj
@@ -238,7 +239,7 @@ def _constructor(name: Any) -> Any:
 def _decode_module(name: Any, children: dict[str, Any], arrays: dict[str, StoredArray], depth: int) -> Any:
     cls = _constructor(name)
     if not (isinstance(cls, type) and issubclass(cls, eqx.Module)):
-        raise ValueError(f"The file uses {name!r} as a class, which it is not.")
+        raise ValueError(f"The file uses {name!r} as a class, but it is not a class.")
     expected = sorted(field_names(cls))
     if sorted(children) != expected:
         raise ValueError(
@@ -248,12 +249,12 @@ def _decode_module(name: Any, children: dict[str, Any], arrays: dict[str, Stored
     try:
         check_fields(cls, fields)
         return build(cls, fields)
-    except Exception as error:  # whatever a class answers to values that it never expected
+    except Exception as error:  # a class may raise anything for values that it never expected
         raise ValueError(f"{name} refuses its fields: {_line(error)}") from error
 
 
 def _decode_array(name: Any, shape: Any, arrays: dict[str, StoredArray]) -> jax.Array:
-    # Each array is taken once: a small file that names one array many times could else fill the memory.
+    # Each array is used once: otherwise a small file that names one array many times could fill the memory.
     array = arrays.pop(name, None) if isinstance(name, str) else None
     if array is None:
         raise DamagedError(f"its structure names the array {short(name)}, which does not exist or was named before.")

@@ -1,4 +1,4 @@
-"""Safetensors files: written with a digest of their own bytes, and checked before an array is allocated."""
+"""Safetensors files with a digest of their own bytes. The header is checked before any array is allocated."""
 
 import hashlib
 import io
@@ -25,7 +25,7 @@ DTYPES = {
     }.items()
 }  # fmt: skip
 _MAX_HEADER = 100_000_000  # bytes: the limit of the safetensors library, which writes the files
-# Every file of ours begins with these bytes, after the 8 of the header's length; the digest's 64 digits follow.
+# Every file of lnz has these bytes after the 8 bytes of the header's length, and then the 64 digits of the digest.
 _BEFORE_DIGEST = b'{"__metadata__": {"sha256": "'
 _BLANK = b"0" * 64
 
@@ -40,11 +40,11 @@ _FOREIGN = {
 
 
 class NotAModelError(ValueError):
-    """The file is of another kind."""
+    """The file is not a model file."""
 
 
 class StoredArray(NamedTuple):
-    """Where an array lies in a file."""
+    """The place of an array in a file: type, shape, and the positions of its first byte and after its last."""
 
     path: Path
     dtype: np.dtype
@@ -56,17 +56,17 @@ class StoredArray(NamedTuple):
         size = self.stop - self.start
         content = np.fromfile(self.path, np.uint8, count=size, offset=self.start)
         if content.size != size:
-            raise DamagedError("it is cut short, while it is read.")
+            raise DamagedError("it became shorter while it was read.")
         if self.dtype == bool and np.any(content > 1):
             raise DamagedError("a truth value in it is neither 0 nor 1.")
         return content.view(self.dtype).reshape(self.shape)
 
 
 def read_header(path: Path) -> tuple[dict[str, Any], dict[str, StoredArray]]:
-    """The metadata of a safetensors file, and its arrays, none of which is read yet.
+    """The metadata of a safetensors file and the places of its arrays. The arrays are not read yet.
 
-    **Raises:** `NotAModelError` or `DamagedError`, whose texts start after "it is no model file: " and "it is
-    damaged: "; `ValueError` for a file of a kind that this version cannot read.
+    **Raises:** `NotAModelError` or `DamagedError`, with texts that continue "it is not a model file: " or "it is
+    damaged: "; `ValueError` for a file that this version cannot read.
     """
     size = path.stat().st_size
     with open(path, "rb") as file:
@@ -81,7 +81,7 @@ def read_header(path: Path) -> tuple[dict[str, Any], dict[str, StoredArray]]:
     try:
         header = parse_json(text.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise DamagedError(f"its header is no UTF-8 text ({error}).") from error
+        raise DamagedError(f"its header is not UTF-8 text ({error}).") from error
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict):
         raise DamagedError(f"its metadata must be a JSON object; got {short(metadata)}.")
@@ -122,9 +122,9 @@ def _entry(path: Path, origin: int, name: str, entry: Any) -> StoredArray:
 
 
 def is_shape(value: Any) -> bool:
-    """Whether a value of a file is the shape of an array that JAX can hold, if there are bytes for it."""
+    """Whether `value` is the shape of an array that JAX can hold, if the file has enough bytes for it."""
     is_sizes = isinstance(value, list) and len(value) <= 32 and all(type(size) is int and size >= 0 for size in value)
-    # Where one size is 0 no file is too short for the others, which yet must not overflow.
+    # If one size is 0, no file is too short for the other sizes, but their product must not overflow.
     return is_sizes and math.prod(size or 1 for size in value) < 2**59
 
 
@@ -141,11 +141,10 @@ def _check_tiling(arrays: dict[str, StoredArray], origin: int, size: int) -> Non
 
 
 def to_bytes(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
-    """A file with these arrays and this metadata: equal contents make equal bytes.
+    """A file with these arrays and this metadata, as bytes. Equal contents give equal bytes.
 
-    The metadata begin with `sha256`, the digest of the whole file with zeros as the 64 digits of the digest itself.
-
-    The safetensors library writes the metadata in an order that changes from one call to the next.
+    The metadata begin with `sha256`, the digest of the whole file with zeros in place of its own 64 digits. They are
+    written again here, because the safetensors library writes them in an order that changes from call to call.
     """
     content = save(arrays, metadata=metadata)
     end = 8 + int.from_bytes(content[:8], "little")
@@ -165,9 +164,9 @@ def _without_metadata(header: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_digest(file: io.BufferedIOBase) -> str:
-    """The digest in a file that `to_bytes` made, which is read from its start.
+    """The digest in a file made by `to_bytes`; `file` is read from its start.
 
-    **Raises:** `DamagedError` if there is none, or if it is not that of the bytes.
+    **Raises:** `DamagedError` if there is none, or if it does not match the bytes.
     """
     place = 8 + len(_BEFORE_DIGEST)
     start = file.read(place + len(_BLANK))

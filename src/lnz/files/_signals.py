@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while `fit` runs: heard even where Python swallows the exception."""
+"""Handlers for Ctrl-C and SIGTERM while `fit` runs, which work even where Python swallows the exception."""
 
 import signal
 import threading
@@ -8,10 +8,11 @@ from contextlib import ExitStack, contextmanager
 
 @contextmanager
 def heard(saves: bool) -> Iterator[Callable[[], None]]:
-    """Yields a function that raises again what a signal raised in the block and Python swallowed, in a destructor, say.
+    """Yield a function that raises the exception of an earlier signal again, in case Python swallowed it.
 
-    Ctrl-C raises `KeyboardInterrupt`, as ever. If the block `saves`, SIGTERM, by which a cluster or a container says
-    that it will kill, raises `SystemExit(143)`, once. Handlers of the caller's own stay.
+    Python swallows exceptions in destructors, for instance. Ctrl-C raises `KeyboardInterrupt`, as usual. If the block
+    `saves`, SIGTERM raises `SystemExit(143)`, once: a cluster or a container sends it before it kills the process.
+    The caller's own handlers stay in place.
     """
     if threading.current_thread() is not threading.main_thread():
         yield _nothing

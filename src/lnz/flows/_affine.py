@@ -8,7 +8,7 @@ from ._layers import num_variables
 
 
 def affine(space: Euclidean, *, key: PRNGKeyArray) -> TriangularAffine:
-    """`y = L x + loc` with L lower triangular: a standard normal pushed through it is any normal distribution.
+    """`y = L x + loc` with L lower triangular: it maps a standard normal to any normal distribution.
 
     **Arguments:**
 

@@ -1,7 +1,6 @@
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
-import jax
 import jax.random as jr
 from jaxtyping import PRNGKeyArray
 
@@ -28,47 +27,39 @@ def autoregressive(
     *,
     key: PRNGKeyArray,
     num_layers: int = 5,
-    width: int = 128,
-    depth: int = 2,
-    activation: Callable = jax.nn.relu,
-    residual: bool = False,
     order: Order = "random",
     fast: Literal["density", "draws"] = "density",
     inversion: Literal["substitution", "fixed_point"] = "substitution",
+    net: Callable = MaskedMLP,
+    **options: Any,
 ) -> AbstractBijection:
-    """Layers `y_i = f(x_i; net_i(x_1, ..., x_{i-1}))` of any transformer, with the variables exchanged between them.
+    """Layers `y_i = f(x_i; net_i(x_1, ..., x_{i-1}))` with any transformer; variables are exchanged between layers.
 
     **Arguments:**
 
-    - `space`: of vectors: `lnz.Euclidean(n)`; or `Interval`, `Positive`, `Torus` or a `Product` of these. Layers work
-      on `R^n` and on circles; `lnz.bijections.ToSupport` comes last.
-    - `transformer`: such as `lnz.bijections.AffineTransformer()`. Angles get a circular spline with as many bins (or
-      8) instead, and enter networks as cosine and sine, so that densities are continuous around each circle; with
-      angles the sequential direction takes a pass of the network for each variable.
-    - `num_layers`, `width`, `depth`, `activation`, `residual`: of the networks, `lnz.nets.MaskedMLP`.
-    - `order`: how variables are exchanged, `"random"` or `"reverse"`; two are always reversed.
-    - `fast`: which direction is one parallel pass, `"density"` or `"draws"`; the other is sequential in the variables.
+    - `space`: a space of vectors: `lnz.Euclidean(n)`, `Interval`, `Positive`, `Torus` or a `Product` of these. Layers
+      work on `R^n` and on circles; `lnz.bijections.ToSupport` comes last.
+    - `transformer`: such as `lnz.bijections.AffineTransformer()`. Angles use a circular spline with as many bins (or 8)
+      instead. They enter networks as cosine and sine, so that densities are continuous around each circle. With angles,
+      the sequential direction takes one pass of the network for each variable.
+    - `num_layers`: number of layers.
+    - `order`: how variables are exchanged, `"random"` or `"reverse"`; two variables are always reversed.
+    - `fast`: the direction that takes one parallel pass, `"density"` or `"draws"`; the other is sequential in the
+      variables.
     - `inversion`: how the sequential direction is computed, see `lnz.bijections.MaskedAutoregressive`.
+    - `net`, `options`: makes the networks, `net(num_in, num_params, key=key, last_scale=0.0, **options)`: a class of
+      masked networks with options such as `width=64, depth=3`, or a function.
     """
     inner = inner_space(space, "autoregressive")
     check_positive(num_layers, "autoregressive(num_layers=...)")
     if inner.shape == (2,) and order == "random":
-        order = "reverse"  # at random, half of the layers would see the variables as the layer before them did
+        order = "reverse"  # in random order, half of the layers would see the variables as the layer before them does
     if fast not in ("density", "draws"):
         raise ValueError(f"`autoregressive(fast=...)` must be 'density' or 'draws'; got {fast!r}.")
     num = inner.shape[0]
 
     def network(key, num_in, num_params):
-        return MaskedMLP(
-            num_in,
-            num_params,
-            key=key,
-            width=width,
-            depth=depth,
-            activation=activation,
-            residual=residual,
-            last_scale=0.0,
-        )
+        return net(num_in, num_params, key=key, last_scale=0.0, **options)
 
     def layer(key):
         key_net, key_order = jr.split(key)
@@ -78,13 +69,13 @@ def autoregressive(
         return Chain(map_, mixing(inner, order, key_order, "autoregressive"))
 
     def layer_with_angles(key, is_angle, choose, num_params):
-        net = PeriodicMaskedMLP(network(key, 2 * num, num_params), is_angle)
-        map_ = MaskedAutoregressive(inner, net, choose(is_angle), inversion)
+        conditioner = PeriodicMaskedMLP(network(key, 2 * num, num_params), is_angle)
+        map_ = MaskedAutoregressive(inner, conditioner, choose(is_angle), inversion)
         return Inverse(map_) if fast == "density" else map_
 
     if are_angles(inner).any():
-        options = {"key": key, "num_layers": num_layers, "order": order, "name": "autoregressive"}
-        return onto(space, layers_with_angles(inner, transformer, layer_with_angles, **options))
+        how = {"key": key, "num_layers": num_layers, "order": order, "name": "autoregressive"}
+        return onto(space, layers_with_angles(inner, transformer, layer_with_angles, **how))
     return onto(space, Scan.of(layer, jr.split(key, num_layers)))
 
 
@@ -93,7 +84,7 @@ def masked_autoregressive(
 ) -> AbstractBijection:
     """Affine autoregressive layers with fast densities (MAF): draws are sequential. `options` as in `autoregressive`.
 
-    Factors are those of `lnz.bijections.SoftplusAffineTransformer`, where the source has exponentials.
+    Factors come from `lnz.bijections.SoftplusAffineTransformer`; the source has exponentials.
 
     Source: Papamakarios, Pavlakou and Murray (2017), section 3.1; arXiv:1705.07057.
     """
@@ -105,8 +96,8 @@ def inverse_autoregressive(
 ) -> AbstractBijection:
     """Affine autoregressive layers with fast draws (IAF): densities of given points are sequential.
 
-    The flow to train by `lnz.objectives.ReverseKL`, which needs only draws. `options` as in `autoregressive`. Factors
-    are those of `lnz.bijections.SoftplusAffineTransformer`, where the source has sigmoids.
+    Train it by `lnz.objectives.ReverseKL`, which needs only draws. `options` as in `autoregressive`. Factors come from
+    `lnz.bijections.SoftplusAffineTransformer`; the source has sigmoids.
 
     Source: Kingma et al. (2016), section 3; arXiv:1606.04934.
     """
@@ -122,8 +113,9 @@ def autoregressive_spline(
     bound: float = 5.0,
     **options,
 ) -> AbstractBijection:
-    """Autoregressive rational-quadratic splines on `[-bound, bound]`, the identity outside. `options` as in
-    `autoregressive`, of which `fast` says which direction is sequential.
+    """Autoregressive rational-quadratic splines on `[-bound, bound]`, the identity outside.
+
+    `options` as in `autoregressive`; `fast` decides which direction is sequential.
 
     Source: Durkan, Bekasov, Murray and Papamakarios (2019), section 3.2, RQ-NSF (AR); arXiv:1906.04032.
     """
@@ -136,8 +128,8 @@ def neural_autoregressive(
 ) -> AbstractBijection:
     """Autoregressive layers of monotone networks, `y = logit(sum_j w_j sigmoid(a_j x + b_j))` (NAF, DSF).
 
-    `options` as in `autoregressive`, of which `fast` says which direction is sequential. That direction also solves a
-    scalar equation for each variable, by Newton's method: see `lnz.bijections.SigmoidalTransformer`. The default,
+    `options` as in `autoregressive`; `fast` decides which direction is sequential. The sequential direction also solves
+    a scalar equation for each variable, by Newton's method: see `lnz.bijections.SigmoidalTransformer`. The default,
     `fast="density"`, trains by maximum likelihood without solving any.
 
     Source: Huang, Krueger, Lacoste and Courville (2018), deep sigmoidal flow; arXiv:1804.00779.

@@ -7,12 +7,12 @@ from ..spaces import AbstractSpace
 def base_for(space: AbstractSpace) -> AbstractDistribution:
     """The natural base of a flow onto `space`: standard normal, uniform on circles, or the product of both.
 
-    `lnz.Transformed(lnz.flows.base_for(space), lnz.flows.coupling_spline(space, key=key))` is a flow on `space`. Its
-    base lives where the layers work, which is `R^n` for bounded and positive variables.
+    `lnz.Transformed(lnz.flows.base_for(space), lnz.flows.coupling_spline(space, key=key))` is a flow on `space`. The
+    base lives where the layers work: on `R^n` for bounded and positive variables.
 
     **Arguments:**
 
-    - `space`: one with unbounded coordinates, such as `Euclidean`, `Interval`, `Positive`, `Torus` or a `Product`.
+    - `space`: a space with unbounded coordinates, such as `Euclidean`, `Interval`, `Positive`, `Torus` or a `Product`.
 
     **Raises:** `TypeError` for another space.
     """

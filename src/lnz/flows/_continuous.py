@@ -24,16 +24,16 @@ def continuous(
 ) -> Continuous:
     """`dx/dt = MLP([x, t])` from the base at t = 0 to data at t = 1. It starts as the identity.
 
-    Train it without solving anything by `lnz.objectives.FlowMatching()`, or by `lnz.objectives.MaximumLikelihood()`,
-    which solves the equation, there and back, at each step; evaluate it exactly, to the tolerance, either way. It
+    Train it by `lnz.objectives.FlowMatching()`, which solves no equation, or by `lnz.objectives.MaximumLikelihood()`,
+    which solves the equation there and back at each step. Either way its likelihood is exact, up to the tolerance. It
     needs `pip install "lnz[ode]"`.
 
     **Arguments:**
 
     - `space`: `lnz.Euclidean(n)`.
-    - `width`, `depth`, `activation`: of the network, `lnz.nets.TimeMLP`.
+    - `width`, `depth`, `activation`: options of the network, `lnz.nets.TimeMLP`.
     - `divergence`: `"exact"`, or `"hutchinson"` for many variables, which needs a `key` for every density.
-    - `rtol`, `atol`, `options`: tolerances, `solver`, `adjoint` and `max_steps` of `lnz.bijections.Continuous`.
+    - `rtol`, `atol`, `options`: tolerances, and `solver`, `adjoint` and `max_steps`, of `lnz.bijections.Continuous`.
 
     Source: Grathwohl, Chen, Bettencourt, Sutskever and Duvenaud (2019), section 3; arXiv:1810.01367.
     """

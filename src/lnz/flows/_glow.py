@@ -20,7 +20,7 @@ from ..modules import check_positive
 from ..nets import ConvNet
 from ..spaces import Euclidean
 
-# Of one coupling: factors between exp(-2) and exp(2), as Glow's sigmoid bounds them from one side.
+# For one coupling: factors between exp(-2) and exp(2). Glow's sigmoid bounds them from one side.
 _MAX_LOG_SCALE = 2.0
 
 
@@ -33,21 +33,20 @@ def glow(
     width: int = 128,
     image_shape: tuple[int, ...] | None = None,
 ) -> Chain:
-    """Glow, for images: levels of squeezing, and in each steps of activation normalisation, an invertible 1x1
-    convolution and an affine coupling by a convolutional network.
+    """Glow, for images: squeezing, then steps of `ActNorm`, an invertible 1x1 convolution and an affine coupling.
 
-    From data to base, 2 x 2 pixels become four channels (`Squeeze`), `num_steps` steps follow, and half of the channels
-    are factored out: an affine map chosen by the other half takes them to the base, and the next level goes on with
-    the other half. Both directions cost one pass. Couplings start as the identity; `ActNorm` takes its start from the
-    data when training begins.
+    From data to base, each level turns 2 x 2 pixels into four channels (`Squeeze`), applies `num_steps` steps, and
+    factors out half of the channels: an affine map that depends on the other half takes them to the base. The next
+    level goes on with the other half. Both directions cost one pass. Couplings start as the identity; `ActNorm` starts
+    from the data when training begins.
 
     **Arguments:**
 
-    - `space`: `lnz.Euclidean` of images `(channels, height, width)` or `(height, width)`, or of vectors, with
-      `image_shape` saying of what image. Height and width must be multiples of `2 ** num_levels`.
+    - `space`: `lnz.Euclidean` of images `(channels, height, width)` or `(height, width)`, or of vectors together with
+      `image_shape`. Height and width must be multiples of `2 ** num_levels`.
     - `key`: for rotations and networks.
-    - `num_levels`, `num_steps`: levels, and steps in each, which are compiled once (`Scan`).
-    - `width`: channels in the networks (`lnz.nets.ConvNet`).
+    - `num_levels`, `num_steps`: levels, and steps in each level; steps are compiled once (`Scan`).
+    - `width`: channels in the convolutional networks (`lnz.nets.ConvNet`).
     - `image_shape`: `(channels, height, width)` or `(height, width)`.
 
     **Returns:** a bijection from the base, of the same shape as the data, to the data.
@@ -73,12 +72,12 @@ def _image_space(space: Euclidean, num_levels: int, image_shape: tuple[int, ...]
         shape = (1, *shape)
     if len(shape) != 3:
         raise ValueError(
-            f"`glow(space)` needs images, such as `lnz.Euclidean((1, 28, 28))`; got {space}. For images in rows say "
+            f"`glow(space)` needs images, such as `lnz.Euclidean((1, 28, 28))`; got {space}. For images in rows pass "
             "`image_shape=(28, 28)`."
         )
     image, factor = Euclidean(shape), 2**num_levels
     if image.size != space.size:
-        raise ValueError(f"`glow(image_shape={image_shape})` has not as many pixels as {space}.")
+        raise ValueError(f"`glow(image_shape={image_shape})` does not have as many pixels as {space}.")
     if shape[1] % factor or shape[2] % factor:
         raise ValueError(
             f"`glow(num_levels={num_levels})` halves height and width {num_levels} times; got {shape[1]} x {shape[2]}, "
@@ -107,7 +106,7 @@ def _step(space: Euclidean, key: PRNGKeyArray, width: int) -> Chain:
     key_coupling, key_mix = jr.split(key)
     channels, height, width_of_image = space.shape
     mix = LULinear(jnp.zeros(channels), _rotation(key_mix, channels))
-    # The inverse of the 1x1 convolution is what draws need: densities, in training, multiply rather than solve.
+    # Draws invert the 1x1 convolution, so that densities, in training, multiply rather than solve.
     return Chain(
         _coupling(space, key_coupling, width), Inverse(InvertibleConv(mix, height, width_of_image)), ActNorm(space)
     )

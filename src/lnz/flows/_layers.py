@@ -1,4 +1,4 @@
-"""What architectures share."""
+"""Parts shared by the architectures: orders of the variables, the space of the layers, and layers with angles."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -38,7 +38,7 @@ Order = Literal["reverse", "random"]
 
 
 def mixing(space: AbstractSpace, order: Order, key: PRNGKeyArray, name: str) -> AbstractBijection:
-    """What exchanges the variables between two layers."""
+    """The bijection that exchanges the variables between two layers."""
     if order == "reverse":
         return Flip(space)
     if order == "random":
@@ -47,7 +47,7 @@ def mixing(space: AbstractSpace, order: Order, key: PRNGKeyArray, name: str) -> 
 
 
 def inner_space(space: AbstractSpace, name: str, least: int = 1) -> AbstractSpace:
-    """Where the layers of a flow onto `space` work: `R^n`, with circles where `space` has circles."""
+    """The space on which the layers of a flow onto `space` work: `R^n`, with circles where `space` has circles."""
     inner = unbounded(space)
     if len(space.shape) != 1 or space.shape[0] < least:
         words = f"at least {least} variables" if least > 1 else "vectors"
@@ -56,12 +56,12 @@ def inner_space(space: AbstractSpace, name: str, least: int = 1) -> AbstractSpac
 
 
 def onto(space: AbstractSpace, layers: AbstractBijection) -> AbstractBijection:
-    """`layers`, and behind them what makes their values those of `space`."""
+    """`layers`, followed by a map of their values into `space` if they are elsewhere."""
     return layers if layers.codomain == space else Chain(layers, ToSupport(space))
 
 
 def are_angles(inner: AbstractSpace) -> Int[np.ndarray, " n"]:
-    """Which variables of `inner_space(...)` are angles, 0 or 1."""
+    """For each variable of `inner_space(...)`, 1 if it is an angle and 0 if not."""
     return np.concatenate([np.full(part.shape, part.periodic, np.int32) for part in inner.parts])
 
 
@@ -78,12 +78,11 @@ def layers_with_angles(
     order: Order,
     name: str,
 ) -> Scan:
-    """Layers of `make(key, is_angle, choose, num_params)`, each on the variables in an order of its own.
+    """Layers of `make(key, is_angle, choose, num_params)`, each on the variables in its own order.
 
     Angles get a circular spline, whatever `transformer` is; `choose(is_angle)` is the transformer of these variables.
-    Within a layer the variables are in another order than those of `inner`, and then are put back, so that each layer
-    is a map of `inner` to itself. Every second order is the one before it reversed: of two couplings each variable is
-    changed by at least one.
+    Each layer reorders the variables of `inner` and puts them back, so that it maps `inner` to itself. Every second
+    order is the reverse of the one before it, so that two successive couplings change each variable at least once.
     """
     angles = are_angles(inner)
     circular = CircularSplineTransformer(getattr(transformer, "num_bins", 8))

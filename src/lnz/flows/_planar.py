@@ -13,14 +13,14 @@ Fast = Literal["density", "draws"]
 
 
 def planar(space: Euclidean, *, key: PRNGKeyArray, num_layers: int = 8, fast: Fast = "draws") -> Scan:
-    """Layers `y = x + u tanh(w·x + b)`: cheap, and each bends along one direction only, so that many are needed.
+    """Layers `y = x + u tanh(w·x + b)`: cheap, but each bends along one direction only, so many are needed.
 
     **Arguments:**
 
     - `space`: `lnz.Euclidean(n)`.
-    - `num_layers`: how many.
-    - `fast`: which direction is the closed form: `"draws"`, for `lnz.objectives.ReverseKL`, or `"density"`, for
-      maximum likelihood. The other solves one scalar equation a layer by Newton's method.
+    - `num_layers`: number of layers.
+    - `fast`: the direction with a closed form: `"draws"`, for `lnz.objectives.ReverseKL`, or `"density"`, for maximum
+      likelihood. The other direction solves one scalar equation a layer by Newton's method.
     - `key`: for random directions and small bends.
 
     Source: Rezende and Mohamed (2015), section 4.1; arXiv:1505.05770.
@@ -35,10 +35,10 @@ def planar(space: Euclidean, *, key: PRNGKeyArray, num_layers: int = 8, fast: Fa
 
 
 def radial(space: Euclidean, *, key: PRNGKeyArray, num_layers: int = 8, fast: Fast = "draws") -> Scan:
-    """Layers that contract or expand around a point each. Both directions are closed forms.
+    """Layers that each contract or expand around a point. Both directions have closed forms.
 
-    **Arguments:** as for `planar`; `key` is for the centers, standard normal. `fast` says which direction
-    is `lnz.bijections.Radial`'s forward, which expands more than it can contract.
+    **Arguments:** as for `planar`; `key` is for the centers, standard normal. `fast` chooses the direction that is the
+    forward map of `lnz.bijections.Radial`, which expands more than it can contract.
 
     Source: Rezende and Mohamed (2015), section 4.1; arXiv:1505.05770.
     """
@@ -64,11 +64,11 @@ def sylvester(
 
     **Arguments:**
 
-    - `space`, `num_layers`, `fast`, `key`: as for `planar`. The direction that is no closed form solves one scalar
-      equation after the other, one for each direction that is bent.
-    - `num_orthogonal`: bend along that many directions, which may be any (the paper's orthogonal flow); by default all.
-    - `num_householder`: bend along all directions, turned by that many reflections (its Householder flow). Only one of
-      the two can be given.
+    - `space`, `num_layers`, `fast`, `key`: as for `planar`. The direction without a closed form solves scalar equations
+      one after the other, one for each direction that is bent.
+    - `num_orthogonal`: bend along this many arbitrary directions (the paper's orthogonal flow); by default all.
+    - `num_householder`: bend along all directions, turned by this many reflections (the paper's Householder flow). Only
+      one of the two can be given.
 
     **Raises:** `ValueError` if both are given or there are more directions than variables.
 

@@ -1,4 +1,4 @@
-"""Data in units of their own: bijections to put last, so that densities stay those of the data."""
+"""Bijections from a flow to the units of the data: put last, they keep densities in those units."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ from ..spaces import AbstractSpace, Interval
 def standardise(data: Any) -> Affine:
     """`y = scale x + loc` with the mean and the standard deviation of each column of `data`, from a flow to the data.
 
-    `lnz.Transformed(base, lnz.bijections.Chain(flow, lnz.flows.standardise(data)))` trains on data as they are: the
-    flow sees columns of mean 0 and variance 1, and densities are in the units of the data, for the log-determinant is
-    kept. `lnz.bijections.Inverse(standardise(data))` maps data to standard units.
+    `lnz.Transformed(base, lnz.bijections.Chain(flow, lnz.flows.standardise(data)))` trains on the data as they are. The
+    flow sees columns of mean 0 and variance 1, and the log-determinant keeps densities in the units of the data.
+    `lnz.bijections.Inverse(standardise(data))` maps data to standard units.
 
-    The two numbers of each column are parameters where training starts. The mean is held in two parts, `offset` and
-    `origin`, and only the first of them is trained: columns far from zero, such as Unix seconds of 1.7e9 +- 60, keep
+    Mean and scale of each column are parameters, and training starts from them. The mean is held in two parts, `offset`
+    and `origin`, and only `offset` is trained. So columns far from zero, such as Unix seconds of 1.7e9 +- 60, keep
     their digits in `lnz.fit`, `lnz.evaluate` and `lnz.sample`, which move rows of float64 by the origin (`lnz.local`).
 
     **Arguments:**
@@ -27,8 +27,8 @@ def standardise(data: Any) -> Affine:
     - `data`: `[n, *shape]`, n of at least 2; NumPy (in float64 where columns lie far from zero) or JAX. Use the
       training part alone.
 
-    **Raises:** `ValueError` for values that are not finite, for fewer than two rows, and for a column that is constant,
-    which has no density: drop it.
+    **Raises:** `ValueError` if a value is not finite, if there are fewer than two rows, or if a column is constant: it
+    has no density, so drop it.
     """
     array = np.asarray(as_numbers(data))
     if array.ndim < 1 or len(array) < 2:
@@ -38,7 +38,7 @@ def standardise(data: Any) -> Affine:
         place = tuple(np.argwhere(~np.isfinite(wide))[0].tolist())
         raise ValueError(f"`standardise(data)` needs finite values; got {wide[place]} at {place}.")
     loc, scale = wide.mean(axis=0), wide.std(axis=0)
-    # The mean of equal numbers may miss them by rounding, which would pass for a spread.
+    # The rounded mean of equal numbers may differ from them, which would look like a spread.
     constant = np.ptp(wide, axis=0) == 0
     if constant.any():
         column = np.argwhere(constant)[0].tolist()
@@ -50,7 +50,7 @@ def standardise(data: Any) -> Affine:
 
 
 def affine_of_moments(mean: Any, sd: Any) -> Affine:
-    """`y = sd x + mean` of float64, with the mean in two parts."""
+    """`y = sd x + mean` from moments in float64, with the mean in two parts."""
     origin, loc = in_two_parts(mean)
     return Affine(loc, jnp.asarray(sd, loc.dtype), origin)
 
@@ -58,9 +58,9 @@ def affine_of_moments(mean: Any, sd: Any) -> Affine:
 def logit(shape: int | tuple[int, ...] | AbstractSpace, alpha: float = 1e-6) -> ToSupport:
     """`x = (sigmoid(z) - alpha) / (1 - 2 alpha)`: from a flow to data in [0, 1], such as dequantised images.
 
-    The inverse is `z = logit(alpha + (1 - 2 alpha) x)`, which is finite also where x is 0 or 1. Densities are those of
-    the data, for the log-determinant is kept. The support is an interval that is wider than [0, 1] by
-    `alpha / (1 - 2 alpha)` at each end. A narrow one, alpha = 0, is `lnz.bijections.ToSupport(lnz.Interval(shape))`.
+    The inverse, `z = logit(alpha + (1 - 2 alpha) x)`, is finite also where x is 0 or 1. The log-determinant keeps
+    densities in the units of the data. The support is wider than [0, 1] by `alpha / (1 - 2 alpha)` at each end. For
+    exactly [0, 1], alpha = 0, use `lnz.bijections.ToSupport(lnz.Interval(shape))`.
 
     Put it last: `lnz.bijections.Chain(flow, lnz.flows.logit(shape))`.
 
@@ -68,9 +68,9 @@ def logit(shape: int | tuple[int, ...] | AbstractSpace, alpha: float = 1e-6) -> 
 
     - `shape`: number of dimensions, or shape of one example; or the interval in which the data lie,
       `lnz.Interval(...)`, when it is not [0, 1].
-    - `alpha`: at least 0 and less than 1/2; 1e-6 for MNIST and 0.05 for CIFAR-10 in the paper.
+    - `alpha`: at least 0 and less than 1/2; the paper has 1e-6 for MNIST and 0.05 for CIFAR-10.
 
-    Source: Papamakarios, Pavlakou and Murray (2017), who so treat pictures; arXiv:1705.07057.
+    Source: Papamakarios, Pavlakou and Murray (2017), who treat pictures this way; arXiv:1705.07057.
     """
     if not 0 <= alpha < 0.5:
         raise ValueError(f"`logit(alpha=...)` must be at least 0 and less than 1/2; got {alpha}.")

@@ -1,4 +1,4 @@
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -16,26 +16,24 @@ def residual(
     *,
     key: PRNGKeyArray,
     num_layers: int = 8,
-    width: int = 128,
-    depth: int = 2,
-    coefficient: float = 0.9,
-    activation: Literal["lipswish", "elu", "tanh"] = "lipswish",
     log_det: Literal["exact", "unbiased"] = "exact",
+    **options: Any,
 ) -> Chain:
-    """Layers whose inverse is `x + g(x)` with a contraction g, and at the end a scale and a shift.
+    """Layers whose inverse is `x + g(x)` with a contraction g, followed by a scale and a shift.
 
-    No variable is left aside in any layer. Densities cost one pass and a log-determinant for each; draws iterate to a
+    Each layer changes all variables. Densities cost one pass and one log-determinant for each layer; draws iterate to a
     fixed point, many passes for each layer (`Residual` states the tolerance).
 
     **Arguments:**
 
-    - `space`: `lnz.Euclidean(n)`; standardise data first, for a layer stretches distances by at most
+    - `space`: `lnz.Euclidean(n)`. Standardise the data first: a layer stretches distances by at most
       1 / (1 - coefficient) and shrinks them by at most 1 + coefficient.
-    - `num_layers`, `width`, `depth`, `activation`: of the networks, `lnz.nets.LipschitzMLP`.
-    - `coefficient`: Lipschitz constant of each g, below one. Nearer to one is more flexible and slower.
+    - `num_layers`: number of layers.
     - `log_det`: `"exact"` for few variables (a determinant for each layer), or `"unbiased"`, which needs a `key` for
       every density. Train with either by `lnz.objectives.MaximumLikelihood()`; evaluate
       `lnz.bijections.exact_log_det(flow)` for numbers without noise.
+    - `options`: of the networks, `lnz.nets.LipschitzMLP`: `width`, `depth`, `activation`, and `coefficient`, the
+      Lipschitz constant of each g. Nearer to one is more flexible and slower.
 
     Source: Chen, Behrmann, Duvenaud and Jacobsen (2019), section 3; arXiv:1906.02735.
     """
@@ -43,7 +41,6 @@ def residual(
     check_positive(num_layers, "residual(num_layers=...)")
 
     def layer(key):
-        net = LipschitzMLP(num, key=key, coefficient=coefficient, width=width, depth=depth, activation=activation)
-        return Inverse(Residual(space, net, log_det))
+        return Inverse(Residual(space, LipschitzMLP(num, key=key, **options), log_det))
 
     return Chain(Scan.of(layer, jr.split(key, num_layers)), Affine(jnp.zeros(num), 1.0))

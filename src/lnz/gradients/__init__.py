@@ -1,4 +1,4 @@
-"""Gradient estimators: how the gradient of an expectation over draws of q reaches the parameters of q."""
+"""Estimators of the gradient of an expectation over draws of q, with respect to the parameters of q."""
 
 from ._estimator import AbstractGradientEstimator as AbstractGradientEstimator, Draws as Draws
 from ._leave_one_out import LeaveOneOut as LeaveOneOut

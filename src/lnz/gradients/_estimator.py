@@ -1,4 +1,4 @@
-"""The interface of gradient estimators, and the draws that they differentiate."""
+"""The interface of gradient estimators, and the draws they differentiate."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -18,10 +18,11 @@ Reduce = Callable[[Float[Array, " K"]], Float[Array, ""]]
 
 
 class Draws(NamedTuple):
-    """K draws `z` of a distribution `q` and `log_q`, their log densities in nats, as an estimator differentiates them.
+    """K draws `z` of a distribution, with the derivatives that a gradient estimator needs.
 
-    `q` is the distribution that gives `log_q` with these derivatives. `score` is zero in value: with the score family
-    its derivative is that of log q at fixed draws, with the pathwise family it has none.
+    `log_q` holds their log densities in nats. `q` is the distribution that yields `log_q` with these derivatives.
+    `score` has the value zero. Its derivative is the derivative of log q at fixed draws for the score family, and zero
+    for the pathwise family.
     """
 
     z: Array
@@ -31,12 +32,12 @@ class Draws(NamedTuple):
 
 
 class AbstractGradientEstimator(eqx.Module):
-    """An estimator of the gradient of `E_q[R(log w_1, ..., log w_K)]` in the parameters of q, by K draws of q.
+    """An estimator of the gradient of `E_q[R(log w_1, ..., log w_K)]` in the parameters of q, from K draws of q.
 
-    `log w_k` is the log weight of a draw, such as `log p(x, z_k) - log q(z_k)`, and R is their mean (`ELBO`,
-    `ReverseKL`) or the log of the mean weight (`IWAE`). The value of a bound and its gradient in everything but q are
-    the same with each estimator. An objective makes draws by `draw`, computes its value from them, and adds
-    `score_term`.
+    `log w_k` is the log weight of a draw, such as `log p(x, z_k) - log q(z_k)`. R is their mean (`ELBO`,
+    `ReverseKL`) or the log of the mean weight (`IWAE`). Estimators differ only in the gradient with respect to q: the
+    value of a bound and its other gradients are the same. An objective calls `draw`, computes its value from the
+    draws, and adds `score_term`.
     """
 
     min_draws: ClassVar[int] = 1
@@ -45,29 +46,30 @@ class AbstractGradientEstimator(eqx.Module):
     def draw(self, key: PRNGKeyArray, q: AbstractDistribution, num: int, weights: Weights | None = None) -> Draws:
         """`num` draws of q.
 
-        `weights(z, log_q)` gives the normalised weights of fixed draws where R is the log of the mean weight; leave it
-        out where R is a mean.
+        `weights(z, log_q)` returns the normalised weights of fixed draws. Pass it if R is the log of the mean weight,
+        and leave it out if R is a mean.
 
-        **Raises:** `TypeError` for a q whose draws this estimator cannot differentiate.
+        **Raises:** `TypeError` if this estimator cannot differentiate the draws of q.
         """
 
     @abstractmethod
     def init(self, key: PRNGKeyArray, start: Start) -> tuple[Any, ...]:
-        """The state at the start, `()` for most.
+        """The initial state, `()` for most estimators.
 
-        `start(key)` gives log weights `[batch, K]` and the batch that they belong to, `None` without data.
+        `start(key)` returns log weights `[batch, K]` and their batch, or `None` without data.
         """
 
     @abstractmethod
     def score_term(self, log_w: PerDraw, score: PerDraw, reduce: Reduce, state: Any, batch: Any) -> tuple[Array, Any]:
-        """A zero to add to the bound, whose derivative is the part of the gradient that the draws lack; the next state.
+        """A term to add to the bound, and the next state.
 
-        `reduce` is R, for one example. R is averaged over the batch.
+        The term has the value zero. Its derivative is the part of the gradient that the draws do not carry. `reduce` is
+        R for one example; R is averaged over the batch.
         """
 
 
 def fixed_draws(key: PRNGKeyArray, q: AbstractDistribution, num: int) -> Draws:
-    """Draws that count as constants, with the score of q."""
+    """Draws that are constants to differentiation, with the score of q."""
     q = exact_log_det(q)
     z = jax.lax.stop_gradient(q.sample(key, (num,)))
     log_q = jax.vmap(q.log_prob)(z)

@@ -1,4 +1,4 @@
-"""Gradients through draws that are a differentiable function of the parameters of q."""
+"""Pathwise gradients: draws are a differentiable function of the parameters of q."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from ._estimator import AbstractGradientEstimator, Draws, PerDraw, Reduce, Start
 
 
 class AbstractPathwise(AbstractGradientEstimator):
-    """An estimator without a score: `draw` has the whole gradient, and there is no state."""
+    """An estimator without a score term and without state: the draws carry the whole gradient."""
 
     def init(self, key: PRNGKeyArray, start: Start) -> tuple[Any, ...]:
         return ()
@@ -22,17 +22,17 @@ class AbstractPathwise(AbstractGradientEstimator):
 
 
 class Pathwise(AbstractPathwise):
-    """`sum_k v_k d log w_k`, with all that depends on q: the reparameterised gradient.
+    """`sum_k v_k d log w_k`, the total derivative in the parameters of q: the reparameterised gradient.
 
-    `v_k` is `1 / K` in a mean, and the normalised weight in the log of a mean weight. Unbiased. The log densities come
-    with the draws, so a flow needs no inverse. In `IWAE` its signal sinks below its noise as K grows.
+    `v_k` is `1 / K` if R is a mean, and the normalised weight if R is the log of a mean weight. Unbiased. The log
+    densities come with the draws, so a flow needs no inverse. In `IWAE` its signal-to-noise ratio falls as K grows.
 
     Source: Kingma and Welling (2014), section 2.4; arXiv:1312.6114. Rezende, Mohamed and Wierstra (2014).
     """
 
     def draw(self, key: PRNGKeyArray, q: AbstractDistribution, num: int, weights: Weights | None = None) -> Draws:
         _check_reparameterised(q)
-        if num == 1:  # an axis of one, behind those of examples, makes the gradient of a flow twice as slow
+        if num == 1:  # a trailing batch axis of size one makes the gradient of a flow twice as slow
             z, log_q = jax.tree.map(lambda x: x[None], q.sample_and_log_prob(key))
         else:
             z, log_q = q.sample_and_log_prob(key, (num,))
@@ -42,12 +42,13 @@ class Pathwise(AbstractPathwise):
 class StickingTheLanding(AbstractPathwise):
     """`sum_k v_k (d log w_k / d z_k) d z_k`: the pathwise gradient without the score, `d log q` at fixed draws.
 
-    In a mean the score has expectation zero: the gradient stays unbiased, and vanishes in every draw where q equals
-    the target (up to its constant); far from there it may vary more. In `IWAE` with more than one draw it is
-    **biased**, and its optimum is not a maximum of the bound: use `DoublyReparameterised`.
+    If R is a mean, the score has expectation zero and the gradient stays unbiased. It is zero for every draw if q
+    equals the target up to its constant; far from there its variance may be larger than that of `Pathwise`. In `IWAE`
+    with more than one draw it is **biased**, and its optimum is not a maximum of the bound: use
+    `DoublyReparameterised`.
 
-    Log-determinants of q are exact. It needs log q of given points beside the draws: for a flow, an inverse, which is
-    sequential for `lnz.flows.inverse_autoregressive`.
+    Log-determinants of q are exact. The estimator evaluates log q at the draws. For a flow this takes an inverse,
+    which is sequential for `lnz.flows.inverse_autoregressive`.
 
     Source: Roeder, Wu and Duvenaud (2017); arXiv:1703.09194.
     """
@@ -61,12 +62,11 @@ class StickingTheLanding(AbstractPathwise):
 class DoublyReparameterised(AbstractPathwise):
     """`sum_k v_k^2 (d log w_k / d z_k) d z_k` with normalised weights `v_k`, for `IWAE`.
 
-    Unbiased, and less noisy than `Pathwise` where q is near the true posterior, at which it vanishes in every draw; far
-    from there it may be noisier. In a mean of draws it is `StickingTheLanding`.
+    Unbiased. If q is the true posterior, it is zero for every draw. Near there it is less noisy than `Pathwise`; far
+    from there it may be noisier. If R is a mean, it is the same as `StickingTheLanding`.
 
-    It needs log q of given points, as `StickingTheLanding` does. The weights are known only after the draws and need a
-    second pass, which the compiler merges with the first unless it contains loops, such as solvers of differential
-    equations.
+    It evaluates log q at the draws, as `StickingTheLanding` does. The weights need a second pass after the draws. The
+    compiler merges it with the first pass unless it contains loops, such as solvers of differential equations.
 
     Source: Tucker, Lawson, Gu and Maddison (2019); arXiv:1810.04152.
     """
@@ -90,14 +90,14 @@ def _check_reparameterised(q: AbstractDistribution) -> None:
 
 
 def _without_score(q: AbstractDistribution, z: Array) -> Draws:
-    """Draws `z` of a `q` that counts as a constant."""
+    """Draws `z` of a `q` whose parameters are constants to differentiation."""
     log_q = jax.vmap(q.log_prob)(z)
     return Draws(z, log_q, jnp.zeros_like(log_q), q)
 
 
 @jax.custom_jvp
 def _scale_gradient(z: Float[Array, "K *latent"], factor: Float[Array, " K"]) -> Float[Array, "K *latent"]:
-    """z, whose derivatives are multiplied by `factor`, a constant."""
+    """z, with its derivatives multiplied by the constant `factor`."""
     return z
 
 

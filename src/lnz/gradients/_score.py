@@ -1,4 +1,4 @@
-"""The score function with running and learned baselines."""
+"""The score-function estimator with running and learned baselines."""
 
 from typing import Any
 
@@ -14,26 +14,26 @@ from ._estimator import AbstractGradientEstimator, Draws, PerDraw, Reduce, Start
 
 
 class Score(AbstractGradientEstimator):
-    """`mean_k (log w_k - C(x) - c) / max(1, s) d log q(z_k)`: REINFORCE, or NVIL, for a mean of any draws.
+    """`mean_k (log w_k - C(x) - c) / max(1, s) d log q(z_k)`: REINFORCE, or NVIL, if R is a mean.
 
-    `C(x)`, c and s make the signal `log w_k` small. They come from earlier steps, so they do not depend on the draw
-    that they are compared with, and live in the state of the objective. The gradient of q is `1 / max(1, s)` times an
-    unbiased one; with `scale=False` it is unbiased. Arrays that the target shares with q (`lnz.latent.VampPrior`,
-    `lnz.latent.Ladder`) follow the sum of both gradients, unbiased only with `scale=False`.
+    Works for any draws. `C(x)`, c and s reduce the signal `log w_k`. They are state from earlier steps, independent of
+    the draw they are compared with. The gradient is an unbiased one times `1 / max(1, s)`; with `scale=False` it is
+    unbiased. Arrays that the target shares with q (`lnz.latent.VampPrior`, `lnz.latent.Ladder`) follow the sum of both
+    gradients, unbiased only with `scale=False`.
 
     **Arguments:**
 
     - `centre`: subtract c, the running mean of `log w - C(x)`.
-    - `scale`: divide by s, its running standard deviation, where it is above 1.
+    - `scale`: divide by s, its running standard deviation, if it is above 1.
     - `decay`: the decay of the running mean and variance.
-    - `baseline`: C, a network from x to one number, such as `lnz.nets.MLP(784, 1, key=key)`; the objective trains it
-      beside the model, on the squared error of `log w - c`.
-    - `optimizer`: the optimiser of that network, from Optax.
+    - `baseline`: C, a network from x to one number, such as `lnz.nets.MLP(784, 1, key=key)`. The objective trains it on
+      the squared error of `log w - c`.
+    - `optimizer`: Optax optimizer of that network.
 
     `Score(centre=False, scale=False)` is plain REINFORCE.
 
-    Differs from the paper: running values start from draws for up to 256 examples of the data rather than at zero, and
-    a step does not see its own.
+    Differs from the paper: running values start from draws for up to 256 examples, not at zero, and a step does not see
+    its own.
 
     Source: Mnih and Gregor (2014), section 2.3 and algorithm 1; arXiv:1402.0030. Williams (1992).
     """
@@ -56,7 +56,7 @@ class Score(AbstractGradientEstimator):
         return fixed_draws(key, q, num)
 
     def init(self, key: PRNGKeyArray, start: Start) -> tuple[Any, ...]:
-        """Running mean and variance, the network, and the state of its optimiser."""
+        """Running mean and variance, the network, and the state of its optimizer."""
         log_w, batch = start(key)
         residual = _residual(log_w, self.baseline, batch)
         optimizer_state = () if self.baseline is None else self.optimizer.init(_params(self.baseline))
@@ -78,7 +78,7 @@ class Score(AbstractGradientEstimator):
         return jnp.mean(scaled * score), state
 
     def _train(self, baseline: Any, optimizer_state: Any, batch: Any, target: Float[Array, " batch"]) -> tuple:
-        """One step of the network towards the target."""
+        """One step of the baseline network towards the target."""
         if baseline is None:
             return baseline, optimizer_state
         params = _params(baseline)
@@ -98,7 +98,7 @@ def _params(baseline: Any) -> Any:
 
 
 def _residual(signal: Float[Array, "batch *draws"], baseline: Any, batch: Any) -> Float[Array, "batch *draws"]:
-    """The signal minus the prediction of the network."""
+    """The signal minus the prediction of the baseline network."""
     if baseline is None:
         return signal
     if batch is None:

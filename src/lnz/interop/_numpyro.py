@@ -37,16 +37,17 @@ def _distributions() -> Any:
 def to_numpyro(distribution: AbstractDistribution) -> Any:
     """`distribution`, such as a trained flow, as a `numpyro.distributions.Distribution`.
 
-    It has the event shape and the support of `distribution.space` and no batch shape, so that
-    `numpyro.sample("x", lnz.to_numpyro(flow))` is one site, of which NUTS samples the whole vector; `.expand` and
-    plates work as usual. It is a pytree whose leaves are the arrays of `distribution`. `.distribution` gives that back.
+    It has the event shape and the support of `distribution.space` and no batch shape. So
+    `numpyro.sample("x", lnz.to_numpyro(flow))` is one site, and NUTS samples the whole vector; `.expand` and plates
+    work as usual. It is a pytree whose leaves are the arrays of `distribution`, and `.distribution` returns the
+    original.
 
     **Arguments:**
 
     - `distribution`: on a Euclidean, interval, positive, binary or categorical space, or on a torus.
 
-    **Raises:** `ImportError` without the extra `numpyro`; `TypeError` for what is no distribution of lnz, or lives on a
-    space for which NumPyro has no constraint.
+    **Raises:** `ImportError` without the extra `numpyro`; `TypeError` for anything but a distribution of lnz, or for a
+    space without a constraint in NumPyro.
     """
     distributions = _distributions()
     if not isinstance(distribution, AbstractDistribution):
@@ -76,15 +77,15 @@ def _constraint(constraints: Any, space: AbstractSpace) -> Any:
 
 
 def from_numpyro(distribution: Any, learn: Sequence[str] = ()) -> "NumpyroDistribution":
-    """A distribution of NumPyro as one of lnz: to be scored and sampled, or as the base of a flow.
+    """A distribution of NumPyro as a distribution of lnz: to score, to sample, or as the base of a flow.
 
     **Arguments:**
 
-    - `distribution`: such as `numpyro.distributions.StudentT(5.0, jnp.zeros(3), 1.0).to_event()`, of a family that is
-      named by its parameters, or truncated at both ends; `.expand` and `.to_event` are understood. All of its variables
-      must be one event.
+    - `distribution`: such as `numpyro.distributions.StudentT(5.0, jnp.zeros(3), 1.0).to_event()`. Its family must be
+      defined by its parameters, or be such a family truncated at both ends; `.expand` and `.to_event` are understood.
+      All of its variables must be one event.
     - `learn`: names of the parameters to train, such as `("loc", "scale")`, kept unconstrained by NumPyro's
-      `biject_to`. The others are frozen, and so are the ends of a support, which is a space with fixed ends.
+      `biject_to`. The others are frozen, and so are the ends of the support, since spaces have fixed ends.
 
     **Raises:** `ImportError` without the extra `numpyro`; `TypeError` if `distribution` does not come from NumPyro, or
     is made of others (use `lnz.Mixture` or `lnz.Transformed`); `ValueError` if a batch shape is left, for an unknown
@@ -98,7 +99,8 @@ def from_numpyro(distribution: Any, learn: Sequence[str] = ()) -> "NumpyroDistri
     if distribution.batch_shape:
         raise ValueError(
             f"`from_numpyro(distribution)`: {type(distribution).__name__} has the batch shape "
-            f"{distribution.batch_shape}, so it is many distributions. For one of all its variables add `.to_event()`."
+            f"{distribution.batch_shape}, so it is several distributions. To make all variables one event, "
+            "add `.to_event()`."
         )
     plain = distribution
     while isinstance(plain, distributions.Independent | distributions.ExpandedDistribution):
@@ -159,7 +161,7 @@ _FAMILIES: dict[str, Callable[[Any], Any]] = {
 # Student's t is left out: NumPyro draws a truncated one only with TensorFlow Probability.
 _TRUNCATED = {f"Truncated{name}": name for name in ("Cauchy", "Laplace", "Logistic", "Normal", "SoftLaplace")}
 _ENDS = {"low", "high", "total_count"}  # parameters that move the support
-_MATRICES = ("scale_tril", "covariance_matrix", "precision_matrix")  # of which a family takes one
+_MATRICES = ("scale_tril", "covariance_matrix", "precision_matrix")  # a family takes one of these
 
 
 def _named(distributions: Any, plain: Any, learn: Sequence[str]) -> tuple[str, dict[str, Array]]:
@@ -170,15 +172,15 @@ def _named(distributions: Any, plain: Any, learn: Sequence[str]) -> tuple[str, d
     family = next((name for name, find in _FAMILIES.items() if find(distributions) is type(given)), None)
     if family is None:
         raise TypeError(
-            f"`from_numpyro(distribution)`: {type(plain).__name__} is not one of the families that lnz knows by their "
-            f"parameters: {', '.join(_FAMILIES)}. Build mixtures by `lnz.Mixture`, transformed distributions by "
+            f"`from_numpyro(distribution)`: {type(plain).__name__} is not one of the families that lnz can "
+            f"build: {', '.join(_FAMILIES)}. Build mixtures by `lnz.Mixture`, transformed distributions by "
             "`lnz.Transformed`."
         )
     if ends and family not in _TRUNCATED.values():
-        raise TypeError(f"`from_numpyro(distribution)`: a truncated {family} is none of {', '.join(_TRUNCATED)}.")
+        raise TypeError(f"`from_numpyro(distribution)`: a truncated {family} is not one of {', '.join(_TRUNCATED)}.")
     arguments = given.get_args()
     if matrices := [name for name in _MATRICES if name in arguments]:
-        # NumPyro keeps the factor beside what was given, but takes one of them only.
+        # NumPyro keeps the factor beside the matrix that was given, but takes only one of them.
         wanted = [name for name in _MATRICES if name in learn and name in given.arg_constraints] or matrices[:1]
         if len(wanted) > 1:
             raise ValueError(f"`from_numpyro(learn=...)`: {family} takes one of {wanted}. Choose one of them.")
@@ -192,8 +194,8 @@ def _check_learned(family: str, learn: Iterable[str]) -> None:
     if moving := sorted(set(learn) & _ENDS):
         raise ValueError(
             f"`from_numpyro(learn=...)`: {moving} of {family} would move the support while training, but the space of "
-            "a model is fixed. Leave the ends out; for ends to learn put `lnz.bijections.Affine` behind a distribution "
-            "with fixed ones, with `lnz.Transformed`."
+            "a model is fixed. Leave the ends out; to learn them, put `lnz.bijections.Affine` behind a distribution "
+            "with fixed ends, by `lnz.Transformed`."
         )
 
 
@@ -243,10 +245,10 @@ def _space(constraints: Any, support: Any, shape: tuple[int, ...], family: str) 
 
 
 class NumpyroDistribution(AbstractDistribution):
-    """A distribution of NumPyro, by the name of its family and its parameters; `lnz.from_numpyro` makes it.
+    """A distribution of NumPyro, held as the name of its family and its parameters; `lnz.from_numpyro` makes it.
 
-    `learned` holds unconstrained parameters, `fixed` the others as they are. `lnz.save` stores it; NumPyro is
-    needed only when it is used. Log-densities are minus infinity outside `space`, whether NumPyro checks that or not.
+    `learned` holds unconstrained parameters, `fixed` the others as they are. `lnz.save` stores it; NumPyro is needed
+    only when it is used. Log-densities are minus infinity outside `space`, whether NumPyro checks that or not.
     """
 
     family: str = eqx.field(static=True)
@@ -265,7 +267,7 @@ class NumpyroDistribution(AbstractDistribution):
 
     @property
     def distribution(self) -> Any:
-        """The distribution as NumPyro has it."""
+        """The distribution of NumPyro."""
         learned = {name: _bijector(self.family, name)(value) for name, value in self.learned.items()}
         fixed = {name: frozen.value for name, frozen in self.fixed.items()}
         made = _make(self.family, {**learned, **fixed})
@@ -278,11 +280,11 @@ class NumpyroDistribution(AbstractDistribution):
         return self.distribution.has_rsample
 
     def log_prob(self, x: Array, *, key: PRNGKeyArray | None = None) -> Float[Array, ""]:
-        # NumPyro mixes dtypes and ranks, which strict settings, if the user chose them, refuse.
+        # NumPyro mixes dtypes and ranks. JAX's strict settings, if the user chose them, would refuse that.
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
             x = self.space.check_example(x)
             inside = self.space.elements_within(x)
-            # NumPyro never sees a value from outside, where it may answer a number, or a gradient that is not finite.
+            # NumPyro never sees a value from outside, where it may return a number, or a gradient that is not finite.
             log_prob = self.distribution.log_prob(jnp.where(inside, x, jnp.asarray(inner_point(self.space), x.dtype)))
             return jnp.where(jnp.all(inside), log_prob, -jnp.inf)
 

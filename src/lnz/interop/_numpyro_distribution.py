@@ -1,4 +1,4 @@
-"""The class that `to_numpyro` makes: imported with NumPyro only."""
+"""The class that `to_numpyro` returns; imported only together with NumPyro."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..core import AbstractDistribution
 
 
 class LnzDistribution(Distribution):
-    """A distribution of lnz with the methods of NumPyro's."""
+    """A distribution of lnz with the interface of NumPyro."""
 
     arg_constraints = {}  # noqa: RUF012 (NumPyro's own way to say that no parameter is checked)
     pytree_data_fields = ("_arrays",)

@@ -21,28 +21,26 @@ Method = Literal["mean_difference", "balanced", "linear_classifier"]
 def attribute_vector(
     z: Any, labels: Any, *, method: Method = "mean_difference", other: Any = None, penalty: float = 1e-3
 ) -> Float[np.ndarray, "..."]:
-    """The direction in which an attribute grows, `[*latent]`, as long as the way from the mean without it to that with.
+    """The latent direction in which an attribute grows, `[*latent]`: a step from latents without it to latents with it.
 
-    - `"mean_difference"`: the mean of the latents that have the attribute minus that of those that have not. Whatever
-      goes with the attribute in the data goes into the vector.
-    - `"balanced"`: such differences within each class of another attribute `other`, all classes counted equally: what
-      the two share in the data stays out. Classes that have only one value of the attribute are left out.
-    - `"linear_classifier"`: the normal of the hyperplane that best separates the two, by penalised logistic regression
-      of latents in units of their standard deviations; as long as the difference of means is along it, so shorter.
+    - `"mean_difference"`: the mean latent with the attribute minus the mean latent without. It includes whatever goes
+      with the attribute in the data.
+    - `"balanced"`: the average of such differences within each class of another attribute `other`, all classes counted
+      equally, so that anything the two attributes share in the data is left out. Classes with one value are skipped.
+    - `"linear_classifier"`: the normal of the hyperplane that best separates the two groups, by penalised logistic
+      regression on standardised latents. Its length is the difference of means along it, so it is shorter.
 
     **Arguments:**
 
-    - `z`: latents `[n, ...]`, such as `embed(model, data)`.
-    - `labels`: whether each has the attribute, `[n]` of true and false or 1 and 0.
+    - `z`: latents `[n, ...]`, as from `embed`.
+    - `labels`: whether each has the attribute, `[n]`, true and false or 1 and 0.
     - `other`: classes of another attribute `[n]`, for `"balanced"`.
-    - `penalty`: for `"linear_classifier"`, half of it times the squared norm of standardised weights is added to the
-      mean negative log-likelihood, in nats.
+    - `penalty`: for `"linear_classifier"`; `penalty / 2 |w|^2`, w the standardised weights, is added to the mean
+      negative log-likelihood in nats.
 
-    **Raises:** `ValueError` if all or none have the attribute, if no class of `other` has both, or if a latent is not
-    finite.
+    **Raises:** `ValueError` if all or none have the attribute, no class of `other` has both, or a latent is not finite.
 
-    Source: Larsen et al. (2016) take differences of means; arXiv:1512.09300. White (2016)
-    balances them where labels are correlated, by replicating data, and classifies along them; arXiv:1609.04468.
+    Source: Larsen et al. (2016), arXiv:1512.09300. White (2016), arXiv:1609.04468, balances by replicating data.
     """
     z = np.asarray(as_numbers(z, "z"))
     shape, dtype = z.shape[1:], z.dtype if z.dtype.kind == "f" else np.dtype(np.float32)
@@ -67,8 +65,8 @@ def attribute_vector(
             raise ValueError("`other`: no class has rows both with and without the attribute, so nothing is balanced.")
         vector = np.mean([_difference(flat[rows], has[rows]) for rows in both], axis=0)
     elif method == "linear_classifier":
-        # In units of each latent's spread: a latent that hardly varies, and that the decoder hardly sees, may separate
-        # the classes as well as any, and by a large weight.
+        # In units of each latent's spread: otherwise a latent that hardly varies, and that the decoder hardly uses,
+        # could separate the classes as well as any other, with a large weight.
         scale = flat.std(axis=0)
         standard = (flat - flat.mean(axis=0)) / np.where(scale > 0, scale, 1)
         weights = LogisticRegression.fit(standard, has, penalty).weights
@@ -84,13 +82,13 @@ def manipulate(
 ) -> Float[np.ndarray, "n num ..."]:
     """Each example with more or less of an attribute, `[n, num, *model.space.shape]`.
 
-    They are means of `p(x | z + strength * vector)`.
+    The images are means of `p(x | z + strength * vector)`.
 
     **Arguments:**
 
-    - `data`: examples `[n, *model.space.shape]`, of which z is the posterior mean.
-    - `vector`: `[*latent]`, from `attribute_vector`; with strength 1 an average example without the attribute becomes
-      one with it, with -1 the other way round; 0 is the reconstruction.
+    - `data`: examples `[n, *model.space.shape]`; z is the posterior mean of each.
+    - `vector`: `[*latent]`, from `attribute_vector`. Strength 1 turns an average example without the attribute into one
+      with it, -1 does the opposite, and 0 gives the reconstruction.
     - `strengths`: `[num]`.
     - `key`: as for `embed`.
     """
@@ -107,16 +105,17 @@ def manipulate(
 
 @dataclasses.dataclass(frozen=True)
 class AttributeQuality:
-    """How well an attribute vector does its work, at one strength, with binomial standard errors; it prints itself.
+    """Quality of an attribute vector at one strength. Printed, it shows binomial standard errors.
 
-    - `flip_rate`: of the examples whose reconstruction is classified as what the label says, the part that is
-      classified as the opposite after they were moved: 1 is best. Examples with the attribute are moved backwards.
-    - `leakage`: for every other attribute, the part of the examples whose class in it changes: 0 is best.
-    - `identity`: the part of moved images whose nearest reconstruction is that of the example itself: 1 is best.
-    - `distance`: mean distance of a moved image from its reconstruction, as a part of the mean distance between the
+    - `flip_rate`: among examples whose reconstruction is classified as their label says, the share classified as the
+      opposite once moved: 1 is best. Examples with the attribute are moved backwards.
+    - `leakage`: for every other attribute, the share of the examples that change their class: 0 is best.
+    - `identity`: the share of moved images whose nearest reconstruction is that of the example itself: 1 is best.
+    - `distance`: mean distance of a moved image from its reconstruction, relative to the mean distance between the
       reconstructions of two examples.
-    - `accuracy`: of the classifier that judged, on these examples as they are, not reconstructed: what a flip is worth.
-    - `num`, `num_judged`: examples, and those of them that `flip_rate` is about.
+    - `accuracy`: accuracy of the judging classifier on these examples as they are, not reconstructed. If it is low,
+      flips say little.
+    - `num`, `num_judged`: number of examples, and of those that `flip_rate` counts.
     """
 
     flip_rate: float
@@ -132,7 +131,7 @@ class AttributeQuality:
         lines = [
             f"strength {self.strength:g}, {self.num} examples; those with the attribute are moved backwards",
             f"flip rate       {self._rate(self.flip_rate, self.num_judged)} of the {self.num_judged} reconstructions "
-            f"that were classified rightly (by pixels; accuracy {self.accuracy:.3f} on the examples themselves)",
+            f"that were classified correctly (by pixels; accuracy {self.accuracy:.3f} on the examples themselves)",
         ]
         for name, rate in self.leakage.items():
             words = f"of all {self.num} reconstructions change their class in {name}"
@@ -141,7 +140,7 @@ class AttributeQuality:
             lines.append("leakage         not measured: no other attributes were given")
         words = f"of the {self.num} moved images are nearest to their own reconstruction"
         lines.append(f"identity kept   {self._rate(self.identity, self.num)} {words}")
-        lines.append(f"distance moved  {self.distance:.3f} of that between the reconstructions of two examples")
+        lines.append(f"distance moved  {self.distance:.3f} of the distance between reconstructions of two examples")
         return "\n".join(lines)
 
     @staticmethod
@@ -161,17 +160,17 @@ def attribute_quality(
     penalty: float = 1e-2,
     key: PRNGKeyArray | None = None,
 ) -> AttributeQuality:
-    """Measure an attribute vector by classifiers that never saw a latent, such as logistic regression of the pixels.
+    """Measure an attribute vector by classifiers that never saw a latent, such as logistic regression on the pixels.
 
     **Arguments:**
 
-    - `vector`: from `attribute_vector`, made from other examples than `data`.
+    - `vector`: from `attribute_vector`, made from examples other than `data`.
     - `data`, `labels`: examples `[n, ...]` to move, and whether each has the attribute, `[n]`.
-    - `train`: examples and labels that the classifier learns from, `([m, ...], [m])`; or a classifier of one's own, a
+    - `train`: examples and labels that the classifier learns from, `([m, ...], [m])`; or your own classifier, a
       function from examples `[n, d]`, flat and as they are decoded, to whether each has the attribute, `[n]`.
-    - `others`: by name, other attributes to look for leakage into, each as `train`.
+    - `others`: other attributes to look for leakage into, by name, each given as for `train`.
     - `strength`: how far examples without the attribute move; those with it move as far backwards.
-    - `penalty`: of the classifiers, as for `attribute_vector`.
+    - `penalty`: penalty of the classifiers, as for `attribute_vector`.
     - `key`: as for `embed`.
 
     **Returns:** an `AttributeQuality`.
@@ -222,7 +221,7 @@ def _as_bits(labels: Any, num: int, argument: str, of_both_kinds: bool = True) -
             got = f"the value {labels[~np.isin(labels, (0, 1))][0]}"
         raise ValueError(
             f"`{argument}` must say for each of the {num} rows whether it has the attribute, true or false; got {got}. "
-            "For a class of many, try `labels == 3`."
+            "For one class of several, try `labels == 3`."
         )
     has = labels.astype(bool)
     if of_both_kinds and (has.all() or not has.any()):
@@ -246,6 +245,6 @@ def _relative_distance(moved: Float[np.ndarray, "n d"], kept: Float[np.ndarray, 
 
 
 def _binomial_error(rate: float, num: int) -> float:
-    """The standard deviation of what `rate` estimates, under a uniform prior: never zero, also of 0 or all of `num`."""
+    """The posterior standard deviation of the true rate under a uniform prior: positive even for a rate of 0 or 1."""
     a, b = 1 + num * rate, 1 + num * (1 - rate)
     return math.sqrt(a * b / ((a + b) ** 2 * (a + b + 1)))

@@ -51,13 +51,14 @@ class PointMass(AbstractDistribution):
 class InCell(AbstractDistribution):
     """The distribution of `y = x + u` for whole numbers x and noise u in `[0, 1)^shape`.
 
-    Draws are kept inside the cell, where `x + u` rounded to the next whole number, and off zero, the end of the box.
+    Draws stay inside the cell even where `x + u` rounds to the next whole number, and stay off zero, the end of the
+    box.
 
     **Arguments:**
 
     - `corner`: x, as floating-point numbers `[*shape]`.
     - `noise`: distribution of u.
-    - `space`: where y lives, `lnz.Interval(shape, 0, K)`.
+    - `space`: the space of y, `lnz.Interval(shape, 0, K)`.
     """
 
     corner: Float[Array, "*shape"]
@@ -86,19 +87,19 @@ class InCell(AbstractDistribution):
 class Dequantised(AbstractLatentModel, AbstractDataDependent):
     """`P(x) = int_{[0, 1)^d} p(x + u) du`: a density p of real numbers as a model of whole numbers `0 .. K - 1`.
 
-    The latent variable is `y = x + u`: its prior is the flow, and x is y rounded down. So
+    The latent variable is `y = x + u`: the flow is its prior, and x is y rounded down. `lnz.objectives.ELBO` maximises
+    the bound
 
-    `log P(x) >= E_q[log p(x + u) - log q(u | x)]`
+    `log P(x) >= E_q[log p(x + u) - log q(u | x)]`,
 
-    is the bound of `lnz.objectives.ELBO`, tighter by `IWAE`; `lnz.evaluate` estimates `log P(x)` itself by importance
-    sampling, a **lower** bound in nats (and bits) of the same probability that a model of the bits has: the two may
-    stand in one table. Since p lives on the box, the `P(x)` of all x add up to one.
+    which `IWAE` tightens. `lnz.evaluate` estimates `log P(x)` by importance sampling: a **lower** bound in nats (and
+    bits), comparable with models of discrete data. All `P(x)` add up to one: p lives on the box.
 
     **Arguments:**
 
-    - `flow`: the density p on `lnz.Interval(shape, 0, K)`: a distribution there, such as one of R^n that is pushed
-      forward by a sigmoid, or splines on the box.
-    - `space`: of x: `lnz.Binary(shape)` (K = 2), or one of K categories in their order, such as that of grey values,
+    - `flow`: the density p, on `lnz.Interval(shape, 0, K)`, such as a flow on R^n that ends with a sigmoid, or splines
+      on the box.
+    - `space`: the space of x: `lnz.Binary(shape)` (K = 2), or K ordered categories, such as grey values,
       `lnz.data.load("mnist").space`.
     - `dequantiser`: q, a function from x to a distribution of u on `lnz.Interval(shape, 0, 1)`, by default uniform. The
       bound is tight where q is the flow's own distribution within the cell: train both together (variational).
@@ -134,7 +135,7 @@ class Dequantised(AbstractLatentModel, AbstractDataDependent):
                 )
 
     def initialise(self, key: PRNGKeyArray, data: Array) -> "Dequantised":
-        """The model whose flow, if it takes a start from data, has taken it from `data` with noise."""
+        """The model with its flow started from `data` with noise, if the flow takes its start from data."""
         if not isinstance(self.flow, AbstractDataDependent):
             return self
         key_rows, key_noise, key_flow = jr.split(key, 3)
@@ -145,7 +146,7 @@ class Dequantised(AbstractLatentModel, AbstractDataDependent):
     @property
     def num_values(self) -> int:
         """K: x is one of `0 .. K - 1`."""
-        return self.space.num_values or 0  # which is known of such a space
+        return self.space.num_values or 0  # never `None` for such a space
 
     @property
     def _box(self) -> Interval:
@@ -175,7 +176,7 @@ class SplineNoise(eqx.Module):
     **Arguments:**
 
     - `net`: from x to raw numbers `[num_params, *shape]`; zeros make the noise uniform.
-    - `splines`: on the unit interval, `lnz.bijections.SplineTransformer(num_bins, 0.0, 1.0)`.
+    - `splines`: splines on the unit interval, `lnz.bijections.SplineTransformer(num_bins, 0.0, 1.0)`.
     """
 
     scales_input: ClassVar[bool] = True
@@ -196,5 +197,5 @@ class SplineNoise(eqx.Module):
         return Transformed(Uniform(space.shape), Elementwise(self.splines, raw, space))
 
     def input_origins(self) -> tuple[Any, ...]:
-        """Those of the network."""
+        """The origins of the network."""
         return input_origins(self.net)

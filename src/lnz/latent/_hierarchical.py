@@ -27,7 +27,7 @@ class BottomUp(eqx.Module):
     **Arguments:**
 
     - `first`: from x to a distribution of z_1.
-    - `conditionals`: from z_1 to one of z_2, and so on upwards.
+    - `conditionals`: from z_1 to a distribution of z_2, and so on upwards.
 
     Source: Rezende, Mohamed and Wierstra (2014), arXiv:1401.4082; Burda, Grosse and Salakhutdinov (2016), section 2,
     arXiv:1509.00519.
@@ -45,7 +45,7 @@ class BottomUp(eqx.Module):
         return Layered(self.first(x), self.conditionals, "up")
 
     def input_origins(self) -> tuple[Any, ...]:
-        """Those of the first layer, which alone sees x."""
+        """The origins of the first layer, which alone sees x."""
         return input_origins(self.first)
 
 
@@ -73,7 +73,7 @@ class TopDown(eqx.Module):
         return Layered(self.first(x), given_x, "down")
 
     def input_origins(self) -> tuple[Any, ...]:
-        """Those of every layer, if each has some."""
+        """The origins of every layer, if each has some."""
         found = [input_origins(layer) for layer in (self.first, *self.conditionals)]
         return sum(found, ()) if all(found) else ()
 
@@ -86,10 +86,10 @@ def _with(conditional: Callable, x: Array, z: Array) -> AbstractDistribution:
 class Ladder(eqx.Module):
     """`q(z_l | z_{l+1}, x) ~ p(z_l | z_{l+1}) N(z_l; m_l(x), s_l(x)^2)`: the generative path, corrected by x.
 
-    A network goes up from x, `d_l = networks_l(d_{l-1})` with `d_0 = x`, and each d_l sends a normal message of z_l. On
-    the way down the precisions of message and generative conditional add, and the mean is that of both, weighted by
-    precision; the top layer has its message alone. The conditionals are the model's own, which is why this is no
-    function of x alone: `lnz.latent.Hierarchical` makes the posterior of it.
+    Networks go up from x, `d_l = networks_l(d_{l-1})` with `d_0 = x`, and each d_l gives a normal message about z_l. On
+    the way down, the precisions of message and generative conditional add, and their means are averaged with these
+    weights; the top layer has its message alone. The conditionals are the model's own, so that this is not a function
+    of x alone: `lnz.latent.Hierarchical` makes the posterior from it.
 
     **Arguments:**
 
@@ -110,10 +110,10 @@ class Ladder(eqx.Module):
             )
 
     def posterior(self, x: Array, conditionals: tuple[Callable[[Array], AbstractDistribution], ...]) -> Layered:
-        """q for ONE example, with the model's `conditionals` of z_{L-1}, ..., z_1."""
+        """The posterior of ONE example, with the model's `conditionals` for z_{L-1}, ..., z_1."""
         if len(conditionals) != len(self.messages) - 1:
             raise ValueError(
-                f"`Ladder(messages=...)` has {len(self.messages)} layers, but the model {len(conditionals) + 1}."
+                f"`Ladder(messages=...)` has {len(self.messages)} layers, but the model has {len(conditionals) + 1}."
             )
         if not jnp.issubdtype(x.dtype, jnp.floating):  # whole numbers, such as grey values and counts
             x = x.astype(model_dtype(self))
@@ -138,7 +138,7 @@ class Climb(eqx.Module):
         return self.ladder.posterior(x, self.conditionals)
 
     def input_origins(self) -> tuple[Any, ...]:
-        """Those of the first network, which alone sees x."""
+        """The origins of the first network, which alone sees x."""
         return input_origins(self.ladder.networks[0])
 
 
@@ -166,20 +166,19 @@ class Corrected(eqx.Module):
 class Hierarchical(AbstractLatentModel, AbstractDataDependent):
     """`p(x) = int p(z_L) prod_l p(z_l | z_{l+1}) p(x | z_1) dz`: a variational autoencoder with L layers of latents.
 
-    To every algorithm its latent variable is one vector `[z_1, ..., z_L]`, whose prior and posterior are `Layered`; a
-    `VAE` of such distributions is the same model, except that nothing there can be shared between the layers of both.
+    To every algorithm its latent variable is one vector `[z_1, ..., z_L]`, with a `Layered` prior and posterior. A
+    `VAE` of such distributions is the same model, but its prior and posterior cannot share layers.
 
     **Arguments:**
 
-    - `top`: the distribution of z_L; or a function from the posterior of z_L to it, as `lnz.latent.VampPrior`.
-    - `conditionals`: from z_L to a distribution of z_{L-1}, and so on downwards, to that of z_1.
+    - `top`: the distribution of z_L; or a function from the posterior of z_L to it, such as `lnz.latent.VampPrior`.
+    - `conditionals`: from z_L to a distribution of z_{L-1}, and so on downwards, to z_1.
     - `decoder`: from z_1 to the distribution of x.
     - `encoder`: from x to a `Layered` distribution, such as `BottomUp` or `TopDown`; or a `Ladder`, which shares
-      `conditionals`; or `None`.
-      A network of the encoder reads whole numbers on the scale of their space, as in `lnz.Conditional`.
+      `conditionals`; or `None`. Its networks read whole numbers rescaled: see `lnz.distributions.distribution_given`.
     - `skip`: whether the decoder sees all layers, `[z_1, ..., z_L]`.
 
-    **Raises:** `TypeError` for a `top` that is a function of the posterior where the encoder does not draw z_L first.
+    **Raises:** `TypeError` if `top` is a function of the posterior and the encoder does not draw z_L first.
     """
 
     top: AbstractDistribution | Callable[[Callable[[Array], AbstractDistribution]], AbstractDistribution]
@@ -193,7 +192,7 @@ class Hierarchical(AbstractLatentModel, AbstractDataDependent):
         return self._prior_on(None if isinstance(self.top, AbstractDistribution) else self.space)
 
     def _prior_on(self, space: AbstractSpace | None) -> Layered:
-        """The prior, by a posterior of examples of `space`; of the right shape, if no more, for `None`."""
+        """The prior, made by a posterior of examples of `space`. For `None`, only its shapes are right."""
         if isinstance(self.top, AbstractDistribution):
             return Layered(self.top, self.conditionals, "down")
         top = self.top(lambda x: self._top_posterior(x, space))
@@ -205,17 +204,18 @@ class Hierarchical(AbstractLatentModel, AbstractDataDependent):
         return eqx.filter_eval_shape(_space, self, jax.ShapeDtypeStruct(latent.shape, model_dtype(self)))
 
     def origins(self) -> tuple[Any, ...]:
-        """Those of decoder and encoder, if both have some; none under a prior that is made of examples."""
+        """The origins of decoder and encoder, if both have some; none under a prior that is made of examples."""
         if not isinstance(self.top, AbstractDistribution):
             return ()
         return origins_of_autoencoder(self.decoder, self.encoder)
 
     def initialise(self, key: PRNGKeyArray, data: Array) -> "Hierarchical":
-        """The model whose top layer, if it takes a start from data, has taken it: a function of the posterior from
-        `data`, a flow from draws of `q(z_L | x)`.
+        """The model with its top layer started from data, if the top layer takes its start from data.
+
+        A function of the posterior starts from `data`, a flow from draws of `q(z_L | x)`.
         """
 
-        def top_layer(z):  # last in the vector, in whichever order the posterior draws the layers
+        def top_layer(z):  # z_L is last in the vector, whatever the order in which the posterior draws
             assert isinstance(self.top, AbstractDistribution)
             return z[-self.top.space.shape[0] :]
 
@@ -232,7 +232,7 @@ class Hierarchical(AbstractLatentModel, AbstractDataDependent):
         return self._posterior(space.check_example(x), space)
 
     def top_posterior(self, x: Array) -> AbstractDistribution:
-        """`q(z_L | x)`, where z_L is drawn first."""
+        """`q(z_L | x)`, if the encoder draws z_L first."""
         return self._top_posterior(x, self.space)
 
     def _top_posterior(self, x: Array, space: AbstractSpace | None) -> AbstractDistribution:

@@ -18,7 +18,7 @@ class LogisticRegression:
 
     @classmethod
     def fit(cls, x: Float[np.ndarray, "n d"], labels: Bool[np.ndarray, " n"], penalty: float) -> "LogisticRegression":
-        """The least mean negative log-likelihood plus `penalty / 2 |w|^2`, w the weights of columns of variance one.
+        """Minimises the mean negative log-likelihood plus `penalty / 2 |w|^2`, w the weights of standardised columns.
 
         The penalty makes the optimum unique, and finite where the classes can be separated.
         """
@@ -27,7 +27,7 @@ class LogisticRegression:
         mean, sd = x.mean(axis=0), x.std(axis=0)
         scale = np.where(sd > 0, sd, 1)
         standard = (x - mean) / scale
-        # The optimum is a combination of the rows: with more columns than rows it is found among their directions.
+        # The optimum is a combination of the rows: with more columns than rows, search in the space that they span.
         basis = None
         if standard.shape[1] > len(standard):
             left, singular, basis = np.linalg.svd(standard, full_matrices=False)

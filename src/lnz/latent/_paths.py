@@ -9,8 +9,8 @@ from ..modules import as_floats
 def lerp(z0: Real[Array, "*shape"], z1: Real[Array, "*shape"], t: Float[Array, ""] | float) -> Float[Array, "*shape"]:
     """`(1 - t) z0 + t z1`: the straight line. At 0 and 1 it is exactly `z0` and `z1`.
 
-    Half-way between two draws of a standard normal in many dimensions a straight line is nearer to the origin than
-    nearly all draws are: there the decoder has not been trained, and `slerp` is the better path.
+    In many dimensions, the middle of a straight line between two draws of a standard normal is nearer to the origin
+    than nearly all draws. The decoder has not been trained there, and `slerp` is the better path.
     """
     z0, z1 = as_floats(z0), as_floats(z1)
     t = jnp.asarray(t, z0.dtype)
@@ -20,18 +20,19 @@ def lerp(z0: Real[Array, "*shape"], z1: Real[Array, "*shape"], t: Float[Array, "
 def slerp(z0: Real[Array, "*shape"], z1: Real[Array, "*shape"], t: Float[Array, ""] | float) -> Float[Array, "*shape"]:
     """The great circle from `z0` to `z1`: the direction turns evenly and the norm changes evenly.
 
-    `|slerp(t)| = (1 - t) |z0| + t |z1|`, and its angle to `z0` is t times that between the two. At 0 and 1 it is
-    exactly `z0` and `z1`. Where they point in one direction it is the straight line; where in opposite ones, and every
-    great circle is as short, it is the one towards the coordinate axis that is least along them. In one dimension
-    there is no circle, and from or to the origin no direction: then it is the straight line too.
+    `|slerp(t)| = (1 - t) |z0| + t |z1|`, and its angle to `z0` is t times the angle between the two. At 0 and 1 it is
+    exactly `z0` and `z1`. If the two point in one direction, the path is the straight line. If they point in opposite
+    directions, all great circles are equally short, and the path goes towards the coordinate axis least aligned with
+    them. In one dimension, and from or to the origin, it is the straight line too.
 
     **Arguments:**
 
     - `z0`, `z1`: latents of one shape, taken as vectors.
     - `t`: 0 to 1.
 
-    Source: White (2016), arXiv:1609.04468, for latents; Shoemake (1985) for unit quaternions. Differs: White takes the
-    formula of unit vectors for others too, where the norm does not change evenly; here it is interpolated apart.
+    Source: White (2016), arXiv:1609.04468, for latents; Shoemake (1985) for unit quaternions. Differs: White applies
+    the formula for unit vectors to all vectors, whose norm then changes unevenly; here the norm is interpolated
+    separately.
     """
     z0, z1 = as_floats(z0), as_floats(z1)
     t = jnp.asarray(t, z0.dtype)
@@ -49,7 +50,7 @@ def slerp(z0: Real[Array, "*shape"], z1: Real[Array, "*shape"], t: Float[Array, 
 
 
 def _across(u: Float[Array, " n"], v: Float[Array, " n"]) -> Float[Array, " n"]:
-    """The unit vector orthogonal to `u` in the plane of both, or in some plane where they are parallel."""
+    """The unit vector orthogonal to `u` in the plane of both, or in some plane if they are parallel."""
     axis = jnp.zeros_like(u).at[jnp.argmin(jnp.abs(u))].set(1)
     rest = v - jnp.dot(u, v) * u
     is_parallel = _norm(rest) < 16 * jnp.finfo(u.dtype).eps
@@ -58,9 +59,9 @@ def _across(u: Float[Array, " n"], v: Float[Array, " n"]) -> Float[Array, " n"]:
 
 
 def _norm(x: Float[Array, " n"]) -> Float[Array, ""]:
-    """Its gradient at zero is zero."""
+    """The Euclidean norm, with gradient zero at zero."""
     largest = jnp.max(jnp.abs(x))
-    scale = jnp.where(largest > 0, largest, 1)  # squares of small and of large numbers leave the range
+    scale = jnp.where(largest > 0, largest, 1)  # squares of small and of large numbers would leave the range
     squares = jnp.sum((x / scale) ** 2)
     return jnp.where(largest > 0, scale * jnp.sqrt(jnp.where(largest > 0, squares, 1)), 0)
 

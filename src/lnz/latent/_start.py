@@ -1,4 +1,4 @@
-"""Priors that take a start from data."""
+"""Priors that start from data."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,16 +19,16 @@ def start_prior(
     data: Array,
     part: Callable[[Array], Array] = lambda z: z,
 ) -> Any:
-    """`prior` with the start that it takes from `data [n, ...]`, rows of the model's space.
+    """`prior`, started from `data [n, ...]`, rows of the model's space, if it takes its start from data.
 
-    `part` of a latent is what it is the prior of.
+    `part` selects the part of a latent that `prior` describes.
     """
     if not isinstance(prior, AbstractDataDependent):
         return prior
     if not isinstance(prior, AbstractDensity):  # a function of the encoder, which knows the data's space
         return prior.initialise(key, data)
     if not isinstance(prior, AbstractDistribution):
-        return prior  # of an energy, whose base rates those of an untrained encoder would not be
+        return prior  # an energy: an untrained encoder would give it wrong base rates
     key_rows, key_z, key_prior = jr.split(key, 3)
     rows = model.space.cast(rows_for_start(key_rows, data), model_dtype(model))
 

@@ -1,7 +1,7 @@
-"""What latents are for: to embed, reconstruct and interpolate examples, and to walk along one latent variable.
+"""Tools for latents: embed, decode, reconstruct and interpolate examples, and walk along one latent variable.
 
-Plain functions of any latent-variable model with a posterior. Rows go through the model in chunks of `batch_size`; each
-row has a random key of its own, so that the numbers do not depend on the chunks.
+Plain functions of any latent-variable model with a posterior. Rows go through the model in chunks of `batch_size`. Each
+row has its own random key, so that the numbers do not depend on the chunks.
 """
 
 from collections.abc import Callable
@@ -33,8 +33,8 @@ def embed(
 
     **Arguments:**
 
-    - `key`: needed only where the posterior's mean has no closed form, as of a flow or a hierarchy: then it is the
-      average of `num_draws` draws.
+    - `key`: needed only where the posterior's mean has no closed form, as for a flow or a hierarchy. The mean is then
+      the average of `num_draws` draws.
     - `batch_size`: rows in memory at a time.
 
     **Raises:** `TypeError` if the model has no latents or no posterior; `ValueError` if a key is needed.
@@ -61,7 +61,7 @@ def decode(
 ) -> Float[np.ndarray, "n ..."]:
     """`E[x]` under `p(x | z)` for each z of `[n, *model.prior.space.shape]`: probabilities of bits, means of numbers.
 
-    **Arguments:** those of `embed`; `key` is needed where the mean of `p(x | z)` has no closed form.
+    **Arguments:** as for `embed`; `key` is needed where the mean of `p(x | z)` has no closed form.
     """
     _check_latent(model)
     z = _check_latents(model, z)
@@ -85,10 +85,10 @@ def reconstruct(
 ) -> Float[np.ndarray, "n ..."]:
     """`E[x']` under `p(x' | z)` for one draw z of `q(z | x)`, for each x of `data [n, ...]`.
 
-    Only the latent is drawn; each pixel is a mean. The posterior's mean in place of the draw varies less than what the
-    model is trained on: `decode(model, embed(model, data))`, with which `interpolate` begins and ends.
+    Only the latent is drawn; each pixel is a mean. `decode(model, embed(model, data))` takes the posterior mean in
+    place of the draw, as `interpolate` does at its ends. Means vary less than the latents that the model is trained on.
 
-    **Arguments:** those of `embed`; here `key` is always needed, for the draws.
+    **Arguments:** as for `embed`; here `key` is always needed, for the draws.
 
     **Raises:** as `embed`; `ValueError` without a key.
     """
@@ -116,7 +116,7 @@ def interpolate(
 ) -> Float[np.ndarray, "num ..."]:
     """`num` images on the path between the posterior means of two examples, `[num, *model.space.shape]`.
 
-    The first and the last are the reconstructions of `x0` and `x1` from their means.
+    The first and the last are decoded from the posterior means of `x0` and `x1`.
 
     **Arguments:**
 
@@ -147,12 +147,12 @@ def traverse(
     z: Any = None,
     key: PRNGKeyArray | None = None,
 ) -> Float[np.ndarray, "num ..."]:
-    """Images of one latent vector whose number `dimension` takes each of `values [num]`: `[num, *model.space.shape]`.
+    """Images of one latent vector with entry `dimension` set to each of `values [num]`: `[num, *model.space.shape]`.
 
     **Arguments:**
 
-    - `x`: an example, whose posterior mean is the other numbers, or
-    - `z`: a latent itself, such as zeros.
+    - `x`: an example; its posterior mean is the latent vector.
+    - `z`: the latent vector itself, such as zeros, in place of `x`.
     - `key`: as for `embed`.
 
     **Raises:** `ValueError` unless exactly one of `x` and `z` is given and the latent has such a dimension.
@@ -165,7 +165,7 @@ def traverse(
     if not -z.size <= dimension < z.size:
         raise ValueError(f"`dimension` must be below {z.size}, the number of latent variables; got {dimension}.")
     values = np.asarray(as_numbers(values, "values"))
-    # Whole numbers as a latent must not round the values down.
+    # A latent of whole numbers must not round the values down.
     along = np.repeat(z.reshape(1, -1), len(values), axis=0).astype(np.result_type(z, values))
     along[:, dimension] = values
     return decode(model, along.reshape(-1, *z.shape), key=key)
@@ -221,14 +221,14 @@ def _reconstruction(key: PRNGKeyArray, model: AbstractLatentModel, x: Array, num
 
 
 def _present(posterior: AbstractDistribution | None) -> AbstractDistribution:
-    assert posterior is not None  # `_posterior_of` has said so
+    assert posterior is not None  # `_posterior_of` has checked this
     return posterior
 
 
 def _by_chunks(
     function: Callable, model: AbstractLatentModel, rows: Any, key: PRNGKeyArray | None, num_draws: int, batch_size: int
 ) -> Shaped[np.ndarray, "n ..."]:
-    key = jr.key(0) if key is None else check_key(key)  # then it is not used
+    key = jr.key(0) if key is None else check_key(key)  # without a key, none is used
     check_positive(num_draws, "num_draws")
     size = min(check_positive(batch_size, "batch_size"), len(rows))
     found = []

@@ -24,23 +24,22 @@ from ._start import start_prior
 class VAE(AbstractLatentModel, AbstractDataDependent):
     """Variational autoencoder, `p(x) = int decoder(z)(x) prior(z) dz`, with `encoder(x)` near `p(z | x)`.
 
-    Train it with `lnz.objectives.ELBO` or `IWAE`; its likelihood is estimated by
+    Train it with `lnz.objectives.ELBO` or `IWAE`. Estimate its likelihood by
     `lnz.evaluate(..., hidden=lnz.normalizers.Importance(5000))`, a lower bound, not by the training loss.
 
     **Arguments:**
 
-    - `prior`: distribution of z; or a function from the encoder to one, as `lnz.latent.VampPrior`, so that nothing is
-      held twice; or a density known up to a constant, as `lnz.energy.RBM`, whose log Z is then the denominator of the
-      likelihood (train with `lnz.objectives.EnergyPrior`). It is kept as given in the field `given_prior`, while
-      `vae.prior` is always the density, made from the encoder as it is now.
+    - `prior`: a distribution of z; or a function from the encoder to one, such as `lnz.latent.VampPrior`, so that the
+      encoder is not stored twice; or a density known up to a constant, such as `lnz.energy.RBM`, whose log Z is then
+      the denominator of the likelihood (train with `lnz.objectives.EnergyPrior`). The field `given_prior` keeps it as
+      given; `vae.prior` is always the density, made from the current encoder.
     - `decoder`: from z to the distribution of x.
     - `encoder`: from x to a distribution of z, or `None`.
 
-    An encoder or decoder by `lnz.Conditional` reads whole numbers on the scale of their space, as stated there.
+    A `lnz.Conditional` as encoder or decoder reads whole numbers rescaled: see `lnz.distributions.distribution_given`.
 
-    **Raises:** `ValueError` for a prior that is a function of the encoder where there is none, and for parts whose
-    shapes do not fit; `TypeError` for a decoder or an encoder that returns no distribution, or in place of the
-    prior.
+    **Raises:** `ValueError` if the prior is a function of the encoder and there is none, or if shapes do not fit;
+    `TypeError` if a decoder or an encoder does not return a distribution, or is passed as the prior.
 
     Source: Kingma and Welling (2014); arXiv:1312.6114. Rezende, Mohamed and Wierstra (2014); arXiv:1401.4082.
     """
@@ -71,7 +70,7 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
         self._check_parts()
 
     def _check_parts(self):
-        """**Raises:** as the class says. Shapes alone are traced: nothing is computed."""
+        """Raises as the class says. Only shapes are traced: nothing is computed."""
         latent = eqx.filter_eval_shape(_latent_space, self)
         z = jax.ShapeDtypeStruct(latent.shape, jnp.int32 if latent.kind == "int" else model_dtype(self))
         words = f"a latent variable of shape {latent.shape}, as the prior has (in `VAE(prior, decoder, encoder)`)"
@@ -94,7 +93,7 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
         return self._prior_on(self.space)
 
     def _prior_on(self, space: AbstractSpace | None) -> AbstractDensity:
-        """The prior, by an encoder of examples of `space`; of the right shape, if no more, for `None`."""
+        """The prior, made by an encoder of examples of `space`. For `None`, only its shapes are right."""
         if isinstance(self.given_prior, AbstractDensity):
             return self.given_prior
         encoder = self.encoder
@@ -108,14 +107,15 @@ class VAE(AbstractLatentModel, AbstractDataDependent):
         return eqx.filter_eval_shape(space_made_by, self.decoder, z)
 
     def origins(self) -> tuple[Any, ...]:
-        """Those of decoder and encoder, if both have some; none under a prior that is made of examples."""
+        """The origins of decoder and encoder, if both have some; none under a prior that is made of examples."""
         if not isinstance(self.given_prior, AbstractDensity):
             return ()
         return origins_of_autoencoder(self.decoder, self.encoder)
 
     def initialise(self, key: PRNGKeyArray, data: Array) -> "VAE":
-        """The model whose prior, if it takes a start from data, has taken it: a function of the encoder from `data`, a
-        flow from draws of `encoder(x)`.
+        """The model with its prior started from data, if the prior takes its start from data.
+
+        A function of the encoder starts from `data`, a flow from draws of `encoder(x)`.
         """
         return replace(self, given_prior=start_prior(key, self.given_prior, self, data))
 

@@ -13,33 +13,29 @@ from ..distributions import Mixture
 from ..modules import as_floats, check_positive, is_false, replace
 from ..spaces import AbstractSpace, check_is_space
 
-# Of the range, at each end: the logit of an end is infinite, and near it the sigmoid hardly learns.
+# A part of the range at each end: the logit of an end is infinite, and near it the sigmoid hardly learns.
 _MARGIN = 0.02
 
 
 class VampPrior(AbstractDataDependent):
     """`p(z) = sum_k w_k q(z | u_k)`: the encoder's own posteriors at K learned pseudo-inputs u_k, mixed.
 
-    A function of the encoder and not a distribution, so that nothing is held twice: `lnz.latent.VAE(VampPrior(u),
-    decoder, encoder).prior` is the `Mixture` made from the encoder as it is now. The best prior for the ELBO is the
-    average of `q(z | x)` over the data; this is its approximation with K terms.
-
-    Pseudo-inputs within bounds (those of bits and of intervals) are `low + (high - low) sigmoid(raw)`, so that they
-    stay inside whatever training does; what starts nearer to an end than 2% of the range is moved to there, where the
-    sigmoid can still learn.
+    It is a function of the encoder, not a distribution, so that the encoder is not stored twice. The `prior` of
+    `lnz.latent.VAE(VampPrior(u), decoder, encoder)` is the `Mixture` made from the current encoder. The best prior for
+    the ELBO is the average of `q(z | x)` over the data; this approximates it with K terms.
 
     **Arguments:**
 
     - `pseudo_inputs`: the u_k at the start `[K, *shape]`, examples such as rows of the data. `VampPrior.of` leaves
       their choice to `fit`.
-    - `log_weights`: `log w_k` up to a constant, `[K]`, learned with the rest. By default all weights are 1/K for good,
-      as in the paper.
+    - `log_weights`: `log w_k` up to a constant, `[K]`, trained with the rest. By default all weights stay at 1/K, as in
+      the paper.
     - `bounds`: `(low, high)` between which the u_k stay, `(0.0, 1.0)` for bits; by default they are free.
 
-    **Raises:** `ValueError` for shapes that do not fit, or pseudo-inputs outside `bounds`.
+    **Raises:** `ValueError` if shapes do not fit or pseudo-inputs lie outside `bounds`.
 
-    Source: Tomczak and Welling (2018); arXiv:1705.07120. Differs: a sigmoid in place of their hard tanh,
-    whose gradient is zero outside, and free pseudo-inputs in place of the outputs of a linear layer.
+    Source: Tomczak and Welling (2018); arXiv:1705.07120. Differs: a sigmoid in place of their hard tanh, whose gradient
+    is zero outside, and free pseudo-inputs in place of the outputs of a linear layer.
     """
 
     raw: Float[Array, "num *shape"]
@@ -64,24 +60,24 @@ class VampPrior(AbstractDataDependent):
 
     @classmethod
     def of(cls, space: AbstractSpace, num: int, *, key: PRNGKeyArray, learn_weights: bool = False) -> "VampPrior":
-        """`num` pseudo-inputs in `space`, of which `lnz.fit` makes rows of its data, drawn without replacement.
+        """`num` pseudo-inputs in `space`, which `lnz.fit` replaces by rows of its data, drawn without replacement.
 
         Until then they are random: uniform within bounds, else standard normal.
 
         **Arguments:**
 
-        - `space`: that of the data: `lnz.Binary`, `lnz.Interval` or `lnz.Euclidean`.
+        - `space`: the space of the data: `lnz.Binary`, `lnz.Interval` or `lnz.Euclidean`.
         - `learn_weights`: whether the weights of the components are learned.
 
-        **Raises:** `TypeError` for other spaces, such as one of categories, in which gradients learn no examples.
+        **Raises:** `TypeError` for other spaces, such as categories, whose examples cannot be learned by gradients.
         """
         num = check_positive(num, "VampPrior.of(num=...)")
         low, high = check_is_space(space, "VampPrior.of(space)").ends or (math.nan, math.nan)
         bounds = (low, high) if math.isfinite(low) and math.isfinite(high) else None
         if space.kind == "int" or space.periodic or (bounds is None and not space.is_euclidean):
             raise TypeError(
-                f"`VampPrior.of(space=...)`: pseudo-inputs are learned by gradients, which examples of {space} have "
-                "not. Use a `Mixture` as prior."
+                f"`VampPrior.of(space=...)`: pseudo-inputs are learned by gradients, and examples of {space} have "
+                "none. Use a `Mixture` as prior."
             )
         draw = jr.normal if bounds is None else jr.logistic
         # A logistic variable is the logit of a uniform one.
@@ -90,7 +86,10 @@ class VampPrior(AbstractDataDependent):
 
     @property
     def pseudo_inputs(self) -> Float[Array, "num *shape"]:
-        """The u_k."""
+        """The u_k. Within bounds they are `low + (high - low) sigmoid(raw)`, so that training cannot move them outside.
+
+        A pseudo-input that starts within 2% of the range from an end is moved to 2%, where the sigmoid can still learn.
+        """
         if self.bounds is None:
             return self.raw
         low, high = self.bounds
@@ -101,9 +100,9 @@ class VampPrior(AbstractDataDependent):
         return Mixture(log_weights, eqx.filter_vmap(lambda u: encoder(u))(self.pseudo_inputs))
 
     def initialise(self, key: PRNGKeyArray, data: Array) -> "VampPrior":
-        """The prior whose pseudo-inputs are rows of `data [n, *shape]`, if `VampPrior.of` made it.
+        """The prior with rows of `data [n, *shape]` as pseudo-inputs, if `VampPrior.of` made it.
 
-        **Raises:** `ValueError` if there are fewer rows than pseudo-inputs, of which two alike would stay alike.
+        **Raises:** `ValueError` if there are fewer rows than pseudo-inputs: two equal pseudo-inputs would stay equal.
         """
         if not self.waits_for_data:
             return self

@@ -1,3 +1,9 @@
+"""Expectation maximisation.
+
+The E step weighs each example by the posterior over components. The M step is maximum likelihood on the weighted
+examples.
+"""
+
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -15,12 +21,12 @@ from ..distributions import Mixture, Transformed
 from ..modules import check_has_data, freed, model_dtype, replace
 from ._clusters import clusters
 
-# With fewer examples a component of real numbers would sit down on a single one.
+# With a smaller weight of examples, a component of real numbers would collapse onto a single one.
 _FEWEST = 0.01
 
 
 class _State(eqx.Module):
-    """What `EM` knows of its data: how many, whether entries are missing, and the smallest scale of every column."""
+    """Facts about the data of `EM`: number of rows, whether entries are missing, and each column's smallest scale."""
 
     num: int = eqx.field(static=True)
     has_missing: bool = eqx.field(static=True)
@@ -32,30 +38,24 @@ def _floor_or_none(floor: Any) -> float | Array | None:
 
 
 class EM(AbstractMethod):
-    """Expectation maximisation for mixtures, and for one member of a family alone (one step suffices).
+    """Expectation maximisation for exponential families, `MultivariateNormal`, and mixtures of these.
 
-    The families are the exponential ones and `MultivariateNormal`. The E step weighs each example by the posterior over
-    components; the M step is maximum likelihood on weighted examples. With `smoothing = 0` the log-likelihood never
-    falls from step to step; with smoothing that holds for the penalised one. Every step needs the whole data set:
-    `fit(..., batch_size=None)`. An array on disk is read into memory.
+    The log-likelihood (with `smoothing`, the penalised one) never falls from step to step. Without a mixture one step
+    suffices, unless a full covariance has missing entries.
 
-    Mixtures of normals start from clusters (k-means++ and a few rounds of Lloyd's algorithm, on columns of equal
-    spread). Other mixtures start with each component at a random example, half-way to the mean of all. Normals, and
-    mixtures of them, also learn from examples with missing entries, `fit(..., observed=mask)`: one step of a full
-    covariance then no longer suffices. Of `lnz.Transformed(normal, lnz.flows.standardise(x))`, or with another affine
-    bijection, the base is trained and the bijection stays as it is.
+    Steps need all data, `fit(..., batch_size=None)`; arrays on disk are read into memory. Normals and their mixtures
+    also take missing entries, `fit(..., observed=mask)`. In a `lnz.Transformed` with an affine bijection only the base
+    is trained.
 
     **Arguments:**
 
-    - `smoothing`: number of pseudo-observations added to each component, drawn from the member of the family
-      with natural parameters zero (fair coins, uniform categories). `2.0` on bits is Laplace's
-      rule `(count + 1) / (n + 2)`. Normals have no such member and need 0: `floor` is what keeps them wide.
-    - `floor`: smallest standard deviation of every column within a component, in the units of the data: a number or
-      `[*shape]`. For a full covariance it is that of a column given those before it. By default a tenth of the smallest
-      gap between the column's different values. On columns of continuous numbers that has no effect; on rounded or
-      repeated values it stops a component from collapsing onto one of them, where the density has no bound. 0 turns
-      it off. The metric `scales_at_floor` counts the scales that it holds. For normals only. Units are those of the
-      base of a `Transformed`.
+    - `smoothing`: pseudo-observations added to each component, drawn from the member of the family with natural
+      parameters zero (fair coins, uniform categories). `2.0` on bits is Laplace's rule `(count + 1) / (n + 2)`. Normals
+      have none and need 0.
+    - `floor`: smallest standard deviation of each column within a component, for normals: a number or `[*shape]`, in
+      units of the data (of the base, in a `Transformed`). For a full covariance: that of a column given those before.
+      Default: a tenth of the smallest gap between different values of the column, which has no effect on continuous
+      columns. 0 turns it off. The metric `scales_at_floor` counts scales held there.
 
     Source: Dempster, Laird and Rubin (1977), section 4.3; with missing entries Ghahramani and Jordan (1994), section 3.
     """
@@ -75,7 +75,11 @@ class EM(AbstractMethod):
             raise ValueError(f"`EM(floor=...)` must be finite standard deviations, or 0 for none; got {self.floor}.")
 
     def init(self, key: PRNGKeyArray, model: Any, data: Array | None) -> tuple[Any, _State]:
-        """The model to start from, and what the data say of the smallest scales."""
+        """The initial model, and the smallest scales that the data allow.
+
+        Mixtures of normals start from clusters: k-means++ and ten rounds of Lloyd's algorithm, on columns of equal
+        spread. In other mixtures each component starts halfway between a random example and the mean of all.
+        """
         data = check_has_data(data, "EM")
         family = _family(model)
         has_missing = bool(jnp.any(is_missing(model.space, data)))
@@ -113,8 +117,8 @@ class EM(AbstractMethod):
             complete, _, centres = clusters(key, rows, 1)
             return _fit_about(family, complete, centres[0], floor), state
         some, label, centres = clusters(key, rows, model.num_components)
-        # All components take the spread about the centres, and a little of the spread of these, so that none starts out
-        # on a single row.
+        # All components start with the spread around the centres and a little of the spread of the centres, so that
+        # none collapses onto a single row.
         spread = (some - centres[label]) + 0.1 * (some - some.mean(axis=0))
         one = _fit_about(family, spread, np.zeros(family.space.shape), floor)
         arrays, rest = eqx.partition(one, eqx.is_array)
@@ -123,6 +127,11 @@ class EM(AbstractMethod):
         return replace(model, logits=jnp.zeros_like(model.logits), components=components), state
 
     def _floors(self, rows: np.ndarray, family: AbstractRealFamily) -> Array:
+        """`floor` of every column, by default a tenth of the smallest gap between the column's different values.
+
+        On continuous columns the default has no effect. On rounded or repeated values it stops a component from
+        collapsing onto one of them, where the density is unbounded.
+        """
         dtype, shape = family.loc.dtype, family.space.shape
         if self.floor is not None:
             if np.shape(self.floor) not in ((), shape):
@@ -187,7 +196,7 @@ class EM(AbstractMethod):
         metrics = {"log_likelihood": jnp.mean(log_evidence)}
         if isinstance(family, AbstractRealFamily) and state.floor is not None:
             scales = eqx.filter_vmap(_scales)(family) if isinstance(model, Mixture) else family.scales
-            # The logarithms that are stored round.
+            # The factor allows for rounding: the logarithms of the scales are stored.
             floor = jnp.broadcast_to(state.floor, scales.shape)
             is_held = (scales <= 1.00001 * floor) & (floor > 0)
             metrics["scales_at_floor"] = jnp.sum(is_held).astype(log_evidence.dtype)
@@ -201,11 +210,11 @@ class EM(AbstractMethod):
         return model.with_expected_statistics(self._smooth(model, (total / count)[None], count[None])[0])
 
     def _maximise(self, model: Mixture, weights: Array, counts: Array, batch: Array, observed, state: _State) -> Any:
-        """The components for `weights [components, n]`; those that have lost their examples stay as they were."""
+        """The components for `weights [components, n]`; those that have lost their examples do not change."""
         before, rest = eqx.partition(freed(model.components), eqx.is_array)
         family = _family(model)
         if isinstance(family, AbstractRealFamily):
-            # One after the other: arrays of components, examples and variables are never stored.
+            # One component at a time, so that no array of components, examples and variables is stored.
             after = jax.lax.map(
                 lambda pair: eqx.filter(
                     eqx.combine(pair[0], rest).fit_weighted(batch, pair[1], _known(state.floor), observed), eqx.is_array
@@ -236,13 +245,13 @@ def _fit_about(family: Any, rows: np.ndarray, near: np.ndarray, floor: Array) ->
 
 
 def _tiny(counts: Array) -> float:
-    """So few examples that their share of statistics has lost its digits."""
+    """A count so small that its share of the statistics has lost its digits."""
     return 1e6 * float(jnp.finfo(counts.dtype).tiny)
 
 
 def _known(floor: Array | None) -> Array:
     if floor is None:
-        raise ValueError("`EM.step(state=...)` must be what `EM.init` returned for this model.")
+        raise ValueError("`EM.step(state=...)` must be the state that `EM.init` returned for this model.")
     return floor
 
 
@@ -255,7 +264,7 @@ def _over_rows(function: Any, rows: Array, observed: Array | None) -> Array:
 
 
 def _family(model: Any) -> AbstractExponentialFamily | AbstractRealFamily:
-    """What is fitted: the model, or one component, for what all of them share."""
+    """The fitted family: the model itself, or one component of a mixture."""
     if isinstance(model, Transformed) and is_affine(model.bijection):
         return _family(model.base)
     family = model.component(0) if isinstance(model, Mixture) else model
@@ -268,7 +277,7 @@ def _family(model: Any) -> AbstractExponentialFamily | AbstractRealFamily:
 
 
 def _words(model: Any) -> str:
-    """Such as "a Mixture of Normal"."""
+    """The model in words, such as "a Mixture of Normal"."""
     if isinstance(model, Transformed):
         return f"a Transformed of {_words(model.base)}"
     if isinstance(model, Mixture):

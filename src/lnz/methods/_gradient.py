@@ -16,20 +16,20 @@ def _as_transformation(optimizer: Any) -> Any:
 
 
 class Gradient(AbstractMethod):
-    """Gradient descent on an objective, by any Optax optimizer.
+    """Gradient descent on an objective, with any Optax optimizer.
 
-    Momentum, weight decay, schedules and clipping are Optax's: `optax.chain(...)`.
+    Momentum, weight decay, schedules and clipping come from Optax: `optax.chain(...)`.
 
     **Arguments:**
 
-    - `objective`: what to minimise, from `lnz.objectives`.
-    - `optimizer`: an `optax.GradientTransformation`; `optax.MultiSteps(optimizer, k)` averages the gradients of k steps
-      for one update, which is a batch k times as large in the memory of one.
-    - `filter`: which leaves of the model to train: a function from the model to a tree of true and false.
-      By default `lnz.trainable`: all floating-point arrays but those of constant parts, which are what is `Frozen`
-      and an `lnz.Normal.standard(n)` within a model.
+    - `objective`: the function to minimise, from `lnz.objectives`.
+    - `optimizer`: an `optax.GradientTransformation`. `optax.MultiSteps(optimizer, k)` averages the gradients of k steps
+      for one update: a batch k times as large in the memory of one.
+    - `filter`: a function from the model to a tree of booleans that marks the trainable leaves. Default:
+      `lnz.trainable`, all floating-point arrays except those of constant parts. Constant parts are `Frozen` parts and
+      an `lnz.Normal.standard(n)` within a model.
 
-    **Raises:** `ValueError`, when training starts, if the filter selects nothing of the model.
+    **Raises:** `ValueError`, when training starts, if the filter selects no leaf of the model.
     """
 
     by_gradient: ClassVar[bool] = True
@@ -56,7 +56,7 @@ class Gradient(AbstractMethod):
 
     @property
     def moves_with_data(self) -> bool:
-        """Whether training may go on in local coordinates: see `AbstractObjective`."""
+        """Whether training may use local coordinates: see `AbstractObjective`."""
         return self.objective.moves_with_data
 
     def init(self, key: PRNGKeyArray, model: Any, data: Array | None) -> tuple[Any, Any]:
@@ -77,7 +77,7 @@ class Gradient(AbstractMethod):
             return self.objective.loss(key, eqx.combine(params, rest), objective_state, batch)
 
         gradient, (objective_state, parts) = jax.grad(loss, has_aux=True)(params)
-        # Optax mixes integer step counts with floats, which strict promotion, if the user chose it, refuses.
+        # Optax mixes integer step counts with floats; strict promotion, if the user chose it, would refuse.
         with jax.numpy_dtype_promotion("standard"):
             updates, optimizer_state = self.optimizer.update(gradient, optimizer_state, params)
         model = eqx.combine(optax.apply_updates(params, updates), rest)
@@ -99,13 +99,13 @@ def _nothing_to_train(model: Any, chosen: Callable[[Any], Any]) -> str:
     if not found:
         return f"`Gradient`: this {name} has no floating-point arrays, so nothing would be trained."
     return (
-        f"`Gradient`: nothing of this {name} would be trained. Constant are {', '.join(found)}. For a standard normal "
-        "that is learned, write `lnz.Normal(jnp.zeros(n), 1.0)`; or choose by `Gradient(filter=...)` what is trained."
+        f"`Gradient`: no part of this {name} would be trained. Its constant parts: {', '.join(found)}. To train a "
+        "standard normal, write `lnz.Normal(jnp.zeros(n), 1.0)`, or select trainable leaves by `Gradient(filter=...)`."
     )
 
 
 def _initialise(key: PRNGKeyArray, model: Any, data: Array | None) -> Any:
-    """Every part of the model that depends on data, with what it needs to know of them."""
+    """The model, with each of its data-dependent parts initialised from the data."""
 
     def is_part(node):
         return isinstance(node, AbstractDataDependent)

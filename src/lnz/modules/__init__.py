@@ -1,4 +1,4 @@
-"""Equinox modules: building and replacing them, names for model files, checks of arguments, references."""
+"""Tools for Equinox modules: building, freezing, registering and citing them, and checks of arguments."""
 
 from ._arrays import (
     as_numbers as as_numbers,

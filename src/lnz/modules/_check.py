@@ -1,4 +1,4 @@
-"""Checks of arguments that every verb shares."""
+"""Checks of arguments, shared by all verbs."""
 
 import difflib
 import numbers
@@ -12,7 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 
 def check_key(key: Any) -> PRNGKeyArray:
-    """`key`, or an error that says how to make one."""
+    """Return `key`, or raise an error that says how to make one."""
     is_typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     is_legacy = isinstance(key, jax.Array) and key.dtype == jnp.uint32 and key.shape[-1:] == (2,)
     if not (is_typed or is_legacy):
@@ -25,7 +25,7 @@ def check_key(key: Any) -> PRNGKeyArray:
 
 
 def check_shape(shape: Any) -> tuple[int, ...]:
-    """`shape` of a batch of draws, or an error that says how to write one."""
+    """Return the `shape` of a batch of draws as a tuple, or raise an error that says how to write one."""
     if isinstance(shape, numbers.Integral) and not isinstance(shape, bool):
         raise TypeError(f"`shape` must be a tuple of lengths; got the number {shape}. Try `({shape},)`.")
     is_sequence = isinstance(shape, tuple | list)
@@ -37,20 +37,20 @@ def check_shape(shape: Any) -> tuple[int, ...]:
 
 
 def is_false(condition: Array | bool) -> bool:
-    """Whether a condition is known to fail; inside a compiled function, where it is not known, it is not."""
+    """Whether `condition` is known to be false. Inside a compiled function it is unknown, and the result is `False`."""
     return not isinstance(condition, Tracer) and not bool(condition)
 
 
 def as_floats(x: Any) -> Array:
-    """`x` (numbers, lists, NumPy or JAX) as an array of floating-point numbers, in its own precision if it has one."""
+    """`x` (numbers, lists, NumPy or JAX) as a floating-point array. Floating-point arrays keep their precision."""
     x = jnp.asarray(x)
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
 
 
 def kind_of(value: Any) -> str:
-    """What an argument is, in words short enough for an error."""
+    """The type of an argument, in words short enough for an error."""
     if isinstance(value, type):
-        return f"the class {value.__name__}, not one that was made from it"
+        return f"the class {value.__name__}, not an instance of it"
     return type(value).__name__
 
 
@@ -70,7 +70,7 @@ _FEW_NAMES = 60
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
-    """The sentence for a name that does not exist, with the nearest that does, and with all if they are few."""
+    """The sentence for an unknown name, with the nearest known name, and with all known names if they are few."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -79,7 +79,7 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
 
 
 def model_dtype(model: Any):
-    """The floating-point type that a model computes with: that of its first such array."""
+    """The type of the first floating-point array in a model, or JAX's default if it has none."""
     for leaf in jax.tree.leaves(model):
         if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.floating):
             return leaf.dtype

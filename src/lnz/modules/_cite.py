@@ -1,4 +1,4 @@
-"""The references behind what was used."""
+"""References for models and methods."""
 
 import functools
 import importlib.resources
@@ -13,16 +13,16 @@ import jax
 def cite(obj: Any) -> str:
     """BibTeX entries of the papers behind a model, a method or a normaliser, and behind its parts.
 
-    The sources are those that the docstrings name; `lnz.cite(lnz.normalizers.AIS())` is Neal (2001) and
-    Salakhutdinov and Murray (2008).
+    The docstrings name the papers: `lnz.cite(lnz.normalizers.AIS())` gives Neal (2001) and Salakhutdinov and Murray
+    (2008).
 
     **Arguments:**
 
-    - `obj`: a module, a class or function of lnz, or any tree of such.
+    - `obj`: a module, a class or function of lnz, or any tree of these.
 
-    **Returns:** entries sorted by key, joined by blank lines; empty if nothing used has a source.
+    **Returns:** entries sorted by key, joined by blank lines; empty if no part has a source.
 
-    **Raises:** `TypeError` for a name in quotes.
+    **Raises:** `TypeError` for a string.
     """
     if isinstance(obj, str):
         raise TypeError(f"`cite(obj)` needs a model, a class or a function itself, not its name; got {obj!r}.")
@@ -57,7 +57,7 @@ def _docstrings(obj: Any) -> list[str]:
 
 @functools.cache
 def _entries() -> dict[str, tuple[re.Pattern, str]]:
-    """Each entry with the pattern that finds its citation in a docstring: authors and year."""
+    """Each entry, with the pattern (authors and year) that finds its citation in a docstring."""
     text = importlib.resources.files("lnz").joinpath("references.bib").read_text("utf-8")
     entries = {}
     for entry in re.split(r"\n(?=@)", text):
@@ -73,10 +73,10 @@ def _entries() -> dict[str, tuple[re.Pattern, str]]:
 
 
 def _citation(authors: str, year: str) -> re.Pattern:
-    """`A (2001)`, `A and B (2001)`, `A, B and C (2001)` or `A et al. (2001)`, but no part of a longer list."""
+    """Match `A (2001)`, `A and B (2001)`, `A, B and C (2001)` or `A et al. (2001)`, but not within a longer list."""
     first, *others = [author.split(",")[0].strip() for author in authors.split(" and ")]
     forms = [f"{', '.join([first, *others[:-1]])} and {others[-1]}"] if others else [first]
     forms += [f"{first} et al."] if len(others) > 1 else []
-    # Behind a comma, only if what stands before it is no name: `chains, A and B (2001)`.
+    # After a comma, only if the word before it is not a name: `chains, A and B (2001)`.
     no_list = r"(?:(?<!and )(?<!, )|(?<=\W, )|\b[a-z0-9][\w-]*, )"
     return re.compile(rf"{no_list}(?:{'|'.join(map(re.escape, forms))}) \({year}\)")

@@ -1,4 +1,4 @@
-"""Modules with hashable methods; building them from their fields without a constructor; checking declared types."""
+"""Equinox modules with hashable methods, built from their fields without a constructor, with checks of their types."""
 
 import dataclasses
 import numbers
@@ -15,10 +15,10 @@ M = TypeVar("M", bound=eqx.Module)
 
 
 class Method:
-    """A bound method that is a pytree, as Equinox's are, and equal to another if both are of one module.
+    """A bound method as a pytree, as in Equinox. Two methods are equal if both belong to the same module object.
 
-    Equinox compares arrays, which cannot be hashed, so that `jax.jit(model.log_prob)` is refused. Modules do not
-    change, so their identity is as good a key of compiled programs, and a model with one other weight is another.
+    Equinox compares arrays, which cannot be hashed, so JAX would refuse `jax.jit(model.log_prob)`. Modules are
+    immutable, so their identity can be the key of compiled programs; a model with one other weight is another object.
     """
 
     def __init__(self, function: Any, owner: Any):
@@ -46,10 +46,10 @@ jax.tree_util.register_pytree_node(
 
 
 class HashableMethods:
-    """For modules whose methods can be given to `jax.jit`, `jax.grad` and `jax.vmap` as they are.
+    """A base of modules whose bound methods can be passed to `jax.jit`, `jax.grad` and `jax.vmap`.
 
-    `jax.jit(model.log_prob)` holds the arrays of `model` as constants and compiles anew for each model, as for a
-    closure; `equinox.filter_jit` compiles once for all models of a kind.
+    `jax.jit(model.log_prob)` treats the arrays of `model` as constants and compiles again for each model, as for a
+    closure. `equinox.filter_jit` compiles once for all models of a kind.
     """
 
     if not typing.TYPE_CHECKING:
@@ -76,7 +76,7 @@ def build(cls: type[M], fields: dict[str, Any]) -> M:
 
 
 def replace(module: M, **changes: Any) -> M:
-    """`module` with some fields exchanged; unlike `dataclasses.replace` it does not call `__init__`."""
+    """`module` with some fields replaced. Unlike `dataclasses.replace`, it does not call `__init__`."""
     names = field_names(type(module))
     unknown = set(changes) - set(names)
     if unknown:
@@ -89,16 +89,16 @@ def field_names(cls: type[eqx.Module]) -> list[str]:
 
 
 def check_fields(cls: type[eqx.Module], fields: dict[str, Any]) -> None:
-    """Compare values with the declared types and the declared shapes with each other.
+    """Check values against the declared types, and the declared shapes against each other.
 
-    All arrays may be stacked along the same leading axes, as those of a `jax.vmap`ped constructor are. A declaration
-    that is not understood allows everything.
+    All arrays may have the same additional leading axes, as from a constructor under `jax.vmap`. A declaration that is
+    not understood allows everything.
 
     **Raises:** `TypeError` or `ValueError`, naming the field.
     """
     try:
         hints = typing.get_type_hints(cls)
-    except Exception:  # a class of the user's with annotations as text, which may be anything
+    except Exception:  # annotations of a user's class may be any text
         return
     shapes: dict[str, list[_Shaped]] = {}
     for field in dataclasses.fields(cls):  # pyright: ignore[reportArgumentType]
@@ -117,9 +117,9 @@ def check_fields(cls: type[eqx.Module], fields: dict[str, Any]) -> None:
 
 
 def leading_axes(module: eqx.Module, shape: tuple[int, ...] | None = None) -> list[tuple[int, ...]]:
-    """The axes before the declared ones of each array of `module` itself, as far as its declaration says how many.
+    """The leading axes, before the declared ones, of each array field of `module`.
 
-    `shape` is what a declared `*shape` stands for.
+    Arrays whose declaration leaves the number of axes open are skipped. `shape` replaces a declared `*shape`.
     """
     try:
         hints = typing.get_type_hints(type(module))
@@ -139,7 +139,7 @@ _Shaped = tuple[tuple[int, ...], str]  # a shape, and the names of its axes
 
 
 def _match(value: Any, hint: Any) -> list[_Shaped] | None:
-    """The arrays with declared shapes in `value`, or nothing if `value` is not of the declared type."""
+    """The arrays with declared shapes in `value`, or `None` if `value` is not of the declared type."""
     if isinstance(hint, type) and issubclass(hint, AbstractArray):
         return _match_array(value, hint.dim_str, hint.dtypes)
     origin, args = typing.get_origin(hint), typing.get_args(hint)
@@ -147,7 +147,7 @@ def _match(value: Any, hint: Any) -> list[_Shaped] | None:
         matches = (_match(value, arg) for arg in args)
         return next((found for found in matches if found is not None), None)
     if origin is tuple and args:
-        if not isinstance(value, tuple | list):  # a list is as good, if the field is not static
+        if not isinstance(value, tuple | list):  # a list is accepted too, if the field is not static
             return None
         if args[-1] is Ellipsis:
             args = args[:1] * len(value)
@@ -201,7 +201,7 @@ def _is_hashable(value: Any) -> bool:
 
 
 def _agree(arrays: list[_Shaped]) -> bool:
-    """Whether axes of one name have one length, below leading axes that all arrays share."""
+    """Whether axes with the same name have the same length, after leading axes that all arrays share."""
     stacks = {
         shape[: len(shape) - len(dims.split())] for shape, dims in arrays if "*" not in dims and "..." not in dims
     }
@@ -226,7 +226,7 @@ def _bind(shape: tuple[int, ...], dims: list[str], lengths: dict[str, Any]) -> b
         fixed = dim.rpartition("=")[2]
         if fixed.isdecimal() and int(fixed) != length:
             return False
-        # Names only: what else jaxtyping knows (`_`, `...`, `#n`, `n+1`) allows any length here.
+        # Only names are compared: the other forms of jaxtyping (`_`, `...`, `#n`, `n+1`) allow any length.
         if dim.removeprefix("*").isidentifier() and dim != "_" and lengths.setdefault(dim, length) != length:
             return False
     return True

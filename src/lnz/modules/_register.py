@@ -1,4 +1,4 @@
-"""Names that a model file may mention: the public modules of lnz and what is registered. Nothing else can be loaded."""
+"""Names that a model file may contain: public modules of lnz, and registered classes and functions. No others load."""
 
 import inspect
 import pkgutil
@@ -16,7 +16,7 @@ _NAME_OF: dict[Any, str] = {}
 
 
 def public_name(obj: Any) -> str:
-    """`lnz.energy._rbm.RBM` is known to users as `lnz.energy.RBM`: private modules are left out."""
+    """The name that users see, without private modules: `lnz.energy.RBM` for `lnz.energy._rbm.RBM`."""
     modules = [part for part in obj.__module__.split(".") if not part.startswith("_")]
     return ".".join([*modules, obj.__qualname__])
 
@@ -25,7 +25,7 @@ def register(obj: T, name: str | None = None) -> T:
     """Allow `lnz.save` and `lnz.load` to name this class or function in a model file.
 
     Use it as a decorator on your own `equinox.Module` classes, or call it on a function that a model stores (an
-    activation, say). The public modules of lnz need no registration. A name can be given once only.
+    activation, say). The public modules of lnz need no registration. A name can be registered only once.
 
     **Raises:** `ValueError` if another object already has the name; `TypeError` if `obj` is not a class or a function.
     """
@@ -35,13 +35,13 @@ def register(obj: T, name: str | None = None) -> T:
     known = registered_object(name) if name.startswith("lnz.") else _OBJECT_OF.get(name)
     if known is not None and known is not obj and not _same_place(known, obj):
         raise ValueError(f"`register(..., name={name!r})`: the name is taken by {known!r}.")
-    _NAME_OF[obj] = name  # first, for it fails if `obj` cannot be hashed
+    _NAME_OF[obj] = name  # first, because it fails if `obj` cannot be hashed
     _OBJECT_OF[name] = obj
     return obj
 
 
 def _same_place(first: Any, second: Any) -> bool:
-    # A notebook cell that is run again, or a reloaded module, redefines the same class.
+    # Running a notebook cell again, or reloading a module, redefines the same class.
     return (first.__module__, first.__qualname__) == (second.__module__, second.__qualname__)
 
 
@@ -57,13 +57,13 @@ def registered_name(obj: Any) -> str | None:
 
 
 def registered_object(name: str) -> Callable | None:
-    """The class or function of this name, whether or not its part of lnz was imported before."""
+    """The class or function with this name, or `None`. Its part of lnz is imported if it has not been yet."""
     found = _public_class(name)  # also imports the part of lnz, which may register the name
     return _OBJECT_OF.get(name, found)
 
 
 def _public_class(name: str) -> type | None:
-    """The class `lnz.part.Name` if it is an `equinox.Module` that the part exports and that can be built."""
+    """The class `lnz.part.Name`, if the part exports it and it is an `equinox.Module` that can be built."""
     names = re.fullmatch(r"lnz\.([a-z]+)\.(\w+)", name)
     part = _part(names[1]) if names else None
     value = None if part is None or names is None else vars(part).get(names[2])

@@ -1,4 +1,4 @@
-"""Convolutional networks that are products of matrices on a CPU, and convolutions elsewhere."""
+"""Convolutional networks, computed by products of matrices on a CPU and by convolutions elsewhere."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -20,9 +20,9 @@ Formulation = Literal["auto", "product", "convolution"]
 class ConvNet(AbstractNet):
     """`x -> conv3x3(a(conv1x1(a(conv3x3(x)))))` from `[num_in, h, w]` to `[*out, h, w]`, as in Glow's couplings.
 
-    Pixels beyond the edge are zero. On a CPU each 3x3 convolution is one product of matrices, of which the pixels'
-    neighbourhoods are one, because XLA's convolutions inside compiled loops are ten times slower there; elsewhere it is
-    XLA's convolution. Parameters are the same, and the numbers are to rounding.
+    Pixels beyond the edge are zero. On a CPU each 3x3 convolution is one product with a matrix of the pixels'
+    neighbourhoods, because XLA's convolutions inside compiled loops are ten times slower there. Elsewhere it is XLA's
+    convolution. The parameters are the same, and the results agree to rounding.
 
     **Arguments:**
 
@@ -30,9 +30,9 @@ class ConvNet(AbstractNet):
     - `out`: channels of the output, or their shape, such as `(2, 6)`.
     - `width`: channels in between.
     - `activation`: such as `jax.nn.relu`.
-    - `last_scale`: factor on the last weights at the start; with 0 the output is zero.
-    - `formulation`: `"product"`, `"convolution"`, or `"auto"` for what suits JAX's default backend.
-    - `key`: for normal weights of variance `2 / (numbers before)`.
+    - `last_scale`: factor on the initial weights of the last layer; with 0 the output is zero.
+    - `formulation`: `"product"`, `"convolution"`, or `"auto"` to choose by JAX's default backend.
+    - `key`: for the initial weights, normal with variance `2 / (number of inputs)`. Biases start at zero.
 
     Source: Kingma and Dhariwal (2018), section 4 (the architecture of the couplings); arXiv:1807.03039.
     """
@@ -83,7 +83,7 @@ class ConvNet(AbstractNet):
         return self._convolve(last, h, b_last, len(self.out))
 
     def _convolve(self, W, x, b, num_out):
-        """Of `W [*out, in, 3, 3]`, `x [in, h, w, *batch]` and `b [*out]`."""
+        """The convolution of `x [in, h, w, *batch]` with `W [*out, in, 3, 3]` and `b [*out]`."""
         auto = "product" if jax.default_backend() == "cpu" else "convolution"
         formulation = auto if self.formulation == "auto" else self.formulation
         if formulation == "product" or W.ndim > num_out + 3:  # weights for each example are products anyway
@@ -95,7 +95,7 @@ class ConvNet(AbstractNet):
 
 
 def _neighbourhoods(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """`[9 channels, h, w, *batch]`: of every channel the nine pixels around each."""
+    """`[9 channels, h, w, *batch]`: for every channel, the nine pixels around each pixel."""
     channels, height, width = x.shape[:3]
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), *((0, 0),) * (x.ndim - 3)))
     shifts = [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]

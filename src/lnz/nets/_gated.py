@@ -8,14 +8,15 @@ from ._net import AbstractNet, InShape
 
 
 class GatedMLP(AbstractNet):
-    """`h -> (A h + a) * sigmoid(B h + b)` layer by layer, then an affine one: from `[num_in]` to `[*out]`.
+    """`h -> (A h + a) * sigmoid(B h + b)` layer by layer, then an affine layer: from `[num_in]` to `[*out]`.
 
-    The gates multiply where a rectifier would cut off. Takes twice the weights of an `MLP` of the same width.
+    The gates multiply where a rectifier would cut off. It has twice the weights of an `MLP` of the same width.
 
     **Arguments:**
 
-    - `num_in`, `out`, `width`, `depth`, `last_scale`, `key`: as for `MLP`. Of `weights`, `[2, width, in]` each but the
-      last, the first half is A and the second B.
+    - `num_in`, `out`, `width`, `depth`, `last_scale`, `key`: as for `MLP`.
+
+    Each array in the field `weights` except the last is `[2, width, in]`: first A, then B.
 
     Source: Dauphin, Fan, Auli and Grangier (2017), equation 1; arXiv:1612.08083. In autoencoders: Tomczak and Welling
     (2018); arXiv:1705.07120.

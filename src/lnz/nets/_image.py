@@ -18,7 +18,7 @@ from ._layers import Shape, dense, uniform_layer
 from ._net import AbstractNet, InShape
 from ._strided import convolve, convolve_transposed, num_after
 
-_BLOCK_NDIMS = 4, 1, 2, 1  # of the arrays of a `ResidualConv`
+_BLOCK_NDIMS = 4, 1, 2, 1  # axes of each array of a `ResidualConv`
 
 
 class ResidualConv(AbstractNet):
@@ -26,9 +26,10 @@ class ResidualConv(AbstractNet):
 
     **Arguments:**
 
-    - `channels`, `width`: of the images, and between the convolutions (by default as many).
+    - `channels`: of the images.
+    - `width`: channels between the convolutions, by default as many as the images have.
     - `activation`, `formulation`: as for `ConvEncoder`.
-    - `key`: for weights and biases that are uniform within `1 / sqrt(numbers before)`.
+    - `key`: for the initial weights and biases, uniform within `1 / sqrt(number of inputs)`.
 
     Source: van den Oord, Vinyals and Kavukcuoglu (2017), section 4.1; arXiv:1711.00937.
     """
@@ -72,26 +73,24 @@ class ResidualConv(AbstractNet):
 class ConvEncoder(AbstractNet):
     """Strided convolutions, each followed by an activation, then a dense layer: from an image to `[*out]`.
 
-    With the defaults an image of `[1, 28, 28]` becomes `[32, 14, 14]`, then `[64, 7, 7]`, then the output. On a CPU
-    the convolutions are products of matrices, because XLA's own inside compiled loops are ten times slower there;
-    elsewhere they are XLA's. Parameters are the same, and the numbers are to rounding.
+    With the defaults, an image of `[1, 28, 28]` becomes `[32, 14, 14]`, then `[64, 7, 7]`, then the output.
 
     **Arguments:**
 
-    - `shape`: of the image, `(channels, h, w)`. It is given so or flat, `[channels * h * w]`, as the spaces of data
-      have it (with one channel, and more than one pixel wide, also as `[h, w]`; `[h, 1]` would be a flat image and one
-      batch axis of length 1).
+    - `shape`: of the image, `(channels, h, w)`. Inputs have this shape or are flat, `[channels * h * w]`. For images
+      without a channel axis see the field.
     - `out`: shape of the output, or its length.
-    - `channels`: of each convolution in turn. Each divides height and width by the stride, rounded up.
-    - `kernel`, `stride`: rows and columns of each kernel, and the step from one pixel of its output to the next; the
-      padding is `(kernel - stride) / 2`, rounded up, and what more is needed at the far edge.
-    - `num_residual`: blocks `ResidualConv` after the last convolution, followed by an activation.
+    - `channels`: output channels of each convolution, which divides h and w by the stride, rounded up.
+    - `kernel`: rows and columns of each kernel.
+    - `stride`: step between neighbouring outputs. The padding is `(kernel - stride) / 2`, rounded up, and as much as
+      needed at the far edge.
+    - `num_residual`: number of `ResidualConv` blocks after the convolutions, followed by an activation.
     - `activation`: such as `jax.nn.relu`.
-    - `last_scale`: factor on weights and biases of the dense layer at the start; with 0 the output is zero.
-    - `formulation`: `"product"`, `"convolution"`, or `"auto"` for what suits JAX's default backend.
-    - `key`: for weights and biases that are uniform within `1 / sqrt(numbers before)`.
+    - `last_scale`: factor on the initial parameters of the dense layer; with 0 the output is zero.
+    - `formulation`: `"product"`, `"convolution"` or `"auto"`: see the field.
+    - `key`: for the initial weights and biases, uniform within `1 / sqrt(number of inputs)`.
 
-    **Raises:** `ValueError` if the kernel is smaller than the stride, so that pixels would not be seen.
+    **Raises:** `ValueError` if the kernel is smaller than the stride, which would skip pixels.
     """
 
     kernels: tuple[Float[Array, "..."], ...]
@@ -100,10 +99,21 @@ class ConvEncoder(AbstractNet):
     last: Float[Array, "..."]
     last_bias: Float[Array, "..."]
     shape: tuple[int, int, int] = eqx.field(static=True)
+    """Shape of the image, `(channels, h, w)`.
+
+    An input has this shape or is flat, as in the spaces of data. With one channel and `w > 1`, it may also be `[h, w]`;
+    `[h, 1]` would be a flat image with one batch axis of length 1.
+    """
     out: tuple[int, ...] = eqx.field(static=True)
     stride: int = eqx.field(static=True)
     activation: Callable = eqx.field(static=True)
     formulation: Formulation = eqx.field(static=True)
+    """How convolutions are computed; the parameters are the same, and the results agree to rounding.
+
+    - `"product"`: by products of matrices. On a CPU, XLA's convolutions inside compiled loops are ten times slower.
+    - `"convolution"`: by XLA's convolutions.
+    - `"auto"`: `"product"` if JAX's default backend is a CPU, else `"convolution"`.
+    """
 
     def __init__(
         self,
@@ -162,20 +172,20 @@ class ConvEncoder(AbstractNet):
 class ConvDecoder(AbstractNet):
     """A dense layer, then transposed convolutions with activations in between: from `[num_in]` to a flat image.
 
-    With the defaults and an image of `[1, 28, 28]` the dense layer makes `[64, 7, 7]`, the convolutions `[32, 14, 14]`
-    and `[1, 28, 28]`: `ConvEncoder` the other way round. The output is flat, `[channels * h * w]`, as
-    `lnz.Conditional` takes it; several numbers for each pixel, such as location and scale, are several channels.
+    It mirrors `ConvEncoder`. With the defaults and an image of `[1, 28, 28]`, the dense layer makes `[64, 7, 7]`, and
+    the convolutions make `[32, 14, 14]` and `[1, 28, 28]`. The output is flat, `[channels * h * w]`, as
+    `lnz.Conditional` takes it. Several numbers for each pixel, such as location and scale, are several channels.
 
     **Arguments:**
 
     - `num_in`: length of the input.
     - `shape`: of the output, `(channels, h, w)`.
-    - `channels`: before the last convolution, from the image inwards: those of the encoder in its order.
+    - `channels`: input channels of each convolution, from the last to the first. The same list as for the encoder.
     - `kernel`, `stride`, `activation`, `formulation`, `key`: as for `ConvEncoder`.
-    - `num_residual`: blocks `ResidualConv` before the first convolution, followed by an activation.
-    - `last_scale`: factor on weights and biases of the last convolution at the start; with 0 the output is zero.
+    - `num_residual`: number of `ResidualConv` blocks before the first convolution, followed by an activation.
+    - `last_scale`: factor on the initial weights and biases of the last convolution; with 0 the output is zero.
 
-    **Raises:** `ValueError` if the kernel is smaller than the stride, so that pixels would not be reached.
+    **Raises:** `ValueError` if the kernel is smaller than the stride, so that some pixels would not be reached.
     """
 
     first: Float[Array, "..."]
@@ -214,7 +224,7 @@ class ConvDecoder(AbstractNet):
         for k, (before, num), scale in zip(
             jr.split(key_kernels, len(channels)), itertools.pairwise(counts), scales, strict=True
         ):
-            # Each output sees about (kernel / stride)^2 pixels of each channel before.
+            # Each output sees about (kernel / stride)^2 pixels of each input channel.
             bound = scale / math.sqrt(before * max(1, (kernel // stride) ** 2))
             key_W, key_b = jr.split(k)
             kernels.append(bound * jr.uniform(key_W, (before, num, kernel, kernel), minval=-1, maxval=1))
@@ -263,7 +273,8 @@ def _check(
     check_positive(stride, f"{owner}(stride=...)")
     if kernel < stride:
         raise ValueError(
-            f"`{owner}(kernel={kernel}, stride={stride})` leaves pixels out: the kernel must be at least the stride."
+            f"`{owner}(kernel={kernel}, stride={stride})` leaves pixels out: the kernel must not be smaller than the "
+            "stride."
         )
     if num_residual != 0:
         check_positive(num_residual, f"{owner}(num_residual=...)")
@@ -290,15 +301,15 @@ def _blocks(
 
 
 def _as_images(x: Float[Array, "..."], shape: tuple[int, int, int]) -> Float[Array, "..."]:
-    """`[*shape, *batch]` of what is that, or flat, or has no channel axis.
+    """`[*shape, *batch]`, from x of that shape, or flat, or without a channel axis.
 
-    In this order: an image of one pixel `[channels, 1, 1]` is no flat one with two batch axes, and `[h, 1]` is a flat
-    one with one batch axis.
+    The order decides: `[channels, 1, 1]` is an image of one pixel, not a flat one with two batch axes, and `[h, 1]` is
+    a flat image with one batch axis.
     """
     for own in _own_shapes(shape):
         if x.shape[: len(own)] == own:
             return x.reshape(*shape, *x.shape[len(own) :])
-    raise ValueError(f"This network takes images {shape}, flat or not; got an array of shape {x.shape}.")
+    raise ValueError(f"This network takes images of shape {shape}, or flat ones; got an array of shape {x.shape}.")
 
 
 def _own_shapes(shape: tuple[int, int, int]) -> tuple[tuple[int, ...], ...]:
@@ -310,7 +321,7 @@ def _has_batched(net: eqx.Module, ndims: tuple[int, ...]) -> bool:
 
 
 def _one_by_one(net: Any, ndims: tuple[int, ...], x: Float[Array, "..."], ndim_x: int) -> Float[Array, "..."]:
-    """Parameters of its own for each example, so products of their own."""
+    """Computes each example by itself, because each has its own parameters."""
     num_batch = x.ndim - ndim_x
     leaves, structure = jax.tree.flatten(net)
     whole = [

@@ -1,4 +1,4 @@
-"""Networks of dense layers, plain and masked, that understand batch axes last."""
+"""Networks of dense layers, plain and masked, that accept batch axes last."""
 
 import functools
 import inspect
@@ -20,7 +20,7 @@ from ._net import AbstractNet, InShape
 for _function in (jax.nn.relu, jax.nn.silu, jax.nn.gelu, jax.nn.elu, jax.nn.softplus, jax.nn.sigmoid, jnp.tanh):
     register(_function, f"jax.nn.{_function.__name__}")
 
-# Layers of Equinox that a model file may hold, so that a module made of them needs one `register`, its own.
+# Layers of Equinox that a model file may hold, so that a module made of them only needs to register itself.
 _EQUINOX = """
 Linear Identity MLP Sequential Lambda PReLU Dropout Embedding LayerNorm GroupNorm RMSNorm GRUCell LSTMCell
 MultiheadAttention Conv Conv1d Conv2d Conv3d ConvTranspose ConvTranspose1d ConvTranspose2d ConvTranspose3d Pool
@@ -34,14 +34,14 @@ Shape = int | tuple[int, ...]
 
 
 def dense(W: Float[Array, "..."], h: Float[Array, "..."], b: Float[Array, "..."], ndim: int) -> Float[Array, "..."]:
-    """`W h + b` of `W [*out, in]` (`ndim` axes), `h [in, *batch]`, `b [*out]`; W and b may have batch axes last."""
+    """`W h + b` for `W [*out, in]` (`ndim` axes), `h [in, *batch]`, `b [*out]`; W and b may have batch axes last."""
     return _product(W, h, ndim) + aligned(b, ndim - 1, h.ndim - 1)
 
 
 def _product(W: Float[Array, "..."], h: Float[Array, "..."], ndim: int) -> Float[Array, "..."]:
     if W.ndim == ndim:
         return jnp.tensordot(W, h, 1)
-    # weights of their own for each example
+    # separate weights for each example
     return jnp.sum(aligned(W, ndim, h.ndim - 1) * h.reshape((*(1,) * (ndim - 1), *h.shape)), axis=ndim - 1)
 
 
@@ -59,11 +59,12 @@ class MLP(AbstractNet):
 
     - `num_in`: length of the input.
     - `out`: shape of the output, or its length.
-    - `width`, `depth`: units of each hidden layer, and how many hidden layers; with 0 the map is affine, `W x + b`.
-    - `activation`: such as `jax.nn.relu`; a model file holds those of `jax.nn` that are registered.
-    - `residual`: add each hidden layer after the first to the one before it.
-    - `last_scale`: factor on weights and biases of the last layer at the start; with 0 the output is zero.
-    - `key`: for weights and biases that are uniform within `1 / sqrt(units before)`.
+    - `width`, `depth`: units of each hidden layer, and number of hidden layers. With depth 0 the map is affine,
+      `W x + b`.
+    - `activation`: such as `jax.nn.relu`. A model file can hold registered functions, as many of `jax.nn` are.
+    - `residual`: whether to add each hidden layer after the first to the one before it.
+    - `last_scale`: factor on the initial weights and biases of the last layer; with 0 the output is zero.
+    - `key`: for the initial weights and biases, uniform within `1 / sqrt(units before)`.
     """
 
     weights: tuple[Float[Array, "..."], ...]
@@ -109,8 +110,8 @@ class MLP(AbstractNet):
 def uniform_layer(key: PRNGKeyArray, shape: tuple[int, ...], num_in: np.ndarray | None = None) -> tuple[Array, Array]:
     """Weights and biases, uniform within `1 / sqrt(num_in)`; `num_in` is the number of inputs that each row sees.
 
-    Biases are spread too: with few inputs and zero biases all kinks of a ReLU network lie on each other, and a flow of
-    two variables learns far more slowly.
+    Biases are random too: with few inputs and zero biases, all kinks of a ReLU network coincide, and a flow of two
+    variables learns far more slowly.
     """
     num_in = np.full((*shape[:-1], 1), shape[-1]) if num_in is None else num_in
     scale = jnp.asarray(1 / np.sqrt(np.maximum(num_in, 1)), jnp.result_type(float))
@@ -120,16 +121,16 @@ def uniform_layer(key: PRNGKeyArray, shape: tuple[int, ...], num_in: np.ndarray 
 
 
 class MaskedMLP(AbstractNet):
-    """A multilayer perceptron of which output `[:, i]` sees only the inputs before i: MADE.
+    """MADE: a multilayer perceptron whose output `[:, i]` sees only the inputs before i.
 
-    Input j has the degree j + 1; a hidden unit of degree m sees units of degree at most m, an output of number i
-    sees hidden units of degree at most i. Hidden units are in the order of their degrees, which are spread evenly over
-    1 to `num - 1`, so that each degree's units are neighbours.
+    Input j has degree j + 1. A hidden unit of degree m sees units of degree at most m, and output i sees hidden units
+    of degree at most i. The degrees of hidden units are spread evenly over 1 to `num - 1`, in ascending order, so that
+    units of the same degree are neighbours.
 
     **Arguments:**
 
     - `num`: number of inputs, and of outputs.
-    - `num_each`: numbers for each output; the result is `[num_each, num]`.
+    - `num_each`: how many numbers each output has; the result is `[num_each, num]`.
     - `width`, `depth`, `activation`, `residual`, `last_scale`, `key`: as for `MLP`; with `residual` a ResMADE of
       one-layer blocks.
 
@@ -169,15 +170,15 @@ class MaskedMLP(AbstractNet):
     @property
     def widths(self) -> tuple[int, ...]:
         """Units of each hidden layer."""
-        # Shapes of the arrays, which may be stacked along axes before these: `Scan` holds many layers in one.
+        # Counted from the last axis, because `Scan` stacks layers along axes before these.
         return tuple(W.shape[-2] for W in self.weights[:-1])
 
     def degrees(self, width: int) -> Int[np.ndarray, " width"]:
-        """The degree of each unit of a hidden layer, ascending."""
+        """The degree of each unit of a hidden layer of this width, ascending."""
         return hidden_degrees(self.num, width)
 
     def masked(self) -> tuple[Float[Array, "..."], ...]:
-        """The weights that are used."""
+        """The weights with the masks applied, as the network uses them."""
         layers = zip(self.weights, _masks(self.num, self._own_widths), self._ndims, strict=True)
         return tuple(_times(W, mask, ndim) for W, mask, ndim in layers)
 
@@ -189,7 +190,7 @@ class MaskedMLP(AbstractNet):
         return _masked_pass(self, x)
 
     def _whole(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        """The same, in one product a layer of weights that are masked."""
+        """The outputs, from one product per layer, with masked weights."""
         *inner, last = zip(self.masked(), self.biases, self._ndims, strict=True)
         h = hidden = x
         for i, (W, b, ndim) in enumerate(inner):
@@ -199,7 +200,7 @@ class MaskedMLP(AbstractNet):
         return dense(W, hidden, b, ndim)
 
     def _in_parts(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        """The same, in products of parts of each layer, of which those that are only masked away are left out."""
+        """The outputs, from products of parts of each layer; products that the mask would zero are left out."""
         inputs, *hidden, outputs = self._parts()
         seen = tuple(x[rows] for rows in inputs)
         *inner, last = zip(self.weights, self.biases, _masks(self.num, self._own_widths), self._ndims, strict=True)
@@ -211,8 +212,8 @@ class MaskedMLP(AbstractNet):
     def _parts(self) -> list[list[slice]]:
         """Rows of the input, of each hidden layer and of the output, in parts that see no unit of a later part.
 
-        On a CPU there are two, and the quarter of each product that only masks away is not computed. Elsewhere, where
-        a few large products are quicker than many small ones, all rows are one part.
+        On a CPU there are two parts, so the quarter of each product that the mask would zero is not computed.
+        Elsewhere all rows are one part, because a few large products are faster than many small ones.
         """
         most = self.num - 1  # nothing sees the last input
         middle = [most // 2] if jax.default_backend() == "cpu" and most > 1 else []
@@ -232,7 +233,7 @@ class MaskedMLP(AbstractNet):
 
 @jax.custom_jvp
 def _masked_pass(net: MaskedMLP, x: Array) -> Array:
-    """In parts, with a quarter less work; whole where derivatives are taken, which takes fewer programs to compile."""
+    """The outputs in parts, with a quarter less work. Derivatives use whole layers: fewer programs to compile."""
     return net._in_parts(x)
 
 
@@ -263,7 +264,7 @@ def _times(W: Array, mask: np.ndarray, ndim: int) -> Array:
 def _rows(
     W: Array, b: Array, mask: np.ndarray, ndim: int, rows: slice, parts: tuple[Array, ...], batch: tuple[int, ...]
 ) -> Array:
-    """These rows of `W h + b`, where `h` is `parts` on each other; products of which nothing is seen are not made."""
+    """These rows of `W h + b`, where `h` is the concatenated `parts`; products that the mask would zero are skipped."""
     lead, stop = (slice(None),) * (ndim - 2), 0
     y = aligned(b[(*lead, rows)], ndim - 1, len(batch))
     for h in parts:
@@ -277,7 +278,7 @@ def _rows(
 
 @functools.cache
 def hidden_degrees(num: int, width: int) -> Int[np.ndarray, " width"]:
-    # One variable depends on none: its outputs see no hidden unit, whatever degree these have.
+    # A single variable depends on no other: its outputs see no hidden unit, whatever the degrees.
     return 1 + (np.arange(width) * max(num - 1, 1)) // width
 
 

@@ -17,9 +17,9 @@ class Linear(eqx.Module):
     **Arguments:**
 
     - `num_in`, `num_out`: lengths of x and of the result.
-    - `key`: for weights and biases that are uniform within `1 / sqrt(num_in)`, as those of `MLP`.
+    - `key`: for the initial weights and biases, uniform within `1 / sqrt(num_in)`, as in `MLP`.
 
-    With weights of your own: `Linear.from_parameters(W, b)`.
+    To set the weights, use `Linear.from_parameters(W, b)`.
     """
 
     W: Float[Array, "out in_"]
@@ -29,7 +29,7 @@ class Linear(eqx.Module):
         for name, value in (("num_in", num_in), ("num_out", num_out)):
             if not isinstance(value, numbers.Integral):
                 raise TypeError(
-                    f"`Linear({name}=...)` must be a whole number; got {kind_of(value)}. For weights of your own use "
+                    f"`Linear({name}=...)` must be a whole number; got {kind_of(value)}. To set the weights, use "
                     "`Linear.from_parameters(W, b)`."
                 )
             check_positive(value, f"Linear({name}=...)")
@@ -37,7 +37,7 @@ class Linear(eqx.Module):
 
     @classmethod
     def from_parameters(cls, W, b) -> "Linear":
-        """The map with these `W [num_out, num_in]` and `b [num_out]`.
+        """The map with the given `W [num_out, num_in]` and `b [num_out]`.
 
         **Raises:** `ValueError` if the shapes do not fit together.
         """

@@ -1,4 +1,4 @@
-"""Networks that cannot stretch distances by more than a stated factor."""
+"""Networks that stretch distances by at most a given factor."""
 
 from typing import Literal
 
@@ -16,18 +16,19 @@ _NUM_SQUARINGS = 6
 
 
 def spectral_bound(W: Float[Array, "m n"]) -> Float[Array, ""]:
-    """An upper bound on the largest singular value of W, never below it but for rounding.
+    """An upper bound on the largest singular value of W, never below it except for rounding.
 
-    `(sum_i s_i^p)^(1/p)` over the singular values with p = 128, by repeated squaring of the Gram matrix: at most
+    `(sum_i s_i^p)^(1/p)` over the singular values with p = 128, by repeated squaring of the Gram matrix. It is at most
     `min(m, n)^(1/128)` times too large (4% at 128, when all singular values are equal). Power iteration would bound
-    it from below, which guarantees nothing; this needs products only, and has a gradient also where singular values are
-    equal.
+    it from below, which guarantees nothing. This bound needs only products, and has a gradient even if singular values
+    are equal.
 
     Source: Delattre, Barthélemy, Araujo and Allauzen (2023), algorithm 1; arXiv:2305.16173.
     """
 
     def scale_of(size):
-        # One, not the least number, where all is zero: compiled, two divisions become one by their product, zero.
+        # One if all is zero. The smallest float would fail: the compiler merges two divisions into one by their
+        # product, which is zero.
         return jax.lax.stop_gradient(jnp.where(size > jnp.finfo(W.dtype).tiny, size, 1))
 
     size = scale_of(jnp.max(jnp.abs(W)))
@@ -35,7 +36,7 @@ def spectral_bound(W: Float[Array, "m n"]) -> Float[Array, ""]:
     log_scale, power = jnp.log(size), 1.0
     if W.shape[0] < W.shape[1]:
         gram = gram.T
-    # Scales are taken out before each squaring. They are constants to the gradient: the result is homogeneous.
+    # Scales are divided out before each squaring. The gradient may treat them as constants: the result is homogeneous.
     for _ in range(_NUM_SQUARINGS):
         norm = scale_of(jnp.sqrt(jnp.sum(jax.lax.stop_gradient(gram) ** 2)))
         log_scale = log_scale + power * jnp.log(norm)
@@ -50,17 +51,17 @@ def spectral_bound(W: Float[Array, "m n"]) -> Float[Array, ""]:
 class LipschitzMLP(AbstractNet):
     """A multilayer perceptron from `[num]` to `[num]` with `|g(x) - g(x')| <= coefficient |x - x'|`.
 
-    Every weight matrix is scaled down, where it is larger, to a spectral norm of `coefficient^(1 / (depth + 1))`
-    at each use, by an upper bound on that norm (`spectral_bound`); activations have slopes of at most one. So the
-    product of norms is at most `coefficient`, for all parameters, up to rounding. It is the Euclidean norm throughout.
+    At each use, every weight matrix with a larger spectral norm is scaled down to `coefficient^(1 / (depth + 1))`, by
+    an upper bound on that norm (`spectral_bound`). Activations have slopes of at most one. So the product of norms is
+    at most `coefficient`, for all parameters, up to rounding. Distances are Euclidean.
 
     **Arguments:**
 
     - `num`: length of input and output.
     - `coefficient`: below one for `lnz.bijections.Residual`.
-    - `width`, `depth`: units of each hidden layer, and how many hidden layers.
+    - `width`, `depth`: units of each hidden layer, and number of hidden layers.
     - `activation`: `"lipswish"`, `x sigmoid(b x) / 1.1` with b > 0 learned for each layer; `"elu"`; or `"tanh"`.
-    - `key`: for normal weights.
+    - `key`: for the initial weights and biases, uniform within `1 / sqrt(units before)`.
 
     Source: Behrmann, Grathwohl, Chen, Duvenaud and Jacobsen (2019), section 2.1 (arXiv:1811.00995); LipSwish: Chen,
     Behrmann, Duvenaud and Jacobsen (2019), section 3.3; arXiv:1906.02735.
@@ -100,11 +101,11 @@ class LipschitzMLP(AbstractNet):
 
     @property
     def lipschitz(self) -> float:
-        """The factor by which distances grow at most."""
+        """The largest factor by which distances can grow."""
         return self.coefficient
 
     def normalised(self) -> tuple[Float[Array, "..."], ...]:
-        """The weights that are used."""
+        """The weights scaled to the bound, as the network uses them."""
         most = self.coefficient ** (1 / len(self.weights))
 
         def scaled(W):
@@ -121,7 +122,7 @@ class LipschitzMLP(AbstractNet):
         return self.apply(self.normalised(), x)
 
     def apply(self, weights: tuple[Float[Array, "..."], ...], x: Float[Array, "..."]) -> Float[Array, "..."]:
-        """The network with weights that `normalised` made."""
+        """The network with the given weights, as returned by `normalised`."""
         h = x
         for i, (W, b) in enumerate(zip(weights[:-1], self.biases[:-1], strict=True)):
             h = self._activate(dense(W, h, b, 2), i)

@@ -1,4 +1,4 @@
-"""The interface of networks that understand batch axes last, and the check of their inputs."""
+"""The interface of networks that accept batch axes last, and the check of their inputs."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -15,10 +15,10 @@ InShape = tuple[int | None, ...]  # `None` for any length
 
 
 class AbstractNet(eqx.Module):
-    """A network of ONE input, written for arrays `[*shape, *batch]`, which is how it is fast under `jax.vmap` on a CPU.
+    """A network of ONE input, written for arrays `[*shape, *batch]`, the layout that is fast under `jax.vmap` on a CPU.
 
-    Batch axes last are an inner affair of flows and `lnz.Conditional`: called as a function, a network takes one input,
-    so that a stack of inputs is never taken for one of another shape.
+    Only flows and `lnz.Conditional` pass batch axes. Called as a function, a network takes one input, so that a stack
+    of inputs is never mistaken for one input of another shape.
     """
 
     batch_last: ClassVar[bool] = True
@@ -30,16 +30,16 @@ class AbstractNet(eqx.Module):
 
     @abstractmethod
     def call_batch_last(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        """The outputs `[*out, *batch]` of `x [*shape, *batch]`."""
+        """The outputs `[*out, *batch]` for `x [*shape, *batch]`."""
 
     def __call__(self, x: Any) -> Float[Array, "..."]:
         return self.call_batch_last(one_input(self, x, "x", "network"))
 
 
 def one_input(net: Callable, x: Any, argument: str, owner: str) -> Array:
-    """`x` as an array, if it has a shape of ONE input of `net`, as far as `net` says what these are.
+    """Returns `x` as an array, if it has the shape of ONE input of `net`. If `net` declares no shapes, any is accepted.
 
-    **Raises:** `ValueError` for another shape; `TypeError` for what is no array of numbers.
+    **Raises:** `ValueError` for another shape; `TypeError` if `x` is not an array of numbers.
     """
     if not isinstance(x, jax.Array) or not is_real(x.dtype):
         x = jnp.asarray(as_numbers(x, argument))
@@ -56,9 +56,10 @@ def one_input(net: Callable, x: Any, argument: str, owner: str) -> Array:
 
 
 def known_in_shapes(net: Callable) -> tuple[InShape, ...]:
-    """The shapes that one input of `net` may have, or none where it does not say.
+    """The shapes that one input of `net` may have, or `()` if it does not declare them.
 
-    Equinox's own networks say a number. A user's module may mean something else by such a name.
+    Equinox's own networks declare a length, as `in_features` or `in_size`. In a user's module such a name may mean
+    something else, so it is ignored.
     """
     if hasattr(net, "in_shapes"):
         return net.in_shapes  # pyright: ignore[reportFunctionMemberAccess]

@@ -15,12 +15,12 @@ def _features(is_angle: Int[Array, " n"], x: Float[Array, "..."]) -> Float[Array
 
 
 class PeriodicMLP(AbstractNet):
-    """A network that sees angles as their cosine and sine, so that it is periodic in them: `net(features(x))`.
+    """`net(features(x))`: sees angles as their cosine and sine, so it is periodic in them.
 
     **Arguments:**
 
-    - `net`: from `[2 n]`, two features a variable (of a number that is no angle, itself and zero).
-    - `is_angle`: for each of the n inputs 0 or 1, integers, which training leaves alone.
+    - `net`: from `[2 n]`, two features per variable: the cosine and sine of an angle, or another number and zero.
+    - `is_angle`: 0 or 1 for each of the n inputs, integers, which training does not change.
     """
 
     net: MLP
@@ -39,8 +39,8 @@ class PeriodicMaskedMLP(AbstractNet):
 
     **Arguments:**
 
-    - `net`: a masked network of `2 n` variables, those of the features; of its outputs every second is used, which sees
-      both features of all earlier variables.
+    - `net`: a masked network of the `2 n` features. Every second output is used; it sees both features of all earlier
+      variables.
     - `is_angle`: as for `PeriodicMLP`.
     """
 

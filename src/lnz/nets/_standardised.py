@@ -11,13 +11,13 @@ from ._net import AbstractNet, InShape
 
 
 class Standardised(AbstractNet):
-    """`x -> net((x - mean) / scale)`: a network whose inputs come in the units of the data.
+    """`x -> net((x - mean) / scale)`: a network that takes its inputs in the units of the data.
 
     **Arguments:**
 
-    - `net`: from `[n]`.
-    - `mean`, `scale`: of each input `[n]`; training leaves them alone. The mean is held in two parts, the fields
-      `origin` and `mean`, and may be given in float64: see `lnz.local`.
+    - `net`: a network of inputs `[n]`.
+    - `mean`, `scale`: of each input, `[n]`, frozen. The mean is held in two parts, the fields `origin` and `mean`, and
+      may be given in float64: see `lnz.local`.
     """
 
     net: Callable

@@ -1,7 +1,7 @@
-"""Strided convolutions and their transposes, batch axes last: products of matrices, or XLA's own.
+"""Strided convolutions and their transposes, batch axes last: by products of matrices, or by XLA's convolutions.
 
-A kernel of `b` strides is one of `b x b` over blocks of `stride x stride` pixels, the pixels of a block being channels.
-So neighbourhoods are copied in whole rows of the batch, and no strided slices need be differentiated.
+A kernel `b` strides wide is a `b x b` kernel over blocks of `stride x stride` pixels, whose pixels count as channels.
+So neighbourhoods are copied in whole rows of the batch, and no strided slices need to be differentiated.
 """
 
 import jax
@@ -12,12 +12,12 @@ from ..numerics import aligned
 
 
 def num_after(size: int, stride: int) -> int:
-    """`ceil(size / stride)`, the length after a convolution."""
+    """`ceil(size / stride)`: the length after a convolution."""
     return -(-size // stride)
 
 
 def is_product(formulation: str) -> bool:
-    """Whether a convolution is a product of matrices here."""
+    """Whether this formulation is a product of matrices on JAX's default backend."""
     return formulation == "product" or (formulation == "auto" and jax.default_backend() == "cpu")
 
 
@@ -26,9 +26,9 @@ def convolve(
 ) -> Float[Array, "..."]:
     """`y[o, i, j] = b[o] + sum W[o, c, u, v] x[c, stride i + u - p, stride j + v - p]`, `[out, h', w', *batch]`.
 
-    `x` is `[in, h, w, *batch]` and zero beyond its edges, `h' = ceil(h / stride)`, `p = ceil((k - stride) / 2)`. For
-    sizes that the stride divides it is PyTorch's `Conv2d(in, out, k, stride, p)`, unless the stride is 1 and `k` even.
-    Then, and for some other sizes, that has one row and column more or fewer; those that both have are the same.
+    `x` is `[in, h, w, *batch]` and zero beyond its edges, `h' = ceil(h / stride)`, `p = ceil((k - stride) / 2)`. If the
+    stride divides h and w, it equals PyTorch's `Conv2d(in, out, k, stride, p)`, unless the stride is 1 and `k` even.
+    Then, and for some other sizes, PyTorch's output has one row and column more or fewer; the common ones are the same.
     """
     num_out, _, kernel, _ = W.shape
     flat = x.reshape(*x.shape[:3], -1)
@@ -55,17 +55,17 @@ def convolve_transposed(
 ) -> Float[Array, "..."]:
     """`y[o, stride i + u - p, stride j + v - p] = b[o] + sum W[c, o, u, v] x[c, i, j]`, `[out, *size, *batch]`.
 
-    The transpose of `convolve` from images of that size, with its `p`, so `h = ceil(size[0] / stride)`. For sizes that
-    the stride divides it is PyTorch's `ConvTranspose2d(in, out, k, stride, p, output_padding)` with the
-    `output_padding` that gives the size, unless the stride is 1 and `k` even. Elsewhere that may have no such output:
-    then this is a larger one of its, cut.
+    The transpose of `convolve` from images of this `size`, with the same `p`, so `h = ceil(size[0] / stride)`. If the
+    stride divides both sizes, it equals PyTorch's `ConvTranspose2d(in, out, k, stride, p, output_padding)` with the
+    `output_padding` that gives this size, unless the stride is 1 and `k` even. Otherwise PyTorch may have no output of
+    this size; this one is then a larger output of PyTorch's, cropped.
     """
     num_in, num_out, kernel, _ = W.shape
     flat = x.reshape(*x.shape[:3], -1)
     if is_product(formulation):
         num = num_after(kernel, stride)
         by_blocks = _by_blocks(W, stride)
-        # What is copied is either the neighbourhoods that each output sees, or what each input adds to its outputs.
+        # Copies either the neighbourhood that each output sees, or the contribution of each input to its outputs.
         seen = num_in * num**2 * (x.shape[1] + num - 1) * (x.shape[2] + num - 1)
         added = num_out * (num * stride) ** 2 * x.shape[1] * x.shape[2]
         blocks = (_gathered if seen < added else _scattered)(by_blocks, flat)
@@ -88,7 +88,7 @@ def _low(kernel: int, stride: int) -> int:
 
 
 def _by_blocks(W: Float[Array, "a b k k"], stride: int) -> Float[Array, "..."]:
-    """`[a, num, num, b, stride, stride]`, the kernel filled up with zeros to whole blocks."""
+    """`[a, num, num, b, stride, stride]`, the kernel padded with zeros to whole blocks."""
     first, second, kernel, _ = W.shape
     num = num_after(kernel, stride)
     more = num * stride - kernel
@@ -97,7 +97,7 @@ def _by_blocks(W: Float[Array, "a b k k"], stride: int) -> Float[Array, "..."]:
 
 
 def _to_blocks(x: Float[Array, "..."], stride: int, kernel: int) -> Float[Array, "..."]:
-    """`[c, stride, stride, h' + num - 1, w' + num - 1, n]` of `[c, h, w, n]`."""
+    """`[c, stride, stride, h' + num - 1, w' + num - 1, n]` from `[c, h, w, n]`."""
     low, num = _low(kernel, stride), num_after(kernel, stride)
     counts = [num_after(n, stride) + num - 1 for n in x.shape[1:3]]
     padding = [(low, count * stride - low - n) for count, n in zip(counts, x.shape[1:3], strict=True)]
@@ -114,7 +114,7 @@ def _from_blocks(blocks: Float[Array, "..."], kernel: int, size: tuple[int, int]
 
 
 def _gathered(W: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Blocks `[out, stride, stride, h + num - 1, w + num - 1, n]`, one product with the neighbourhoods of each."""
+    """Blocks `[out, stride, stride, h + num - 1, w + num - 1, n]`, from one product with all their neighbourhoods."""
     num_in, num, _, num_out, stride, _ = W.shape
     height, width = (n + num - 1 for n in x.shape[1:3])
     x = jnp.pad(x, ((0, 0), (num - 1, num - 1), (num - 1, num - 1), (0, 0)))
@@ -126,7 +126,7 @@ def _gathered(W: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, ".
 
 
 def _scattered(W: Float[Array, "..."], x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Blocks as `_gathered` makes them, one product with the pixels, of which the parts are added."""
+    """The same blocks as `_gathered`, from one product with the pixels, whose parts are shifted and added."""
     num_in, num, _, num_out, stride, _ = W.shape
     parts = W.reshape(num_in, -1).T @ x.reshape(num_in, -1)
     parts = parts.reshape(num, num, num_out, stride, stride, *x.shape[1:])

@@ -8,13 +8,13 @@ from ._layers import MLP
 
 
 class TimeMLP(eqx.Module):
-    """`(t, x) -> MLP([x, t])`: a velocity for `lnz.bijections.Continuous`, zero at the start.
+    """`(t, x) -> MLP([x, t])`: a velocity for `lnz.bijections.Continuous`, zero before training.
 
     **Arguments:**
 
     - `num`: length of x and of the result.
-    - `width`, `depth`, `activation`, `key`: as for `lnz.nets.MLP`. The activation must be smooth, for solvers of high
-      order count on it and the log-determinant is an integral of its derivative.
+    - `width`, `depth`, `activation`, `key`: as for `lnz.nets.MLP`. The activation must be smooth, because solvers of
+      high order rely on it and the log-determinant is an integral of its derivative.
     """
 
     net: MLP

@@ -31,19 +31,19 @@ from ..samplers import adapt_step_size, default_sampler, run_chains, samplers_al
 from ._rays import look_along_rays
 from ._weights import with_derivative
 
-# In nats, of sums over points of rays.
+# The error of a sum over the points of a ray, in nats.
 _GRID_ERROR = 0.002
 
 
 class AIS(AbstractNormalizer):
     """Annealed importance sampling: `log Z` as a lower bound in expectation.
 
-    Chains start from `path.start` and follow `path.at(beta)` to the target; the product of the ratios met on
-    the way is an importance weight. More temperatures make the bound tighter, more chains the
-    error smaller. With so few temperatures that the log weights spread by some nats, the truth can lie many standard
-    errors above the estimate: `weights.normal_ess` sees that, and the estimate is not `reliable`. A target that is far
-    wider than the start, or has heavier tails, is seen along rays through the chains (`beyond`, `off_centre`), and
-    so is mass that floating-point numbers cannot tell from an end of the space (`cut_mass`).
+    Chains start at draws of `path.start` and follow `path.at(beta)` to the target. The product of the density ratios
+    along the way is an importance weight. More temperatures tighten the bound; more chains reduce the error.
+
+    With too few temperatures, log weights spread by several nats and the truth can lie many standard errors above the
+    estimate. `weights.normal_ess` detects this, and the estimate is not `reliable`. `beyond` and `off_centre` detect a
+    target far wider than the start or with heavier tails, `cut_mass` mass within rounding of an end of the space.
 
     The steps of chains are decisions. So the derivative of the estimate in parameters of the density is not one through
     them, but that of log Z: the mean of `d log p~(x_i)` over the ends of chains, by their weights.
@@ -51,12 +51,12 @@ class AIS(AbstractNormalizer):
     **Arguments:**
 
     - `num_chains`: independent chains, at least 2.
-    - `betas`: a number of temperatures, spaced evenly, or an increasing array from 0 to 1.
-    - `path`: a path to the density, or a function from the density to one; by default the density's own.
-    - `sampler`: by default `Gibbs()` where blocks can be drawn, `HMC()` on other continuous spaces, whose step size a
-      pilot run fixes for each temperature before any weight is made, and `Metropolis()` on other discrete ones.
-    - `batch_size`: chains that go at the same time, a divisor of `num_chains`, where all of them would not fit into
-      memory; by default all. What is estimated is the same, with other random numbers.
+    - `betas`: number of evenly spaced temperatures, or an increasing array from 0 to 1.
+    - `path`: a path to the density, or a function from density to path. Default: the density's own.
+    - `sampler`: default `Gibbs()` if blocks can be drawn, else `HMC()` on continuous spaces (a pilot run fixes its step
+      size at each temperature) and `Metropolis()` on discrete ones.
+    - `batch_size`: chains run at a time, to save memory; divides `num_chains`. Default: all. Changes random numbers
+      only.
 
     Source: Neal (2001); arXiv:physics/9803008. For Boltzmann machines, Salakhutdinov and Murray (2008).
     """
@@ -81,7 +81,7 @@ class AIS(AbstractNormalizer):
         self.sampler = check_sampler(sampler, "AIS")
         self.batch_size = batch_size
 
-    def __check_init__(self):  # of what a file says, too
+    def __check_init__(self):  # also checks values read from a file
         _check_num_chains(self.num_chains, "AIS")
         _check_batch_size(self.batch_size, self.num_chains, "AIS")
         check_betas(self.betas, "AIS")
@@ -98,15 +98,16 @@ class AIS(AbstractNormalizer):
         return with_derivative(_with_weights(log_w, info), density, ends, log_w, self.batch_size)
 
     def log_weights(self, key: PRNGKeyArray, density: AbstractDensity) -> Float[Array, " num_chains"]:
-        """One log importance weight a chain, whose exponential has expectation Z."""
+        """One log importance weight per chain; `exp` of it has expectation `Z`."""
         return self.run(key, density)[0]
 
     def run(
         self, key: PRNGKeyArray, density: AbstractDensity, key_pilot: PRNGKeyArray | None = None
     ) -> tuple[Float[Array, " num_chains"], dict[str, Float[Array, ""]], Array]:
-        """`log_weights`, what is known of the run, and the ends of chains; a pilot run has its own key or yours.
+        """`log_weights`, the diagnostics of the run and the ends of its chains.
 
-        Known are the mean `acceptance` of a sampler that has one, and the diagnostics of `look_along_rays`.
+        The diagnostics are those of `look_along_rays` and, if the sampler reports it, the mean `acceptance`.
+        `key_pilot` seeds the pilot run; by default its key is derived from `key`.
         """
         path = resolve_path(self.path, density)
         key_start, key_chains = jr.split(key)
@@ -120,19 +121,19 @@ class AIS(AbstractNormalizer):
 class ReverseAIS(AbstractNormalizer):
     """Annealing from the target to the start: `log Z` as an *upper* bound in expectation.
 
-    The bound holds only when the chains start from exact draws of the target. Those come from enumeration where
-    the density has at most 2**25 states (of its smaller layer), or are given as `positions`. Long-run chains are
+    The bound holds only when the chains start at exact draws of the target. These come from enumeration if
+    the density (or its smaller layer) has at most 2**25 states, or are given as `positions`. Long-run chains are
     not exact draws: with `num_warm_up` the result is an `estimate` that assumes a stationary start.
 
     **Arguments:**
 
     - `num_chains`, `betas`, `path`, `sampler`, `batch_size`: as for `AIS`.
-    - `positions`: exact draws of the density `[num_chains, ...]`, for instance the latents with which one
-      example was simulated. For `log_normalizer` of one density, which refuses positions outside its space, and
-      repeated ones where it is continuous: as `hidden` of many examples it is refused.
+    - `positions`: exact draws of the density `[num_chains, ...]`, for instance the latents that simulated one
+      example. Use it with `log_normalizer` of one density, which refuses positions outside its space, and repeated
+      positions if the density is continuous. As the `hidden` method of many examples it is refused.
     - `num_warm_up`: instead of exact draws, start chains at the path's start and run this many sampler steps.
 
-    **Raises:** `ValueError` if there is no way to exact draws and `num_warm_up` is not given.
+    **Raises:** `ValueError` if exact draws are not available and `num_warm_up` is not given.
 
     Source: Burda, Grosse and Salakhutdinov (2015), section 3; arXiv:1412.8566. Grosse, Ghahramani and Adams
     (2015), section 3.1; arXiv:1511.02543.
@@ -190,13 +191,13 @@ class ReverseAIS(AbstractNormalizer):
         return replace(estimate, bound="estimate", assumes=(*estimate.assumes, "stationary start"))
 
     def log_weights(self, key: PRNGKeyArray, density: AbstractDensity) -> Float[Array, " num_chains"]:
-        """One log importance weight a chain, whose exponential has expectation `1 / Z`."""
+        """One log importance weight per chain; `exp` of it has expectation `1 / Z`."""
         return self.run(key, density)[0]
 
     def run(
         self, key: PRNGKeyArray, density: AbstractDensity, key_pilot: PRNGKeyArray | None = None
     ) -> tuple[Float[Array, " num_chains"], dict[str, Float[Array, ""]], Array]:
-        """`log_weights`, the mean `acceptance` of a sampler that has one, and where the chains started."""
+        """`log_weights`, the mean `acceptance` if the sampler reports it, and where the chains started."""
         path = ReversedPath(resolve_path(self.path, density))
         key_start, key_chains = jr.split(key)
         positions = self._start(key_start, density, path)
@@ -234,7 +235,7 @@ def _with_weights(log_w: Float[Array, " num_chains"], info: dict[str, Float[Arra
 
 
 def in_errors(info: dict[str, Float[Array, ""]], error: Float[Array | np.ndarray, ""]) -> dict[str, Float[Array, ""]]:
-    """`info` with what lies `beyond` the chains in standard errors instead of nats."""
+    """`info` with `beyond` in standard errors instead of nats."""
     if "beyond" not in info:
         return info
     return {**info, "beyond": info["beyond"] / (error + _GRID_ERROR)}
@@ -243,7 +244,7 @@ def in_errors(info: dict[str, Float[Array, ""]], error: Float[Array | np.ndarray
 def exact_samples(key: PRNGKeyArray, density: AbstractDensity, num: int, max_points: int = 2**25) -> Array:
     """`num` independent exact draws `[num, ...]` of an enumerable density.
 
-    **Raises:** `ValueError` if its space, or that of its smaller layer, has more than `max_points` points.
+    **Raises:** `ValueError` if the space of the density, or of its smaller layer, has more than `max_points` points.
     """
     collapsible = isinstance(density, AbstractCollapsibleDensity)
     small = density.collapsed() if collapsible else density
@@ -266,7 +267,10 @@ def annealed_log_weights(
     positions: Array,
     batch_size: int | None = None,
 ) -> Float[Array, " num_chains"]:
-    """Log weights of chains annealed along `path`, started at draws of `path.at(betas[0])`, `batch_size` at a time."""
+    """Log weights of chains that start at draws of `path.at(betas[0])` and are annealed along `path`.
+
+    `batch_size` chains run at a time.
+    """
     return _annealed(key, path, betas, moves(key, path, betas, sampler), positions, batch_size)[0]
 
 
@@ -288,9 +292,12 @@ def moves(
     betas: Float[Array, " temperatures"],
     sampler: AbstractSampler | None,
 ) -> Callable[[Int[Array, ""]], AbstractSampler]:
-    """The sampler of each inner temperature, by its number: fixed by a pilot run where its step size is free."""
+    """The sampler at each inner temperature, as a function of the temperature's index.
+
+    If the sampler leaves its step size open, a pilot run fixes it.
+    """
     sampler = default_sampler(path.at(1.0)) if sampler is None else sampler
-    # Far from the numbers of `jr.split(key)`, whose keys the chains themselves have.
+    # A large index, far from those of `jr.split(key)`: its keys belong to the chains themselves.
     return samplers_along(jr.fold_in(key, 2**31 - 7), path, betas, sampler)
 
 
@@ -302,9 +309,10 @@ def anneal(
     positions: Array,
     record: Callable[[Float[Array, " num_chains"]], Any],
 ) -> tuple[Float[Array, " num_chains"], Any, dict[str, Float[Array, ""]], Float[Array, " num_chains"], Array]:
-    """`annealed_log_weights`, what `record` makes of each step's log ratios, stacked, and the mean `acceptance`.
+    """Anneals chains from `positions` along `path`.
 
-    Also the log weights before the last ratio, and the positions where it was taken.
+    **Returns:** the log weights; the stacked values of `record`, called with the log ratios of each step; the mean
+    `acceptance`; the log weights before the last ratio; and the positions at which the last ratio was taken.
     """
     num_chains = positions.shape[0]
     key_init, key_steps = jr.split(key)
@@ -346,7 +354,7 @@ def _check_num_chains(num_chains: Any, name: str) -> int:
     if isinstance(num_chains, bool) or not isinstance(num_chains, numbers.Integral) or num_chains < 2:
         raise ValueError(
             f"`{name}(num_chains=...)` must be a whole number, at least 2 for an error bar; got {num_chains!r}. "
-            "100 is usual."
+            "Try 100."
         )
     return int(num_chains)
 

@@ -26,21 +26,23 @@ from ._weights import with_derivative
 class BAR(AbstractNormalizer):
     """Bennett's acceptance ratio: `log Z` from annealing in both directions.
 
-    With forward log weights `w` and reverse log weights `r` (of mean `Z` and `1 / Z` after `exp`) and
-    `m = log(num_forward / num_reverse)`, it is the L that solves
+    The estimate is the L that solves
 
         sum_i sigmoid(w_i - L - m) = sum_j sigmoid(m + r_j + L),
 
-    the maximum-likelihood estimate given both sets. It errs in neither direction alone, so its bound is `estimate`.
-    It is consistent if the reverse chains start from exact draws and each step is reversible, so that one direction is
-    the other in reverse; otherwise it says what it assumes. Steps of `HMC` and `Metropolis`,
-    and of `Gibbs` on two layers of which one is summed out (an RBM, the even layers of a DBM), are reversible; a sweep
-    through more blocks is not.
+    with forward log weights `w` (`E[exp w] = Z`), reverse log weights `r` (`E[exp r] = 1 / Z`) and
+    `m = log(num_forward / num_reverse)`: the maximum-likelihood estimate given both sets. Its bias has no fixed sign,
+    so its bound is `estimate`.
+
+    It is consistent if the reverse chains start at exact draws and each step is reversible, because one direction is
+    then the time reversal of the other. Otherwise `assumes` lists the missing conditions. Steps of `HMC` and
+    `Metropolis` are reversible, and so is `Gibbs` on two layers if one is summed out (an RBM, the even layers of a
+    DBM). A sweep through more blocks is not reversible.
 
     **Arguments:**
 
-    - `forward`: `AIS(...)`, whose path, temperatures and sampler both directions take.
-    - `reverse`: `ReverseAIS(...)` with the same ones, or how its chains start.
+    - `forward`: `AIS(...)`. Both directions use its path, temperatures and sampler.
+    - `reverse`: `ReverseAIS(...)` with the same ones. It also sets how its chains start.
 
     **Raises:** `TypeError` for other normalisers; `ValueError` if temperatures, paths or samplers differ.
 
@@ -97,12 +99,12 @@ class BAR(AbstractNormalizer):
 
 
 def acceptance_ratio(forward: Float[Array, " n"], reverse: Float[Array, " m"]) -> Estimate:
-    """`log Z` from forward log weights `[n]` and reverse ones `[m]`; `BAR` has the equation.
+    """`log Z` from forward log weights `[n]` and reverse log weights `[m]`, by the equation of `BAR`.
 
-    The standard error is that of large samples. `weights.overlap` says how much of their way the two directions
-    share: near 0 they do not meet, and the error bar means little; it is 1 where all weights are equal. `weights.ess`
-    is the effective number of draws of the side that has fewer. A weight that is NaN or plus infinity makes the value
-    NaN; minus infinity is a weight of zero like others.
+    The standard error is the large-sample one. `weights.overlap` measures the overlap of the two directions: it is 1
+    if all weights are equal; near 0 the directions do not meet, and the error bar means little. `weights.ess` is the
+    effective number of draws of the side that has fewer. A log weight of NaN or plus infinity makes the value NaN. A
+    log weight of minus infinity is an ordinary weight of zero.
 
     **Raises:** `ValueError` for fewer than two weights a side.
 
@@ -112,7 +114,7 @@ def acceptance_ratio(forward: Float[Array, " n"], reverse: Float[Array, " m"]) -
     if min(n, m) < 2:
         raise ValueError(f"`acceptance_ratio` needs at least 2 weights a side for an error bar; got {n} and {m}.")
     shift = math.log(n / m)
-    # Relative to a value between the two sides: in float32, log Z may be too large to resolve its error.
+    # Work relative to a value between the two sides: in float32, log Z may be too large to resolve its error.
     centre = 0.5 * (_middle(forward) - _middle(reverse))
     have_averages = jnp.all(forward < jnp.inf) & jnp.all(reverse < jnp.inf)  # NaN fails
     forward, reverse = forward - centre, reverse + centre
@@ -121,8 +123,8 @@ def acceptance_ratio(forward: Float[Array, " n"], reverse: Float[Array, " m"]) -
         return jnp.sum(jax.nn.sigmoid(forward - L - shift)) - jnp.sum(jax.nn.sigmoid(shift + reverse + L))
 
     edges = jnp.concatenate([forward, -reverse])
-    edges = jnp.where(jnp.isinf(edges), 0, edges)  # a draw of weight zero bounds nothing
-    # At a solution neither side can be all above or all below.
+    edges = jnp.where(jnp.isinf(edges), 0, edges)  # a draw of weight zero does not bracket the root
+    # At the root, neither side can lie entirely above or entirely below.
     low, high = jnp.min(edges) - abs(shift) - 1.0, jnp.max(edges) + abs(shift) + 1.0
 
     def halve(_, interval):
@@ -135,7 +137,7 @@ def acceptance_ratio(forward: Float[Array, " n"], reverse: Float[Array, " m"]) -
     L = 0.5 * (low + high)
     f, r = jax.nn.sigmoid(forward - L - shift), jax.nn.sigmoid(shift + reverse + L)
     errors = _relative_error(f), _relative_error(r)
-    # Both means are m / (n + m) and n / (n + m) where the weights are all equal.
+    # If all weights are equal, the two means are m / (n + m) and n / (n + m).
     overlap = jnp.mean(f) * (n + m) / m
     return Estimate(
         value=jnp.where(have_averages, L + centre, jnp.nan),
@@ -156,7 +158,7 @@ def _relative_error(x: Float[Array, " n"]) -> Float[Array, ""]:
 
 
 def _middle(log_w: Float[Array, " n"]) -> Float[Array, ""]:
-    """The median of the finite ones, 0 without any: most draws may have weight zero."""
+    """The median of the finite log weights, or 0 if there are none: most draws may have weight zero."""
     middle = jnp.nanmedian(jnp.where(jnp.isfinite(log_w), log_w, jnp.nan))
     return jnp.where(jnp.isfinite(middle), middle, 0)
 
@@ -168,7 +170,7 @@ def _are_same(first: Any, second: Any) -> bool:
 def _is_reversible(sampler: AbstractSampler | None, density: AbstractDensity) -> bool:
     sampler = default_sampler(density) if sampler is None else sampler
     if isinstance(sampler, Gibbs):
-        # A collapsible density with two blocks sums one of them out: its position is one block.
+        # A collapsible density with two blocks sums one of them out, so its position is a single block.
         return (
             isinstance(density, AbstractCollapsibleDensity)
             and isinstance(density, AbstractBlockDensity)

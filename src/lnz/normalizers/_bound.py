@@ -12,21 +12,22 @@ from ._weights import log_weights, proposal_for
 
 
 class Bound(AbstractNormalizer):
-    """`(1/n) sum_i log (1/K) sum_k p~(x_ik) / q(x_ik)`, `x_ik ~ q`: the evidence lower bound itself, for K = 1.
+    """`(1/n) sum_i log (1/K) sum_k p~(x_ik) / q(x_ik)`, `x_ik ~ q`: the evidence lower bound (ELBO) for K = 1.
 
-    Its expectation is below the log normaliser, for K = 1 by exactly `KL(q || p)`, however many samples there are:
-    looser than `Importance` of as many draws, but a plain mean, whose standard error (of that expectation) can be
-    trusted where the weights of `Importance` cannot. K weights at a time, the bound of an importance-weighted
-    autoencoder, lie between the two. It is minus infinity where all of K draws are impossible under the density.
+    Its expectation is below the log normaliser, for K = 1 by exactly `KL(q || p)`, regardless of `num_samples`. The
+    bound is looser than `Importance` with as many draws. But it is a plain mean, so its standard error (of that
+    expectation) can be trusted even where the weights of `Importance` cannot. K > 1 gives the bound of an
+    importance-weighted autoencoder, which lies between the two. The bound is minus infinity if all K draws of a group
+    are impossible under the density.
 
     **Arguments:**
 
-    - `num_samples`: n. More make the error smaller and the bound no tighter.
-    - `proposal`: q; by default the start of the density's own path (the encoder of a variational autoencoder). Of a
-      flow that estimates its log-determinants without bias the estimate will do for K = 1, where it is averaged as a
-      logarithm; otherwise the exact ones are used.
+    - `num_samples`: n. More samples make the error smaller but the bound no tighter.
+    - `proposal`: q. Default: the start of the density's own path (the encoder of a variational autoencoder). If a flow
+      estimates its log-determinants without bias, K = 1 uses the estimates, because it averages logarithms; K > 1
+      uses exact log-determinants.
     - `chunk_size`: samples held in memory at a time.
-    - `num_weights`: K. More make the bound tighter.
+    - `num_weights`: K. More weights make the bound tighter.
 
     Source: Kingma and Welling (2014), equation 3; arXiv:1312.6114. For K weights, Burda, Grosse and Salakhutdinov
     (2016), equation 8; arXiv:1509.00519.

@@ -16,24 +16,24 @@ from ._rays import has_no_ends
 from ._weights import with_derivative
 
 _MOST_STEPS = 100
-_DECREMENT = 0.1  # nats from the top, below which a search has arrived
-_DEEP = 15.0  # nats below the best mode, from where a mode gets no share of its own
+_DECREMENT = 0.1  # a search has converged within this many nats of the top
+_DEEP = 15.0  # a mode this many nats below the best gets no equal share
 
 
 class LaplaceImportance(AbstractNormalizer):
     """`log (1/n) sum_i p~(x_i) / q(x_i)`, `x_i ~ q`, with q from Laplace's approximation. A lower bound in expectation.
 
-    In coordinates u without bounds, `x = ToSupport(space)(u)`, a damped Newton search climbs `log p~(x(u)) |dx/du|`
-    from several draws of the path's start (the prior of a posterior). Where a search arrives at a mode `m_k`, with a
-    negative Hessian `H_k` that is positive definite, q has a multivariate Student t:
+        q(u) = 0.9 sum_k a_k t_df(u; m_k, H_k^-1) + 0.1 start(u)
 
-        q(u) = 0.9 sum_k a_k t_df(u; m_k, H_k^-1) + 0.1 start(u).
+    The coordinates u are unconstrained, `x = ToSupport(space)(u)`. Damped Newton searches climb
+    `log p~(x(u)) |dx/du|` from draws of the path's start (the prior, for a posterior). Each mode `m_k` found, with
+    positive definite negative Hessian `H_k`, adds a multivariate Student t to q. Half of its share `a_k` follows
+    Laplace's evidence, half is equal. The start keeps weights below ten times the largest likelihood and finds mass
+    far from every mode.
 
-    The share `a_k` is half that of Laplace's evidence and half equal. The t's are wider in the tails than a normal; the
-    start keeps all weights below ten times the largest likelihood and shows mass far from every mode. For smooth
-    posteriors over a few real parameters, up to about 50, this is far better than annealing; for many parameters, hard
-    walls or long curved ridges use `AIS`. `weights.converged` is the fraction of searches that arrived: with 0, q is
-    the start alone.
+    For smooth posteriors over up to about 50 real parameters this is far better than annealing. For more parameters,
+    hard walls or long curved ridges use `AIS`. `weights.converged` is the fraction of searches that found a mode; if
+    0, q is the start alone.
 
     **Arguments:**
 
@@ -93,7 +93,7 @@ class LaplaceImportance(AbstractNormalizer):
 
 
 class _Mode(eqx.Module):
-    """Where a search ended: `-Hessian = B' B`, `B = sqrt(eigenvalues) Q' sqrt(diagonal)`."""
+    """The end point of a search: `-Hessian = B' B`, `B = sqrt(eigenvalues) Q' sqrt(diagonal)`."""
 
     at: Float[Array, " n"]
     root: Float[Array, "n n"]  # B
@@ -117,7 +117,7 @@ def _climb(log_density, u: Float[Array, " n"]) -> _Mode:
         u, value, damping, num, _ = carry
         gradient, unit, values, vectors = slopes(u)
         along = vectors.T @ (unit * gradient)
-        # Along directions that curve upwards too it climbs: by the size of the curvature.
+        # The absolute value makes it climb along directions of upward curvature as well.
         scaled = along / (jnp.abs(values) + damping)
         moved = u + unit * (vectors @ scaled)
         new = log_density(moved)
@@ -144,7 +144,7 @@ def _climb(log_density, u: Float[Array, " n"]) -> _Mode:
     inverse = unit[:, None] * vectors / jnp.sqrt(values)[None]
     log_evidence = value + 0.5 * len(u) * math.log(2 * math.pi) - half_log_det
     found = _Mode(u, root, inverse, half_log_det, log_evidence, is_mode)
-    # A search that failed has no share; what it left must still be numbers.
+    # A failed search has no share, but its values must still be finite.
     return jax.tree.map(lambda a: jnp.where(is_mode, a, jnp.zeros_like(a)), found)
 
 
@@ -184,5 +184,5 @@ def _log_shares(modes: _Mode) -> Float[Array, " num_starts"]:
     is_near = modes.is_mode & (evidence > best - _DEEP)
     equal = is_near.astype(evidence.dtype) / jnp.maximum(jnp.sum(is_near.astype(evidence.dtype)), 1)
     share = 0.5 * jnp.where(modes.is_mode, jax.nn.softmax(evidence), 0) + 0.5 * equal
-    # Without any mode the share is of no draw.
+    # Without any mode these shares are never drawn.
     return jnp.where(jnp.any(modes.is_mode), jnp.log(share), 0).astype(evidence.dtype)

@@ -8,8 +8,8 @@ from jaxtyping import PRNGKeyArray
 
 from ..core import AbstractDensity, AbstractNormalizer, Estimate, Weights, smallest
 
-# Three, because for any two there is a place that is as far from the points of one as from those of the other, where
-# both miss a narrow peak by as much.
+# Three shifts: with two, some place is equally far from the points of both, and both miss a narrow peak there by the
+# same amount.
 _SHIFTS = (1 / 6, 1 / 2, 5 / 6)
 
 
@@ -17,26 +17,23 @@ class Quadrature(AbstractNormalizer):
     """`log sum_x p~(x)` by enumeration, or `log int p~(x) dx` on a grid.
 
     A density that has the same normaliser on a smaller space (the smaller layer of a Boltzmann machine)
-    is enumerated there. Memory is bounded by the chunk, also for gradients.
+    is enumerated there. Memory is bounded by the chunk, also for gradients. Enumeration is exact.
 
-    Enumeration is exact. On a continuous space three rules with equal weights, each a third of a step beside the last,
-    are averaged. Their points are those of `space.quadrature`: even in x for Euclidean spaces and angles, in log x for
-    positive numbers, and for intervals in a coordinate that is unbounded, so that the ends are never evaluated.
+    On a continuous space the result averages three rules, each shifted by a third of a step. Points are even in x, in
+    log x for positive numbers, and in an unbounded coordinate for intervals, whose ends are never evaluated.
 
-    The `standard_error` is the largest difference between the three, which share no point, and what may lie outside if
-    the density falls like a power from the edge of the grid on: no statistical error, and for smooth densities a
-    generous one. `weights` holds `grid_error`, the difference, and `edge_mass`, the share of the mass on the edge:
-    where one is large the estimate is not `reliable`. A peak far narrower than a third of a step that stands beside
-    broad mass can be missed by all three.
+    The `standard_error` is not statistical. It adds the largest difference between the rules to the mass outside the
+    grid if the density falls like a power there: generous for smooth densities. If `weights.grid_error` (this
+    difference) or `weights.edge_mass` is large, the estimate is not `reliable`. All rules can miss a peak far narrower
+    than a third of a step beside broad mass.
 
     **Arguments:**
 
-    - `num`: points a dimension, at least 3, for continuous spaces; of counts the first, `0, ..., num - 1`, whose error
-      is the mass of the upper half.
-    - `bounds`: the ends of the grid, for Euclidean spaces; those of log x for positive numbers.
-    - `max_points`: refuse larger enumerations, and grids of which one rule is larger.
+    - `num`: points per dimension, at least 3. Counts use `0, ..., num - 1`; their error is the mass of the upper half.
+    - `bounds`: ends of the grid, in x or log x.
+    - `max_points`: the most points of an enumeration or one rule.
 
-    **Raises:** `ValueError` if the space has more than `max_points` points.
+    **Raises:** `ValueError` above `max_points`.
     """
 
     is_smooth: ClassVar[bool] = True
@@ -82,7 +79,7 @@ class Quadrature(AbstractNormalizer):
 def log_integral_with_error(
     density: AbstractDensity, num: int = 201, bounds: tuple[float, float] = (-10.0, 10.0)
 ) -> Estimate:
-    """`log int p~` of a density on an infinite space, as `Quadrature` says."""
+    """`log int p~` of a density on an infinite space, with the rules and the error of `Quadrature`."""
     space, assumes = density.space, ("negligible mass outside the grid",)
     if space.measure.is_counting:
         value, edge = space.quadrature(num, bounds).log_integral_and_edge(density.log_density)

@@ -1,4 +1,4 @@
-"""What lies beyond chains and draws: the densities along lines from the middle of all of them."""
+"""Diagnostics for mass beyond chains and draws: densities along rays from their common middle."""
 
 import math
 from collections.abc import Callable
@@ -16,14 +16,14 @@ from ..core import AbstractDensity, AbstractDistribution, AbstractPath
 from ..distributions import Transformed
 from ..spaces import AbstractSpace, nearest_inside, same_set
 
-# Points on either side of a chain, and how far out the last one is, as a logarithm.
+# Number of points on either side of a chain, and the log distance of the last one.
 _NUM_POINTS, _REACH = 32, 12.0
-# Of the rays through draws of a proposal: from how many on they become sparser, draws for each before and after, and
-# draws that tell where the middle is.
+# Rays through draws of a proposal: one per 50 draws, but no more than 20 below 5000 draws, then one per 250 draws; and
+# the number of separate draws that locate the middle.
 _MOST_RAYS, _DRAWS_A_RAY, _MOST_DRAWS_A_RAY, _NUM_APART = 20, 50, 250, 3**4
-_OUTWARDS = 7, 3.0  # their points but one, and how far out the last one is, as a logarithm
-_MOST_STRETCH = 1.5  # of the steps of a ray
-# In units of the rounding of a number: how near an end is one that can hardly be told from those beside it.
+_OUTWARDS = 7, 3.0  # number of points of such a ray, less one, and the log distance of the last one
+_MOST_STRETCH = 1.5  # largest factor on the steps of a ray
+# A number this many roundings from an end of the space can hardly be told from its neighbours.
 _NEAR_END = 32
 
 
@@ -39,18 +39,18 @@ def look_along_rays(
     before: Float[Array, " n"],
     after: Float[Array, " n"],
 ) -> dict[str, Float[Array, ""]]:
-    """Whether chains at `positions` have seen the whole target, from densities along rays; nothing on circles.
+    """Diagnoses from densities along rays whether chains at `positions` have covered the target; `{}` on circles.
 
-    In coordinates u without bounds each chain lies on two rays from the median m of all: `m + c (u - m)`, and the same
-    in one coordinate alone, another one for the next chain; the chain itself is at `c = 1`. On a grid of c from 6e-6 to
-    160,000, fine near 1, the densities at the last two temperatures give three diagnostics, the worse of both rays:
+    In unconstrained coordinates u, each chain lies at `c = 1` on two rays from the median m of all chains:
+    `m + c (u - m)`, and the same in a single coordinate, which cycles over chains. Densities at the last two
+    temperatures, for c from 6e-6 to 160,000, give three diagnostics, the worse of both rays:
 
-    - `beyond`: by how much the estimate moves when the last ratio of each chain is replaced by its average over the
-      ray, `int p_1 / int p_beta`, in nats. Both have the same expectation. Where the target has heavier tails than any
-      temperature before, or is far wider, the ratios of chains miss what the rays see.
-    - `off_centre`: the share of the ray's mass nearer than the chain is uniform where chains follow the target. How
-      far its weighted mean is from one half, in standard errors, as a normal deviate.
-    - `cut_mass`: the share of the mass within 32 roundings of an end, which numbers can hardly be told from.
+    - `beyond`: the shift of the estimate, in nats, when the average over the ray, `int p_1 / int p_beta`, replaces each
+      chain's last ratio. Both have the same expectation. If the target has heavier tails than any earlier temperature,
+      or is far wider, rays see mass that the ratios miss.
+    - `off_centre`: the share of a ray's mass nearer than its chain is uniform if chains follow the target. This is the
+      distance of its weighted mean from one half, in standard errors, as a normal deviate.
+    - `cut_mass`: the share of the mass within 32 roundings of an end of the space.
 
     Source: for uniform shares under the right distribution, Rosenblatt (1952); for Student's t as a normal deviate,
     Wallace (1959).
@@ -66,7 +66,7 @@ def look_along_rays(
 
     def at(u):
         x, log_det = to.forward_and_log_det(u.reshape(unbounded(space).shape))
-        # Where numbers overflow there is nothing to be seen.
+        # Points at which numbers overflow do not count.
         log_p, log_last = (_finite(density.log_density(x) + log_det) for density in (target, last))
         width = _NEAR_END * eps * jnp.abs(x)
         is_near_end = ~jnp.all(space.elements_within(x - width) & space.elements_within(x + width))
@@ -85,7 +85,7 @@ def look_along_rays(
         share = jnp.where(has_mass, jax.nn.softmax(log_mass), 0)
         nearer = jnp.sum(share[:_NUM_POINTS]) + 0.5 * share[_NUM_POINTS]
         has_ray = jnp.any(offset != 0) & has_mass
-        # A chain in the middle, or behind walls, has no ray and says nothing.
+        # A chain in the middle, or behind walls, has no ray and does not count.
         return (
             jnp.where(has_ray, ratio, jnp.nan),
             jnp.where(has_ray, nearer, 0.5),
@@ -114,7 +114,7 @@ def look_along_rays(
 
 
 class _Far(eqx.Module):
-    """The farthest draw of a block, by its radius and by its largest coordinate, and how far out the next one is."""
+    """The farthest draw of a block, by radius and by largest coordinate, and the radius of the next one."""
 
     radius: Float[Array, "*blocks kinds"]
     next_radius: Float[Array, "*blocks kinds"]
@@ -126,24 +126,24 @@ class _Far(eqx.Module):
 def tail_rays(
     key: PRNGKeyArray, density: AbstractDensity, proposal: AbstractDistribution, num: int, chunk_size: int
 ) -> tuple[Callable[[PRNGKeyArray, Array, Array], _Far | None], Callable[[Any, Array], dict[str, Float[Array, ""]]]]:
-    """Whether `num` draws of `proposal` have seen the tails of `density`: the functions `record` and `look`.
+    """The functions `record` and `look`, which test whether `num` draws of `proposal` cover the tails of `density`.
 
-    `record(key, x, log_w)` keeps the draws that are farthest from the middle, out of a chunk made by `key`.
-    `look(record, value)` takes these of all chunks and the estimate, and returns `beyond`: by how many nats the
-    estimate moves when the weights of far draws are replaced by averages over rays. Each block of 50 draws (of 250 from
-    5000 on) has one ray, which leads through its farthest draw u_i and starts at the radius r* of the next draw:
+    `record(key, x, log_w)` keeps the draws farthest from the middle, out of the chunk that `key` made.
+    `look(record, value)` takes the records of all chunks and the estimate, and returns `beyond`: the shift of the
+    estimate, in nats, when averages over rays replace the weights of far draws. Each block of 50 draws (250 from 5000
+    draws on) has one ray. It leads through the block's farthest draw u_i and starts at the radius r* of the next draw:
 
         w_i -> int_{|u| > r*} p~ / int_{|u| > r*} q    along u_i
 
-    Coordinates u are unconstrained, and those of the base for a flow, so that no inverse is needed. Their unit is the
-    spread of 64 separate draws. Every second ray moves only the largest coordinate of u_i. Both kinds of ray keep the
-    expectation, but a ray also sees places that are hardly ever drawn, as there are under a proposal of lighter tails.
+    Coordinates u are unconstrained. For a flow they are those of the base, so no inverse is needed. Their unit is the
+    spread of 81 separate draws. Every second ray moves only the largest coordinate of u_i. Both kinds of ray keep the
+    expectation, but rays also reach places that are hardly ever drawn, for instance if the proposal has lighter tails.
     The kind that moves the estimate more counts. On circles and for fewer than 100 draws there is no diagnostic.
     """
     num_rays = num // _DRAWS_A_RAY if num < _MOST_RAYS * _DRAWS_A_RAY else max(_MOST_RAYS, num // _MOST_DRAWS_A_RAY)
     flow = proposal if isinstance(proposal, Transformed) else None
     if flow is not None and not same_set(flow.base.space, flow.bijection.domain):
-        flow = None  # mass of the density where the base has none would not be on the rays
+        flow = None  # the rays would miss mass of the density at points where the base has none
     base = proposal if flow is None else flow.base
     spaces = base.space, density.space
     if num_rays < 2 or base.space.dimension == 0 or not all(map(has_no_ends, spaces)):
@@ -177,7 +177,7 @@ def tail_rays(
         return jax.vmap(one_block)(blocks(u), blocks(log_w))
 
     def joined(far):
-        """Small blocks, of small chunks, become larger ones."""
+        """Merges the small blocks that small chunks leave into larger ones."""
         group = max(1, min(round(len(far.radius) / num_rays), len(far.radius) // 2))
         far = jax.tree.map(lambda a: a[: len(a) // group * group].reshape(-1, group, *a.shape[1:]), far)
         which = jnp.argmax(far.radius, axis=1)[:, None]
@@ -219,7 +219,7 @@ def tail_rays(
             mine = jax.tree.map(lambda a: a[kind :: len(kinds), kind], far)  # noqa: B023 (called at once)
             fixed, offset = jax.vmap(start_and_offset)(mine)
             factor, rate = _grid(num_moved, *_OUTWARDS)
-            # The few points of a ray could miss a narrow shell far out; those of rays with other steps do not.
+            # The few points of one ray could miss a narrow shell far out; rays with other steps do not.
             rates = rate * jnp.linspace(1, _MOST_STRETCH, len(fixed), dtype=offset.dtype)
             alike = (jnp.full_like(rates, number) for number in (num_moved, factor))
             yield mine.log_w, (fixed, offset, *alike, rates)
@@ -232,20 +232,20 @@ def tail_rays(
         for log_w_of_kind in log_w:
             ratios_of_kind = ratios[start : start + len(log_w_of_kind)]
             start += len(log_w_of_kind)
-            # A ray without any mass of q at its points says nothing.
+            # A ray with no mass of q at its points keeps the weight of its draw.
             ratios_of_kind = jnp.where(ratios_of_kind < jnp.inf, ratios_of_kind, log_w_of_kind)
             gain = jnp.mean(jnp.exp(ratios_of_kind - value) - jnp.exp(log_w_of_kind - value)) / far.num_draws
             moved.append(jnp.log1p(jnp.maximum(gain, -0.999)))
         moved = jnp.stack(moved)
         beyond = moved[jnp.argmax(jnp.abs(moved))]
-        # Without a value there is nothing that could move.
+        # Without a finite estimate there is no shift to report.
         return {"beyond": jax.lax.stop_gradient(jnp.where(jnp.isfinite(value), beyond, 0))}
 
     return record, look
 
 
 def _remedian(x: Float[Array, "draws size"]) -> Float[Array, " size"]:
-    """Medians of three medians of three, and so on, of `3^k` draws: nearly the median, for a tenth of its time.
+    """The remedian of `3^k` draws: nested medians of three. It is close to the median and takes a tenth of the time.
 
     Source: Rousseeuw and Bassett (1990).
     """
@@ -256,7 +256,7 @@ def _remedian(x: Float[Array, "draws size"]) -> Float[Array, " size"]:
 
 
 def _mapped(function, xs, most: int):
-    """`jax.lax.map`, with at most `most` at a time, evenly: one program, without another one for a remainder."""
+    """`jax.lax.map` in even batches of at most `most`, so that no second program is compiled for a remainder."""
     num = len(jax.tree.leaves(xs)[0])
     num_batches = -(-num // max(1, most))
     size = -(-num // num_batches)
@@ -269,7 +269,7 @@ def _finite(log_p: Array) -> Array:
 
 
 def _normal_deviate(terms: Float[Array, " n"]) -> Float[Array, ""]:
-    """Student's t of the mean of independent terms of mean zero, as a normal number that is as improbable."""
+    """Student's t of the mean of independent terms of mean zero, as the equally improbable normal deviate."""
     degrees = len(terms) - 1
     spread = jnp.std(terms, ddof=1)
     t = jnp.abs(jnp.mean(terms)) * math.sqrt(len(terms)) / jnp.where(spread > 0, spread, 1)
@@ -277,10 +277,10 @@ def _normal_deviate(terms: Float[Array, " n"]) -> Float[Array, ""]:
 
 
 def _grid(num_dimensions: int, num_points: int = _NUM_POINTS, reach: float = _REACH) -> tuple[float, float]:
-    """The numbers a and b of a grid `log c_j = a sinh(b j)`, whose last point, of number `num_points`, is at `reach`.
+    """The numbers a and b of a grid `log c_j = a sinh(b j)` whose last point, `j = num_points`, is at `reach`.
 
-    The distances of draws from a normal in n dimensions have a spread of 1 / sqrt(2 n) in log c; the step at 1 is at
-    most half of it.
+    The distances of normal draws in n dimensions spread by 1 / sqrt(2 n) in log c. The step at `c = 1` is at most half
+    of this.
     """
     step = min(0.05, 0.5 / math.sqrt(2 * num_dimensions))
     low, rate, high = 1e-3, 0.5, 1.0

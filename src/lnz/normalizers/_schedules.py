@@ -1,4 +1,4 @@
-"""Which temperatures to anneal through."""
+"""Temperature schedules for annealing."""
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -11,7 +11,7 @@ from ._ais import anneal, moves
 
 
 def salakhutdinov_murray_betas() -> Float[Array, " 14501"]:
-    """14,500 intervals: 0 to 0.5 by 1e-3, to 0.9 by 1e-4, to 1 by 1e-5, for `AIS(betas=...)`.
+    """14,500 intervals for `AIS(betas=...)`: 0 to 0.5 by 1e-3, to 0.9 by 1e-4, to 1 by 1e-5.
 
     Source: Salakhutdinov and Murray (2008), section 4.1.
     """
@@ -29,19 +29,19 @@ def adapted_betas(
     num_chains: int = 100,
     num_pilot: int = 500,
 ) -> Float[Array, "{num}+1"]:
-    """`num` intervals over each of which log weights gain the same variance, for `AIS(betas=...)`.
+    """`num` intervals for `AIS(betas=...)`; the log weights gain the same variance over each.
 
-    A pilot run through `num_pilot` even steps measures the variance of each step's log ratio over chains. Its square
-    root, as a function of beta, is the density of temperatures for which the total variance is least. Use another
-    key for the run itself: weights stay unbiased because the temperatures do not depend on them.
+    A pilot run in `num_pilot` even steps measures the variance, over chains, of each step's log ratio. The total
+    variance is least if the density of temperatures is the square root of this variance, as a function of beta. Use
+    another key for the run itself: weights stay unbiased because the temperatures do not depend on them.
 
     **Arguments:**
 
     - `key`: a JAX random key.
-    - `density`: what is to be normalised.
-    - `num`: intervals.
+    - `density`: the density to normalise.
+    - `num`: number of intervals.
     - `path`, `sampler`: as for `AIS`.
-    - `num_chains`, `num_pilot`: chains and steps of the pilot run.
+    - `num_chains`, `num_pilot`: number of chains and steps of the pilot run.
 
     Source: Gelman and Meng (1998), section 4.2. For annealing, Grosse, Maddison and Salakhutdinov (2013), section 3.
     """
@@ -57,7 +57,7 @@ def adapted_betas(
     positions = path.start.sample(key_start, (num_chains,))
     sampler_at = moves(key_steps, path, grid, sampler)
     _, spread, *_ = anneal(key_steps, path, grid, sampler_at, positions, lambda ratios: jnp.std(ratios, ddof=1))
-    # A part where no chain differs (a density that does not change) still gets some temperatures.
+    # A part in which the log ratios of all chains agree (a density that does not change) still gets some temperatures.
     spread = jnp.where(jnp.isfinite(spread), spread, 0)
     spread = spread + 0.01 * jnp.mean(spread) + jnp.finfo(spread.dtype).tiny
     length = jnp.concatenate([jnp.zeros(1, spread.dtype), jnp.cumsum(spread)])

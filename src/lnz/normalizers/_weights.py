@@ -1,4 +1,4 @@
-"""Draws of a proposal and what they weigh, a chunk at a time."""
+"""Draws of a proposal and their importance weights, a chunk at a time."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,15 +14,15 @@ from ..spaces import same_set
 
 
 def proposal_for(density: AbstractDensity, proposal: AbstractDistribution | None, owner: str) -> AbstractDistribution:
-    """`proposal`, or the start of the density's own path.
+    """`proposal`, or by default the start of the density's own path.
 
-    **Raises:** `ValueError` if it lives elsewhere.
+    **Raises:** `ValueError` if its space is not that of the density.
     """
     proposal = density.path().start if proposal is None else proposal
     if not same_set(proposal.space, density.space):
         raise ValueError(
-            f"`{owner}(proposal=...)` lives on {proposal.space}, but the density on {density.space}. On that `space` "
-            "lives `lnz.Transformed(lnz.flows.base_for(space), lnz.bijections.ToSupport(space))`."
+            f"`{owner}(proposal=...)` lives on {proposal.space}, but must live on the density's space, "
+            f"{density.space}. Try `lnz.Transformed(lnz.flows.base_for(space), lnz.bijections.ToSupport(space))`."
         )
     return proposal
 
@@ -30,9 +30,9 @@ def proposal_for(density: AbstractDensity, proposal: AbstractDistribution | None
 def log_weights(
     key: PRNGKeyArray, density: AbstractDensity, proposal: AbstractDistribution, num: int, chunk_size: int
 ) -> Float[Array, " {num}"]:
-    """`log p~(x_i) - log q(x_i)` of `num` draws `x_i ~ q`, `chunk_size` of which are in memory at a time.
+    """`log p~(x_i) - log q(x_i)` for `num` draws `x_i ~ q`, with `chunk_size` draws in memory at a time.
 
-    The density's log-determinants are the exact ones; those of the proposal are its own.
+    The density uses exact log-determinants. The proposal uses its own, which may be estimates.
     """
     return recorded_log_weights(key, density, proposal, num, chunk_size, lambda key, x, log_w: None)[0]
 
@@ -45,13 +45,13 @@ def recorded_log_weights(
     chunk_size: int,
     record: Callable[[PRNGKeyArray, Array, Float[Array, " size"]], Any],
 ) -> tuple[Float[Array, " {num}"], Any]:
-    """`log_weights`, and `record(key, x, log_w)` of the draws of every chunk, joined along their first axis."""
+    """`log_weights`, and the values of `record(key, x, log_w)` for every chunk, joined along their first axis."""
     density = exact_log_det(density)
 
     num_chunks = -(-num // chunk_size)
     size = -(
         -num // num_chunks
-    )  # even chunks, so that one program does for all; at most `num_chunks - 1` draws too many
+    )  # even chunks, so one compiled program serves all; at most `num_chunks - 1` draws are superfluous
 
     def chunk(key):
         x, log_q = proposal.sample_and_log_prob(key, (size,))

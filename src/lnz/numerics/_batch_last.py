@@ -1,11 +1,11 @@
-"""Functions that take their batch axes last, called as functions of one example under `jax.vmap`.
+"""A JAX primitive for functions that take batch axes last: `batch_last` calls them on one example under `jax.vmap`.
 
-`jax.vmap` keeps or moves the batch axis as each operation likes, often to the front. For networks on a CPU that is
-slow: products `W @ h` make `[features, batch]`, and arithmetic on small feature axes runs along the batch only if that
-axis is last. So the maps of a flow are written for arrays `[*shape, *batch]`, and one primitive hands them whatever
-batch axes `jax.vmap` adds, behind the axes of the example. They come as one axis where no parameter has any: with
-several, gradients of a flow took twice as long. The primitive computes what the function computes, and differentiates
-as it does, in any order of `grad`, `jvp` and `vmap`.
+`jax.vmap` lets each operation place the batch axis, often in front. For networks on a CPU that is slow: products
+`W @ h` make `[features, batch]`, and arithmetic on small feature axes runs along the batch only if that axis is last.
+So the maps of a flow are written for arrays `[*shape, *batch]`. One primitive passes them all batch axes that
+`jax.vmap` adds, after the axes of the example. Several batch axes are merged into one if no parameter is batched,
+because gradients of a flow took twice as long with several. The primitive has the values and derivatives of the
+function, in any order of `grad`, `jvp` and `vmap`.
 """
 
 import dataclasses
@@ -27,9 +27,9 @@ _call.multiple_results = True
 
 
 def understands_batches(tree: Any) -> bool:
-    """Whether every module in `tree` says of itself `batch_last = True`.
+    """Whether every module in `tree` has the class attribute `batch_last = True`.
 
-    Such a module understands batch axes last, of its arguments and of its own arrays, which `aligned` puts right.
+    Such a module accepts batch axes last, in its arguments and in its own arrays (see `aligned`).
     """
 
     def is_module(node):
@@ -37,7 +37,7 @@ def understands_batches(tree: Any) -> bool:
 
     if is_module(tree):
         fields = dataclasses.fields(tree)  # pyright: ignore[reportArgumentType]
-        # What is static (a space, say) holds no arrays.
+        # Static fields (a space, say) hold no arrays.
         children = [getattr(tree, field.name) for field in fields if not field.metadata.get("static", False)]
         return is_batch_last(tree) and all(understands_batches(child) for child in children)
     modules = (node for node in jax.tree.leaves(tree, is_leaf=is_module) if is_module(node))
@@ -49,29 +49,28 @@ def is_batch_last(module: Any) -> bool:
 
 
 def call_net(net: Callable, x: Array, num_axes: int = 1) -> Array:
-    """Any network of single examples of `num_axes` axes, Equinox's too, on `[n, ..., *batch]`."""
+    """Apply a network of single examples with `num_axes` axes, from Equinox or lnz, to `[n, ..., *batch]`."""
     return net.call_batch_last(x) if is_batch_last(net) else over_batch(net, x.ndim - num_axes)(x)  # pyright: ignore
 
 
 def over_batch(fun: Callable, num_batch: int) -> Callable:
-    """A function of single examples as one of arrays with `num_batch` batch axes last."""
+    """Map a function of single examples over `num_batch` batch axes, which come last."""
     for _ in range(num_batch):
         fun = jax.vmap(fun, in_axes=-1, out_axes=-1)
     return fun
 
 
 def batch_last(fun: Callable, *args: Any, takes_batched_parameters: bool = False) -> Any:
-    """`fun(*args)` of one example; under `jax.vmap`, `fun` once with every batched array `[*shape, *batch]`.
+    """`fun(*args)` for one example; under `jax.vmap`, one call of `fun` with all batched arrays as `[*shape, *batch]`.
 
     **Arguments:**
 
-    - `fun`: a function that keeps nothing; what it returns must have `[*shape, *batch]` whenever the arrays in the
-      last argument have.
-    - `args`: first what may be parameters (arrays or modules), last the array of the example. All batch axes are seen
-      by the last argument; a parameter has those by which it was batched, and axes of length 1 instead of the others
-      once it has any: `aligned` puts it right.
-    - `takes_batched_parameters`: whether `fun` understands parameters that have batch axes; otherwise such calls are
-      mapped by `jax.vmap` one example at a time.
+    - `fun`: a pure function. Its results must be `[*shape, *batch]` whenever the last argument is.
+    - `args`: the parameters (arrays or modules), and last the array of the example. The example has all batch axes. An
+      unbatched parameter has none. A batched one has all axes from the first that it is batched by, with length 1 where
+      it is not batched; `aligned` adds the earlier ones.
+    - `takes_batched_parameters`: whether `fun` accepts parameters with batch axes. If not, `jax.vmap` maps such calls
+      one example at a time.
     """
     dynamic, static = eqx.partition(args, eqx.is_array)
     leaves, treedef = jax.tree.flatten(dynamic)
@@ -81,7 +80,7 @@ def batch_last(fun: Callable, *args: Any, takes_batched_parameters: bool = False
 
 
 class _Call:
-    """What is called. Equal calls are one to the caches of JAX, so that a program is compiled once."""
+    """A hashable callable, so that JAX compiles equal calls once."""
 
     def __init__(self, fun, treedef, static, ndims, takes_batched_parameters):
         self.fun, self.treedef, self.static, self.ndims = fun, treedef, static, ndims
@@ -90,7 +89,7 @@ class _Call:
         self.identity = (fun, treedef, structure, tuple(leaves), ndims, takes_batched_parameters)
         try:
             hash(self.identity)
-        except TypeError:  # something static cannot be hashed: then a call is only equal to itself
+        except TypeError:  # a static part is not hashable, so this call equals only itself
             self.identity = (object(),)
 
     def __hash__(self):
@@ -107,7 +106,7 @@ class _Call:
         return jax.tree.leaves(self.tree(*leaves))
 
     def on(self, num_batch, *leaves):
-        """The function of leaves with `num_batch` batch axes, which are one to it where no parameter has any."""
+        """Call the function on leaves with `num_batch` batch axes, merged into one if no parameter has any."""
         *parameters, x = leaves
         plain = all(leaf.ndim == ndim for leaf, ndim in zip(parameters, self.ndims, strict=False))
         if num_batch < 2 or not plain:
@@ -174,6 +173,6 @@ batching.primitive_batchers[_call] = _batch
 
 
 def aligned(parameter: Array, ndim: int, num_batch: int) -> Array:
-    """A parameter `[*shape, *some batch]`, whose own axes are `ndim`, with all `num_batch` batch axes."""
+    """A parameter with `ndim` axes of its own and some batch axes, reshaped to have all `num_batch` batch axes."""
     missing = num_batch - (parameter.ndim - ndim)
     return parameter.reshape((*parameter.shape[:ndim], *(1,) * missing, *parameter.shape[ndim:]))

@@ -6,9 +6,10 @@ from jaxtyping import Array
 
 
 def add_compensated(total: Array, lost: Array, term: Array) -> tuple[Array, Array]:
-    """Kahan summation: 100,000 small increments to a total of hundreds lose nothing in float32.
+    """One step of Kahan summation: 100,000 small increments to a total of hundreds lose nothing in float32.
 
-    A total that has become infinite (the logarithm of a weight of zero) stays so: there are no digits to make up for.
+    Returns the new total and the new rounding error `lost`. An infinite total (the logarithm of a weight of zero)
+    stays infinite, with a rounding error of zero.
     """
     term = term - lost
     new = total + term
@@ -16,8 +17,8 @@ def add_compensated(total: Array, lost: Array, term: Array) -> tuple[Array, Arra
 
 
 def held_apart(part: Array) -> Array:
-    """The larger of two parts of a number, kept from the smaller one.
+    """`part`, the larger of two parts of a number, behind a barrier that stops the compiler from joining them.
 
-    Where both are constants to the compiler, XLA makes `x - (high + low)` of `(x - high) - low`, and loses `low`.
+    If both parts are constants, XLA rewrites `(x - high) - low` as `x - (high + low)`, which loses `low`.
     """
     return jax.lax.optimization_barrier(part)

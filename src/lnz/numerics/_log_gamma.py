@@ -1,7 +1,7 @@
-"""What the logarithm of the gamma function leaves beyond Stirling's formula: small numbers that keep their digits.
+"""Remainders of Stirling's formula for the log-gamma function, with all of their digits.
 
-Log-densities with gamma functions are differences of numbers that may be millions. The large parts of those differences
-are written out where they are used, and these are what is left.
+Log-densities with gamma functions are differences of numbers as large as millions. The callers write out the large
+parts of those differences, and these functions give the small remainders.
 """
 
 import math
@@ -14,7 +14,7 @@ _LARGE = 20.0
 
 
 def stirling_error(z: Array) -> Array:
-    """`log Gamma(z) - (z - 1/2) log z + z - log(2 pi) / 2` for z > 0; about `1 / (12 z)` where z is large."""
+    """`log Gamma(z) - (z - 1/2) log z + z - log(2 pi) / 2` for z > 0; about `1 / (12 z)` for large z."""
     large, small = jnp.maximum(z, _LARGE), jnp.minimum(z, _LARGE)
     inverse = 1 / large
     square = inverse * inverse
@@ -24,7 +24,7 @@ def stirling_error(z: Array) -> Array:
 
 
 def half_step(z: Array) -> Array:
-    """`log Gamma(z + 1/2) - log Gamma(z) - log(z) / 2` for z > 0; about `-1 / (8 z)` where z is large."""
+    """`log Gamma(z + 1/2) - log Gamma(z) - log(z) / 2` for z > 0; about `-1 / (8 z)` for large z."""
     large, small = jnp.maximum(z, _LARGE), jnp.minimum(z, _LARGE)
     inverse = 1 / large
     square = inverse * inverse

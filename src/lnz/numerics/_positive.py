@@ -13,7 +13,7 @@ from ._batch_last import aligned
 
 
 def loc_and_log_scale(loc: Any, scale: Any, owner: str) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """`loc` and the logarithm of `scale`, spread over the shape of `loc`, or errors in the name of `owner`."""
+    """`loc`, and the logarithm of `scale` broadcast to the shape of `loc`. Errors name the class `owner`."""
     loc = as_floats(loc)
     scale = jnp.asarray(scale, loc.dtype)
     missing = loc.ndim - scale.ndim
@@ -30,7 +30,7 @@ def loc_and_log_scale(loc: Any, scale: Any, owner: str) -> tuple[Float[Array, "*
 def loc_and_raw_tril(
     loc: Any, tril: Any, owner: str, argument: str, advice: str = ""
 ) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
-    """`loc` and `tril` with the logarithm of its diagonal and zeros above it; `positive_tril` is the inverse."""
+    """`loc`, and `tril` with the logarithms of its diagonal and zeros above it; `positive_tril` is the inverse."""
     loc = as_floats(loc)
     tril = jnp.asarray(tril, loc.dtype)
     if loc.ndim != 1 or tril.shape != 2 * loc.shape:
@@ -42,16 +42,16 @@ def loc_and_raw_tril(
     if is_false(jnp.all(diagonal > 0)):
         raise ValueError(f"`{owner}({argument}=...)` needs a positive diagonal; got {diagonal}.{advice}")
     above = jnp.triu(tril, 1)
-    if is_false(jnp.all(above == 0)):  # as a covariance has, whose lower triangle is not its factor
+    if is_false(jnp.all(above == 0)):  # a covariance, perhaps, whose lower triangle is not its factor
         raise ValueError(
             f"`{owner}({argument}=...)` must be lower triangular; the largest number above its diagonal is "
-            f"{jnp.max(jnp.abs(above))}. Pass `jnp.tril({argument})` if it means nothing.{advice}"
+            f"{jnp.max(jnp.abs(above))}. Pass `jnp.tril({argument})` if it should be ignored.{advice}"
         )
     return loc, jnp.tril(tril, -1) + jnp.diag(jnp.log(diagonal))
 
 
 def cholesky_factor(covariance: Any, owner: str) -> Float[Array, "n n"]:
-    """The lower-triangular L with `L L' = covariance`, or errors in the name of `owner`.
+    """The lower-triangular L with `L L' = covariance`. Errors name the class `owner`.
 
     **Raises:** `ValueError` unless the matrix is square, symmetric to rounding and positive definite.
     """
@@ -69,7 +69,7 @@ def _check_covariance(matrix: np.ndarray, owner: str) -> None:
     if not np.isfinite(wide).all():
         raise ValueError(f"`{owner}(covariance=...)` must be finite; got {wide[~np.isfinite(wide)][0]}.")
     size, asymmetry = np.abs(wide).max(initial=0.0), np.abs(wide - wide.T)
-    if asymmetry.max(initial=0.0) > 100 * eps * size:  # which sums of products round to
+    if asymmetry.max(initial=0.0) > 100 * eps * size:  # rounding in sums of products
         row, column = (int(i) for i in np.unravel_index(asymmetry.argmax(), asymmetry.shape))
         raise ValueError(
             f"`{owner}(covariance=...)` must be symmetric; its numbers at ({row}, {column}) and ({column}, {row}) are "
@@ -88,7 +88,7 @@ def _check_covariance(matrix: np.ndarray, owner: str) -> None:
 
 
 def positive_tril(raw_tril: Float[Array, "n n ..."]) -> Float[Array, "n n ..."]:
-    """The triangular factor whose diagonal is stored as logarithms; with axes of a batch last, if it has some."""
+    """The triangular factor whose diagonal `raw_tril` stores as logarithms. Batch axes, if any, come last."""
     num_batch = raw_tril.ndim - 2
     eye = np.eye(len(raw_tril), dtype=bool)
     on, below = (aligned(jnp.asarray(mask), 2, num_batch) for mask in (eye, np.tril(~eye)))

@@ -1,4 +1,4 @@
-"""Uniform random numbers where they are most of the work: in Gibbs sampling."""
+"""Fast uniform random numbers for Gibbs sampling, where they are most of the work."""
 
 import math
 
@@ -15,19 +15,19 @@ Word = UInt32[Array, "..."]
 
 
 def uniform(key: PRNGKeyArray, shape: tuple[int, ...], dtype=None) -> Float[Array, "..."]:
-    """Numbers in [0, 1), multiples of 2**-23: `jax.random.uniform` in float32, of other values and in less time.
+    """Uniform numbers in [0, 1), multiples of 2**-23, in less time than `jax.random.uniform` and with other values.
 
-    Number i is word `i // m` of Threefry-2x32-13 with this key at the counter `i % m`, where `m` is half the number of
-    numbers, rounded up. JAX's own takes 20 rounds for each number, and combines both words into one; here XLA fuses
-    all of it into what uses the numbers. Other types than float32 are left to JAX.
+    Number i is word `i // m` of Threefry-2x32-13 with this key at the counter `i % m`, where `m` is half of the number
+    of draws, rounded up. JAX takes 20 rounds for each number and combines both words into one. Here XLA fuses the whole
+    computation into the code that uses the numbers. Types other than float32 use `jax.random.uniform`.
 
-    Source: Salmon, Moraes, Dror and Shaw (2011), section 4.2, where 13 rounds pass all of TestU01's BigCrush.
+    Source: Salmon, Moraes, Dror and Shaw (2011), section 4.2: 13 rounds pass all of TestU01's BigCrush.
     """
     dtype = jnp.dtype(jnp.result_type(float) if dtype is None else dtype)
     if dtype != jnp.float32:
         return jr.uniform(key, shape, dtype)
     words = jr.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
-    if words.shape != (2,):  # of another generator
+    if words.shape != (2,):  # a key of another generator
         words = jr.bits(key, (2,), jnp.uint32)
     num = math.prod(shape)
     counter = jnp.arange((num + 1) // 2, dtype=jnp.uint32)
@@ -37,7 +37,7 @@ def uniform(key: PRNGKeyArray, shape: tuple[int, ...], dtype=None) -> Float[Arra
 
 
 def threefry(key0: Word, key1: Word, x0: Word, x1: Word, rounds: int = _ROUNDS) -> tuple[Word, Word]:
-    """Threefry-2x32: two words that look random for every key and counter.
+    """Threefry-2x32: two pseudo-random words for each key and counter.
 
     Source: Salmon, Moraes, Dror and Shaw (2011), section 4.2.
     """

@@ -1,4 +1,4 @@
-"""Roots of increasing functions of one variable, which may be differentiated in any mode."""
+"""Roots of increasing functions of one variable, differentiable in any mode."""
 
 from collections.abc import Callable
 
@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# Bits of a bracket from 1e10 down to float64's rounding, twice over: where each Newton step must be followed by a
-# bisection there are two steps to a bit.
+# Twice the number of bisections that take a bracket from 1e10 down to float64's rounding: in the worst case every
+# second step is a Newton step that does not help.
 _MOST_STEPS = 200
 
 
@@ -18,20 +18,21 @@ def increasing_root(
     high: Float[Array, "..."],
     start: Float[Array, "..."] | None = None,
 ) -> Float[Array, "..."]:
-    """The x with `low <= x <= high` and `fun(x, *args) = 0`, element by element; `fun` must close over no parameter.
+    """The x with `low <= x <= high` and `fun(x, *args) = 0`, elementwise. `fun` must not close over parameters.
 
-    Newton's method from `start` (by default the middle), with a bisection wherever a step would leave the bracket or is
-    not half of the step before the last. It stops where a step is at most 4 units in the last place of `1 + |x|`, or
-    where the bracket is as narrow. Each element stops by itself, so that a batch gives what a loop gives.
+    Newton's method from `start` (default: the middle). It bisects instead if a step would leave the bracket or is more
+    than half as long as the step before the last. It stops once a step, or the bracket, is at most 4 units in the last
+    place of `1 + |x|`. Each element stops on its own, so that a batch gives the same results as a loop.
 
-    Derivatives with respect to `args`, up to the third, are those of the root: not of the steps that found it.
+    Derivatives with respect to `args` are those of the root, up to the third order; the iterations are not
+    differentiated.
     """
     fixed = jax.lax.stop_gradient(args)
     low, high = jax.lax.stop_gradient((low, high))
     start = (low + high) / 2 if start is None else jnp.clip(jax.lax.stop_gradient(start), low, high)
     x = _solve(lambda x: fun(x, *fixed), low, high, start)
-    # Newton's steps from a root, of which the value is zero and the derivatives are not. Each doubles how many are
-    # right. `jax.lax.custom_root` would do, but inside a scan has no second derivative in reverse mode.
+    # Newton steps from the root do not change x, but give it derivatives: the first step the first one, the second the
+    # next two. `jax.lax.custom_root` has no second derivative in reverse mode inside a scan.
     for _ in range(2):
         value, slope = _value_and_slope(lambda x: fun(x, *args), x)
         x = x - (value - jax.lax.stop_gradient(value)) / jnp.maximum(slope, jnp.finfo(x.dtype).tiny)
@@ -63,13 +64,13 @@ def _value_and_slope(fun, x):
 
 
 def slope_of(raw: Float[Array, "..."], least: float) -> Float[Array, "..."]:
-    """A slope of at least `least`: `1 + raw` from zero upwards, below it an exponential with the same derivative."""
+    """A slope of at least `least`: `1 + raw` for `raw >= 0`, else an exponential with the same derivative at zero."""
     room = 1 - least
     return jnp.where(raw >= 0, 1 + raw, least + room * jnp.exp(jnp.minimum(raw, 0) / room))
 
 
 def excess_of(raw: Float[Array, "..."], least: float) -> Float[Array, "..."]:
-    """`slope_of(raw, least) - 1 - raw`, exactly zero where nothing needs to change."""
+    """`slope_of(raw, least) - 1 - raw`, exactly zero for `raw >= 0`."""
     room, below = 1 - least, jnp.minimum(raw, 0)
     return jnp.where(raw >= 0, 0, room * jnp.expm1(below / room) - below)
 
@@ -81,7 +82,7 @@ def bend_slope(slope: Float[Array, "..."], s: Float[Array, "..."]) -> Float[Arra
 
 def unbend(slope: Float[Array, "..."], target: Float[Array, "..."]) -> Float[Array, "..."]:
     """The s with `s + (slope - 1) tanh(s) = target`, for positive `slope`, both of the same shape."""
-    # Bent one way on each side of zero, the function sends every Newton step from this start to the same side.
+    # The function is convex or concave on each side of zero, so Newton steps from this start approach from one side.
     reach = jnp.abs(slope - 1)
     return increasing_root(_bent, (slope, target), target - reach, target + reach, target / slope)
 

@@ -5,10 +5,10 @@ from jaxtyping import Array, Float
 
 @jax.custom_jvp
 def softplus(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """`log(1 + e^x)`, with all digits of a small value, and the derivative `sigmoid(x)`.
+    """`log(1 + e^x)`, with all digits of small values and the derivative `sigmoid(x)`.
 
-    `jax.nn.softplus` computes the same and takes longer on a CPU where its values are summed or differentiated: as a
-    case of `jnp.logaddexp` it also minds two infinities that cancel.
+    `jax.nn.softplus` computes the same, but takes longer on a CPU if its values are summed or differentiated: it calls
+    `jnp.logaddexp`, which also handles infinities that cancel.
     """
     return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
 

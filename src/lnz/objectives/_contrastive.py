@@ -24,16 +24,16 @@ _NUM_ADAPT = 100  # moves for the first step size of `SML`
 
 
 class CD(AbstractObjective):
-    """Contrastive divergence: the likelihood gradient with the model's samples replaced by k sweeps from the data.
+    """Contrastive divergence: the likelihood gradient with k Gibbs sweeps from the data in place of model samples.
 
-    `loss = mean log p~(v_k) - mean log p~(v_0)`, of which only the gradient means something: `v_k` counts as a
-    constant. The gradient is biased, less with every k. Hidden units enter the last sweep as probabilities.
+    `loss = mean log p~(v_k) - mean log p~(v_0)`, where `v_k` is a constant to differentiation. Only the gradient of the
+    loss is meaningful. It is biased, and the bias falls as k grows. Hidden units enter the last sweep as probabilities.
     An update needs 2k + 3 matrix products.
 
     **Arguments:**
 
-    - `k`: Gibbs sweeps.
-    - `precondition`: changes the gradient, such as `lnz.energy.centred_gradient`.
+    - `k`: number of Gibbs sweeps.
+    - `precondition`: a function that changes the gradient, such as `lnz.energy.centred_gradient`.
 
     Source: Hinton (2002), section 2; Hinton (2012), section 3, for probabilities in the last sweep.
     """
@@ -55,7 +55,7 @@ class CD(AbstractObjective):
         chain = without_gradient(model)
         key_first, key_rest, key_last = jr.split(key, 3)
         visible = tuple(range(1, model.num_blocks))
-        # The first hidden draw stands apart: its product is the one that the free energy of the data needs.
+        # The first hidden draw is outside the loop, because the free energy of the data shares its product.
         blocks = _draw(key_first, chain, jax.vmap(model.split)(batch), (0,))
         blocks = _sweeps(key_rest, chain, blocks, (*visible, 0), self.k - 1)
         blocks = _draw(key_last, chain, blocks, visible)
@@ -63,17 +63,17 @@ class CD(AbstractObjective):
 
 
 class PCD(AbstractObjective):
-    """Persistent contrastive divergence: chains that go on from update to update (stochastic maximum likelihood).
+    """Persistent contrastive divergence (stochastic maximum likelihood): chains continue from update to update.
 
-    The gradient is that of `CD` with persistent chains in place of chains from the data: nearly unbiased
-    while the learning rate is small enough for the chains to keep up. The chains' state is the
-    hidden layer, so that an update needs 2k + 3 matrix products.
+    The loss is that of `CD`, with persistent chains in place of chains that start at the data. Its gradient is nearly
+    unbiased if the learning rate is small enough for the chains to keep up. The chains store the hidden layer, so an
+    update needs 2k + 3 matrix products.
 
     **Arguments:**
 
-    - `k`: Gibbs sweeps an update.
-    - `num_chains`: independent chains, on which the negative half of the gradient is averaged.
-    - `precondition`: changes the gradient, such as `lnz.energy.centred_gradient`.
+    - `k`: number of Gibbs sweeps per update.
+    - `num_chains`: number of independent chains over which the negative half of the gradient is averaged.
+    - `precondition`: a function that changes the gradient, such as `lnz.energy.centred_gradient`.
 
     Source: Tieleman (2008), section 3; Younes (1989).
     """
@@ -88,7 +88,7 @@ class PCD(AbstractObjective):
             raise ValueError(f"`PCD(num_chains=...)` must be at least 1; got {self.num_chains}.")
 
     def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> tuple[Array, ...]:
-        """Chains at examples of `data` with auxiliary blocks drawn given them."""
+        """Chains that start at examples of `data`, with auxiliary blocks drawn given the examples."""
         return _start_chains(key, model, data, self.num_chains, "PCD")
 
     def loss(
@@ -100,18 +100,18 @@ class PCD(AbstractObjective):
 
 
 class FPCD(AbstractObjective):
-    """Persistent contrastive divergence with fast weights, which drive its chains away from where they just were.
+    """Persistent contrastive divergence with fast weights, which drive the chains away from recent positions.
 
-    The chains follow the model with parameters `theta + fast`; with the gradient g of the loss, whose negative half
-    is theirs, `fast <- decay fast - fast_learning_rate g`. The chains so mix far better than the model itself would,
-    and learning rates may be larger; they are no samples of the model.
+    The chains follow the model with parameters `theta + fast`, and `fast <- decay fast - fast_learning_rate g`. Here g
+    is the gradient of the loss; its negative half comes from the chains. The chains mix far better than chains of the
+    model itself, so learning rates may be larger. They are not samples of the model.
 
     **Arguments:**
 
-    - `k`: Gibbs sweeps an update.
-    - `num_chains`: independent chains.
-    - `fast_learning_rate`: that of the fast weights; 0 is `PCD`.
-    - `decay`: what is left of the fast weights after an update.
+    - `k`: number of Gibbs sweeps per update.
+    - `num_chains`: number of independent chains.
+    - `fast_learning_rate`: learning rate of the fast weights; 0 gives `PCD`.
+    - `decay`: factor on the fast weights at each update.
 
     Source: Tieleman and Hinton (2009), section 3, with the decay of 19/20 of its section 4.
     """
@@ -131,7 +131,7 @@ class FPCD(AbstractObjective):
             raise ValueError(f"`FPCD(decay=...)` must be at least 0 and less than 1; got {self.decay}.")
 
     def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> tuple[tuple[Array, ...], Any]:
-        """Chains as those of `PCD`, and fast weights of zero."""
+        """Chains that start as in `PCD`, and fast weights of zero."""
         params = eqx.filter(model, trainable(model))
         return _start_chains(key, model, data, self.num_chains, "FPCD"), jax.tree.map(jnp.zeros_like, params)
 
@@ -162,22 +162,22 @@ class FPCD(AbstractObjective):
 class SML(AbstractObjective):
     """Stochastic maximum likelihood with chains of any sampler, such as `lnz.samplers.ParallelTempering`.
 
-    `loss = mean log p~(chains) - mean log p~(batch)`, of which only the gradient means something: that of the negative
-    log-likelihood, with the model's average replaced by one over `num_chains` chains that go on from update to update.
-    Where Gibbs sampling mixes well, `PCD` is the same thing with fewer products.
+    `loss = mean log p~(chains) - mean log p~(batch)`. Only its gradient is meaningful. It is the gradient of the
+    negative log-likelihood, with the model's average replaced by an average over `num_chains` chains that continue
+    from update to update. If Gibbs sampling mixes well, `PCD` does the same with fewer matrix products.
 
-    What the sampler says of itself stands in the records of `fit`, averaged over chains and steps: of tempered chains
-    `round_trips`, a chain and step, and `swap_acceptance`, that of the neighbouring temperatures which exchange
-    least; of `HMC` its `acceptance`.
+    The records of `fit` hold the sampler's diagnostics, averaged over chains and steps. For tempered chains these are
+    `round_trips`, per chain and step, and `swap_acceptance`, of the neighbouring temperatures that exchange least; for
+    `HMC`, `acceptance`.
 
     **Arguments:**
 
-    - `sampler`: what moves the chains; it is told of the new parameters before every step. A free step size of `HMC`
-      is adapted by 100 moves from the first positions, and then follows the mean acceptance from update to update,
-      towards 0.8. (Step sizes of tempered chains stay as they were for the first model.)
-    - `num_chains`: independent chains; for tempered ones, independent sets of chains at all temperatures.
-    - `num_steps`: steps of the sampler an update.
-    - `precondition`: changes the gradient, such as `lnz.energy.centred_gradient`.
+    - `sampler`: moves the chains. It receives the new parameters before every update. If `HMC` leaves its step size
+      open, 100 moves from the first positions adapt it; then it follows the mean acceptance from update to update,
+      towards 0.8. Step sizes of tempered chains stay those of the first model.
+    - `num_chains`: independent chains, or independent sets of tempered chains.
+    - `num_steps`: sampler steps per update.
+    - `precondition`: a function that changes the gradient, such as `lnz.energy.centred_gradient`.
 
     Source: Younes (1989); with tempered chains, Desjardins, Courville, Bengio, Vincent and Delalleau (2010), section 3.
     """
@@ -197,7 +197,7 @@ class SML(AbstractObjective):
         check_positive(self.num_steps, "SML(num_steps=...)")
 
     def init(self, key: PRNGKeyArray, model: Any, data: Array | None) -> Any:
-        """Chains at examples of `data`."""
+        """Chains that start at examples of `data`."""
         if not is_energy(model):
             raise TypeError(f"`SML` needs an energy model, such as `lnz.energy.RBM`; got {type(model).__name__}.")
         data = check_has_data(data, "SML")
@@ -208,7 +208,7 @@ class SML(AbstractObjective):
         states = jax.vmap(lambda key, x: self.sampler.init(key, model, x))(keys, positions)
         if not waits_for_step_size(self.sampler):
             return states
-        key_adapt = jr.fold_in(key, 2**31 - 7)  # far from the numbers of `jr.split(key)`
+        key_adapt = jr.fold_in(key, 2**31 - 7)  # a large index, far from those of `jr.split(key)`
         sampler: Any = adapt_step_size(key_adapt, model, self.sampler, positions, _NUM_ADAPT)[0]
         return states, jnp.log(sampler.step_size)
 
@@ -229,7 +229,7 @@ class SML(AbstractObjective):
 
         state, info = jax.lax.stop_gradient(jax.vmap(advance)(jr.split(key, self.num_chains), state))
         loss, (state, parts) = _contrast(model, batch, state.position, state, self.precondition)
-        # Chains and steps come first; of one number for each pair of temperatures the least tells.
+        # Average over chains and steps, the first two axes; report the smallest of the pairs of temperatures.
         lowest = {name: jnp.min(jnp.mean(values, axis=(0, 1), dtype=loss.dtype)) for name, values in info.items()}
         if log_step_size is not None:
             acceptance = jnp.mean(info["acceptance"]).astype(log_step_size.dtype)
@@ -246,7 +246,7 @@ def _start_chains(key: PRNGKeyArray, model: Any, data: Array | None, num_chains:
 
 
 def start_chains(key: PRNGKeyArray, model: AbstractBlockDensity, x: Array) -> tuple[Array, ...]:
-    """Persistent chains at `x [num_chains, ...]`, with the auxiliary block drawn given it."""
+    """Persistent chains that start at `x [num_chains, ...]`, with the auxiliary block drawn given `x`."""
     return _draw(key, model, jax.vmap(model.split)(x), (0,))
 
 
@@ -255,8 +255,8 @@ def advance_chains(
 ) -> tuple[Array, ...]:
     """`k` sweeps of persistent chains."""
     key_sweeps, key_last = jr.split(key)
-    # Visible blocks first: the chain remembers the hidden block drawn last. That draw stands outside the loop,
-    # where its product is shared with the free energy of the last visible block.
+    # Visible blocks first: the chain keeps the hidden block, which is drawn last. This draw is outside the loop, where
+    # the free energy of the last visible block shares its product.
     order = (*range(1, model.num_blocks), 0)
     return _draw(key_last, model, _sweeps(key_sweeps, model, blocks, order, k - 1), order)
 
@@ -270,7 +270,7 @@ def _linear(params: Any, direction: Any) -> Float[Array, ""]:
 def _draw(
     key: PRNGKeyArray, model: AbstractBlockDensity, blocks: tuple[Array, ...], order: tuple[int, ...]
 ) -> tuple[Array, ...]:
-    """Draw the blocks of `order` in turn, in every chain."""
+    """Draws the blocks of `order` in turn, in every chain."""
     keys = jr.split(key, blocks[0].shape[0])
     return jax.vmap(lambda key, blocks: gibbs_sweep(key, model, blocks, order))(keys, blocks)
 

@@ -1,4 +1,4 @@
-"""Fitting a distribution to a density that is known up to a constant, without data."""
+"""Objectives that fit a distribution to a density known up to a constant, without data."""
 
 from typing import Any
 
@@ -16,21 +16,21 @@ from ._latent import check_gradient
 
 
 class ReverseKL(AbstractObjective):
-    """`E_q[log q(z) - log p~(z)]` in nats: fits the distribution that is trained to a fixed density.
+    """`E_q[log q(z) - log p~(z)]` in nats: fits the trained distribution q to a fixed density p~.
 
-    With a flow as q this is variational inference; minus the loss is a lower bound on the log normaliser of the
-    target. Data are not used: call `fit` with `data=None`. It seeks modes: a q that misses one hardly notices.
+    With a flow as q this is variational inference. The negative loss is a lower bound on the log normaliser of the
+    target. Data are not used: call `fit` with `data=None`. The divergence is mode-seeking: it hardly penalises a q that
+    misses a mode.
 
     **Arguments:**
 
     - `target`: the unnormalised density, such as `lnz.condition(model, data)`.
-    - `num_samples`: draws a step.
-    - `gradient`: how the gradient is estimated, one of `lnz.gradients`; the loss is the same number. With
-      `StickingTheLanding()` its variance vanishes where q equals the target up to its constant. With `LeaveOneOut()` or
-      `Score()` the distribution may be discrete, and the target needs no gradient.
-    - `num_annealed`: for so many steps the target is tempered, `p~^beta` with beta rising from 0.01 to 1 in equal
-      steps, so that q finds modes that it would miss from the start. The part `elbo` is of the whole target
-      throughout.
+    - `num_samples`: draws per step.
+    - `gradient`: the gradient estimator, from `lnz.gradients`; it does not change the value of the loss. With
+      `StickingTheLanding()` the variance of the gradient vanishes if q equals the target up to its constant. With
+      `LeaveOneOut()` or `Score()` the distribution may be discrete, and the target needs no gradient.
+    - `num_annealed`: number of steps with a tempered target, `p~^beta`. Beta rises from 0.01 to 1 in equal steps, so
+      that q can find modes it would otherwise miss. The part `elbo` always refers to the untempered target.
 
     Source: Rezende and Mohamed (2015), equations 15 and 20; arXiv:1505.05770.
     """
@@ -46,7 +46,7 @@ class ReverseKL(AbstractObjective):
             check_positive(self.num_annealed, "ReverseKL(num_annealed=...)")
 
     def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> tuple[Any, ...]:
-        """The number of steps taken, if the target is tempered, and then the state of `gradient`."""
+        """The number of steps taken, if the target is tempered, followed by the state of `gradient`."""
         _check_spaces(model, self.target, "ReverseKL")
         steps = (jnp.zeros((), jnp.int32),) if self.num_annealed else ()
 
@@ -70,7 +70,7 @@ class ReverseKL(AbstractObjective):
     def _draw(
         self, key: PRNGKeyArray, model: Any, steps: tuple[Int32[Array, ""], ...]
     ) -> tuple[Draws, Float[Array, " draws"], Float[Array, ""]]:
-        """Draws, the log density of the target there, and the inverse temperature of the target."""
+        """Draws, the log density of the target at the draws, and the inverse temperature of the target."""
         draws = self.gradient.draw(key, model, self.num_samples)
         log_p = jax.vmap(self.target.log_density)(draws.z)
         beta = jnp.ones((), log_p.dtype)
@@ -80,26 +80,25 @@ class ReverseKL(AbstractObjective):
 
 
 class ForwardKL(AbstractObjective):
-    """`KL(p || q)` in nats by self-normalised importance sampling from q itself: fits q where the target has its mass.
+    """`KL(p || q)` in nats, by self-normalised importance sampling from q itself: q covers the mass of the target.
 
-    `sum_i w_i (-log q(z_i))` with `z_i ~ q` and `w_i` proportional to `p~(z_i) / q(z_i)`, summing to one, all held
-    fixed: the gradient of `KL(p || q)` in q, where the target's normaliser cancels. The gradient is biased by the
-    self-normalisation, of order `1 / num_samples`, but consistent: the bias vanishes with the number of draws. What q
-    never draws it cannot learn: start with a q that is wider than the target. Draws need not be reparameterised,
-    and no gradient of the target is needed. Data are not used: call `fit` with `data=None`.
+    `loss = sum_i w_i (-log q(z_i))` with `z_i ~ q` and `w_i` proportional to `p~(z_i) / q(z_i)`, summing to one. Draws
+    and weights are constants to differentiation. Only the gradient of the loss is meaningful: that of `KL(p || q)` in
+    q, with a self-normalisation bias of order `1 / num_samples`. Neither target nor draws need be differentiable. q
+    cannot learn mass that it never draws: start with a q wider than the target. Call `fit` with `data=None`.
 
-    The loss is a surrogate of which only the gradient means something. The parts:
+    The parts:
 
-    - `forward_kl`: `sum_i w_i log w_i + log num_samples`, the estimate of `KL(p || q)`; at most `log num_samples`, so
-      too small where few weights dominate.
+    - `forward_kl`: `sum_i w_i log w_i + log num_samples`, which estimates `KL(p || q)`. It is too small if few weights
+      dominate: at most `log num_samples`.
     - `log_normalizer`: `log (1/n) sum_i p~(z_i) / q(z_i)`, a lower bound in expectation on the target's.
-    - `ess_fraction`: the effective sample size `1 / sum_i w_i^2` over `num_samples`, between 0 and 1, no nats. Near
-      `1 / num_samples` a single draw rules, and the step says little.
+    - `ess_fraction`: effective sample size `1 / sum_i w_i^2` over `num_samples`, from 0 to 1. Near `1 / num_samples` a
+      single draw dominates, and the step carries little information.
 
     **Arguments:**
 
     - `target`: the unnormalised density.
-    - `num_samples`: draws a step, at least 2.
+    - `num_samples`: draws per step, at least 2.
 
     Source: Bornschein and Bengio (2015), the wake-phase update of q; arXiv:1406.2751.
     """
@@ -109,7 +108,7 @@ class ForwardKL(AbstractObjective):
 
     def __check_init__(self):
         if check_positive(self.num_samples, "ForwardKL(num_samples=...)") < 2:
-            raise ValueError("`ForwardKL(num_samples=...)` must be at least 2: one weight is always one; got 1.")
+            raise ValueError("`ForwardKL(num_samples=...)` must be at least 2: a single weight is always 1; got 1.")
 
     def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> tuple[()]:
         _check_spaces(model, self.target, "ForwardKL")
@@ -125,7 +124,7 @@ class ForwardKL(AbstractObjective):
         loss = -jnp.sum(w * jax.vmap(model.log_prob)(z))
         log_num = jnp.log(jnp.asarray(self.num_samples, w.dtype))
         parts = {
-            # A draw of weight zero adds nothing, as w log w does.
+            # A draw of weight zero adds nothing, the limit of w log w.
             "forward_kl": jnp.sum(jnp.where(w > 0, w * (log_w - log_total), 0)) + log_num,
             "log_normalizer": log_total - log_num,
             "ess_fraction": 1 / (self.num_samples * jnp.sum(w**2)),

@@ -15,7 +15,7 @@ from ._latent import check_gradient, each_example, log_likelihoods, normalised_p
 
 
 class _Terms(NamedTuple):
-    """The terms of the bound in nats, of each draw or with an axis of one; `penalty` is the weighted KL."""
+    """Terms of the bound in nats, per draw or with an axis of size one; `penalty` is the weighted KL."""
 
     reconstruction: Float[Array, "batch draws"]
     kl: Float[Array, "batch num"]
@@ -26,30 +26,22 @@ class _Terms(NamedTuple):
 class ELBO(AbstractObjective):
     """`mean E_q[log p(x | z)] - KL(q(z | x) || p(z))` in nats per example, by draws of q.
 
-    A lower bound on the log-likelihood; the gap is `KL(q(z | x) || p(z | x))`. Its negative is the loss, unless one of
-    the options below changes what is minimised. The parts never change with them: `elbo`, `reconstruction` (the first
-    term) and `kl` (the second, so that `elbo = reconstruction - kl`) are those of the model, unweighted. Where z
-    decides x, as in `lnz.latent.Dequantised`, the first term is zero and `elbo` stands alone. What is minimised stands
-    beside them as `loss` where it is not `-elbo`.
+    A lower bound on the log-likelihood with gap `KL(q(z | x) || p(z | x))`. The loss is `-elbo`, or the part `loss`
+    if an option changes it. The parts `elbo`, `reconstruction` (first term) and `kl` are unweighted. If z decides x,
+    as in `lnz.latent.Dequantised`, only `elbo` remains.
 
     **Arguments:**
 
-    - `num_samples`: draws of z an example.
-    - `analytic_kl`: the KL in closed form where there is one, `lnz.closed_form_kl`, else by the same draws. Either is
-      unbiased; with a posterior near the true one, drawn KLs cancel noise of the reconstruction.
-    - `beta`: the loss is `beta kl - reconstruction`. Above 1 it is a looser bound, below 1 none.
-    - `num_warm_up`: for so many steps beta rises in equal steps from 0. The steps are the objective's state.
-    - `free_bits`: in nats. For each latent dimension the loss has `max(free_bits, KL)`, the KL averaged over the batch:
-      dimensions that say less are not pressed further. Prior and posterior must be products of independent components.
-      Which dimensions those are is decided by the KL in closed form, also where the penalty itself is drawn, so that
-      it has no bias. Of a pair of distributions without a closed form the decision is drawn too: then the penalty is
-      too large in expectation (the maximum is convex), and its gradient biased, near `free_bits`, by less the more
-      examples and draws there are.
-    - `gradient`: how the encoder's gradient is estimated, one of `lnz.gradients`: `StickingTheLanding()`, or for
-      discrete latent variables `LeaveOneOut()` or `Score()`. With all but `Pathwise()` the KL is by draws.
+    - `num_samples`: draws of z per example.
+    - `analytic_kl`: use `lnz.closed_form_kl` where defined, else the draws; both are unbiased.
+    - `beta`: `loss = beta kl - reconstruction`; above 1 a looser bound, below none.
+    - `num_warm_up`: steps over which beta rises linearly from 0.
+    - `free_bits`: least KL in nats of each latent dimension in the loss; see `docs/vae.md`.
+    - `gradient`: for the encoder, from `lnz.gradients`. Discrete latents need `LeaveOneOut()` or `Score()`. All but
+      `Pathwise()` draw the KL.
 
-    **Raises:** `ValueError` for options out of range, or `free_bits` with components that are not independent or of
-    different shapes; `TypeError` for a posterior that `gradient` cannot differentiate.
+    **Raises:** `ValueError` for options out of range, or `free_bits` with dependent components or different shapes;
+    `TypeError` if `gradient` does not suit the posterior.
 
     Source: Kingma and Welling (2014), equations 3 and 10; arXiv:1312.6114. `beta`: Higgins et al. (2017).
     `num_warm_up`: Bowman et al. (2016), section 3.1; arXiv:1511.06349. `free_bits`: Kingma et al. (2016), appendix C.8;
@@ -73,11 +65,11 @@ class ELBO(AbstractObjective):
 
     @property
     def moves_with_data(self) -> bool:
-        """A baseline network would see moved examples."""
+        """False with a baseline network, which would see examples in local coordinates."""
         return not (isinstance(self.gradient, Score) and self.gradient.baseline is not None)
 
     def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> tuple[Any, ...]:
-        """The number of warm-up steps taken, if there is a warm-up, and then the state of `gradient`."""
+        """The number of warm-up steps taken, if there is a warm-up, followed by the state of `gradient`."""
         rows = check_has_data(data, "ELBO")
         steps = (jnp.zeros((), jnp.int32),) if self.num_warm_up else ()
 
@@ -111,7 +103,7 @@ class ELBO(AbstractObjective):
             draws = self.gradient.draw(key, q, self.num_samples)
             return log_likelihoods(model, x, draws.z), *self._kl(draws, normalised_prior(model)), draws.score
 
-        # `kl [batch, draws, components]`, with a one where it is exact and where it is of all components.
+        # `kl [batch, draws, components]`; `draws` is 1 if the KL is exact, `components` is 1 if it is the total.
         reconstruction, kl, gate, score = each_example(one, key, model, batch)
         penalty = kl
         if self.free_bits:
@@ -124,8 +116,8 @@ class ELBO(AbstractObjective):
     def _kl(
         self, draws: Draws, prior: AbstractDistribution
     ) -> tuple[Float[Array, "draws components"], Float[Array, "num components"]]:
-        """The KL in nats, with `free_bits` that of each latent dimension; and what is compared with `free_bits`."""
-        # Other estimators differentiate draws of log q, not the parameters of q.
+        """The KL in nats (per latent dimension with `free_bits`), and the KL that is compared with `free_bits`."""
+        # The other estimators differentiate log q of draws, not the parameters of q.
         is_analytic = self.analytic_kl and isinstance(self.gradient, Pathwise)
         if self.free_bits:
             return _kl_of_components(draws, prior, is_analytic)
@@ -137,7 +129,7 @@ class ELBO(AbstractObjective):
 def _kl_of_components(
     draws: Draws, prior: AbstractDistribution, is_analytic: bool
 ) -> tuple[Float[Array, "draws components"], Float[Array, "num components"]]:
-    """The KL as it is wanted, and in closed form where there is one."""
+    """The KL per component, exact or drawn as requested, and the KL in closed form if there is one."""
     q = draws.q
     if not (is_factorised(q) and is_factorised(prior)):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Latent-variable models whose prior is known only up to a constant: two families of models meet."""
+"""Training of latent-variable models whose prior is an energy model, known only up to a constant."""
 
 from typing import Any
 
@@ -22,24 +22,24 @@ from ._contrastive import advance_chains, start_chains
 
 
 class EnergyPrior(AbstractObjective):
-    """Any objective of latent-variable models for a prior `p(z) = exp(-E(z)) / Z`: the negative phase is added.
+    """Adds the negative phase of a prior `p(z) = exp(-E(z)) / Z` to any objective of latent-variable models.
 
-    `loss = the objective's, with log p~(z) in place of log p(z), + mean log p~(z')`, over persistent chains z' of the
-    prior that count as constants: the gradient of the last term is an estimate of that of log Z. With `ELBO`-like
-    objectives the gradient is that of `-E_q[log p(x | z) + log p~(z) - log q(z | x)] + log Z`, nearly unbiased while
-    the chains keep up, as in `PCD`; of the loss itself only the gradient means something. Parts that lack log Z are
-    called `unnormalised_...`: `unnormalised_elbo` is the ELBO plus log Z.
+    `loss = objective with log p~(z) in place of log p(z), + mean log p~(z')`. The z' are persistent chains of the
+    prior, constants to differentiation, so the gradient of the last term estimates that of log Z. Only the gradient of
+    the loss is meaningful. With `ELBO`-like objectives it is the gradient of
+    `-E_q[log p(x | z) + log p~(z) - log q(z | x)] + log Z`, nearly unbiased while the chains keep up, as in `PCD`.
+    Parts that lack log Z are named `unnormalised_...`: `unnormalised_elbo` is the ELBO plus log Z.
 
     **Arguments:**
 
-    - `objective`: one that suits the posterior; for bits one with `gradient=lnz.gradients.LeaveOneOut()`.
-    - `num_chains`: persistent chains.
-    - `sweeps`: Gibbs sweeps an update.
+    - `objective`: an objective that suits the posterior. For bits, give it `gradient=lnz.gradients.LeaveOneOut()`.
+    - `num_chains`: number of persistent chains.
+    - `sweeps`: Gibbs sweeps per update.
 
-    **Raises:** `TypeError` for a prior whose blocks cannot be sampled, or that is normalised already.
+    **Raises:** `TypeError` for a prior whose blocks cannot be sampled, or that is already normalised.
 
-    Source: Rolfe (2017); arXiv:1609.02200, which relaxes the bits, while here they stay bits and `objective` sees to
-    the gradient of the posterior. Chains: Tieleman (2008), section 3; Younes (1989).
+    Source: Rolfe (2017); arXiv:1609.02200. The paper relaxes the bits; here they stay bits, and `objective` handles the
+    gradient of the posterior. Chains: Tieleman (2008), section 3; Younes (1989).
     """
 
     objective: AbstractObjective
@@ -79,7 +79,7 @@ class EnergyPrior(AbstractObjective):
         chains = advance_chains(key_chains, without_gradient(prior), chains, self.sweeps)
         z = jax.lax.stop_gradient(jax.vmap(prior.join)(chains))
         negative = jnp.mean(jax.vmap(prior.log_density)(z))
-        # The likelihood of x given z is the only usual part in which the prior has none.
+        # Of the usual parts, only `reconstruction` does not involve the prior.
         parts = {name if name == "reconstruction" else f"unnormalised_{name}": value for name, value in parts.items()}
         return loss + negative, ((inner, chains), {**parts, "free_energy_chains": -negative})
 
@@ -101,7 +101,7 @@ def _check_model(model: Any) -> tuple[AbstractLatentModel, AbstractBlockDensity]
 
 
 class UpToConstant(AbstractLatentModel):
-    """A model as objectives see it whose prior is taken for normalised."""
+    """A view of a latent-variable model for objectives, which treat its prior as normalised."""
 
     model: AbstractLatentModel
 
@@ -121,7 +121,7 @@ class UpToConstant(AbstractLatentModel):
 
 
 class TakenForNormalised(AbstractDistribution):
-    """A density whose log normaliser somebody else accounts for. It cannot be sampled."""
+    """A density treated as normalised: the caller accounts for its log normaliser. It cannot be sampled."""
 
     density: AbstractDensity
 
@@ -138,8 +138,8 @@ class TakenForNormalised(AbstractDistribution):
 
     def sample(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> Array:
         raise TypeError(
-            f"This objective draws from the prior, but a {type(self.density).__name__} has no exact draws. Use one "
-            "that draws from the posterior only."
+            f"This objective draws from the prior, but {type(self.density).__name__} has no exact draws. Use an "
+            "objective that draws from the posterior only, such as `lnz.objectives.ELBO`."
         )
 
     def sample_and_log_prob(self, key: PRNGKeyArray, shape: tuple[int, ...] = ()) -> tuple[Array, Float[Array, "..."]]:

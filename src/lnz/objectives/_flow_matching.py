@@ -13,20 +13,21 @@ from ..modules import check_has_data
 
 
 class FlowMatching(AbstractObjective):
-    """`E |v(t, x_t) - (x_1 - (1 - s) x_0)|^2` with `x_t = (1 - (1 - s) t) x_0 + t x_1`: no equation is solved.
+    """`E |v(t, x_t) - (x_1 - (1 - s) x_0)|^2` with `x_t = (1 - (1 - s) t) x_0 + t x_1`.
 
-    Trains the velocity of `lnz.Transformed(base, lnz.flows.continuous(...))` along straight lines from draws x_0 of the
-    base (t = 0) to examples x_1 (t = 1). The loss is no likelihood and is not in nats: its least value is the spread of
-    the lines through a point, not zero. The likelihood afterwards is exact, by `lnz.evaluate`.
+    Trains the velocity v of `lnz.Transformed(base, lnz.flows.continuous(...))` along straight lines from draws x_0 of
+    the base (t = 0) to examples x_1 (t = 1), without solving a differential equation. The loss is not a likelihood and
+    not in nats: its minimum is the spread of the lines through a point, not zero. After training, `lnz.evaluate` gives
+    the exact likelihood.
 
-    Only the velocity learns. A flow over a flow, `Transformed(Transformed(base, continuous), preprocessing)`, is
-    trained on examples pulled back through the preprocessing, which stays as it is, as does the base.
+    Only the velocity is trained. A flow over a flow, `Transformed(Transformed(base, continuous), preprocessing)`, is
+    trained on examples pulled back through the preprocessing; base and preprocessing stay fixed.
 
     **Arguments:**
 
-    - `sigma_min`: s, the width about an example at which its lines end.
+    - `sigma_min`: s, the width around an example at which its lines end.
 
-    **Raises:** `TypeError` for a model that has no velocity.
+    **Raises:** `TypeError` for a model without a velocity.
 
     Source: Lipman, Chen, Ben-Hamu, Nickel and Le (2023), equations 22 and 23; arXiv:2210.02747.
     """
@@ -55,7 +56,7 @@ class FlowMatching(AbstractObjective):
             x1 = pull(x1, jr.split(key_map, num))
         x0 = base.sample(key_base, (num,)).astype(dtype)
         x0, x1 = jax.lax.stop_gradient((x0, x1))
-        # Times spread evenly from a random start: uniform each, with less noise in their average.
+        # Evenly spaced times from a random start: each is uniform, and their average is less noisy.
         t = (jr.uniform(key_time, (), dtype) + jnp.arange(num, dtype=dtype) / num) % 1
         rest = 1 - self.sigma_min
 
@@ -68,7 +69,7 @@ class FlowMatching(AbstractObjective):
 
 
 def _innermost(model: Any) -> tuple[AbstractDistribution, AbstractBijection, list[AbstractBijection]]:
-    """The base and the velocity, and the maps after them, the last first."""
+    """The base, the bijection with the velocity, and the bijections after it, last first."""
     preprocessing, flow = [], model
     while isinstance(flow, Transformed):
         if flow.bijection.velocity is not None:

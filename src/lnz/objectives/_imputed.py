@@ -19,20 +19,20 @@ _NUM_FOR_INIT = 4096
 
 
 class Imputed(AbstractObjective):
-    """An objective for examples with missing entries: `lnz.fit(..., observed=mask)`.
+    """Trains on examples with missing entries, `lnz.fit(..., observed=mask)`, by drawing the missing entries.
 
-    By Fisher's identity the gradient of `log p(x_known)`, all else summed out, is the average of that of `log p(x)`
-    over `p(x_missing | x_known)`. Each step draws the missing entries of its batch anew, by Gibbs sampling with the
-    known ones clamped, and leaves the rest to `objective`. With few sweeps the draws, and so the gradient, are biased
-    towards where they start, the base rates. Entries must be missing at random: whether one is missing may depend on
-    what is known, but not on what it would have been.
+    Fisher's identity: the gradient of `log p(x_known)`, with the missing entries summed out, is the average of the
+    gradient of `log p(x)` over `p(x_missing | x_known)`. Each step draws the missing entries of its batch anew, by
+    Gibbs sampling with the known entries clamped, and passes the completed batch to `objective`. Draws start at the
+    base rates. With few sweeps they are biased towards these, and so is the gradient. Entries must be missing at
+    random: whether an entry is missing may depend on known entries, but not on its own value.
 
     **Arguments:**
 
-    - `objective`: for complete examples, such as `lnz.objectives.PCD(1)`.
-    - `num_sweeps`: Gibbs sweeps an update, of two matrix products each.
+    - `objective`: an objective for complete examples, such as `lnz.objectives.PCD(1)`.
+    - `num_sweeps`: Gibbs sweeps per update, of two matrix products each.
 
-    **Raises:** `TypeError` for an objective that is none, and for models whose variables cannot be clamped.
+    **Raises:** `TypeError` if `objective` is not an objective, or if the model's variables cannot be clamped.
 
     Source: Fisher's identity, Dempster, Laird and Rubin (1977), equation 2.13; missing at random, Rubin (1976).
     """
@@ -51,7 +51,7 @@ class Imputed(AbstractObjective):
         check_positive(self.num_sweeps, "Imputed(num_sweeps=...)")
 
     def init(self, key: PRNGKeyArray, model: Any, data: Array | None) -> Any:
-        """The state of `objective`, which sees a few thousand completed examples."""
+        """The state of `objective`, initialised on at most 4096 completed examples."""
         if not is_energy(model) or model.clamp is None:
             raise TypeError(
                 f"`Imputed` needs a model whose variables can be held fixed, such as `lnz.energy.RBM`; got "
@@ -72,7 +72,7 @@ class Imputed(AbstractObjective):
         return self.objective.loss(key_objective, model, state, batch)
 
     def _complete(self, key: PRNGKeyArray, model: Any, batch: Array) -> Array:
-        """The batch with its missing entries drawn given the known ones."""
+        """The batch, with its missing entries drawn given the known ones."""
 
         def complete(key, x):
             known = ~is_missing(model.space, x)

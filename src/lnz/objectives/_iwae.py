@@ -15,18 +15,18 @@ from ._latent import check_gradient, each_example, log_likelihoods, normalised_p
 class IWAE(AbstractObjective):
     """`-mean log (1/K) sum_k w_k`, `w_k = p(x, z_k) / q(z_k | x)`: the importance-weighted bound, in nats per example.
 
-    Its negative is a lower bound on the log-likelihood in expectation, tighter than the ELBO and tighter with every K.
-    The parts are `iwae`, that bound, and `elbo`, the mean of `log w_k`. Log-determinants of q are exact: an estimate
-    without bias, averaged as a weight, would be too large.
+    The negative loss is a lower bound on the log-likelihood in expectation. It is tighter than the ELBO, and tighter
+    the larger K is. The parts are `iwae`, this bound, and `elbo`, the mean of `log w_k`. Log-determinants of q are
+    exact, because unbiased estimates of them would make the weights too large on average.
 
     **Arguments:**
 
     - `num_samples`: K.
-    - `gradient`: how the encoder's gradient is estimated, one of `lnz.gradients`; the loss, its parts and the decoder's
-      gradient do not change. With `DoublyReparameterised()` it is less noisy near the true posterior, with
-      `LeaveOneOut()` (VIMCO) latent variables may be discrete, and with `StickingTheLanding()` it is **biased**.
+    - `gradient`: estimator of the encoder's gradient, from `lnz.gradients`. The loss, its parts and the decoder's
+      gradient do not change. `DoublyReparameterised()` is less noisy near the true posterior, `LeaveOneOut()` (VIMCO)
+      allows discrete latent variables, and `StickingTheLanding()` is **biased**.
 
-    **Raises:** `TypeError` for a posterior that `gradient` cannot differentiate, or for `Score`.
+    **Raises:** `TypeError` if `gradient` is `Score` or cannot differentiate the posterior.
 
     Source: Burda, Grosse and Salakhutdinov (2016), equation 8; arXiv:1509.00519.
     """
@@ -39,8 +39,8 @@ class IWAE(AbstractObjective):
         check_gradient(self.gradient, self.num_samples, "IWAE")
         if isinstance(self.gradient, Score):
             raise TypeError(
-                "`IWAE(gradient=...)`: `Score` judges a draw by its own weight, but here draws are weighed together. "
-                "Use `lnz.gradients.LeaveOneOut()`, or `lnz.objectives.ELBO(gradient=lnz.gradients.Score())`."
+                "`IWAE(gradient=...)` cannot be `Score`, which needs a mean over draws. Use "
+                "`lnz.gradients.LeaveOneOut()`, or `lnz.objectives.ELBO(gradient=lnz.gradients.Score())`."
             )
 
     def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> tuple[()]:
@@ -58,7 +58,7 @@ class IWAE(AbstractObjective):
                 return jax.nn.softmax(log_joint(without_gradient(model), z) - log_q)
 
             draws = self.gradient.draw(key, exact_log_det(q), self.num_samples, weights)
-            # The bound is not linear in log w: the score stays in the weights too.
+            # The bound is not linear in log w, so the score must stay in the weights as well.
             return log_joint(model, draws.z) - draws.log_q - draws.score, draws.score
 
         log_w, score = each_example(one, key, model, batch)

@@ -1,4 +1,4 @@
-"""What the objectives of latent-variable models share: draws of the encoder and their weights."""
+"""Helpers of the objectives of latent-variable models: draws of the encoder and their weights."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def check_gradient(gradient: Any, num_samples: int, name: str) -> None:
-    """**Raises:** `TypeError` or `ValueError` for a gradient estimator that `num_samples` draws do not suit."""
+    """**Raises:** `TypeError` if `gradient` is not an estimator, `ValueError` if it needs more than `num_samples`."""
     if not isinstance(gradient, AbstractGradientEstimator):
         raise TypeError(
             f"`{name}(gradient=...)` must be one of lnz.gradients, such as `lnz.gradients.Pathwise()`, with its "
@@ -30,10 +30,10 @@ def check_gradient(gradient: Any, num_samples: int, name: str) -> None:
 
 
 def each_example(fun: Callable[[PRNGKeyArray, Array, Any], T], key: PRNGKeyArray, model: Any, batch: Array) -> T:
-    """`fun(key, x, q(z | x))` of every example, stacked.
+    """`fun(key, x, q(z | x))` for every example, stacked.
 
-    Each example has a key of its own. One key for all would give all of them the same noise under `jax.vmap`, and
-    drawing the noise of a batch at once saves no time that shows.
+    Each example has its own key. Under `jax.vmap`, a single key would give all examples the same noise. Drawing the
+    noise of the whole batch at once saves no measurable time.
 
     **Raises:** `TypeError` if the model has no latent variables; `ValueError` if it has no encoder.
     """
@@ -64,12 +64,15 @@ def posterior(model: AbstractLatentModel, x: Array) -> AbstractDistribution:
 def log_likelihoods(
     model: AbstractLatentModel, x: Array, z: Float[Array, "samples *latent"] | Array
 ) -> Float[Array, " samples"]:
-    """`log p(x | z)` of one example and of each of its draws."""
+    """`log p(x | z)` of one example, for each of its draws z."""
     return jax.vmap(lambda z: model.likelihood(z).log_prob(x))(z)
 
 
 def normalised_prior(model: AbstractLatentModel) -> AbstractDistribution:
-    """The prior of `model`, or an error that says what a prior without its constant needs."""
+    """The prior of `model`.
+
+    **Raises:** `TypeError` if the prior is known only up to a constant.
+    """
     prior = model.prior
     if not isinstance(prior, AbstractDistribution):
         raise TypeError(

@@ -14,9 +14,9 @@ class MaximumLikelihood(AbstractObjective):
 
     **Arguments:**
 
-    - `hidden`, `partition`: normalisers for numerator and denominator where the model has no closed form. With
-      `lnz.normalizers.Quadrature()` the loss and its gradient are exact; that is how small
-      Boltzmann machines are trained without sampling.
+    - `hidden`, `partition`: normalisers for the numerator and the denominator, if the model has no closed form for
+      them. With `lnz.normalizers.Quadrature()` the loss and its gradient are exact, so small Boltzmann machines can be
+      trained without sampling.
     """
 
     moves_with_data: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""Wake-sleep: the encoder learns to recognise, rather than to tighten a bound."""
+"""Wake-sleep objectives: the encoder is fitted to the posterior instead of tightening a bound."""
 
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
@@ -17,30 +17,29 @@ Phase = Literal["wake", "sleep", "both"]
 
 
 class ReweightedWakeSleep(AbstractObjective):
-    """The likelihood's gradient by importance sampling, and an encoder fitted to the posterior from outside.
+    """Reweighted wake-sleep: importance sampling for the likelihood's gradient, and an encoder fitted separately.
 
-    With K draws of q for each example and their normalised weights `v_k` of `p(x, z_k) / q(z_k | x)`, the decoder and
-    prior follow `sum_k v_k d log p(x, z_k)`. The encoder follows, in the wake phase, `sum_k v_k d log q(z_k | x)`,
-    which makes `KL(p(z | x) || q(z | x))` small on the data; in the sleep phase `d log q(z | x)` at draws `(z, x)` of
-    the model itself, as many as the batch has examples. Latent variables may be discrete.
+        decoder, prior:  sum_k v_k d log p(x, z_k)
+        encoder, wake:   sum_k v_k d log q(z_k | x)
+        encoder, sleep:  d log q(z | x), averaged over dreams: draws (z, x) of the model
 
-    The loss is a surrogate of which only the gradient means something. The decoder's gradient is unbiased for the bound
-    `iwae` and **biased** for the likelihood, by the normalisation of the weights, of order `1 / K`; so is that of the
-    wake phase. That of the sleep phase is unbiased, for the divergence on the model's dreams. The parts, in nats:
+    Each example has K draws of q with normalised weights `v_k` of `p(x, z_k) / q(z_k | x)`. The encoder minimises
+    `KL(p(z | x) || q(z | x))` on data (wake) or dreams (sleep). Latents may be discrete.
+
+    Only the gradient of the loss is meaningful. The decoder's is unbiased for `iwae`. Normalised weights **bias** it
+    for the likelihood, and the wake phase, by order `1 / K`. The sleep phase is unbiased. For arrays shared with the
+    encoder (`VampPrior`, `Ladder`) see `docs/vae.md`.
+
+    Parts, in nats:
 
     - `iwae`: `log (1/K) sum_k p(x, z_k) / q(z_k | x)`, a lower bound on the log-likelihood in expectation.
     - `elbo`: the mean of the log weights.
-    - `dreams`, with a sleep phase: `-log q(z | x)` of a dream.
-
-    The two halves are apart only where prior and decoder share no arrays with the encoder. What they share follows the
-    sum of both gradients: with a `lnz.latent.VampPrior` the wake phase moves the encoder through the prior, and with a
-    `lnz.latent.Ladder` the encoder's phase moves the conditionals of the model. Neither is then the algorithm
-    of the paper, and the statements on bias above hold of the other arrays alone.
+    - `dreams` (sleep): `-log q(z | x)` of dreams.
 
     **Arguments:**
 
-    - `num_samples`: K, at least 2 in the wake phase, where a single draw would weigh one whatever it is.
-    - `encoder`: its phase, `"wake"`, `"sleep"`, or `"both"`, the sum of the two gradients.
+    - `num_samples`: K, at least 2 in the wake phase.
+    - `encoder`: `"wake"`, `"sleep"`, or `"both"`, the sum of the two gradients.
 
     Source: Bornschein and Bengio (2015), section 2; arXiv:1406.2751.
     """
@@ -57,8 +56,8 @@ class ReweightedWakeSleep(AbstractObjective):
         num = check_positive(self.num_samples, "ReweightedWakeSleep(num_samples=...)")
         if num < 2 and self.encoder != "sleep":
             raise ValueError(
-                "`ReweightedWakeSleep(num_samples=...)` must be at least 2 in the wake phase, where one draw would "
-                "weigh one whatever it is; got 1. With one draw use `lnz.objectives.WakeSleep()`."
+                "`ReweightedWakeSleep(num_samples=...)` must be at least 2 in the wake phase, because a single "
+                "normalised weight is always 1; got 1. With one draw use `lnz.objectives.WakeSleep()`."
             )
 
     def init(self, key: PRNGKeyArray, model: AbstractModel, data: Array | None) -> tuple[()]:
@@ -84,18 +83,16 @@ class ReweightedWakeSleep(AbstractObjective):
 class WakeSleep(AbstractObjective):
     """The classic wake-sleep algorithm: `-log p(x, z)` at `z ~ q(z | x)`, and `-log q(z | x)` at `(x, z) ~ p`.
 
-    Decoder and prior learn from draws of the encoder (wake), whose gradient is that of the ELBO without bias. The
-    encoder learns from as many draws of the model as the batch has examples (sleep): it minimises `KL(p(z | x) || q(z |
-    x))` on the model's dreams instead of `KL(q || p)` on the data, so the two halves descend no common function.
-    Latent variables may be discrete.
+    Decoder and prior learn from draws of the encoder (wake); their gradient is unbiased for the ELBO. The encoder
+    learns from dreams, as many draws of the model as the batch has examples (sleep). It minimises
+    `KL(p(z | x) || q(z | x))` on dreams instead of `KL(q || p)` on the data, so the two halves do not descend a common
+    function. Latent variables may be discrete.
 
-    The two halves are apart only where prior and decoder share no arrays with the encoder. What they share follows the
-    sum of both gradients: with a `lnz.latent.VampPrior` the wake phase moves the encoder through the prior, and with a
-    `lnz.latent.Ladder` the encoder's phase moves the conditionals of the model. Neither is then the algorithm
-    of the paper, and what the paragraph above says holds of the other arrays alone.
+    With a `lnz.latent.VampPrior` or a `lnz.latent.Ladder` this holds only for arrays that are not shared with the
+    encoder: see `docs/vae.md`.
 
-    The loss is a surrogate of which only the gradient means something. The parts, in nats per example, are those of
-    `ELBO`, and `dreams`, `-log q(z | x)` of a dream.
+    Only the gradient of the loss is meaningful. The parts, in nats per example, are those of `ELBO`, and `dreams`, the
+    mean of `-log q(z | x)` over dreams.
 
     Source: Hinton, Dayan, Frey and Neal (1995); as here, Bornschein and Bengio (2015), section 2; arXiv:1406.2751.
     """
@@ -116,7 +113,7 @@ class WakeSleep(AbstractObjective):
 
 
 class _Scored(NamedTuple):
-    """Logarithms at draws of q, which count as constants, in nats."""
+    """Log densities in nats at draws of q; the draws are constants to differentiation."""
 
     log_q: Float[Array, "*batch samples"]
     log_prior: Float[Array, "*batch samples"]
@@ -132,7 +129,7 @@ class _Scored(NamedTuple):
 
 
 def _score(key: PRNGKeyArray, model: Any, batch: Array, num_samples: int) -> _Scored:
-    """Draws of q for each example, which no gradient passes, scored by everything."""
+    """Log densities of q, prior and likelihood at draws of q for each example; no gradient passes the draws."""
 
     def one(key, x, q: AbstractDistribution):
         q = exact_log_det(q)
@@ -145,7 +142,7 @@ def _score(key: PRNGKeyArray, model: Any, batch: Array, num_samples: int) -> _Sc
 
 
 def _dreams(key: PRNGKeyArray, model: Any, num: int) -> Float[Array, ""]:
-    """`-log q(z | x)` in nats, averaged over draws of the model, which count as constants."""
+    """`-log q(z | x)` in nats, averaged over dreams (draws of the model), which are constants to differentiation."""
     check_latent(model)
     key_z, key_x = jr.split(key)
     z = jax.lax.stop_gradient(normalised_prior(model).sample(key_z, (num,)))

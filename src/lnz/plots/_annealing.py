@@ -1,4 +1,4 @@
-"""Log weights of annealing, and the statements about log Z that rest on them."""
+"""Figures of annealing: log weights, and the estimates of log Z based on them."""
 
 import dataclasses
 import math
@@ -15,18 +15,18 @@ from ._figures import style
 from ._html import captioned, drawing, joined, number, pieces
 
 _COLOURS = {"forward": "#2f7fd1", "reverse": "#e07b39"}
-_NUM_BINS = 31  # odd: equal weights, in the middle, are within a bin and not on an edge
-_FENCE = 8  # interquartile ranges
+_NUM_BINS = 31  # odd, so that equal weights, in the middle, lie inside a bin and not on an edge
+_FENCE = 8  # weights beyond this many interquartile ranges are cut
 
 
 @dataclasses.dataclass(frozen=True)
 class LogZ:
-    """What annealing says about one log Z, in nats.
+    """The results of annealing for one log Z, in nats.
 
-    - `weights`: by their names, each on the scale of log Z: for the weights of reverse annealing, whose average
-      is 1/Z, minus their logarithms.
-    - `lines`: estimates by their names.
-    - `interval`: what is claimed.
+    - `weights`: log weights by name, on the scale of log Z. For reverse annealing, whose weights have the mean 1/Z,
+      these are the negative log weights.
+    - `lines`: estimates by name.
+    - `interval`: the claimed interval.
     """
 
     weights: dict[str, Float[np.ndarray, " chains"]]
@@ -35,7 +35,7 @@ class LogZ:
 
 
 def annealing(run: Run) -> str:
-    """Histograms of log weights with what is concluded from them; nothing for a run without AIS or bracket."""
+    """Histograms of log weights with conclusions in words; empty for a run without AIS or bracket."""
     parts = []
     exact = exact_log_z(run)
     if run.bracket is not None:
@@ -49,7 +49,7 @@ def annealing(run: Run) -> str:
 
 
 def exact_log_z(run: Run) -> float | None:
-    """The log Z of a row that did not have to estimate it, in a run that has AIS to compare."""
+    """The exact log Z from a row of the run that did not estimate it, or `None`."""
     for row in run.rows.values():
         if row.denominator.bound == "exact":
             return float(row.denominator.value)
@@ -57,7 +57,7 @@ def exact_log_z(run: Run) -> float | None:
 
 
 def describe_bracket(bracket: Bracket, exact: float | None) -> LogZ:
-    """The picture of a bracket."""
+    """The content of the figure of a bracket."""
     weights, lines = {}, {}
     for side, sign, direction in ((bracket.lower, 1, "forward"), (bracket.upper, -1, "reverse")):
         if side.weights.log_weights is not None:
@@ -67,16 +67,16 @@ def describe_bracket(bracket: Bracket, exact: float | None) -> LogZ:
 
 
 def describe_row(row: LogLikelihood, exact: float | None) -> LogZ:
-    """The picture of the denominator of one row."""
+    """The content of the figure of one row's denominator."""
     log_z = row.denominator
     weights = {"forward": np.asarray(log_z.weights.log_weights, float)}
     return LogZ(weights, _with_exact({"forward": float(log_z.value)}, exact), log_z.interval())
 
 
 def log_weights(log_z: LogZ, *, ink: str = "black") -> Figure:
-    """Histograms of log weights; what lies far out on the side that adds nothing to the average is left out.
+    """Histograms of log weights, without those that are too small to affect the average.
 
-    The claimed interval, often too narrow to be seen among them, is shown once more by itself, with the estimates.
+    The claimed interval is often too narrow to be visible, so a second panel enlarges it, with the estimates.
     """
     has_interval = all(map(math.isfinite, log_z.interval)) and log_z.interval[0] != log_z.interval[1]
     figure = Figure(figsize=(4.4, 4.4 if has_interval else 3.3), dpi=200, layout="constrained")
@@ -118,7 +118,7 @@ def _draw_lines(axes: Axes, log_z: LogZ, ink: str) -> None:
 
 
 def _enlarge_interval(axes: Axes, log_z: LogZ, ink: str) -> None:
-    """The claimed interval and all that is said of log Z, on a scale of their own."""
+    """The claimed interval and all estimates of log Z, enlarged."""
     axes.axvspan(*sorted(log_z.interval), color=ink, alpha=0.13, linewidth=0)
     _draw_lines(axes, log_z, ink)
     points = [value for value in (*log_z.lines.values(), *log_z.interval) if math.isfinite(value)]
@@ -133,7 +133,7 @@ def _enlarge_interval(axes: Axes, log_z: LogZ, ink: str) -> None:
 
 
 def _limits(log_z: LogZ) -> tuple[float, float]:
-    """Everything, except weights far below the others (above them, on the reverse side): those count as nothing."""
+    """Limits that include everything except weights too small to count: far below the others, or above in reverse."""
     points = [value for value in (*log_z.lines.values(), *log_z.interval) if math.isfinite(value)]
     for name, values in log_z.weights.items():
         values = values[np.isfinite(values)]
@@ -146,13 +146,13 @@ def _limits(log_z: LogZ) -> tuple[float, float]:
                 min(values.max(), upper + fence) if is_cut and name == "reverse" else values.max(),
             ]
     low, high = (float(min(points)), float(max(points))) if points else (0.0, 0.0)
-    # Weights that differ by rounding alone would fill the picture with noise.
+    # Weights that differ only by rounding would fill the picture with noise.
     margin = 0.05 * (high - low) if high - low > 1e-6 * max(1.0, abs(low)) else 0.5
     return low - margin, high + margin
 
 
 def _label_few_numbers(axes: Axes) -> None:
-    """Ticks as the numbers they are: Matplotlib would rather write 129.01 as 0.01 with 1.29e2 in a corner."""
+    """A few ticks in plain numbers: by default Matplotlib writes 129.01 as 0.01 with an offset of 1.29e2."""
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.ticklabel_format(axis="x", useOffset=False, style="plain")
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -188,7 +188,7 @@ def _row(name: str, row: LogLikelihood, exact: float | None) -> str:
         "truth."
     )
     problems = [f"{reason}, so its error bar is too small." for reason in unreliable_reasons(weights)]
-    by = f", by {row.protocol.estimators[-1]}" if row.protocol.estimators else ""  # that of the denominator is last
+    by = f", by {row.protocol.estimators[-1]}" if row.protocol.estimators else ""  # the denominator's is last
     return _section(f"log Z of {name}{by}", words + _exact_words(exact), log_z, problems)
 
 
@@ -201,7 +201,7 @@ def _section(title: str, words: str, log_z: LogZ, problems: list[str]) -> str:
 
 
 def _counts(name: str, values: np.ndarray, low: float, high: float) -> str:
-    """What the picture cannot show."""
+    """Remarks, in words, on weights that the histogram cannot show."""
     finite = values[np.isfinite(values)]
     outside, lost = int(np.sum((finite < low) | (finite > high))), len(values) - len(finite)
     words = ""

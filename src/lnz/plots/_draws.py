@@ -1,4 +1,4 @@
-"""Draws from trained models, and what they look like beside test examples."""
+"""Draws from trained models, shown beside test examples."""
 
 import dataclasses
 import warnings
@@ -36,7 +36,7 @@ _NUM_CELLS = 120
 
 
 def samples(runs: Mapping[str, Run]) -> str:
-    """Test examples, then samples of every model, all drawn alike."""
+    """Test examples, followed by samples of every model, all drawn in the same style."""
     examples = next(iter(runs.values())).examples
     if examples.image_shape is not None:
         tiles = _pictures(runs, examples, examples.image_shape)
@@ -49,7 +49,7 @@ def samples(runs: Mapping[str, Run]) -> str:
 
 
 def chains(run: Run) -> str:
-    """The pictures that Markov chains pass through; nothing for models that need no chains, or without pictures."""
+    """The pictures that Markov chains pass through; empty for models that need no chains, or without pictures."""
     shape = run.examples.image_shape
     if shape is None or _is_exact(run.model):
         return ""
@@ -64,10 +64,10 @@ def chains(run: Run) -> str:
     flat = path.positions.reshape(len(path.positions) * columns, -1)
     low, high = paper_and_ink(*run.examples.values.values())
     words = (
-        f"Each line is a chain of {path.sampler} steps, started at {path.start}; above it the number of steps. "
-        "Chains that mix well soon forget where they started: lines change from column to column, "
-        "look different from each other, and stay like the data. A line that keeps one picture for hundreds of steps "
-        "means that samples, and training by such chains, see little of the model."
+        f"Each line is a chain of {path.sampler} steps, started at {path.start}; the numbers of steps are above. "
+        "Chains that mix well soon forget where they started: lines change from column to column, look different from "
+        "each other, and stay like the data. If a line keeps one picture for hundreds of steps, samples cover little "
+        "of the model, and so does training by such chains."
     )
     alt = f"{len(path.positions)} chains at steps {', '.join(map(str, _CHAIN_STEPS))}"
     picture = image(encode(montage(flat, shape, columns), low, high, size=800), alt)
@@ -81,7 +81,7 @@ def as_rows(values: Any) -> np.ndarray:
 
 
 def column_names(examples: Examples, num: int) -> list[str]:
-    """Names of the columns, or their numbers where they have no names."""
+    """Names of the columns, or their numbers if they have no names."""
     if examples.columns is not None and len(examples.columns) == num:
         return list(examples.columns)
     return [f"column {i}" for i in range(num)]
@@ -95,10 +95,10 @@ class _Walk:
 
 
 def _walk(model: Any, rows: np.ndarray) -> _Walk:
-    """Where chains are after `_CHAIN_STEPS`."""
+    """Positions of chains after each number of steps in `_CHAIN_STEPS`."""
     key_start, key_steps = jr.split(jr.key(1))
     if model.ancestor is not None:
-        # The latents of a test example are unknown: these chains start without one.
+        # The latents of a test example are unknown, so these chains start at draws.
         density, start = model.ancestor(), "a draw from the start of annealing"
         positions = eqx.filter_jit(possible_positions)(key_start, density, len(rows))
     else:
@@ -128,7 +128,7 @@ def _start_chains(key: PRNGKeyArray, density: AbstractDensity, sampler: Abstract
 
 @eqx.filter_jit
 def _advance(key: PRNGKeyArray, density: AbstractDensity, sampler: AbstractSampler, states, first: Array, last: Array):
-    """From step `first` to step `last`, compiled once for all of them."""
+    """Advances chains from step `first` to step `last`; compiled once for all such pairs."""
 
     def step(i, states):
         keys = jr.split(jr.fold_in(key, i), len(states.position))
@@ -138,12 +138,12 @@ def _advance(key: PRNGKeyArray, density: AbstractDensity, sampler: AbstractSampl
 
 
 def _is_exact(model: Any) -> bool:
-    """Whether samples are independent draws: those of every ancestor are."""
+    """Whether samples are independent draws, as they are if the root of the model is a distribution."""
     return isinstance(root_of(model), AbstractDistribution)
 
 
 def _draw(model: Any, num: int) -> tuple[np.ndarray | None, str]:
-    """Samples `[num, d]`, or `None`, and how they came about in words."""
+    """Samples `[num, d]`, or `None`, and a description of how they were drawn."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UnreliableSampleWarning)
         try:
@@ -173,7 +173,7 @@ def _pictures(runs: Mapping[str, Run], examples: Examples, shape: tuple[int, int
 
 
 def _matrices(runs: Mapping[str, Run], examples: Examples) -> list[str]:
-    """Rows of bits or categories as lines of cells."""
+    """Pictures of rows of bits or categories: a line per row, a cell per column."""
     some = as_rows(examples.values["some"])[:_NUM_IMAGES]
     low, high = grey_scale(*examples.values.values())
     words = "a line is a row, a cell a column" + (f", the first {_NUM_CELLS}" if some.shape[1] > _NUM_CELLS else "")

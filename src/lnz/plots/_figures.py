@@ -1,4 +1,4 @@
-"""Pictures of data, parameters and training, each a `matplotlib.figure.Figure` of its own; pyplot is not touched."""
+"""Figures of data, parameters and training. Each is a new `matplotlib.figure.Figure`; pyplot is not used."""
 
 import itertools
 import math
@@ -15,8 +15,8 @@ from ._html import shortened
 from ._pixels import SIGNED, montage, shades, signed_limit
 
 _DPI = 100
-_PICTURE_PIXELS = 800  # at least, of the longer side of a grid
-# Told apart on white and on black, and by colour-blind readers.
+_PICTURE_PIXELS = 800  # smallest length of the longer side of a grid
+# Distinguishable on white and on black, and for colour-blind readers.
 _LINES = {"train": "#2f7fd1", "valid": "#e07b39"}
 _OTHER_LINES = ("#3f9e6b", "#b04a9d", "#9a7b1f", "#6b7f95")
 
@@ -29,16 +29,16 @@ def image_grid(
     low: float = 0.0,
     high: float = 1.0,
 ) -> Figure:
-    """Images side by side, every pixel a whole number of screen pixels, with a clear line between them.
+    """A grid of images with transparent lines between them. Each pixel covers a whole number of screen pixels.
 
     **Arguments:**
 
     - `images`: `[n, ...]`, each with as many numbers as `image_shape` has pixels.
-    - `image_shape`: rows and columns of one image.
+    - `image_shape`: number of rows and columns of one image.
     - `num_columns`: images in a row; by default the grid is about square.
-    - `low`, `high`: values of the lightest and the darkest grey; of photographs the larger one is the lightest.
+    - `low`, `high`: values of the lightest and the darkest grey. For photographs let `low` be the larger one.
 
-    **Raises:** `ValueError` if there is no image or they do not have that shape.
+    **Raises:** `ValueError` if there is no image, or if the images do not have this shape.
     """
     picture = montage(images, image_shape, num_columns)
     scale = math.ceil(_PICTURE_PIXELS / max(picture.shape))
@@ -57,15 +57,15 @@ def filters(
     num_columns: int | None = None,
     ink: str = "black",
 ) -> Figure:
-    """The weights of every hidden unit as an image: a column of `W` each, red above zero and blue below.
+    """The weights of every hidden unit, a column of `W`, as an image: red above zero and blue below.
 
-    One scale serves all; it ends at the 99.5th percentile of the absolute weights, so that one large weight does not
-    bleach the rest.
+    All images share one colour scale. It ends at the 99.5th percentile of the absolute weights, so that one large
+    weight does not bleach the rest.
 
     **Arguments:**
 
     - `W`: weights `[visible, hidden]`, such as `rbm.W`.
-    - `image_shape`: rows and columns of the visible image.
+    - `image_shape`: number of rows and columns of the visible image.
     - `num_columns`: filters in a row; by default the grid is about square.
     - `ink`: colour of the text.
     """
@@ -84,11 +84,11 @@ def filters(
 
 
 def training_curves(history: Sequence[dict[str, int | float]], *, ink: str = "black") -> Figure:
-    """Likelihoods while training, and below them whatever else was recorded, in nats per example.
+    """Likelihoods during training, in nats per example, and the other records in a panel below.
 
-    A `log_likelihood` is drawn as "train", beside "valid": higher is better. Parts of an
-    objective, such as free energies, which mean nothing by themselves, have a panel of their own. The axes are fitted
-    to what came after the first twentieth of the steps: a steep beginning may leave the picture.
+    A `log_likelihood` is drawn as "train", beside "valid": higher is better. The second panel shows parts of an
+    objective, such as free energies, which have no meaning by themselves. The axes fit the values after the first
+    twentieth of the steps, so a steep beginning may be cut off.
 
     **Arguments:**
 
@@ -126,9 +126,9 @@ def marginals(
     *,
     ink: str = "black",
 ) -> Figure:
-    """A histogram of the samples of each column, with rows of data as ticks at its foot.
+    """A histogram of samples for each column, with rows of data as ticks along the axis.
 
-    The outermost half percent of the samples on each side is left out, unless the data reach as far.
+    The axis leaves out the outermost half percent of the samples on each side, unless the data reach as far.
     """
     num_rows = math.ceil(len(names) / 2)
     figure = Figure(figsize=(4.4, 0.5 + 1.5 * num_rows), dpi=2 * _DPI, layout="constrained")
@@ -163,7 +163,7 @@ def marginals(
 def scatter(
     samples: Float[np.ndarray, "n 2"], rows: Float[np.ndarray, "m 2"], names: Sequence[str], *, ink: str = "black"
 ) -> Figure:
-    """Samples and rows of data in the plane; a half percent of samples on each side may lie outside."""
+    """Samples and rows of data in the plane. Up to half a percent of samples on each side may lie outside the axes."""
     figure = Figure(figsize=(4.4, 4.0), dpi=2 * _DPI, layout="constrained")
     axes = figure.add_subplot()
     axes.plot(*samples.T, ".", color=_LINES["train"], alpha=0.4, markersize=3, label="samples of the model")
@@ -180,7 +180,7 @@ def scatter(
 
 
 def _reach(drawn: Float[np.ndarray, " n"], rows: Float[np.ndarray, " m"]) -> tuple[float, float]:
-    """The ends of an axis: all rows, and all samples but the outermost half percent on each side."""
+    """The ends of an axis, which holds all rows, and all samples but the outermost half percent on each side."""
     drawn, rows = drawn[np.isfinite(drawn)], rows[np.isfinite(rows)]
     points = np.concatenate([np.quantile(drawn, (0.005, 0.995)) if len(drawn) else drawn, rows])
     low, high = (float(points.min()), float(points.max())) if len(points) else (0.0, 1.0)
@@ -189,7 +189,7 @@ def _reach(drawn: Float[np.ndarray, " n"], rows: Float[np.ndarray, " m"]) -> tup
 
 
 def _series(history: Sequence[dict[str, int | float]]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`{name: (steps, values)}` of log-likelihoods and of everything else."""
+    """`{name: (steps, values)}` for log-likelihoods and for the other records."""
     likelihoods, others = {}, {}
     for name in dict.fromkeys(name for record in history for name in record):
         if name in ("step", "seconds"):
@@ -218,7 +218,7 @@ def _fit_to_later_part(axes: Axes, lines: Sequence[tuple[list[float], np.ndarray
 
 
 def style(axes: Axes, ink: str) -> None:
-    """Light axes in one colour of ink, for white pages and for black ones."""
+    """Draws axes in one colour of ink, without a background, for white or black pages."""
     axes.tick_params(colors=ink, labelsize=9)
     axes.grid(color=ink, alpha=0.15, linewidth=0.6)
     axes.patch.set_alpha(0)

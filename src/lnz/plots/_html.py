@@ -1,4 +1,4 @@
-"""Pieces of a page. Markup is made by the templates alone, which escape every string they are given."""
+"""Pieces of an HTML page. Only the templates produce markup, and they escape every string."""
 
 import base64
 import functools
@@ -16,7 +16,7 @@ _LIGHT_INK, _DARK_INK = "#1c2430", "#dfe5ee"
 
 @functools.cache
 def pieces() -> Any:
-    """The macros of `_pieces.html`. Each returns markup; an argument is escaped unless another macro returned it."""
+    """The macros of `_pieces.html`, which return markup. Arguments are escaped unless another macro returned them."""
     try:
         import jinja2
     except ImportError as error:
@@ -32,17 +32,17 @@ def pieces() -> Any:
 
 
 def number(value: float, form: str = ".3f") -> str:
-    """A number with a real minus sign; `nan` and `inf` in words."""
+    """A number with a true minus sign; `nan` and `inf` in words."""
     return f"{value:{form}}".replace("-", "−").replace("nan", "not a number").replace("inf", "infinite")
 
 
 def joined(parts: Iterable[str]) -> str:
-    """Pieces one after the other; plain strings among them are escaped."""
+    """The concatenated pieces; plain strings among them are escaped."""
     return pieces().joined(list(parts))
 
 
 def table(name: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table that scrolls by itself where the page is too narrow for it; the first cell names the row."""
+    """A table that scrolls if the page is too narrow for it; the first cell names the row."""
     return pieces().table(name, [(head, shortened(head, 13)) for head in heads], list(rows))
 
 
@@ -51,12 +51,12 @@ def shortened(name: str, size: int) -> str:
 
 
 def captioned(title: str, words: str, content: str, kind: str = "") -> str:
-    """A figure; `content` is made of other pieces."""
+    """A figure with a caption; `content` consists of other pieces."""
     return pieces().figure(title, words, content, kind)
 
 
 def drawing(title: str, words: str, draw: Callable[[str], Figure]) -> str:
-    """A figure that has text in it: drawn once for light and once for dark pages."""
+    """A figure that contains text, drawn once for light and once for dark pages."""
     light, dark = (_address(_png(draw(ink))) for ink in (_LIGHT_INK, _DARK_INK))
     return captioned(title, words, pieces().picture(light, dark, f"{title}: {words}"))
 
@@ -72,6 +72,6 @@ def _address(png: bytes) -> str:
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # drawn as a box
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # such a glyph is drawn as a box
         figure.savefig(buffer, format="png", transparent=True)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Pictures of latent spaces: reconstructions, paths, maps, and which latent variables are in use."""
+"""Figures of latent spaces: reconstructions, paths, maps, and active latent variables."""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ from ._html import shortened
 from ._pixels import montage, shades
 
 _DPI = 100
-_STRIP_PIXELS = 900  # at least, of the longer side of the images
+_STRIP_PIXELS = 900  # smallest length of the longer side of the images
 _ACTIVE = 0.01
 _USED, _UNUSED = "#2f7fd1", "#9aa5b1"
 _MARKERS = "os^vDP*X<>"
@@ -31,12 +31,12 @@ def reconstructions(
     low: float = 0.0,
     high: float = 1.0,
 ) -> Figure:
-    """Examples in one line, and below each its reconstruction.
+    """Lines of examples, with the reconstruction of each below it.
 
     **Arguments:**
 
     - `originals`, `reconstructed`: `[n, ...]` each, such as `data` and `lnz.latent.reconstruct(model, data, key=key)`.
-    - `image_shape`: rows and columns of one image.
+    - `image_shape`: number of rows and columns of one image.
     - `num_columns`: pairs in a line.
     - `low`, `high`: values of the lightest and the darkest grey.
     """
@@ -47,7 +47,7 @@ def reconstructions(
             f"{originals.shape} and {reconstructed.shape}."
         )
     columns = min(num_columns, len(originals))
-    # What is missing in the last line is NaN, drawn as nothing.
+    # Images missing from the last line are NaN, which is transparent.
     lines = math.ceil(len(originals) / columns)
     pairs = np.full((lines, 2, columns, originals.shape[1]), np.nan)
     for i, pair in enumerate(zip(originals, reconstructed, strict=True)):
@@ -67,14 +67,14 @@ def strips(
     high: float = 1.0,
     ink: str = "black",
 ) -> Figure:
-    """Paths of images, one in a line, from left to right: interpolations, traversals, walks along an attribute vector.
+    """Paths of images, one per line from left to right: interpolations, traversals, walks along an attribute vector.
 
     **Arguments:**
 
     - `images`: `[n, num, ...]`, such as `np.stack` of several `lnz.latent.interpolate`, or `lnz.latent.manipulate`.
-    - `image_shape`: rows and columns of one image.
+    - `image_shape`: number of rows and columns of one image.
     - `rows`, `columns`: names of the paths, and of the steps, such as strengths.
-    - `title`: what changes from left to right.
+    - `title`: names the change from left to right.
     - `low`, `high`: values of the lightest and the darkest grey.
     - `ink`: colour of the text.
     """
@@ -120,15 +120,15 @@ def latent_map(
 ) -> Figure:
     """Embedded examples in the plane, coloured by label: the two latents, or the first two principal components.
 
-    Of more than two latent variables the axes say how much of the variance each component holds.
+    With principal components, the axes state the share of the variance of each.
 
     **Arguments:**
 
     - `z`: latents `[n, ...]`, such as `lnz.latent.embed(model, data)`.
     - `labels`: classes 0, 1, ... `[n]`.
-    - `names`: what the classes are called.
+    - `names`: names of the classes.
     - `ink`: colour of text and axes.
-    - `num_most`: points drawn; of more rows every so many-th.
+    - `num_most`: the most points drawn; of more rows, evenly spaced ones.
     """
     z = _flat(z)
     if len(z) < 2:
@@ -164,13 +164,13 @@ def latent_map(
 
 
 def active_units(variances: Any, *, ink: str = "black") -> Figure:
-    """How much the posterior mean of each latent variable varies between examples, most active first.
+    """The variance over examples of the posterior mean of each latent variable, most active first.
 
-    Those above 0.01 count as active; a variable far below does not depend on the example.
+    Variables above 0.01 count as active; a variable far below does not depend on the example.
 
     **Arguments:**
 
-    - `variances`: of the means, `[*latent]`: `lnz.diagnose(...).variances`, or those of `lnz.latent.embed`.
+    - `variances`: variances of the means, `[*latent]`: `lnz.diagnose(...).variances`, or from `lnz.latent.embed`.
     - `ink`: colour of text and axes.
 
     Source: Burda, Grosse and Salakhutdinov (2016), section 4; arXiv:1509.00519.
@@ -202,7 +202,7 @@ def _plane(z: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, "n 2"], tuple
     centred = z - z.mean(axis=0)
     _, singular, basis = np.linalg.svd(centred, full_matrices=False)
     shares = singular**2 / max(float(np.sum(singular**2)), np.finfo(float).tiny)
-    # An axis points where its largest weight is positive: signs of singular vectors are arbitrary.
+    # Signs of singular vectors are arbitrary, so make the largest weight of each axis positive.
     basis = basis[:2] * np.sign(basis[:2][[0, 1], np.abs(basis[:2]).argmax(axis=1)])[:, None]
     names = tuple(f"component {i + 1}: {shares[i]:.0%} of the variance" for i in range(2))
     return centred @ basis.T, (names[0], names[1])

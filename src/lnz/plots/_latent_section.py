@@ -1,4 +1,4 @@
-"""What the latents of a run are like, for its report."""
+"""The part of a report about the latents of a run."""
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -20,7 +20,7 @@ _LINE = 9  # reconstructions in a line
 
 
 def has_latents(run: Run) -> bool:
-    """Whether the run's model encodes examples in latents of its own. A dequantised flow's are the pixels again."""
+    """Whether the model encodes examples in latents. Those of a dequantised flow are the pixels, and do not count."""
     model = run.model
     if not isinstance(model, AbstractLatentModel) or isinstance(model, Dequantised):
         return False
@@ -29,7 +29,7 @@ def has_latents(run: Run) -> bool:
 
 
 def activity(run: Run) -> str:
-    """How many latent variables are in use on the examples to show; nothing for models without latents."""
+    """The active latent variables on the examples shown, and their map; empty for models without latents."""
     if not has_latents(run):
         return ""
     z = as_rows(embed(run.model, _some(run), key=jr.key(0)))
@@ -38,7 +38,7 @@ def activity(run: Run) -> str:
 
 
 def _map(run: Run) -> str:
-    """Where the model puts examples of each class; nothing for data without labels."""
+    """A map of the latents of examples, coloured by class; empty for data without labels."""
     labels = run.examples.labels
     if labels is None or len(labels) < 2:
         return ""
@@ -49,7 +49,7 @@ def _map(run: Run) -> str:
 
 
 def latents(run: Run) -> str:
-    """Reconstructions, paths between examples and along single latents; nothing without latents or pictures."""
+    """Reconstructions, paths between examples and along single latents; empty without latents or pictures."""
     shape = run.examples.image_shape
     if shape is None or not has_latents(run):
         return ""

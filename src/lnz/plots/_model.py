@@ -1,4 +1,4 @@
-"""The section of one run: training, log Z, what was learned, chains, extreme test rows, and every setting."""
+"""The section of one run: training, log Z, parameters, chains, extreme test rows, and every setting."""
 
 import json
 from typing import Any
@@ -33,7 +33,7 @@ def model_section(name: str, run: Run) -> str:
 
 
 def _arranged(panels: str, walks: str, extremes: str, examples: Examples) -> str:
-    """Pictures in two lines; tables, which are wide, beside the few figures that such data have."""
+    """Picture data: figures in two groups. Tables: the figures beside the extreme rows, which are wide."""
     box = pieces().box
     if examples.image_shape is None:
         return box("beside", joined([box("", panels), box("", extremes)]))
@@ -42,11 +42,11 @@ def _arranged(panels: str, walks: str, extremes: str, examples: Examples) -> str
 
 
 def _training(run: Run) -> str:
-    """How training ended, in words."""
+    """A sentence on how training ended."""
     last = run.history[-1]["step"] if run.history else 0
     planned = run.settings.get("train", {}).get("steps", last)
     seconds = f"{run.seconds['train']:.1f} s, compiling apart"
-    # What says that training diverged starts and ends as a sentence.
+    # The status of diverged training is a whole sentence.
     status = run.status.removeprefix("Training ").removesuffix(".")
     return f"Training: {status}. {last:,} of {planned:,} steps in {seconds}."
 
@@ -61,7 +61,7 @@ def _settings(run: Run) -> list[tuple[str, str]]:
 
 
 def _parameters(model: Any, shape: tuple[int, int] | None) -> str:
-    """What the model has learned, where it can be seen."""
+    """Pictures of the parameters, for models whose parameters can be shown; otherwise empty."""
     if shape is None or model.space.size != shape[0] * shape[1]:
         return ""
     if isinstance(model, RBM) and isinstance(model.visible, BernoulliUnits):
@@ -131,7 +131,7 @@ def _tile(pixels: np.ndarray, examples: Examples, low: float, high: float) -> by
 
 
 def _counted(places: list[str], of_file: bool) -> str:
-    """How rows are counted, in words."""
+    """A phrase on how rows are counted."""
     if places[0].startswith("line "):
         return "and the line of the file, whose header counts too"
     if places[0].startswith("file "):

@@ -1,4 +1,4 @@
-"""Arrays as pictures: many images in one, and PNG files of few colours."""
+"""Conversion of arrays to pictures: montages of images, and PNG files with few colours."""
 
 import io
 import math
@@ -10,17 +10,17 @@ from matplotlib import colormaps
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from PIL import Image
 
-# The lightest is not white: tiles stand out on a white page, and the gaps between them show it.
+# The lightest grey is not white, so that tiles stand out from a white page, which shows in the gaps between them.
 GREYS = LinearSegmentedColormap.from_list("ink on paper", ["#e9edf2", "#10151c"])
 SIGNED = colormaps["RdBu_r"]
 
-_CLEAR = 255  # the index of the colour that is no colour
+_CLEAR = 255  # the index of the transparent colour
 
 
 def montage(
     images: Any, image_shape: tuple[int, int], num_columns: int | None = None
 ) -> Float[np.ndarray, "rows columns"]:
-    """One picture of all, with a pixel of NaN (drawn as nothing) between neighbours."""
+    """All images in one picture, with a pixel of NaN (transparent) between neighbours."""
     images = np.asarray(images)
     if len(image_shape) != 2 or images.size != len(images) * math.prod(image_shape) or len(images) == 0:
         raise ValueError(
@@ -38,10 +38,10 @@ def montage(
 
 
 def encode(pixels: np.ndarray, low: float, high: float, *, colours: Colormap = GREYS, size: int = 400) -> bytes:
-    """A PNG of 255 colours from `low` to `high`, which may be below it; what is not finite is clear.
+    """A PNG of 255 colours from `low` to `high`, which may be smaller than `low`. Non-finite values are transparent.
 
-    Every number becomes a square of whole pixels, so that the longer side has at least `size` of them. One byte
-    each instead of Matplotlib's four makes a page of noisy pictures several times smaller.
+    Every number becomes a square of pixels, so that the longer side has at least `size` pixels. One byte per pixel,
+    instead of Matplotlib's four, makes a page of noisy pictures several times smaller.
     """
     span = high - low if high != low else 1.0
     finite = np.isfinite(pixels)
@@ -57,7 +57,7 @@ def encode(pixels: np.ndarray, low: float, high: float, *, colours: Colormap = G
 
 
 def grey_scale(*values: Any) -> tuple[float, float]:
-    """The lightest and darkest value of pictures such as these: 0 and 1 for bits, 0 and the largest intensity."""
+    """The lightest and darkest value for these pictures: 0 and 1 for bits, otherwise 0 and the largest intensity."""
     numbers = np.concatenate([np.ravel(np.asarray(value, float)) for value in values])
     numbers = numbers[np.isfinite(numbers)]
     if numbers.size == 0 or np.isin(numbers, (0, 1)).all():
@@ -67,10 +67,10 @@ def grey_scale(*values: Any) -> tuple[float, float]:
 
 
 def paper_and_ink(*values: Any) -> tuple[float, float]:
-    """`grey_scale`, the other way round for photographs: there large values are light.
+    """`grey_scale`, reversed for photographs, in which large values are light.
 
-    What is drawn or written is mostly empty paper, of value zero; in a photograph half of the pixels are above a
-    quarter of the largest.
+    Drawings and writing are mostly empty paper, of value zero. In a photograph, half of the pixels are above a quarter
+    of the largest value.
     """
     low, high = grey_scale(*values)
     median = float(np.median(np.concatenate([np.ravel(np.asarray(value, float)) for value in values])))
@@ -78,12 +78,12 @@ def paper_and_ink(*values: Any) -> tuple[float, float]:
 
 
 def shades(low: float, high: float) -> dict[str, Any]:
-    """Arguments of Matplotlib's `imshow` for greys from `low`, the lightest, to `high`, which may be below it."""
+    """Arguments of Matplotlib's `imshow` for greys from `low`, the lightest, to `high`, which may be smaller."""
     if low <= high:
         return {"cmap": GREYS, "vmin": low, "vmax": high}
     return {"cmap": GREYS.reversed(), "vmin": high, "vmax": low}
 
 
 def signed_limit(W: Any) -> float:
-    """Where a scale of weights ends: the 99.5th percentile, so that one large weight does not bleach the rest."""
+    """The end of a colour scale of weights: their 99.5th percentile, so one large weight does not bleach the rest."""
     return float(np.quantile(np.abs(np.asarray(W)), 0.995)) or 1.0

@@ -1,4 +1,4 @@
-"""Models in the plane: their log-density, and how a flow bends the rings of its base."""
+"""Figures of models in the plane: the log-density, and the rings of a flow's base as the flow bends them."""
 
 import equinox as eqx
 import jax
@@ -25,12 +25,12 @@ _RADII = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 _NUM_SPOKES = 24
 _NUM_ON_LINE = 400
 _BLUE, _ORANGE = "#2f7fd1", "#e07b39"
-# From nothing to blue, on white pages and on black ones.
+# From transparent to blue, for white and black pages.
 _DENSITY = LinearSegmentedColormap.from_list("density", [(0.18, 0.5, 0.82, 0.0), (0.18, 0.5, 0.82, 1.0)])
 
 
 def plane(run: Run) -> str:
-    """The panels of a normalised model of two continuous columns; nothing for others."""
+    """The panels of a normalised model of two continuous columns; empty for other models."""
     model = run.model
     if not isinstance(model, AbstractDistribution) or model.space != Euclidean(2):
         return ""
@@ -42,8 +42,8 @@ def plane(run: Run) -> str:
     if isinstance(model, Transformed) and isinstance(model.base, Normal | MultivariateNormal):
         words = (
             f"rings of the base, at {', '.join(f'{radius:g}' for radius in _RADII)} standard deviations from its "
-            "centre (orange: 1, 2, 3), and spokes, where the flow takes them. It is one to one: no two lines of a "
-            "kind may cross"
+            "centre (orange: 1, 2, 3), and spokes, mapped by the flow. A flow is one-to-one: no two rings and no two "
+            "spokes may cross"
         )
         return joined([panels, drawing("Warp", words, lambda ink: warp(model, names, ink=ink))])
     return panels
@@ -57,7 +57,7 @@ def density(
     *,
     ink: str = "black",
 ) -> Figure:
-    """`log p` in the plane as shades, with rows of data over it."""
+    """`log p` in the plane as shades, with rows of data on top."""
     x, y = (np.linspace(*limit, _NUM_PIXELS) for limit in limits)
     points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     there = local(model)
@@ -89,7 +89,7 @@ def density(
 
 
 def warp(model: Transformed, names: list[str], *, ink: str = "black") -> Figure:
-    """Where a flow takes rings and spokes of its base."""
+    """The rings and spokes of a flow's base, mapped by the flow."""
     angles = np.linspace(0, 2 * np.pi, _NUM_ON_LINE)
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
     rings = np.asarray(_RADII)[:, None, None] * circle
@@ -105,7 +105,7 @@ def warp(model: Transformed, names: list[str], *, ink: str = "black") -> Figure:
 
 
 def _pushed(model: Transformed, lines: Float[np.ndarray, "lines n 2"]) -> Float[np.ndarray, "lines n 2"]:
-    """Points at these places of a standard normal, moved as the base and then the flow move them."""
+    """Points of a standard normal, mapped by the base and then by the flow."""
     base = model.base
     assert isinstance(base, Normal | MultivariateNormal)
     scale = jnp.diag(base.scale) if isinstance(base, Normal) else base.scale_tril
@@ -125,7 +125,7 @@ def _log_probs(model: AbstractDistribution, points: Float[Array, "n 2"]) -> Floa
 
 
 def _limits(rows: Float[np.ndarray, "n 2"]) -> tuple[tuple[float, float], tuple[float, float]]:
-    """A little beyond the rows on every side."""
+    """Axis limits a little beyond the rows on every side."""
     low, high = rows.min(axis=0), rows.max(axis=0)
     margin = np.where(high > low, 0.12 * (high - low), 0.5)
     (x0, y0), (x1, y1) = (low - margin).tolist(), (high + margin).tolist()

@@ -1,4 +1,4 @@
-"""The report of runs: one HTML file that needs nothing else, readable in light and dark, on a desk and on a phone."""
+"""The report of runs: one self-contained HTML file, with light and dark styles, for desktops and phones."""
 
 import os
 from collections.abc import Mapping
@@ -14,22 +14,22 @@ _BITS = "Bits per dimension"
 
 
 def write_report(path: str | os.PathLike, runs: Mapping[str, Run]) -> None:
-    """Write the report of `runs` to one self-contained HTML file, whole or not at all.
+    """Writes the report of `runs` to one self-contained HTML file, completely or not at all.
 
-    It holds the comparison in nats per example with what it means, samples beside test examples, and for every run
-    training curves, the weights of annealing with what they say about log Z, parameters as pictures, Markov chains,
-    the least and the most likely test rows, and every setting. Samples are drawn with fixed keys. All data are taken
-    from the runs; no file of data is read.
+    The report holds the comparison in nats per example with explanations, and samples beside test examples. For every
+    run it shows training curves, the weights of annealing with their conclusions on log Z, parameters as pictures,
+    Markov chains, the least and the most likely test rows, and every setting. Samples are drawn with fixed keys. All
+    data come from the runs; no data file is read.
 
     **Arguments:**
 
-    - `path`: the file; an existing one is replaced.
+    - `path`: the file; an existing file is replaced.
     - `runs`: `{name: run}`, evaluated on the same test examples.
 
     **Raises:** `ValueError` if the runs were not evaluated on the same examples.
     """
     table = tabulate(runs)
-    # Best first here too; a run with two rows stands where its better one does.
+    # Best first, as in the table; a run with two rows takes the place of the better one.
     ordered = {name: runs[name] for name in dict.fromkeys(row.run for row in table.rows)}
     data = next(iter(runs.values())).data
     page = pieces().page(
@@ -59,7 +59,7 @@ def _likelihoods(table: Table) -> str:
 
 
 def _likelihood_row(heads: tuple[str, ...], row: TableRow) -> tuple[str, list[tuple[str, str, str]], bool]:
-    """The name, the other cells with their heads and kinds, and whether the row stands out."""
+    """The name of the row, the other cells with their heads and kinds, and whether to highlight the row."""
     result = row.result
     cells = {
         "Nats per example": f"{result.value:.3f}",

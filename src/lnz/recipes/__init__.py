@@ -1,4 +1,4 @@
-"""Recipes: models with settings that work, ready for `lnz train`."""
+"""Recipes: models with tested settings, ready for `lnz train`."""
 
 from ..runs import Recipe as Recipe, Start as Start
 from ._autoencoders import (
@@ -23,6 +23,7 @@ from ._digits import (
     rbm_mnist as rbm_mnist,
     rbm_mnist_pcd25 as rbm_mnist_pcd25,
 )
+from ._find import all_recipes as all_recipes, find_recipe as find_recipe
 from ._flows import flow_energy as flow_energy, flow_moons as flow_moons, flow_tabular as flow_tabular
 from ._picture_flows import flow_digits as flow_digits, flow_mnist as flow_mnist
 from ._tables import mixture_of_normals as mixture_of_normals, normal as normal

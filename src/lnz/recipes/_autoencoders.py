@@ -1,4 +1,4 @@
-"""Variational autoencoders: one builder, of which every factor is a setting."""
+"""Recipes of variational autoencoders: one builder, with a setting for every factor."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -23,19 +23,19 @@ class VAEModel(Rated):
     """A variational autoencoder and its objective."""
 
     likelihood: vae.Likelihood = vae.Independent()
-    """Of x given the latents."""
+    """Distribution of x given the latents."""
     network: vae.Network = vae.Plain()
-    """Of the encoder and the decoder."""
+    """Networks of the encoder and the decoder."""
     num_latent: Count = 20
-    """Latent dimensions, of all layers together."""
+    """Latent dimensions, summed over all layers."""
     layers: vae.Layers = vae.OneLayer()
     """Layers of latents."""
     posterior: vae.Posterior = vae.NormalPosterior()
-    """Of the latents given x."""
+    """Distribution of the latents given x."""
     prior: vae.Prior = vae.NormalPrior()
-    """Of the latents, or of the upper half of them."""
+    """Distribution of the latents, or of the upper half of them."""
     objective: vae.Objective = vae.ELBO()
-    """What training maximises."""
+    """Objective that training maximises."""
 
     @model_validator(mode="after")
     def _check_layers(self):
@@ -50,7 +50,7 @@ class Weighted(Group):
     num_samples: Several = 5000
     """Draws of the latents for each row, at least 2 for an error bar."""
     num_samples_while_training: Several = 50
-    """Draws of the latents for each row of a validation."""
+    """Draws of the latents for each row, in validations during training."""
 
 
 class VAESettings(Settings):
@@ -75,7 +75,7 @@ def _build(key, splits, settings: VAESettings):
 
 
 def _all_but_units(model):
-    """What is trained: not the units of a table."""
+    """A filter of the trainable arrays: all but the units of a table."""
     chosen = trainable(model)
     if isinstance(_template(model), Transformed):
         chosen = eqx.tree_at(lambda model: _template(model).bijection, chosen, replace_fn=all_false)
@@ -87,12 +87,12 @@ def _template(model):
 
 
 def _hierarchy(keys, splits, chosen, between, decoder):
-    """Two layers of latents; the decoder sees both, the lower layer's posterior x and the upper one."""
+    """Two layers of latents. The decoder sees both; the posterior of the lower layer sees x and the upper layer."""
     num, half, layer = splits.space.size, chosen.num_latent // 2, chosen.network.layer
     lower, upper = chosen.num_latent - half, half
     key_up, key_down, key_infer, key_top = jr.split(keys[2], 4)
     infer_upper = _encoder(Normal.standard(upper), key_up, splits, chosen)
-    # Of x and the upper layer together: the network of pictures alone will not do.
+    # The input is x with the upper layer, so a network of pictures alone does not suit.
     net = vae.dense(layer, num + upper, 2 * lower, between, key_infer)
     if splits.space.num_values != 2:
         means, scales = _moments(splits)
@@ -111,12 +111,15 @@ def _encoder(template, key, splits, chosen, where=None):
 
 
 def _likelihood(key, splits, chosen):
-    """A distribution of x that starts as that of the training data, and which of its arrays the latents move."""
+    """A distribution of x that starts at the moments of the training data, and a selector of its arrays that z moves.
+
+    `None` as the selector stands for all arrays.
+    """
     means, _ = column_moments(splits.train)
     num_values = splits.space.num_values or 0
     if num_values > 2:
         scales = _moments(splits)[1]
-        # Its standard deviation is 1.8 scales.
+        # The standard deviation of a logistic is 1.8 scales.
         parts = (means + 0.5) / num_values, scales / (1.8 * num_values), num_values
         return chosen.likelihood.grey(parts, splits, key)
     if not isinstance(chosen.likelihood, vae.Independent):
@@ -126,7 +129,7 @@ def _likelihood(key, splits, chosen):
         rates = (num * means + 1) / (num + 2)
         return Bernoulli(jnp.asarray(np.log(rates) - np.log1p(-rates), "float32")), None
     num = splits.space.size
-    # A scale for each column that does not depend on z: where it did, a density could grow on single rows for ever.
+    # A scale for each column that does not depend on z: otherwise the density could grow on single rows without bound.
     template = Transformed(Normal.standard(num), standardisation(splits))
     warn_of_atoms(splits)
     return template, lambda likelihood: likelihood.base.loc
@@ -198,7 +201,7 @@ vae_mnist = _recipe(
 
 vae_mnist_conv = _recipe(
     "vae_mnist_conv",
-    "The same with strided convolutions and their transposes",
+    "vae_mnist with strided convolutions and their transposes",
     "binary_mnist",
     _of_mnist(network=vae.Convolutional()),
     _MNIST_TRAIN,

@@ -1,4 +1,4 @@
-"""Models of binary pictures: a baseline, mixtures and Boltzmann machines, of 64 pixels and of 784."""
+"""Recipes for binary pictures of 64 or 784 pixels: a baseline, mixtures and Boltzmann machines."""
 
 import jax.numpy as jnp
 import optax
@@ -15,7 +15,7 @@ class PixelsModel(Group):
     """Independent pixels."""
 
     smoothing: NotNegative = 2.0
-    """Examples, half of them ones, that every pixel is counted with."""
+    """Pseudo-examples added to every pixel, half of them ones."""
 
 
 class MixtureModel(Group):
@@ -24,7 +24,7 @@ class MixtureModel(Group):
     num_components: Count = 100
     """Components of the mixture."""
     smoothing: NotNegative = 0.3
-    """Examples, half of them ones, that every pixel of a component is counted with."""
+    """Pseudo-examples added to every pixel of a component, half of them ones."""
 
 
 class RBMModel(Rated):
@@ -33,7 +33,7 @@ class RBMModel(Rated):
     num_hidden: Count
     """Hidden units."""
     k: Count = 1
-    """Sweeps of the chains a step."""
+    """Gibbs sweeps of the chains per step."""
     num_chains: Count = 100
     """Persistent chains."""
 
@@ -44,14 +44,14 @@ class Annealed(Group):
     num_chains: Several = 100
     """Chains, at least 2 for an error bar."""
     num_betas: Count
-    """Temperatures: more of them bring the bound nearer."""
+    """Temperatures; more of them tighten the bound."""
 
 
 class AnnealedBothWays(Annealed):
-    """Log Z from both sides, of which the upper starts from long chains."""
+    """Log Z from both sides; the upper side starts from long chains."""
 
     num_warm_up: Count
-    """Sweeps of the chains that reverse annealing starts from."""
+    """Warm-up sweeps of the chains that reverse annealing starts from."""
 
 
 class PixelsSettings(ExactSettings):
@@ -84,7 +84,7 @@ def _build_mixture(key, splits, settings: MixtureSettings):
 
 def _build_rbm(key, splits, settings: ExactRBMSettings | RBMSettings):
     chosen, steps = settings.model, settings.train.steps
-    means, _ = column_moments(splits.train)  # with zeros for what is missing, so that the sums are right
+    means, _ = column_moments(splits.train)  # missing entries are zeros, so the sums are right
     num = len(splits.train) if splits.observed is None else splits.observed[0].sum(axis=0)
     base_rates = jnp.asarray((len(splits.train) * means + 1) / (num + 2), "float32")
     rbm = RBM(splits.space.size, chosen.num_hidden, key=key, base_rates=base_rates)
@@ -105,7 +105,7 @@ def _ais(settings):
 
 
 def _bracket(settings):
-    """Forward AIS, and reverse AIS from long-run chains, which is an estimate that assumes them stationary."""
+    """Forward AIS, and reverse AIS from long-run chains, an estimate that assumes a stationary start."""
     chosen = settings.evaluate
     sizes = chosen.num_chains, chosen.num_betas
     return normalizers.AIS(*sizes), normalizers.ReverseAIS(*sizes, num_warm_up=chosen.num_warm_up)

@@ -1,4 +1,4 @@
-"""How recipes of densities are fitted: rates that fall to zero, and a standardisation that stays as it is."""
+"""Shared parts of recipes: learning rates that fall to zero, optimizers, and filters of trainable arrays."""
 
 import equinox as eqx
 import jax
@@ -15,11 +15,11 @@ class Rated(Group):
     learning_rate: Positive = 1e-3
     """Highest learning rate; it falls to zero."""
     weight_decay: NotNegative = 0.0
-    """How fast weights decay."""
+    """Coefficient of the weight decay."""
 
 
 def falling_rate(settings, num_rising=0):
-    """The learning rate: it rises from zero in `num_rising` steps, and falls to zero along a half cosine."""
+    """A learning rate that rises from zero in `num_rising` steps and falls to zero along half a cosine."""
     most, steps = settings.model.learning_rate, settings.train.steps
     if not num_rising:
         return optax.cosine_decay_schedule(most, steps)
@@ -27,18 +27,18 @@ def falling_rate(settings, num_rising=0):
 
 
 def decayed_adam(settings, mask=None, num_rising=0):
-    """Adam with decay of the weights (those that `mask` chooses), a rate that falls to zero, and a limit on steps."""
+    """Adam with weight decay (where `mask` is true), a rate that falls to zero, and gradient clipping."""
     adam = optax.adamw(falling_rate(settings, num_rising), weight_decay=settings.model.weight_decay, mask=mask)
     return optax.chain(optax.clip_by_global_norm(5.0), adam)
 
 
 def are_matrices(params):
-    """Which parameters are weights: not biases, nor what a likelihood starts from, whose zero means nothing."""
+    """A mask of the weights: not biases, nor starting values of a likelihood, for which zero is arbitrary."""
     return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
 
 
 def all_but_standardisation(model):
-    """What is trained: not the standardisation, which is the only bijection or the last of a chain."""
+    """A filter of the trainable arrays: all but the standardisation, the only bijection or the last of a chain."""
     return eqx.tree_at(_standardisation, trainable(model), replace_fn=all_false)
 
 

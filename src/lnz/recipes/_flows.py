@@ -1,4 +1,4 @@
-"""Normalizing flows: of tables, by maximum likelihood, and of energies in the plane, without data."""
+"""Recipes of normalizing flows: for tables, by maximum likelihood, and for energies in the plane, without data."""
 
 import re
 from typing import Annotated, Literal
@@ -28,7 +28,7 @@ class _WithNetworks(_Layered):
     """Hidden layers of the networks."""
 
     def build(self, space, key, fast) -> AbstractBijection:
-        """The architecture of `lnz.flows` with this name; where it has a choice, `fast` says which way is quick."""
+        """The architecture of `lnz.flows` with this name; `fast` chooses the quick direction if there is a choice."""
         options = self.model_dump(exclude={"kind"})
         return getattr(flows, self.kind)(space, key=key, **options)
 
@@ -37,7 +37,7 @@ class _Splines(_WithNetworks):
     num_bins: Several = 8
     """Pieces of each spline."""
     bound: Positive = 5.0
-    """Splines reach from -bound to bound; beyond it a layer is the identity."""
+    """Splines cover -bound to bound; a layer is the identity outside."""
 
 
 class CouplingSpline(_Splines):
@@ -98,11 +98,11 @@ class EnergyModel(Rated):
     flow: Flow = CouplingSpline(num_layers=8, bound=10.0)
     """The architecture."""
     num_samples: Count = 256
-    """Draws from the flow a step."""
+    """Draws from the flow per step."""
     sticking_the_landing: bool = False
     """Whether the gradient leaves out the score of the flow, which has mean zero."""
     start_scale: Positive = 1.0
-    """Standard deviation of the base at the start."""
+    """Initial standard deviation of the base."""
 
 
 class TableSettings(ExactSettings):
@@ -131,10 +131,10 @@ def _build_energy(key, splits, settings: EnergySettings):
             f"energy_4; got {splits.name!r}. For rows use flow_tabular."
         )
     energy, steps = PlanarEnergy(int(found[1])), settings.train.steps
-    # The tempered target reaches far: the last map scales what the splines, the identity beyond their bound, cannot.
+    # The tempered target reaches beyond the bound of the splines, where they are the identity: the last map scales it.
     flow = Chain(chosen.flow.build(splits.space, key, "draws"), Affine(jnp.zeros(2), 1.0))
     base = Normal(jnp.zeros(2), chosen.start_scale)
-    # Slowly to the target, and with a rate that rises first: otherwise some starts lose a part of the target for good.
+    # Anneal slowly and let the learning rate rise first: otherwise some starts lose a part of the target for good.
     num_annealed, num_rising = 4 * steps // 5, steps // 20
     gradient = gradients.StickingTheLanding() if chosen.sticking_the_landing else gradients.Pathwise()
     objective = objectives.ReverseKL(energy, chosen.num_samples, gradient, num_annealed)
@@ -148,7 +148,7 @@ flow_moons = Recipe(
     build=_build_table,
     settings=TableSettings(
         data=Data(source="two_moons"),
-        # In the plane a layer of splines of every variable given those before it has but two steps to draw in.
+        # In the plane, an autoregressive layer needs only two sequential steps to draw.
         model=TableModel(flow=AutoregressiveSpline(num_layers=3, width=32), learning_rate=2e-3, weight_decay=1e-4),
         train=Train(steps=2000, batch_size=256, keep="best", valid_every=100),
     ),

@@ -1,4 +1,4 @@
-"""Flows of pictures: densities of pixels with noise, as models of the pixels."""
+"""Recipes of flows for pictures: densities of pixels plus noise, as models of the pixels."""
 
 import jax.random as jr
 
@@ -15,7 +15,7 @@ from ._fitting import Rated, decayed_adam
 
 
 class BitsModel(Rated):
-    """An autoregressive flow of bits with noise, which a network chooses."""
+    """An autoregressive flow of bits with noise that a network chooses."""
 
     num_layers: Count = 3
     """Layers, one after another."""
@@ -31,9 +31,9 @@ class GlowModel(Rated):
     """Glow of pictures with uniform noise."""
 
     num_levels: Count = 2
-    """Scales: each of them halves the height and the width of pictures."""
+    """Scales; each halves the height and the width of pictures."""
     num_steps: Count = 16
-    """Steps of each scale: normalisation, mixing of channels, coupling."""
+    """Steps per scale: normalisation, mixing of channels, coupling."""
     width: Count = 256
     """Channels of the hidden layers of couplings."""
 
@@ -42,11 +42,11 @@ class Bounded(Group):
     """Log-likelihoods by importance-weighted bounds."""
 
     num_samples: Several
-    """Draws of the noise that each bound is made of."""
+    """Draws of the noise in each bound."""
     num_repeats: Several
-    """How often the bound of each row is estimated, so that there is an error bar."""
+    """Estimates of the bound of each row, at least 2 so that there is an error bar."""
     num_samples_while_training: Several
-    """Draws of the noise for each row of a validation."""
+    """Draws of the noise for each row, in validations during training."""
 
 
 class BitsSettings(Settings):
@@ -60,7 +60,7 @@ class GlowSettings(Settings):
 
 
 def _build_digits(key, splits, settings: BitsSettings):
-    """Splines on the box [0, 2]^n, whose bins may end where bits do, over uniform noise: nothing is cut off."""
+    """Splines on the box [0, 2]^n over uniform noise. Bins may end at the borders of bits, so no mass is cut off."""
     chosen, num = settings.model, splits.space.size
     box, splines = Interval(num, 0.0, 2.0), SplineTransformer(chosen.num_bins, 0.0, 2.0)
     key_flow, key_noise = jr.split(key)
@@ -102,7 +102,7 @@ def _noise(key, num, chosen):
 
 
 def _hidden(settings):
-    """Importance-weighted bounds: with 64 latent variables the weights cannot carry the error bar of their mean."""
+    """Importance-weighted bounds: with 64 latents, importance weights give no reliable error bar of their mean."""
     chosen = settings.evaluate
     return normalizers.Bound(chosen.num_repeats, num_weights=chosen.num_samples)
 
@@ -134,7 +134,7 @@ flow_mnist = Recipe(
         data=Data(source="mnist"),
         model=GlowModel(),
         train=Train(steps=100_000, batch_size=128, valid_every=10_000, average=0.999),
-        # Passes of the flow over the 10000 test images: 1 million, beside 12.8 million pictures that are trained on.
+        # The evaluation passes 1 million pictures (100 for each of 10,000 test rows), the training 12.8 million.
         evaluate=Bounded(num_samples=50, num_repeats=2, num_samples_while_training=2),
     ),
     hidden=_hidden,

@@ -1,4 +1,4 @@
-"""Two densities of continuous tables, fitted to standardised columns and stated in the units of the file."""
+"""Recipes for continuous tables, fitted to standardised columns and stated in the units of the file."""
 
 import warnings
 
@@ -19,7 +19,7 @@ class NormalModel(Group):
     """A normal distribution."""
 
     floor: NotNegative = 0.1
-    """Smallest scale, as a part of the smallest gap between a column's values; 0 for none."""
+    """Smallest scale, as a fraction of the smallest gap between a column's values; 0 for none."""
 
 
 class MixtureModel(NormalModel):
@@ -57,7 +57,7 @@ def _build_mixture(key, splits, settings: MixtureSettings):
 
 
 def _em(splits, settings):
-    """Expectation maximisation with a floor on scales, in standard units as the base of the model has them."""
+    """Expectation maximisation with a floor on scales, in the standardised units of the model's base."""
     floor, (_, sd) = settings.model.floor, table_moments(splits)
     return EM(floor=floor * smallest_gaps(_known_rows(splits, 0)) / sd if floor else 0.0)
 
@@ -79,7 +79,7 @@ def _in_units_of(splits, base):
 
 
 def standardisation(splits):
-    """From columns of mean zero and variance one to the units of the file, by the training rows."""
+    """The map from standardised columns to the units of the file, with the moments of the training rows."""
     return affine_of_moments(*table_moments(splits))
 
 
@@ -91,7 +91,7 @@ def table_moments(splits):
         name = f" ({splits.columns[flat[0]]!r})" if splits.columns else ""
         raise ValueError(
             f"`{splits.name}`: column {flat[0]}{name} hardly varies in the training rows (standard deviation "
-            f"{sd[flat[0]]:g}), so that a density has no bound. Remove it, or use a recipe for binary data."
+            f"{sd[flat[0]]:g}), so a density has no bound there. Remove it, or use a recipe for binary data."
         )
     return mean, sd
 
@@ -102,14 +102,14 @@ def _known_moments(rows):
 
 
 def warn_of_atoms(splits) -> None:
-    """Repeated rows, discrete columns, and columns that follow from others: a density can grow there without bound."""
+    """Warns of repeated rows, discrete columns, and columns that follow from others: a density is unbounded there."""
     parts = [np.asarray(_known_rows(splits, part)[:_NUM_CHECKED_ROWS]) for part in range(3)]
     problems = []
-    whole = np.concatenate(parts)  # a test row that was trained on tells nothing either
+    whole = np.concatenate(parts)  # a test row that repeats a training row is no test either
     num_repeated = len(whole) - len(without_repeats(whole))
     if num_repeated:
         problems.append(f"{num_repeated} of {len(whole)} rows repeat another one (remove them from the file)")
-    different = without_repeats(parts[0])  # a row that is repeated makes no column discrete
+    different = without_repeats(parts[0])  # repeated rows do not make a column discrete
     names = [f"{name!r}" for name in splits.columns] if splits.columns else None
 
     def named(index):
@@ -143,7 +143,7 @@ normal = Recipe(
     settings=NormalSettings(
         data=Data(source="two_moons"),
         model=NormalModel(),
-        train=Train(steps=100),  # with missing entries; one step is enough without
+        train=Train(steps=100),  # for missing entries; without them one step suffices
     ),
 )
 

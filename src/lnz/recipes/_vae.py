@@ -1,4 +1,4 @@
-"""The parts of a variational autoencoder: each is a choice, with its settings and how it is built."""
+"""The parts of a variational autoencoder: each is a choice, with its settings and its builder."""
 
 import warnings
 from typing import Annotated, ClassVar, Literal
@@ -30,7 +30,7 @@ _GRADIENTS = {
 
 
 def image_shape(splits, setting):
-    """**Raises:** `ValueError` for data that are no grey pictures, naming the setting that needs them."""
+    """**Raises:** `ValueError` for data that are not grey pictures; the message names the setting that needs them."""
     if splits.image_shape is None or len(splits.image_shape) != 2:
         raise ValueError(f"`{setting}` needs pictures; `{splits.name}` has rows of {splits.space.size} numbers.")
     return splits.image_shape
@@ -42,21 +42,21 @@ class Independent(Choice):
     kind: Literal["independent"] = "independent"
 
     def grey(self, parts, splits, key):
-        """A distribution of grey values, and which of its arrays the latents move."""
+        """A distribution of grey values, and a selector of its arrays that the latents move."""
         grey = DiscretisedLogistic(*parts)
-        return grey, lambda grey: grey.loc  # a scale for each pixel: one that z moves learns the training rows by heart
+        return grey, lambda grey: grey.loc  # not the scales: moved by z, they would overfit the training rows
 
 
 class Autoregressive(Choice):
-    """Grey pixels that see those before them, too."""
+    """Grey pixels that depend on the latents and on the pixels before them."""
 
     kind: Literal["autoregressive"] = "autoregressive"
     radius: Count = 3
-    """How far a pixel sees."""
+    """Distance in pixels over which a pixel depends on others."""
     num_context: Count = 8
-    """Numbers for each pixel by which the latents tell it more than its mean."""
+    """Numbers per pixel that the latents pass to it beside its mean."""
     width: Count = 48
-    """Channels of the network of the neighbours."""
+    """Channels of the network over the neighbours."""
 
     def grey(self, parts, splits, key):
         shape = image_shape(splits, "model.likelihood=autoregressive")
@@ -80,25 +80,25 @@ class _Dense(Choice):
 
 
 def dense(layer, num_in, num_out, sizes, key):
-    # Near zero at the start: every posterior is near the prior, and every pixel at its base rate.
+    # Outputs start near zero, so that every posterior is near the prior, and every pixel at its base rate.
     return layer(num_in, num_out, key=key, width=sizes.width, depth=sizes.depth, last_scale=0.1)
 
 
 class Plain(_Dense):
-    """Layers with rectifiers."""
+    """Fully connected layers with rectifiers."""
 
     kind: Literal["mlp"] = "mlp"
 
 
 class Gated(_Dense):
-    """Layers whose units are multiplied by gates."""
+    """Fully connected layers with gated units."""
 
     layer: ClassVar = GatedMLP
     kind: Literal["gated"] = "gated"
 
 
 class Convolutional(Choice):
-    """Strided convolutions, and their transposes in the decoder: of pictures."""
+    """Strided convolutions, and their transposes in the decoder, for pictures."""
 
     layer: ClassVar = MLP
     kind: Literal["conv"] = "conv"
@@ -133,12 +133,12 @@ class NormalPosterior(Choice):
     kind: Literal["normal"] = "normal"
 
     def template(self, num, key):
-        """A distribution of the latents, and which of its arrays x moves; `None` for all."""
+        """A distribution of the latents, and a selector of its arrays that x moves, or `None` for all arrays."""
         return Normal.standard(num), None
 
 
 class FullPosterior(Choice):
-    """A normal with a covariance of its own for each x."""
+    """A normal with a full covariance for each x."""
 
     kind: Literal["full"] = "full"
 
@@ -147,7 +147,7 @@ class FullPosterior(Choice):
 
 
 class PlanarPosterior(Choice):
-    """Planar layers after a normal, which x moves all."""
+    """Planar layers over a normal; x sets all their parameters."""
 
     kind: Literal["planar"] = "planar"
     num_layers: Count = 4
@@ -159,7 +159,7 @@ class PlanarPosterior(Choice):
 
 
 class AutoregressivePosterior(Choice):
-    """Inverse autoregressive layers after a normal, which see x."""
+    """Inverse autoregressive layers over a normal; the layers see x."""
 
     kind: Literal["iaf"] = "iaf"
     num_layers: Count = 4
@@ -174,7 +174,7 @@ class AutoregressivePosterior(Choice):
 
 
 def _base_and_first_biases(flow):
-    """The base, and what lets each autoregressive layer see x."""
+    """The base, and the biases by which each autoregressive layer sees x."""
     nets = [node for node in jax.tree.leaves(flow.bijection, is_leaf=_has_biases) if _has_biases(node)]
     return flow.base.loc, flow.base.log_scale, *(net.biases[0] for net in nets)
 
@@ -193,7 +193,7 @@ class NormalPrior(Choice):
 
 
 class MixturePrior(Choice):
-    """A mixture of normals, which are learned."""
+    """A mixture of learned normals."""
 
     kind: Literal["mixture"] = "mixture"
     num_components: Count = 500
@@ -205,7 +205,7 @@ class MixturePrior(Choice):
 
 
 class VampPriorOf(Choice):
-    """The mixture of the posteriors of pseudo-inputs, which are learned."""
+    """The mixture of the posteriors at learned pseudo-inputs."""
 
     kind: Literal["vampprior"] = "vampprior"
     num_components: Count = 500
@@ -216,7 +216,7 @@ class VampPriorOf(Choice):
 
 
 class FlowPrior(Choice):
-    """Two masked autoregressive layers after a normal."""
+    """Two masked autoregressive layers over a normal."""
 
     kind: Literal["flow"] = "flow"
     width: Count = 64
@@ -236,9 +236,9 @@ class ELBO(Choice):
     beta: NotNegative = 1.0
     """Weight of the KL."""
     num_warm_up: CountOrZero = 0
-    """Steps in which the weight of the KL rises from zero; 0 for none."""
+    """Steps over which the weight of the KL rises from zero; 0 for none."""
     free_bits: NotNegative = 0.0
-    """Nats of KL that each dimension has for nothing."""
+    """Nats of KL per latent dimension that are not penalised."""
 
     def build(self, num_steps):
         if self.num_warm_up >= num_steps:
@@ -257,7 +257,7 @@ class IWAE(Choice):
     num_samples: Count = 1
     """Draws of the latents for each row of a step."""
     gradient: Literal["reparameterised", "doubly_reparameterised", "sticking_the_landing"] = "reparameterised"
-    """How the gradient of the encoder is estimated."""
+    """Estimator of the encoder's gradient."""
 
     def build(self, num_steps):
         return objectives.IWAE(self.num_samples, _GRADIENTS[self.gradient])

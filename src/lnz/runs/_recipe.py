@@ -22,7 +22,7 @@ from ..evaluation import bracket, evaluate
 from ..files import forget_pages
 from ..normalizers import AIS
 from ..spaces import AbstractSpace, Binary, Categorical, Euclidean
-from ..training import Checkpoints, Fit, fit
+from ..training import Checkpoints, Fit, Validation, Watch, fit
 from ._reading import change, read
 from ._settings import Settings
 
@@ -132,15 +132,13 @@ class Recipe(Generic[S]):
         *,
         start: Start | None = None,
         validated: Callable[[LogLikelihood], None] = lambda result: None,
-        progress: Callable[[dict[str, float | int]], None] | None = None,
-        pulse: Callable[[dict[str, float | int]], None] | None = None,
+        watch: Watch | None = None,
         checkpoints: Checkpoints | None = None,
-        resume: bool = False,
         throw: bool = True,
     ) -> Fit:
         """Build, unless `start` is what `self.start` built, and train; `settings` are what `resolve` returned.
 
-        `validated` is told each validation before its number is in a record of `progress`.
+        `validated` is told each validation before its number is in a record of `watch.progress`.
         """
         key, model, method = start or self.start(splits, settings)
         partition = self.validator(settings)
@@ -161,12 +159,9 @@ class Recipe(Generic[S]):
             method,
             splits.train,
             observed=known_train,
-            valid=splits.valid,
-            evaluator=evaluator,
-            progress=progress,
-            pulse=pulse,
+            valid=Validation(splits.valid, evaluator=evaluator, **settings.train.validation_options()),
+            watch=watch,
             checkpoints=checkpoints,
-            resume=resume,
             throw=throw,
             **settings.train.fit_options(),
         )

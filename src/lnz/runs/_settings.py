@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from ..data import Binarize, Header, Missing, missing_extra, names, options_without_effect
-from ..training import Plateau
 
 try:
     from pydantic import BaseModel, ConfigDict, Field
@@ -93,11 +92,12 @@ class TrainOnDraws(Group):
         return {
             "steps": self.steps,
             "batch_size": None,
-            "keep": self.keep,
-            "valid_every": self.valid_every or None,
-            "plateau": Plateau(self.patience) if self.patience else None,
             "average": self.average or None,
         }
+
+    def validation_options(self) -> dict[str, Any]:
+        """Keyword arguments of `lnz.Validation`."""
+        return {"every": self.valid_every or None, "keep": self.keep, "patience": self.patience or None}
 
 
 class Train(TrainOnDraws):

@@ -1,4 +1,4 @@
-"""Step sizes of `HMC`, set by the acceptance of chains."""
+"""Adapts the step size of `HMC` to the acceptance of chains."""
 
 import math
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from ._run import chain_step, start_chains
 
 _ACCEPTANCE = 0.8
 _JITTER = 0.5
-# The pilot run along a path: its chains, moves at the start and along the path at least, and how far the logarithm of
-# the step size goes for each unit of acceptance, at the start and along the path.
+# The pilot run along a path: number of chains; least number of moves at the start and along the path; change of the log
+# step size for each unit of acceptance, at the start and along the path.
 _NUM_PILOT, _NUM_START, _NUM_MOVES, _FIRST_GAIN, _GAIN = 8, 60, 300, 1.5, 0.3
 
 
 def waits_for_step_size(sampler: AbstractSampler) -> bool:
-    """Whether its step size is to be adapted."""
+    """Whether the step size of `sampler` is to be adapted."""
     return isinstance(sampler, HMC) and sampler.step_size is None
 
 
@@ -32,9 +32,9 @@ def adapt_step_size(
 ) -> tuple[AbstractSampler, Array]:
     """`sampler` with the step size at which chains from `positions [num, ...]` accept 0.8 of their moves on average.
 
-    Dual averaging of the logarithm of one step size, in `num_steps` moves, by the mean acceptance over the chains that
-    are where the density is not zero. Also returns where the chains are then. Draws must come from later moves: these
-    depend on the chains' past. A sampler without a free step size is returned as it is, its chains unmoved.
+    Dual averaging of one log step size in `num_steps` moves, by the mean acceptance of the chains where the density is
+    not zero. Also returns the last positions of the chains. Take draws from later moves: these moves depend on the past
+    of the chains. A sampler without a free step size is returned as it is, and its chains do not move.
 
     Source: Hoffman and Gelman (2014), section 3.2.1; arXiv:1111.4246.
     """
@@ -65,12 +65,12 @@ def samplers_along(
     betas: Float[Array, " temperatures"],
     sampler: AbstractSampler,
 ) -> Callable[[Int[Array, ""]], AbstractSampler]:
-    """What moves chains at each inner temperature: `samplers_along(...)(i)` at `betas[i + 1]`.
+    """The sampler of each inner temperature: `samplers_along(...)(i)` moves chains at `betas[i + 1]`.
 
-    A free step size is set by a pilot run of 8 chains of its own, which anneal from draws of the path's
-    start; at each temperature the step size follows their mean acceptance, towards 0.8. Weights of other chains stay
-    valid, for these moves are fixed before them and depend on none of them. Both directions of a path get the same
-    moves from the same key.
+    A free step size is set by a pilot run of 8 chains of its own, which anneal from draws of the path's start. At each
+    temperature the step size follows their mean acceptance, towards 0.8. The weights of other chains stay valid: these
+    moves are fixed before those chains run and do not depend on them. Both directions of a path get the same moves from
+    the same key.
     """
     if not waits_for_step_size(sampler) or len(betas) < 3:
         return lambda index: sampler
@@ -107,7 +107,7 @@ def samplers_along(
 
 
 def _mean_acceptance(info, states) -> Float[Array, ""]:
-    """Over chains whose density is not zero: others walk freely, at any step size. Without any, what is aimed at."""
+    """The mean over chains whose density is not zero, since others walk freely at any step size; 0.8 without any."""
     inside = states.log_density > -jnp.inf
     return jnp.where(jnp.any(inside), jnp.mean(info["acceptance"], where=inside), _ACCEPTANCE)
 
@@ -115,21 +115,21 @@ def _mean_acceptance(info, states) -> Float[Array, ""]:
 def followed_step_size(
     density: AbstractDensity, log_step_size: Float[Array, ""], acceptance: Float[Array, ""]
 ) -> Float[Array, ""]:
-    """The next logarithm of a step size, after moves with this mean `acceptance`: towards 0.8, also while it drifts."""
+    """The next log step size after moves with this mean `acceptance`, towards 0.8; it follows a density that drifts."""
     return jnp.minimum(log_step_size + _GAIN * (acceptance - _ACCEPTANCE), _most(density))
 
 
 def with_step_size(sampler: Any, log_step_size: Float[Array, ""]) -> Any:
-    """`sampler`, an `HMC` whose step size is free, with this one, and a jitter of 0.5 unless it has one."""
+    """`sampler`, an `HMC` with a free step size, given this step size, and a jitter of 0.5 unless it has one."""
     jitter = _JITTER if sampler.jitter is None else sampler.jitter
     return replace(sampler, step_size=jnp.exp(log_step_size), jitter=jitter)
 
 
 def _first_log_step_size(density: AbstractDensity, like: Array) -> Float[Array, ""]:
-    """That of a standard normal, of as many variables."""
+    """The log step size for a standard normal of as many variables."""
     return jnp.asarray(-0.25 * math.log(max(1, density.space.dimension)), like.dtype)
 
 
 def _most(density: AbstractDensity) -> float:
-    """Half a turn, where there are circles: on a flat one every step is accepted, however long."""
+    """The largest log step size: half a turn where there are circles, since flat densities there accept any step."""
     return math.log(math.pi) if has_circles(density.space) else math.inf

@@ -1,4 +1,4 @@
-"""How many steps of a chain are worth one independent draw."""
+"""Autocorrelation of chains: how many steps are worth one independent draw."""
 
 from typing import Any
 
@@ -10,12 +10,13 @@ from ..modules import register
 
 @register
 def autocorrelation(values: Any) -> Float[np.ndarray, " steps"]:
-    """`rho_t` of a quantity along chains, `values [steps, chains]`, of which `rho_0 = 1`.
+    """Autocorrelation `rho_t` of a quantity along chains, `values [steps, chains]`; `rho_0 = 1`.
 
-    Chains share one mean: where they disagree, as when each stays in a mode of its own, the correlation does not
-    fall to zero.
+    Chains share one mean: where they disagree, as when each stays in its own mode, the correlation does not fall to
+    zero.
 
-    **Raises:** `ValueError` for values of another shape, fewer than 4 steps, not finite, or all equal.
+    **Raises:** `ValueError` for values that have another shape, have fewer than 4 steps, are not finite, or are all
+    equal.
 
     Source: Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), equation 10.
     """
@@ -44,11 +45,11 @@ def autocorrelation(values: Any) -> Float[np.ndarray, " steps"]:
 
 @register
 def autocorrelation_time(values: Any) -> float:
-    """`tau = 1 + 2 sum_t rho_t`: steps that are worth one independent draw, of `values [steps, chains]`.
+    """`tau = 1 + 2 sum_t rho_t`: the number of steps worth one independent draw, for `values [steps, chains]`.
 
-    `steps * chains / tau` is the effective sample size of their mean. The sum is that of Geyer's initial monotone
-    sequence: pairs of neighbouring lags until one is negative, none larger than that before it. Fifty times `tau` is
-    about the shortest chain that can measure it.
+    `steps * chains / tau` is the effective sample size of their mean. The sum runs over Geyer's initial monotone
+    sequence: pairs of neighbouring lags until one is negative, each capped by the pair before it. Measuring `tau` takes
+    chains of at least about fifty times `tau`.
 
     **Raises:** as `autocorrelation`.
 
@@ -58,5 +59,5 @@ def autocorrelation_time(values: Any) -> float:
     pairs = rho[: len(rho) // 2 * 2].reshape(-1, 2).sum(axis=1)
     negative = np.flatnonzero(pairs < 0)
     pairs = np.minimum.accumulate(pairs[: negative[0]] if len(negative) else pairs)
-    # An antithetic chain may have less than 1, but no fewer draws than steps are ever claimed without bound.
+    # An antithetic chain may have less than 1; the bound limits how many draws are claimed for its steps.
     return float(max(2 * pairs.sum() - 1, 1 / np.log10(len(rho) + 10)))

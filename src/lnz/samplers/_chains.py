@@ -19,10 +19,10 @@ def run_chains(
 ) -> tuple[Array, dict[str, Any]]:
     """Advance independent chains from `positions [num, ...]`; returns the last positions and mean diagnostics.
 
-    Diagnostics are averaged over chains and steps; one that is an array for each chain stays an array.
+    Diagnostics are averaged over chains and steps; a diagnostic that is an array for each chain stays an array.
 
-    A free step size of `HMC` is adapted first, to a mean acceptance of 0.8, by other chains from the same positions
-    (half of `num_steps`, between 50 and 500 moves), and then fixed.
+    If the step size of `HMC` is free, other chains from the same positions first adapt it to a mean acceptance of 0.8,
+    in half of `num_steps` moves (at least 50, at most 500). Then it is fixed.
     """
     states, info = _scan(key, density, sampler, positions, num_steps, lambda states: ())
     return states.position, jax.tree.map(lambda a: a.mean(axis=(0, 1)), info[1])
@@ -38,8 +38,8 @@ def trace_chains(
 ) -> tuple[Any, dict[str, Any]]:
     """`record(position)` of every chain after every step, `[num_steps, num, ...]`, and all diagnostics.
 
-    Record what is to be watched, such as `density.log_density`, rather than every position: see
-    `autocorrelation_time`. A free step size is adapted as by `run_chains`.
+    Record the quantity to watch, such as `density.log_density`, rather than every position: see `autocorrelation_time`.
+    A free step size is adapted as by `run_chains`.
     """
     return _scan(key, density, sampler, positions, num_steps, lambda states: jax.vmap(record)(states.position))[1]
 

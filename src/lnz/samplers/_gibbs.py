@@ -12,15 +12,14 @@ class GibbsState(eqx.Module):
 
 
 class Gibbs(AbstractSampler):
-    """Block Gibbs sampling: each block in turn from its conditional given all others.
+    """Block Gibbs sampling: draws each block in turn from its conditional given all others.
 
-    Auxiliary blocks (hidden units that the density sums out) are drawn first in each sweep, from the position
-    alone; so the marginal density of the position is left invariant, also when the density
-    changed since the last sweep.
+    Auxiliary blocks (hidden units that the density sums out) are drawn first in each sweep, from the position alone. So
+    the marginal density of the position stays invariant, even if the density has changed since the last sweep.
 
     **Arguments:**
 
-    - `num_sweeps`: sweeps a step.
+    - `num_sweeps`: sweeps in each step.
 
     Source: Geman and Geman (1984).
     """

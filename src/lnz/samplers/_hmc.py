@@ -13,7 +13,7 @@ _PLAIN_STEP_SIZE = 0.1
 
 class HMCState(eqx.Module):
     position: Array
-    coordinates: Array  # of the position, without bounds
+    coordinates: Array  # of the position, unconstrained
     log_density: Float[Array, ""]  # in these coordinates
     gradient: Array
 
@@ -21,23 +21,20 @@ class HMCState(eqx.Module):
 class HMC(AbstractSampler):
     """Hamiltonian Monte Carlo with a unit mass matrix, on every continuous space.
 
-    On Euclidean spaces it moves the position x itself. Positive and bounded numbers are moved in coordinates u without
-    bounds, `x = space.from_unbounded(u)`, with the density `p~(x(u)) |dx/du|`; angles are moved as they are and
-    wrapped.
+    On Euclidean spaces it moves the position x itself. Positive and bounded numbers move in unconstrained coordinates
+    u, `x = space.from_unbounded(u)`, with the density `p~(x(u)) |dx/du|`; angles move as they are and are wrapped.
 
     The state caches log-density and gradient of the last density: call `refresh` when it changes.
 
     **Arguments:**
 
-    - `step_size`: of the leapfrog integrator, in the units of u. By default it is adapted to a mean acceptance
-      probability of 0.8 by everything that runs chains: `lnz.sample` in a warm-up, `run_chains` and `trace_chains` by
-      separate chains before their own, `ParallelTempering` and the annealing normalisers (`AIS`, `ReverseAIS`, `BAR`,
-      `adapted_betas`) for each temperature by a pilot run, and `SML` from update to update. Only a bare `step` takes
-      0.1.
-    - `num_steps`: leapfrog steps a transition.
-    - `jitter`: each transition takes a step size drawn evenly from `step_size (1 - jitter)` to
-      `step_size (1 + jitter)`, so that trajectories do not keep coming back to their start.
-      By default 0.5 where the step size is adapted, else 0.
+    - `step_size`: of the leapfrog integrator, in the units of u. By default, whatever runs the chains adapts it to a
+      mean acceptance probability of 0.8: `lnz.sample` in a warm-up, `run_chains` and `trace_chains` by separate chains
+      before their own, `ParallelTempering` and the annealing normalisers (`AIS`, `ReverseAIS`, `BAR`, `adapted_betas`)
+      for each temperature by a pilot run, and `SML` from update to update. Only a bare `step` takes 0.1.
+    - `num_steps`: leapfrog steps in each transition.
+    - `jitter`: each transition draws its step size evenly from `step_size (1 - jitter)` to `step_size (1 + jitter)`, so
+      that trajectories do not keep returning to their start. By default 0.5 where the step size is adapted, else 0.
 
     Source: Neal (2011), section 5.2.3 and figure 2, and section 5.4.2.2 for the jitter; arXiv:1206.1901.
     """
@@ -100,7 +97,7 @@ def change_of_log_density(old: Float[Array, ""], new: Float[Array, ""]) -> Float
 
 
 def acceptance_within(old: Float[Array, ""], log_ratio: Float[Array, ""]) -> Float[Array, ""]:
-    """`min(1, exp(log_ratio))`, and 0 from where the density is zero: a free walk says nothing of the moves."""
+    """`min(1, exp(log_ratio))`, and 0 from where the density is zero: a free walk says nothing about the moves."""
     return jnp.where(old > -jnp.inf, jnp.exp(jnp.minimum(log_ratio, 0.0)), 0)
 
 
@@ -110,6 +107,6 @@ def _state(density: AbstractDensity, coordinates: Array) -> HMCState:
         return density.log_density(x) + log_det, x
 
     (value, position), gradient = jax.value_and_grad(log_density, has_aux=True)(coordinates)
-    # Where the density is zero its gradient may be no number. Any function of u alone keeps the step reversible.
+    # Where the density is zero its gradient may be NaN. Any function of u alone keeps the step reversible.
     gradient = jnp.where(jnp.isfinite(gradient), gradient, 0)
     return HMCState(position, coordinates, value, gradient)

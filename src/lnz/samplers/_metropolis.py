@@ -15,18 +15,18 @@ class MetropolisState(eqx.Module):
 
 
 class Metropolis(AbstractSampler):
-    """Metropolis sampling of discrete variables, one at a time: `accept with min(1, p~(x') / p~(x))`.
+    """Metropolis sampling of discrete variables, one at a time: accepts with probability `min(1, p~(x') / p~(x))`.
 
     An update picks a variable at random and proposes another value of it, by `space.propose`: the other bit, one of the
     other categories, or a count that is higher or lower by a whole number from 1 to r, r drawn from 1, 2, 4, ..., 4096.
-    It needs nothing but `log_density`, evaluated once an update. Where whole blocks can be drawn, `Gibbs` mixes faster.
+    It needs only `log_density`, evaluated once for each update. Where whole blocks can be drawn, `Gibbs` mixes faster.
 
     The state caches the log-density of the last density: call `refresh` when it changes. `info["acceptance"]` is the
     mean acceptance probability.
 
     **Arguments:**
 
-    - `num_updates`: updates a step; by default as many as there are variables, on infinite spaces four times as many.
+    - `num_updates`: updates in each step; by default the number of variables, on infinite spaces four times that.
 
     Source: Metropolis, Rosenbluth, Rosenbluth, Teller and Teller (1953).
     """

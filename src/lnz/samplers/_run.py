@@ -17,25 +17,23 @@ _NUM_REDRAWS = 100
 def default_sampler(density: AbstractDensity) -> AbstractSampler:
     """`Gibbs()` where blocks can be drawn, `HMC()` on continuous spaces, `Metropolis()` on discrete ones.
 
-    **Raises:** `TypeError` for other densities, naming what to pass.
+    **Raises:** `TypeError` for other densities; the message names the argument to pass.
     """
     if isinstance(density, AbstractBlockDensity):
         return Gibbs()
-    if density.space.propose is not None and density.space.size > 0:  # no variables at all cannot be moved
+    if density.space.propose is not None and density.space.size > 0:  # without variables nothing can move
         return Metropolis()
     if density.space.unbounded is not None:
         return HMC()
-    raise TypeError(
-        f"No sampler fits {type(density).__name__} on {density.space} without being told: pass `sampler=...`."
-    )
+    raise TypeError(f"No sampler fits {type(density).__name__} on {density.space} by default: pass `sampler=...`.")
 
 
 def possible_positions(
     key: PRNGKeyArray, density: AbstractDensity, num: int, start: AbstractDistribution | None = None
 ) -> Array:
-    """Draws of `start`, or of the start of the density's path, to start chains from, `[num, ...]`.
+    """Positions `[num, ...]` to start chains from: draws of `start`, or of the start of the density's path.
 
-    Those where the density is zero or NaN are drawn again, up to 100 times: so a chain may still start there.
+    Draws where the density is zero or NaN are repeated up to 100 times; after that, a chain may still start there.
     """
     start = density.path().start if start is None else start
 

@@ -25,9 +25,10 @@ from ._run import default_sampler, possible_positions
 class TemperedState(eqx.Module):
     """Chains at all temperatures, the start (beta = 0) first.
 
-    `log_step_sizes` are those of all temperatures but the start, where the sampler's own is free. `came_from` says of
-    the walker that now stands at a temperature which end of the path it saw last: 1 the start, -1 the target after the
-    start, 0 neither yet; `num_round_trips` counts walkers that were back at the start.
+    - `log_step_sizes`: for all temperatures but the start, if the step size of the sampler is free.
+    - `came_from`: the end of the path that the walker at each temperature saw last: 1 the start, -1 the target after
+      the start, 0 neither yet.
+    - `num_round_trips`: how many walkers came back to the start.
     """
 
     chains: Any
@@ -35,36 +36,31 @@ class TemperedState(eqx.Module):
     num_steps: Int[Array, ""]
     came_from: Int[Array, " temperatures"]
     num_round_trips: Int[Array, ""]
-    position: Array  # that of the last chain; no property, which would take the last of a batch of states
+    position: Array  # of the last chain; not a property, which would take the last of a batch of states
 
 
 class ParallelTempering(AbstractSampler):
-    """Chains at all temperatures of a path at once, which exchange places: for targets whose modes lie far apart.
+    """Chains at all temperatures of a path that exchange places: for targets whose modes lie far apart.
 
-    Each step draws the chain at `beta = 0` anew, exactly, moves every other one by `sampler` at its own temperature,
+    Each step draws the chain at `beta = 0` anew, exactly, moves every other chain by `sampler` at its own temperature,
     and then exchanges neighbours at `beta_i` and `beta_{i+1}` with probability
 
         min(1, exp(r(x_i) - r(x_{i+1}))),  r(x) = log p~_{beta_{i+1}}(x) - log p~_{beta_i}(x),
 
-    all pairs with even i in one step and all with odd i in the next. It leaves the product of all tempered densities
-    invariant; `position` is the chain at the target. Fresh draws reach it once walkers have gone all the way: let it
-    run for several round trips, which `info["round_trips"]` counts, before you trust it.
-
-    `info["swap_acceptance"]` is the probability of exchange of each neighbouring pair. Space the temperatures so that
-    all are alike, for instance by `lnz.normalizers.adapted_betas`.
+    for even i in one step and odd i in the next. The product of all tempered densities stays invariant; `position` is
+    the chain at the target. Fresh draws reach it only by going all the way: trust it after several round trips,
+    `info["round_trips"]`.
 
     **Arguments:**
 
-    - `betas`: a number of intervals, spaced evenly, or an increasing array from 0 to 1.
-    - `sampler`: what moves a chain at one temperature; by default `Gibbs()` where blocks can be drawn, else `HMC()` or
-      `Metropolis()`. A free step size of `HMC` is set for each temperature when chains start, by the pilot run of
-      `AIS`: to a mean acceptance of 0.8, and fixed from then on, also while a model is trained.
+    - `betas`: number of evenly spaced intervals, or an increasing array from 0 to 1; see `step`.
+    - `sampler`: moves one chain; by default `Gibbs()` where blocks can be drawn, else `HMC()` or `Metropolis()`.
     - `path`: a path to the density, or a function from the density to one; by default the density's own.
 
     **Raises:** `ValueError` for temperatures that do not increase from 0 to 1; `TypeError` for another sampler or path.
 
-    Source: Swendsen and Wang (1986), equation 4; even and odd exchanges in turn, Okabe, Kawata, Okamoto and Mikami
-    (2001); round trips, Katzgraber, Trebst, Huse and Troyer (2006), section 2.
+    Source: Swendsen and Wang (1986), equation 4; alternation, Okabe, Kawata, Okamoto and Mikami (2001); round trips,
+    Katzgraber, Trebst, Huse and Troyer (2006), section 2.
     """
 
     betas: Float[Array, " temperatures"] | int
@@ -76,7 +72,7 @@ class ParallelTempering(AbstractSampler):
         self.sampler = check_sampler(sampler, "ParallelTempering")
         self.path = check_path(path, "ParallelTempering")
 
-    def __check_init__(self):  # of what a file says, too
+    def __check_init__(self):  # also for models read from a file
         betas = check_betas(self.betas, "ParallelTempering")
         if not isinstance(betas, int) and is_false(jnp.all(jnp.diff(betas) > 0)):
             raise ValueError("`ParallelTempering(betas=...)` must not have the same temperature twice.")
@@ -86,8 +82,11 @@ class ParallelTempering(AbstractSampler):
     def init(self, key: PRNGKeyArray, density: AbstractDensity, position: Array) -> TemperedState:
         """The target's chain at `position`, and all others at draws of the path's start.
 
-        Where the target's density is zero so is that of every temperature but the start. Draws there are made again, up
-        to 100 times; chains that are there still start at `position`.
+        Where the target's density is zero, it is zero at every temperature but the start. Draws there are repeated, up
+        to 100 times; chains that are still there start at `position`.
+
+        A free step size of `HMC` is set here for each temperature, to a mean acceptance of 0.8, by the pilot run of
+        `AIS`. It stays fixed from then on, also while a model is trained.
         """
         path, betas, sampler = self._resolve(density)
         num = len(betas)
@@ -109,7 +108,7 @@ class ParallelTempering(AbstractSampler):
         sampler = default_sampler(path.at(1.0)) if self.sampler is None else self.sampler
         if not waits_for_step_size(sampler):
             return None
-        # A pilot run sets those of inner temperatures: with the target twice, that of the target too.
+        # A pilot run sets the step sizes of inner temperatures. With the target twice, it also sets the target's.
         key_pilot = jr.fold_in(key, 2**31 - 7)  # far from the numbers of `jr.split(key)`
         sampler_at: Any = samplers_along(key_pilot, path, jnp.append(betas, betas[-1]), sampler)
         return jax.vmap(lambda index: jnp.log(sampler_at(index).step_size))(jnp.arange(len(betas) - 1))
@@ -120,6 +119,10 @@ class ParallelTempering(AbstractSampler):
     def step(
         self, key: PRNGKeyArray, density: AbstractDensity, state: TemperedState
     ) -> tuple[TemperedState, dict[str, Array]]:
+        """`info["swap_acceptance"]` has the probability of exchange of each neighbouring pair.
+
+        Space the temperatures so that all are alike, for instance by `lnz.normalizers.adapted_betas`.
+        """
         path, betas, sampler = self._resolve(density)
         key_start, key_init, key_move, key_swap = jr.split(key, 4)
         fresh = sampler.init(key_init, path.at(betas[0]), path.start.sample(key_start))
@@ -135,7 +138,7 @@ class ParallelTempering(AbstractSampler):
         source, acceptance = _exchange(key_swap, path, betas, chains.position, state.num_steps % 2)
         chains, came_from = jax.tree.map(lambda a: a[source], (chains, state.came_from))
         has_returned = came_from[0] == -1
-        # Only a walker that has been at the start can be on its way back.
+        # Only a walker that has been at the start can be on its way back from the target.
         came_from = came_from.at[0].set(1).at[-1].set(jnp.where(came_from[-1] == 1, -1, came_from[-1]))
         trips = has_returned.astype(jnp.int32)
         num_round_trips = state.num_round_trips + trips
@@ -153,7 +156,7 @@ class ParallelTempering(AbstractSampler):
 def _exchange(
     key: PRNGKeyArray, path: AbstractPath, betas: Float[Array, " temperatures"], x: Array, parity: Int[Array, ""]
 ) -> tuple[Int[Array, " temperatures"], Float[Array, " temperatures-1"]]:
-    """Where the walker of each temperature comes from, and the probability of exchange of each neighbouring pair."""
+    """The temperature from which each walker comes, and the probability of exchange of each neighbouring pair."""
     ratio = jax.vmap(path.log_ratio)
     low = ratio(betas[:-1], betas[1:], x[:-1])
     high = ratio(betas[:-1], betas[1:], x[1:])

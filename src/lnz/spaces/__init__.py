@@ -1,4 +1,4 @@
-"""Spaces: where examples live, the base measure of densities on them, and the maps to unbounded coordinates."""
+"""Spaces: the sets in which examples live, with the base measure of densities and maps to unbounded coordinates."""
 
 from ._arrays import AbstractDiscreteArray as AbstractDiscreteArray, AbstractRealArray as AbstractRealArray
 from ._binary import Binary as Binary

@@ -1,4 +1,4 @@
-"""Arrays of independent numbers, each from the same set: discrete ones and real ones."""
+"""Spaces of arrays whose numbers all come from the same set, discrete or real."""
 
 import math
 from abc import abstractmethod
@@ -12,7 +12,7 @@ from ._space import AbstractSpace
 
 
 class AbstractDiscreteArray(AbstractSpace):
-    """Arrays of whole numbers with counting measure. `another(key, old)` is the move of one of them."""
+    """Arrays of whole numbers with counting measure. `another(key, old)` proposes a new value for one number."""
 
     measure = COUNTING
 
@@ -35,10 +35,13 @@ class AbstractDiscreteArray(AbstractSpace):
 
     @abstractmethod
     def another(self, key: PRNGKeyArray, old: Array) -> tuple[Array, Bool[Array, ""]]:
-        """Another value of one number, as likely from `old` as back, and whether it is allowed; if not, `old`."""
+        """Propose a new value of one number, with a symmetric probability.
+
+        Returns the value and whether it is allowed. If it is not, the value is `old`.
+        """
 
     def propose(self, key: PRNGKeyArray, x: Array) -> tuple[Array, Bool[Array, ""]]:
-        """`x` with another value of one number, which is picked at random."""
+        """Change one number of `x`, picked at random, by `another`."""
         key_site, key_value = jr.split(key)
         site = jr.randint(key_site, (), 0, self.size)
         flat = x.reshape(-1)
@@ -47,7 +50,7 @@ class AbstractDiscreteArray(AbstractSpace):
 
 
 class AbstractRealArray(AbstractSpace):
-    """Arrays of real numbers with Lebesgue measure, each number mapped to the line or the circle on its own."""
+    """Arrays of real numbers with Lebesgue measure. Each number is mapped to the line or the circle on its own."""
 
     measure = LEBESGUE
     kind = "float"
@@ -82,6 +85,6 @@ class AbstractRealArray(AbstractSpace):
         return value, jnp.sum(log_derivative, axis=tuple(range(len(self.shape))))
 
     def _log_uniform(self, x: Array) -> Float[Array, ""]:
-        """Of ONE example, for a set between two finite ends."""
+        """The uniform log-density of ONE example, between two finite ends."""
         low, high = self.ends or (0.0, math.inf)
         return jnp.where(self.contains(x), jnp.asarray(-self.size * math.log(high - low), x.dtype), -jnp.inf)

@@ -16,7 +16,7 @@ from ._space import _as_shape
 class Binary(AbstractDiscreteArray):
     """`{0, 1}^shape` with counting measure. Examples are stored as floating-point zeros and ones.
 
-    `Binary(64)` is 64 bits; `Binary(())` is one bit; `Binary((8, 8))` is a binary image.
+    `Binary(64)` has 64 bits; `Binary(())` is one bit; `Binary((8, 8))` is a binary image.
     """
 
     shape: tuple[int, ...] = eqx.field(static=True)

@@ -18,8 +18,8 @@ from ._space import _as_shape
 class Counts(AbstractDiscreteArray):
     """`{0, 1, 2, ...}^shape` with counting measure. Examples are stored as `int32`.
 
-    The set is infinite: `quadrature(num)` sums over `0, ..., num - 1` in each variable and ignores `bounds`. The sum
-    lacks exactly the mass of the examples with some count of `num` or more.
+    The set is infinite, so `quadrature(num)` sums over `0, ..., num - 1` in each variable, and ignores `bounds`. The
+    sum lacks exactly the mass of the examples with some count of `num` or more.
     """
 
     shape: tuple[int, ...] = eqx.field(static=True)
@@ -35,22 +35,22 @@ class Counts(AbstractDiscreteArray):
         return None
 
     def elements_within(self, x):
-        with np.errstate(invalid="ignore"):  # the remainder of infinity is no number, and so not zero
+        with np.errstate(invalid="ignore"):  # the remainder of infinity is NaN, which is not zero
             return (x >= 0) & (x <= _LARGEST_COUNT) & (x % 1 == 0)
 
     def another(self, key: PRNGKeyArray, old: Array) -> tuple[Array, Bool[Array, ""]]:
-        """Higher or lower by a whole number from 1 to r, r drawn from 1, 2, 4, ..., 4096."""
+        """Move up or down by a whole number from 1 to r, with r drawn from 1, 2, 4, ..., 4096."""
         key_range, key_move, key_sign = jr.split(key, 3)
         most = 2 ** jr.randint(key_range, (), 0, _NUM_RANGES, old.dtype)
         move = jr.randint(key_move, (), 1, most + 1, old.dtype)
         new = jnp.where(jr.bernoulli(key_sign), old + move, old - move)
-        # No count so large that it wraps around.
+        # Refuse sums that wrap around.
         is_allowed = self.elements_within(new) & (jnp.abs(new - old) == move)
         return jnp.where(is_allowed, new, old), is_allowed
 
     def reference_sample(self, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
         """Geometric with mean 1: `p(n) = 2^-(n + 1)`."""
-        first, second = jr.bits(key, (2, *shape, *self.shape))  # a zero has probability 1/2, another one 1/4, ...
+        first, second = jr.bits(key, (2, *shape, *self.shape))  # n leading zeros, then a one: 2^-(n + 1)
         num_zeros = jax.lax.clz(first) + jnp.where(first == 0, jax.lax.clz(second), 0)
         return num_zeros.astype(jnp.int32)
 
@@ -70,6 +70,6 @@ class Counts(AbstractDiscreteArray):
         return Grid(grid.size, grid.point, lambda index: jnp.any(grid.point(index)[0] == num - 1), num / 2)
 
 
-# The largest that float32 holds and `int32` too.
+# The largest number that both float32 and int32 hold.
 _LARGEST_COUNT = 2**31 - 128
 _NUM_RANGES = 13

@@ -1,7 +1,7 @@
-"""Numbers beside the ends of a set: nothing overflows there, and outside the density is zero.
+"""Numbers near the ends of a space, where nothing may overflow.
 
-Inside a space values, logarithms of derivatives and gradients are finite. Outside, back to the line, the logarithm of
-the derivative is minus infinity.
+Inside a space, values, logarithms of derivatives and gradients are finite. Outside, the map to the line has minus
+infinity as the logarithm of its derivative, so that densities are zero there.
 """
 
 import functools
@@ -17,10 +17,10 @@ from ._space import AbstractSpace
 
 
 def innermost(low: float, high: float, dtype: Any) -> tuple[float, float]:
-    """The outermost normal numbers of `dtype` inside the ends, which may be infinite."""
+    """The least and the greatest normal number of `dtype` between two ends, which may be infinite."""
     largest = 0.99 * float(jnp.finfo(dtype).max)
     width = high - low if math.isfinite(high - low) else 1.0
-    # Of this part of the width even the reciprocal times a thousand is a number.
+    # The reciprocal of this fraction of the width is finite, even times a thousand.
     least = float(jnp.finfo(dtype).tiny) * 1024 * (max(1.0, width) if 0 in (low, high) else 1.0)
     ends = np.asarray(low, dtype), np.asarray(high, dtype)
     above, below = float(np.nextafter(*ends)), float(np.nextafter(*ends[::-1]))
@@ -29,29 +29,29 @@ def innermost(low: float, high: float, dtype: Any) -> tuple[float, float]:
 
 
 def between(x: Array, low: Any, high: Any) -> Array:
-    """`x` within the bounds. At a bound it is x that is differentiated: `jnp.clip` halves the derivative there."""
+    """`x` clipped to the bounds. At a bound the derivative is 1, where `jnp.clip` halves it."""
     return jnp.where(x < low, low, jnp.where(x > high, high, x))
 
 
 def least(x: Array) -> float:
-    """A number near the smallest, of which even the reciprocal times a thousand is one."""
+    """A positive number near the smallest one, with a reciprocal that is finite even times a thousand."""
     return float(np.finfo(x.dtype).tiny) * 1024
 
 
 def log_inside(y: Array) -> Array:
-    """`log y` of positive numbers; others are taken for the nearest that is finite with its reciprocal."""
+    """`log y`, with y clipped to the finite positive numbers with a finite reciprocal."""
     return jnp.log(between(y, least(y), float(np.finfo(y.dtype).max)))
 
 
 def zero_outside(space: AbstractSpace, y: Array, log_derivative: Array) -> Array:
-    """`log_derivative`, and minus infinity for numbers outside the space, where the density is zero."""
-    # A denormal is zero to XLA in most programs: let it be so in all.
+    """`log_derivative` inside the space; minus infinity outside, where the density is zero."""
+    # XLA treats denormals as zero in most programs. Here they are zero in all.
     normal = jnp.where(jnp.abs(y) < float(np.finfo(y.dtype).tiny), 0, y)
     return jnp.where(space.elements_within(normal), log_derivative, -jnp.inf)
 
 
 def has_ends(space: AbstractSpace) -> bool:
-    """Whether some variable has an end at which a density may be zero or infinite."""
+    """Whether a variable has an end at which a density may be zero or infinite."""
     return any(_has_ends(part) for part in space.parts)
 
 
@@ -61,10 +61,10 @@ def _has_ends(part: AbstractSpace) -> bool:
 
 
 def nearest_inside(space: AbstractSpace, x: Array) -> Array:
-    """`x` `[..., *space.shape]`, whose numbers on or beyond an end are moved to the nearest inside that is normal.
+    """`x [..., *space.shape]`, with numbers on or beyond an end moved to the nearest normal number inside.
 
-    Draws are rounded, and may be rounded onto an end where the density is zero or infinite. Derivatives are those of x,
-    which is not moved by more than rounding moves it. Spaces without ends, and whole numbers, are left alone.
+    Rounding may put a draw on an end, where the density may be zero or infinite. The derivative is that of the unmoved
+    x, because the move is no larger than rounding. Spaces without ends, and whole numbers, are left alone.
     """
     return space.join([_nearest(*piece) for piece in zip(space.parts, space.split(x, -1), strict=True)], -1)
 
@@ -86,7 +86,7 @@ def _moved_jvp(low: float, high: float, primals: tuple[Array], tangents: tuple[A
 
 
 def is_rounded(space: AbstractSpace, x: Array) -> Array:
-    """Which examples `[..., *space.shape]` have a number whose distance from an end of the space lost its digits."""
+    """Mask of the examples `[..., *space.shape]` with a number so near an end that its distance has lost digits."""
     pieces = zip(space.parts, space.split(x, -1), strict=True)
     return functools.reduce(jnp.logical_or, (_is_rounded(*piece) for piece in pieces))
 
@@ -97,7 +97,7 @@ def _is_rounded(part: AbstractSpace, x: Array) -> Array:
         low, high = _innermost(part, x.dtype)
         found = (x <= low) | (x >= high)
         for end in (end for end in part.ends or () if 0 < abs(end) < math.inf):
-            # Numbers near zero keep the digits of their distance from it; near another end half of them are lost.
+            # Numbers near zero keep all digits of their distance from it. This near to another end, half are lost.
             found = found | (abs(x - end) < math.sqrt(float(jnp.finfo(x.dtype).eps)) * abs(end))
     return jnp.any(found, axis=tuple(range(x.ndim - len(part.shape), x.ndim)))
 

@@ -16,14 +16,14 @@ from ..numerics import log_sum
 class Grid(eqx.Module):
     """Points and log weights that integrate functions on a space: `log int f = logsumexp(log f + log_w)`.
 
-    Points are made from their index, so that a grid of `2**25` points costs no memory: iterate in chunks
-    with `log_integral`, or unpack a small one, `points, log_weights = space.quadrature()`.
+    Points are computed from their index, so that a grid of `2**25` points costs no memory. Iterate in chunks with
+    `log_integral`, or unpack a small grid: `points, log_weights = space.quadrature()`.
     """
 
     size: int = eqx.field(static=True)
     point: Callable = eqx.field(static=True)  # index [] -> (x, log weight)
-    on_edge: Callable | None = eqx.field(static=True, default=None)  # index [] -> whether there may be mass beyond
-    beyond: float = eqx.field(static=True, default=0.0)  # how much there may be, in units of the mass on the edge
+    on_edge: Callable | None = eqx.field(static=True, default=None)  # index [] -> whether the point is on the edge
+    beyond: float = eqx.field(static=True, default=0.0)  # possible mass beyond the edge, in units of the mass on it
 
     def __call__(self, index: Int[Array, ""]):
         """The point and log weight number `index`, for `0 <= index < size`."""
@@ -41,7 +41,7 @@ class Grid(eqx.Module):
         return self._by_chunks(log_f, chunk_size, lambda index, log_terms: log_sum(log_terms))
 
     def log_integral_and_edge(self, log_f: Callable, chunk_size: int = 2**14) -> tuple[Array, Array]:
-        """`log_integral` and the share of the integral that comes from points on the edge, zero without an edge."""
+        """`log_integral`, and the share of the integral from points on the edge (zero without an edge)."""
         if self.on_edge is None:
             total = self.log_integral(log_f, chunk_size)
             return total, jnp.zeros_like(total)
@@ -74,9 +74,9 @@ class Grid(eqx.Module):
     def sample(self, key, log_f: Callable, num: int, chunk_size: int = 2**10):
         """`num` independent exact draws from `exp(log_f)` on the grid points, `[num, ...]`.
 
-        A draw picks a chunk, then a point of it, so that memory is that of a few chunks and of one number for each.
-        Both are drawn with some 46 random bits: the 23 of `jax.random.categorical` by default prefer the first of many
-        equal points, and never draw those of probability below 1e-7 or so.
+        A draw picks a chunk and then a point in it, so that memory holds a few chunks, and one number for each chunk.
+        Both choices use about 46 random bits. With its default of 23 bits `jax.random.categorical` prefers the first of
+        many equal points, and never draws points with probabilities below about 1e-7.
         """
         chunk_size = min(chunk_size, self.size)
         log_masses = self.chunk_log_integrals(log_f, chunk_size)
@@ -119,7 +119,7 @@ def _trapezoid(shape: tuple[int, ...], num: int, bounds: tuple[float, float], sh
     if num < 2:
         raise ValueError(f"`quadrature(num=...)` needs at least 2 points a dimension; got {num}.")
     num_dimensions, num_steps = math.prod(shape), num - 1
-    size, beyond = num**num_dimensions, num / 2  # a tail like x^-2 has the mass of half as many steps as the grid has
+    size, beyond = num**num_dimensions, num / 2  # a tail like x^-2 has the mass of num / 2 edge points
     if size > 2**31 - 1:
         raise ValueError(
             f"A grid of {num}**{num_dimensions} points is out of reach. Use `lnz.normalizers.Importance` or `AIS`."
@@ -137,7 +137,7 @@ def _trapezoid(shape: tuple[int, ...], num: int, bounds: tuple[float, float], sh
         dtype = jnp.result_type(float)
         digits, at_end = at_ends(index)
         log_weight = num_dimensions * math.log(step)
-        if shift is None:  # the ends have half a step on one side only
+        if shift is None:  # the points at the ends have half a step, on one side only
             log_weight = log_weight - math.log(2) * jnp.sum(at_end, dtype=dtype)
         places = digits.astype(dtype) + (0 if shift is None else jnp.asarray(shift, dtype))
         return (low + step * places).reshape(shape), jnp.asarray(log_weight, dtype)

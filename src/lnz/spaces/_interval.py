@@ -16,14 +16,14 @@ from ._euclidean import Euclidean
 from ._grid import Grid, _trapezoid
 from ._space import _as_shape
 
-_REACH = 3.5  # in t, where an end is 1e-22 of the width away
+_REACH = 3.5  # the largest t, at which x is 1e-22 of the width away from an end
 
 
 class Interval(AbstractRealArray):
     """`[low, high]^shape` with Lebesgue measure.
 
-    `quadrature` ignores `bounds`. It is the trapezoid rule in t, with `x = low + (high - low) sigmoid(pi sinh t)`. It
-    is right also for densities that are infinite at an end, as far as floating-point numbers tell x from the end.
+    `quadrature` ignores `bounds`. It is the trapezoid rule in t, with `x = low + (high - low) sigmoid(pi sinh t)`. The
+    rule holds also for densities that are infinite at an end, as far as floating-point numbers distinguish x from it.
     """
 
     shape: tuple[int, ...] = eqx.field(static=True)
@@ -48,15 +48,15 @@ class Interval(AbstractRealArray):
         return Euclidean(self.shape)
 
     def number_from_unbounded(self, u: Array) -> tuple[Array, Array]:
-        """`x = low + (high - low) sigmoid(u)`, which saturates beside the ends."""
+        """`x = low + (high - low) sigmoid(u)`, which saturates at the numbers next to the ends."""
         low, high, width = self.low, self.high, self.high - self.low
-        # Each half from its own end, so that x keeps the digits of a small distance and never leaves the interval.
+        # Each half is computed from its own end, so that small distances keep their digits and x stays inside.
         x = jnp.where(u > 0, high - width * jax.nn.sigmoid(-u), low + width * jax.nn.sigmoid(u))
         return nearest_inside(self, x), math.log(width) - softplus(u) - softplus(-u)
 
     def number_to_unbounded(self, x: Array) -> tuple[Array, Array]:
         width = self.high - self.low
-        # The distance from either end, each from the end itself: 1 - z would lose the digits of a small one.
+        # The distance from each end is computed from that end: 1 - z would lose the digits of a small distance.
         below = jnp.log(between((x - self.low) / width, least(x), 1))
         above = jnp.log(between((self.high - x) / width, least(x), 1))
         return below - above, zero_outside(self, x, -math.log(width) - below - above)
@@ -93,11 +93,11 @@ class Interval(AbstractRealArray):
             return x, log_weight + jnp.sum(log_slope)
 
         def on_edge(index):
-            # Nearer to an end than this there is no number: what a singular density has there goes unseen.
+            # There is no number nearer to an end than this, so the grid misses the mass of a singular density there.
             x, _ = point(index)
             low, high = innermost(self.low, self.high, x.dtype)
             assert lines.on_edge is not None
             return lines.on_edge(index) | jnp.any((x == low) | (x == high))
 
-        # Between an end and the number beside it there is about as much mass as that number stands for.
+        # The mass between an end and the number next to it is about as large as the mass that this number represents.
         return Grid(lines.size, point, on_edge, beyond=2.0)

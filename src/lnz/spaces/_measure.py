@@ -1,4 +1,4 @@
-"""Base measures: what a density is a density with respect to."""
+"""Base measures of densities."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """The base measure of the densities on a space. Log-densities compare only under equal measures.
+    """The base measure of the densities on a space. Log-densities are comparable only under equal measures.
 
-    `is_counting` says that every point has mass 1, so that densities are probabilities and at most 1. `is_continuous`
-    says that some variables have no mass on single values: data that repeat there, or lose digits, are suspicious.
+    - `is_counting`: every point has mass 1, so densities are probabilities and at most 1.
+    - `is_continuous`: some variables have no mass on single values, so repeated or rounded data are suspicious.
     """
 
     name: str
@@ -21,7 +21,7 @@ class Measure:
 
     @staticmethod
     def product(measures: Iterable["Measure"]) -> "Measure":
-        """The measure of variables side by side, each with its own."""
+        """The product measure of several variables, each with its own measure."""
         parts = set(measures)
         if len(parts) == 1:
             return parts.pop()

@@ -17,7 +17,7 @@ from ._space import _as_shape
 
 
 class Positive(AbstractRealArray):
-    """`(0, inf)^shape` with Lebesgue measure. `quadrature` is the trapezoid rule in `log x`, with `bounds` on that."""
+    """`(0, inf)^shape` with Lebesgue measure. `quadrature` is the trapezoid rule in `log x`, which `bounds` limit."""
 
     shape: tuple[int, ...] = eqx.field(static=True)
     advice = "Zero is outside: shift or drop such values, or use `lnz.Euclidean`."
@@ -31,12 +31,12 @@ class Positive(AbstractRealArray):
         return Euclidean(self.shape)
 
     def number_from_unbounded(self, u: Array) -> tuple[Array, Array]:
-        """`x = log(1 + e^u)`, which is linear in its upper tail, so that no large u overflows."""
+        """`x = log(1 + e^u)`, which is linear for large u and does not overflow."""
         return jnp.maximum(softplus(u), least(u)), -softplus(-u)
 
     def number_to_unbounded(self, x: Array) -> tuple[Array, Array]:
         inside = between(x, least(x), float(jnp.finfo(x.dtype).max))
-        log_slope = jnp.log(-jnp.expm1(-inside))  # of softplus, at the u that is sought
+        log_slope = jnp.log(-jnp.expm1(-inside))  # log-derivative of softplus at the result u
         return inside + log_slope, zero_outside(self, x, -log_slope)
 
     def elements_within(self, x):

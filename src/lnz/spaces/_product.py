@@ -1,4 +1,4 @@
-"""Spaces of vectors made of independent parts."""
+"""Spaces of vectors with several parts, each in its own space."""
 
 import functools
 import math
@@ -19,10 +19,10 @@ from ._space import AbstractSpace
 
 
 class AbstractJoined(AbstractSpace):
-    """Vectors `[x_1, ..., x_k]` whose parts lie one behind the other, each flat and in its own space.
+    """Vectors `[x_1, ..., x_k]`: flat parts, each in its own space, one after the other.
 
-    Whole numbers beside real ones are stored as real ones. `quadrature` is the grid of all combinations of the parts'
-    points, so that it suits few variables.
+    Whole numbers beside real numbers are stored as real numbers. `quadrature` is the grid of all combinations of the
+    parts' points, so it suits few variables.
     """
 
     @property
@@ -96,7 +96,7 @@ class AbstractJoined(AbstractSpace):
         return None if any(part.propose is None for part in self.parts) else self._propose
 
     def _propose(self, key: PRNGKeyArray, x: Array) -> tuple[Array, Bool[Array, ""]]:
-        """A move of one part, which is picked as often as it has entries."""
+        """Move one part, picked with a probability proportional to its number of entries."""
         key_part, *keys = jr.split(key, 1 + len(self.parts))
         sizes = [part.size for part in self.parts]
         place = jr.randint(key_part, (), 0, self.size, jnp.int32)
@@ -112,7 +112,7 @@ class AbstractJoined(AbstractSpace):
         return self.join(pieces).astype(x.dtype), jnp.stack(allowed)[picked]
 
     def reference_sample(self, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Each part as its own space has it."""
+        """Each part from the reference distribution of its own space."""
         keys = jr.split(key, len(self.parts))
         drawn = [part.reference_sample(k, shape, dtype) for k, part in zip(keys, self.parts, strict=True)]
         return self.join(drawn, -1)
@@ -150,15 +150,15 @@ class AbstractJoined(AbstractSpace):
 
 
 class Product(AbstractJoined):
-    """Vectors made of parts: `Product(Euclidean(2), Positive(1))` has the variables of `R^2` and then a positive one.
+    """Vectors with several parts: `Product(Euclidean(2), Positive(1))` has two real variables and then a positive one.
 
-    `lnz.spaces.Record` has parts of any shape and measure, by name.
+    `lnz.spaces.Record` has named parts of any shape and measure.
 
     **Arguments:**
 
-    - `spaces`: spaces of vectors, each with Lebesgue measure. Products among them are taken apart.
+    - `spaces`: spaces of vectors, each with Lebesgue measure. A `Product` among them is replaced by its parts.
 
-    **Raises:** `ValueError` for a space that is not one of vectors, or that has another measure.
+    **Raises:** `ValueError` for a space that does not consist of vectors or has another measure.
     """
 
     spaces: tuple[AbstractSpace, ...] = eqx.field(static=True)
@@ -181,9 +181,9 @@ class Product(AbstractJoined):
 
 
 def as_vector(space: AbstractSpace) -> AbstractSpace:
-    """`space`, whose examples are vectors.
+    """`space` with its examples flattened to vectors.
 
-    **Raises:** `TypeError` if it has another shape, and entries that are tied to each other.
+    **Raises:** `TypeError` if that is impossible because its entries depend on each other.
     """
     if len(space.shape) == 1:
         return space

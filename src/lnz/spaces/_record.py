@@ -15,10 +15,10 @@ from ._space import AbstractSpace
 class Record(AbstractJoined):
     """Named parts of any shape and support: `Record(mu=Euclidean(()), sigma=Positive(3), chosen=Binary(2))`.
 
-    An example is one vector, so that samplers, normalisers and flows see an array like any other. `unpack(x)` gives a
-    dict of the parts in their own shapes, `pack(values)` the vector. Base measure, reference distribution, quadrature
-    and unbounded coordinates are those of the parts, side by side; categories and counts beside real numbers are stored
-    as real numbers, and `unpack` gives them back as `int32`.
+    An example is one vector, so that samplers, normalisers and flows treat it like any other array. `unpack(x)` returns
+    a dict of the parts in their own shapes, and `pack(values)` returns the vector. Base measure, reference
+    distribution, quadrature and unbounded coordinates combine those of the parts. Categories and counts beside real
+    numbers are stored as real numbers, and `unpack` returns them as `int32`.
 
     ```python
     space = lnz.Record(mu=lnz.Euclidean(()), sigma=lnz.Positive(()))
@@ -28,9 +28,9 @@ class Record(AbstractJoined):
 
     **Arguments:**
 
-    - `parts`: spaces, by name. Their order is that in the vector.
+    - `parts`: spaces, by name, in the order of the vector.
 
-    **Raises:** `ValueError` without any part; `TypeError` for a part that is not a space.
+    **Raises:** `ValueError` if there are no parts; `TypeError` for a part that is not a space.
     """
 
     names: tuple[str, ...] = eqx.field(static=True)
@@ -54,7 +54,7 @@ class Record(AbstractJoined):
 
     @property
     def entry_names(self) -> tuple[str, ...]:
-        """`mu`, `sigma[0]`, `sigma[1]`, ..."""
+        """Names of the entries of a vector: `mu`, `sigma[0]`, `sigma[1]`, ..."""
         return tuple(
             f"{name}{list(index) if index else ''}"
             for name, space in zip(self.names, self.spaces, strict=True)
@@ -62,7 +62,7 @@ class Record(AbstractJoined):
         )
 
     def unpack(self, x: Array | np.ndarray) -> dict[str, Any]:
-        """The parts of one example, or of rows of them, `[..., *part shape]` by name."""
+        """The parts `[..., *part shape]` of one example, or of rows of examples, by name."""
         if x.shape[x.ndim - 1 :] != self.shape:
             raise ValueError(f"`unpack(x)` needs vectors `[..., {self.size}]` of {self}; got shape {x.shape}.")
         found, start = {}, 0
@@ -73,7 +73,7 @@ class Record(AbstractJoined):
         return found
 
     def pack(self, values: Mapping[str, Any]) -> Array:
-        """The vector of one example, or rows of vectors, of parts `[..., *part shape]` by name.
+        """The vector of one example, or rows of vectors, from parts `[..., *part shape]` by name.
 
         **Raises:** `ValueError` for a part that is missing or unknown, or has another shape.
         """
@@ -85,7 +85,7 @@ class Record(AbstractJoined):
             rows = array.shape[: array.ndim - len(space.shape)]
             if array.shape[array.ndim - len(space.shape) :] != space.shape or batch not in (None, rows):
                 raise ValueError(
-                    f"`pack(values)`: {name!r} must have the shape {(*(batch or ()), *space.shape)} of {space}, behind "
+                    f"`pack(values)`: {name!r} must have the shape {(*(batch or ()), *space.shape)} of {space}, after "
                     f"any axes that all parts share; got {array.shape}."
                 )
             batch = rows

@@ -1,4 +1,4 @@
-"""The variables of a space, and when two spaces are the same set or one lies within the other."""
+"""The variables of a space, and comparisons of spaces as sets."""
 
 import itertools
 import math
@@ -17,7 +17,7 @@ from ._space import AbstractSpace
 
 
 def each_variable(space: AbstractSpace) -> tuple[AbstractSpace, ...]:
-    """The space of a single number of `x[i]`, for each i; of x itself if it is one number."""
+    """For each i, the space of a single number in `x[i]`. For a scalar x it is the space of x."""
     if space.spaces:
         return _each_number(space)
     return (_one(space),) * (space.shape[0] if space.shape else 1)
@@ -32,21 +32,21 @@ def _one(part: AbstractSpace) -> AbstractSpace:
 
 
 def joined(variables: tuple[AbstractSpace, ...]) -> AbstractSpace:
-    """The space of vectors whose variables live on these spaces of one number."""
+    """The space of vectors whose entries live in these spaces of one number."""
     runs = [(one, len(list(run))) for one, run in itertools.groupby(variables)]
     parts = [replace(one, shape=(num,)) for one, num in runs]
     return parts[0] if len(parts) == 1 else Product(*parts)
 
 
 def side_by_side(spaces: Sequence[AbstractSpace]) -> AbstractSpace:
-    """The space of vectors whose parts are these spaces of vectors: R^n if all are Euclidean, else a `Product`."""
+    """The space of concatenated vectors from these spaces: R^n if all are Euclidean, else a `Product`."""
     if all(space.is_euclidean for space in spaces):
         return Euclidean(sum(space.size for space in spaces))
     return spaces[0] if len(spaces) == 1 else Product(*spaces)
 
 
 def same_numbers(a: AbstractSpace, b: AbstractSpace) -> bool:
-    """Whether the numbers of two spaces, in their order, live on the same sets, in whatever shapes they are."""
+    """Whether the numbers of two spaces, in order, live on the same sets. Shapes may differ."""
     if a.size != b.size or a.measure != b.measure:
         return False
     if not a.spaces and not b.spaces:
@@ -55,17 +55,17 @@ def same_numbers(a: AbstractSpace, b: AbstractSpace) -> bool:
 
 
 def same_set(a: AbstractSpace, b: AbstractSpace) -> bool:
-    """Whether two spaces hold the same points: one shape, one kind and the same ends and name for each variable."""
+    """Whether two spaces have the same points: equal shapes, and equal kind, ends and name of each variable."""
     return a.shape == b.shape and names_agree(a, b) and same_numbers(a, b)
 
 
 def names_agree(a: AbstractSpace, b: AbstractSpace) -> bool:
-    """Whether entries are called the same, if both spaces name them: their places alone do not make them so."""
+    """Whether both spaces have the same names of entries, or one has none. Equal places need not mean equal names."""
     return a.entry_names is None or b.entry_names is None or a.entry_names == b.entry_names
 
 
 def is_within(a: AbstractSpace, b: AbstractSpace) -> bool:
-    """Whether every point of `a` is one of `b`, as far as their kinds and ends tell."""
+    """Whether every point of `a` is a point of `b`, judged by kinds and ends of the variables."""
     if same_set(a, b):
         return True
     if a.shape != b.shape or (a.measure, a.kind) != (b.measure, b.kind) or not names_agree(a, b):
@@ -79,7 +79,7 @@ def is_within(a: AbstractSpace, b: AbstractSpace) -> bool:
 
 
 def as_input(space: AbstractSpace, x: Array, dtype: Any) -> Array:
-    """`x` for a network: `2 x / (K - 1) - 1` for one of K categories, `log(1 + x)` for counts, otherwise `x` itself."""
+    """`x` as input of a network: `2 x / (K - 1) - 1` for one of K categories, `log(1 + x)` for counts, otherwise x."""
     x = jnp.asarray(x).astype(dtype)
     return space.join([_input(*piece) for piece in zip(space.parts, space.split(x, -1), strict=True)], -1)
 
@@ -92,7 +92,7 @@ def _input(part: AbstractSpace, x: Array) -> Array:
 
 
 def inner_point(space: AbstractSpace) -> float:
-    """A number that each variable of a space of one kind may have."""
+    """A valid number for every variable of a space with one kind of variables."""
     low, high = space.parts[0].ends or (0.0, 0.0)
     if space.measure.is_counting or low == -math.inf:
         return max(low, 0.0)
@@ -100,11 +100,11 @@ def inner_point(space: AbstractSpace) -> float:
 
 
 def has_circles(space: AbstractSpace) -> bool:
-    """Whether some variable is an angle."""
+    """Whether any variable is an angle."""
     return any(part.periodic for part in space.parts)
 
 
 def _equal(a: AbstractSpace, b: AbstractSpace) -> bool:
-    """Equality of kind, shape and ends. Ends that are traced arrays have no value yet, so they are taken for equal."""
+    """Whether kind, shape and ends are equal. Ends that are traced arrays have no value yet and count as equal."""
     equal = eqx.tree_equal(a, b)
     return True if isinstance(equal, Tracer) else bool(equal)

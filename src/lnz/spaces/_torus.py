@@ -15,10 +15,10 @@ from ._space import AbstractSpace, _as_shape
 
 
 class Torus(AbstractRealArray):
-    """`[-pi, pi)^shape`, angles, with Lebesgue measure: the two ends of each circle are one point.
+    """Angles in `[-pi, pi)^shape` with Lebesgue measure. The two ends of each circle are the same point.
 
-    `quadrature` ignores `bounds`; its rule has equal weights and is exact for trigonometric polynomials of degree below
-    `num`. The upper end is allowed in data, where rounding may put it.
+    `quadrature` ignores `bounds`. Its rule has equal weights and is exact for trigonometric polynomials of degree below
+    `num`. The upper end is allowed in data, because rounding may produce it.
     """
 
     shape: tuple[int, ...] = eqx.field(static=True)
@@ -71,12 +71,12 @@ class Torus(AbstractRealArray):
 
 
 def wrap(angle: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The same angle in [-pi, pi)."""
+    """Wrap angles to [-pi, pi)."""
     turned = angle - 2 * math.pi * jnp.round(angle / (2 * math.pi))
     turned = jnp.where(turned >= math.pi, turned - 2 * math.pi, turned)
     return jnp.where(turned < -math.pi, turned + 2 * math.pi, turned)
 
 
 def wrapped(space: AbstractSpace, x: Array) -> Array:
-    """ONE example with its angles in [-pi, pi), other numbers as they are."""
+    """ONE example with its angles wrapped to [-pi, pi) and all other numbers unchanged."""
     return space.join([wrap(x) if part.periodic else x for part, x in zip(space.parts, space.split(x), strict=True)])

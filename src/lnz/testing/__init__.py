@@ -2,7 +2,8 @@
 
 Each check raises `AssertionError` with a sentence that says which law failed and by how much. They compare with
 enumeration, quadrature or automatic differentiation, so instances must be small (up to about 2**16 states, two
-continuous dimensions). Statistical checks take a fixed key and state the chance of a false alarm."""
+continuous dimensions). Statistical checks take a fixed key and state the chance of a false alarm.
+"""
 
 from ._algorithms import (
     check_gradient as check_gradient,

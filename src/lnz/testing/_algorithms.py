@@ -28,11 +28,11 @@ def check_sampler(
     num_steps: int = 3,
     **grid: Any,
 ) -> None:
-    """Exact draws in, `num_steps` transitions, exact draws out: the sampler leaves `density` invariant.
+    """Checks that the sampler leaves `density` invariant: exact draws in, `num_steps` transitions, exact draws out.
 
-    On finite spaces the total variation must be within its Monte Carlo error; on continuous ones (which must be
-    distributions) the first two moments within 6 standard errors. False alarms: fewer than one key of a million.
-    Chains must also move, and differently from each other.
+    On finite spaces, the total variation must be within its Monte Carlo error. On continuous spaces, where `density`
+    must be a distribution, the first two moments must be within 6 standard errors. False alarms: fewer than one key of
+    a million. Chains must also move, and differently from each other.
     """
     key_start, key_run = jr.split(key)
     if density.space.num_points is None:
@@ -57,11 +57,11 @@ def _advance(key, sampler, density, positions, num_steps):
 
 
 def check_normalizer(estimates: Estimate, exact: float, *, coverage: tuple[float, float] | None = (0.90, 0.99)) -> None:
-    """Independent estimates (batched along their first axis) agree with the exact log normaliser.
+    """Checks that independent estimates (batched along their first axis) agree with the exact log normaliser.
 
-    - Their mean errs in the stated direction, up to 4 standard errors of the mean; an exact one does not err.
-    - `value +- 2 s.e.` covers the truth in a fraction of them inside `coverage`; `None` skips that, for
-      estimates whose Pareto k says that the error is not to be trusted.
+    - Their mean errs only in the stated direction, up to 4 standard errors of the mean; an exact one does not err.
+    - `value +- 2 s.e.` covers the truth in a fraction of the estimates inside `coverage`. `None` skips this, for
+      estimates whose Pareto k says that the error cannot be trusted.
     """
     value = np.asarray(estimates.value, np.float64)
     error = np.asarray(estimates.standard_error, np.float64)
@@ -85,7 +85,7 @@ def check_normalizer(estimates: Estimate, exact: float, *, coverage: tuple[float
 def repeat_normalizer(
     key: PRNGKeyArray, normalizer: AbstractNormalizer, density: AbstractDensity, num: int = 100
 ) -> Estimate:
-    """`num` independent runs, batched: what `check_normalizer` takes."""
+    """`num` independent runs, batched, as `check_normalizer` takes them."""
 
     @eqx.filter_jit
     def run(key, normalizer, density):
@@ -103,9 +103,9 @@ def check_gradient(
     directions: Sequence[int] = range(3),
     filter: Callable[[Any], Any] = trainable,
 ) -> None:
-    """`gradient` agrees with central finite differences of `function` along random directions (float64 advised).
+    """Checks `gradient` against central finite differences of `function` along random directions (float64 advised).
 
-    It must have an array for each leaf of the model that `filter` selects, by default what is trained. Where it has
+    It must have an array for each leaf of the model that `filter` selects, by default each trainable leaf. Where it has
     `None` elsewhere, as for constant parts, the model is not moved.
     """
     has_gradient = jax.tree.map(eqx.is_inexact_array, gradient, is_leaf=lambda node: node is None)
@@ -117,7 +117,7 @@ def check_gradient(
         for (path, is_wanted), is_found in zip(wanted, found, strict=True)
         if is_wanted and not is_found
     ]
-    require(not without, f"each array that is trained has a gradient; not so: {', '.join(without)}.")
+    require(not without, f"each array that is trained has a gradient; none for {', '.join(without)}.")
     params, rest = eqx.partition(model, has_gradient)
     leaves, structure = jax.tree.flatten(params)
     step = 1e-5 if jnp.result_type(float) == jnp.float64 else 1e-2

@@ -1,4 +1,4 @@
-"""Laws of block conditionals, exactly."""
+"""Laws of block conditionals, checked exactly."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,12 +16,12 @@ from ._require import eps, require, require_close
 
 
 def check_conditionals(density: AbstractBlockDensity) -> None:
-    """Every block conditional equals the one found by enumerating the joint of all blocks, and `pi P = pi`.
+    """Checks every block conditional against enumeration of the joint of all blocks, and that `pi P = pi`.
 
-    Where no block is auxiliary the joint is the density itself. An auxiliary first block is summed out of the density,
-    so the joint is the density times that block's conditional, and the conditionals of all others are held to it.
-    A conditional must not depend on the present value of its own block. Given what cannot be, as of units held at other
-    values, nothing is asked of it.
+    Without auxiliary blocks, the joint is the density itself. An auxiliary first block is summed out of the density;
+    the joint is then the density times that block's conditional, and all other conditionals are compared with it. A
+    conditional must not depend on the present value of its own block. Conditionals given impossible values, such as
+    units held at other values, are not checked.
     """
     found = _enumerate(density)
     joint = np.asarray(found.joint)
@@ -34,7 +34,9 @@ def check_conditionals(density: AbstractBlockDensity) -> None:
             given = np.asarray(given)
             law_of_value = law if present is None else f"{law}, whatever its own value"
             never = np.isneginf(enumerated)
-            require(np.all((np.isneginf(given) == never)[is_possible]), f"{law_of_value}: other values are impossible.")
+            require(
+                np.all((np.isneginf(given) == never)[is_possible]), f"{law_of_value}: the impossible values differ."
+            )
             require_close(given[is_possible & ~never], enumerated[is_possible & ~never], tolerance, law_of_value)
     _, kernel = gibbs_transition_matrix(density)
     p = np.asarray(found.p, np.float64)
@@ -43,12 +45,12 @@ def check_conditionals(density: AbstractBlockDensity) -> None:
     require_close(p @ kernel, p, tolerance, "a Gibbs sweep leaves the density invariant (pi P = pi)")
 
 
-# Its own value that a conditional is told: the one that is scored, and two others.
+# The own value passed to a conditional: the one that is scored, and two others.
 _PRESENT = (None, 0, -1)
 
 
 class _Enumerated(NamedTuple):
-    """A density in full.
+    """A density, enumerated.
 
     - `states`, `p`: its points and their probabilities.
     - `tables`, `starts`, `ends`: all values of each block, the blocks of each point, and the point of each combination.
@@ -70,7 +72,7 @@ class _Enumerated(NamedTuple):
 
 @eqx.filter_jit
 def _enumerate(density: AbstractBlockDensity) -> _Enumerated:
-    """In one program, which is compiled once for all that ask."""
+    """Enumerates in one program, compiled once for all callers."""
     states = enumerate_states(density.space)
     log_p = jax.vmap(density.log_density)(states)
     blocks = density.split(states[0])
@@ -97,7 +99,7 @@ def _enumerate(density: AbstractBlockDensity) -> _Enumerated:
 def _log_conditional(
     density: AbstractBlockDensity, tables: list[Array], block: int, present: int | None
 ) -> Float[Array, "..."]:
-    """log p(block | others) of every combination of values, told the row `present` of its table as its own value."""
+    """`log p(block | others)` for every combination of values, given row `present` of its table as its own value."""
 
     def log_conditional(*blocks):
         own = blocks[block] if present is None else tables[block][present]
@@ -108,7 +110,7 @@ def _log_conditional(
 
 
 def _over_blocks(tables: list[Array], function: Callable) -> Any:
-    """`function` of every combination of block values, with one axis for each block."""
+    """`function` applied to every combination of block values, with one axis for each block."""
     for axis in reversed(range(len(tables))):
         function = jax.vmap(function, in_axes=[0 if i == axis else None for i in range(len(tables))])
     return function(*tables)
@@ -132,6 +134,6 @@ def gibbs_transition_matrix(density: AbstractBlockDensity) -> tuple[Array, np.nd
 
 
 def _rows_of(x: Any, table: Array) -> np.ndarray:
-    """Which row of a table each example is."""
+    """The row of the table that each example equals."""
     index = {np.asarray(row).tobytes(): i for i, row in enumerate(np.asarray(table))}
     return np.array([index[row.tobytes()] for row in np.asarray(x).astype(table.dtype)])

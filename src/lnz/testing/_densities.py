@@ -37,7 +37,7 @@ def enumerate_states(space: AbstractSpace) -> Array:
 
 
 def exact_log_normalizer(density: AbstractDensity, **grid: Any) -> float:
-    """`log int p~` on the density's own space, in nats: no smaller layer, no shortcut."""
+    """`log int p~` on the density's own space, in nats: no smaller layer and no other shortcut."""
 
     return float(_log_integral(density, grid))
 
@@ -50,22 +50,21 @@ def _log_integral(density, grid):
 def check_density(
     density: AbstractDensity, key: PRNGKeyArray, *, log_normalizer: float | None = None, **grid: Any
 ) -> None:
-    """The laws of densities that need no algorithm.
+    """Checks the laws of densities that need no algorithm.
 
     - A distribution sums or integrates to one; another density to `log_normalizer`, if given.
-    - Draws of a distribution follow `log_prob`: on a finite space by total variation, with a false alarm in fewer than
-      one of a million keys; on a continuous one by moments and by Kolmogorov and Smirnov's test of each variable, in
-      one of 10,000.
-    - Where the grid does not resolve a distribution, because it is narrow, far away, infinite at an end or has heavy
-      tails, its draws do both instead, to their own error: `E[q(x) / p(x)]` over the region A where p is large is the
-      share of A in a density q around some of the draws.
+    - Draws of a distribution follow `log_prob`. On a finite space this is tested by total variation, with a false alarm
+      in fewer than one of a million keys; on a continuous one by moments and by Kolmogorov and Smirnov's test of each
+      variable, in one of 10,000.
+    - Where the grid does not resolve a distribution (narrow, far away, infinite at an end, heavy tails), its draws test
+      both laws instead, to their own error, by importance sampling of a region where p is large.
     - Draws lie in the space and have finite log-probabilities, which are minus infinity outside.
     - `sample_and_log_prob` agrees with `log_prob`; draws under `vmap` with split keys differ.
-    - `mean()`, where there is a closed form, is that of draws within 5 standard errors.
+    - `mean()`, where there is a closed form, is the mean of draws within 5 standard errors.
     - A collapsed density has the same normaliser; exponential families obey their defining equation.
 
     `grid` has `num` and `bounds`, as for `lnz.normalizers.Quadrature`. The integral must be right to 1e-4 nats in
-    float32 and 1e-6 in float64, beside three times the error of the grid.
+    float32 and 1e-6 in float64, plus three times the error of the grid.
     """
     tolerance = max(1e-6, 800 * eps())
     if isinstance(density, AbstractDistribution):
@@ -121,12 +120,12 @@ def _check_draws(distribution: AbstractDistribution, key: PRNGKeyArray, is_resol
         require(mean.shape == x.shape[1:], f"mean() has the shape of one example; got {mean.shape}.")
         draws = np.asarray(x, np.float64)
         pulls = np.abs(draws.mean(axis=0) - mean) / (draws.std(axis=0) / math.sqrt(num) + 1e-9)
-        require(np.all(pulls < 5), f"mean() is that of draws: off by {np.max(pulls):.1f} standard errors.")
+        require(np.all(pulls < 5), f"mean() is the mean of draws: off by {np.max(pulls):.1f} standard errors.")
     require(len(np.unique(np.asarray(two).reshape(64, -1), axis=0)) > 1, "vmapped draws differ between examples")
 
 
 def _places_outside(space: AbstractSpace) -> tuple[tuple[int, float], ...]:
-    """For each variable of `x` its place and numbers beyond its ends, if it has ends."""
+    """The place of each variable with ends, beside numbers beyond them."""
     found = []
     for i, one in enumerate(each_variable(space)):
         low, high = one.ends or (-math.inf, math.inf)
@@ -136,7 +135,7 @@ def _places_outside(space: AbstractSpace) -> tuple[tuple[int, float], ...]:
 
 @eqx.filter_jit
 def _draw(distribution, key, num, places):
-    """All draws that are looked at, and a draw moved outside at each of `places`, in one program."""
+    """All draws to check, and a draw moved outside at each of `places`, in one program."""
     x, log_p = distribution.sample_and_log_prob(key, (num,))
     rows = [x[0].at[place if x.ndim > 1 else ()].set(jnp.asarray(value).astype(x.dtype)) for place, value in places]
     again = jax.vmap(distribution.log_prob)(jnp.concatenate([x, jnp.stack(rows)]) if rows else x)
@@ -145,14 +144,14 @@ def _draw(distribution, key, num, places):
 
 
 def check_follows(x: Array, density: AbstractDensity, false_alarm: float = 1e-6) -> None:
-    """Independent draws `x [num, ...]` of a finite space follow `exp(log_density)`, normalised.
+    """Checks that independent draws `x [num, ...]` of a finite space follow `exp(log_density)`, normalised.
 
     The total variation between counts and probabilities has mean at most `sum_i sqrt(p_i (1 - p_i) / num) / 2` and, by
     McDiarmid's inequality, exceeds it by t with probability at most `exp(-2 num t^2)`.
     """
     num = len(x)
     require(num >= 100, f"there are enough draws to say anything; got {num}.")
-    enumerate_states(density.space)  # which says so where there are none
+    enumerate_states(density.space)  # raises an error if the space is not finite
     points, p = _probabilities(density, {})
     p = np.asarray(p, np.float64)
     index = {np.asarray(point).tobytes(): i for i, point in enumerate(np.asarray(points))}
@@ -169,10 +168,10 @@ def check_follows(x: Array, density: AbstractDensity, false_alarm: float = 1e-6)
 
 
 def _check_by_draws(distribution: AbstractDistribution, x: np.ndarray, log_p: np.ndarray) -> None:
-    """`E_p[q(x) 1_A(x) / p(x)] = Q(A)` for A where p is large, so that the left side has a small variance.
+    """Checks that `E_p[q(x) 1_A(x) / p(x)] = Q(A)`, with A where p is large, so that the left side varies little.
 
     In unbounded coordinates; q is a mixture of normals around 100 of the draws. Both sides are averages of independent
-    numbers: a false alarm in two of a million keys.
+    numbers, with a false alarm in two of a million keys.
     """
     space = distribution.space
     if space.unbounded is None:
@@ -208,7 +207,7 @@ def _check_by_draws(distribution: AbstractDistribution, x: np.ndarray, log_p: np
 
 @eqx.filter_jit
 def _unbounded(space, x):
-    """Points `[n, ...]` in unbounded coordinates, and the logarithm of the derivative there."""
+    """Points `[n, ...]` in unbounded coordinates, and the log-determinants there."""
     return jax.vmap(ToSupport(space).inverse_and_log_det)(x)
 
 
@@ -223,14 +222,14 @@ def _log_prob_unbounded(distribution, t):
 
 @eqx.filter_jit
 def _probabilities(density, grid):
-    """The points of a grid and what `density` gives to each, normalised."""
+    """The points of a grid and their probabilities under `density`, normalised."""
     points, log_w = density.space.quadrature(**grid)
     log_p = jax.vmap(density.log_density)(points) + log_w
     return points, jnp.exp(log_p - logsumexp(log_p))
 
 
 def _check_moments(x: Array, density: AbstractDensity, **grid: Any) -> None:
-    """First and second moments of draws agree with quadrature within 6 standard errors (1 alarm in 10 million)."""
+    """Checks first and second moments of draws against quadrature, within 6 standard errors (1 alarm in 10 million)."""
     points, p = _probabilities(density, grid)
     p = np.asarray(p, np.float64)
 
@@ -255,8 +254,8 @@ def _check_moments(x: Array, density: AbstractDensity, **grid: Any) -> None:
 def _check_marginals(x: np.ndarray, points: np.ndarray, p: np.ndarray, is_real: np.ndarray) -> None:
     """Kolmogorov and Smirnov's test of each variable against its distribution function on the grid.
 
-    By the inequality of Dvoretzky, Kiefer and Wolfowitz draws of the right density are further off than allowed in one
-    of 10,000 keys, less what the grid rounds. The variables of a vector are tested at 1e-4 together.
+    By the inequality of Dvoretzky, Kiefer and Wolfowitz, draws of the right density exceed the allowed distance in one
+    of 10,000 keys, apart from the rounding of the grid. The variables of a vector are tested at 1e-4 together.
     """
     draws, grid = x.reshape(len(x), -1), points.reshape(len(points), -1)
     allowed = math.sqrt(math.log(2e4 * draws.shape[1]) / (2 * len(draws)))
@@ -268,7 +267,7 @@ def _check_marginals(x: np.ndarray, points: np.ndarray, p: np.ndarray, is_real: 
             distance = np.max(np.abs(up_to - np.cumsum(masses)))
             require(distance <= allowed, f"counts follow the density: off by {distance:.4f}, more than {allowed:.4f}.")
             continue
-        # A point of the grid stands for the interval around it, of which half lies below: the trapezoid rule.
+        # A point of the grid stands for the interval around it, and half of that lies below: the trapezoid rule.
         at_places = np.cumsum(masses) - 0.5 * masses
         below = np.interp(np.sort(column), places, at_places)
         ranks = np.arange(1, len(column) + 1) / len(column)
@@ -304,7 +303,7 @@ def _exponential_family(family, key):
 
 
 def check_save(model: Any) -> None:
-    """`load(save(model))` has the same structure and bit-equal arrays."""
+    """Checks that `load(save(model))` has the same structure and bit-equal arrays."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.lnz"
         save(path, model)

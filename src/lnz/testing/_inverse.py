@@ -1,4 +1,4 @@
-"""Where the inverse of a bijection loses digits."""
+"""Finds where the inverse of a bijection loses digits."""
 
 import dataclasses
 
@@ -15,11 +15,11 @@ from ..distributions import Transformed
 
 @dataclasses.dataclass(frozen=True)
 class LayerError:
-    """What one layer does to the worst example.
+    """The error of one layer on the worst example.
 
-    - `name`: where the layer stands, such as `bijection.layers[3].bijections[0]`.
+    - `name`: place of the layer, such as `bijection.layers[3].bijections[0]`.
     - `own_error`: `|f^-1(f(x)) - x|`, the largest entry, of this layer alone.
-    - `error`: the same of this layer and all that follow it, which is how errors come back to this place.
+    - `error`: the same for this layer and all that follow it: the error that has built up here on the way back.
     - `size`: the largest absolute entry before and after the layer.
     """
 
@@ -31,14 +31,14 @@ class LayerError:
 
 @dataclasses.dataclass(frozen=True)
 class InverseReport:
-    """What `check_inverse` found; it prints as a few lines.
+    """The result of `check_inverse`; it prints as a few lines.
 
     - `holds`: whether every example came back within `tolerance` times its size.
-    - `row`: the worst example, by its error over its tolerance.
-    - `error`, `size`: its error, and the largest absolute entry of it and of what it is mapped to.
-    - `tolerance`: what was allowed, relative to `1 + size`.
-    - `layer`: the first layer, on the way back, after which the error is more than that; `None` if there is none.
-    - `layers`: all layers, in the order in which the way there applies them.
+    - `row`: the worst example, by its error relative to its tolerance.
+    - `error`, `size`: its error, and the largest absolute entry of it and of its image.
+    - `tolerance`: the allowed error, relative to `1 + size`.
+    - `layer`: the first layer, on the way back, after which the error exceeds that; `None` if there is none.
+    - `layers`: all layers, in the order of the way there.
     """
 
     holds: bool
@@ -52,14 +52,14 @@ class InverseReport:
     def __str__(self):
         verdict = "comes back" if self.holds else "does not come back"
         lines = [
-            f"The worst example, row {self.row}, {verdict}: it is off by {self.error:.3g}, allowed are "
-            f"{self.tolerance * (1 + self.size):.3g} for numbers up to {self.size:.3g} at its ends."
+            f"The worst example, row {self.row}, {verdict}: it is off by {self.error:.3g}, and "
+            f"{self.tolerance * (1 + self.size):.3g} is allowed for numbers up to {self.size:.3g} at its ends."
         ]
         if self.layer is not None:
             worst = next(layer for layer in self.layers if layer.name == self.layer)
             lines.append(
-                f"On the way back the error first exceeds that at `{self.layer}`: {worst.error:.3g}, of which "
-                f"{worst.own_error:.3g} is its own; its numbers are up to {worst.size:.3g}."
+                f"On the way back the error first exceeds that at `{self.layer}`: {worst.error:.3g}, and "
+                f"{worst.own_error:.3g} from this layer alone; its numbers are up to {worst.size:.3g}."
             )
         return "\n".join(lines)
 
@@ -67,21 +67,21 @@ class InverseReport:
 def check_inverse(
     flow: Transformed | AbstractBijection, x: Float[Array, "num ..."], *, tolerance: float | None = None
 ) -> InverseReport:
-    """Whether examples survive the way through a flow and back, and if not, which layer loses them.
+    """Tests whether examples survive the way through a flow and back; if not, names the layer that loses them.
 
     A trained flow can be invertible on paper and not in floating-point numbers: where it stretches by 10^6, six digits
-    are lost. Its likelihoods there are wrong, whatever they look like. This looks at the examples that matter to you.
+    are lost. Its likelihoods there are wrong, however plausible they look. Pass the examples that matter to you.
 
     **Arguments:**
 
     - `flow`: a flow, whose examples go to the base and back; or a bijection, for points of its domain.
     - `x`: examples `[num, ...]`.
-    - `tolerance`: relative to one plus the largest entry of an example and of what it is mapped to; by default 1e-10 in
-      float64 and 5e-5 in float32.
+    - `tolerance`: relative to one plus the largest entry of an example and of its image; by default 1e-10 in float64
+      and 5e-5 in float32.
 
-    **Returns:** an `InverseReport`; nothing is raised: `assert report.holds, report`.
+    **Returns:** an `InverseReport`. It raises nothing: write `assert report.holds, report`.
     """
-    # Only points are looked at: estimated log-determinants would ask for a key in vain.
+    # Only points matter here: estimated log-determinants would need a key for nothing.
     flow = exact_log_det(flow)
     bijection = Inverse(flow.bijection) if isinstance(flow, Transformed) else flow
     x = jnp.asarray(x)
@@ -117,7 +117,7 @@ def check_inverse(
 
 
 def layers_of(bijection: AbstractBijection, name: str) -> list[tuple[str, AbstractBijection]]:
-    """The bijections that it is composed of, with the names of their places, in the order in which they are applied."""
+    """The bijections that `bijection` is composed of, with the names of their places, in the order of application."""
     if isinstance(bijection, Chain):
         parts = [layers_of(part, f"{name}.bijections[{i}]") for i, part in enumerate(bijection.bijections)]
         return [layer for part in parts for layer in part]
@@ -152,6 +152,6 @@ def _distance(got: Array, expected: Array) -> np.ndarray:
 
 
 def _largest(values: np.ndarray) -> np.ndarray:
-    """Of each example; what is no number counts as infinite."""
+    """The largest absolute entry of each example; NaN counts as infinite."""
     largest = np.max(np.abs(values.reshape(len(values), -1)), axis=1, initial=0.0)
     return np.where(np.isnan(largest), np.inf, largest)

@@ -17,7 +17,7 @@ from ._require import eps, require, require_close
 def check_bijection(
     bijection: AbstractBijection, x: Float[Array, "num ..."], *, tolerance: float | None = None
 ) -> None:
-    """Round trips, log-determinants against automatic differentiation, and `ld + ld_inv = 0`, at the points `x`.
+    """Checks round trips, log-determinants against automatic differentiation, and `ld + ld_inv = 0`, at the points `x`.
 
     Between spaces whose entries are tied, as on a sphere, derivatives are taken along their tangent bases.
 
@@ -66,11 +66,12 @@ def _frames(space: AbstractSpace, x: Array) -> Array:
 
 
 def check_path(path: AbstractPath, target: AbstractDensity, x: Array) -> None:
-    """`at(0)` is the start, `at(1)` the target, `log_ratio` the difference, and it adds up, at the points `x`.
+    """Checks at `x` that `at(0)` is the start, `at(1)` the target, and `log_ratio` a difference that adds up.
 
-    The sum of `log_ratio` over 100,000 temperatures must be within 1e-3 nats of the end-to-end difference computed in
-    float64 (in float64: 1e-8), summed as annealed importance sampling sums. Between equal temperatures it is zero
-    everywhere. Where the target is impossible, it is minus infinity on the way up, and so is the sum.
+    The sum of `log_ratio` over 100,000 temperatures must be within 1e-3 nats (in float64: 1e-8) of the end-to-end
+    difference computed in float64; it is summed as in annealed importance sampling. Between equal temperatures
+    `log_ratio` must be zero everywhere. Where the target is impossible, it must be minus infinity on the way up, and so
+    must the sum.
     """
     wide = x.dtype == jnp.float64 or jnp.result_type(float) == jnp.float64
 
@@ -89,7 +90,7 @@ def check_path(path: AbstractPath, target: AbstractDensity, x: Array) -> None:
     require_close(total[possible], end_to_end[possible], 1e-8 * scale if wide else 1e-3, what)
     upward = ratios[[b0 < b1 for b0, b1 in _PAIRS]]
     none_possible = [at_end[~possible], upward[:, ~possible], total[~possible]]
-    require(all((part == -np.inf).all() for part in none_possible), "what is impossible keeps a weight of zero")
+    require(all((part == -np.inf).all() for part in none_possible), "impossible points keep a weight of zero")
 
 
 _PAIRS = ((0.0, 1.0), (0.2, 0.7), (0.6, 0.59), (0.3, 0.3001))
@@ -97,7 +98,7 @@ _PAIRS = ((0.0, 1.0), (0.2, 0.7), (0.6, 0.59), (0.3, 0.3001))
 
 @eqx.filter_jit
 def _along(path: AbstractPath, target: AbstractDensity, x: Array) -> tuple[Array, ...]:
-    """Everything that is compared at single temperatures, in one program."""
+    """All numbers that are compared at single temperatures, in one program."""
 
     def at(beta):
         return jax.vmap(path.at(beta).log_density)(x)

@@ -1,4 +1,4 @@
-"""What a law says when it fails."""
+"""Assertions that name the law that failed."""
 
 from typing import Any
 

@@ -17,14 +17,14 @@ _MOST_POINTS, _NUM_MOVES = 64, 2000
 
 
 def check_space(space: AbstractSpace, key: PRNGKeyArray, *, tolerance: float = 1e-3, **grid: Any) -> None:
-    """What samplers, normalisers and bijections rely on, at draws of the reference distribution.
+    """Checks, at draws of the reference distribution, the facts that samplers, normalisers and bijections rely on.
 
     - Draws lie inside, and by `quadrature(**grid)` the reference density integrates to one within `tolerance`.
     - `split` and `join` are inverse to each other.
-    - `from_unbounded` and `to_unbounded` are inverse to each other, for batches too, and their log-determinants are
-      those of the Jacobian between the tangent bases, which are orthonormal and have `dimension` directions.
-    - A proposed move stays inside. On spaces of up to 64 points moves reach every point, and each is as likely as the
-      one back within 5 standard errors (a false alarm in fewer than one of 1000 keys).
+    - `from_unbounded` and `to_unbounded` are inverse to each other, for batches too. Their log-determinants equal those
+      of the Jacobian between the tangent bases, which are orthonormal and have `dimension` directions.
+    - A proposed move stays inside. On spaces of up to 64 points, moves reach every point, and each is as likely as the
+      move back within 5 standard errors (a false alarm in fewer than one of 1000 keys).
     """
     key_draw, key_move = jr.split(key)
     dtype = jnp.result_type(float)
@@ -70,7 +70,7 @@ def _check_coordinates(space: AbstractSpace, x: Array) -> None:
 
 @eqx.filter_jit
 def _coordinates(space: AbstractSpace, x: Array) -> tuple[Array, ...]:
-    """Everything that is compared, in one program; the Jacobian is `[n, size, coordinates]`."""
+    """All numbers that are compared, in one program; the Jacobian is `[n, size, coordinates]`."""
     u, log_det = jax.vmap(space.to_unbounded)(x)
     back, log_det_back = jax.vmap(space.from_unbounded)(u)
     together = space.from_unbounded(jnp.moveaxis(u, 0, -1))

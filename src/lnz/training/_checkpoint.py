@@ -36,20 +36,32 @@ class Checkpoints:
     - `keep`: how many of the newest stay. More than one guards against a damaged disk.
     - `label`: what must be equal at `resume` beside what `fit` sees for itself (key, data, batch size, ...): a digest
       of your own settings, say, since a learning rate inside an optimizer cannot be seen.
+    - `resume`: go on from the newest readable one, if there is one. The result is that of a training which was never
+      stopped, bit for bit on the same versions, device and number of threads. With more `steps` (and the same `every`
+      of `Watch` and `Validation`) it goes on to them. Without `resume` a folder that has checkpoints is refused.
     """
 
     folder: Path
     every: float = 30.0
     keep: int = 3
     label: str = ""
+    resume: bool = False
 
-    def __init__(self, folder: str | os.PathLike, every: float = 30.0, keep: int = 3, label: str = ""):
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        every: float = 30.0,
+        keep: int = 3,
+        label: str = "",
+        resume: bool = False,
+    ):
         if not every >= 0:
             raise ValueError(f"`Checkpoints(every=...)` is a number of seconds, at least 0; got {every}.")
         object.__setattr__(self, "folder", Path(folder))
         object.__setattr__(self, "every", float(every))
         object.__setattr__(self, "keep", check_positive(keep, "Checkpoints(keep=...)"))
         object.__setattr__(self, "label", str(label))
+        object.__setattr__(self, "resume", bool(resume))
 
     def files(self) -> list[Path]:
         """The checkpoints there are, newest first."""
@@ -68,7 +80,7 @@ class Checkpoints:
         if self.files():
             raise ValueError(
                 f"`checkpoints`: {str(self.folder)!r} holds those of another training. Use another folder, delete "
-                "them, or go on with that training by `resume=True`."
+                "them, or go on with that training by `Checkpoints(..., resume=True)`."
             )
 
 
@@ -78,7 +90,7 @@ class Snapshot:
 
     - `arrays`: those of `((model, state), average)`.
     - `sums`: metrics added up since step `since`, for the record under way.
-    - `best`: the arrays of the best model so far, with `keep="best"`.
+    - `best`: the arrays of the best model so far, with `lnz.Validation(..., keep="best")`.
     """
 
     arrays: Any

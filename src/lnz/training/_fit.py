@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import equinox as eqx
 import jax
@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ..bijections import AbstractBijection
-from ..core import AbstractBayesianModel, AbstractMethod, AbstractObjective, Local, LogLikelihood, check_resolved, local
-from ..data import AbstractSource, Resident, as_source, fingerprint_of, known_entries, some_rows, warn_of_data
+from ..core import AbstractBayesianModel, AbstractMethod, AbstractObjective, Local, check_resolved, local
+from ..data import AbstractSource, as_source, fingerprint_of, some_rows, warn_of_data
 from ..evaluation import warn_of_narrow_scales
 from ..files import heard
 from ..modules import check_key, check_positive, check_same_columns, kind_of, model_dtype, unmasked
@@ -24,14 +24,15 @@ from ..spaces import AbstractSpace
 from ._checkpoint import Checkpoints, Record, Snapshot
 from ._feed import Feed
 from ._loop import Loop, program_of, run_steps, zero_sums
-from ._training import Plateau, Training, int32
+from ._training import Training, Watch, int32
+from ._validation import Evaluator, Validation
 
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
     """What came of training.
 
-    - `model`: the trained model; the best one on `valid` with `keep="best"`; averaged with `average=...`.
+    - `model`: the trained model; with `lnz.Validation(..., keep="best")` the best one; averaged with `average=...`.
     - `history`: one record for each stretch of steps: `step`, `seconds` since the start, and the mean of every metric
       (nats per example) over the stretch; `valid` where it was evaluated.
     - `status`: `"completed"`, or what stopped it.
@@ -63,16 +64,9 @@ def fit(
     batch_size: int | None = None,
     observed: Any = None,
     valid: Any = None,
-    evaluator: Callable[[PRNGKeyArray, Any, Any], LogLikelihood] | None = None,
-    valid_every: int | None = None,
-    keep: str = "last",
-    plateau: Plateau | None = None,
     average: float | None = None,
-    log_every: int | None = None,
-    progress: Callable[[Record], None] | None = None,
-    pulse: Callable[[Record], None] | None = None,
+    watch: Watch | None = None,
     checkpoints: Checkpoints | None = None,
-    resume: bool = False,
     throw: bool = True,
 ) -> Fit:
     """Train `model` by `method` on `data`.
@@ -95,20 +89,14 @@ def fit(
     - `observed`: which entries of `data` are known, `[n, ...]` of true and false, such as `~np.isnan(data)`; the others
       are summed out. A masked array as `data` says it itself. The method must be made for it: `lnz.EM()` for normals
       and mixtures of them, or `lnz.objectives.Imputed(lnz.objectives.PCD(1))` for Boltzmann machines.
-    - `valid`: held-out examples, scored by `evaluator(key, model, valid)` (by default `lnz.evaluate`, which takes a
-      masked array too) every `valid_every` steps (by default ten times) and at the end.
-    - `keep`: `"last"`, or `"best"` for the model with the highest validation score.
-    - `plateau`: stop early when the validation score no longer rises, such as `lnz.Plateau(patience=5)`.
+    - `valid`: held-out examples, whose log-likelihood is in the history ten times; or a `lnz.Validation` of them, which
+      says how often, what scores them, whether the best model is kept and when training stops early.
     - `average`: decay of an exponential moving average of the parameters, such as 0.999; it is what is then validated
       and returned. It starts with shorter memory, `min(average, (1 + t) / (10 + t))`.
-    - `log_every`: steps between records of the history; by default a hundredth of `steps`.
-    - `progress`: called with each record; after a resume first with those of before.
-    - `pulse`: called about twice a second in between, with the record under way.
-    - `checkpoints`: where to save the whole state now and then, such as `lnz.Checkpoints("run/checkpoints")`. Their
-      folder is locked: a second `fit` in it is refused. SIGTERM then saves too, and ends the process with code 143.
-    - `resume`: go on from the newest readable checkpoint, if there is one; the result is that of a run which was never
-      stopped, bit for bit on the same versions, device and number of threads. With more `steps` (and the same
-      `log_every` and `valid_every`) it goes on to them.
+    - `watch`: how often a record is made and who is told, such as `lnz.Watch(progress=print)`.
+    - `checkpoints`: where to save the whole state now and then and whether to go on from there, such as
+      `lnz.Checkpoints("run/checkpoints", resume=True)`. Their folder is locked: a second `fit` in it is refused.
+      SIGTERM then saves too, and ends the process with code 143.
     - `throw`: raise if a metric or the model is not finite, or at Ctrl-C; otherwise return the model of the last good
       step, with what happened in `status`.
 
@@ -122,8 +110,9 @@ def fit(
     """
     key = check_key(key)
     check_positive(steps, "steps")
-    _check_arguments(model, method, keep, plateau, valid, average, checkpoints, resume)
-    check_same_columns(data, valid, "data", "valid")
+    _check_arguments(model, method, average, watch, checkpoints)
+    valid = _validation(valid)
+    check_same_columns(data, None if valid is None else valid.data, "data", "valid")
     data, observed = unmasked(data, observed)
     if observed is not None and not method.takes_missing:
         raise TypeError(
@@ -138,9 +127,10 @@ def fit(
         _check_batch_size(source, batch_size)
         some = some_rows(source)
         check_resolved(model.space, some, there, by_gradient=method.by_gradient)
-    valid, evaluator = _held_out(model, valid, evaluator)
-    log_every = max(1, steps // 100) if log_every is None else check_positive(log_every, "log_every")
-    valid_every = max(1, steps // 10) if valid_every is None else check_positive(valid_every, "valid_every")
+    valid = None if valid is None else valid.checked(model)
+    watch = Watch() if watch is None else watch
+    watch = dataclasses.replace(watch, every=watch.every or max(1, steps // 100))
+    valid_every = (valid and valid.every) or max(1, steps // 10)
 
     started = time.perf_counter()
     with (
@@ -148,7 +138,7 @@ def fit(
         heard(saves=checkpoints is not None) as check_signals,
         Feed(source, there, _key_order(key), batch_size) as feed,
     ):
-        loop, first = _prepare(key, there.model, method, feed, batch_size, average, keep)
+        loop, first = _prepare(key, there.model, method, feed, batch_size, average, valid)
         about_data = [] if some is None else warn_of_data(model.space, some, stacklevel=2)
         rows = feed.rows(0)
         run_steps(loop, first.arrays, first.sums, loop.no_order(rows), rows, int32(0), int32(0))  # no steps: compiles
@@ -156,23 +146,23 @@ def fit(
             loop=loop,
             feed=feed,
             steps=steps,
-            log_every=log_every,
+            watch=watch,
+            valid=valid,
             valid_every=steps if valid is None else valid_every,
-            score=None if valid is None else _scorer(evaluator, key, loop, there, valid),
-            plateau=plateau,
-            progress=progress or _ignore,
-            pulse=pulse or _ignore,
+            score=None if valid is None else _scorer(valid, key, loop, there),
             checkpoints=checkpoints,
             settings={
                 "key": str(jr.key_data(key).tolist()),
                 "batch_size": str(batch_size),
                 "average": str(average),
-                "keep": keep,
-                "plateau": str(plateau),
-                "valid": "none" if valid is None else fingerprint_of(valid),
                 "label": "" if checkpoints is None else checkpoints.label,
-                "log_every": str(log_every),
-                "valid_every": str(valid_every),
+                "valid": "none" if valid is None else fingerprint_of(valid.data),
+                "Validation(keep=...)": "last" if valid is None else valid.keep,
+                "Validation(patience=..., min_gain=...)": str(
+                    None if valid is None else (valid.patience, valid.min_gain)
+                ),
+                "Validation(every=...)": "none" if valid is None else str(valid_every),
+                "Watch(every=...)": str(watch.every),
                 "data": "none" if source is None else source.fingerprint,
                 "origin": "none" if there.origin is None else fingerprint_of(there.origin),
             },
@@ -180,14 +170,14 @@ def fit(
             check_signals=check_signals,
         )
         compile_seconds = time.perf_counter() - started
-        if checkpoints is not None and not resume:
-            checkpoints.check_unused()
-        if resume:
+        if checkpoints is not None and checkpoints.resume:
             first = training.resume(first)
+        elif checkpoints is not None:
+            checkpoints.check_unused()
         last, status = training.run(first, throw)
 
     model, state = eqx.combine(last.arrays[0], loop.static)
-    if keep == "best" and last.best_score > -math.inf:  # with no finite score there is no best model
+    if last.best is not None and last.best_score > -math.inf:  # with no finite score there is no best model
         model = eqx.combine(last.best, loop.static[0])
     elif average is not None:
         model = eqx.combine(last.arrays[1], loop.static[0])
@@ -205,15 +195,15 @@ def expected_memory(
     *,
     batch_size: int | None = None,
     observed: Any = None,
+    valid: Any = None,
     average: float | None = None,
-    keep: str = "last",
 ) -> dict[str, int]:
     """Bytes that `fit` will need, by what for: the compiler's own account of the step, which is not run."""
     data, observed = unmasked(data, observed)
     source = None if data is None else as_source(_in_memory(method, data), model.space, observed)
     there = _where(model, method, source)
     with Feed(source, there, _key_order(key), batch_size) as feed:
-        loop, first = _prepare(key, there.model, method, feed, batch_size, average, keep)
+        loop, first = _prepare(key, there.model, method, feed, batch_size, average, _validation(valid))
         rows = feed.rows(0)
         order = loop.no_order(rows)
         lowered = program_of(loop).lower(loop, first.arrays, first.sums, order, rows, int32(0), int32(0))
@@ -228,7 +218,7 @@ def expected_memory(
     }
 
 
-def _prepare(key, model, method, feed, batch_size, average, keep) -> tuple[Loop, Snapshot]:
+def _prepare(key, model, method, feed, batch_size, average, valid: Validation | None) -> tuple[Loop, Snapshot]:
     """The loop, and all that it starts from."""
     key_init, key_steps, _ = jr.split(key, 3)
     dtype, rows = model_dtype(model), feed.rows(0)
@@ -237,7 +227,8 @@ def _prepare(key, model, method, feed, batch_size, average, keep) -> tuple[Loop,
     dynamic = jax.tree.map(jnp.asarray, dynamic)
     loop = Loop(method, key_steps, model.space, static, dtype, batch_size, average)
     arrays = (dynamic, None if average is None else dynamic[0])
-    return loop, Snapshot(arrays, zero_sums(loop, arrays, rows), best=dynamic[0] if keep == "best" else None)
+    best = dynamic[0] if valid is not None and valid.keep == "best" else None
+    return loop, Snapshot(arrays, zero_sums(loop, arrays, rows), best)
 
 
 def _where(model: Any, method: AbstractMethod, source: AbstractSource | None) -> Local:
@@ -252,42 +243,21 @@ def _key_order(key: PRNGKeyArray) -> PRNGKeyArray:
     return jr.split(jr.split(key, 3)[1])[1]
 
 
-def _scorer(
-    evaluator: Callable, key: PRNGKeyArray, loop: Loop, there: Local, valid: Any
-) -> Callable[[int, Any], float]:
+def _validation(valid: Any) -> Validation | None:
+    return valid if valid is None or isinstance(valid, Validation) else Validation(valid)
+
+
+def _scorer(valid: Validation, key: PRNGKeyArray, loop: Loop, there: Local) -> Callable[[int, Any], float]:
     _, _, key = jr.split(key, 3)
 
     def score(step, arrays):
-        return evaluator(jr.fold_in(key, step), there.whole(eqx.combine(arrays, loop.static[0])), valid).value
+        model = there.whole(eqx.combine(arrays, loop.static[0]))
+        return cast(Evaluator, valid.evaluator)(jr.fold_in(key, step), model, valid.data).value
 
     return score
 
 
-def _held_out(model: Any, valid: Any, evaluator: Callable | None) -> tuple[Any, Callable]:
-    """Checked examples, and what scores them: `lnz.evaluate` on their known entries, if there is nothing else."""
-    from ..evaluation import evaluate
-
-    valid, observed = unmasked(valid, None, "valid")
-    if observed is not None and evaluator is not None:
-        raise ValueError(
-            "`valid` is a masked array, of which `evaluator` would not see the mask. Pass `valid.data` and, say, "
-            "`evaluator=lambda key, model, x: lnz.evaluate(key, model, x, observed=~valid.mask)`."
-        )
-    if observed is not None:
-        valid, observed = known_entries(model.space, valid, observed, "valid")
-        known = np.where(observed, valid, np.nan)
-        check_resolved(model.space, some_rows(Resident(known)), local(model), "valid")
-    elif valid is not None:
-        valid = model.space.check_data(valid, "valid")
-        check_resolved(model.space, some_rows(Resident(valid)), local(model), "valid")
-    return valid, evaluator or (lambda key, model, data: evaluate(key, model, data, observed=observed))
-
-
-def _ignore(record: Record) -> None:
-    pass
-
-
-def _check_arguments(model, method, keep, plateau, valid, average, checkpoints, resume) -> None:
+def _check_arguments(model, method, average, watch, checkpoints) -> None:
     if not isinstance(method, AbstractMethod):
         hint = " The order is `lnz.fit(key, model, method, data)`." if isinstance(model, AbstractMethod) else ""
         if isinstance(method, AbstractObjective):
@@ -303,19 +273,12 @@ def _check_arguments(model, method, keep, plateau, valid, average, checkpoints, 
         elif isinstance(model, AbstractBijection):
             hint = " A flow is a distribution and a bijection: `lnz.Transformed(base, bijection)`."
         raise TypeError(f"`model` must be a model with a space of examples; got {kind_of(model)}.{hint}")
-    if keep not in ("last", "best"):
-        raise ValueError(f"`keep` must be 'last' or 'best'; got {keep!r}.")
-    if plateau is not None and not isinstance(plateau, Plateau):
-        raise TypeError(f"`plateau` must be such as `lnz.Plateau(patience=5)`; got {plateau!r}.")
-    if valid is None and (keep == "best" or plateau is not None):
-        argument = "keep='best'" if keep == "best" else "plateau=..."
-        raise ValueError(f"`{argument}` needs `valid=...`, the held-out examples that decide.")
     if average is not None and not 0 < average < 1:
         raise ValueError(f"`average` is a decay between 0 and 1, such as 0.999; got {average!r}.")
     if checkpoints is not None and not isinstance(checkpoints, Checkpoints):
         raise TypeError(f"`checkpoints` must be such as `lnz.Checkpoints('run/checkpoints')`; got {checkpoints!r}.")
-    if resume and checkpoints is None:
-        raise ValueError("`resume=True` needs `checkpoints=lnz.Checkpoints(folder)`, where to go on from.")
+    if watch is not None and not isinstance(watch, Watch):
+        raise TypeError(f"`watch` must be such as `lnz.Watch(progress=print)`; got {watch!r}.")
 
 
 def _in_memory(method: AbstractMethod, data: Any) -> Any:

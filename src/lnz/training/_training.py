@@ -1,10 +1,9 @@
 """The host's side of training: stretches of steps, records, checkpoints, and what ends it."""
 
 import dataclasses
-import math
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,34 +13,33 @@ from ..modules import check_positive
 from ._checkpoint import Checkpoints, Record, Snapshot, newest_checkpoint, save_checkpoint
 from ._feed import Feed
 from ._loop import Loop, broken_parts, run_steps
+from ._validation import Validation
 
 _EARLY = 100  # steps, in which scales of the data show
 _UNIT_SCALE = 10.0  # beyond which numbers are no standardised ones
 _SECONDS_PER_STRETCH = 0.5  # Python looks in about twice a second
 
 
-@dataclasses.dataclass(frozen=True)
-class Plateau:
-    """Early stopping: no validation score above the best by more than `min_gain` nats for `patience` validations."""
+def _ignore(record: Record) -> None:
+    pass
 
-    patience: int
-    min_gain: float = 0.0
+
+@dataclasses.dataclass(frozen=True)
+class Watch:
+    """What `lnz.fit(watch=...)` tells of itself while it runs.
+
+    - `every`: steps between two records of the history, by default a hundredth of all.
+    - `progress`: called with each record; after a resume first with those of before.
+    - `pulse`: called about twice a second in between, with the record under way.
+    """
+
+    every: int | None = None
+    progress: Callable[[Record], None] = _ignore
+    pulse: Callable[[Record], None] = _ignore
 
     def __post_init__(self):
-        check_positive(self.patience, "Plateau(patience=...)")
-        if not self.min_gain >= 0:
-            raise ValueError(f"`Plateau(min_gain=...)` must not be negative; got {self.min_gain}.")
-
-    def reached(self, history: Sequence[Record]) -> bool:
-        """Whether the scores of these records, the last of which must be one, have stopped rising."""
-        if not history or "valid" not in history[-1]:
-            return False
-        best, waited = -math.inf, 0
-        for record in history:
-            if "valid" in record:
-                risen = record["valid"] > best + self.min_gain
-                best, waited = (record["valid"], 0) if risen else (best, waited + 1)
-        return waited >= self.patience
+        if self.every is not None:
+            object.__setattr__(self, "every", check_positive(self.every, "Watch(every=...)"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +49,10 @@ class Training:
     loop: Loop
     feed: Feed
     steps: int
-    log_every: int
+    watch: Watch  # whose `every` is a number
+    valid: Validation | None
     valid_every: int
     score: Callable[[int, Any], float] | None
-    plateau: Plateau | None
-    progress: Callable[[Record], None]
-    pulse: Callable[[Record], None]
     checkpoints: Checkpoints | None
     settings: dict[str, str]
     folder: Held | None = None  # that of the checkpoints
@@ -74,7 +70,7 @@ class Training:
                 f"`steps={self.steps}`."
             )
         for record in found.history:
-            self.progress(record)
+            self.watch.progress(record)
         # A shorter training stops without closing the record that a longer one closes here.
         return self._record(found) if found.since < found.step < self.steps else found
 
@@ -85,7 +81,7 @@ class Training:
         try:
             while now.step < self.steps:
                 self.check_signals()
-                if self.plateau is not None and self.plateau.reached(now.history):
+                if self.valid is not None and self.valid.has_ended(now.history):
                     status = f"stopped early at step {now.step}: the validation score no longer rises"
                     break
                 started = time.perf_counter()
@@ -124,15 +120,15 @@ class Training:
 
     def _stop(self, now: Snapshot, num_steps: int) -> int:
         """Where the next stretch ends."""
-        multiples = ((now.step // every + 1) * every for every in (self.log_every, self.valid_every))
+        multiples = ((now.step // every + 1) * every for every in (cast(int, self.watch.every), self.valid_every))
         return int(min(*multiples, self.steps, now.step + num_steps, self.feed.end_of_block(now.step)))
 
     def _record(self, now: Snapshot) -> Snapshot:
         """Close the record under way if one ends at this step, else tell how it stands."""
-        if now.step % self.valid_every == 0 or (now.step % self.log_every == 0 and now.step < self.steps):
+        if now.step % self.valid_every == 0 or (now.step % cast(int, self.watch.every) == 0 and now.step < self.steps):
             return self._close(now)
         if now.step < self.steps:
-            self.pulse(self._means(now))
+            self.watch.pulse(self._means(now))
         return now
 
     def _close(self, now: Snapshot, has_ended: bool = False) -> Snapshot:
@@ -146,7 +142,7 @@ class Training:
             if best is not None and record["valid"] > now.best_score:
                 best = model
         zeros = jax.tree.map(jnp.zeros_like, now.sums)
-        self.progress(record)
+        self.watch.progress(record)
         return dataclasses.replace(now, sums=zeros, since=now.step, best=best, history=(*now.history, record))
 
     def _means(self, now: Snapshot) -> Record:
