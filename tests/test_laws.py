@@ -17,6 +17,7 @@ from jax.scipy.special import logsumexp
 import lnz
 from lnz import testing
 from lnz.core import integral, root_of
+from lnz.data import known_entries
 from lnz.evaluation._evaluate import _method_for
 from lnz.normalizers import AIS, Importance, Quadrature, ReverseAIS
 
@@ -28,6 +29,20 @@ def cases(instances):
 @cases(table.SPACES)
 def test_space(make, precision):
     testing.check_space(make(), jr.key(0), num=51)
+
+
+@cases(table.SPACES)
+@pytest.mark.usefixtures("untyped")
+def test_entries_may_be_missing_in_every_space(make, precision):
+    """Whatever is written where nothing is known: the rows are those of the space, and say what they said."""
+    space = make()
+    rows = np.asarray(space.reference_sample(jr.key(0), (6,), jnp.result_type(float)))
+    known = np.random.RandomState(1).uniform(size=rows.shape) < 0.5
+    for cells in (rows, np.where(known, rows, np.nan), np.ones_like(rows, int) if space.kind == "int" else rows):
+        array, observed = known_entries(space, cells, known)
+        assert np.asarray(space.elements_within(array)).all()
+        np.testing.assert_array_equal(observed, known)
+        np.testing.assert_array_equal(array[known], cells[known])
 
 
 @cases(table.DISTRIBUTIONS)

@@ -699,14 +699,15 @@ def test_one_row_beyond_the_grid_is_told():
         lnz.evaluate(jr.key(0), vae, x, hidden=quadrature)
 
 
+@pytest.mark.parametrize("start", [None, 0.0])
 @pytest.mark.parametrize("scales", [(0.01, 10.0), (1e-3, 1e3), (1.0, 2.0)], ids=str)
-def test_chains_that_still_spread_are_told(scales):
+def test_chains_that_still_spread_are_told(scales, start):
     """One step size for two scales: it follows the smaller, and the larger takes longer than the steps there are."""
     scale = jnp.asarray(scales)
     density = lnz.density(lnz.Euclidean(2), lambda x: -0.5 * jnp.sum((x / scale) ** 2))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        draws = lnz.sample(jr.key(0), density, 1000)
+        draws = lnz.sample(jr.key(0), density, 1000, start=None if start is None else jnp.full((1000, 2), start))
     is_right = all(scipy.stats.kstest(x / s, "norm").pvalue > 1e-6 for x, s in zip(draws.T, scales, strict=True))
     assert is_right == (scales == (1.0, 2.0))
     assert bool(caught) == (not is_right)
@@ -719,12 +720,42 @@ def test_independent_draws_are_not_taken_for_unsettled(monkeypatch):
     told = []
     monkeypatch.setattr(lnz.evaluation._sample.warnings, "warn", lambda *words, **_: told.append(words))
     random = np.random.default_rng(0)
-    for num in (30, 100, 1000, 5000):
-        rates = random.choice([0.001, 0.01, 0.1, 0.3, 0.5], size=784)
+    for num in (30, 100, 1000, 3000):
+        rates = random.choice([0.001, 0.01, 0.1, 0.3, 0.5], size=300)
         for draw in (
-            lambda: random.random((num, 784)) < rates,  # noqa: B023 (called at once)
-            lambda: random.poisson(20 * rates, (num, 784)),  # noqa: B023
-            lambda: random.standard_cauchy((num, 784)),  # noqa: B023
+            lambda: random.random((num, 300)) < rates,  # noqa: B023 (called at once)
+            lambda: random.poisson(20 * rates, (num, 300)),  # noqa: B023
+            lambda: random.standard_cauchy((num, 300)),  # noqa: B023
         ):
-            lnz.evaluation._sample._check_settled(*(jnp.asarray(draw(), float) for _ in range(3)))
+            start, halfway, end = (np.asarray(draw(), float) for _ in range(3))
+            lnz.evaluation._sample._check_settled(start, halfway, end)
+            lnz.evaluation._sample._check_settled(0 * start, halfway, end)
     assert not told
+
+
+@pytest.mark.parametrize(
+    ("start", "memory", "num", "least", "most"),
+    [
+        (0.0, 0.99, 100, 0.8, 1),  # all start in one place: 0.2 of the right standard deviation
+        (0.0, 0.9, 300, 0.99, 1),
+        (0.3, 0.99, 100, 0.99, 1),
+        (0.0, 0.78, 1000, 0.99, 1),  # 0.79 of the right one
+        (0.0, 0.3, 1000, 0, 0.01),  # 0.996 of it
+        (1.0, 0.9, 100, 0.99, 1),
+        (1.0, 0.4, 1000, 0, 0.1),  # right, from right starts that are not quite forgotten
+        (1.0, 0.0, 50, 0, 0.01),
+    ],
+)
+def test_wrong_spreads_are_told_wherever_chains_start(start, memory, num, least, most, monkeypatch):
+    """Random walks, drawn to zero, in one of five variables; `memory` is their correlation over half of the steps."""
+    told = []
+    monkeypatch.setattr(lnz.evaluation._sample.warnings, "warn", lambda *words, **_: told.append(words))
+    random, keep, count = np.random.default_rng(0), memory * np.eye(5)[0], 0
+    for _ in range(60):
+        places = [start * random.normal(size=(num, 5))]
+        for _ in range(2):
+            places.append(keep * places[-1] + np.sqrt(1 - keep**2) * random.normal(size=(num, 5)))
+        told.clear()
+        lnz.evaluation._sample._check_settled(*places)
+        count += bool(told)
+    assert least <= count / 60 <= most
