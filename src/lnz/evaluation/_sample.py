@@ -17,6 +17,7 @@ from jaxtyping import Array, PRNGKeyArray
 from .. import samplers
 from ..core import (
     AbstractBayesianModel,
+    AbstractBlockDensity,
     AbstractDensity,
     AbstractDistribution,
     AbstractModel,
@@ -232,6 +233,7 @@ def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarr
         raise TypeError(
             f"`sampler` must be a sampler such as `lnz.samplers.Gibbs()`, with its brackets; got {sampler!r}."
         )
+    _warn_of_parts(model, sampler)
     if start is not None:
         start = model.space.cast(model.space.check_data(start, "start"), model_dtype(model))
         if len(start) != num:
@@ -239,6 +241,20 @@ def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarr
     positions, *run = _run(key, model, sampler, start, num, num_steps)
     _warn_of_chains(model, sampler, positions, *run)
     return positions
+
+
+def _warn_of_parts(model: AbstractDensity, sampler: AbstractSampler) -> None:
+    """Of possible states between which no chain of single variables finds a way."""
+    if not isinstance(model, AbstractBlockDensity) or model.not_connected is None:
+        return
+    reason = model.not_connected() if isinstance(sampler, samplers.Gibbs | samplers.Metropolis) else None
+    if reason is not None:
+        warnings.warn(
+            f"sample: {reason}. So chains of {type(sampler).__name__} may keep the shares of these parts with which "
+            "they started. Try `sampler=lnz.samplers.ParallelTempering(10)`, whose walkers are drawn anew.",
+            UnreliableSampleWarning,
+            stacklevel=4,
+        )
 
 
 def _warn_of_chains(model, sampler, positions, log_densities, info, before, *, one_target: bool = True) -> None:
