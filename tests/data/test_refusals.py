@@ -357,7 +357,15 @@ REFUSED = {
     ),
     "csv with another separator by its first line": (
         lambda d: write(d / "x.csv", "sep=;\n" + csv_text(table(), "abc", ";")),
-        r"separate its cells by ',' instead of ';'",
+        r"separate its cells by ',' instead of ';' \(pandas reads it by `pd.read_csv\(path, sep=';', skiprows=1\)`",
+    ),
+    "csv with another separator by its first line and decimal commas": (
+        lambda d: write(d / "x.csv", "sep=;\na;b\n1,5;2,5\n3,5;4,5\n"),
+        r"`pd.read_csv\(path, sep=';', skiprows=1, decimal=\",\"\)`",
+    ),
+    "parquet empty column": (
+        lambda d: parquet_of(d, a=[1.0, 2.0, 3.0], b=[None, None, None]),
+        r"column .b. has no value in any row \('None' of type null in row 0\): remove it\.",
     ),
     "csv header of years": (
         lambda d: write(d / "x.csv", csv_text(table(), ["2019", "2020", "2021"])),
@@ -464,12 +472,12 @@ REFUSED = {
         r"arrays 'train', 'x_test'",
     ),
     "no train": (lambda d: write_npz(d / "x.npz", valid=table(), test=table()), r"has the arrays 'test', 'valid'"),
-    "labels alone": (lambda d: write_npz(d / "x.npz", y=np.arange(3)), r"has the arrays 'y', but expected"),
+    "labels alone": (lambda d: write_npz(d / "x.npz", y=np.arange(3)), r"has the arrays 'y', but must have"),
     "labels of what": (
         lambda d: write_npz(d / "x.npz", train=table(), test=table(), y=np.arange(80)),
         r"has the arrays 'test', 'train', 'y', but",
     ),
-    "no arrays": (lambda d: write_npz(d / "x.npz"), r"has the arrays none, but expected"),
+    "no arrays": (lambda d: write_npz(d / "x.npz"), r"has the arrays none, but must have"),
     "labels missing": (
         lambda d: write_npz(d / "x.npz", x_train=table(), x_test=table(), y_train=np.arange(40)),
         r"has labels, but none for `test`",
@@ -480,7 +488,7 @@ REFUSED = {
     ),
     "not an array in npz": (
         lambda d: write_zip(d / "x.npz", {"a.txt": b"hello"}),
-        r"member 'a.txt', which is no",
+        r"member 'a.txt', which is not",
     ),
     # Damage.
     "npy cut off": (
