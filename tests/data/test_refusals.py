@@ -106,6 +106,16 @@ def bytes_of(make):
     return content
 
 
+def planes(height, width):
+    """Boards of one-hot codes, such as those of Connect Four, `[20, 3, height, width]`."""
+    return np.moveaxis(np.eye(3, dtype=np.uint8)[np.random.RandomState(0).randint(0, 3, (20, height, width))], -1, 1)
+
+
+def lattice():
+    return np.random.RandomState(0).randint(0, 2, (20, 4, 4, 4)).astype(np.uint8)
+
+
+ONE_HOT = r"as colour images have, but no values except 0 and 1, .*: flatten .*, or, if they are colours, .* times 255"
 ANY = r"x\.\S+`"
 REFUSED = {
     # Values.
@@ -246,7 +256,16 @@ REFUSED = {
         lambda d: write_npy(d / "x.npy", np.zeros((2, 2), "M8[s]")),
         r"real numbers; got dtype datetime64\[s\]: write seconds since",
     ),
-    "fields": (lambda d: write_npy(d / "x.npy", np.zeros((2, 2), "f4,f4")), r"real numbers; got dtype"),
+    "fields": (
+        lambda d: write_npy(d / "x.npy", np.zeros(2, "f4,i4")),
+        r"got dtype .*: write its fields as columns, `numpy.lib.recfunctions.structured_to_unstructured\(x\)",
+    ),
+    "fields of text": (
+        lambda d: write_npy(d / "x.npy", np.zeros(2, "f4,U3,i8")),
+        r"structured_to_unstructured\(x\[\['f0', 'f2'\]\]\)`",
+    ),
+    "fields in npz": (lambda d: write_npz(d / "x.npz", x=np.zeros(2, "f4,f4")), r"structured_to_unstructured\(x\)"),
+    "fields without numbers": (lambda d: write_npy(d / "x.npy", np.zeros(2, "U3,S2")), r"write numbers for them first"),
     "objects": (
         lambda d: write_npy(d / "x.npy", np.array([[1, "a"]], object)),
         r"holds pickled Python objects, which are never loaded here",
@@ -272,6 +291,17 @@ REFUSED = {
         r"colour images, shape \(5, 8, 8, 3\), but its values are neither uint8 nor floats from 0 to 1",
     ),
     "colours first": (lambda d: write_npy(d / "x.npy", np.full((5, 3, 8, 8), 2)), r"colour images"),
+    "one-hot planes": (lambda d: write_npy(d / "x.npy", planes(6, 7)), ONE_HOT),
+    "one-hot planes last": (lambda d: write_npy(d / "x.npy", np.moveaxis(planes(6, 7), 1, -1)), ONE_HOT),
+    "one-hot floats": (lambda d: write_npy(d / "x.npy", planes(3, 3).astype(np.float32)), ONE_HOT),
+    "one-hot planes in npz": (
+        lambda d: write_npz(d / "x.npz", train=planes(6, 7), test=np.zeros((1, 3, 6, 7), np.uint8)),
+        ONE_HOT,
+    ),
+    "one-hot planes in idx": (lambda d: write(d / "x.idx", idx_bytes(planes(6, 7))), ONE_HOT),
+    "lattice of bits": (lambda d: write_npy(d / "x.npy", lattice()), ONE_HOT),
+    "lattice of truth": (lambda d: write_npy(d / "x.npy", lattice() == 1), ONE_HOT),
+    "lattice of spins": (lambda d: write_npy(d / "x.npy", 2.0 * lattice() - 1), r"colour images"),
     "colours with holes": (
         lambda d: write_npz(d / "x.npz", x=np.zeros((5, 8, 8, 4), np.uint8)),
         r"images with transparent pixels: put them on a background first",
@@ -617,6 +647,10 @@ REFUSED = {
     ),
     "colours of 16 bits": (
         lambda d: write_folder(d / "x", files(**{"3.ppm": b"P6\n# deep\n4 5\n65535\n" + bytes(120)})),
+        r"has '3.ppm' with more than 8 bits a pixel",
+    ),
+    "colours of 16 bits with comments": (
+        lambda d: write_folder(d / "x", files(**{"3.ppm": b"P6 # a\n4#b\n # c\r5\n# d\n65#e\n535\n" + bytes(120)})),
         r"has '3.ppm' with more than 8 bits a pixel",
     ),
     "image with holes": (lambda d: write_folder(d / "x", files(**{"3.png": clear()})), r"with transparent pixels"),
