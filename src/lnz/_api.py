@@ -22,7 +22,6 @@ from .core import (
     AbstractBayesianModel as AbstractBayesianModel,
     AbstractBlockDensity as AbstractBlockDensity,
     AbstractCollapsibleDensity as AbstractCollapsibleDensity,
-    AbstractDataDependent as AbstractDataDependent,
     AbstractDensity as AbstractDensity,
     AbstractDistribution as AbstractDistribution,
     AbstractEnergyModel as AbstractEnergyModel,

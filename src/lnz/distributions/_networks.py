@@ -6,16 +6,16 @@ Each holds its network as a field, so that a network can be exchanged without a 
 from collections.abc import Callable
 from typing import ClassVar
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..core import AbstractDistribution
+from ..modules import AbstractPart
 from ._bernoulli import Bernoulli
 from ._normal import MultivariateNormal, Normal
 
 
-class ConditionalNormal(eqx.Module):
+class ConditionalNormal(AbstractPart):
     """`x -> N(net(x), scale^2)` with a learned scale, the same for all x.
 
     **Arguments:**
@@ -38,7 +38,7 @@ class ConditionalNormal(eqx.Module):
         return Normal(loc, jnp.broadcast_to(jnp.exp(self.log_scale), loc.shape))
 
 
-class ConditionalMultivariateNormal(eqx.Module):
+class ConditionalMultivariateNormal(AbstractPart):
     """`x -> N(net(x), L L')` with a learned L, the same for all x; `tril` is L, `[n, n]`."""
 
     scales_input: ClassVar[bool] = True
@@ -61,7 +61,7 @@ class ConditionalMultivariateNormal(eqx.Module):
         return MultivariateNormal(loc + self.noise.loc, self.noise.scale_tril)
 
 
-class ConditionalBernoulli(eqx.Module):
+class ConditionalBernoulli(AbstractPart):
     """`x -> Bernoulli(logits = net(x))`."""
 
     scales_input: ClassVar[bool] = True
