@@ -76,6 +76,13 @@ STOCHASTIC = lnz.Transformed(
     NORMAL, Residual(lnz.Euclidean(2), lnz.nets.LipschitzMLP(2, key=KEY, width=2, depth=1), log_det="unbiased")
 )
 
+
+class Plain:
+    pass
+
+
+MIXED = lnz.density(lnz.Record(place=lnz.Euclidean(()), bit=lnz.Binary(())), lambda x: -(x[0] ** 2) - x[1])
+
 # What fails, words of its error, and the call that they advise.
 ADVICE = {
     "a seed": (lambda: lnz.sample(0, NORMAL, 3), r"`jax.random.key\(0\)`", lambda: lnz.sample(jr.key(0), NORMAL, 3)),
@@ -293,6 +300,31 @@ ADVICE = {
         "`fit.model`",
         lambda: lnz.evaluate(KEY, lnz.Fit(NORMAL, [], "completed", (), 0.0).model, X),
     ),
+    "an empty cell of whole numbers": (
+        lambda: NORMAL.space.check_data([[1, None], [2, 3]]),
+        re.escape("`np.ma.masked_invalid(np.asarray(data, float))`"),
+        lambda: lnz.EM().init(KEY, NORMAL, np.ma.masked_invalid(np.asarray([[1, None], [2, 3]], float)).filled(0)),
+    ),
+    "an empty cell of a mask": (
+        lambda: known_entries(lnz.Euclidean(2), X, [[True, None], [True, False]]),
+        "Fill them in, with false",
+        lambda: known_entries(lnz.Euclidean(2), X, [[True, False], [True, False]]),
+    ),
+    "a class that is no module": (
+        lambda: lnz.register(Plain),
+        "the class Plain: derive it from `equinox.Module`",
+        lambda: lnz.register(type("Derived", (Plain, eqx.Module), {})),
+    ),
+    "chains of mixed variables": (
+        lambda: lnz.sample(KEY, MIXED, 3),
+        r"fits the variables of Record\(.*Sum its discrete variables out: `HMC` moves the others",
+        lambda: lnz.samplers.default_sampler(lnz.density(lnz.Euclidean(()), lambda x: -(x**2))),
+    ),
+    "a normaliser of mixed variables": (
+        lambda: lnz.log_normalizer(KEY, MIXED),
+        r"fits the variables of Record\(.*`lnz.normalizers.Importance\(\)`",
+        lambda: lnz.log_normalizer(KEY, MIXED, lnz.normalizers.Importance()),
+    ),
     "a distribution for a template": (
         lambda: lnz.Conditional(NORMAL, NORMAL),
         r"`Conditional.of\(template, num_context, key=key\)`",
@@ -338,6 +370,32 @@ def test_advice_works(name):
     with pytest.raises((TypeError, ValueError, NotImplementedError), match=words):
         fails()
     advised()
+
+
+# Densities of which a grid misses mass, in which precision, words of the warning, and the grid that they advise.
+GRIDS = {
+    "reals": (lnz.Euclidean(1), lambda x: -0.5 * jnp.sum((x / 8) ** 2), "widen `bounds`", {"bounds": (-60.0, 60.0)}),
+    "counts": (lnz.Counts(1), lambda x: -0.01 * jnp.sum(x.astype(float)), "for counts raise `num`", {"num": 4000}),
+    "interval": (
+        lnz.Interval(1),
+        lambda x: -0.5 * jnp.sum(jnp.log(1 - x)),
+        "near an end of an interval other than 0 use float64",
+        {},
+    ),
+    "narrow": (lnz.Interval(1), lambda x: -5e5 * jnp.sum((x - 0.3) ** 2), "raise `num`", {"num": 2001}),
+}
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize("name", GRIDS)
+def test_advice_to_a_grid_that_misses_mass_works(name):
+    space, log_density, words, options = GRIDS[name]
+    density = lnz.density(space, log_density)
+    with pytest.warns(lnz.UnreliableEstimateWarning, match=words) as caught:
+        lnz.log_normalizer(KEY, density, QUADRATURE)
+    assert "temperatures" not in str(caught[0].message)  # a grid has none
+    with jax.enable_x64("float64" in words):
+        assert lnz.log_normalizer(KEY, density, lnz.normalizers.Quadrature(**options)).reliable
 
 
 @pytest.mark.usefixtures("untyped")

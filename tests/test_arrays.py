@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import re
 
 import jax.numpy as jnp
 import jax.random as jr
@@ -12,7 +13,8 @@ import table
 from scipy import sparse, stats
 
 import lnz
-from lnz.modules import as_numbers
+from lnz.data import known_entries
+from lnz.modules import as_numbers, check_same_columns
 
 KEY = jr.key(0)
 # Quarters, which every type of number here holds, and no whole numbers throughout.
@@ -262,9 +264,35 @@ def test_tables_of_other_libraries(module, untyped):
     columns = {"a": X[:, 0].tolist(), "b": X[:, 1].tolist()}
     make = library.table if module == "pyarrow" else library.DataFrame
     np.testing.assert_array_equal(as_numbers(make(columns)), X)
-    with pytest.raises(TypeError, match="column 'c' holds text, column 'd' holds true and false"):
-        as_numbers(make({**columns, "c": list("uvwxyz"), "d": [True, False] * 3}))
+    mixed = make({"c": list("123456"), "d": [True, False] * 3, **columns})
+    with pytest.raises(TypeError, match="column 'c' holds text, column 'd' holds true and false") as caught:
+        as_numbers(mixed, "mixed")
+    # Its advice, word by word, but for the column that is named as an example.
+    scope = {"np": np, "mixed": mixed, "float": float}
+    np.testing.assert_array_equal(as_numbers(eval(re.search(r"`(mixed\.drop.*?)`", str(caught.value))[1], scope)), X)
+    advised = re.search(r"`x = (.*?)`", str(caught.value))[1]
+    assert eval(advised, scope).astype(float).tolist() == [1, 2, 3, 4, 5, 6]
+    assert eval(advised.replace("'c'", "'d'"), scope).astype(float).tolist() == [1, 0] * 3
+    dates = [datetime.date(2026, 1, day) for day in range(1, 7)]
+    with pytest.raises(TypeError, match="holds dates") as caught:
+        as_numbers(make({"d": dates, **columns}), "mixed")
+    scope["x"] = np.asarray(
+        eval(re.search(r"`x = (.*?)`", str(caught.value))[1], {**scope, "mixed": make({"d": dates})})
+    )
+    if module != "pandas":  # whose dates without a time are objects
+        seconds = eval(re.search(r"since the first, `(.*?)`", str(caught.value))[1], scope)
+        assert seconds.tolist() == [86400.0 * day for day in range(6)]
+    known, other = make({"a": [True], "b": [False]}), make({"b": [True], "a": [True]})
+    with pytest.raises(ValueError, match="in another order") as caught:
+        check_same_columns(known, other)
+    ordered = eval(re.search(r"Try `(.*?)`\.", str(caught.value))[1], {"data": known, "observed": other})
+    check_same_columns(known, ordered)
     missing = as_numbers(make({**columns, "b": [*columns["b"][:5], None]}))
+    with pytest.raises(ValueError, match=r"np\.ma\.masked_invalid") as caught:
+        lnz.evaluate(KEY, model(), make({"a": [1, None], "b": [2, 3]}))
+    advised = re.search(r"take `(.*?)`", str(caught.value))[1]
+    masked = eval(advised, {"np": np, "float": float, "data": make({"a": [1, None], "b": [2, 3]})})
+    assert np.isfinite(lnz.evaluate(KEY, model(), masked).value)
     assert np.isnan(missing[5, 1])
     assert np.isfinite(missing).sum() == 11
     if module == "pandas":
@@ -272,6 +300,16 @@ def test_tables_of_other_libraries(module, untyped):
         np.testing.assert_array_equal(as_numbers(nullable), X)
         nullable.iloc[3, 1] = library.NA
         assert np.argwhere(np.isnan(as_numbers(nullable))).tolist() == [[3, 1]]
+        known = library.DataFrame(X > 0, columns=["a", "b"]).astype("boolean")
+        np.testing.assert_array_equal(known_entries(lnz.Euclidean(2), X, known)[1], X > 0)
+        known.iloc[0, 0] = library.NA
+        with pytest.raises(TypeError, match=r"`observed` .* missing cells.*`observed.fillna\(False\)`"):
+            known_entries(lnz.Euclidean(2), X, known)
+        assert not known_entries(lnz.Euclidean(2), X, known.fillna(False))[1][0, 0]
+        whole = library.DataFrame({"a": [1, None], "b": [2, 3]}).astype("Int64")
+        with pytest.raises(ValueError, match=re.escape("take `np.ma.masked_invalid(data.astype(float))`")):
+            lnz.evaluate(KEY, model(), whole)
+        assert np.isfinite(lnz.evaluate(KEY, model(), np.ma.masked_invalid(whole.astype(float))).value)
 
 
 def test_a_stream_of_the_other_byte_order(tmp_path):

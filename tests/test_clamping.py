@@ -1,6 +1,8 @@
 """Boltzmann machines with some visible units held fixed, against enumeration."""
 
 import itertools
+import re
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ from scipy import stats
 import lnz
 from lnz import testing
 from lnz.energy import RBM, CategoricalUnits
+from lnz.modules import Frozen, replace
 from lnz.normalizers import AIS, Quadrature, ReverseAIS
 
 MACHINES = {
@@ -75,6 +78,28 @@ def test_annealing_covers_the_clamped_sum(name, direction):
     exact = float(lnz.log_normalizer(jr.key(0), clamped, Quadrature()).value)
     normalizer = AIS(100, 60) if direction == "forward" else ReverseAIS(100, 60)
     testing.check_normalizer(testing.repeat_normalizer(jr.key(2), normalizer, clamped), exact)
+
+
+@pytest.mark.parametrize("num_rows", [1, 600])
+def test_clamped_chains_that_have_not_settled_are_told(num_rows):
+    """One free unit is on in 98 of 100 draws, but the chains, which start anywhere, seldom turn it on.
+
+    What depends on its start could depend on the values that are clamped, unless these are the same in every row.
+    """
+    model = RBM.from_parameters(np.array([[0.0], [0], [12]]), np.array([0.0, 0, -4]), np.full(1, -4.0))
+    model = replace(model, base_rates=Frozen(jnp.full(3, 0.5)))
+    values = np.zeros((num_rows, 3))
+    values[: num_rows // 2, 0] = 1
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        lnz.sample(
+            jr.key(0), model, 600, num_steps=20, clamp=(values[0] if num_rows == 1 else values, [True, True, False])
+        )
+    told = [str(warning.message) for warning in caught]
+    assert any(
+        re.search(r"of 1 of 3 variables still move on: .* place went up in .* \(variable 2\)", words) for words in told
+    )
+    assert any("where their chains started" in words for words in told) == (num_rows == 1)
 
 
 def test_rows_may_each_have_values_and_masks_of_their_own():

@@ -184,6 +184,20 @@ def test_every_family_has_the_numbers_of_numpyro_and_none_outside_its_support():
             assert np.isfinite(jax.grad(ours.log_prob)(jnp.asarray(-9.0))), name
 
 
+@pytest.mark.parametrize(
+    ("loc", "scale", "low", "high"), [((), (), (), (3,)), ((), (3,), (2, 1), ()), ((2, 1), (), (3,), ())], ids=str
+)
+def test_truncated_normals_of_mixed_shapes(loc, scale, low, high):
+    """Of some, NumPyro itself cannot compute a density."""
+    theirs = dist.TruncatedNormal(jnp.zeros(loc), jnp.ones(scale), low=-jnp.ones(low), high=jnp.ones(high))
+    ours = lnz.from_numpyro(theirs.to_event(len(theirs.batch_shape)), learn=("loc",))
+    expected = scipy.stats.truncnorm.logpdf(0.3, -1, 1) * np.prod(theirs.batch_shape)
+    x, log_prob = ours.sample_and_log_prob(jr.key(0), (4,))
+    assert x.shape == (4, *theirs.batch_shape)
+    assert np.isfinite(log_prob).all()
+    np.testing.assert_allclose(ours.log_prob(jnp.full(x.shape[1:], 0.3)), expected, rtol=1e-5)
+
+
 def test_ends_of_a_support_are_not_learned():
     """The space of a model is fixed, so that no end may move: one step would let mass out."""
     for make in ("LogUniform", "Uniform", "TruncatedNormal"):

@@ -610,6 +610,48 @@ def test_gibbs_leaves_states_that_are_impossible():
     assert scipy.stats.chisquare(counts).pvalue > 1e-4  # a false alarm once in 10,000 keys
 
 
+def colourings(num_rows, num_columns, rings, num_colours=3, field=0.0):
+    """Of a grid whose rows are closed or not, neighbours in different colours."""
+    sites = range(num_rows * num_columns)
+    edges = [(i, i + 1) for i in sites if (i + 1) % num_columns] + [(i - num_columns, i) for i in sites[num_columns:]]
+    edges += [(i, i + num_columns - 1) for i in sites[::num_columns] if rings]
+    table = np.where(np.eye(num_colours) > 0, INF, 0.0)
+    return lnz.energy.MarkovField(
+        len(sites), num_colours, [*edges, (0,)], [table] * len(edges) + [np.arange(num_colours) * field]
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        (colourings(1, 5, rings=True), "of 30 possible states, .* to only 15"),  # clockwise or not
+        (colourings(1, 3, rings=True), "of 6 possible states, .* to only 1"),
+        (colourings(2, 4, rings=False), None),  # all 162, as by the test above
+        (colourings(1, 4, rings=True), None),
+        (colourings(1, 5, rings=True, num_colours=4), None),
+        (colourings(4, 4, rings=False), "too many states"),
+        (table.hard_core(200), None),  # each site may be empty
+        (table.hard_core(3), None),
+        (lnz.energy.MarkovField(2, 2, [(1, 0)], [[[0, INF], [INF, 0]]]), "of 2 possible states, .* to only 1"),
+        (lnz.energy.MarkovField(100, 2, [(0, 1)], [[[0, 1], [2, 0]]]), None),
+    ],
+)
+def test_states_that_changes_of_one_site_do_not_connect(field, words):
+    assert (field.not_connected() is None) == (words is None)
+    assert words is None or re.search(words, field.not_connected())
+
+
+def test_sample_tells_of_states_that_are_not_connected_and_its_advice_helps():
+    """Two equal bits, ones nine times as likely, all from zeros."""
+    bits = lnz.energy.MarkovField(2, 2, [(1, 0), (0,)], [[[0, INF], [INF, 0]], [0.0, -math.log(9)]])
+    with pytest.warns(lnz.UnreliableSampleWarning, match=r"of 2 possible .*`sampler=lnz.samplers.ParallelTempering"):
+        lnz.sample(jr.key(0), bits, 4, num_steps=4)
+    start = jnp.zeros((400, 2), jnp.int32)
+    draws = lnz.sample(jr.key(0), bits, 400, num_steps=200, sampler=lnz.samplers.ParallelTempering(10), start=start)
+    assert np.all(draws[:, 0] == draws[:, 1])
+    assert abs(np.mean(draws[:, 0]) - 0.9) < 4 * 0.015  # a false alarm once in 16,000 keys
+
+
 def test_draws_of_probability_zero_are_told():
     density = lnz.density(lnz.Euclidean(1), box)
     start = jnp.where(jnp.arange(8) < 5, 0.0, 50.0)[:, None]
@@ -657,14 +699,15 @@ def test_one_row_beyond_the_grid_is_told():
         lnz.evaluate(jr.key(0), vae, x, hidden=quadrature)
 
 
+@pytest.mark.parametrize("start", [None, 0.0])
 @pytest.mark.parametrize("scales", [(0.01, 10.0), (1e-3, 1e3), (1.0, 2.0)], ids=str)
-def test_chains_that_still_spread_are_told(scales):
+def test_chains_that_still_spread_are_told(scales, start):
     """One step size for two scales: it follows the smaller, and the larger takes longer than the steps there are."""
     scale = jnp.asarray(scales)
     density = lnz.density(lnz.Euclidean(2), lambda x: -0.5 * jnp.sum((x / scale) ** 2))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        draws = lnz.sample(jr.key(0), density, 1000)
+        draws = lnz.sample(jr.key(0), density, 1000, start=None if start is None else jnp.full((1000, 2), start))
     is_right = all(scipy.stats.kstest(x / s, "norm").pvalue > 1e-6 for x, s in zip(draws.T, scales, strict=True))
     assert is_right == (scales == (1.0, 2.0))
     assert bool(caught) == (not is_right)
@@ -677,12 +720,42 @@ def test_independent_draws_are_not_taken_for_unsettled(monkeypatch):
     told = []
     monkeypatch.setattr(lnz.evaluation._sample.warnings, "warn", lambda *words, **_: told.append(words))
     random = np.random.default_rng(0)
-    for num in (30, 100, 1000, 5000):
-        rates = random.choice([0.001, 0.01, 0.1, 0.3, 0.5], size=784)
+    for num in (30, 100, 1000, 3000):
+        rates = random.choice([0.001, 0.01, 0.1, 0.3, 0.5], size=300)
         for draw in (
-            lambda: random.random((num, 784)) < rates,  # noqa: B023 (called at once)
-            lambda: random.poisson(20 * rates, (num, 784)),  # noqa: B023
-            lambda: random.standard_cauchy((num, 784)),  # noqa: B023
+            lambda: random.random((num, 300)) < rates,  # noqa: B023 (called at once)
+            lambda: random.poisson(20 * rates, (num, 300)),  # noqa: B023
+            lambda: random.standard_cauchy((num, 300)),  # noqa: B023
         ):
-            lnz.evaluation._sample._check_settled(*(jnp.asarray(draw(), float) for _ in range(3)))
+            start, halfway, end = (np.asarray(draw(), float) for _ in range(3))
+            lnz.evaluation._sample._check_settled(start, halfway, end)
+            lnz.evaluation._sample._check_settled(0 * start, halfway, end)
     assert not told
+
+
+@pytest.mark.parametrize(
+    ("start", "memory", "num", "least", "most"),
+    [
+        (0.0, 0.99, 100, 0.8, 1),  # all start in one place: 0.2 of the right standard deviation
+        (0.0, 0.9, 300, 0.99, 1),
+        (0.3, 0.99, 100, 0.99, 1),
+        (0.0, 0.78, 1000, 0.99, 1),  # 0.79 of the right one
+        (0.0, 0.3, 1000, 0, 0.01),  # 0.996 of it
+        (1.0, 0.9, 100, 0.99, 1),
+        (1.0, 0.4, 1000, 0, 0.1),  # right, from right starts that are not quite forgotten
+        (1.0, 0.0, 50, 0, 0.01),
+    ],
+)
+def test_wrong_spreads_are_told_wherever_chains_start(start, memory, num, least, most, monkeypatch):
+    """Random walks, drawn to zero, in one of five variables; `memory` is their correlation over half of the steps."""
+    told = []
+    monkeypatch.setattr(lnz.evaluation._sample.warnings, "warn", lambda *words, **_: told.append(words))
+    random, keep, count = np.random.default_rng(0), memory * np.eye(5)[0], 0
+    for _ in range(60):
+        places = [start * random.normal(size=(num, 5))]
+        for _ in range(2):
+            places.append(keep * places[-1] + np.sqrt(1 - keep**2) * random.normal(size=(num, 5)))
+        told.clear()
+        lnz.evaluation._sample._check_settled(*places)
+        count += bool(told)
+    assert least <= count / 60 <= most

@@ -58,6 +58,12 @@ def test_nonsense_is_answered_by_the_name_of_the_setting(name):
         if setting.name != "data.source":
             answer = answer_of(recipe.resolve, {owner: kind, setting.name: "?!"})
             assert re.match(rf"`{setting.name}` must be .*; got '\?!'\.", answer)
+            if not isinstance(setting.default, bool | str):
+                answer = answer_of(recipe.resolve, {owner: kind, setting.name: True})
+                assert re.match(rf"`{setting.name}` must be .*; got True\.", answer)
+            if not setting.choices:
+                with pytest.raises(ValueError, match=f"Unknown setting of .*{setting.name}.kind"):
+                    recipe.resolve({owner: kind, f"{setting.name}.kind": setting.default})
         if setting.name in flat(recipe.settings):
             assert answer_of(recipe.read, with_value(tree, setting.name, [1])).startswith(f"`{setting.name}` must be ")
 

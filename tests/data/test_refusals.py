@@ -321,7 +321,15 @@ REFUSED = {
     ),
     "csv with another separator by its first line": (
         lambda d: write(d / "x.csv", "sep=;\n" + csv_text(table(), "abc", ";")),
-        r"separate its cells by ',' instead of ';'",
+        r"separate its cells by ',' instead of ';' \(pandas reads it by `pd.read_csv\(path, sep=';', skiprows=1\)`",
+    ),
+    "csv with another separator by its first line and decimal commas": (
+        lambda d: write(d / "x.csv", "sep=;\na;b\n1,5;2,5\n3,5;4,5\n"),
+        r"`pd.read_csv\(path, sep=';', skiprows=1, decimal=\",\"\)`",
+    ),
+    "parquet empty column": (
+        lambda d: parquet_of(d, a=[1.0, 2.0, 3.0], b=[None, None, None]),
+        r"column .b. has no value in any row \('None' of type null in row 0\): remove it\.",
     ),
     "csv header of years": (
         lambda d: write(d / "x.csv", csv_text(table(), ["2019", "2020", "2021"])),

@@ -392,8 +392,8 @@ def test_models_that_cannot_be_sampled_have_a_report(tmp_path):
             return -jnp.sum(x)
 
     words = Page(write(tmp_path, {"stuck": make_run(Stuck())}))
-    assert "No sampler fits Stuck" in words.section("Samples")
-    assert "No sampler fits Stuck" in words.section("stuck")
+    assert "No sampler fits the variables of" in words.section("Samples")
+    assert "No sampler fits the variables of" in words.section("stuck")
 
 
 def test_missing_data_file_does_not_matter(tmp_path, monkeypatch):

@@ -229,10 +229,12 @@ def warn_if_unreliable(estimate: Estimate, what: str) -> None:
             "or infinite, or zero at every draw"
         )
     else:
-        advice = (
-            "Its error bar is too small. Use more temperatures or chains, or a start closer to the target (for an RBM: "
-            "`path=lambda rbm: rbm.path(base_rates)`)"
-        )
+        advice = "Its error bar is too small"
+        if estimate.weights.edge_mass is None:  # not of a grid, whose reasons say what to try
+            advice += (
+                ". Use more temperatures or chains, or a start closer to the target (for an RBM: "
+                "`path=lambda rbm: rbm.path(base_rates)`)"
+            )
     warnings.warn(f"{what}: {'; '.join(doubts)}. {advice}.", UnreliableEstimateWarning, stacklevel=3)
 
 

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..modules import model_dtype
+from ..modules import as_floats, model_dtype
 from ..spaces import AbstractSpace, Categorical
 from ._density import AbstractDensity, AbstractDistribution, AbstractNormalizer
 from ._estimate import Estimate
@@ -25,7 +25,7 @@ class Known(AbstractDensity):
     - `assumes`: conditions under which the value is exact, in words.
     """
 
-    value: Float[Array, ""]
+    value: Float[Array, ""] = eqx.field(converter=as_floats)
     assumes: tuple[str, ...] = eqx.field(static=True, default=())
 
     @property

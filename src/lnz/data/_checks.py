@@ -144,6 +144,7 @@ _KINDS = {
         "whole numbers beyond 2**53 that floats round",
         "subtract a constant from the column, or remove it where its numbers are names",
     ),
+    "empty": ("no value in any row", "remove it"),
     "infinite": ("infinite values", "fill in or remove such rows"),
     "missing": (
         "missing values",

@@ -146,7 +146,8 @@ def _first_row(stream: io.BufferedReader, path: Path) -> tuple[list[str], int]:
             if separator := _SEPARATOR.fullmatch(text.strip()):
                 if separator[1] == delimiter:
                     continue
-                raise Refusal(_other_delimiter(path, delimiter, separator[1]))
+                _check_delimiter(_Layout(path, (), 0), None)
+                raise Refusal(_other_delimiter(path, delimiter, separator[1], is_said=True))
             return [cell.strip() for cell in next(csv.reader([text], delimiter=delimiter))], number + num_more
     raise AssertionError
 
@@ -470,8 +471,9 @@ _PATTERNS = (
 def _check_delimiter(layout: _Layout, error: Exception | None) -> None:
     """**Raises:** `ValueError` if the first two rows, header or not, are separated by something else."""
     with _open(layout.path) as raw, io.TextIOWrapper(raw, "utf-8-sig", errors="replace", newline="") as text:
-        stripped = (line.strip() for line in text)
-        lines = list(itertools.islice((line for line in stripped if line and not _SEPARATOR.fullmatch(line)), 2))
+        lines = list(itertools.islice(filter(None, (line.strip() for line in text)), 3))
+    is_said = bool(lines and _SEPARATOR.fullmatch(lines[0]))
+    lines = lines[1:] if is_said else lines[:2]
     for other in (";", "\t", "|", " ", ","):
         rows = [line.split() if other == " " else line.split(other) for line in lines]
         if other == " " and any("\t" in line for line in lines):
@@ -483,15 +485,17 @@ def _check_delimiter(layout: _Layout, error: Exception | None) -> None:
             continue
         if not any(are_numbers) and not any(_NUMBER.fullmatch(cell.strip()) for cell in rows[-1]):
             continue
-        raise Refusal(_other_delimiter(layout.path, layout.delimiter, other, any(are_numbers))) from error
+        raise Refusal(_other_delimiter(layout.path, layout.delimiter, other, any(are_numbers), is_said)) from error
 
 
-def _other_delimiter(path: Path, delimiter: str, other: str, has_decimal_commas: bool = False) -> str:
-    words, decimal = f"separate its cells by {delimiter!r} instead of {other!r}", ""
+def _other_delimiter(
+    path: Path, delimiter: str, other: str, has_decimal_commas: bool = False, is_said: bool = False
+) -> str:
+    words, options = f"separate its cells by {delimiter!r} instead of {other!r}", ", skiprows=1" if is_said else ""
     separator = r'r"\s+"' if other == " " else repr(other)  # several blanks may stand between two cells
     if has_decimal_commas:
-        words, decimal = f"{words}, and write decimals with '.' instead of ','", ', decimal=","'
+        words, options = f"{words}, and write decimals with '.' instead of ','", f'{options}, decimal=","'
     return (
         f"`{path}` is not a table of cells between {delimiter!r}: {words} "
-        f"(pandas reads it by `pd.read_csv(path, sep={separator}{decimal})`)."
+        f"(pandas reads it by `pd.read_csv(path, sep={separator}{options})`)."
     )

@@ -1,4 +1,4 @@
-"""Examples of which some entries are not known."""
+"""Examples with missing entries."""
 
 from typing import Any
 
@@ -7,19 +7,22 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from ..modules import as_numbers, check_same_columns
-from ..spaces import AbstractSpace
+from ..spaces import AbstractSpace, inner_point
 
 
 def known_entries(
     space: AbstractSpace, data: Any, observed: Any, argument: str = "data", mask: str = "observed"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Examples with zeros where nothing is known, and where something is, both `[n, *space.shape]`.
+    """Examples, and which of their entries are known, both `[n, *space.shape]`. The others are zero or inside `space`.
 
     **Raises:** `TypeError` if `observed` is not true and false; `ValueError` if its shape or columns are not those of
     the data, or a known value is outside `space`.
     """
     check_same_columns(data, observed, argument, mask)
-    data, observed = np.asarray(as_numbers(data, argument)), np.asarray(as_numbers(observed, mask))
+    given, data, observed = observed, np.asarray(as_numbers(data, argument)), np.asarray(as_numbers(observed, mask))
+    if observed.dtype.kind == "f" and np.isnan(observed).any():
+        fill = f"`{mask}.fillna(False)`" if hasattr(given, "fillna") else "false"
+        raise TypeError(f"`{mask}` must be true and false, but has missing cells. Fill them in, with {fill}.")
     if observed.dtype != bool:
         raise TypeError(f"`{mask}` must be true and false; got {observed.dtype}. Try `{mask}.astype(bool)`.")
     if observed.shape != data.shape:
@@ -27,12 +30,13 @@ def known_entries(
             f"`{mask}` must have the shape of the {argument}, {data.shape}; got {observed.shape}. Try "
             f"`~np.isnan({argument})`."
         )
-    array = np.asarray(space.check_data(np.where(observed, data, np.zeros((), data.dtype)), argument))
-    return array, observed
+    inside = space.join([np.full(part.shape, inner_point(part)) for part in space.parts])
+    inside = inside.astype(np.result_type(data, np.float16) if (inside % 1).any() else data.dtype)
+    return np.asarray(space.check_data(np.where(observed, data, inside), argument)), observed
 
 
 def mark_missing(space: AbstractSpace, array: np.ndarray, observed: np.ndarray) -> np.ndarray:
-    """`array` with -1 (of counted values) or nan (of measured ones) where nothing is known, as small as it can be."""
+    """`array` with -1 (counted values) or nan (measured ones) for unknown entries, in the smallest dtype that fits."""
     if not space.measure.is_counting:
         return np.where(observed, array, np.asarray(np.nan, np.result_type(array.dtype, np.float16)))
     highest = int(array.max(initial=0))
@@ -42,7 +46,7 @@ def mark_missing(space: AbstractSpace, array: np.ndarray, observed: np.ndarray) 
 
 
 def is_missing(space: AbstractSpace, x: Array) -> Bool[Array, "..."]:
-    """Which entries `mark_missing` marked; none of data that are complete."""
+    """The entries that `mark_missing` marked; none if the data are complete."""
     if not space.measure.is_counting:
         return jnp.isnan(x)
     if jnp.issubdtype(x.dtype, jnp.unsignedinteger) or x.dtype == bool:

@@ -127,7 +127,7 @@ def _kind_of(kind: Any) -> str:
     from pyarrow import types
 
     if types.is_null(kind):
-        return "missing"
+        return "empty"
     return "date" if types.is_temporal(kind) else "text"
 
 

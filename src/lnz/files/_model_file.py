@@ -179,7 +179,7 @@ def _encode(node: Any, where: str, arrays: dict[str, np.ndarray], depth: int = 0
         return {"function": name}
     raise TypeError(
         f"`save`: {where} is {type(node).__name__}, which a model file cannot hold. "
-        "Register your own classes and functions with `lnz.register`."
+        "Register your own `equinox.Module` classes and functions with `lnz.register`."
     )
 
 

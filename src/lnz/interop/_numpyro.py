@@ -44,7 +44,7 @@ def to_numpyro(distribution: AbstractDistribution) -> Any:
 
     **Arguments:**
 
-    - `distribution`: on a Euclidean, interval, positive, binary or categorical space, or on a torus.
+    - `distribution`: on a Euclidean, interval, positive, binary, categorical or count space, or on a torus.
 
     **Raises:** `ImportError` without the extra `numpyro`; `TypeError` for anything but a distribution of lnz, or for a
     space without a constraint in NumPyro.
@@ -168,7 +168,9 @@ def _named(distributions: Any, plain: Any, learn: Sequence[str]) -> tuple[str, d
     """The name of a distribution's family in the table, and its parameters."""
     given, ends = plain, {}
     if type(plain) is distributions.TwoSidedTruncatedDistribution:
-        given, ends = plain.base_dist, {"low": plain.low, "high": plain.high}
+        # NumPyro stacks its ends, which must have one shape for that.
+        given = plain.base_dist
+        ends = {name: jnp.broadcast_to(getattr(plain, name), plain.batch_shape) for name in ("low", "high")}
     family = next((name for name, find in _FAMILIES.items() if find(distributions) is type(given)), None)
     if family is None:
         raise TypeError(

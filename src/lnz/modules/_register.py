@@ -27,10 +27,13 @@ def register(obj: T, name: str | None = None) -> T:
     Use it as a decorator on your own `equinox.Module` classes, or call it on a function that a model stores (an
     activation, say). The public modules of lnz need no registration. A name can be registered only once.
 
-    **Raises:** `ValueError` if another object already has the name; `TypeError` if `obj` is not a class or a function.
+    **Raises:** `ValueError` if another object already has the name; `TypeError` if `obj` is neither a class derived
+    from `equinox.Module` nor a function.
     """
-    if not callable(obj):
-        raise TypeError(f"`register(...)` needs a class or a function; got {type(obj).__name__}.")
+    given: Any = obj
+    if not callable(given) or (isinstance(given, type) and not issubclass(given, eqx.Module)):
+        got = f"the class {given.__name__}: derive it from `equinox.Module`" if callable(given) else type(obj).__name__
+        raise TypeError(f"`register(...)` needs an `equinox.Module` class or a function; got {got}.")
     name = public_name(obj) if name is None else name
     known = registered_object(name) if name.startswith("lnz.") else _OBJECT_OF.get(name)
     if known is not None and known is not obj and not _same_place(known, obj):

@@ -1,4 +1,4 @@
-"""Networks for flows, encoders and decoders, and conditional distributions made of them."""
+"""Networks for flows, encoders and decoders."""
 
 from ._conv import ConvNet as ConvNet
 from ._gated import GatedMLP as GatedMLP

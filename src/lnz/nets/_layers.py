@@ -233,7 +233,7 @@ class MaskedMLP(AbstractNet):
 
 @jax.custom_jvp
 def _masked_pass(net: MaskedMLP, x: Array) -> Array:
-    """In parts, with a quarter less work. Derivatives use the whole layers, which takes fewer programs to compile."""
+    """The outputs in parts, with a quarter less work. Derivatives use whole layers: fewer programs to compile."""
     return net._in_parts(x)
 
 

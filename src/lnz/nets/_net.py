@@ -37,7 +37,7 @@ class AbstractNet(AbstractPart):
 
 
 def one_input(net: Callable, x: Any, argument: str, owner: str) -> Array:
-    """Returns `x` as an array, if it has the shape of ONE input of `net`. A `net` that declares none accepts all.
+    """Returns `x` as an array, if it has the shape of ONE input of `net`. If `net` declares no shapes, any is accepted.
 
     **Raises:** `ValueError` for another shape; `TypeError` if `x` is not an array of numbers.
     """

@@ -67,8 +67,9 @@ def change(settings: G, defaults: G, changes: Mapping[str, Any], owner: str) -> 
     **Raises:** `ValueError` for an unknown name, with the nearest, for a value outside its range, and for a change
     without an effect beside the others.
     """
-    known = {setting.name for setting in list_settings(defaults)}
-    named = {name if name in known else name.removesuffix(".kind"): value for name, value in changes.items()}
+    known = {setting.name: setting for setting in list_settings(defaults)}
+    of_kind = {f"{name}.kind": name for name, setting in known.items() if setting.choices}
+    named = {of_kind.get(name, name): value for name, value in changes.items()}
     for name in named:
         if name not in known:
             raise ValueError(unknown_name(f"setting of {owner}", name, known))
@@ -204,8 +205,8 @@ def _parsed(value: Any, field: FieldInfo) -> Any:
     """A change for the type of a field: numbers such as 1e5 may be whole, and a path is text."""
     if isinstance(value, np.generic):
         value = value.item()
-    if field.annotation is str:
-        return str(value)
+    if field.annotation is str or (isinstance(value, bool) and field.annotation is not bool):
+        return str(value)  # true and false are not 1 and 0
     if field.annotation is int and isinstance(value, str):
         try:
             number = float(value)

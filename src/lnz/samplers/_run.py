@@ -25,7 +25,11 @@ def default_sampler(density: AbstractDensity) -> AbstractSampler:
         return Metropolis()
     if density.space.unbounded is not None:
         return HMC()
-    raise TypeError(f"No sampler fits {type(density).__name__} on {density.space} by default: pass `sampler=...`.")
+    mixed = " Sum its discrete variables out: `HMC` moves the others." if density.space.real_entries.any() else ""
+    raise TypeError(
+        f"No sampler fits the variables of {density.space}.{mixed} Or pass a `sampler` of your own; "
+        "`lnz.log_normalizer` needs none with `lnz.normalizers.Importance()`."
+    )
 
 
 def possible_positions(
