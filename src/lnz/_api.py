@@ -103,6 +103,7 @@ from .methods import EM as EM, Gradient as Gradient
 from .modules import (
     AbstractFixable as AbstractFixable,
     Frozen as Frozen,
+    Part as Part,
     cite as cite,
     register as register,
     trainable as trainable,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..modules import AbstractPart
+from ..modules import Part
 from ..numerics import batch_last, over_batch, understands_batches
 from ..spaces import AbstractSpace, Euclidean
 
@@ -18,13 +18,15 @@ else:
     from equinox import AbstractVar
 
 
-class AbstractBijection(AbstractPart):
+class AbstractBijection(Part, eqx.Module):
     """An invertible map from `domain` to `codomain` with its log-determinants.
 
     Log-determinants are in nats, with respect to the base measures of the two spaces.
 
-    A class of maps `y = A x + b` may declare `affine: ClassVar[bool] = True`, or a property of that name if it depends
-    on the parts. The mean of the pushed-forward distribution is then known. A field of that name declares nothing.
+    A class may also override two facts, as class attributes or properties:
+
+    - `is_affine`: the map is `y = A x + b`, so that the mean of the pushed-forward distribution is known.
+    - `is_elementwise`: each entry of y depends on the same entry of x alone.
 
     Optional methods, `None` in bijections without them:
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from ..modules import AbstractPart, model_dtype
+from ..modules import Part, model_dtype
 from ..spaces import AbstractSpace
 from ._resolved import check_ends, check_resolved
 
@@ -101,13 +101,13 @@ def local(model: Any) -> Local:
 
 
 def origins(part: Any) -> tuple[Any, ...]:
-    """`part.origins()`; `()` for a plain function."""
-    return part.origins() if isinstance(part, AbstractPart) else ()
+    """`part.origins()`; `()` for parts and functions without one."""
+    return part.origins() if isinstance(part, Part) and part.origins is not None else ()
 
 
 def input_origins(part: Any) -> tuple[Any, ...]:
-    """`part.input_origins()`; `()` for a plain function."""
-    return part.input_origins() if isinstance(part, AbstractPart) else ()
+    """`part.input_origins()`; `()` for parts and functions without one."""
+    return part.input_origins() if isinstance(part, Part) and part.input_origins is not None else ()
 
 
 def origins_of_autoencoder(decoder: Any, encoder: Any) -> tuple[Any, ...]:

@@ -5,11 +5,11 @@ from typing import Any
 import jax
 from jaxtyping import Array
 
-from ..modules import AbstractPart
+from ..modules import Part
 
 
 def _is_tolerant(node: Any) -> bool:
-    return isinstance(node, AbstractPart) and bool(node.assumptions)
+    return isinstance(node, Part) and bool(node.assumptions)
 
 
 def assumptions(model: Any) -> tuple[str, ...]:
@@ -19,7 +19,7 @@ def assumptions(model: Any) -> tuple[str, ...]:
 
 
 def _is_stochastic(node: Any) -> bool:
-    return isinstance(node, AbstractPart) and node.stochastic
+    return isinstance(node, Part) and node.stochastic
 
 
 def is_stochastic(model: Any) -> bool:

@@ -18,7 +18,7 @@ from ..core import (
     space_of_conditional,
 )
 from ..distributions import Transformed, Uniform, distribution_given
-from ..modules import AbstractPart, model_dtype, replace
+from ..modules import Part, model_dtype, replace
 from ..spaces import AbstractSpace, Interval, check_is_space, same_set
 
 
@@ -169,7 +169,7 @@ class Dequantised(AbstractLatentModel):
         return InCell(x.astype(model_dtype(self.flow)), noise, self._box)
 
 
-class SplineNoise(AbstractPart):
+class SplineNoise(Part, eqx.Module):
     """`x -> q(u | x)`, independent splines of uniform noise: the plainest variational dequantiser.
 
     **Arguments:**

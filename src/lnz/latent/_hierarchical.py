@@ -15,12 +15,12 @@ from ..core import (
     origins_of_autoencoder,
 )
 from ..distributions import Layered, Normal, distribution_given
-from ..modules import AbstractPart, model_dtype, register, replace
+from ..modules import Part, model_dtype, register, replace
 from ..spaces import AbstractSpace
 from ._start import start_prior
 
 
-class BottomUp(AbstractPart):
+class BottomUp(Part, eqx.Module):
     """`x -> q(z_1 | x) q(z_2 | z_1) ... q(z_L | z_{L-1})`, each layer given the one below.
 
     **Arguments:**
@@ -48,7 +48,7 @@ class BottomUp(AbstractPart):
         return input_origins(self.first)
 
 
-class TopDown(AbstractPart):
+class TopDown(Part, eqx.Module):
     """`x -> q(z_L | x) q(z_{L-1} | z_L, x) ... q(z_1 | z_2, x)`, each layer given x and the one above.
 
     **Arguments:**
@@ -125,7 +125,7 @@ class Ladder(eqx.Module):
         return Layered(top, merged, "down")
 
 
-class Climb(AbstractPart):
+class Climb(Part, eqx.Module):
     """`x -> ladder.posterior(x, conditionals)`."""
 
     scales_input: ClassVar[bool] = True

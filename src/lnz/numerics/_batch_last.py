@@ -22,7 +22,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
-from ..modules import AbstractPart
+from ..modules import Part
 
 _call = Primitive("batch_last")
 _call.multiple_results = True
@@ -47,7 +47,7 @@ def understands_batches(tree: Any) -> bool:
 
 
 def is_batch_last(module: Any) -> bool:
-    return isinstance(module, AbstractPart) and type(module).batch_last
+    return isinstance(module, Part) and type(module).batch_last
 
 
 def call_net(net: Callable, x: Array, num_axes: int = 1) -> Array:
