@@ -64,7 +64,7 @@ def sample(
     """`num` draws from `model`, `[num, *model.space.shape]`.
 
     Distributions and latent-variable models are sampled exactly, ancestrally. For other densities, and latents with
-    such a prior, each draw is the end of its own chain: `num_steps` steps of `sampler` from `start`. These draws are
+    such a prior, each draw is the end of its own chain: `num_steps` steps of `sampler` from `start`. They are
     only as good as the chain's mixing; `UnreliableSampleWarning` reports doubts.
 
     If the model's last layer is `lnz.flows.standardise(data)`, draws are a float64 NumPy array, which keeps the digits
@@ -76,7 +76,7 @@ def sample(
     - `sampler`: default `Gibbs()` if blocks can be drawn, else `HMC()` on continuous spaces and `Metropolis()` on
       discrete ones. If `HMC` leaves its step size open, the first half of the steps adapts it, to a mean acceptance of
       0.8 over all chains.
-    - `start`: initial positions `[num, ...]`. Default: draws of the start of the density's path, with up to 100 tries
+    - `start`: initial positions `[num, ...]`. Default: draws of the density's `path().start`, with up to 100 tries
       for a nonzero density.
     - `clamp`: `(values, mask)`, for Boltzmann machines: entries with `mask` true are held at `values`, the others drawn
       given them. Both have the shape of an example or `[num, ...]`.
@@ -102,7 +102,7 @@ def _warn_of_faults(draws: np.ndarray, model: Any) -> None:
     if len(bad):
         parameters = [np.asarray(leaf) for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))]
         advice = (
-            "There are NaN or infinity among the parameters of the model"
+            "The parameters of the model contain NaN or infinity"
             if not all(np.isfinite(parameter).all() for parameter in parameters)
             else "The parameters of the model are finite, but sampling overflowed the number type. Use float64, data "
             "in other units, or a smaller `step_size` of chains"
@@ -135,7 +135,7 @@ def _check_possible(model: Any, log_densities: Array) -> None:
     if len(unknown):
         warnings.warn(
             f"sample: the {name} has a log-density of NaN at {len(unknown)} of {num} draws, first row {unknown[0]}. "
-            f"{advice} or NaN, and look at what its `log_density` does there.",
+            f"{advice} or NaN, and check its `log_density` at these draws.",
             UnreliableSampleWarning,
             stacklevel=5,
         )
@@ -244,14 +244,14 @@ def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarr
 
 
 def _warn_of_parts(model: AbstractDensity, sampler: AbstractSampler) -> None:
-    """Of possible states between which no chain of single variables finds a way."""
+    """Warns if chains that move one variable or block at a time cannot connect all possible states."""
     if not isinstance(model, AbstractBlockDensity) or model.not_connected is None:
         return
     reason = model.not_connected() if isinstance(sampler, samplers.Gibbs | samplers.Metropolis) else None
     if reason is not None:
         warnings.warn(
-            f"sample: {reason}. So chains of {type(sampler).__name__} may keep the shares of these parts with which "
-            "they started. Try `sampler=lnz.samplers.ParallelTempering(10)`, whose walkers are drawn anew.",
+            f"sample: {reason}. So chains of {type(sampler).__name__} may stay in the part in which they started, and "
+            "draws may have wrong shares of the parts. Try `sampler=lnz.samplers.ParallelTempering(10)`.",
             UnreliableSampleWarning,
             stacklevel=4,
         )
