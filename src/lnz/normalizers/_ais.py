@@ -42,7 +42,7 @@ class AIS(AbstractNormalizer):
     along the way is an importance weight. More temperatures tighten the bound; more chains reduce the error.
 
     With too few temperatures, the truth can lie many standard errors above the estimate. `weights.normal_ess` detects
-    this, and the estimate is not `reliable`. `weights.beyond`, `off_centre` and `cut_mass` detect mass that the chains
+    this, and the estimate is not `reliable`. `weights.beyond`, `off_centre` and `cut_mass` detect mass that chains
     miss.
 
     The derivative in parameters of the density is not taken through the chains. It is the weighted mean of
