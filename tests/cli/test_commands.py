@@ -315,8 +315,11 @@ def test_demo_trains_compares_and_reports(tmp_path, monkeypatch, capsys):
             ["train", "table.csv", "--out", "new"],
             "'table.csv' is a file or folder: data are given by `--data table.csv`",
         ),
-        (["train", "normal", "table.csv", "--out", "new"], "(table.csv). Data are given by `--data FILE`. See"),
-        (["train", "normal", "--out", "new", "--steps", "5"], "are given by `--set`, such as `--set train.steps=2000`"),
+        (["train", "normal", "table.csv", "--out", "new"], "(table.csv). Give the data with `--data FILE`. See"),
+        (
+            ["train", "normal", "--out", "new", "--steps", "5"],
+            "Change a setting of the recipe with `--set`, such as `--set train.steps=2000`",
+        ),
         (["train", "normal", "--out", "new", "--data", "table.txt"], "There is no file 'table.txt'"),
         (
             ["train", "normal", "--out", "new", "--checkpoint-every", "-3"],
@@ -940,7 +943,7 @@ def test_evaluate_says_that_a_file_is_that_of_the_training(table, normal_run, tm
     np.savetxt(tmp_path / "other.csv", x[:30], delimiter=",", header="height,weight", comments="")
     for command in ("evaluate", "score"):
         assert call(monkeypatch, command, normal_run, "--data", path) == 0
-        assert f"Warning: {path} is the file that this run was made of" in capsys.readouterr().out
+        assert f"Warning: this run was trained on {path}. " in capsys.readouterr().out
         assert call(monkeypatch, command, normal_run, "--data", tmp_path / "other.csv") == 0
         assert "Warning" not in capsys.readouterr().out
 

@@ -26,7 +26,7 @@ def kl_divergence(
     Distributions are used as they are; other densities are normalised on the grid. If p lives on a larger space than
     q, it must be a distribution.
 
-    Finite spaces are enumerated. Otherwise the error (not statistical) is the largest difference from two grids
+    Finite spaces are enumerated exactly. Otherwise the error (not statistical) is the largest difference from two grids
     shifted by one and two thirds of a step. It is small only if the grid resolves the narrowest part of either density:
     a flow may have finer folds than its target.
 
@@ -39,7 +39,7 @@ def kl_divergence(
     `log_integral_q` and `log_integral_p`; for a distribution q the first must be near zero. `grid_error` refers to q,
     `edge_mass` to the worse of q and a p normalised on the grid, and to mass of q off the grid.
 
-    **Raises:** `ValueError` for shapes that differ, an even `num`, or a grid that is too large.
+    **Raises:** `ValueError` for shapes that differ, an even `num`, or too large a grid.
 
     Source: Kullback and Leibler (1951), section 2.
     """
