@@ -75,7 +75,7 @@ def planar():
         (lambda: lnz.Conditional(lnz.Normal.standard(2), mlp(2, 4), "loc"), TypeError, "where=.* got .loc."),
         (lambda: lnz.latent.interpolate(vae(), BITS[0, :3], BITS[1]), ValueError, r"`x0` must be one example of shape"),
         (lambda: lnz.latent.interpolate(vae(), BITS[0], BITS[:2]), ValueError, r"`x1` must be one example of shape"),
-        (lambda: lnz.latent.attribute_vector(np.eye(4), np.arange(4)), ValueError, "got the value 2. For a class"),
+        (lambda: lnz.latent.attribute_vector(np.eye(4), np.arange(4)), ValueError, "got the value 2. For one class"),
         (lambda: lnz.data.load(BITS), TypeError, "or the path of a file; got ndarray"),
         (lambda: lnz.data.load("table.txt"), FileNotFoundError, "There is no file 'table.txt'"),
         (lambda: lnz.cite("RBM"), TypeError, "itself, not its name; got 'RBM'"),
