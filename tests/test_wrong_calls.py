@@ -57,7 +57,7 @@ def planar():
         (lambda: fit(KEY, pcd(), table.rbm(), BITS), TypeError, r"got RBM. The order is `lnz.fit\(key, model, method"),
         (lambda: fit(KEY, table.rbm(), lnz.objectives.PCD(1), BITS), TypeError, r"`lnz.Gradient\(PCD\(...\), "),
         (lambda: fit(KEY, table.rbm(), lnz.Gradient, BITS), TypeError, "got the class Gradient, not an instance of it"),
-        (lambda: fit(KEY, lnz.energy.RBM, pcd(), BITS), TypeError, "`model` must be .* got the class RBM, not an instance"),
+        (lambda: fit(KEY, lnz.energy.RBM, pcd(), BITS), TypeError, "`model` must be .* got the class RBM, not an"),
         (lambda: fit(KEY, planar(), pcd(), BITS), TypeError, r"`lnz.Transformed\(base, bijection\)`"),
         (lambda: fit(KEY, table.conjugate(), pcd(), BITS), TypeError, r"`lnz.condition\(model, data\)`"),
         (lambda: fit(KEY, table.rbm(), pcd(), "a.csv"), TypeError, r"`data` .* try `lnz.data.load\('a.csv'\).train`"),
