@@ -188,7 +188,7 @@ def _describe_divergence(step: int, record: Record, broken: list[str], loop: Loo
     values = ", ".join(f"{name} = {value:g}" for name, value in record.items())
     if not record:
         return (
-            f"Training had infinite, NaN or too large numbers before step {step}, but not when the steps were repeated: "
+            f"Training had infinite, NaN or too large numbers before step {step}, but not when they were repeated: "
             "this device does not compute the same twice. Resume to continue from that step."
         )
     where = ""
