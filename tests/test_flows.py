@@ -412,7 +412,7 @@ def test_stacked_maps_act_on_slices(precision):
     assert float(ours[1]) == pytest.approx(float(theirs[1]), rel=1e-5)
     positive = lnz.bijections.Vmap(lnz.bijections.Exp(lnz.Positive(3)), 2)
     assert (positive.domain, positive.codomain) == (lnz.Euclidean((2, 3)), lnz.Positive((2, 3)))
-    with pytest.raises(ValueError, match=r"one domain and one codomain; number 0 .* number 1 .*`Concatenate"):
+    with pytest.raises(ValueError, match=r"the same domain and codomain; number 0 .* number 1 .*`Concatenate"):
         lnz.bijections.Stack(parts[0], lnz.bijections.Exp(lnz.Positive(3)))
     product = lnz.Product(lnz.Euclidean(1), lnz.Positive(1))
     with pytest.raises(ValueError, match=r"`Vmap\(parts\)` needs a space that may have any shape; got Product"):

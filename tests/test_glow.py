@@ -91,7 +91,7 @@ def test_what_is_factored_out_is_carried_along():
     assert float(log_det) == pytest.approx(4 * np.log(2))
     with pytest.raises(ValueError, match="at least 1"):
         OnFirst(inner, 0)
-    with pytest.raises(ValueError, match="as many numbers"):
+    with pytest.raises(ValueError, match="the same number of entries"):
         Reshape(lnz.Euclidean(4), lnz.Euclidean((2, 3)))
 
 

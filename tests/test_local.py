@@ -452,7 +452,7 @@ def is_right_or_told(model, rows, right):
 
 
 def test_a_single_row_is_told_that_its_digits_are_cut():
-    words = r"float32 does not hold the digits of the data: 1 of 1 rows looked at change by up to .* nats.*first row 0"
+    words = r"float32 does not hold the digits of the data: 1 of 1 checked rows change by up to .* nats.*first row 0"
     with pytest.warns(lnz.UnreliableEstimateWarning, match=words):
         result = lnz.evaluate(KEY, lnz.Normal(jnp.array([1.7e9]), 60.0), np.array([[1.7e9 + 45]]))
     assert len(result.warnings) == 1

@@ -610,6 +610,48 @@ def test_gibbs_leaves_states_that_are_impossible():
     assert scipy.stats.chisquare(counts).pvalue > 1e-4  # a false alarm once in 10,000 keys
 
 
+def colourings(num_rows, num_columns, rings, num_colours=3, field=0.0):
+    """Of a grid whose rows are closed or not, neighbours in different colours."""
+    sites = range(num_rows * num_columns)
+    edges = [(i, i + 1) for i in sites if (i + 1) % num_columns] + [(i - num_columns, i) for i in sites[num_columns:]]
+    edges += [(i, i + num_columns - 1) for i in sites[::num_columns] if rings]
+    table = np.where(np.eye(num_colours) > 0, INF, 0.0)
+    return lnz.energy.MarkovField(
+        len(sites), num_colours, [*edges, (0,)], [table] * len(edges) + [np.arange(num_colours) * field]
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        (colourings(1, 5, rings=True), "of 30 possible states, .* to only 15"),  # clockwise or not
+        (colourings(1, 3, rings=True), "of 6 possible states, .* to only 1"),
+        (colourings(2, 4, rings=False), None),  # all 162, as by the test above
+        (colourings(1, 4, rings=True), None),
+        (colourings(1, 5, rings=True, num_colours=4), None),
+        (colourings(4, 4, rings=False), "too many states"),
+        (table.hard_core(200), None),  # each site may be empty
+        (table.hard_core(3), None),
+        (lnz.energy.MarkovField(2, 2, [(1, 0)], [[[0, INF], [INF, 0]]]), "of 2 possible states, .* to only 1"),
+        (lnz.energy.MarkovField(100, 2, [(0, 1)], [[[0, 1], [2, 0]]]), None),
+    ],
+)
+def test_states_that_changes_of_one_site_do_not_connect(field, words):
+    assert (field.not_connected() is None) == (words is None)
+    assert words is None or re.search(words, field.not_connected())
+
+
+def test_sample_tells_of_states_that_are_not_connected_and_its_advice_helps():
+    """Two equal bits, ones nine times as likely, all from zeros."""
+    bits = lnz.energy.MarkovField(2, 2, [(1, 0), (0,)], [[[0, INF], [INF, 0]], [0.0, -math.log(9)]])
+    with pytest.warns(lnz.UnreliableSampleWarning, match=r"of 2 possible .*`sampler=lnz.samplers.ParallelTempering"):
+        lnz.sample(jr.key(0), bits, 4, num_steps=4)
+    start = jnp.zeros((400, 2), jnp.int32)
+    draws = lnz.sample(jr.key(0), bits, 400, num_steps=200, sampler=lnz.samplers.ParallelTempering(10), start=start)
+    assert np.all(draws[:, 0] == draws[:, 1])
+    assert abs(np.mean(draws[:, 0]) - 0.9) < 4 * 0.015  # a false alarm once in 16,000 keys
+
+
 def test_draws_of_probability_zero_are_told():
     density = lnz.density(lnz.Euclidean(1), box)
     start = jnp.where(jnp.arange(8) < 5, 0.0, 50.0)[:, None]

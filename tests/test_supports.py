@@ -332,7 +332,7 @@ WRONG_PARTS = {
     ),
     "stack": (
         lambda: lnz.bijections.Stack(lnz.bijections.Exp(lnz.Positive(1)), lnz.bijections.Sigmoid(lnz.Interval(1))),
-        "one domain and one codomain",
+        "the same domain and codomain",
     ),
 }
 

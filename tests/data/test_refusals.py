@@ -436,12 +436,12 @@ REFUSED = {
         r"arrays 'train', 'x_test'",
     ),
     "no train": (lambda d: write_npz(d / "x.npz", valid=table(), test=table()), r"has the arrays 'test', 'valid'"),
-    "labels alone": (lambda d: write_npz(d / "x.npz", y=np.arange(3)), r"has the arrays 'y', but expected"),
+    "labels alone": (lambda d: write_npz(d / "x.npz", y=np.arange(3)), r"has the arrays 'y', but must have"),
     "labels of what": (
         lambda d: write_npz(d / "x.npz", train=table(), test=table(), y=np.arange(80)),
         r"has the arrays 'test', 'train', 'y', but",
     ),
-    "no arrays": (lambda d: write_npz(d / "x.npz"), r"has the arrays none, but expected"),
+    "no arrays": (lambda d: write_npz(d / "x.npz"), r"has the arrays none, but must have"),
     "labels missing": (
         lambda d: write_npz(d / "x.npz", x_train=table(), x_test=table(), y_train=np.arange(40)),
         r"has labels, but none for `test`",
@@ -452,7 +452,7 @@ REFUSED = {
     ),
     "not an array in npz": (
         lambda d: write_zip(d / "x.npz", {"a.txt": b"hello"}),
-        r"member 'a.txt', which is no",
+        r"member 'a.txt', which is not",
     ),
     # Damage.
     "npy cut off": (

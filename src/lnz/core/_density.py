@@ -276,7 +276,12 @@ class AbstractBlockDensity(AbstractDensity):
     The blocks together are the state of a sweep. A block may be auxiliary, like the hidden units of a restricted
     Boltzmann machine: `log_density` sums it out. Auxiliary blocks come first in the order. `split` fills them with
     zeros, and nothing reads these before the blocks are drawn.
+
+    Optional: `not_connected()` says why changes of single variables may not lead from every possible state to every
+    other, in words; `None` if they do.
     """
+
+    not_connected: ClassVar[Any] = None
 
     num_blocks: AbstractVar[int]
 

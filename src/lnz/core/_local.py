@@ -34,7 +34,7 @@ class Local:
         Without an origin, bits, bytes and other small number types stay unchanged.
 
         **Raises:** `ValueError`, naming row and column, for a number that is too large for the model's type, or that
-        this type rounds onto an end of the space.
+        this type does not distinguish from an end of the space.
         """
         dtype = model_dtype(self.model)
         if self.origin is None and (isinstance(rows, jax.Array) or _is_small(rows, dtype, self._space)):

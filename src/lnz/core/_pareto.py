@@ -6,6 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+# So many draws of a largest weight, and it is the largest of all that there are.
+_MANY_EQUAL = 5
+
 
 def pareto_k(log_w: Float[Array, " n"]) -> Float[Array, ""]:
     """Shape `k` of a generalised Pareto distribution fitted to the largest weights.
@@ -17,6 +20,10 @@ def pareto_k(log_w: Float[Array, " n"]) -> Float[Array, ""]:
     The result is NaN if the tail has fewer than 5 weights (`n <= 20`, or ties), and minus infinity if the weights have
     no tail (all equal). It is plus infinity if they have no average: one is NaN or plus infinity, or all are zero.
 
+    Weights of a discrete space come in steps, and the fit is one of a continuous distribution: equal weights are spread
+    evenly, as logarithms, down to the next smaller one. A largest weight that five draws or more have is left as it is,
+    for nothing lies above it.
+
     Source: Vehtari et al. (2024), section 2 and appendix C; arXiv:1507.02646. Zhang and Stephens (2009).
     """
     (num,) = log_w.shape
@@ -26,17 +33,33 @@ def pareto_k(log_w: Float[Array, " n"]) -> Float[Array, ""]:
     num_tail = math.ceil(min(0.2 * num, 3 * math.sqrt(num)))
     if num_tail < 5:
         return jnp.where(has_average, jnp.asarray(jnp.nan, log_w.dtype), jnp.inf)
-    log_w = jnp.sort(log_w)
-    top = log_w[-1]
+    log_w = jnp.sort(log_w)[-num_tail - 1 :]
     # Excesses over the cut-off, in units of the largest weight; k does not depend on the unit.
-    excess = jnp.exp(log_w[-num_tail:] - top) - jnp.exp(log_w[-num_tail - 1] - top)
+    rounding = 8 * float(jnp.finfo(log_w.dtype).eps)
+    log_w = _spread_ties(log_w - log_w[-1], rounding)
+    excess = jnp.exp(log_w[1:]) - jnp.exp(log_w[0])
     # Weights that tie with the cut-off (common on discrete spaces), or differ by rounding, do not make a tail.
-    num_above = jnp.sum(excess > 8 * jnp.finfo(log_w.dtype).eps)
+    num_above = jnp.sum(excess > rounding)
     k = _fit_generalised_pareto(excess, jnp.maximum(num_above, 1))
     k = jnp.where(jnp.isnan(k), jnp.inf, k)  # a tail that no Pareto distribution fits may be heavy
     k = jnp.where(num_above < 5, jnp.nan, k)
     k = jnp.where(num_above == 0, -jnp.inf, k)
     return jnp.where(has_average, k, jnp.inf)
+
+
+def _spread_ties(log_w: Float[Array, " n"], rounding: float) -> Float[Array, " n"]:
+    """Ascending log weights, at most zero, of which equal ones lead up evenly from the next smaller one."""
+    (size,) = log_w.shape
+    number = jnp.arange(size)
+    is_step = jnp.diff(jnp.exp(log_w)) > rounding
+    first = jax.lax.cummax(jnp.where(jnp.append(True, is_step), number, 0))
+    last = jax.lax.cummin(jnp.where(jnp.append(is_step, True), number, size - 1), reverse=True)
+    num_equal = last - first + 1
+    lower = log_w[jnp.maximum(first - 1, 0)]
+    share = (number - first + 1).astype(log_w.dtype) / num_equal.astype(log_w.dtype)
+    is_whole = (first == 0) | (lower == -jnp.inf) | (num_equal == 1)
+    is_whole |= (last == size - 1) & (num_equal >= _MANY_EQUAL)
+    return jnp.where(is_whole, log_w, lower + share * (log_w - lower))
 
 
 def _fit_generalised_pareto(excess: Float[Array, " n"], num: Int[Array, ""]) -> Float[Array, ""]:

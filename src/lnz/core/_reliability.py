@@ -1,4 +1,4 @@
-"""When an average of importance weights carries its error bar, and when not."""
+"""Rules that decide whether the error bar of an average of importance weights can be trusted."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -13,13 +13,15 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ._weights import Number, Weights
 
-# The effective sample size that an average of so many weights needs, with straight lines between: of normal log weights
-# of any spread at most 11% of averages of 2 to 30 are trusted while the truth lies outside of Student's interval.
+# The effective sample size needed by so many weights, with straight lines between. For normal log weights of any
+# spread, at most 11% of averages of 2 to 30 weights are trusted although the truth lies outside of Student's interval.
 _NUM_WEIGHTS, _MIN_ESS = (0, 4.7, 8, 20), (0, 4, 4, 10)
-# Below it an average is one of its weights: not even the draws of a good proposal are that unlucky.
+# Below this, an average is in effect one of its weights; even draws of a good proposal are not that unlucky.
 USELESS_ESS = 2
 _MIN_OVERLAP = 0.06
-_MAX_OVERLAP = 1.2  # at most 1 in expectation
+_MAX_OVERLAP = 1.2  # the expectation is at most 1
+# Of 1000 averages of 100 normal log weights of spread 2 (2.5), the rules without this one trust 23% (11%), and for 9.9%
+# (9.5%) of all the truth lies outside of two standard errors, unnoticed. With this rule it is 4.5% (0.5%).
 _MIN_NORMAL_ESS = 5
 _FEWEST_OF_TAIL, _ERROR_OF_TAIL = 10, 2.2
 _MAX_BEYOND, _MAX_BEYOND_OF_DRAWS, _MAX_OFF_CENTRE, _MAX_CUT_MASS = 1, 0.7, 3.9, 0.01
@@ -28,7 +30,7 @@ _MAX_GRID_ERROR = 0.1
 
 
 def pareto_k_threshold(num: Number) -> Any:
-    """`min(1 - 1 / log10(n), 0.7)`, above which an average of `n` weights is not to be trusted.
+    """`min(1 - 1 / log10(n), 0.7)`. An average of `n` weights with a larger k cannot be trusted.
 
     Source: Vehtari, Simpson, Gelman, Yao and Gabry (2024), section 3.2.4; arXiv:1507.02646.
     """
@@ -37,15 +39,16 @@ def pareto_k_threshold(num: Number) -> Any:
 
 
 def least_ess(num: Number) -> Any:
-    """The effective sample size that an average of `num` weights needs: 10, of fewer than 20 half of them.
+    """The effective sample size that an average of `num` weights needs: 10 for 20 weights or more.
 
-    Of fewer than 8 it is 4, and of fewer than 5, 0.85 of them.
+    It is half of the weights for 8 to 20 of them, 4 for 5 to 8, and 0.85 of the weights for fewer.
     """
     return np.interp(np.asarray(num, float), _NUM_WEIGHTS, _MIN_ESS)
 
 
-# Each rule: the diagnostics that it needs, where they break it, and the reason in words. It asks for what is right, so
-# that NaN breaks it. `least` and `most` are those of the effective sample size and of k for so many weights.
+# Each rule: the diagnostics that it needs, a function that tells where they break it, and the reason in words. The
+# functions negate the valid condition, so that NaN breaks a rule. For the given number of weights, `least` is the
+# effective sample size needed and `most` the largest k allowed.
 _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], Any], str], ...] = (
     (
         ("ess",),
@@ -55,7 +58,7 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], Any], str], ...] = (
     (
         ("normal_ess",),
         lambda w: ~(w.normal_ess >= np.minimum(_MIN_NORMAL_ESS, w.least)),
-        "log weights that spread like these have, if normal, an effective sample size of {normal_ess:.1g} (too few "
+        "normal log weights with this spread have an effective sample size of only {normal_ess:.1g} (too few "
         "temperatures, or a proposal too far from the target)",
     ),
     (
@@ -73,12 +76,12 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], Any], str], ...] = (
         ("beyond",),
         lambda w: ~(np.abs(w.beyond) <= (_MAX_BEYOND_OF_DRAWS if w.off_centre is None else _MAX_BEYOND)),
         "along rays through the draws the estimate moves by {beyond:.1f} standard errors: the target is wider than "
-        "they are, or its tails are heavier",
+        "the draws, or its tails are heavier",
     ),
     (
         ("off_centre",),
         lambda w: ~(w.off_centre <= _MAX_OFF_CENTRE),
-        "the chains' distances from their middle are not those of the target, by {off_centre:.1f} standard errors",
+        "the chains' distances from their centre differ from those of the target by {off_centre:.1f} standard errors",
     ),
     (
         ("cut_mass",),
@@ -107,22 +110,28 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Any], Any], str], ...] = (
 
 
 def unreliable_reasons(weights: Weights) -> list[str]:
-    """Why an average of importance weights cannot carry its error bar; empty when it can.
+    """Reasons in words not to trust the error bar of an average of importance weights; empty if it can be trusted.
 
-    The rules: effective sample size below 10, of few weights below `least_ess`; Pareto k above `pareto_k_threshold`; a
-    `normal_ess` below 5, of few weights below that least; for the two directions of annealing, an overlap below 0.06;
-    for its chains, an estimate that moves by more than one standard error along rays through them (for draws of a
-    proposal, by more than 0.7), distances from their middle that are off by 3.9 standard errors, or a hundredth of the
-    mass too near an end for the number type. A diagnostic that is not a number breaks its rule, with one exception: a
-    Pareto k that could not be fitted (20 weights or fewer, or ties) counts as no evidence either way.
+    An error bar is not trusted with
 
-    Source: for the overlap, Klimovich, Shirts and Mobley (2015), whose 0.03 is of a number that is 0.5 at best.
+    - `ess` below 10, or for few weights below `least_ess`;
+    - `pareto_k` above `pareto_k_threshold`;
+    - `normal_ess` below 5, or for few weights below `least_ess`;
+    - `overlap` of the two directions of annealing below 0.06 or above 1.2;
+    - `beyond` above one standard error for annealed chains, or above 0.7 for draws of a proposal;
+    - `off_centre` above 3.9 standard errors;
+    - `cut_mass` above 0.01, `edge_mass` above 1e-6, or `grid_error` above 0.1 nats.
+
+    See `Weights` for their meaning. A diagnostic that is NaN breaks its rule, except for a Pareto k that could not be
+    fitted (20 weights or fewer, or ties), which is no evidence either way.
+
+    Source: Klimovich, Shirts and Mobley (2015), for the overlap; their 0.03 is for a number of at most 0.5.
     """
     return [words.format(**vars(numbers)) for numbers, is_broken, words in _rules(weights) if is_broken]
 
 
 def breaks_rules(weights: Weights, shape: tuple[int, ...]) -> Bool[np.ndarray, "..."]:
-    """Which of a batch of averages have `unreliable_reasons`, each as if it stood alone."""
+    """Mask of the averages in a batch that have `unreliable_reasons`, each judged alone."""
     one_each = {name: value for name, value in weights.measured().items() if np.shape(value) in ((), shape)}
     broken = np.zeros(shape, bool)
     for _, is_broken, _ in _rules(Weights(**one_each)):
@@ -131,7 +140,7 @@ def breaks_rules(weights: Weights, shape: tuple[int, ...]) -> Bool[np.ndarray, "
 
 
 def _rules(weights: Weights) -> Iterator[tuple[SimpleNamespace, Any, str]]:
-    """Each rule that applies: its numbers, where it is broken, and its words."""
+    """Each rule that applies: the numbers for its words, where it is broken, and its words."""
     measured = {name: np.asarray(value, float) for name, value in weights.measured().items()}
     num = measured.get("num", math.inf)
     numbers = SimpleNamespace(**{"off_centre": None, **measured}, least=least_ess(num), most=pareto_k_threshold(num))
@@ -141,24 +150,23 @@ def _rules(weights: Weights) -> Iterator[tuple[SimpleNamespace, Any, str]]:
 
 
 def normal_ess(log_w: Float[Array, " n"]) -> Float[Array, ""]:
-    """`n exp(-u^2)`: the effective sample size that n normal log weights of spread u have in expectation.
+    """`n exp(-u^2)`: the expected effective sample size of n normal log weights of spread u.
 
-    Log weights of annealing are sums over temperatures, and so nearly normal; those of a proposal in many dimensions
-    are, too. Where their spread is large, n of them hardly ever hold the weights that matter, and those that were drawn
-    look better than they are: the measured effective sample size and Pareto k are taken from them alone. The spread is
-    known better. u is measured above the median, for a long tail of small weights does no harm:
-    `u^2 = mean((log_w - median)^2)` over the upper half of the finite ones. Weights that have a largest one, as those
-    of a proposal wider than its target, spread less the higher one looks. So u is also measured in the upper quarter,
-    eighth and so on, down to ten weights, above the quantile q_p where each begins,
+    Log weights of annealing are nearly normal, as sums over temperatures, and so are those of a proposal in many
+    dimensions. If their spread is large, n draws rarely contain the weights that matter, so that the measured effective
+    sample size and Pareto k look too good. The spread is known better.
+
+    A long tail of small weights does no harm, so u is measured above the median: `u^2 = mean((log_w - median)^2)` over
+    the upper half of the finite log weights. Bounded weights, as of a proposal wider than its target, spread less
+    towards the top. So u is also measured in the upper quarter, eighth and so on, down to ten weights. Above the
+    quantile q_p where such a share p begins,
 
         u_p^2 = mean((log_w - q_p)^2 | log_w > q_p) / (1 + z_p^2 - z_p phi(z_p) / p),
 
-    with z_p the normal quantile; the least of all is taken, those of m weights raised by 2.2 / sqrt(m), two errors.
+    with the normal quantile z_p. Each u_p, from m weights, is raised by the fraction 2.2 / sqrt(m), two standard
+    errors. The least value is used.
 
-    Of 1000 averages of 100 normal log weights of spread 2 (2.5), the other rules trust 23% (11%) and the truth lies
-    outside of two standard errors for 9.9% (9.5%) of all, unseen; with this rule, for 4.5% (0.5%).
-
-    Source: for the share of the largest weights, Chatterjee and Diaconis (2018); arXiv:1511.01437.
+    Source: Chatterjee and Diaconis (2018), for the share of the largest weights; arXiv:1511.01437.
     """
     log_w = jax.lax.stop_gradient(log_w)
     finite = jnp.isfinite(log_w)
@@ -180,21 +188,21 @@ def normal_ess(log_w: Float[Array, " n"]) -> Float[Array, ""]:
 
 
 def _normal_tail(level: int) -> tuple[float, float]:
-    """The normal quantile above which a share `2^-level` lies, and the density there over that share."""
+    """The normal quantile with the probability `2^-level` above it, and the density there divided by it."""
     normal = NormalDist()
     z = normal.inv_cdf(1 - 0.5**level)
     return z, normal.pdf(z) * 2**level
 
 
 def is_usable(value: Any, standard_error: Any, is_exact: bool) -> Any:
-    """Where `value_reasons` has none, for arrays."""
+    """Mask of the values and errors that can be used: `value_reasons` for arrays."""
     value, standard_error = np.asarray(value, float), np.asarray(standard_error, float)
     finite = np.isfinite(value) | (is_exact & (value == -math.inf))
     return finite & (standard_error >= 0) & (standard_error < math.inf)
 
 
 def value_reasons(value: float, standard_error: float, is_exact: bool) -> list[str]:
-    """Why the numbers of an estimate cannot be used; an exact minus infinity, a true zero, can."""
+    """Reasons in words not to use the numbers of an estimate. An exact minus infinity, a true zero, can be used."""
     reasons = []
     if not is_usable(value, 0.0, is_exact):
         what = "is -inf: no draw has any weight" if value == -math.inf else f"is {value}"
@@ -205,7 +213,7 @@ def value_reasons(value: float, standard_error: float, is_exact: bool) -> list[s
 
 
 def faulty_rows(log_probs: Float[np.ndarray, " n"], name_of: Callable[[int], str] = "row {}".format) -> list[str]:
-    """In words, which log-probabilities of examples are not finite; empty if all are. `name_of` names a row."""
+    """Sentences about rows with a log-probability that is not finite; empty if all are. `name_of` names a row."""
     faults, zeros = np.flatnonzero(~(log_probs < math.inf)), np.flatnonzero(log_probs == -math.inf)
     words = []
     if len(faults):
@@ -219,10 +227,10 @@ def faulty_rows(log_probs: Float[np.ndarray, " n"], name_of: Callable[[int], str
 
 
 def useless_rows(num: int, weights: Weights, name_of: Callable[[int], str] = "row {}".format) -> list[str]:
-    """In words, which of `num` rows rest on a single weight or so; empty if there are none."""
+    """A sentence about those of `num` rows that rest on about one weight; empty if there are none."""
     if weights.ess is None or weights.num is None:
         return []
-    least = np.minimum(USELESS_ESS, least_ess(weights.num))  # two weights cannot be worth more than two
+    least = np.minimum(USELESS_ESS, least_ess(weights.num))  # two weights have an effective sample size of at most two
     which = np.flatnonzero(~(np.asarray(weights.ess) >= least))
     if not len(which):
         return []
@@ -233,7 +241,7 @@ def useless_rows(num: int, weights: Weights, name_of: Callable[[int], str] = "ro
 
 
 def unknown_rows(observed: Bool[np.ndarray, "n ..."], name_of: Callable[[int], str] = "row {}".format) -> list[str]:
-    """In words, which rows have no known entry; empty if all have one."""
+    """A sentence about rows without any known entry; empty if all have one."""
     which = np.flatnonzero(~observed.reshape(len(observed), -1).any(axis=1))
     if not len(which):
         return []
@@ -244,7 +252,7 @@ def unknown_rows(observed: Bool[np.ndarray, "n ..."], name_of: Callable[[int], s
 
 
 def least_likely_first(log_probs: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """Rows in the order of their log-probability, before them those that have none: NaN or plus infinity."""
+    """Indices of rows by increasing log-probability, after those whose log-probability is NaN or plus infinity."""
     has_none = ~(log_probs < math.inf)
     return np.lexsort((np.where(has_none, -math.inf, log_probs), ~has_none))
 
@@ -261,18 +269,21 @@ def describe_weights(weights: Weights) -> list[str]:
     return words
 
 
-# The diagnostics of one set of weights, and the value by which one that was not measured says nothing.
+# The diagnostics of one set of weights, each with the value that stands for "not measured".
 _OF_ONE_SET = {"num": math.inf, "ess": math.inf, "pareto_k": math.nan, "overlap": math.inf, "normal_ess": math.inf}
 _WORST_IS_LEAST = ("acceptance", "converged")
 
 
 def join_weights(first: Weights, second: Weights) -> Weights:
-    """Diagnostics of a sum: those of the side that is to be trusted less; the weights of two sides are not joined."""
+    """Diagnostics of a sum of two estimates: those of the less reliable side, and the worse of each other diagnostic.
+
+    `log_weights` and `degrees` of the two sides are dropped.
+    """
     sides = [{**side.measured(), "log_weights": None, "degrees": None} for side in (first, second)]
     both = {**sides[0], **sides[1]}
     for name in sides[0].keys() & sides[1].keys() - {"log_weights", "degrees", *_OF_ONE_SET}:
         one, other = sides[0][name], sides[1][name]
-        # Of a NaN, NaN.
+        # NaN stays NaN.
         both[name] = jnp.minimum(one, other) if name in _WORST_IS_LEAST else jnp.maximum(jnp.abs(one), jnp.abs(other))
     if all(side.ess is not None and side.num is not None for side in (first, second)):
         first_is_worse = _doubt(first) >= _doubt(second)
@@ -284,14 +295,14 @@ def join_weights(first: Weights, second: Weights) -> Weights:
 
 
 def _doubt(weights: Weights) -> Float[Array, "*batch"]:
-    """The rules of `unreliable_reasons` as one number, above one where they are broken."""
+    """The rules of `unreliable_reasons` for one set of weights as one number, above one if any is broken."""
     ess = jnp.asarray(weights.ess)
     num = jnp.asarray(weights.num, ess.dtype)
     threshold = jnp.minimum(1 - 1 / jnp.log10(num), 0.7)
     min_ess = jnp.interp(num, *(jnp.asarray(points, num.dtype) for points in (_NUM_WEIGHTS, _MIN_ESS)))
     doubt = _infinite_if_nan(min_ess / ess)
     if weights.pareto_k is not None:
-        doubt = jnp.fmax(doubt, 1 + weights.pareto_k - threshold)  # fmax: a k that could not be fitted is silent
+        doubt = jnp.fmax(doubt, 1 + weights.pareto_k - threshold)  # fmax ignores a k that could not be fitted
     for value, least in ((weights.overlap, _MIN_OVERLAP), (weights.normal_ess, jnp.minimum(_MIN_NORMAL_ESS, min_ess))):
         if value is not None:
             doubt = jnp.maximum(doubt, _infinite_if_nan(jnp.asarray(least / value)))
@@ -320,7 +331,7 @@ def join_degrees(
 
 
 def degrees_of(weights: Weights) -> Any:
-    """Degrees of freedom of the standard error: `degrees`, else `num - 1`; `None` where there are no draws to count."""
+    """Degrees of freedom of the standard error: `degrees`, else `num - 1`, or `None` if there are no draws to count."""
     if weights.degrees is not None:
         return weights.degrees
     return None if weights.num is None else weights.num - 1

@@ -124,7 +124,7 @@ def _at_ends(space: AbstractSpace, draws: np.ndarray, dtype: Any) -> str | None:
 
 
 def check_ends(space: AbstractSpace, rows: np.ndarray, image: np.ndarray, argument: str, first_row: int = 0) -> None:
-    """Refuse `rows` inside a space whose cast to another number type, `image`, is no longer inside.
+    """Refuse `rows` inside a space if their cast to another number type, `image`, cannot be told from an end of it.
 
     **Raises:** `ValueError`, naming row and column.
     """

@@ -19,7 +19,7 @@ class Weights(eqx.Module):
     - `pareto_k`: tail shape of the weights; NaN if it could not be fitted.
     - `normal_ess`: expected effective sample size of normal log weights with this spread.
     - `degrees`: degrees of freedom of the standard error, if not `num - 1`.
-    - `overlap`: overlap of the two directions of annealing, from 0 to 1.
+    - `overlap`: how far the two directions of annealing overlap, from 0 (not at all) to 1.
     - `beyond`: change of the estimate along rays through the draws, in standard errors.
     - `off_centre`: error of the chains' distances from their centre, compared with the target, in standard errors.
     - `cut_mass`: fraction of the mass that the number type does not distinguish from an end of the space.

@@ -469,7 +469,7 @@ _PATTERNS = (
 
 
 def _check_delimiter(layout: _Layout, error: Exception | None) -> None:
-    """**Raises:** `ValueError` if the first two rows, header or not, are separated by something else."""
+    """**Raises:** `ValueError` if the first two rows, header or not, have another separator."""
     with _open(layout.path) as raw, io.TextIOWrapper(raw, "utf-8-sig", errors="replace", newline="") as text:
         lines = list(itertools.islice(filter(None, (line.strip() for line in text)), 3))
     is_said = bool(lines and _SEPARATOR.fullmatch(lines[0]))

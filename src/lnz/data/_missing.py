@@ -13,7 +13,7 @@ from ..spaces import AbstractSpace, inner_point
 def known_entries(
     space: AbstractSpace, data: Any, observed: Any, argument: str = "data", mask: str = "observed"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Examples, and which of their entries are known, both `[n, *space.shape]`. The others are zero or inside `space`.
+    """Examples and the mask of their known entries, both `[n, *space.shape]`; unknown ones become a valid number.
 
     **Raises:** `TypeError` if `observed` is not true and false; `ValueError` if its shape or columns are not those of
     the data, or a known value is outside `space`.

@@ -100,7 +100,7 @@ def read_npz(path: Path) -> Contents:
     parts = _parts(arrays)
     if parts is None or (set(y) - {f"y_{part}" for part in parts} and set(y) != ({"y"} if len(parts) == 1 else set())):
         found = ", ".join(map(tidy, sorted([*arrays, *y]))) or "none"
-        raise Refusal(f"`{path}` has the arrays {found}, but must have {_EXPECTED}. Save no others.")
+        raise Refusal(f"`{path}` has the arrays {found}, but must have {_EXPECTED}: save no others.")
     labels = {"train": y["y"]} if "y" in y else {key.removeprefix("y_"): value for key, value in y.items()}
     contents = Contents(path, parts, labels)
     _check_labels(contents)

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from .. import distributions
@@ -21,6 +22,9 @@ from ..core import (
 )
 from ..modules import replace
 from ..spaces import Categorical
+
+# Whose connections are searched one by one.
+_FEW_STATES = 2**16
 
 
 class MarkovField(AbstractBlockDensity, AbstractModel):
@@ -150,8 +154,52 @@ class MarkovField(AbstractBlockDensity, AbstractModel):
         is_stuck = jnp.all(logits == -jnp.inf, axis=-1, keepdims=True)
         return distributions.Categorical(jnp.where(is_stuck, 0, logits))
 
+    def not_connected(self) -> str | None:
+        """In words, why changes of single sites may not lead from every possible state to every other.
+
+        They do where each site has a value that is possible beside all others, for all sites can move there in turn. Of
+        at most 2^16 states, those that are reached from one are counted. `None` also where tables are not known yet.
+        """
+        if any(isinstance(table, Tracer) for table in self.potentials):
+            return None
+        (num_sites,), num_categories = self.space.shape, self.space.num_categories
+        tables = [(sites, np.asarray(table) < np.inf) for sites, table in self._terms() if sites]
+        if num_categories == 1 or all(_has_free_value(site, tables) for site in range(num_sites)):
+            return None
+        if num_categories**num_sites > _FEW_STATES:
+            return (
+                "some sites have no value that is possible beside all values of the others, and there are too many "
+                f"states to see whether changes of one site at a time lead from each to each ({type(self).__name__})"
+            )
+        possible = np.ones((num_categories,) * num_sites, bool)
+        for sites, table in tables:
+            shape = [num_categories if site in sites else 1 for site in range(num_sites)]
+            possible &= table.transpose(np.argsort(sites)).reshape(shape)
+        reached = np.zeros_like(possible)
+        reached.flat[np.argmax(possible)] = possible.any()
+        num = 0
+        while num < (num := int(reached.sum())):
+            for site in range(num_sites):
+                reached |= possible & reached.any(axis=site, keepdims=True)
+        if num == possible.sum():
+            return None
+        return (
+            f"of {possible.sum()} possible states, changes of one site at a time lead from one to only {num}, "
+            f"because of infinite energies ({type(self).__name__})"
+        )
+
     def own_path(self) -> AbstractPath:
         return MarkovFieldPath(self)
+
+
+def _has_free_value(site: int, tables: list[tuple[tuple[int, ...], Any]]) -> bool:
+    """Whether a site has a value that is possible beside all values of the other sites."""
+    free = [
+        table.all(axis=tuple(axis for axis, other in enumerate(sites) if other != site))
+        for sites, table in tables
+        if site in sites
+    ]
+    return not free or bool(np.any(np.all(free, axis=0)))
 
 
 def _without_offsets(potentials: Sequence) -> tuple[list[Any], float]:

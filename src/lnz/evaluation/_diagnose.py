@@ -50,8 +50,8 @@ class LatentDiagnostics:
     - `mutual_information`: `I_q(x; z)`; a lower bound for the population, at most log n.
     - `marginal_kl`: `KL(q(z) || p(z))` of the aggregate posterior; an upper bound for the population.
     - `gap`: `log_likelihood - elbo`, a lower bound on the inference gap `KL(q(z | x) || p(z | x))`.
-    - `amortisation_gap`: its part that the encoder loses against posteriors fitted to each of `num_refined` examples; a
-      lower bound, or `None`.
+    - `amortisation_gap`: the part of it that posteriors fitted to each of `num_refined` examples would close; a lower
+      bound, or `None`.
     - `variances`: `Var_x(E_q[z])` per latent; `num_active` are above 0.01, for latents of unit variance.
     - `shares`: `Var_x(E_q[z]) / (Var_x(E_q[z]) + E_x Var_q[z])`, free of units; `num_used` are above 0.01. Warnings of
       collapse use these.
@@ -121,8 +121,8 @@ def diagnose(
 ) -> LatentDiagnostics:
     """Measures the losses in the bound of a latent-variable model, and whether its latents are used.
 
-    Reports the ELBO and the importance-weighted bound, and splits the gap below `log p(x)`, `KL(q(z | x) || p(z | x))`,
-    and the KL divergence from the prior into their parts. `docs/vae.md` explains them.
+    Reports the ELBO and the importance-weighted bound. Splits the gap between the ELBO and `log p(x)`, which is
+    `KL(q(z | x) || p(z | x))`, and the KL divergence from the prior into parts, which `docs/vae.md` explains.
 
     **Arguments:**
 

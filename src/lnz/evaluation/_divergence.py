@@ -37,9 +37,9 @@ def kl_divergence(
 
     **Returns:** an `Estimate`, infinite if q has mass where p has none. `extras` holds the log normalisers on the grid,
     `log_integral_q` and `log_integral_p`; for a distribution q the first must be near zero. `grid_error` refers to q,
-    `edge_mass` to the worse of q and p, and to mass of q off the grid.
+    `edge_mass` to the worse of q and a p normalised on the grid, and to mass of q off the grid.
 
-    **Raises:** `ValueError` for shapes that differ, an even `num`, or a grid that is too large.
+    **Raises:** `ValueError` for shapes that differ, an even `num`, or too large a grid.
 
     Source: Kullback and Leibler (1951), section 2.
     """

@@ -321,7 +321,7 @@ def _rounding(model, key, source: AbstractSource, there: Local, observed, batch_
     worst = int(np.argmax(np.where(np.isnan(change), np.inf, change)))
     return [
         f"{model_dtype(model)} does not hold the digits of the data: {np.unique(numbers[bad]).size} of "
-        f"{np.unique(numbers).size} rows looked at change by up to {change[worst]:.2g} nats with their last "
+        f"{np.unique(numbers).size} checked rows change by up to {change[worst]:.2g} nats with their last "
         f"digit, first row {numbers[bad][0]}"
     ]
 

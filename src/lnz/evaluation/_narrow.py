@@ -52,8 +52,8 @@ def narrow_scales(model: Any, rows: Any) -> str | None:
         return None
     return (
         f"{is_narrow.sum()} of {scales.size} standard deviations of the model are below a tenth of the smallest gap "
-        "between values: it has collapsed onto single rows, or columns follow from each other. The density can grow "
-        "there without bound, so its nats mean little. Take more rows, fewer components or columns, or a larger "
+        "between values: the model has collapsed onto single rows, or columns follow from each other. The density can "
+        "grow there without bound, so its nats mean little. Use more rows, fewer components or columns, or a larger "
         "`EM(floor=...)`."
     )
 

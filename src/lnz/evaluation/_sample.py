@@ -1,4 +1,4 @@
-"""The verb of draws."""
+"""Draws from models."""
 
 import math
 import warnings
@@ -17,6 +17,7 @@ from jaxtyping import Array, PRNGKeyArray
 from .. import samplers
 from ..core import (
     AbstractBayesianModel,
+    AbstractBlockDensity,
     AbstractDensity,
     AbstractDistribution,
     AbstractModel,
@@ -28,18 +29,26 @@ from ..data import known_entries
 from ..modules import as_numbers, check_key, check_positive, check_same_columns, model_dtype
 
 _LOW_ACCEPTANCE = 0.1
-# How often each test raises a false alarm by chance, over all variables.
+# Probability of a false alarm of each test, over all variables.
 _FALSE_ALARMS = 1e-5
-# Starts narrower than this part of the ends hardly spread.
+# If the width of the starts is below this fraction of the width of the ends, the starts hardly spread.
 _NARROW = 0.7
-# The correlations with the end that pass, however many chains there are: of the start and of the place halfway.
+# Largest accepted correlations with the end, for any number of chains: of the start, and of the place halfway.
 _OF_START, _OF_HALFWAY = 0.2, 0.5
-# A correlation is nearly normal with this many rows for each unit of both kurtoses, multiplied.
+# A correlation is nearly normal if there are this many rows per unit of the product of both kurtoses.
 _ROWS_OF_KURTOSIS = 20
 
 
 class UnreliableSampleWarning(UserWarning):
-    """The chains behind a sample hardly moved or still move on, or draws are not finite, impossible or lost digits."""
+    """Draws of `lnz.sample` that cannot be trusted, for one of these reasons:
+
+    - Draws are not finite, or chains ended at probability zero or at a log-density of NaN.
+    - Chains hardly moved: their sampler accepted few proposals.
+    - Chains still depend on where they started or were halfway, or still move on. To detect this takes about 50 chains,
+      or a thousand for bits of rate 0.1.
+    - The number type of the model rounds a column, far from zero without `lnz.flows.standardise` or at an end of the
+      space.
+    """
 
 
 def sample(
@@ -54,31 +63,25 @@ def sample(
 ) -> Array | np.ndarray:
     """`num` draws from `model`, `[num, *model.space.shape]`.
 
-    Those of a model whose last layer is `lnz.flows.standardise(data)` are a NumPy array of float64, which keeps the
-    digits of columns that lie far from zero (`lnz.local`).
+    Distributions and latent-variable models are sampled exactly, ancestrally. For other densities, and latents with
+    such a prior, each draw is the end of its own chain: `num_steps` steps of `sampler` from `start`. They are
+    only as good as the chain's mixing; `UnreliableSampleWarning` reports doubts.
 
-    Distributions and latent-variable models are sampled exactly, ancestrally. For other densities, and the latents of a
-    model whose prior is one, each draw is the end of a chain of its own: `num_steps` steps of `sampler` from `start`,
-    or from the start of the density's path. Such draws are only as good as the chain's mixing.
+    If the model's last layer is `lnz.flows.standardise(data)`, draws are a float64 NumPy array, which keeps the digits
+    of columns far from zero (`lnz.local`).
 
     **Arguments:**
 
-    - `num_steps`: sampler steps a chain, an even number where no step size is adapted; not used by exact samplers. A
-      warning says if chains still depend on where they started, or were halfway, or still move on. It takes about 50
-      chains, of bits of rate 0.1 a thousand.
-    - `sampler`: by default `Gibbs()` where blocks can be drawn, `HMC()` on other continuous spaces and `Metropolis()`
-      on other discrete ones. A free step size of `HMC` is adapted in the first half of the steps, to a mean acceptance
-      of 0.8 over all chains, and then fixed.
-    - `start`: positions to start from `[num, ...]`.
-    - `clamp`: `(values, mask)`: entries where `mask` is true are held at `values`, each of the shape of one example or
-      `[num, ...]`, and the others drawn given them. For Boltzmann machines.
+    - `num_steps`: steps per chain, rounded up to an even number if no step size is adapted. Exact sampling ignores it.
+    - `sampler`: default `Gibbs()` if blocks can be drawn, else `HMC()` on continuous spaces and `Metropolis()` on
+      discrete ones. If `HMC` leaves its step size open, the first half of the steps adapts it, to a mean acceptance of
+      0.8 over all chains.
+    - `start`: initial positions `[num, ...]`. Default: draws of the density's `path().start`, with up to 100 tries
+      for a nonzero density.
+    - `clamp`: `(values, mask)`, for Boltzmann machines: entries with `mask` true are held at `values`, the others drawn
+      given them. Both have the shape of an example or `[num, ...]`.
 
-    Chains start where the density is not zero, if one of 100 draws of the start is there. An `UnreliableSampleWarning`
-    says which draws are not finite, which ends of chains have probability zero, and when chains hardly moved. It
-    names a column whose draws the number type of the model rounds: far from zero without `lnz.flows.standardise`, or at
-    an end of the space.
-
-    **Raises:** `ValueError` if all ends of chains have probability zero.
+    **Raises:** `ValueError` if all chains end at probability zero.
     """
     draws = _draw(key, model, num, num_steps, sampler, start, clamp)
     if not isinstance(draws, Tracer):
@@ -99,10 +102,10 @@ def _warn_of_faults(draws: np.ndarray, model: Any) -> None:
     if len(bad):
         parameters = [np.asarray(leaf) for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))]
         advice = (
-            "There are NaN or infinity among the parameters of the model"
+            "The parameters of the model contain NaN or infinity"
             if not all(np.isfinite(parameter).all() for parameter in parameters)
-            else "The parameters of the model are finite: numbers too large for their type were met on the way. Use "
-            "float64, data in other units, or a smaller `step_size` of chains"
+            else "The parameters of the model are finite, but sampling overflowed the number type. Use float64, data "
+            "in other units, or a smaller `step_size` of chains"
         )
         warnings.warn(
             f"sample: {len(bad)} of {len(draws)} draws are not finite, first row {bad[0]}. {advice}.",
@@ -112,15 +115,15 @@ def _warn_of_faults(draws: np.ndarray, model: Any) -> None:
 
 
 def _check_possible(model: Any, log_densities: Array) -> None:
-    """That chains have ended where the density of `model` is a number, and not zero."""
+    """Checks that chains have ended where the density of `model` is a number and not zero."""
     log_p = np.asarray(log_densities)
     num, name = len(log_p), type(model).__name__
     zeros, unknown = np.flatnonzero(log_p == -np.inf), np.flatnonzero(np.isnan(log_p))
     advice = "Pass `start=`: for each draw a position where the density is not zero"
     if len(zeros) == num:
         raise ValueError(
-            f"`sample`: all {num} draws have probability zero under the {name}, for no chain has found a place where "
-            f"its density is not. {advice}."
+            f"`sample`: all {num} draws have probability zero under the {name}: no chain found a place where its "
+            f"density is not zero. {advice}."
         )
     if len(zeros):
         warnings.warn(
@@ -132,20 +135,21 @@ def _check_possible(model: Any, log_densities: Array) -> None:
     if len(unknown):
         warnings.warn(
             f"sample: the {name} has a log-density of NaN at {len(unknown)} of {num} draws, first row {unknown[0]}. "
-            f"{advice} or NaN, and look at what its `log_density` does there.",
+            f"{advice} or NaN, and check its `log_density` at these draws.",
             UnreliableSampleWarning,
             stacklevel=5,
         )
 
 
 def _check_settled(start: Any, halfway: Any, end: Any, *, one_target: bool = True) -> None:
-    """That chains have forgotten where they were, and did not move on in the second half of their steps.
+    """Checks that chains have forgotten earlier places, and that they did not drift in the second half of their steps.
 
-    Where chains have forgotten a place, it and the end are uncorrelated over chains of `one_target`. Starts that hardly
-    spread cannot show that: there the place halfway stands for them. Small correlations pass: one of 0.2 with the start
-    makes 4% of the variance, and one of 0.5 with the place halfway a standard deviation that is 8% too small. Two
-    places of a chain that has settled come in either order equally often, and so do its distances from the middle: a
-    sign test for each variable.
+    If chains of `one_target` have forgotten a place, it is uncorrelated with the end, over chains. Starts that hardly
+    spread cannot show this, so the place halfway replaces them. Small correlations pass: 0.2 with the start is
+    4% of the variance, and 0.5 with the place halfway makes a standard deviation 8% too small.
+
+    Two places of a settled chain come in either order equally often, and so do its distances from the middle. A sign
+    test checks this for each variable.
     """
     first, before, after = (np.asarray(x, np.float64).reshape(len(x), -1) for x in (start, halfway, end))
     num, middle = len(after), np.median(np.concatenate([before, after]), axis=0)
@@ -175,7 +179,7 @@ def _check_settled(start: Any, halfway: Any, end: Any, *, one_target: bool = Tru
 
 
 def _bounded(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Columns of mean zero and variance one, in which a few far numbers do not count for more than others; widths."""
+    """Columns of mean zero and variance one, squashed so that a few far numbers do not dominate; and their widths."""
     centred = x - np.median(x, axis=0)
     width = np.median(np.abs(centred), axis=0)
     width = np.where(width > 0, width, np.std(x, axis=0))
@@ -229,6 +233,7 @@ def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarr
         raise TypeError(
             f"`sampler` must be a sampler such as `lnz.samplers.Gibbs()`, with its brackets; got {sampler!r}."
         )
+    _warn_of_parts(model, sampler)
     if start is not None:
         start = model.space.cast(model.space.check_data(start, "start"), model_dtype(model))
         if len(start) != num:
@@ -238,12 +243,26 @@ def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarr
     return positions
 
 
+def _warn_of_parts(model: AbstractDensity, sampler: AbstractSampler) -> None:
+    """Warns if chains that move one variable or block at a time cannot connect all possible states."""
+    if not isinstance(model, AbstractBlockDensity) or model.not_connected is None:
+        return
+    reason = model.not_connected() if isinstance(sampler, samplers.Gibbs | samplers.Metropolis) else None
+    if reason is not None:
+        warnings.warn(
+            f"sample: {reason}. So chains of {type(sampler).__name__} may stay in the part in which they started, and "
+            "draws may have wrong shares of the parts. Try `sampler=lnz.samplers.ParallelTempering(10)`.",
+            UnreliableSampleWarning,
+            stacklevel=4,
+        )
+
+
 def _warn_of_chains(model, sampler, positions, log_densities, info, before, *, one_target: bool = True) -> None:
     if isinstance(positions, Tracer):
         return
     _check_possible(model, log_densities)
     _check_settled(before[0], before[1], positions, one_target=one_target)
-    is_metropolis = isinstance(sampler, samplers.Metropolis)  # whose proposals have no size to choose
+    is_metropolis = isinstance(sampler, samplers.Metropolis)  # its proposals have no adjustable size
     least = 0.1 * _LOW_ACCEPTANCE if is_metropolis else _LOW_ACCEPTANCE
     acceptance = float(jnp.mean(info.get("acceptance", 1.0)))
     if not acceptance >= least:
@@ -258,7 +277,7 @@ def _warn_of_chains(model, sampler, positions, log_densities, info, before, *, o
 
 
 def _on_device(model: Any, draws: Array | np.ndarray) -> Array:
-    """Draws of a part of `model`, which may be in float64, in its precision."""
+    """Draws of a part of `model`, which may be in float64, in the precision of `model`."""
     return jnp.asarray(draws, model_dtype(model)) if isinstance(draws, np.ndarray) else draws
 
 

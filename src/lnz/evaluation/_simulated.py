@@ -48,18 +48,18 @@ def simulated_bracket(
     Bidirectional Monte Carlo. A pair `z ~ p(z)`, `x ~ p(x | z)` is an example with one exact draw of its posterior.
     Annealing from it to the start of the path gives an **upper** bound on `log p(x)` in expectation, annealing
     towards the posterior a **lower** one, for every encoder and however badly chains mix. The width limits the error of
-    annealed or importance-sampled likelihoods on such examples, and on similar real ones.
+    annealed or importance-sampled likelihoods on such examples, and on real ones if the model resembles them.
 
     **Arguments:**
 
     - `num`: examples, at least 2.
     - `lower`: a normaliser that errs low. Default: `AIS(10, 300)` with `adapted_hmc(key, model)`.
-    - `upper`: `ReverseAIS` without a start of its own. Default: as `lower`.
+    - `upper`: `ReverseAIS`, started at each example's latents. Default: as `lower`.
     - `batch_size`, `progress`: as for `lnz.evaluate`.
 
-    **Returns:** a `Bracket`. Both standard errors come from the spread over examples of the difference of the sides: at
-    least each side's Monte Carlo error, without trust in weights. `extras` of both sides hold `per_example` `[num]`,
-    of the lower one also `examples`.
+    **Returns:** a `Bracket`. Both standard errors are the spread over examples of the difference of the sides: at least
+    each side's Monte Carlo error, without trust in weights. `extras` hold `per_example` `[num]`, the lower also
+    `examples`.
 
     **Raises:** `TypeError` or `ValueError` for other models or sides.
 

@@ -69,7 +69,7 @@ class AbstractGradientEstimator(eqx.Module):
 
 
 def fixed_draws(key: PRNGKeyArray, q: AbstractDistribution, num: int) -> Draws:
-    """Draws that are constants to differentiation, with the score of q."""
+    """Draws that are treated as constants, with the score of q."""
     q = exact_log_det(q)
     z = jax.lax.stop_gradient(q.sample(key, (num,)))
     log_q = jax.vmap(q.log_prob)(z)

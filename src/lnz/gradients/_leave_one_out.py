@@ -13,8 +13,8 @@ from ._estimator import AbstractGradientEstimator, Draws, PerDraw, Reduce, Start
 class LeaveOneOut(AbstractGradientEstimator):
     """`sum_k (R - R_k) d log q(z_k)`, where `R_k` is R with `log w_k` replaced by the mean of the others.
 
-    Unbiased. Works for any draws, also discrete ones; needs at least two. The other draws are the baseline of each
-    draw, so there is no baseline to learn and no state.
+    R is the reduction of `AbstractGradientEstimator`. Unbiased. Works for any draws, also discrete ones; needs at least
+    two. The other draws are the baseline of each draw, so there is no baseline to learn and no state.
 
     In `IWAE` this is VIMCO; the objective adds the part `sum_k v_k d log w_k` of the normalised weights. If R is a
     mean, `R - R_k` is `log w_k` minus the mean of the others, divided by K: REINFORCE with a leave-one-out baseline

@@ -24,8 +24,9 @@ class AbstractPathwise(AbstractGradientEstimator):
 class Pathwise(AbstractPathwise):
     """`sum_k v_k d log w_k`, the total derivative in the parameters of q: the reparameterised gradient.
 
-    `v_k` is `1 / K` if R is a mean, and the normalised weight if R is the log of a mean weight. Unbiased. The log
-    densities come with the draws, so a flow needs no inverse. In `IWAE` its signal-to-noise ratio falls as K grows.
+    `v_k` is `1 / K` if R (of `AbstractGradientEstimator`) is a mean, and the normalised weight if R is the log of a
+    mean weight. Unbiased. The log densities come with the draws, so a flow needs no inverse. In `IWAE` its
+    signal-to-noise ratio falls as K grows.
 
     Source: Kingma and Welling (2014), section 2.4; arXiv:1312.6114. Rezende, Mohamed and Wierstra (2014).
     """
@@ -90,7 +91,7 @@ def _check_reparameterised(q: AbstractDistribution) -> None:
 
 
 def _without_score(q: AbstractDistribution, z: Array) -> Draws:
-    """Draws `z` of a `q` whose parameters are constants to differentiation."""
+    """Draws `z` of a `q` whose parameters are treated as constants."""
     log_q = jax.vmap(q.log_prob)(z)
     return Draws(z, log_q, jnp.zeros_like(log_q), q)
 

@@ -44,7 +44,7 @@ def to_numpyro(distribution: AbstractDistribution) -> Any:
 
     **Arguments:**
 
-    - `distribution`: on a Euclidean, interval, positive, binary or categorical space, or on a torus.
+    - `distribution`: on a Euclidean, interval, positive, binary, categorical or count space, or on a torus.
 
     **Raises:** `ImportError` without the extra `numpyro`; `TypeError` for anything but a distribution of lnz, or for a
     space without a constraint in NumPyro.

@@ -110,7 +110,7 @@ class AttributeQuality:
     - `flip_rate`: among examples whose reconstruction is classified as their label says, the share classified as the
       opposite once moved: 1 is best. Examples with the attribute are moved backwards.
     - `leakage`: for every other attribute, the share of the examples that change their class: 0 is best.
-    - `identity`: the share of moved images whose nearest reconstruction is that of the example itself: 1 is best.
+    - `identity`: the share of moved images whose nearest reconstruction is their own: 1 is best.
     - `distance`: mean distance of a moved image from its reconstruction, relative to the mean distance between the
       reconstructions of two examples.
     - `accuracy`: accuracy of the judging classifier on these examples as they are, not reconstructed. If it is low,

@@ -85,8 +85,8 @@ class EM(AbstractMethod):
         has_missing = bool(jnp.any(is_missing(model.space, data)))
         if has_missing and not has_marginals(model):
             raise TypeError(
-                "`EM` learns from examples with missing entries (`fit(observed=...)`) where these can be integrated "
-                f"out, as of normals and mixtures of them; got {_words(model)}. For a Boltzmann machine there is "
+                "`EM` takes missing entries (`fit(observed=...)`) only if the model can integrate them out, as normals "
+                f"and mixtures of normals can; got {_words(model)}. For a Boltzmann machine use "
                 "`lnz.Gradient(lnz.objectives.Imputed(lnz.objectives.PCD(1)), optimizer)`."
             )
         if isinstance(model, Transformed):
@@ -146,7 +146,7 @@ class EM(AbstractMethod):
             column = place[0] if len(place) == 1 else tuple(place)
             has = f"has one value only, {known[0]:g}" if len(known) else "has no known value"
             raise ValueError(
-                f"`data`: column {column} {has}, so that a density has no bound there. Remove it, or give "
+                f"`data`: column {column} {has}, so the density is unbounded there. Remove it, or give "
                 "`EM(floor=...)`, a smallest standard deviation in the units of the data."
             )
         return jnp.asarray(SMALLEST_SCALE * gaps, dtype)
@@ -271,7 +271,7 @@ def _family(model: Any) -> AbstractExponentialFamily | AbstractRealFamily:
     if isinstance(family, AbstractExponentialFamily | AbstractRealFamily):
         return family
     raise TypeError(
-        "`EM` trains exponential families, `MultivariateNormal` and mixtures of these, in affine coordinates too; got "
+        "`EM` trains exponential families, `MultivariateNormal` and mixtures of these, also in affine coordinates; got "
         f"{_words(model)}. Try `lnz.Gradient(lnz.objectives.MaximumLikelihood(), optimizer)`."
     )
 

@@ -1,4 +1,4 @@
-"""Arrays, tables and lists of users as plain numbers, or an error that says what to do.
+"""Conversion of users' arrays, tables and lists to plain numbers, with errors that say how to repair the input.
 
 Tables of pandas, polars and pyarrow, and sparse matrices of SciPy, are recognised by their attributes, so that none of
 these packages is imported.
@@ -69,7 +69,7 @@ def as_numbers(data: Any, argument: str = "data") -> np.ndarray | Array:
 
 
 def unmasked(data: Any, observed: Any, argument: str = "data") -> tuple[Any, Any]:
-    """`data` and `observed` of a verb that takes both: the masked entries of an array are unobserved ones.
+    """Split a masked array into `data` and `observed`: its masked entries are unobserved.
 
     **Raises:** `ValueError` for a masked array together with `observed`.
     """
@@ -96,10 +96,7 @@ def column_names(data: Any) -> list[Any] | None:
 
 
 def check_same_columns(data: Any, other: Any, argument: str = "data", other_argument: str = "observed") -> None:
-    """
-    **Raises:** `ValueError` if both are tables and their columns have other names or another order, because columns
-    are matched by their place.
-    """
+    """Raise a `ValueError` for two tables with different names or orders of columns: columns are matched by place."""
     names, others = column_names(data), column_names(other)
     if names is None or others is None or names == others:
         return
@@ -124,7 +121,7 @@ def is_real(dtype: Any) -> bool:
 
 
 def rounded_by_floats(x: np.ndarray) -> np.ndarray:
-    """Which whole numbers float64 does not hold: those whose odd part is beyond 2**53."""
+    """Mask of the whole numbers that float64 does not hold: their odd part is beyond 2**53."""
     if x.dtype.kind not in "iu" or x.dtype.itemsize < 8 or not x.size or -(2**53) <= x.min() <= x.max() <= 2**53:
         return np.zeros(x.shape, bool)
     size = np.where(x < 0, -x.astype(np.uint64), x.astype(np.uint64)) if x.dtype.kind == "i" else x.astype(np.uint64)
@@ -160,7 +157,7 @@ def _column_of(data: Any, i: int) -> np.ndarray:
 
 
 def _with_mask(data: Any) -> Any:
-    """A list of masked arrays as one masked array: `numpy.asarray` would lose the masks."""
+    """Stack a list of masked arrays into one masked array: `numpy.asarray` would lose the masks."""
     if isinstance(data, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in data):
         return np.ma.stack([np.ma.asarray(row) for row in data])
     return data
@@ -169,12 +166,12 @@ def _with_mask(data: Any) -> Any:
 def _read(data: Any, argument: str) -> np.ndarray:
     try:
         return np.asarray(data)
-    except ValueError as error:  # NumPy's message speaks of sequences and inhomogeneous parts
+    except ValueError as error:  # NumPy's own message is about "inhomogeneous" sequences
         if not isinstance(data, list | tuple):
             raise ValueError(f"`{argument}` ({type(data).__name__}) cannot be read as an array: {error}") from error
         hint = " Pass the examples alone, without labels." if isinstance(data, tuple) else ""
         raise ValueError(f"`{argument}` must be an array, but its rows have different lengths.{hint}") from error
-    except Exception as error:  # of a tensor on another device, say, whose message is the advice
+    except Exception as error:  # from a tensor on another device, say; its message says what to do
         raise TypeError(f"`{argument}` ({type(data).__name__}) cannot be read as an array: {error}") from error
 
 
@@ -184,9 +181,9 @@ def _native(array: Any, argument: str) -> Any:
     kind = getattr(dtype, "kind", "")
     if jnp.issubdtype(dtype, jax.dtypes.prng_key):
         raise TypeError(f"`{argument}` must be an array of numbers; got random keys.")
-    if kind == "V" and jnp.issubdtype(dtype, jnp.floating):  # bfloat16 and narrower ones
+    if kind == "V" and jnp.issubdtype(dtype, jnp.floating):  # bfloat16 and narrower types
         return array.astype(np.float32)
-    if kind == "V" and jnp.issubdtype(dtype, jnp.integer):  # of 4 bits
+    if kind == "V" and jnp.issubdtype(dtype, jnp.integer):  # 4-bit integers
         return array.astype(np.int8)
     if kind not in "biuf" or not kind:
         word = _KINDS.get(kind, type(array.item()).__name__ if array.ndim == 0 else str(dtype))
@@ -198,10 +195,9 @@ def _native(array: Any, argument: str) -> Any:
             index = np.argwhere(rounded)[0]
             raise ValueError(
                 f"`{argument}` has the whole number {array[tuple(index)]} at {_place(index) if len(index) else 'all'}, "
-                "which floats round, as they do many beyond 2**53. Subtract a constant, or leave out numbers that are "
-                "names."
+                "which floats round, like many beyond 2**53. Subtract a constant, or leave out numbers that are names."
             )
-        if dtype.itemsize > 8:  # of more precision than JAX has
+        if dtype.itemsize > 8:  # more precision than JAX has
             return array.astype(np.float64)
         if not dtype.isnative:
             return array.astype(dtype.newbyteorder("="))
@@ -209,7 +205,7 @@ def _native(array: Any, argument: str) -> Any:
 
 
 def _from_objects(array: np.ndarray, data: Any, argument: str) -> np.ndarray:
-    """An array of Python objects, column by column."""
+    """Convert an array of Python objects, column by column."""
     if array.ndim == 1:
         name = getattr(data, "name", None)
         return _from_columns([array], None if name is None else [name], data, argument)[:, 0]
@@ -218,11 +214,11 @@ def _from_objects(array: np.ndarray, data: Any, argument: str) -> np.ndarray:
 
 
 def _from_columns(columns: list[np.ndarray], names: list[Any] | None, data: Any, argument: str) -> np.ndarray:
-    """Columns side by side, `[n, columns]`, or an error that names all columns without numbers."""
+    """The columns as one array `[n, columns]`; an error names every column without numbers."""
     made = [_column(values) for values in columns]
     bad = {i: word for i, word in enumerate(made) if isinstance(word, str)}
     bits = {i for i, values in enumerate(columns) if _are_bits(values)}
-    if len(bits) < len(made):  # all of them are a table of bits
+    if len(bits) < len(made):  # if all columns are bits, they are numbers
         bad |= dict.fromkeys(bits, _BITS)
     if bad:
         raise TypeError(_about_columns(bad, names, data, argument))
@@ -232,7 +228,7 @@ def _from_columns(columns: list[np.ndarray], names: list[Any] | None, data: Any,
 
 
 def _column(values: np.ndarray) -> np.ndarray | str:
-    """One column as numbers, with nan for missing cells, or a word for its kind of other values."""
+    """One column as numbers, with NaN for missing cells, or else words for the kinds of its values."""
     if values.dtype.kind in "biuf":
         if rounded_by_floats(values).any():
             return _LARGE
@@ -257,7 +253,7 @@ def _column(values: np.ndarray) -> np.ndarray | str:
 
 
 def _are_bits(values: np.ndarray) -> bool:
-    """Whether a column is true and false, and perhaps missing."""
+    """Whether a column holds true and false, and perhaps missing cells."""
     return values.dtype == bool or (values.dtype.kind == "O" and any(_word_for(value) == _BITS for value in values))
 
 

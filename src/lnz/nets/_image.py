@@ -110,7 +110,7 @@ class ConvEncoder(AbstractNet):
     formulation: Formulation = eqx.field(static=True)
     """How convolutions are computed; the parameters are the same, and the results agree to rounding.
 
-    - `"product"`: by products of matrices. On a CPU, XLA's convolutions inside compiled loops are ten times slower.
+    - `"product"`: by products of matrices. On a CPU, XLA's convolutions in compiled loops are ten times slower.
     - `"convolution"`: by XLA's convolutions.
     - `"auto"`: `"product"` if JAX's default backend is a CPU, else `"convolution"`.
     """

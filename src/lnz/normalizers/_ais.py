@@ -25,10 +25,11 @@ from ..core import (
     log_mean_exp,
     resolve_path,
 )
-from ..modules import check_positive, model_dtype, replace
+from ..modules import check_positive, model_dtype, replace, without_gradient
 from ..numerics import add_compensated
 from ..samplers import adapt_step_size, default_sampler, run_chains, samplers_along, start_chains, waits_for_step_size
 from ._rays import look_along_rays
+from ._weights import with_derivative
 
 # The error of a sum over the points of a ray, in nats.
 _GRID_ERROR = 0.002
@@ -40,9 +41,12 @@ class AIS(AbstractNormalizer):
     Chains start at draws of `path.start` and follow `path.at(beta)` to the target. The product of the density ratios
     along the way is an importance weight. More temperatures tighten the bound; more chains reduce the error.
 
-    With too few temperatures, log weights spread by several nats and the truth can lie many standard errors above the
-    estimate. `weights.normal_ess` detects this, and the estimate is not `reliable`. `beyond` and `off_centre` detect a
-    target far wider than the start or with heavier tails, `cut_mass` mass within rounding of an end of the space.
+    With too few temperatures, the truth can lie many standard errors above the estimate. `weights.normal_ess` detects
+    this, and the estimate is not `reliable`. `beyond`, `off_centre` and `cut_mass` of `lnz.Weights` detect mass that
+    the chains miss.
+
+    The derivative in parameters of the density is the weighted mean of `d log p~(x_i)` over the ends of chains, as for
+    log Z; it does not pass through the chains.
 
     **Arguments:**
 
@@ -51,8 +55,7 @@ class AIS(AbstractNormalizer):
     - `path`: a path to the density, or a function from density to path. Default: the density's own.
     - `sampler`: default `Gibbs()` if blocks can be drawn, else `HMC()` on continuous spaces (a pilot run fixes its step
       size at each temperature) and `Metropolis()` on discrete ones.
-    - `batch_size`: chains run at a time, to save memory; divides `num_chains`. Default: all. Changes random numbers
-      only.
+    - `batch_size`: chains run at a time, a divisor of `num_chains`. Default: all.
 
     Source: Neal (2001); arXiv:physics/9803008. For Boltzmann machines, Salakhutdinov and Murray (2008).
     """
@@ -90,7 +93,8 @@ class AIS(AbstractNormalizer):
         return self.num_chains * _num_intervals(self.betas)
 
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
-        return _with_weights(*self.run(key, density))
+        log_w, info, ends = self.run(key, without_gradient(density))
+        return with_derivative(_with_weights(log_w, info), density, ends, log_w, self.batch_size)
 
     def log_weights(self, key: PRNGKeyArray, density: AbstractDensity) -> Float[Array, " num_chains"]:
         """One log importance weight per chain; `exp` of it has expectation `Z`."""
@@ -98,8 +102,8 @@ class AIS(AbstractNormalizer):
 
     def run(
         self, key: PRNGKeyArray, density: AbstractDensity, key_pilot: PRNGKeyArray | None = None
-    ) -> tuple[Float[Array, " num_chains"], dict[str, Float[Array, ""]]]:
-        """`log_weights` and the diagnostics of the run.
+    ) -> tuple[Float[Array, " num_chains"], dict[str, Float[Array, ""]], Array]:
+        """`log_weights`, the diagnostics of the run and the ends of its chains.
 
         The diagnostics are those of `look_along_rays` and, if the sampler reports it, the mean `acceptance`.
         `key_pilot` seeds the pilot run; by default its key is derived from `key`.
@@ -110,7 +114,7 @@ class AIS(AbstractNormalizer):
         betas = as_betas(self.betas, density)
         sampler_at = moves(key if key_pilot is None else key_pilot, path, betas, self.sampler)
         log_w, info, before, ends = _annealed(key_chains, path, betas, sampler_at, positions, self.batch_size)
-        return log_w, {**info, **look_along_rays(path, betas[-2], ends, before, log_w)}
+        return log_w, {**info, **look_along_rays(path, betas[-2], ends, before, log_w)}, ends
 
 
 class ReverseAIS(AbstractNormalizer):
@@ -179,7 +183,8 @@ class ReverseAIS(AbstractNormalizer):
         return self.num_chains * (_num_intervals(self.betas) + (self.num_warm_up or 0))
 
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
-        estimate = -_with_weights(*self.run(key, density))
+        log_w, info, starts = self.run(key, without_gradient(density))
+        estimate = with_derivative(-_with_weights(log_w, info), density, starts, jnp.zeros_like(log_w), self.batch_size)
         if self.num_warm_up is None:
             return estimate
         return replace(estimate, bound="estimate", assumes=(*estimate.assumes, "stationary start"))
@@ -190,15 +195,16 @@ class ReverseAIS(AbstractNormalizer):
 
     def run(
         self, key: PRNGKeyArray, density: AbstractDensity, key_pilot: PRNGKeyArray | None = None
-    ) -> tuple[Float[Array, " num_chains"], dict[str, Float[Array, ""]]]:
-        """`log_weights` and, if the sampler reports it, the mean `acceptance`."""
+    ) -> tuple[Float[Array, " num_chains"], dict[str, Float[Array, ""]], Array]:
+        """`log_weights`, the mean `acceptance` if the sampler reports it, and the starts of the chains."""
         path = ReversedPath(resolve_path(self.path, density))
         key_start, key_chains = jr.split(key)
         positions = self._start(key_start, density, path)
         betas = as_betas(self.betas, density)
         sampler_at = moves(key if key_pilot is None else key_pilot, path.path, betas, self.sampler)
         back = lambda index: sampler_at(len(betas) - 3 - index)  # noqa: E731
-        return _annealed(key_chains, path, 1 - betas[::-1], back, positions, self.batch_size)[:2]
+        log_w, info, *_ = _annealed(key_chains, path, 1 - betas[::-1], back, positions, self.batch_size)
+        return log_w, info, positions
 
     def _start(self, key: PRNGKeyArray, density: AbstractDensity, path: ReversedPath) -> Array:
         if self.positions is not None:

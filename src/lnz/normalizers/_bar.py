@@ -17,9 +17,10 @@ from ..core import (
     Weights,
     join_degrees,
 )
-from ..modules import is_false, replace
+from ..modules import is_false, replace, without_gradient
 from ..samplers import HMC, Gibbs, Metropolis, default_sampler
 from ._ais import AIS, ReverseAIS, in_errors
+from ._weights import with_derivative
 
 
 class BAR(AbstractNormalizer):
@@ -82,14 +83,19 @@ class BAR(AbstractNormalizer):
     def __call__(self, key: PRNGKeyArray, density: AbstractDensity) -> Estimate:
         key_forward, key_reverse = jr.split(key)
         # One pilot run for both: each direction must make the moves of the other.
-        forward, info = self.forward.run(key_forward, density, key)
-        reverse, _ = self.reverse.run(key_reverse, density, key)
+        fixed = without_gradient(density)
+        forward, info, ends = self.forward.run(key_forward, fixed, key)
+        reverse, _, starts = self.reverse.run(key_reverse, fixed, key)
         estimate = acceptance_ratio(forward, reverse)
         assumes = () if self.reverse.num_warm_up is None else ("stationary start",)
         if not _is_reversible(self.forward.sampler, density):
             assumes = (*assumes, "reversible steps")
         weights = replace(estimate.weights, **in_errors(info, estimate.standard_error))
-        return replace(estimate, assumes=assumes, weights=weights)
+        estimate = replace(estimate, assumes=assumes, weights=weights)
+        # Each side has half of the weight.
+        of_reverse = jnp.full_like(reverse, -math.log(len(reverse)))
+        log_w = jnp.concatenate([jax.nn.log_softmax(forward), of_reverse])
+        return with_derivative(estimate, density, jnp.concatenate([ends, starts]), log_w, self.forward.batch_size)
 
 
 def acceptance_ratio(forward: Float[Array, " n"], reverse: Float[Array, " m"]) -> Estimate:

@@ -6,7 +6,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractDensity, AbstractDistribution, AbstractNormalizer, Estimate, exact_log_det, log_mean_exp
-from ..modules import check_positive, replace
+from ..modules import check_positive, replace, without_gradient
 from ._ais import in_errors
 from ._rays import tail_rays
 from ._weights import log_weights, proposal_for, recorded_log_weights
@@ -66,4 +66,6 @@ class Importance(AbstractNormalizer):
 
     def _proposal(self, density: AbstractDensity) -> AbstractDistribution:
         # An unbiased estimate of log q makes 1 / q too large on average, so the result would not be a lower bound.
-        return exact_log_det(proposal_for(density, self.proposal, "Importance"))
+        proposal = exact_log_det(proposal_for(density, self.proposal, "Importance"))
+        # Discrete draws do not move with the parameters of the proposal, and log Z does not depend on these.
+        return proposal if proposal.reparameterised else without_gradient(proposal)

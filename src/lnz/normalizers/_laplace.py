@@ -11,8 +11,9 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..bijections import ToSupport, unbounded
 from ..core import AbstractDensity, AbstractDistribution, AbstractNormalizer, Estimate, log_mean_exp
-from ..modules import check_positive, replace
+from ..modules import check_positive, replace, without_gradient
 from ._rays import has_no_ends
+from ._weights import with_derivative
 
 _MOST_STEPS = 100
 _DECREMENT = 0.1  # a search has converged within this many nats of the top
@@ -72,6 +73,7 @@ class LaplaceImportance(AbstractNormalizer):
                 "`LaplaceImportance` needs a space made of `Euclidean`, `Positive` and `Interval`; got "
                 f"{density.space}. Use `lnz.normalizers.AIS()`."
             )
+        given, density = density, without_gradient(density)
         key_starts, key_draws = jr.split(key)
         start = density.path().start
         to = ToSupport(density.space)
@@ -83,10 +85,11 @@ class LaplaceImportance(AbstractNormalizer):
         x = start.sample(key_starts, (self.num_starts,))
         u = jax.vmap(lambda x: to.inverse_and_log_det(x)[0].reshape(-1))(x)
         modes = jax.vmap(lambda u: _climb(log_density, u))(u)
-        log_w = _log_weights(key_draws, log_density, start, to, modes, self)
+        log_w, draws = _log_weights(key_draws, log_density, start, to, modes, self)
         estimate = log_mean_exp(log_w)
         weights = replace(estimate.weights, converged=jnp.mean(modes.is_mode.astype(log_w.dtype)))
-        return replace(estimate, assumes=("no mode far from those found",), weights=weights)
+        estimate = replace(estimate, assumes=("no mode far from those found",), weights=weights)
+        return with_derivative(estimate, given, draws, log_w, self.chunk_size)
 
 
 class _Mode(eqx.Module):
@@ -147,7 +150,7 @@ def _climb(log_density, u: Float[Array, " n"]) -> _Mode:
 
 def _log_weights(
     key: PRNGKeyArray, log_density, start: AbstractDistribution, to: ToSupport, modes: _Mode, method: LaplaceImportance
-) -> Float[Array, " num_samples"]:
+) -> tuple[Float[Array, " num_samples"], Array]:
     log_share = _log_shares(modes)
     has_modes = jnp.any(modes.is_mode)
     dtype, num = modes.at.dtype, modes.at.shape[1]
@@ -170,7 +173,7 @@ def _log_weights(
         from_start = to.inverse_and_log_det(start.sample(key_start))[0].reshape(-1)
         is_start = jr.uniform(key_which, (), dtype) < jnp.exp(log_start)
         u = jnp.where(is_start, from_start, mode.at + mode.inverse_root @ w)
-        return log_density(u) - log_proposal(u)
+        return log_density(u) - log_proposal(u), to.forward(u.reshape(unbounded(to.space).shape))
 
     return jax.lax.map(one, jr.split(key, method.num_samples), batch_size=method.chunk_size)
 

@@ -25,8 +25,8 @@ class Quadrature(AbstractNormalizer):
     On a continuous space the result averages three rules, each shifted by a third of a step. Points are even in x, in
     log x for positive numbers, and in an unbounded coordinate for intervals, whose ends are never evaluated.
 
-    The `standard_error` is not statistical. It adds the largest difference between the rules to the mass outside the
-    grid if the density falls like a power there: generous for smooth densities. If `weights.grid_error` (this
+    The `standard_error` is not statistical. It is the largest difference between the rules, plus the mass outside the
+    grid if the density fell like a power there: generous for smooth densities. If `weights.grid_error` (this
     difference) or `weights.edge_mass` is large, the estimate is not `reliable`. All rules can miss a peak far narrower
     than a third of a step beside broad mass.
 

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..core import AbstractDensity, AbstractDistribution, exact_log_det
+from ..core import AbstractDensity, AbstractDistribution, Estimate, exact_log_det
+from ..modules import replace, without_gradient
 from ..spaces import same_set
 
 
@@ -60,3 +62,27 @@ def recorded_log_weights(
         return chunk(key)
     log_w, records = jax.lax.map(chunk, jr.split(key, num_chunks))
     return log_w.reshape(-1)[:num], jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), records)
+
+
+def with_derivative(
+    estimate: Estimate,
+    density: AbstractDensity,
+    draws: Array,
+    log_w: Float[Array, " n"],
+    batch_size: int | None = None,
+) -> Estimate:
+    """`estimate` of log Z, with the derivatives of `log sum_i w_i p~(x_i) / p~_now(x_i)` at fixed draws and weights.
+
+    The first derivative is the weighted mean of `d log p~(x_i)`; the derivative of log Z is the mean of `d log p~`
+    under p. The second derivative adds a variance. Draws that result from decisions (acceptance, a random bit, a
+    search) have no derivatives of their own, and derivatives through their weights alone would be wrong.
+    """
+    estimate, draws, log_w = without_gradient((estimate, draws, log_w))
+    shares = jax.nn.softmax(log_w)
+    # At a draw of weight zero, the density may be zero and its derivative NaN.
+    is_used = (shares > 0).reshape(-1, *(1,) * (draws.ndim - 1))
+    draws = jnp.where(is_used, draws, draws[jnp.argmax(shares)])
+    log_p = jax.lax.map(density.log_density, draws, batch_size=min(batch_size or len(draws), len(draws)))
+    total = jnp.sum(shares * jnp.exp(log_p - jax.lax.stop_gradient(log_p)))
+    change = jnp.log(jnp.where(total > 0, total, 1))  # without weights there is no mean
+    return replace(estimate, value=estimate.value + change - jax.lax.stop_gradient(change))

@@ -26,8 +26,8 @@ _NUM_ADAPT = 100  # moves for the first step size of `SML`
 class CD(AbstractObjective):
     """Contrastive divergence: the likelihood gradient with k Gibbs sweeps from the data in place of model samples.
 
-    `loss = mean log p~(v_k) - mean log p~(v_0)`, where `v_k` is a constant to differentiation. Only the gradient of the
-    loss is meaningful. It is biased, and the bias falls as k grows. Hidden units enter the last sweep as probabilities.
+    `loss = mean log p~(v_k) - mean log p~(v_0)`, with `v_k` treated as a constant. Only the gradient of the loss is
+    meaningful. It is biased, and the bias falls as k grows. Hidden units enter the last sweep as probabilities.
     An update needs 2k + 3 matrix products.
 
     **Arguments:**
@@ -72,7 +72,7 @@ class PCD(AbstractObjective):
     **Arguments:**
 
     - `k`: number of Gibbs sweeps per update.
-    - `num_chains`: number of independent chains over which the negative half of the gradient is averaged.
+    - `num_chains`: number of independent chains, over which the negative phase of the gradient is averaged.
     - `precondition`: a function that changes the gradient, such as `lnz.energy.centred_gradient`.
 
     Source: Tieleman (2008), section 3; Younes (1989).
@@ -103,7 +103,7 @@ class FPCD(AbstractObjective):
     """Persistent contrastive divergence with fast weights, which drive the chains away from recent positions.
 
     The chains follow the model with parameters `theta + fast`, and `fast <- decay fast - fast_learning_rate g`. Here g
-    is the gradient of the loss; its negative half comes from the chains. The chains mix far better than chains of the
+    is the gradient of the loss; its negative phase comes from the chains. The chains mix far better than chains of the
     model itself, so learning rates may be larger. They are not samples of the model.
 
     **Arguments:**

@@ -80,12 +80,13 @@ class ReverseKL(AbstractObjective):
 
 
 class ForwardKL(AbstractObjective):
-    """`KL(p || q)` in nats, by self-normalised importance sampling from q itself: q covers the mass of the target.
+    """`KL(p || q)` in nats, by self-normalised importance sampling from q itself: fits q where the target has mass.
 
     `loss = sum_i w_i (-log q(z_i))` with `z_i ~ q` and `w_i` proportional to `p~(z_i) / q(z_i)`, summing to one. Draws
-    and weights are constants to differentiation. Only the gradient of the loss is meaningful: that of `KL(p || q)` in
-    q, with a self-normalisation bias of order `1 / num_samples`. Neither target nor draws need be differentiable. q
-    cannot learn mass that it never draws: start with a q wider than the target. Call `fit` with `data=None`.
+    and weights are treated as constants. Only the gradient of the loss is meaningful. It estimates the gradient of
+    `KL(p || q)` in q, with a self-normalisation bias of order `1 / num_samples`. Neither target nor draws need be
+    differentiable. q cannot learn mass that it never draws: start with a q wider than the target. Call `fit` with
+    `data=None`.
 
     The parts:
 
@@ -93,7 +94,7 @@ class ForwardKL(AbstractObjective):
       dominate: at most `log num_samples`.
     - `log_normalizer`: `log (1/n) sum_i p~(z_i) / q(z_i)`, a lower bound in expectation on the target's.
     - `ess_fraction`: effective sample size `1 / sum_i w_i^2` over `num_samples`, from 0 to 1. Near `1 / num_samples` a
-      single draw dominates, and the step carries little information.
+      single draw dominates the step.
 
     **Arguments:**
 

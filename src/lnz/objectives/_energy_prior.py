@@ -25,7 +25,7 @@ class EnergyPrior(AbstractObjective):
     """Adds the negative phase of a prior `p(z) = exp(-E(z)) / Z` to any objective of latent-variable models.
 
     `loss = objective with log p~(z) in place of log p(z), + mean log p~(z')`. The z' are persistent chains of the
-    prior, constants to differentiation, so the gradient of the last term estimates that of log Z. Only the gradient of
+    prior, treated as constants, so the gradient of the last term estimates the gradient of log Z. Only the gradient of
     the loss is meaningful. With `ELBO`-like objectives it is the gradient of
     `-E_q[log p(x | z) + log p~(z) - log q(z | x)] + log Z`, nearly unbiased while the chains keep up, as in `PCD`.
     Parts that lack log Z are named `unnormalised_...`: `unnormalised_elbo` is the ELBO plus log Z.

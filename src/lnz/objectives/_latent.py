@@ -48,7 +48,7 @@ def check_latent(model: Any) -> None:
     if not isinstance(prior, AbstractDistribution):
         raise TypeError(
             f"The prior is a {type(prior).__name__}, whose log Z depends on its parameters, but this objective has no "
-            "part that would keep it down. Wrap it: `lnz.objectives.EnergyPrior(objective)`."
+            "term for log Z. Wrap it: `lnz.objectives.EnergyPrior(objective)`."
         )
 
 
@@ -77,6 +77,6 @@ def normalised_prior(model: AbstractLatentModel) -> AbstractDistribution:
     if not isinstance(prior, AbstractDistribution):
         raise TypeError(
             f"The prior is a {type(prior).__name__}, whose log Z depends on its parameters, but this objective has no "
-            "part that would keep it down. Wrap it: `lnz.objectives.EnergyPrior(objective)`."
+            "term for log Z. Wrap it: `lnz.objectives.EnergyPrior(objective)`."
         )
     return prior

@@ -17,29 +17,29 @@ Phase = Literal["wake", "sleep", "both"]
 
 
 class ReweightedWakeSleep(AbstractObjective):
-    """Reweighted wake-sleep: importance sampling for the likelihood's gradient, and an encoder fitted separately.
+    """Reweighted wake-sleep: the likelihood's gradient by importance sampling, and an encoder fitted separately.
 
         decoder, prior:  sum_k v_k d log p(x, z_k)
         encoder, wake:   sum_k v_k d log q(z_k | x)
         encoder, sleep:  d log q(z | x), averaged over dreams: draws (z, x) of the model
 
     Each example has K draws of q with normalised weights `v_k` of `p(x, z_k) / q(z_k | x)`. The encoder minimises
-    `KL(p(z | x) || q(z | x))` on data (wake) or dreams (sleep). Latents may be discrete.
+    `KL(p(z | x) || q(z | x))` on data (wake) or dreams (sleep); latents may be discrete.
 
-    Only the gradient of the loss is meaningful. The decoder's is unbiased for `iwae`. Normalised weights **bias** it
-    for the likelihood, and the wake phase, by order `1 / K`. The sleep phase is unbiased. For arrays shared with the
-    encoder (`VampPrior`, `Ladder`) see `docs/vae.md`.
+    Only the gradient of the loss is meaningful. The decoder's is unbiased for `iwae`. For the likelihood it is
+    **biased** by the normalised weights, of order `1 / K`, as is the wake phase. The sleep phase is unbiased. For
+    arrays shared with the encoder (`VampPrior`, `Ladder`) see `docs/vae.md`.
 
     Parts, in nats:
 
-    - `iwae`: `log (1/K) sum_k p(x, z_k) / q(z_k | x)`, a lower bound on the log-likelihood in expectation.
+    - `iwae`: `log (1/K) sum_k p(x, z_k) / q(z_k | x)`, in expectation a lower bound on `log p(x)`.
     - `elbo`: the mean of the log weights.
     - `dreams` (sleep): `-log q(z | x)` of dreams.
 
     **Arguments:**
 
     - `num_samples`: K, at least 2 in the wake phase.
-    - `encoder`: `"wake"`, `"sleep"`, or `"both"`, the sum of the two gradients.
+    - `encoder`: `"wake"`, `"sleep"`, or `"both"`, their sum.
 
     Source: Bornschein and Bengio (2015), section 2; arXiv:1406.2751.
     """
@@ -113,7 +113,7 @@ class WakeSleep(AbstractObjective):
 
 
 class _Scored(NamedTuple):
-    """Log densities in nats at draws of q; the draws are constants to differentiation."""
+    """Log densities in nats at draws of q, which are treated as constants."""
 
     log_q: Float[Array, "*batch samples"]
     log_prior: Float[Array, "*batch samples"]
@@ -142,7 +142,7 @@ def _score(key: PRNGKeyArray, model: Any, batch: Array, num_samples: int) -> _Sc
 
 
 def _dreams(key: PRNGKeyArray, model: Any, num: int) -> Float[Array, ""]:
-    """`-log q(z | x)` in nats, averaged over dreams (draws of the model), which are constants to differentiation."""
+    """`-log q(z | x)` in nats, averaged over dreams (draws of the model), which are treated as constants."""
     check_latent(model)
     key_z, key_x = jr.split(key)
     z = jax.lax.stop_gradient(normalised_prior(model).sample(key_z, (num,)))

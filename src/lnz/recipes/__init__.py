@@ -1,4 +1,4 @@
-"""Recipes: models with tested settings, ready for `lnz train`."""
+"""Recipes: models with working settings, ready for `lnz train`."""
 
 from ..runs import Recipe as Recipe, Start as Start
 from ._autoencoders import (

@@ -193,7 +193,7 @@ vae_digits = _recipe(
 
 vae_mnist = _recipe(
     "vae_mnist",
-    "Variational autoencoder of binarized MNIST by the ELBO: short on a CPU by `--set train.steps=20000`",
+    "Variational autoencoder of binarized MNIST by the ELBO: on a CPU use `--set train.steps=20000`",
     "binary_mnist",
     _of_mnist(),
     _MNIST_TRAIN,
@@ -249,7 +249,7 @@ hvae_mnist = _recipe(
 
 vae_frey = _recipe(
     "vae_frey",
-    "Frey faces by logistics that see the pixels before them, in bits a pixel",
+    "Frey faces by autoregressive logistics, in bits per pixel",
     "frey",
     VAEModel(
         likelihood=vae.Autoregressive(),

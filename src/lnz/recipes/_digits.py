@@ -198,7 +198,7 @@ rbm_mnist = _rbm(
 
 rbm_mnist_pcd25 = _rbm(
     "rbm_mnist_pcd25",
-    "RBM of binarized MNIST by PCD with many sweeps a step, the long way: for a GPU",
+    "RBM of binarized MNIST by PCD with many sweeps per step, a long run: for a GPU",
     RBMSettings(
         data=Data(source="binary_mnist"),
         model=RBMModel(num_hidden=500, k=25, num_chains=500, learning_rate=0.05),

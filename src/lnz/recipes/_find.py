@@ -20,7 +20,7 @@ def find_recipe(name: str) -> Recipe[Any]:
     if name not in known:
         if Path(name).exists():
             raise ValueError(
-                f"{name!r} is a file or folder: data are given by `--data {name}`, behind a recipe such as "
+                f"{name!r} is a file or folder: data are given by `--data {name}`, after a recipe such as "
                 "flow_tabular or rbm_digits; `lnz list` shows them."
             )
         raise ValueError(unknown_name("recipe", name, known))

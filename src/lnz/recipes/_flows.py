@@ -28,7 +28,7 @@ class _WithNetworks(_Layered):
     """Hidden layers of the networks."""
 
     def build(self, space, key, fast) -> AbstractBijection:
-        """The architecture of `lnz.flows` with this name; `fast` chooses the quick direction if there is a choice."""
+        """The architecture of `lnz.flows` with this name; `fast` names the fast direction if there is a choice."""
         options = self.model_dump(exclude={"kind"})
         return getattr(flows, self.kind)(space, key=key, **options)
 
@@ -47,7 +47,7 @@ class CouplingSpline(_Splines):
 
 
 class AutoregressiveSpline(_Splines):
-    """Splines of every variable given those before it."""
+    """Splines of each variable, given the variables before it."""
 
     kind: Literal["autoregressive_spline"] = "autoregressive_spline"
 
@@ -59,13 +59,13 @@ class RealNVP(_WithNetworks):
 
 
 class MaskedAutoregressive(_WithNetworks):
-    """Affine maps of every variable given those before it: quick densities."""
+    """Affine maps of each variable, given the variables before it; fast densities."""
 
     kind: Literal["masked_autoregressive"] = "masked_autoregressive"
 
 
 class InverseAutoregressive(_WithNetworks):
-    """Affine maps of every variable given those before it: quick draws."""
+    """Affine maps of each variable, given the variables before it; fast draws."""
 
     kind: Literal["inverse_autoregressive"] = "inverse_autoregressive"
 

@@ -127,7 +127,7 @@ flow_digits = Recipe(
 
 flow_mnist = Recipe(
     name="flow_mnist",
-    title="Glow of grey MNIST with uniform noise, in bits a pixel: for a GPU",
+    title="Glow of grey MNIST with uniform noise, in bits per pixel: for a GPU",
     space=Categorical,
     build=_build_mnist,
     settings=GlowSettings(

@@ -1,4 +1,4 @@
-"""Spaces: where examples live, with the base measure of every density on them."""
+"""The interface of spaces: the sets in which examples live, with the base measure of densities on them."""
 
 import itertools
 import math
@@ -16,29 +16,29 @@ from ..modules import as_numbers, column_names, is_real, kind_of
 from ._grid import Grid
 from ._measure import Measure
 
-if TYPE_CHECKING:  # a checker would take an abstract attribute for an argument of every constructor
+if TYPE_CHECKING:  # type checkers would take an `AbstractVar` for an argument of every constructor
     from typing import ClassVar as AbstractVar
 else:
     from equinox import AbstractVar
 
 
 class AbstractSpace(eqx.Module):
-    """The set in which one example lives, the base measure of densities on it, and its coordinates.
+    """The set in which one example lives, with the base measure of densities on it and its coordinates.
 
-    `shape` is that of one example, `size` its number of entries, `dimension` that of the set: a sphere in R^3 has size
-    3 and dimension 2. Numbers under different `measure`s cannot be compared. `num_points` is the number of points of a
-    finite space, else `None`. `kind` says how entries are stored.
+    `shape` is the shape of one example and `size` its number of entries. `dimension` is the dimension of the set: a
+    sphere in R^3 has size 3 and dimension 2. Log-densities under different `measure`s cannot be compared. `num_points`
+    is the number of points of a finite space, else `None`. `kind` is the type in which entries are stored.
 
-    Samplers, normalisers and bijections decide by what a space says here, and never by its class. Facts that most
+    Samplers, normalisers and bijections use these attributes and never check the class of a space. Attributes that most
     spaces lack have defaults:
 
-    - `ends`: of arrays of independent numbers, the two ends between which each has every real, or whole, number.
-    - `periodic`: whether the two ends of each number are one point.
+    - `ends`: for arrays of independent numbers, the two ends; each number takes every real, or whole, value between.
+    - `periodic`: the two ends of each number are the same point.
     - `num_values`: K, if each entry is one of `0, 1, ..., K - 1`.
-    - `spaces`: the independent parts, which lie one behind the other in a vector.
-    - `entry_names`: what errors call the entries of a vector.
-    - `propose`: a move of discrete entries, `propose(key, x) -> (another x, whether it is allowed)`, which is as
-      likely from there as back. `lnz.samplers.Metropolis` makes it.
+    - `spaces`: the independent parts, one after the other in a vector.
+    - `entry_names`: names of the entries of a vector, for error messages.
+    - `propose`: a symmetric proposal for discrete entries, `propose(key, x) -> (another x, whether it is allowed)`, for
+      `lnz.samplers.Metropolis`.
     """
 
     shape: AbstractVar[tuple[int, ...]]
@@ -59,13 +59,13 @@ class AbstractSpace(eqx.Module):
     @property
     @abstractmethod
     def dimension(self) -> int:
-        """Degrees of freedom of one example, by which bits per dimension divide."""
+        """Degrees of freedom of one example, the divisor of bits per dimension."""
 
     @abstractmethod
     def elements_within(self, x: Any) -> Any:
-        """Which of the numbers in `x` (an example, or rows of them; NumPy or JAX) are allowed.
+        """Mask of the allowed numbers in `x` (one example, or rows of examples; NumPy or JAX).
 
-        Where the entries of an example are tied to each other, all of them are allowed or none.
+        If the entries of an example depend on each other, all of them are allowed or none.
         """
 
     def contains(self, x: Array) -> Bool[Array, ""]:
@@ -78,17 +78,18 @@ class AbstractSpace(eqx.Module):
     ) -> Grid:
         """A grid that integrates smooth functions on this space.
 
-        Finite spaces are enumerated and ignore all arguments. Continuous ones use the trapezoid rule with
-        `num` points a dimension in unbounded coordinates, between `bounds`, which for a smooth density that has died
-        out at the bounds converges faster than any power of the spacing.
+        Finite spaces are enumerated and ignore all arguments. Continuous spaces use the trapezoid rule in unbounded
+        coordinates, with `num` points per dimension between `bounds`. For a smooth density that has died out at the
+        bounds, the rule converges faster than any power of the spacing.
 
-        With a `shift` between 0 and 1 the rule has a point at this part of each of the `num - 1` steps instead, all
-        with equal weights: rules with other shifts share no point, so their difference shows a grid that is too coarse.
+        With a `shift` between 0 and 1 the rule has one point in each of the `num - 1` steps instead, at this fraction
+        of the step, all with equal weights. Rules with different shifts share no points, so their difference reveals
+        too coarse a grid.
         """
 
     @abstractmethod
     def reference_sample(self, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Draws `[*shape, *self.shape]` from the reference distribution, where default annealing paths start."""
+        """Draws `[*shape, *self.shape]` from the reference distribution, the start of default annealing paths."""
 
     @abstractmethod
     def reference_log_prob(self, x: Array) -> Float[Array, ""]:
@@ -97,18 +98,18 @@ class AbstractSpace(eqx.Module):
     @property
     @abstractmethod
     def unbounded(self) -> "AbstractSpace | None":
-        """The space of the coordinates u: all of R^n, or circles. `None` if the space has none, as discrete ones."""
+        """The space of the unbounded coordinates u: R^n, or circles. `None` if there are none, as for bits."""
 
     @abstractmethod
     def from_unbounded(self, u: Array) -> tuple[Array, Float[Array, "..."]]:
         """`x(u)` and the logarithm of the volume element dx/du in nats, with respect to both base measures.
 
-        `u` is `[*self.unbounded.shape, *batch]`: any axes behind those of one example are a batch.
+        `u` is `[*self.unbounded.shape, *batch]`: all axes after those of one example are batch axes.
         """
 
     @abstractmethod
     def to_unbounded(self, x: Array) -> tuple[Array, Float[Array, "..."]]:
-        """The inverse of `from_unbounded`, `u` and `log du/dx`, which is minus infinity outside the space."""
+        """The inverse of `from_unbounded`: `u`, and `log du/dx`, which is minus infinity outside the space."""
 
     @abstractmethod
     def tangent_basis(self, x: Array) -> Array:
@@ -123,21 +124,21 @@ class AbstractSpace(eqx.Module):
 
     @property
     def parts(self) -> tuple["AbstractSpace", ...]:
-        """The independent parts, which have no parts themselves; a space without any is its own."""
+        """The independent parts, none of which has parts itself. A space without parts is its own single part."""
         return tuple(part for space in self.spaces for part in space.parts) if self.spaces else (self,)
 
     @property
     def is_euclidean(self) -> bool:
-        """Whether it is all of R^shape."""
+        """Whether the space is all of R^shape."""
         return all(part.measure.is_continuous and part.ends == (-math.inf, math.inf) for part in self.parts)
 
     @property
     def real_entries(self) -> Bool[np.ndarray, "*shape"]:
-        """Which entries are continuous."""
+        """Mask of the continuous entries."""
         return self.join([np.full(part.shape, part.measure.is_continuous) for part in self.parts])
 
     def split(self, x: Array | np.ndarray, axis: int = 0) -> list:
-        """`x` by `parts`, each in the shape of its part. Axis 0 or -1 is that of the vector of all parts."""
+        """`x` cut into `parts`, each in the shape of its part. The vector of all parts lies along axis 0 or -1."""
         if not self.spaces:
             return [x]
         ends = list(itertools.accumulate(part.size for part in self.parts))
@@ -169,14 +170,14 @@ class AbstractSpace(eqx.Module):
         return jnp.concatenate(flat, axis)
 
     def check_example(self, x: Any, argument: str = "x") -> Array:
-        """`x` as an array, if it has the shape of ONE example; values are not looked at, so it is free when compiled.
+        """`x` as an array with the shape of ONE example. Values are not checked, so compiled code is not slowed.
 
         **Raises:** `ValueError` for another shape, such as a batch, which would broadcast into plausible wrong numbers.
         """
         return jnp.asarray(self.as_example(x, argument))
 
     def as_example(self, x: Any, argument: str = "x") -> np.ndarray | Array:
-        """`check_example` of numbers that stay where they are: NumPy arrays keep the digits of float64."""
+        """Like `check_example`, but a NumPy array stays a NumPy array and keeps the digits of float64."""
         if not isinstance(x, jax.Array) or not is_real(x.dtype):
             x = as_numbers(x, argument)
         if x.shape != self.shape:
@@ -186,14 +187,14 @@ class AbstractSpace(eqx.Module):
         return x
 
     def cast(self, x, dtype) -> Array:
-        """`x` as numbers that models of precision `dtype` compute with."""
+        """`x` in the number type for models of precision `dtype`."""
         return jnp.asarray(x).astype(dtype if self.kind == "float" else jnp.int32)
 
     def check_data(self, data, argument: str = "data", first_row: int = 0) -> np.ndarray | Array:
-        """`data` as an array of examples `[n, *shape]`, or an error that names row (from `first_row`) and column.
+        """`data` as an array of examples `[n, *shape]`.
 
-        **Raises:** `TypeError` if `data` is no numeric array; `ValueError` if it is empty, has another shape,
-        or has values outside the space.
+        **Raises:** `TypeError` if `data` is not a numeric array; `ValueError` if it is empty, has another shape, or has
+        values outside the space. The message names the column and the row, counted from `first_row`.
         """
         names, array = column_names(data), as_numbers(data, argument)
         if array.ndim != 1 + len(self.shape) or array.shape[1:] != self.shape:
@@ -259,18 +260,14 @@ def _as_shape(shape: int | tuple[int, ...], name: str) -> tuple[int, ...]:
 
 
 def check_is_space(space: Any, owner: str) -> AbstractSpace:
-    """
-    **Raises:** `TypeError` in the name of `owner` if `space` is not a space.
-    """
+    """Return `space`, or raise a `TypeError` that names `owner` if it is not a space."""
     if not isinstance(space, AbstractSpace):
         raise TypeError(f"`{owner}` needs a space, such as `lnz.Euclidean(2)`; got {kind_of(space)}.")
     return space
 
 
 def check_kind(space: Any, kind: type[AbstractSpace], owner: str) -> None:
-    """
-    **Raises:** `TypeError` in the name of `owner` if `space` is not one of this kind.
-    """
+    """Raise a `TypeError` that names `owner` if `space` is not of this class."""
     if not isinstance(space, kind):
         raise TypeError(
             f"`{owner}` needs `lnz.{kind.__name__}`; got {space}. A map onto another support is "

@@ -105,8 +105,8 @@ def check_gradient(
 ) -> None:
     """Checks `gradient` against central finite differences of `function` along random directions (float64 advised).
 
-    It must have an array for each leaf of the model that `filter` selects, by default each trainable leaf. Where it has
-    `None` elsewhere, as for constant parts, the model is not moved.
+    `gradient` must have an array for each leaf of the model selected by `filter`, by default each trainable leaf. Where
+    it has `None`, as for constant parts, the model is not moved.
     """
     has_gradient = jax.tree.map(eqx.is_inexact_array, gradient, is_leaf=lambda node: node is None)
     wanted = jax.tree_util.tree_leaves_with_path(per_leaf(filter(model), model))

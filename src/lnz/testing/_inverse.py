@@ -38,7 +38,7 @@ class InverseReport:
     - `error`, `size`: its error, and the largest absolute entry of it and of its image.
     - `tolerance`: the allowed error, relative to `1 + size`.
     - `layer`: the first layer, on the way back, after which the error exceeds that; `None` if there is none.
-    - `layers`: all layers, in the order of the way there.
+    - `layers`: all layers, in the order of application.
     """
 
     holds: bool

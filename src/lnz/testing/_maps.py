@@ -98,7 +98,7 @@ _PAIRS = ((0.0, 1.0), (0.2, 0.7), (0.6, 0.59), (0.3, 0.3001))
 
 @eqx.filter_jit
 def _along(path: AbstractPath, target: AbstractDensity, x: Array) -> tuple[Array, ...]:
-    """All numbers that are compared at single temperatures, in one program."""
+    """All numbers compared at single temperatures, in one program."""
 
     def at(beta):
         return jax.vmap(path.at(beta).log_density)(x)

@@ -70,7 +70,7 @@ def _check_coordinates(space: AbstractSpace, x: Array) -> None:
 
 @eqx.filter_jit
 def _coordinates(space: AbstractSpace, x: Array) -> tuple[Array, ...]:
-    """All numbers that are compared, in one program; the Jacobian is `[n, size, coordinates]`."""
+    """All numbers to compare, in one program; the Jacobian is `[n, size, coordinates]`."""
     u, log_det = jax.vmap(space.to_unbounded)(x)
     back, log_det_back = jax.vmap(space.from_unbounded)(u)
     together = space.from_unbounded(jnp.moveaxis(u, 0, -1))
