@@ -48,10 +48,10 @@ def train(
         try:
             write_html(out / "report.html", {out.resolve().name: run})
         except KeyboardInterrupt:
-            words = f"the run is whole, and `lnz report {short_path(out)}` writes its report"
+            words = f"the run is complete, and `lnz report {short_path(out)}` writes its report"
             raise Interrupted(f"stopped by {presses.name}; {words}.") from None
         except OSError as error:  # a full disk, say
-            kept = f"The run is whole. `lnz report {short_path(out)}` writes its report once this is mended."
+            kept = f"The run is complete. `lnz report {short_path(out)}` writes its report once this is fixed."
             raise ValueError(f"`{out / 'report.html'}` could not be written: {error.strerror}. {kept}") from error
 
 
