@@ -71,6 +71,7 @@ def cut(data):
 
 
 MASKED = np.ma.masked_array(np.vstack([X, X + 1]), np.array([[0, 1], [0, 0], [0, 0], [0, 0]], bool))
+SECONDS = np.ma.masked_array(1.7e9 + 3 * X[[0, 1, 0, 1, 0]] + np.arange(5.0)[:, None] ** 2, np.eye(5, 2))
 RECORDS = np.rec.fromarrays(X.T, names="a,b")
 STOCHASTIC = lnz.Transformed(
     NORMAL, Residual(lnz.Euclidean(2), lnz.nets.LipschitzMLP(2, key=KEY, width=2, depth=1), log_det="unbiased")
@@ -133,14 +134,24 @@ ADVICE = {
         lambda: known_entries(lnz.Euclidean(2), X, ~np.isnan(X)),
     ),
     "masked rows": (
-        lambda: lnz.flows.standardise(MASKED),
+        lambda: lnz.Euclidean(2).check_data(MASKED),
         re.escape("`data[~np.ma.getmaskarray(data).any(axis=1)]`"),
-        lambda: lnz.flows.standardise(cut(MASKED)),
+        lambda: lnz.Euclidean(2).check_data(cut(MASKED)),
     ),
     "masked entries": (
-        lambda: lnz.flows.standardise(MASKED),
+        lambda: lnz.Euclidean(2).check_data(MASKED),
         r"`data.data` and `observed=~data.mask`",
         lambda: known_entries(lnz.Euclidean(2), MASKED.data, ~MASKED.mask),
+    ),
+    "missing entries far from zero": (
+        lambda: lnz.fit(KEY, NORMAL, lnz.EM(), SECONDS, steps=1),
+        r"End the model with `lnz.flows.standardise\(data\)`.*takes `observed` or a masked array",
+        lambda: lnz.fit(KEY, lnz.Transformed(NORMAL, lnz.flows.standardise(SECONDS)), lnz.EM(), SECONDS, steps=1),
+    ),
+    "missing entries, for moments": (
+        lambda: lnz.flows.standardise(np.where(MASKED.mask, np.nan, MASKED.data)),
+        r"`observed=~np.isnan\(data\)`",
+        lambda: lnz.flows.standardise(np.where(MASKED.mask, np.nan, MASKED.data), ~MASKED.mask),
     ),
     "records": (
         lambda: lnz.flows.standardise(RECORDS),

@@ -232,7 +232,7 @@ def test_held_out_rows_may_be_masked():
     held_out = masked(X)
     fit = lnz.fit(KEY, model(), lnz.EM(), X, steps=2, valid=held_out)
     assert fit.history[-1]["valid"] == pytest.approx(lnz.evaluate(KEY, fit.model, held_out).value, abs=1e-6)
-    with pytest.raises(ValueError, match=r"`valid` is a masked array, of which `evaluator` would not see the mask"):
+    with pytest.raises(ValueError, match=r"`valid` is a masked array, and `evaluator` would not see its mask"):
         lnz.fit(KEY, model(), lnz.EM(), X, steps=2, valid=lnz.Validation(held_out, evaluator=lambda *_: None))
     with pytest.raises(ValueError, match=r"also take `np\.ma\.masked_invalid\(valid\)`"):
         lnz.fit(KEY, model(), lnz.EM(), X, steps=2, valid=np.where(X[0, 0] == X, np.nan, X))

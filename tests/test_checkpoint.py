@@ -300,7 +300,7 @@ def test_no_readable_checkpoint_is_an_error(tmp_path):
         ({"label": "rate 0.1"}, r"another `label`:  then, rate 0.1 now"),
         ({"average": 0.8}, r"another `average`: 0.9 then, 0.8 now"),
         ({"model": RBM(6, 3, key=jr.key(1))}, r"holds .*, where the model and method of now have"),
-        ({"steps": 4}, r"is of step 5, beyond `steps=4`"),
+        ({"steps": 4}, r"is from step 5, beyond `steps=4`"),
     ],
 )
 def test_resuming_another_training_is_an_error(changes, words, tmp_path):

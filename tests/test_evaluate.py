@@ -19,6 +19,7 @@ from jax.scipy.special import logsumexp
 import lnz
 from lnz import testing
 from lnz.core import likelihood_from_json, to_json
+from lnz.files import DamagedError
 from lnz.normalizers import AIS, BAR, Importance, Quadrature, ReverseAIS
 
 KEY = jr.key(0)
@@ -566,9 +567,20 @@ def test_quadrature_refuses_what_is_too_large():
         lnz.evaluate(KEY, table.rbm(12, 12), np.zeros((2, 12)), partition=Quadrature(max_points=1024))
 
 
-def test_real_numbers_beside_counts_have_no_bits_per_dimension():
-    """Another unit of theirs would move the number."""
+def test_real_numbers_have_no_bits_per_dimension_anywhere():
+    """Another unit of theirs would move the number: none in words, tables or files."""
     normal, counts = lnz.Normal(jnp.zeros(2), 1.0), lnz.Poisson(jnp.zeros(1))
     mixed = lnz.evaluate(KEY, lnz.ProductDistribution(a=normal, n=counts), np.zeros((3, 3)))
-    assert "bits" not in str(mixed)
-    assert "bits" in str(lnz.evaluate(KEY, counts, np.zeros((3, 1), int)))
+    for result, has_bits in (
+        (mixed, False),
+        (lnz.evaluate(KEY, normal, np.array([[0.5, 1.0], [1.5, 0.25], [-1.0, 0.0]])), False),
+        (lnz.evaluate(KEY, counts, np.zeros((3, 1), int)), True),
+    ):
+        form = to_json(result)
+        assert ("bits" in str(result)) == has_bits
+        assert ("bits_per_dimension" in form) == has_bits
+        assert ("bits" in str(lnz.compare({"a": result}))) == has_bits
+        assert likelihood_from_json(form, "a.json").bits_per_dimension == result.bits_per_dimension
+        other = {**form, "bits_per_dimension": 1.0}
+        with pytest.raises(DamagedError, match="bits_per_dimension"):
+            likelihood_from_json(other, "a.json")

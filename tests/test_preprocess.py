@@ -28,13 +28,41 @@ def test_standardised_normal_is_the_normal_of_the_data(float64):
         assert float(flow.log_prob(row)) == pytest.approx(float(exact.log_prob(row)), rel=1e-12)
 
 
+@pytest.mark.parametrize("form", ["masked", "nan", "filled"])
+def test_standardise_takes_the_moments_of_known_entries(form, precision):
+    """Those of NumPy's masked arrays, far from zero too; columns, and examples that are no vectors."""
+    rng = np.random.default_rng(0)
+    for shape in ((40, 3), (40, 2, 2)):
+        data, known = 1.7e9 + 60 * rng.normal(size=shape), rng.random(shape) < 0.7
+        exact = np.ma.masked_array(data, ~known)
+        arguments = {
+            "masked": (exact,),
+            "nan": (np.where(known, data, np.nan), known),
+            "filled": (np.where(known, data, -1.0), known),
+        }[form]
+        there = lnz.flows.standardise(*arguments)
+        loc = np.asarray(there.origin.value, float) + np.asarray(there.offset, float)
+        np.testing.assert_allclose(loc, exact.mean(axis=0).data, rtol=1e-13)
+        np.testing.assert_allclose(there.scale, exact.std(axis=0).data, rtol=1e-6)
+
+
+def test_standardise_refuses_columns_without_two_different_known_entries():
+    known = np.array([[True, False], [True, False], [False, False], [True, False]])
+    with pytest.raises(ValueError, match=r"column 1 has no known entry.*Drop it"):
+        lnz.flows.standardise(DATA, known)
+    with pytest.raises(ValueError, match=r"column 0 is constant \(1.0\).*Drop it"):
+        lnz.flows.standardise(np.where(known, 1.0, DATA), known | np.array([False, True]))
+    with pytest.raises(ValueError, match="must have the shape of the data"):
+        lnz.flows.standardise(DATA, known[:, 0])
+
+
 def test_standardise_names_the_constant_column():
     # 0.1 three times has a mean that is not 0.1, and so a spread that is not zero.
     with pytest.raises(ValueError, match=r"column 1 is constant \(0.1\).*Drop it"):
         lnz.flows.standardise(np.array([[1.0, 0.1], [2.0, 0.1], [3.0, 0.1]]))
     with pytest.raises(ValueError, match=r"column \(0, 1\) is constant"):
         lnz.flows.standardise(np.stack([np.zeros((2, 2)), [[1.0, 0.0], [1.0, 1.0]]]))
-    with pytest.raises(ValueError, match=r"finite values; got nan at \(1, 0\)"):
+    with pytest.raises(ValueError, match=r"finite values; got nan at \(1, 0\).*`observed=~np.isnan\(data\)`"):
         lnz.flows.standardise(np.array([[1.0], [np.nan]]))
     with pytest.raises(ValueError, match="at least two rows"):
         lnz.flows.standardise(DATA[:1])

@@ -67,8 +67,19 @@ FOUND = {
     "log-normal": (P, lambda x: log_normal(x[0], 0.5, 0.8)),
     "von Mises": (T, lambda x: von_mises(x[0], 2.0)),
     "angle and positive": (lnz.Product(T, P), lambda x: von_mises(x[0], 2.0) + log_normal(x[1], 0.5, 0.8)),
+    "counts": (lnz.Counts(1), lambda x: poisson(x[0], 20.0)),
+    "counts in pairs": (lnz.Counts(2), lambda x: poisson(x[0], 2.0) + poisson(x[1], 8.0)),
     "plane": (lnz.Euclidean(2), lambda x: normal(x[0], 0.3, 0.7) + normal(x[1], 5.0, 0.3)),
 }
+COUNT_AND_POSITIVE = lnz.Record(n=lnz.Counts(()), x=lnz.Positive(()))
+
+
+def zero_or(x, rate):
+    """Half of it at zero, half Poisson."""
+    at_zero = jnp.where(jnp.all(x == 0), 0.0, -jnp.inf)
+    return jnp.logaddexp(at_zero, jnp.sum(poisson(x, rate))) - math.log(2)
+
+
 HARD = {
     "infinite at both ends": (U, lambda x: arcsine(x[0])),
     "nearly no density": (U, lambda x: math.log(0.1) - 0.9 * jnp.log(x[0])),
@@ -93,6 +104,15 @@ HARD = {
     "plane, narrow": (lnz.Euclidean(2), lambda x: normal(x[0], 0.51, 0.02) + normal(x[1], 0.17, 0.02)),
     "few counts": (lnz.Counts(1), lambda x: poisson(x[0], 5.0)),
     "counts outside": (lnz.Counts(1), lambda x: poisson(x[0], 190.0)),
+    "half of the counts far": (lnz.Counts(1), lambda x: zero_or(x, 400.0)),
+    "half of the counts very far": (lnz.Counts(1), lambda x: zero_or(x, 1e5)),
+    "counts far on even numbers": (lnz.Counts(1), lambda x: jnp.where(x[0] % 2 == 0, zero_or(x // 2, 300.0), -jnp.inf)),
+    "one of two counts far": (lnz.Counts(2), lambda x: poisson(x[0], 2.0) + zero_or(x[1:], 400.0)),
+    "two counts far together": (lnz.Counts(2), lambda x: zero_or(x, 400.0)),
+    "count far beside a positive": (
+        COUNT_AND_POSITIVE,
+        lambda x: zero_or(x[:1], 400.0) + log_normal(x[1], 0.5, 0.8),
+    ),
 }
 
 

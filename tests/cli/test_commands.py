@@ -297,7 +297,7 @@ def test_demo_trains_compares_and_reports(tmp_path, monkeypatch, capsys):
         (["train", "normal", "--out", "new", "--data", "table.csv"], "column \"name\" has text ('Ada' in line 2)"),
         (["train", "full/config.json", "--out", "new"], "it has no config.json"),
         (["train", "normal", "--out", "new", "--data", "digits"], "`digits`: column 0 hardly varies"),
-        (["train", "rbm_digits", "--out", "new", "--set", "train.batch_size=99999"], "0 means all of them"),
+        (["train", "rbm_digits", "--out", "new", "--set", "train.batch_size=99999"], "Use 0 for all of them"),
         (["train", "rbm_digits", "--out", "new", "--set", "train.keep=frog"], "one of last, best; got 'frog'"),
         (
             ["train", "rbm_digits", "--out", "new", "--set", "evaluate.num_chains=0"],
@@ -315,14 +315,17 @@ def test_demo_trains_compares_and_reports(tmp_path, monkeypatch, capsys):
             ["train", "table.csv", "--out", "new"],
             "'table.csv' is a file or folder: data are given by `--data table.csv`",
         ),
-        (["train", "normal", "table.csv", "--out", "new"], "(table.csv). Data are given by `--data FILE`. See"),
-        (["train", "normal", "--out", "new", "--steps", "5"], "are given by `--set`, such as `--set train.steps=2000`"),
+        (["train", "normal", "table.csv", "--out", "new"], "(table.csv). Give the data with `--data FILE`. See"),
+        (
+            ["train", "normal", "--out", "new", "--steps", "5"],
+            "Change a setting of the recipe with `--set`, such as `--set train.steps=2000`",
+        ),
         (["train", "normal", "--out", "new", "--data", "table.txt"], "There is no file 'table.txt'"),
         (
             ["train", "normal", "--out", "new", "--checkpoint-every", "-3"],
             "`--checkpoint-every` is a number of seconds",
         ),
-        (["evaluate", "table.csv"], "'table.csv' is a file, and a run is a folder. Data are given by `--data`"),
+        (["evaluate", "table.csv"], "'table.csv' is a file, and a run is a folder. Give data with `--data`"),
         (["report", "nowhere", "--out", "full"], "`--out full` is a folder; add the name of a file"),
         (["compare", "nowhere", "--html", "full"], "`--html full` is a folder; add the name of a file"),
         (["trian"], "Did you mean 'train'?"),
@@ -411,7 +414,7 @@ def test_a_signal_at_any_stage_is_one_line_and_loses_nothing(runs, tmp_path, mon
         assert re.match(rf"lnz: stopped by {name}( before the first step)?[.;]", line), stage
         assert Run.read(out).rows  # the old one or the new one
         is_waiting = (out / ".next").exists()
-        assert is_waiting == (f"go on with `lnz train --resume --out {out}`" in line), stage
+        assert is_waiting == (f"continue with `lnz train --resume --out {out}`" in line), stage
 
 
 def test_a_signal_that_an_import_makes_an_error_of_is_a_signal(monkeypatch, capsys):
@@ -444,10 +447,10 @@ def test_a_full_disk_says_what_is_kept_and_how_to_go_on(finished, num, monkeypat
         assert call(patch, "train", "independent_digits", "--out", finished, "--overwrite") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"lnz: No space left on the disk to write '{finished}")
-    assert "the earlier run is as it was" in line
+    assert "the earlier run is unchanged" in line
     after = contents(finished)
     assert {name: content for name, content in after.items() if not name.startswith(".next")} == before
-    advice = f"make room, and go on with `lnz train --resume --out {finished}`."
+    advice = f"make room, and continue with `lnz train --resume --out {finished}`."
     assert (advice in line) == (finished / ".next").exists()
     if advice in line:
         assert call(monkeypatch, "train", "--resume", "--out", finished) == 0
@@ -524,7 +527,7 @@ def test_sigterm_once_the_run_is_whole_says_so(tmp_path, monkeypatch, capsys):
     finally:
         signal.signal(signal.SIGTERM, before)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == f"lnz: stopped by SIGTERM; the run is whole: `lnz report {tmp_path / 'new'}` writes its report."
+    assert line == f"lnz: stopped by SIGTERM; the run is complete: `lnz report {tmp_path / 'new'}` writes its report."
     assert Run.read(tmp_path / "new").rows
 
 
@@ -940,7 +943,7 @@ def test_evaluate_says_that_a_file_is_that_of_the_training(table, normal_run, tm
     np.savetxt(tmp_path / "other.csv", x[:30], delimiter=",", header="height,weight", comments="")
     for command in ("evaluate", "score"):
         assert call(monkeypatch, command, normal_run, "--data", path) == 0
-        assert f"Warning: {path} is the file that this run was made of" in capsys.readouterr().out
+        assert f"Warning: this run was trained on {path}. " in capsys.readouterr().out
         assert call(monkeypatch, command, normal_run, "--data", tmp_path / "other.csv") == 0
         assert "Warning" not in capsys.readouterr().out
 
@@ -1047,7 +1050,9 @@ def test_only_how_other_data_are_read_can_be_changed(number_run, monkeypatch, ca
     assert call(monkeypatch, "score", number_run, "--data", "x.csv", "--set", "data.seed=3") == 2
     assert "settings of `evaluate` can be changed now, and how `--data FILE` is read" in capsys.readouterr().err
     assert call(monkeypatch, "evaluate", number_run, "--set", "data.header=yes") == 2
-    assert "`--set data.header` says how other data are read: give them by `--data FILE`" in capsys.readouterr().err
+    assert (
+        "`--set data.header` changes how other data are read: give them with `--data FILE`" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("ending", ["npy", "csv", "parquet", "png"])

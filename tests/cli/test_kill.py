@@ -97,7 +97,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(unbroken, tmp_path):
     assert process.returncode == 130
     assert (
         err.strip()
-        == f"lnz: stopped by Ctrl-C; what was trained is saved: go on with `lnz train --resume --out {folder}`."
+        == f"lnz: stopped by Ctrl-C; the training so far is saved: continue with `lnz train --resume --out {folder}`."
     )
     assert "Traceback" not in out
     finish(start(folder, "--resume"))

@@ -152,7 +152,7 @@ def test_manipulate_takes_labels_from_a_table(made, monkeypatch, tmp_path, capsy
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["interpolate", "--rows", "0,1000"], "'1000' is no number of a row; there are rows 0 to 359"),
+        (["interpolate", "--rows", "0,1000"], "'1000' is not a row number; rows go from 0 to 359"),
         (["interpolate", "--rows", "3"], "two numbers of rows"),
         (["interpolate", "--method", "arc"], "'slerp' or 'lerp'"),
         (["interpolate", "--num", "1"], "at least 2"),
@@ -273,7 +273,7 @@ def in_a_box(folder):
     ("make", "options", "words"),
     [
         (without_latents, ["--ais"], "`--ais` needs a model with latents"),
-        (in_a_box, ["--ais"], "moves latents by HMC, on Euclidean spaces"),
+        (in_a_box, ["--ais"], "moves latents by HMC, which needs a Euclidean space"),
         (None, ["--num-chains", "5"], "`--num-chains` belongs to `--ais`"),
         (None, ["--ais", "--num-chains", "1"], "`--num-chains` must be at least 2"),
         (None, ["--ais", "--num-betas", "0"], "`--num-betas` must be at least 1"),

@@ -362,7 +362,7 @@ def test_foreign_checkpoints_are_not_deleted(run, tmp_path):
             "report.json was changed",
         ),
         ("report.json", lambda text: text.replace('"warnings": []', '"warnings": ["x"]'), "report.json was changed"),
-        ("model.lnz", None, "model.lnz is not the model of this training; the likelihoods are those of another"),
+        ("model.lnz", None, "model.lnz is not the model of this training; the likelihoods belong to another"),
     ],
 )
 def test_files_of_a_run_that_part_are_told(run, tmp_path, file, change, words):
@@ -507,7 +507,7 @@ def test_another_version_of_the_configuration_is_named(run, tmp_path):
     written = (tmp_path / "config.json").read_text()
     assert json.loads(written)["version"] == 1
     (tmp_path / "config.json").write_text(written.replace('"version": 1', '"version": 2'))
-    with pytest.raises(ValueError, match=r"config\.json' is of version 2; this lnz reads version 1"):
+    with pytest.raises(ValueError, match=r"config\.json' has version 2; this lnz reads version 1"):
         Run.read(tmp_path)
 
 
@@ -571,7 +571,7 @@ def test_a_run_is_trained_stopped_followed_and_read_without_a_terminal(tmp_path,
     followed, folder, display = [], tmp_path / "run", _Stops(10)
     watcher = threading.Thread(target=lambda: followed.extend(follow(folder, 0.01)), daemon=True)
     watcher.start()
-    with pytest.raises(KeyboardInterrupt, match="what was trained is saved: go on with `lnz train --resume"):
+    with pytest.raises(KeyboardInterrupt, match="the training so far is saved: continue with `lnz train --resume"):
         train(folder, rbm_digits_exact, settings, display=display)
     run = train(folder, rbm_digits_exact, settings, options=TrainOptions(resume=True))
     watcher.join(timeout=30)

@@ -16,7 +16,7 @@ def compare(folders: list[Path], html: Path | None) -> None:
 
 
 def report(folders: list[Path], out: Path | None) -> None:
-    """The command `lnz report`: into the run's own folder, or where `out` says."""
+    """The command `lnz report`. It writes to `out`, by default to `report.html` in the run's own folder."""
     if out is None and len(folders) > 1:
         raise ValueError("`lnz report` of several runs needs `--out FILE`, such as `--out report.html`.")
     _check_is_no_folder(out, "--out")

@@ -1,4 +1,4 @@
-"""What XLA compiles is kept in the user's cache folder: the second start is quick."""
+"""Compiled programs are kept in the user's cache folder, so that the second start is quick."""
 
 import os
 import warnings
@@ -9,7 +9,7 @@ from ..files import cache_folder
 
 
 def keep_compiled_programs() -> None:
-    """Tell JAX where, unless the environment or the program has told it already."""
+    """Set JAX's cache folder, unless the environment or the program has already set one."""
     if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore[reportAttributeAccessIssue]
         jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
         for name, value in (
@@ -18,5 +18,5 @@ def keep_compiled_programs() -> None:
         ):
             if name.upper() not in os.environ:
                 jax.config.update(name, value)
-    # An entry that another process is just writing is compiled afresh, with the same result.
+    # JAX compiles an entry again, with the same result, if another process is writing it at this moment.
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache entry")

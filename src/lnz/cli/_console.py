@@ -1,8 +1,8 @@
-"""Where the commands print. User strings go through `Text`, never through Rich's markup."""
+"""The console on which the commands print. User strings go through `Text`, never through Rich's markup."""
 
 from rich.console import Console
 
 
 def console() -> Console:
-    """A console on what is standard output now."""
+    """Return a console on the current standard output."""
     return Console(highlight=False, markup=False, emoji=False)

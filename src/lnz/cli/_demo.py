@@ -18,7 +18,7 @@ def demo(out: Path, changes: list[str]) -> None:
     settings = parse_changes(changes)
     console().print(f"Six models of handwritten digits, one after another, into {short_path(out)}/", soft_wrap=True)
     recipes = [find_recipe(name) for name in _RECIPES]
-    resolved = {recipe.name: recipe.resolve(settings) for recipe in recipes}  # a mistake shows before the first run
+    resolved = {recipe.name: recipe.resolve(settings) for recipe in recipes}  # mistakes show before the first run
     options = TrainOptions(overwrite=True)
     runs = {recipe.name: train_into(out / recipe.name, recipe, resolved[recipe.name], options) for recipe in recipes}
     print_comparison(console(), runs)

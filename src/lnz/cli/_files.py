@@ -1,4 +1,4 @@
-"""Tables and pictures that the commands write, each file whole or not at all."""
+"""Writing tables to files. Each file is written whole or not at all."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ from ..files import atomic_file, check_name
 
 
 def check_ending(path: Path, endings: Iterable[str]) -> None:
-    """**Raises:** `ValueError` for a file of another kind, before anything is computed."""
+    """**Raises:** `ValueError` for a file name with another ending, or a folder. Called before anything is computed."""
     if path.suffix not in tuple(endings):
         raise ValueError(f"`--out {path}` must end in one of {', '.join(endings)}; got {path.suffix or 'no ending'}.")
     check_name(path, "--out")
@@ -20,7 +20,7 @@ def check_ending(path: Path, endings: Iterable[str]) -> None:
 
 
 def write_table(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    """Columns of equal length to `.csv` or `.parquet`, a piece at a time."""
+    """Write columns of equal length to `.csv` or `.parquet`, a piece at a time."""
     check_ending(path, TABLES)
     with atomic_file(path) as file:
         TABLES[path.suffix](file, columns)
@@ -37,7 +37,7 @@ def _csv(file: BinaryIO, columns: Mapping[str, np.ndarray]) -> None:
 
 
 def _guarded(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Names and texts of others, which no spreadsheet may run as formulas; numbers stay as they are."""
+    """Guard names and texts, so that a spreadsheet does not run them as formulas. Numbers stay as they are."""
     return {guarded(name): _guarded_texts(values) for name, values in columns.items()}
 
 
@@ -61,7 +61,7 @@ _ROWS_WRITTEN = 2**16  # at a time
 
 
 def _pieces(columns: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
-    """Views of consecutive rows; at least one, which may be empty."""
+    """Split the columns into views of consecutive rows. There is at least one view, which may be empty."""
     num = len(next(iter(columns.values())))
     starts = range(0, max(num, 1), _ROWS_WRITTEN)
     return [{name: values[i : i + _ROWS_WRITTEN] for name, values in columns.items()} for i in starts]

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first ends the work and saves it; a second Ctrl-C exits at once."""
+"""Ctrl-C and SIGTERM. The first one ends the work and saves it; a second Ctrl-C exits at once."""
 
 import os
 import signal
@@ -12,11 +12,11 @@ _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
 class Interrupted(Exception):
-    """The end by a signal, with what became of the work in words."""
+    """Raised when a signal ended the work. The message says how much of the work is saved."""
 
 
 class Presses:
-    """The signals that came."""
+    """The signals received so far."""
 
     def __init__(self):
         self.signal: signal.Signals | None = None  # the first
@@ -28,11 +28,11 @@ class Presses:
 
     @property
     def code(self) -> int:
-        """The exit code of a process that a signal ended, as shells have it: 130 or 143."""
+        """The exit code of a process ended by this signal, by the convention of shells: 130 or 143."""
         return 128 + (self.signal or signal.SIGINT)
 
     def check(self) -> None:
-        """Raise the `KeyboardInterrupt` that Python raised where it was swallowed, in the garbage collector, say."""
+        """Raise `KeyboardInterrupt` if a signal came: Python's own is swallowed in the garbage collector, say."""
         if self.signal is not None:
             raise KeyboardInterrupt
 
@@ -42,11 +42,11 @@ _watching: list[Presses] = []
 
 @contextmanager
 def watch_signals() -> Iterator[Presses]:
-    """Hear Ctrl-C and SIGTERM while the block runs: each raises `KeyboardInterrupt`, SIGTERM once.
+    """Handle Ctrl-C and SIGTERM while the block runs. Each raises `KeyboardInterrupt`, SIGTERM only once.
 
-    A second Ctrl-C ends the process, even inside compiled code: Python's own handlers wait until that returns, while a
-    thread is woken by the signal itself. Files are written whole or not at all, so nothing is damaged. Within such a
-    block another one is part of it.
+    A second Ctrl-C ends the process, even inside compiled code: Python's own handlers wait until that code returns, but
+    the signal itself wakes a thread. Files are written whole or not at all, so nothing is damaged. A nested block
+    shares the handlers of the outer one.
     """
     if _watching or threading.current_thread() is not threading.main_thread():
         yield _watching[0] if _watching else Presses()
@@ -57,7 +57,7 @@ def watch_signals() -> Iterator[Presses]:
         is_first = presses.signal is None
         if is_first:
             presses.signal = signal.Signals(number)
-        # `timeout` sends SIGTERM twice; the second must not break off the saving.
+        # `timeout` sends SIGTERM twice; the second one must not interrupt the saving.
         if is_first or number == signal.SIGINT:
             raise KeyboardInterrupt
 

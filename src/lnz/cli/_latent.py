@@ -1,4 +1,4 @@
-"""What can be done with the latents of a trained run: interpolate, embed, manipulate."""
+"""Commands on the latents of a trained run: embed, interpolate and manipulate."""
 
 import io
 from collections.abc import Sequence
@@ -129,7 +129,7 @@ def _read(folder: Path, command: str) -> Run:
 
 
 def _settings(run: Run, changes: list[str], data: str | None) -> Settings:
-    """Those of the run, but for how other data are read. Missing entries cannot be encoded."""
+    """The settings of the run, with changes of how other data are read. Missing entries cannot be encoded."""
     changed = parse_changes(changes)
     return settings_now(run, find_recipe(run.recipe), changed, data, evaluates=False, takes_missing=False)
 
@@ -140,7 +140,7 @@ def _splits(folder: Path, run: Run) -> Splits:
 
 
 def _rows(folder: Path, run: Run, data: str | None, changes: list[str]) -> tuple[np.ndarray, np.ndarray | None, Cells]:
-    """Rows of other data, or of the test split with their labels; and what the file calls them."""
+    """Rows of other data, or of the test split with their labels; and the names of rows and columns in their file."""
     settings = _settings(run, changes, data)
     if data is not None:
         given = rows_for(run, find_recipe(run.recipe), settings, data)
@@ -150,7 +150,7 @@ def _rows(folder: Path, run: Run, data: str | None, changes: list[str]) -> tuple
 
 
 def _from_classes(folder: Path, run: Run, attribute: str | None, other: str | None):
-    """The training split to learn from, the test split and which of its rows judge; a class of the data's own."""
+    """Use a class of the data as attribute: learn from the training split, and judge on all rows of the test split."""
     if attribute is None:
         raise ValueError("`lnz manipulate` needs `--attribute NAME`, a class of the data, or `--labels FILE`.")
     if other is not None:
@@ -172,7 +172,7 @@ def _from_classes(folder: Path, run: Run, attribute: str | None, other: str | No
 
 
 def _from_file(run: Run, attribute: str | None, labels: str, data: str | None, settings: Settings, seed: int):
-    """Most rows of a file to learn from, all of them and which others judge, with every attribute in a table."""
+    """Use the attributes in a table: learn from most rows of a file, and judge on the others."""
     if data is None:
         raise ValueError("`--labels FILE` labels the rows of a file, in its order: give that by `--data FILE`.")
     rows = rows_for(run, find_recipe(run.recipe), settings, data).array
@@ -203,7 +203,7 @@ def _other(found: dict[str, tuple[np.ndarray, np.ndarray]], other: str, name: st
 
 
 def _shown(rows: str | None, judged: np.ndarray, has: np.ndarray, num: int) -> np.ndarray:
-    """The rows of all `num` that are named, or of those that judge some without the attribute and some with it."""
+    """The row numbers in `rows`; by default, some judged rows without the attribute and some with it."""
     if rows is None:
         half = _MOST_SHOWN // 2
         has = has.astype(bool)
@@ -214,14 +214,14 @@ def _shown(rows: str | None, judged: np.ndarray, has: np.ndarray, num: int) -> n
 def _pair(words: str, num: int) -> tuple[int, int]:
     parts = words.split(",")
     if len(parts) != 2:
-        raise ValueError(f"`--rows {words}` must be two numbers of rows, such as 0,1.")
+        raise ValueError(f"`--rows {words}` must be two row numbers, such as 0,1.")
     first, second = (_row(part, num, words) for part in parts)
     return first, second
 
 
 def _row(word: str, num: int, given: str) -> int:
     if not word.strip().isdecimal() or int(word) >= num:
-        raise ValueError(f"`--rows {given}`: {word.strip()!r} is no number of a row; there are rows 0 to {num - 1}.")
+        raise ValueError(f"`--rows {given}`: {word.strip()!r} is not a row number; rows go from 0 to {num - 1}.")
     return int(word)
 
 
@@ -247,7 +247,7 @@ def _picture_or_numbers(run: Run, folder: Path, out: Path | None, name: str) -> 
         return folder / f"{name}{'.png' if is_picture else '.npz'}"
     check_ending(out, (".png", ".npz"))
     if out.suffix == ".png" and not is_picture:
-        raise ValueError(f"`--out {out}`: the examples of {str(folder)!r} are no pictures; try .npz.")
+        raise ValueError(f"`--out {out}`: the examples of {str(folder)!r} are not pictures; try .npz.")
     return out
 
 

@@ -1,4 +1,4 @@
-"""The entry point: runs a command, and turns what a user did wrong into one sentence."""
+"""The entry point: runs a command, and reports a user's mistake in one sentence."""
 
 import atexit
 import signal
@@ -15,23 +15,23 @@ _MISTAKES = (ValueError, TypeError, OSError, ImportError, FloatingPointError)
 def main() -> NoReturn:
     """The command `lnz`.
 
-    Exit code 0; 2 for a mistake, told in one sentence on stderr; 130 after Ctrl-C, 143 after SIGTERM.
+    The exit code is 0, or 2 for a mistake, which one sentence on stderr explains, 130 after Ctrl-C, 143 after SIGTERM.
     """
     try:
-        # Here, not above: whatever is imported before takes time in which Ctrl-C would show a traceback.
+        # Imported here, because Ctrl-C would show a traceback while modules are imported above.
         from ._interrupt import watch_signals
 
         with watch_signals() as presses:
             code = _main(presses)
             atexit.unregister(_ignore_signals)
             atexit.register(_ignore_signals)  # the last to be registered runs first
-    except KeyboardInterrupt:  # before or after the watch
+    except KeyboardInterrupt:  # outside the `with` block
         code = _complain("stopped by Ctrl-C.", 130)
     sys.exit(code)
 
 
 def _ignore_signals() -> None:
-    """The work is done: nothing is left to save while libraries clean up at the end of the process."""
+    """Ignore signals while libraries clean up at the end of the process, when nothing is left to save."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
@@ -40,7 +40,7 @@ def _main(presses: "Presses") -> int:
     from ._interrupt import Interrupted
 
     arguments = sys.argv[1:]
-    debug = "--debug" in arguments  # anywhere on the line: it is added after something went wrong
+    debug = "--debug" in arguments  # anywhere on the line, because users add it after an error
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         with warnings.catch_warnings():
@@ -56,7 +56,7 @@ def _main(presses: "Presses") -> int:
         if debug:
             raise
         if presses.signal is not None and not isinstance(error, OSError):
-            # Such as the ImportError that NumPy makes of a Ctrl-C while it is imported.
+            # For example, NumPy turns a Ctrl-C during its import into an ImportError.
             return _complain(f"stopped by {presses.name}.", presses.code)
         code = 2 if presses.signal is None else presses.code
         if isinstance(error, _MISTAKES):
@@ -73,30 +73,32 @@ def _run(arguments: list[str]) -> int:
         return _complain(f'the command line needs `pip install "lnz[app]"` ({error}).', 2)
     from ._app import app
 
-    usage_error: type[Exception] = typer.BadParameter.__bases__[0]  # click's, which newer Typers carry inside
+    usage_error: type[Exception] = typer.BadParameter.__bases__[
+        0
+    ]  # click's class, which newer versions of Typer bundle
     try:
         code = app(arguments, prog_name="lnz", standalone_mode=False) or 0
     except usage_error as error:
         message = error.format_message()  # pyright: ignore[reportAttributeAccessIssue]
-        if not message:  # `lnz` alone, which has printed its help
+        if not message:  # `lnz` alone has printed its help
             return 2
         message = message if message.endswith("?") else message.rstrip(".") + "."
         return _complain(f"{message}{_hint(message, arguments)} See `lnz --help`.", 2)
     except typer.Abort:
         code = 130
-    if code == 130:  # Typer's translation of Ctrl-C, silent or as `Abort` depending on its version
+    if code == 130:  # Typer translates Ctrl-C into this code, or into `Abort`, depending on its version
         raise KeyboardInterrupt
     return code
 
 
 def _hint(message: str, arguments: list[str]) -> str:
-    """What a beginner may have meant who calls `lnz train RECIPE data.csv --steps 100`."""
+    """A hint for a beginner who calls `lnz train RECIPE data.csv --steps 100`."""
     if arguments[:1] != ["train"]:
         return ""
     if "extra argument" in message:
-        return " Data are given by `--data FILE`."
+        return " Give the data with `--data FILE`."
     if "No such option" in message:
-        return " Settings of a recipe are given by `--set`, such as `--set train.steps=2000`."
+        return " Change a setting of the recipe with `--set`, such as `--set train.steps=2000`."
     return ""
 
 
@@ -107,7 +109,7 @@ def _in_words(error: Exception) -> str:
 
 
 def _show_warning(message: Warning | str, *_: object) -> None:
-    """One line, without the file and line of the library that would stand before it."""
+    """Print a warning as one line, without the file and line number of the library."""
     print(f"lnz: warning: {message}", file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""How far training is: a live bar on a terminal, a few plain lines elsewhere."""
+"""The progress of training: a live bar on a terminal, a few plain lines elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,12 +20,12 @@ from rich.text import Text
 
 from ..runs import Display
 
-_SECONDS_BETWEEN_LINES = 30.0  # at least one line, where there is no bar
+_SECONDS_BETWEEN_LINES = 30.0  # without a bar, the longest silence between two lines
 
 
 @contextmanager
 def show_progress(console: Console, name: str, steps: int, check: Callable[[], None]) -> Iterator[Display]:
-    """A display of one training on `console`; a bar vanishes when the block ends. `check` is that of the display."""
+    """Show one training on `console`. A bar vanishes when the block ends. The display's `check` calls `check`."""
     if not console.is_terminal:
         yield _Lines(console, name, steps, check)
         return
@@ -38,7 +38,7 @@ class _Bar(Display):
     def __init__(self, console: Console, name: str, steps: int, check: Callable[[], None]):
         self._name, self._check = name, check
         self._progress = Progress(
-            SpinnerColumn(),  # life while compiling
+            SpinnerColumn(),  # moves while JAX compiles
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             TaskProgressColumn(),
@@ -108,7 +108,7 @@ class _Lines(Display):
 
 @contextmanager
 def show_rows(console: Console, what: str, num: int) -> Iterator[Callable[[int, int], None]]:
-    """A bar, or a line now and then, for what is called with the number of rows done and that of all."""
+    """A callback, called with the number of rows done and of all rows, that shows a bar or a line now and then."""
     if console.is_terminal:
         words = TextColumn("{task.description}", markup=False)
         columns = SpinnerColumn(), words, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
@@ -129,12 +129,12 @@ def show_rows(console: Console, what: str, num: int) -> Iterator[Callable[[int, 
 
 
 def describe_seconds(seconds: Mapping[str, float]) -> str:
-    """Such as "train 12.3 s, compile 4.0 s"."""
+    """Format durations, such as "train 12.3 s, compile 4.0 s"."""
     return ", ".join(f"{what} {duration:.1f} s" for what, duration in seconds.items())
 
 
 def _metrics(record: dict[str, int | float]) -> dict[str, int | float]:
-    """By their names, for the eye."""
+    """The metrics of a record by the names to display."""
     shown = {name: value for name, value in record.items() if name not in ("step", "seconds")}
     if "log_likelihood" in shown:
         shown = {"train": shown.pop("log_likelihood"), **shown}

@@ -1,4 +1,4 @@
-"""The comparison as a table that fits 80 columns and breathes at 120."""
+"""The comparison of runs as a table that fits 80 columns, with wider gaps on a wider terminal."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -10,7 +10,7 @@ from rich.text import Text
 from ..core import LogLikelihood
 from ..runs import Run, TableRow, as_sentence, tabulate
 
-_ROOMY = 100  # columns of a terminal that allow gaps of three between those of the table; otherwise one
+_ROOMY = 100  # from this terminal width on, gaps between columns are three wide; otherwise one
 _HEADS = (
     "model",
     "nats per\nexample",
@@ -26,7 +26,7 @@ _COLOURS = {"exact": "green", "unbiased": "green", "upper": "yellow", "lower": "
 
 
 def print_comparison(console: Console, runs: Mapping[str, Run]) -> None:
-    """The likelihoods of all runs, best first, what the columns mean, the protocol, and warnings.
+    """Print the likelihoods of all runs, best first, the meaning of the columns, the protocols, and warnings.
 
     **Raises:** `ValueError` if the runs were not evaluated on the same examples.
     """
@@ -47,13 +47,13 @@ def print_comparison(console: Console, runs: Mapping[str, Run]) -> None:
 
 
 def print_warnings(console: Console, name: str, result: LogLikelihood) -> None:
-    """The warnings of one likelihood, beside which its number must not stand alone."""
+    """Print the warnings of one likelihood. Its number must not be shown without them."""
     for warning in result.warnings:
         console.print(Text(f"Warning: {name}: {as_sentence(warning)}", style="bold red"), soft_wrap=True)
 
 
 def _likelihoods(rows: Sequence[TableRow], roomy: bool) -> Table:
-    padding = (0, 2, 0, 0) if roomy else 0  # and the box has a blank between columns
+    padding = (0, 2, 0, 0) if roomy else 0  # the box adds one blank between columns
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=padding, header_style="bold", show_edge=False)
     has_bits = any(row.bits_per_dimension is not None for row in rows)
     heads = [head for head in _HEADS if has_bits or not head.startswith("bits")]
@@ -87,7 +87,7 @@ def _small(error: float) -> str:
 
 
 def _definitions(definitions: Iterable[tuple[str, str]]) -> Table:
-    """Terms on the left, what they mean on the right."""
+    """A grid with terms on the left and their meanings on the right."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="dim bold", max_width=28, overflow="fold")
     grid.add_column(style="dim", overflow="fold")

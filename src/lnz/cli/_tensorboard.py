@@ -1,11 +1,11 @@
-"""TensorBoard's event files, for those who watch training there."""
+"""TensorBoard event files."""
 
 import time
 from pathlib import Path
 
 
 class TensorBoard:
-    """`tensorboard/` in a run folder, while training."""
+    """Writes event files to `tensorboard/` in a run folder while training."""
 
     def __init__(self, folder: Path):
         from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportMissingImports]
@@ -15,12 +15,12 @@ class TensorBoard:
         )
 
         for old in (folder / "tensorboard").glob("events.out.tfevents.*"):
-            old.unlink()  # a resumed training tells of its first steps again
+            old.unlink()  # a resumed training writes its first records again
         self._event, self._summary = Event, Summary
         self._writer = EventFileWriter(str(folder / "tensorboard"))
 
     def write(self, record: dict[str, int | float]) -> None:
-        """A record of `lnz.fit` as scalars in nats per example."""
+        """Write a record of `lnz.fit` as scalars in nats per example."""
         scalars = [(name, value) for name, value in record.items() if name not in ("step", "seconds")]
         values = [self._summary.Value(tag=name, simple_value=value) for name, value in scalars]
         event = self._event(step=int(record["step"]), wall_time=time.time(), summary=self._summary(value=values))
@@ -31,7 +31,7 @@ class TensorBoard:
 
 
 def check_tensorboard() -> None:
-    """**Raises:** `ImportError` if the extra is missing, naming it."""
+    """**Raises:** `ImportError`, which names the extra to install, if it is missing."""
     try:
         import tensorboard.summary.writer  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError as error:

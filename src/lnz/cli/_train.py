@@ -48,10 +48,10 @@ def train(
         try:
             write_html(out / "report.html", {out.resolve().name: run})
         except KeyboardInterrupt:
-            words = f"the run is whole, and `lnz report {short_path(out)}` writes its report"
+            words = f"the run is complete, and `lnz report {short_path(out)}` writes its report"
             raise Interrupted(f"stopped by {presses.name}; {words}.") from None
         except OSError as error:  # a full disk, say
-            kept = f"The run is whole. `lnz report {short_path(out)}` writes its report once this is mended."
+            kept = f"The run is complete. `lnz report {short_path(out)}` writes its report once this is fixed."
             raise ValueError(f"`{out / 'report.html'}` could not be written: {error.strerror}. {kept}") from error
 
 
@@ -66,7 +66,10 @@ def parse_changes(changes: list[str], data: str | None = None) -> dict[str, str]
 
 
 def _chosen(recipe: str | None, changes: dict[str, str]) -> tuple[Recipe[Any], Settings, str]:
-    """A recipe by name, or a run's `config.json`, with changes; and where a relative path of its data starts."""
+    """Resolve a recipe's name or a run's `config.json`, with changes.
+
+    The last value returned is the folder from which a relative path of the data starts.
+    """
     here = str(Path.cwd())
     if recipe is None:
         raise ValueError("`lnz train` needs a RECIPE; `lnz list` shows them.")
@@ -88,9 +91,9 @@ def _chosen(recipe: str | None, changes: dict[str, str]) -> tuple[Recipe[Any], S
 def _resumed(
     recipe: str | None, out: Path, changes: dict[str, str], overwrite: bool
 ) -> tuple[Recipe[Any], Settings, str]:
-    """What the folder says it is; nothing may be changed half-way."""
+    """Read recipe and settings from the run folder. A resumed training cannot change them."""
     if overwrite:
-        raise ValueError("`--resume` goes on with a run and `--overwrite` replaces it: choose one.")
+        raise ValueError("`--resume` continues a run and `--overwrite` replaces it: choose one.")
     config = read_config(working_folder(out))
     if recipe is not None and recipe != config["recipe"]:
         raise ValueError(f"`--resume`: {str(out)!r} holds a run of {config['recipe']}, not of {recipe}.")
@@ -105,13 +108,13 @@ def _resumed(
 def train_into(
     folder: Path, recipe: Recipe[Any], settings: Settings, options: TrainOptions, cwd: str | None = None
 ) -> Run:
-    """`lnz.runs.train` with a display of its progress, and a line on what came of it."""
+    """Call `lnz.runs.train`, show its progress, and print a line with the result."""
     with watch_signals() as presses:
         try:
             with show_progress(console(), recipe.name, settings.train.steps, presses.check) as display:
                 run = train_recipe(folder, recipe, settings, options=options, display=display, cwd=cwd)
         except KeyboardInterrupt as stop:
-            if not str(stop):  # nothing was begun
+            if not str(stop):  # no training was started
                 raise
             raise Interrupted(f"stopped by {presses.name}; {stop}") from None
     after = f"{run.status} after {run.history[-1]['step']} of {settings.train.steps} steps"
@@ -126,7 +129,7 @@ def train_into(
 
 
 def _print_plan(recipe: Recipe[Any], settings: Settings, cwd: str) -> None:
-    """What would be trained: nothing is written."""
+    """Print what would be trained. Nothing is written."""
     planned, print_ = plan(recipe, settings, cwd), console().print
     print_(f"{recipe.name}: {recipe.title}", soft_wrap=True)
     print_(to_json(settings.model_dump(), indent=2), soft_wrap=True)

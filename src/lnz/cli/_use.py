@@ -1,4 +1,4 @@
-"""What can be done with a trained run: evaluate, sample, score."""
+"""Commands on a trained run: evaluate, sample and score."""
 
 import dataclasses
 import io
@@ -52,9 +52,9 @@ _COUNTED = {
 
 @dataclasses.dataclass(frozen=True)
 class Annealing:
-    """How finely `lnz evaluate --ais` anneals."""
+    """The chains and temperatures of `lnz evaluate --ais`."""
 
-    num_chains: int = 20  # enough for an effective number above 10, below which an error bar is called unreliable
+    num_chains: int = 20  # enough for an effective number above 10, below which an error bar is unreliable
     num_betas: int = 300
 
     @classmethod
@@ -80,8 +80,9 @@ def evaluate(
     num_rows: int | None = None,
     annealing: Annealing | None = None,
 ) -> None:
-    """The command `lnz evaluate`: on the run's test split, whose results are then replaced, on some of its rows, or on
-    other data.
+    """The command `lnz evaluate`: on the run's test split, on some of its rows, or on other data.
+
+    Only an evaluation on the whole test split replaces the results of the run.
     """
     from ..plots import write_report
 
@@ -113,7 +114,7 @@ def evaluate(
     if is_whole:
         bracket = recipe.bracket_log_z(run.model, settings)
         run = dataclasses.replace(run, settings=settings.model_dump(), rows=results, bracket=bracket)
-        with locked(folder), replacing(folder) as stage:  # both files at once, and nothing of the training
+        with locked(folder), replacing(folder) as stage:  # both files at once; the training stays as it is
             run.write_report(stage)
             write_report(stage / "report.html", {folder.resolve().name: run})
         console().print(f"Wrote {short_path(folder / 'report.html')}: open it in a browser", soft_wrap=True)
@@ -140,15 +141,15 @@ def _check_can_be_annealed(folder: Path, model: Any) -> None:
         raise ValueError(f"`--ais` needs a model with latents; {str(folder)!r} is a {type(model).__name__}.")
     if not model.prior.space.is_euclidean:
         raise ValueError(
-            f"`--ais` moves latents by HMC, on Euclidean spaces; those of {str(folder)!r}, a {type(model).__name__}, "
-            f"live on {model.prior.space}."
+            f"`--ais` moves latents by HMC, which needs a Euclidean space; the latents of {str(folder)!r}, a "
+            f"{type(model).__name__}, live on {model.prior.space}."
         )
 
 
 def _annealed(
     recipe: Recipe[Any], model: lnz.AbstractLatentModel, rows: np.ndarray, settings: Settings, annealing: Annealing
 ) -> dict[str, lnz.LogLikelihood]:
-    """The same likelihoods by annealing from q(z | x) to the posterior."""
+    """The likelihoods of `rows` by annealing from q(z | x) to the posterior."""
     sampler = lnz.adapted_hmc(jr.fold_in(jr.key(settings.seed), 3), model)
     method = lnz.normalizers.AIS(annealing.num_chains, annealing.num_betas, sampler=sampler)
     with show_rows(console(), "annealing", len(rows)) as progress:
@@ -159,7 +160,7 @@ def _annealed(
 
 
 def _diagnose(model: lnz.AbstractLatentModel, rows: np.ndarray, made: str, seed: int) -> None:
-    """What the bound consists of on some rows, and how far off it can be on examples that the model draws itself."""
+    """Print the parts of the bound on some rows, and how far off it can be on examples drawn from the model."""
     some = rows[:: max(1, -(-len(rows) // _MOST_DIAGNOSED))]
     key_diagnose, key_bracket = jr.split(jr.fold_in(jr.key(seed), 2))
     console().print(f"\nDiagnosis of {len(some)} rows from all over: {made}; a minute or so", soft_wrap=True)
@@ -181,7 +182,10 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
     given = rows_for(run, recipe, settings, data)
     _warn_of_training_data(run, folder, data)
     with warnings.catch_warnings():
-        for told in (lnz.UnreliableEstimateWarning, AtomsWarning):  # beneath the scores, with the places of the file
+        for told in (
+            lnz.UnreliableEstimateWarning,
+            AtomsWarning,
+        ):  # printed beneath the scores, with row names from the file
             warnings.simplefilter("ignore", told)
         result = score_rows(run, recipe, settings, given)
     order = score_order(result, given) if anomalous_first else np.arange(len(given))
@@ -228,13 +232,13 @@ def sample(folder: Path, num: int, out: Path, num_steps: int, seed: int) -> None
     check_ending(out, writers)
     run = Run.read(folder)
     if out.suffix == ".png" and run.examples.image_shape is None:
-        raise ValueError(f"`--out {out}`: the examples of {str(folder)!r} are no pictures; try .csv.")
+        raise ValueError(f"`--out {out}`: the examples of {str(folder)!r} are not pictures; try .csv.")
     if not 0 <= seed < 2**63:
         raise ValueError(f"`--seed` must be a whole number from 0 to 2**63 - 1; got {seed}.")
     draws = np.asarray(lnz.sample(jr.key(seed), run.model, num, num_steps=num_steps))
     if not np.isfinite(draws).all():
         raise ValueError(f"Nothing was written: the model in {str(folder)!r} gives draws that are not finite.")
-    if run.model.space.num_values == 2:  # bits that no reader takes for dark grey values, where a file can say so
+    if run.model.space.num_values == 2:  # a type that no reader takes for dark grey values, where the format has one
         draws = draws.astype(bool if out.suffix in (".npy", ".parquet") else np.uint8)
     if out.suffix in TABLES:
         names = run.examples.columns or tuple(str(i) for i in range(draws.shape[1]))
@@ -245,11 +249,11 @@ def sample(folder: Path, num: int, out: Path, num_steps: int, seed: int) -> None
 
 
 def _warn_of_training_data(run: Run, folder: Path, data: str) -> None:
-    """Of the file that a run was made of, most rows are those that the model learnt from."""
+    """Warn if `data` is the file of the run's training, since the model learnt from most of its rows."""
     if run.digest is not None and data not in lnz.data.names() and digest_of(Path(data)) == run.digest:
         console().print(
-            f"Warning: {data} is the file that this run was made of. Most of its rows are those that the model learnt "
-            f"from, which flatters it; `lnz evaluate {short_path(folder)}` takes the test part alone.",
+            f"Warning: this run was trained on {data}. The model learnt from most of its rows, so its numbers are too "
+            f"good; `lnz evaluate {short_path(folder)}` uses the test part alone.",
             soft_wrap=True,
         )
 

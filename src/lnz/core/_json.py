@@ -22,10 +22,10 @@ _DERIVED = ("value", "bound", "monte_carlo_error", "data_error", "bits_per_dimen
 def to_json(result: LogLikelihood | Bracket) -> dict[str, Any]:
     """The fields of `result` as JSON types, after the `version` of this form.
 
-    The form of a likelihood also holds its value, bound and errors in nats per example, the bits per dimension, and the
-    log-probability `per_example`. Diagnostics without a value are left out.
+    The form of a likelihood also holds its value, bound and errors in nats per example, the bits per dimension (unless
+    it is one of densities), and the log-probability `per_example`. Diagnostics without a value are left out.
     """
-    derived = {name: getattr(result, name) for name in _DERIVED} if isinstance(result, LogLikelihood) else {}
+    derived = _derived(result) if isinstance(result, LogLikelihood) else {}
     return plain({"version": VERSION, **derived, **_tree(result)})
 
 
@@ -36,11 +36,15 @@ def likelihood_from_json(value: Any, where: str) -> LogLikelihood:
     and contradictory numbers.
     """
     tree = _versioned(value, where)
-    derived = {name: field(tree, name, _numbers if name != "bound" else text, where) for name in _DERIVED}
-    result = _object(LogLikelihood, _LIKELIHOOD)({k: v for k, v in tree.items() if k not in _DERIVED}, where)
+    found = {name: tree.pop(name) for name in _DERIVED if name in tree}
+    result = _object(LogLikelihood, _LIKELIHOOD)(tree, where)
     _check_errors(result, where)
-    for name, found in derived.items():
-        _check_derived(f"{where}.{name}", found, getattr(result, name))
+    expected = _derived(result)
+    for name in found.keys() - expected.keys():
+        raise DamagedError(f"its {where} has {name!r}, which numbers on {result.of.space} do not have.")
+    for name, value in expected.items():
+        kind = _numbers if name != "bound" else text
+        _check_derived(f"{where}.{name}", field(found, name, kind, where), value)
     if result.bound == "exact" and result.protocol.estimators:
         raise DamagedError(f"its {where} is exact beside estimates by {', '.join(result.protocol.estimators)}.")
     return result
@@ -52,6 +56,12 @@ def bracket_from_json(value: Any, where: str) -> Bracket:
     **Raises:** `DamagedError`, as `likelihood_from_json` does.
     """
     return _object(Bracket, _BRACKET)(_versioned(value, where), where)
+
+
+def _derived(result: LogLikelihood) -> dict[str, Any]:
+    """The derived numbers, without those that the likelihood does not have, such as bits of a density."""
+    found = {name: getattr(result, name) for name in _DERIVED}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _tree(value: Any) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from jaxtyping import Bool, Float
 
+from ..spaces import COUNTING
 from ._estimate import _IN_WORDS, Bound, Estimate, flip_bound, join_bounds
 from ._reliability import describe_weights, unreliable_reasons
 from ._weights import Weights
@@ -129,8 +130,13 @@ class LogLikelihood:
             return float(np.std(self.per_example, ddof=1)) / math.sqrt(self.num) if self.num > 1 else math.nan
 
     @property
-    def bits_per_dimension(self) -> float:
-        """`-value / (d log 2)` with `d` the number of dimensions of one example."""
+    def bits_per_dimension(self) -> float | None:
+        """`-value / (d log 2)` with `d` the number of dimensions of one example.
+
+        `None` for densities, whose bits depend on the units of the data.
+        """
+        if self.of.base_measure != str(COUNTING):
+            return None
         return -self.value / (self.of.num_dimensions * math.log(2))
 
     @property
@@ -198,7 +204,7 @@ class LogLikelihood:
 
         The direction turns with the sign: a lower bound on log p is an upper bound on bits.
         """
-        if not self.of.has_many_values:
+        if not self.of.has_many_values or self.bits_per_dimension is None:
             return None
         return f"{self.bits_per_dimension:.4f} bits/dim ({_IN_WORDS[flip_bound(self.bound)]})"
 

@@ -278,6 +278,7 @@ def _advice_far_from_zero(
     return (
         "End the model with `lnz.flows.standardise(data)`, such as `lnz.Transformed(base, lnz.bijections.Chain(flow, "
         "lnz.flows.standardise(data)))`, with the data in float64; or subtract a constant from the column."
+        + (" `standardise` takes `observed` or a masked array, as this verb does." if np.isnan(centred).any() else "")
     )
 
 

@@ -23,7 +23,7 @@ class Weights(eqx.Module):
     - `beyond`: change of the estimate along rays through the draws, in standard errors.
     - `off_centre`: error of the chains' distances from their centre, compared with the target, in standard errors.
     - `cut_mass`: fraction of the mass that the number type does not distinguish from an end of the space.
-    - `edge_mass`: fraction of the mass on the edge of a grid.
+    - `edge_mass`: fraction of the mass on the edge of a grid, or seen beyond it.
     - `grid_error`: largest difference in nats between shifted grids.
     - `acceptance`: mean acceptance rate of proposals.
     - `converged`: fraction of searches that reached a mode.

@@ -38,8 +38,8 @@ class Row:
 
     @property
     def bits_per_dimension(self) -> float | None:
-        """Bits per dimension; `None` for densities, whose bits depend on the units of the data."""
-        return self.result.bits_per_dimension if self.result.of.base_measure == str(COUNTING) else None
+        """Those of the result."""
+        return self.result.bits_per_dimension
 
     @property
     def marked_bound(self) -> str:

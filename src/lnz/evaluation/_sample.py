@@ -244,14 +244,14 @@ def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarr
 
 
 def _warn_of_parts(model: AbstractDensity, sampler: AbstractSampler) -> None:
-    """Of possible states between which no chain of single variables finds a way."""
+    """Warns if chains that move one variable or block at a time cannot connect all possible states."""
     if not isinstance(model, AbstractBlockDensity) or model.not_connected is None:
         return
     reason = model.not_connected() if isinstance(sampler, samplers.Gibbs | samplers.Metropolis) else None
     if reason is not None:
         warnings.warn(
-            f"sample: {reason}. So chains of {type(sampler).__name__} may keep the shares of these parts with which "
-            "they started. Try `sampler=lnz.samplers.ParallelTempering(10)`, whose walkers are drawn anew.",
+            f"sample: {reason}. So chains of {type(sampler).__name__} may stay in the part in which they started, and "
+            "draws may have wrong shares of the parts. Try `sampler=lnz.samplers.ParallelTempering(10)`.",
             UnreliableSampleWarning,
             stacklevel=4,
         )

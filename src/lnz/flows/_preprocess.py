@@ -7,11 +7,12 @@ import numpy as np
 
 from ..bijections import Affine, ToSupport
 from ..core import in_two_parts
-from ..modules import as_numbers
-from ..spaces import AbstractSpace, Interval
+from ..data import known_entries
+from ..modules import as_numbers, unmasked
+from ..spaces import AbstractSpace, Euclidean, Interval
 
 
-def standardise(data: Any) -> Affine:
+def standardise(data: Any, observed: Any = None) -> Affine:
     """`y = scale x + loc` with the mean and the standard deviation of each column of `data`, from a flow to the data.
 
     `lnz.Transformed(base, lnz.bijections.Chain(flow, lnz.flows.standardise(data)))` trains on the data as they are. The
@@ -26,27 +27,36 @@ def standardise(data: Any) -> Affine:
 
     - `data`: `[n, *shape]`, n of at least 2; NumPy (in float64 where columns lie far from zero) or JAX. Use the
       training part alone.
+    - `observed`: mask of the known entries, `[n, *shape]`, such as `~np.isnan(data)`. Moments are those of the known
+      entries. A masked array as `data` has its own mask.
 
-    **Raises:** `ValueError` if a value is not finite, if there are fewer than two rows, or if a column is constant: it
-    has no density, so drop it.
+    **Raises:** `ValueError` for known values that are not finite, for fewer than two rows, and for a constant column,
+    which has no density: drop it.
     """
+    data, observed = unmasked(data, observed)
     array = np.asarray(as_numbers(data))
     if array.ndim < 1 or len(array) < 2:
         raise ValueError(f"`standardise(data)` needs at least two rows; got an array of shape {array.shape}.")
+    known = np.ones(array.shape, bool)
+    if observed is not None:
+        array, known = known_entries(Euclidean(array.shape[1:]), data, observed)
     wide = array.astype(np.float64)
     if not np.isfinite(wide).all():
         place = tuple(np.argwhere(~np.isfinite(wide))[0].tolist())
-        raise ValueError(f"`standardise(data)` needs finite values; got {wide[place]} at {place}.")
-    loc, scale = wide.mean(axis=0), wide.std(axis=0)
+        advice = " For missing entries pass `observed=~np.isnan(data)`." if np.isnan(wide[place]) else ""
+        raise ValueError(f"`standardise(data)` needs finite values; got {wide[place]} at {place}.{advice}")
     # The rounded mean of equal numbers may differ from them, which would look like a spread.
-    constant = np.ptp(wide, axis=0) == 0
+    low, high = np.where(known, wide, np.inf).min(axis=0), np.where(known, wide, -np.inf).max(axis=0)
+    constant = ~(low < high)  # also without known entries
     if constant.any():
-        column = np.argwhere(constant)[0].tolist()
+        column = tuple(np.argwhere(constant)[0].tolist())
+        values = wide[(slice(None), *column)][known[(slice(None), *column)]]
+        words = f"is constant ({values[0]})" if len(values) else "has no known entry"
         raise ValueError(
-            f"`standardise(data)`: column {column[0] if len(column) == 1 else tuple(column)} is constant "
-            f"({wide[(0, *column)]}), so it has no density. Drop it."
+            f"`standardise(data)`: column {column[0] if len(column) == 1 else column} {words}, so it has no density. "
+            "Drop it."
         )
-    return affine_of_moments(loc, scale)
+    return affine_of_moments(wide.mean(axis=0, where=known), wide.std(axis=0, where=known))
 
 
 def affine_of_moments(mean: Any, sd: Any) -> Affine:

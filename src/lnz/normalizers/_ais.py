@@ -41,12 +41,12 @@ class AIS(AbstractNormalizer):
     Chains start at draws of `path.start` and follow `path.at(beta)` to the target. The product of the density ratios
     along the way is an importance weight. More temperatures tighten the bound; more chains reduce the error.
 
-    With too few temperatures, log weights spread by several nats and the truth can lie many standard errors above the
-    estimate. `weights.normal_ess` detects this, and the estimate is not `reliable`. `beyond` and `off_centre` detect a
-    target far wider than the start or with heavier tails, `cut_mass` mass within rounding of an end of the space.
+    With too few temperatures, the truth can lie many standard errors above the estimate. `weights.normal_ess` detects
+    this, and the estimate is not `reliable`. `weights.beyond`, `off_centre` and `cut_mass` detect mass that chains
+    miss.
 
-    The steps of chains are decisions. So the derivative of the estimate in parameters of the density is not one through
-    them, but that of log Z: the mean of `d log p~(x_i)` over the ends of chains, by their weights.
+    The derivative in parameters of the density is not taken through the chains. It is the weighted mean of
+    `d log p~(x_i)` over their ends, as for log Z.
 
     **Arguments:**
 
@@ -54,9 +54,8 @@ class AIS(AbstractNormalizer):
     - `betas`: number of evenly spaced temperatures, or an increasing array from 0 to 1.
     - `path`: a path to the density, or a function from density to path. Default: the density's own.
     - `sampler`: default `Gibbs()` if blocks can be drawn, else `HMC()` on continuous spaces (a pilot run fixes its step
-      size at each temperature) and `Metropolis()` on discrete ones.
-    - `batch_size`: chains run at a time, to save memory; divides `num_chains`. Default: all. Changes random numbers
-      only.
+      size per temperature) and `Metropolis()` on discrete ones.
+    - `batch_size`: chains run at a time, a divisor of `num_chains`. Default: all.
 
     Source: Neal (2001); arXiv:physics/9803008. For Boltzmann machines, Salakhutdinov and Murray (2008).
     """
@@ -197,7 +196,7 @@ class ReverseAIS(AbstractNormalizer):
     def run(
         self, key: PRNGKeyArray, density: AbstractDensity, key_pilot: PRNGKeyArray | None = None
     ) -> tuple[Float[Array, " num_chains"], dict[str, Float[Array, ""]], Array]:
-        """`log_weights`, the mean `acceptance` if the sampler reports it, and where the chains started."""
+        """`log_weights`, the mean `acceptance` if the sampler reports it, and the starts of the chains."""
         path = ReversedPath(resolve_path(self.path, density))
         key_start, key_chains = jr.split(key)
         positions = self._start(key_start, density, path)

@@ -92,7 +92,7 @@ class BAR(AbstractNormalizer):
             assumes = (*assumes, "reversible steps")
         weights = replace(estimate.weights, **in_errors(info, estimate.standard_error))
         estimate = replace(estimate, assumes=assumes, weights=weights)
-        # Either side for one half.
+        # Each side has half of the weight.
         of_reverse = jnp.full_like(reverse, -math.log(len(reverse)))
         log_w = jnp.concatenate([jax.nn.log_softmax(forward), of_reverse])
         return with_derivative(estimate, density, jnp.concatenate([ends, starts]), log_w, self.forward.batch_size)

@@ -7,10 +7,13 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from ..core import AbstractDensity, AbstractNormalizer, Estimate, Weights, smallest
+from ._far_counts import has_endless_counts, log_mass_of_far_counts
 
 # Three shifts: with two, some place is equally far from the points of both, and both miss a narrow peak there by the
 # same amount.
 _SHIFTS = (1 / 6, 1 / 2, 5 / 6)
+# The largest share of the mass that may lie at counts beyond the grid; it is part of the error.
+_MAX_FAR = 1e-4
 
 
 class Quadrature(AbstractNormalizer):
@@ -29,7 +32,8 @@ class Quadrature(AbstractNormalizer):
 
     **Arguments:**
 
-    - `num`: points per dimension, at least 3. Counts use `0, ..., num - 1`; their error is the mass of the upper half.
+    - `num`: points per dimension, at least 3. Counts use `0, ..., num - 1`; their error is the mass of the upper half,
+      plus the mass found at larger counts on a few lines.
     - `bounds`: ends of the grid, in x or log x.
     - `max_points`: the most points of an enumeration or one rule.
 
@@ -81,18 +85,22 @@ def log_integral_with_error(
 ) -> Estimate:
     """`log int p~` of a density on an infinite space, with the rules and the error of `Quadrature`."""
     space, assumes = density.space, ("negligible mass outside the grid",)
+    grid = space.quadrature(num, bounds, None if space.measure.is_counting else _SHIFTS[0])
     if space.measure.is_counting:
-        value, edge = space.quadrature(num, bounds).log_integral_and_edge(density.log_density)
+        value, edge = grid.log_integral_and_edge(density.log_density)
         half = space.quadrature(num // 2 + 1, bounds).log_integral(density.log_density)
-        return Estimate(value, jnp.abs(value - half), "estimate", assumes, Weights(edge_mass=edge))
+        error, diagnostics = jnp.abs(value - half), {}
+    else:
 
-    def by_rule(shift):
-        return space.quadrature(num, bounds, shift).log_integral_and_edge(density.log_density)
+        def by_rule(shift):
+            return space.quadrature(num, bounds, shift).log_integral_and_edge(density.log_density)
 
-    values, edges = jax.lax.map(by_rule, jnp.asarray(_SHIFTS))
-    value, edge = jax.scipy.special.logsumexp(values) - math.log(len(_SHIFTS)), jnp.max(edges)
-    grid_error = jax.lax.stop_gradient(jnp.max(values) - jnp.min(values))
-    grid_error = jnp.where(jnp.isfinite(grid_error), grid_error, jnp.inf)
-    beyond = space.quadrature(num, bounds, _SHIFTS[0]).beyond
-    error = grid_error + jnp.log1p(beyond * edge)
-    return Estimate(value, error, "estimate", assumes, Weights(edge_mass=edge, grid_error=grid_error))
+        values, edges = jax.lax.map(by_rule, jnp.asarray(_SHIFTS))
+        value, edge = jax.scipy.special.logsumexp(values) - math.log(len(_SHIFTS)), jnp.max(edges)
+        grid_error = jax.lax.stop_gradient(jnp.max(values) - jnp.min(values))
+        grid_error = jnp.where(jnp.isfinite(grid_error), grid_error, jnp.inf)
+        error, diagnostics = grid_error + jnp.log1p(grid.beyond * edge), {"grid_error": grid_error}
+    if has_endless_counts(space):
+        far = jnp.exp(log_mass_of_far_counts(density, grid, num) - jax.lax.stop_gradient(value))
+        error, edge = error + jnp.log1p(far), jnp.where(far <= _MAX_FAR, edge, jnp.maximum(edge, far))
+    return Estimate(value, error, "estimate", assumes, Weights(edge_mass=edge, **diagnostics))

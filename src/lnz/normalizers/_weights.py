@@ -71,15 +71,15 @@ def with_derivative(
     log_w: Float[Array, " n"],
     batch_size: int | None = None,
 ) -> Estimate:
-    """`estimate` of log Z, with the derivatives of `log sum_i w_i p~(x_i) / p~_now(x_i)`, draws x_i and weights fixed.
+    """`estimate` of log Z, with the derivatives of `log sum_i w_i p~(x_i) / p~_now(x_i)` at fixed draws and weights.
 
-    The first is the weighted mean of `d log p~(x_i)`, as that of log Z is its mean under p; the second adds a variance.
-    Draws that were found by decisions (acceptance, a draw of a bit, a search) have no derivatives of their own, and
-    through the weights alone come wrong ones.
+    The first derivative is the weighted mean of `d log p~(x_i)`; the derivative of log Z is the mean of `d log p~`
+    under p. The second derivative adds a variance. Draws that result from decisions (acceptance, a random bit, a
+    search) have no derivatives of their own, and derivatives through their weights alone would be wrong.
     """
     estimate, draws, log_w = without_gradient((estimate, draws, log_w))
     shares = jax.nn.softmax(log_w)
-    # At a draw of weight zero the density may be zero, and its derivative no number.
+    # At a draw of weight zero, the density may be zero and its derivative NaN.
     is_used = (shares > 0).reshape(-1, *(1,) * (draws.ndim - 1))
     draws = jnp.where(is_used, draws, draws[jnp.argmax(shares)])
     log_p = jax.lax.map(density.log_density, draws, batch_size=min(batch_size or len(draws), len(draws)))

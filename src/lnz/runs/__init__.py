@@ -1,4 +1,4 @@
-"""Runs: recipes, run folders and the tables that compare them."""
+"""Recipes, run folders, and tables that compare runs."""
 
 from ._config import read_config as read_config, write_config as write_config
 from ._events import EventLog as EventLog, follow as follow, read_events as read_events

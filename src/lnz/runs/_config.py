@@ -1,4 +1,4 @@
-"""`config.json`: the settings of a run, and the environment of its training."""
+"""The file `config.json`: the settings of a run and the environment of its training."""
 
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,15 @@ _VERSION = 1
 
 
 def write_config(folder: Path, **config: Any) -> None:
-    """Write what was asked for. `model`, the digest of `model.lnz`, is `None` before the end of the training."""
+    """Write `config.json`. Its entry `model`, the digest of `model.lnz`, is `None` until training ends."""
     write_text(folder / "config.json", to_json({"version": _VERSION, **config}, indent=2) + "\n")
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """`config.json` of a run folder, or the file itself.
+    """Read `config.json`, given the file or its run folder.
 
-    **Raises:** `FileNotFoundError` or `ValueError`, naming the file, if there is none, it is damaged, or of another
-    version.
+    **Raises:** `FileNotFoundError` if the file does not exist, and `ValueError` if it is damaged or has another
+    version. The message names the file.
     """
     if path.suffix != ".json":
         return undisturbed(path, lambda: _read_config_of(path))
@@ -31,7 +31,7 @@ def _read_config_of(folder: Path) -> dict[str, Any]:
         if not folder.is_file():
             raise FileNotFoundError(f"There is no run folder {str(folder)!r}.")
         is_within = (folder.parent / "config.json").is_file()
-        advice = f"Give the folder, {str(folder.parent)!r}" if is_within else "Data are given by `--data`"
+        advice = f"Give the folder, {str(folder.parent)!r}" if is_within else "Give data with `--data`"
         raise ValueError(f"{str(folder)!r} is a file, and a run is a folder. {advice}.")
     return _read_config_file(_place(folder, "config.json"))
 
@@ -39,13 +39,14 @@ def _read_config_of(folder: Path) -> dict[str, Any]:
 def _read_config_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(
-            f"{str(path.parent)!r} is no run folder: it has no {path.name}. `lnz train RECIPE --out FOLDER` writes one."
+            f"{str(path.parent)!r} is not a run folder: it has no {path.name}. `lnz train RECIPE --out FOLDER` writes "
+            "one."
         )
     try:
         config = read_json(path)
         version = field(config, "version", whole, path.name)
         if version != _VERSION:
-            raise ValueError(f"{str(path)!r} is of version {short(version)}; this lnz reads version {_VERSION}.")
+            raise ValueError(f"{str(path)!r} has version {short(version)}; this lnz reads version {_VERSION}.")
         del config["version"]
         return fields(_CONFIG)(config, path.name)
     except DamagedError as error:
@@ -53,6 +54,6 @@ def _read_config_file(path: Path) -> dict[str, Any]:
 
 
 def _place(folder: Path, name: str) -> Path:
-    """Where a file of a run is: on its way to its place, or there."""
+    """The path of a run's file, which may not have been moved from `.whole` to its place yet."""
     on_its_way = folder / _WHOLE / name
     return on_its_way if on_its_way.exists() else folder / name

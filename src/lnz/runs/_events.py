@@ -1,4 +1,4 @@
-"""The log of a training, a line of JSON for each record."""
+"""The log of a training: `events.jsonl`, with a line of JSON for each record."""
 
 import time
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from ._form import to_json
 
 
 class EventLog:
-    """`events.jsonl` while training: a line for each record, there at once. The first replaces an earlier file."""
+    """Writes `events.jsonl` while training. Each record is flushed at once; the first one replaces an earlier file."""
 
     def __init__(self, folder: Path):
         self._path = folder / "events.jsonl"
@@ -23,7 +23,7 @@ class EventLog:
             self._file = open(self._path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115
         try:
             self._file.write(to_json(record) + "\n")
-        except OSError as error:  # a write does not know the name of its file
+        except OSError as error:  # the error of a write lacks the file's name
             error.filename = str(self._path)
             raise
 
@@ -33,18 +33,20 @@ class EventLog:
 
 
 def read_events(folder: Path) -> list[dict[str, int | float]]:
-    """The records of `events.jsonl`; a last line without its end, from a run that was killed, is left out.
+    """Read the records of `events.jsonl`, without an incomplete last line, which a killed run may leave.
 
-    **Raises:** `OSError`; `DamagedError` that names file and line.
+    **Raises:** `OSError` if the file cannot be read, and `DamagedError`, naming file and line, for a damaged record.
     """
     lines = read_utf8(_place(folder, "events.jsonl")).split("\n")[:-1]
     return [_read_record(line, f"events.jsonl, line {i}") for i, line in enumerate(lines, 1)]
 
 
 def follow(folder: Path, seconds: float = 1.0) -> Iterator[dict[str, int | float]]:
-    """The records of the training in `folder` as they are written, until its run is whole.
+    """Yield the records of the training in `folder` as they are written, until its run is complete.
 
-    - `seconds`: between two looks. A training that was broken off is waited for: break off the loop.
+    - `seconds`: time between two looks at the files.
+
+    The iterator keeps waiting after a training was interrupted: leave the loop yourself.
     """
     told = 0
     while True:
@@ -52,7 +54,7 @@ def follow(folder: Path, seconds: float = 1.0) -> Iterator[dict[str, int | float
         is_last = work == folder and is_whole(folder)
         records = read_events(work) if _place(work, "events.jsonl").is_file() else []
         yield from records[told:]
-        told = max(told, len(records))  # a training that goes on writes its first records again
+        told = max(told, len(records))  # a resumed training writes its first records again
         if is_last:
             return
         time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""Folders of runs: started, replaced by one rename, locked and removed."""
+"""Run folders: starting, locking, replacing by one rename, and removing them."""
 
 import errno
 import os
@@ -17,11 +17,11 @@ _FILES = (
     "events.jsonl",
     "report.json",
     "report.html",
-)  # moved to their places in this order
+)  # in the order in which they are moved to their places
 
 
 T = TypeVar("T")
-_MOST_SECONDS = 10  # for which a reader waits for a run that is replaced all the time
+_MOST_SECONDS = 10  # how long a reader retries while a run is being replaced again and again
 
 
 _NEXT, _FINAL, _WHOLE = ".next", ".final", ".whole"
@@ -32,9 +32,9 @@ _NO_SPACE = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 @contextmanager
 def locked(folder: Path) -> Iterator[Held]:
-    """Keeps a second training out of a run folder, and brings the files of a run to their places.
+    """Lock a run folder against a second training, and move the files of a run to their places.
 
-    **Raises:** `ValueError` if another process is in it.
+    **Raises:** `ValueError` if another process holds the lock.
     """
     refusal = f"Another `lnz train` is at work in {str(folder)!r}. Choose another `--out`."
     with held(folder, refusal) as place:
@@ -44,9 +44,10 @@ def locked(folder: Path) -> Iterator[Held]:
 
 @contextmanager
 def replacing(folder: Path, stage: Path | None = None) -> Iterator[Path]:
-    """A folder for new files of the run in `folder`, which become the run's by one rename when the block ends well.
+    """A folder for new files of the run in `folder`. One rename makes them the run's when the block succeeds.
 
-    `stage` is a folder that has files already, such as `.next`; it is left as it is when the block fails.
+    - `stage`: a folder that already has files, such as `.next`, to use instead of a new one. It stays as it is when the
+      block fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
     settle(folder)
@@ -65,12 +66,12 @@ def replacing(folder: Path, stage: Path | None = None) -> Iterator[Path]:
 
 
 def settle(folder: Path) -> None:
-    """Move the files of a run to their places, where that was begun; killed at any moment, it goes on the next time."""
+    """Move the files of a run from `.whole` to their places. If killed at any moment, the next call completes it."""
     whole = folder / _WHOLE
     if not whole.is_dir():
         return
     if (whole / "report.json").is_file() and not (whole / "report.html").is_file():
-        (folder / "report.html").unlink(missing_ok=True)  # that of the run before
+        (folder / "report.html").unlink(missing_ok=True)  # the previous run's
     if (whole / "checkpoints").is_dir():
         _remove_checkpoints(folder)
     others = [path.name for path in whole.iterdir() if path.name not in _FILES and not is_leftover(path)]
@@ -82,7 +83,7 @@ def settle(folder: Path) -> None:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Move a file or a folder, into a folder that is there already."""
+    """Move a file or a folder, and merge it into a folder that already exists."""
     if not source.is_dir() or not target.is_dir():
         os.replace(source, target)
         return
@@ -92,8 +93,7 @@ def _move(source: Path, target: Path) -> None:
 
 
 def undisturbed(folder: Path, read: Callable[[], T]) -> T:
-    """What `read` returns or raises, of one state of the files of a run: it is called again if they were replaced
-    meanwhile."""
+    """Call `read` on one consistent state of a run's files: call it again if they were replaced meanwhile."""
     give_up = time.monotonic() + _MOST_SECONDS
     while True:
         before = _state(folder)
@@ -110,7 +110,7 @@ def undisturbed(folder: Path, read: Callable[[], T]) -> T:
 
 
 def _state(folder: Path) -> list[tuple[int, int] | None]:
-    """Tells the files of a run from others that take their places, or are on their way there."""
+    """Identify a run's files, so that replacing any of them is noticed."""
     places = [path for name in _FILES for path in (folder / name, folder / _WHOLE / name)]
     return [_identity(path) for path in (folder / _WHOLE, *places)]
 
@@ -128,25 +128,25 @@ def check_folder(folder: Path, overwrite: bool) -> None:
     check_name(folder, "--out")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"`--out {folder}` is a file; a run needs a folder. Choose another name.")
-    check_name(folder / _NEXT / "checkpoints" / f".step-000000000.ckpt.{'0' * 16}", "--out")  # the longest to come
+    check_name(folder / _NEXT / "checkpoints" / f".step-000000000.ckpt.{'0' * 16}", "--out")  # the longest name to come
     if folder.is_dir() and not overwrite and any(not _is_worthless(path) for path in folder.iterdir()):
-        advice = "add `--resume` to go on with an unfinished run" if (folder / "config.json").is_file() else ""
+        advice = "add `--resume` to continue an unfinished run" if (folder / "config.json").is_file() else ""
         raise ValueError(
-            f"The folder {str(folder)!r} already holds something. Choose another `--out`, "
+            f"The folder {str(folder)!r} is not empty. Choose another `--out`, "
             f"{advice + ', ' if advice else ''}or add `--overwrite`."
         )
 
 
 def _is_worthless(path: Path) -> bool:
-    """Whether a kill left it, and nothing is lost with it."""
+    """Whether a killed process left this file or folder, and nothing is lost by removing it."""
     is_empty = path.name == "checkpoints" and path.is_dir() and not any(path.iterdir())
     return path.name == _FINAL or is_leftover(path) or is_empty
 
 
 def start_folder(folder: Path, overwrite: bool) -> Path:
-    """The folder for the files of a new training: `folder`, or `.next` within it if a run in `folder` is worth keeping.
+    """Prepare the folder for a new training: `folder`, or `.next` within it if `folder` has a run worth keeping.
 
-    With `overwrite`, an unfinished training that was to replace the run is given up.
+    With `overwrite`, an unfinished training that was to replace the run is deleted.
 
     **Raises:** as `check_folder`.
     """
@@ -164,14 +164,16 @@ def start_folder(folder: Path, overwrite: bool) -> Path:
 
 
 def working_folder(folder: Path) -> Path:
-    """Where a training goes on: in `.next` if it is to replace a run."""
+    """The folder in which a training resumes: `.next` if the training is to replace a run."""
     return folder / _NEXT if (folder / _NEXT / "config.json").is_file() else folder
 
 
 def end_folder(folder: Path, work: Path, has_diverged: bool = False) -> bool:
-    """Remove a training in `work` that came to nothing. Says whether the run that it was to replace is all there is.
+    """Remove the training in `work` if nothing of it is worth keeping.
 
-    It came to nothing if it made no step, or diverged in place of a run that did not.
+    This is so if it made no step, or if it diverged and was to replace an earlier run.
+
+    **Returns:** whether it was removed and only the earlier run remains.
     """
     if is_trained(work) and not (has_diverged and work != folder):
         return False
@@ -183,7 +185,7 @@ def end_folder(folder: Path, work: Path, has_diverged: bool = False) -> bool:
 
 
 def remove_run(folder: Path) -> None:
-    """Delete the files of a run, `report.json`, which says that it is whole, first; and nothing else."""
+    """Delete the files of a run and nothing else, beginning with `report.json`, which marks a complete run."""
     for name in reversed(_FILES):
         (folder / name).unlink(missing_ok=True)
     _remove_checkpoints(folder)
@@ -193,25 +195,25 @@ def _remove_checkpoints(folder: Path) -> None:
     for pattern in ("step-*.ckpt", ".step-*.ckpt.*"):
         for path in folder.glob(f"checkpoints/{pattern}"):
             path.unlink()
-    with suppress(OSError):  # there is none, or it holds something else
+    with suppress(OSError):  # it does not exist, or holds other files
         (folder / "checkpoints").rmdir()
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether there is a run that can be read, though its files may still be on their way to their places."""
+    """Whether there is a complete run, even if its files have not all been moved to their places yet."""
     return any((place / "report.json").is_file() for place in (folder / _WHOLE, folder))
 
 
 def is_trained(folder: Path) -> bool:
-    """Whether there is a checkpoint of a step; one of none is written where a training is stopped before the first."""
+    """Whether there is a checkpoint after at least one step. A training stopped before its first step saves step 0."""
     return last_step(folder) > 0
 
 
 def last_step(folder: Path) -> int:
-    """The step of the newest checkpoint."""
+    """The step of the newest checkpoint, or 0."""
     return max((int(path.stem.removeprefix("step-")) for path in folder.glob("checkpoints/step-*.ckpt")), default=0)
 
 
 def is_no_space(error: OSError) -> bool:
-    """Whether a disk, or the part of it that the user may fill, is full."""
+    """Whether the disk is full or the user's quota is used up."""
     return error.errno in _NO_SPACE

@@ -1,4 +1,4 @@
-"""The JSON form of a report: written from results, and checked while it is read."""
+"""The JSON format of `config.json` and `report.json`: writing it, and checking it while reading."""
 
 import dataclasses
 import hashlib
@@ -35,11 +35,14 @@ def to_json(value: Any, indent: int | None = None) -> str:
 
 
 _BLANK = "0" * 64
-_BEFORE_DIGEST = '"report": "'  # in no text of JSON, whose quotation marks have backslashes
+_BEFORE_DIGEST = '"report": "'  # cannot occur within a JSON string, where quotation marks have backslashes
 
 
 def sealed(report: dict[str, Any]) -> str:
-    """A report with the digest of its own bytes, which have zeros as its digits, as the last of its `digests`."""
+    """The JSON of a report, with the SHA-256 of its own bytes as the last of its `digests`.
+
+    The digest is computed with zeros in its own place.
+    """
     digests = {**report["digests"], "report": _BLANK}
     content = to_json({**report, "digests": digests}, indent=2) + "\n"
     digest = hashlib.sha256(content.encode()).hexdigest()
@@ -48,7 +51,7 @@ def sealed(report: dict[str, Any]) -> str:
 
 
 def is_sealed(content: bytes) -> bool:
-    """Whether a report has the digest of its own bytes."""
+    """Whether the digest within a report matches its bytes."""
     before, name, after = content.rpartition(_BEFORE_DIGEST.encode())
     digest = hashlib.sha256(before + name + _BLANK.encode() + after[len(_BLANK) :])
     return after[: len(_BLANK)] == digest.hexdigest().encode()
@@ -66,7 +69,7 @@ def _read_settings(value: Any, where: str) -> dict[str, Any]:
 
 
 def _read_object(cls: type, kinds: dict[str, Kind]) -> Kind:
-    """An object whose keys are the fields of a data class; those without a kind may be anything."""
+    """A reader of objects whose keys are the fields of a data class. Fields not in `kinds` may have any value."""
     names = [field.name for field in dataclasses.fields(cls)]
     read = fields({name: kinds.get(name, anything) for name in names})
 
@@ -74,7 +77,7 @@ def _read_object(cls: type, kinds: dict[str, Kind]) -> Kind:
         values = read(value, where)
         try:
             return cls(**values)
-        except ValueError as error:  # what the class refuses of values that are of the right kinds
+        except ValueError as error:  # the class refuses values that have the right kinds
             raise DamagedError(f"its {where} cannot be: {error}") from error
 
     return build

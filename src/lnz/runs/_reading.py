@@ -1,4 +1,4 @@
-"""Settings from `{"train.steps": 100}` and from JSON: checked by their types, with errors in one sentence."""
+"""Reading settings from `{"train.steps": 100}` and from JSON. Types are checked; each error is one sentence."""
 
 import dataclasses
 import math
@@ -21,12 +21,12 @@ G = TypeVar("G", bound=Group)
 class Setting:
     """One setting of a recipe.
 
-    - `name`: as `--set` takes it, such as "model.prior.num_components".
-    - `default`: its value; for a choice, the name of the choice.
-    - `allowed`: the values it may have, in words.
-    - `meaning`: one line.
-    - `choices`: of a choice, the name and one line for each.
-    - `belongs`: the choices that bring it, such as "model.prior=mixture"; empty for a setting that is always there.
+    - `name`: the name for `--set`, such as "model.prior.num_components".
+    - `default`: the default value; for a choice, its name.
+    - `allowed`: the allowed values, in words.
+    - `meaning`: its meaning, in one line.
+    - `choices`: for a choice, the name of each option and one line about it.
+    - `belongs`: the choices that have this setting, such as "model.prior=mixture"; empty if it always exists.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Setting:
 
 
 def list_settings(group: Group, prefix: str = "") -> list[Setting]:
-    """Every setting of a group, of its parts and of all choices, in order."""
+    """List every setting of a group, of its subgroups and of all choices, in order."""
     found: dict[str, Setting] = {}
     for name, field in type(group).model_fields.items():
         full, value = prefix + name, getattr(group, name)
@@ -59,13 +59,13 @@ def list_settings(group: Group, prefix: str = "") -> list[Setting]:
 
 
 def change(settings: G, defaults: G, changes: Mapping[str, Any], owner: str) -> G:
-    """`settings` with `changes`, such as `{"train.steps": 100, "model.prior": "mixture"}`; values may be text.
+    """Apply `changes`, such as `{"train.steps": 100, "model.prior": "mixture"}`, to `settings`. Values may be text.
 
-    A new choice keeps the settings that it shares with the old one; its other settings come from `defaults`. So do
-    settings that no longer have an effect.
+    A new choice keeps the settings that it shares with the old one; its other settings come from `defaults`. Settings
+    that no longer have an effect also return to `defaults`.
 
-    **Raises:** `ValueError` for an unknown name, with the nearest, for a value outside its range, and for a change
-    without an effect beside the others.
+    **Raises:** `ValueError` for an unknown name (the message suggests the nearest one), for a value outside its range,
+    and for a change that has no effect with the other settings.
     """
     known = {setting.name: setting for setting in list_settings(defaults)}
     of_kind = {f"{name}.kind": name for name, setting in known.items() if setting.choices}
@@ -78,9 +78,9 @@ def change(settings: G, defaults: G, changes: Mapping[str, Any], owner: str) -> 
 
 
 def read(defaults: G, tree: Any, owner: str) -> G:
-    """Settings from JSON, as `model_dump` gives them: every setting must be there, and have its type.
+    """Read settings from JSON, as written by `model_dump`. Every setting must be present and have its type.
 
-    **Raises:** `ValueError` that names the first setting that is missing, unknown or wrong.
+    **Raises:** `ValueError`, naming the first setting that is missing, unknown or wrong.
     """
     settings = _validated(tree, defaults, owner)
     there = {name for name, _ in flatten(tree)}
@@ -91,7 +91,7 @@ def read(defaults: G, tree: Any, owner: str) -> G:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """`("train.steps", 100)` and so on, of settings in JSON; a choice has the name of its field."""
+    """Yield pairs such as `("train.steps", 100)` from settings in JSON. A choice goes by the name of its field."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{name}.")
@@ -100,7 +100,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def in_words(field: FieldInfo) -> str:
-    """The values that a field may have."""
+    """The allowed values of a field, in words."""
     if choices := _choices(field):
         return f"one of {', '.join(choices)}"
     kind = field.annotation
@@ -125,7 +125,7 @@ def _exact(number: int | float) -> str:
 
 
 def _choices(field: FieldInfo) -> dict[str, type[Choice]]:
-    """The choices of a field by their names; none where it is no union of them."""
+    """The choices of a field by name; empty if the field is not a union of choices."""
     if get_origin(field.annotation) not in (Union, types.UnionType):
         return {}
     members = [cls for cls in get_args(field.annotation) if isinstance(cls, type) and issubclass(cls, Choice)]
@@ -133,7 +133,7 @@ def _choices(field: FieldInfo) -> dict[str, type[Choice]]:
 
 
 def _chosen(cls: type[Choice], now: Choice, default: Choice) -> Choice:
-    """A choice of another class: it keeps the settings that both have, and takes the rest from `default`."""
+    """Turn `now` into a choice of class `cls`. Shared settings are kept; the others come from `default`."""
     if type(now) is cls:
         return now
     start = default if type(default) is cls else cls()
@@ -166,7 +166,7 @@ def _merged(group: Group, default: Group, changes: Mapping[str, Any], prefix: st
 
 
 def _check_belong(name: str, kind: str, choices: Mapping[str, type[Choice]], changes: Mapping[str, Any]) -> None:
-    """**Raises:** `ValueError` for a change that belongs to another choice than `kind`."""
+    """**Raises:** `ValueError` for a change of a setting that only other choices than `kind` have."""
     for change, value in changes.items():
         inner = change.removeprefix(f"{name}.").split(".")[0]
         if change.startswith(f"{name}.") and inner not in choices[kind].model_fields:
@@ -175,7 +175,7 @@ def _check_belong(name: str, kind: str, choices: Mapping[str, type[Choice]], cha
 
 
 def _without_idle(group: G, default: Group, changes: Mapping[str, Any], prefix: str) -> G:
-    """The group with the default in place of every setting that has no effect.
+    """Reset every setting without an effect to its default.
 
     **Raises:** `ValueError` if such a setting is among the changes.
     """
@@ -194,7 +194,7 @@ def _without_idle(group: G, default: Group, changes: Mapping[str, Any], prefix: 
 
 
 def _idle(name: str, value: Any, homes: list[tuple[str, str]], now: Mapping[str, Any]) -> str:
-    """The sentence for a change without an effect: it names the choices that would use it."""
+    """The error sentence for a change without an effect. It names the choices that would use the setting."""
     belongs = " or ".join(f"`{owner}={wanted}`" for owner, wanted in homes)
     got = " and ".join(f"`{owner}={there}`" for owner, there in now.items())
     owners = " or ".join(f"`{owner}`" for owner in now)
@@ -202,11 +202,11 @@ def _idle(name: str, value: Any, homes: list[tuple[str, str]], now: Mapping[str,
 
 
 def _parsed(value: Any, field: FieldInfo) -> Any:
-    """A change for the type of a field: numbers such as 1e5 may be whole, and a path is text."""
+    """Convert a change to the type of its field. Text such as 1e5 may be a whole number; a path becomes text."""
     if isinstance(value, np.generic):
         value = value.item()
     if field.annotation is str or (isinstance(value, bool) and field.annotation is not bool):
-        return str(value)  # true and false are not 1 and 0
+        return str(value)  # so that true and false do not pass as 1 and 0
     if field.annotation is int and isinstance(value, str):
         try:
             number = float(value)
@@ -217,7 +217,7 @@ def _parsed(value: Any, field: FieldInfo) -> Any:
 
 
 def _validated(tree: Any, defaults: G, owner: str, changes: Mapping[str, Any] | None = None) -> G:
-    """Settings of the type of `defaults`, from a tree with changes in it, or, without them, strictly."""
+    """Validate a tree as settings of the type of `defaults`: strictly if `changes` is `None`."""
     try:
         return type(defaults).model_validate(tree, strict=changes is None)
     except ValidationError as error:
@@ -226,10 +226,10 @@ def _validated(tree: Any, defaults: G, owner: str, changes: Mapping[str, Any] | 
 
 
 def _sentence(problem: Mapping[str, Any], defaults: Group, owner: str, changes: Mapping[str, Any]) -> str:
-    """One problem that pydantic found, as a sentence with the name of the setting."""
+    """Describe a problem found by pydantic in one sentence that names the setting."""
     name, field = _place(type(defaults), problem["loc"])
     context = problem.get("ctx", {})
-    if "error" in context:  # of a check of our own, which says it all
+    if "error" in context:  # from one of our own checks, whose message is complete
         return str(context["error"])
     if problem["type"] == "extra_forbidden":
         return unknown_name(f"setting of {owner}", name, {setting.name for setting in list_settings(defaults)})
@@ -246,7 +246,7 @@ def _sentence(problem: Mapping[str, Any], defaults: Group, owner: str, changes: 
 
 
 def _place(cls: type[Group], loc: tuple[int | str, ...]) -> tuple[str, FieldInfo | None]:
-    """The name and the field of a location, which in pydantic also holds the names of choices."""
+    """The name and the field at a pydantic location, which also contains the names of choices."""
     names: list[str] = []
     at: Any = cls
     field, parts = None, list(loc)
@@ -263,7 +263,7 @@ def _place(cls: type[Group], loc: tuple[int | str, ...]) -> tuple[str, FieldInfo
 
 
 def _as_written(value: Any) -> str:
-    """A value as it stands in `--set`: numbers bare, words in quotation marks."""
+    """Format a value as in an error about `--set`: numbers bare, words in quotation marks."""
     if isinstance(value, str):
         try:
             float(value)

@@ -1,4 +1,4 @@
-"""Recipes: a data set, a model, how it is trained and how it is judged, in one short value."""
+"""Recipes. A recipe joins a data set, a model, its training and its evaluation in one short value."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ from ._reading import change, read
 from ._settings import Settings
 
 S = TypeVar("S", bound=Settings)
-# What `lnz.fit` is given first: a key, the model to start from, the method.
+# The first arguments of `lnz.fit`: a key, the initial model, the method.
 Start = tuple[PRNGKeyArray, AbstractModel, AbstractMethod]
 
 
@@ -35,18 +35,18 @@ Start = tuple[PRNGKeyArray, AbstractModel, AbstractMethod]
 class Recipe(Generic[S]):
     """A complete, repeatable experiment.
 
-    - `name`, `title`: what it is called, and one line on what it is.
-    - `settings`: every number that was chosen, and the data set it was made for; any other with examples of `space`
-      will do. Its class says what may be changed. The functions below are given such a value.
+    - `name`, `title`: its name, and one line about it.
+    - `settings`: the default settings, including the data set. Any other data set with examples of `space` can be used
+      instead. The class of the settings defines what can be changed; the functions below receive such settings.
     - `build`: `(key, splits, settings) -> (model, method)`.
-    - `space`: what examples must be, `Binary`, `Euclidean` or `Categorical` (bits or whole numbers).
+    - `space`: the type of examples: `Binary`, `Euclidean` or `Categorical` (bits or whole numbers).
     - `takes_missing`: whether rows may have missing entries.
-    - `partitions`: `settings -> {row suffix: normaliser or None}`: one row of the comparison for each way to
-      compute the denominator; the suffix "" is the recipe's own row.
-    - `validator`: `settings -> normaliser or None` for the denominator while training.
-    - `hidden`, `hidden_while_training`: `settings -> normaliser or None` for numerators.
-    - `bracket`: `settings -> (lower, upper)` normalisers of a two-sided statement about log Z, or `None`.
-    - `protocol`: `settings -> words` on the training without which a likelihood cannot be judged.
+    - `partitions`: `settings -> {row suffix: normaliser or None}`, with one row of the comparison for each way to
+      compute the denominator. The suffix "" marks the recipe's own row.
+    - `validator`: `settings -> normaliser or None`, for the denominator during training.
+    - `hidden`, `hidden_while_training`: `settings -> normaliser or None`, for numerators.
+    - `bracket`: `settings -> (lower, upper)`, two normalisers that bound log Z from both sides, or `None`.
+    - `protocol`: `settings -> words`, the facts about the training that a reader of the likelihood needs.
     """
 
     name: str
@@ -63,32 +63,32 @@ class Recipe(Generic[S]):
     protocol: Callable[[S], str] = lambda settings: ""
 
     def resolve(self, changes: Mapping[str, Any] | None = None, base: S | None = None) -> S:
-        """The settings with `changes`, given as `{"train.steps": 100, "model.prior": "mixture"}`.
+        """Apply changes, such as `{"train.steps": 100, "model.prior": "mixture"}`, to the settings.
 
-        - `base`: the settings of an earlier run to start from; by default those of the recipe. What the changes leave
-          of it without an effect is the recipe's again.
+        - `base`: the settings to change, such as those of an earlier run; by default the recipe's own. Settings that no
+          longer have an effect after the changes return to the recipe's values.
 
-        **Raises:** `ValueError` for a key that does not exist (naming the nearest), for a value that is not allowed,
-        and for a change that has no effect beside the other settings, naming those it belongs to.
+        **Raises:** `ValueError` for an unknown key (the message suggests the nearest one), for a value that is not
+        allowed, and for a change that has no effect with the other settings (the message names those it belongs to).
         """
         return change(self.settings if base is None else base, self.settings, changes or {}, self.name)
 
     def read(self, settings: Any) -> S:
-        """Settings from the JSON of a run, as `settings.model_dump()` gives it.
+        """Read settings from the JSON of a run, as written by `settings.model_dump()`.
 
         **Raises:** `ValueError` for a setting that is missing, unknown or wrong.
         """
         return read(self.settings, settings, self.name)
 
     def schema(self) -> dict[str, Any]:
-        """The JSON schema of the settings, with those of the recipe as its default."""
+        """The JSON schema of the settings, with the recipe's own settings as the default."""
         schema = type(self.settings).model_json_schema()
         return {**schema, "title": self.name, "description": self.title, "default": self.settings.model_dump()}
 
     def load(self, settings: S) -> Splits:
-        """The data that `settings` name, as examples of the recipe's space.
+        """Load the data named in `settings`, as examples of the recipe's space.
 
-        **Raises:** `ValueError` or `OSError`, naming file, row and column, if they cannot be read or do not fit.
+        **Raises:** `ValueError` or `OSError`, naming file, row and column, if the data cannot be read or do not fit.
         """
         splits = load(**settings.data.model_dump())
         if splits.observed is not None and not self.takes_missing:
@@ -104,12 +104,12 @@ class Recipe(Generic[S]):
         return dataclasses.replace(splits, space=Euclidean(splits.space.shape))
 
     def check(self, settings: S, splits: Splits) -> None:
-        """**Raises:** `ValueError` for settings that would fail only after the training, or not say why."""
+        """**Raises:** `ValueError` for settings that would otherwise fail after the training, or without a reason."""
         batch_size = settings.train.fit_options()["batch_size"]
         if batch_size is not None and batch_size > len(splits.train):
             raise ValueError(
-                f"`train.batch_size={batch_size}` is larger than the training data ({len(splits.train)} rows). 0 means "
-                "all of them."
+                f"`train.batch_size={batch_size}` is larger than the training data ({len(splits.train)} rows). Use 0 "
+                "for all of them."
             )
         self.partitions(settings)
         self.validator(settings)
@@ -118,7 +118,7 @@ class Recipe(Generic[S]):
         self.bracket(settings)
 
     def start(self, splits: Splits, settings: S) -> Start:
-        """What `lnz.fit` needs: its key, the model to start from, and the method.
+        """Build the first arguments of `lnz.fit`: the key, the initial model and the method.
 
         **Raises:** `ValueError` for settings that the model or the method refuses.
         """
@@ -136,15 +136,17 @@ class Recipe(Generic[S]):
         checkpoints: Checkpoints | None = None,
         throw: bool = True,
     ) -> Fit:
-        """Build, unless `start` is what `self.start` built, and train; `settings` are what `resolve` returned.
+        """Build the model and the method, and train.
 
-        `validated` is told each validation before its number is in a record of `watch.progress`.
+        - `settings`: the result of `resolve`.
+        - `start`: the result of `self.start`, if it was called before.
+        - `validated`: called with each validation result, before its value appears in a record of `watch.progress`.
         """
         key, model, method = start or self.start(splits, settings)
         partition = self.validator(settings)
 
         known_train, known_valid, _ = splits.observed or (None, None, None)
-        # What is missing is summed out example by example: a rough estimate of each will do while training.
+        # Missing entries are summed out example by example; a rough estimate for each is enough during training.
         is_closed = known_valid is None or has_marginals(model)
         hidden = self.hidden_while_training(settings) if is_closed else AIS(20, 100)
 
@@ -176,10 +178,10 @@ class Recipe(Generic[S]):
         hidden: AbstractNormalizer | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> dict[str, LogLikelihood]:
-        """Likelihoods of `rows`, or of their `observed` entries: `{recipe name and suffix: LogLikelihood}`.
+        """Evaluate likelihoods of `rows`, or of their `observed` entries: `{recipe name and suffix: LogLikelihood}`.
 
-        - `hidden`: for numerators, another normaliser than the recipe's own.
-        - `progress`: as of `lnz.evaluate`.
+        - `hidden`: a normaliser for numerators, in place of the recipe's own.
+        - `progress`: as in `lnz.evaluate`.
         """
         *_, key = _keys(settings)
         methods: dict[str, Any] = {
@@ -193,14 +195,14 @@ class Recipe(Generic[S]):
         }
 
     def score(self, model: AbstractModel, rows: Any, settings: S, observed: Any = None) -> LogLikelihood:
-        """The likelihood of `rows`, or of their `observed` entries, in the recipe's first way, which is its best."""
+        """Evaluate the likelihood of `rows`, or of their `observed` entries, by the first (best) of `partitions`."""
         *_, key = _keys(settings)
         partition = next(iter(self.partitions(settings).values()))
         hidden = self._hidden(settings, observed)
         return self._told(evaluate(key, model, rows, hidden=hidden, partition=partition, observed=observed), settings)
 
     def _told(self, result: LogLikelihood, settings: S) -> LogLikelihood:
-        """With the seed in its protocol, where it matters, and what the recipe says of the training."""
+        """Add to the protocol the seed, where it matters, and the recipe's own `protocol`."""
         notes = [] if result.bound == "exact" else [f"seed {settings.seed}"]
         said = self.protocol(settings)
         return result.with_notes(*notes, *([said] if said else []))
@@ -209,7 +211,7 @@ class Recipe(Generic[S]):
         return self.hidden(settings) if observed is None else None
 
     def bracket_log_z(self, model: AbstractModel, settings: S) -> Bracket | None:
-        """log Z between a lower and an upper estimate, where the recipe has a way to both."""
+        """Bound log Z by a lower and an upper estimate, if the recipe has a normaliser for each; otherwise `None`."""
         methods = self.bracket(settings)
         if methods is None or not isinstance(model, AbstractDensity):
             return None
@@ -227,16 +229,16 @@ def _require_whole_numbers(splits: Splits) -> Splits:
 
 
 def _keys(settings: Settings) -> Key[Array, "3"]:
-    """For building, training and evaluating."""
+    """The keys for building, training and evaluating."""
     return jr.split(jr.key(settings.seed), 3)
 
 
 def column_moments(rows: np.ndarray, num_rows: int = 2**14) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of every column in float64, in the memory of a few rows."""
+    """Mean and standard deviation of every column in float64, computed on `num_rows` rows at a time."""
     mean, squares = np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
     for start in range(0, len(rows), num_rows):
         part = rows[start : start + num_rows].astype(np.float64)
-        # Chan, Golub and LeVeque (1983): joins the moments of two sets without cancelling digits.
+        # Chan, Golub and LeVeque (1983): joins the moments of two sets without cancellation.
         shift = part.mean(axis=0) - mean
         weight = len(part) / (start + len(part))
         mean = mean + weight * shift

@@ -1,4 +1,4 @@
-"""Rows for a trained model: the test split of its run, or those of another file, made as its training data were."""
+"""Rows for a trained model: its run's test split, or another file processed like the training data."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -15,17 +15,17 @@ from ._settings import Settings
 from ._table import as_sentence
 from ._train import check_same_data, load_data, read_settings
 
-_READING = ("data.binarize", "data.header", "data.missing")  # how other data are read, where they are not as the run's
+_READING = ("data.binarize", "data.header", "data.missing")  # may differ between the run's data and other data
 
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """Rows that a model is asked about.
+    """Rows to evaluate with a model.
 
-    - `array`: `[n, ...]`.
-    - `observed`: which entries are known, of that shape, or `None` for all.
-    - `made`: where they are from and how they were made, in words.
-    - `cells`: what their file calls its rows and columns.
+    - `array`: the rows, `[n, ...]`.
+    - `observed`: which entries are known, of the same shape; `None` if all are.
+    - `made`: where the rows come from and how they were processed, in words.
+    - `cells`: the names of rows and columns in their file.
     """
 
     array: np.ndarray
@@ -38,13 +38,16 @@ class Given:
 
     @property
     def num_known(self) -> np.ndarray | None:
-        """Known entries of each row, `[n]`, if some are missing."""
+        """The number of known entries of each row, `[n]`, or `None` if none are missing."""
         return None if self.observed is None else self.observed.reshape(len(self), -1).sum(axis=1)
 
     def some(self, num: int) -> "Given":
-        """`num` rows from all over, for neighbours may be alike."""
+        """Select `num` evenly spaced rows, because neighbours may be alike.
+
+        **Raises:** `ValueError` if `num` is not from 1 to the number of rows.
+        """
         if not 1 <= num <= len(self):
-            raise ValueError(f"`--num-rows` must be from 1 to {len(self)}, as many as there are; got {num}.")
+            raise ValueError(f"`--num-rows` must be from 1 to {len(self)}, the number of rows; got {num}.")
         if num == len(self):
             return self
         index = np.arange(num) * len(self) // num
@@ -62,9 +65,9 @@ def settings_now(
     evaluates: bool = True,
     takes_missing: bool = True,
 ) -> Settings:
-    """Settings of the run, with `changes` of its evaluation and of how other `data` are read.
+    """The settings of the run, with `changes` of its evaluation and of how other `data` are read.
 
-    **Raises:** `ValueError` for a change of anything else: the model is trained.
+    **Raises:** `ValueError` for a change of any other setting, because the model is already trained.
     """
     reading = tuple(name for name in _READING if takes_missing or name != "data.missing")
     for name in changes:
@@ -73,16 +76,16 @@ def settings_now(
         if name not in reading:
             how = f"how `--data FILE` is read ({', '.join(reading)})"
             may = f"settings of `evaluate` can be changed now, and {how}" if evaluates else f"{how} can be changed now"
-            raise ValueError(f"`--set {name}`: the model is trained; only {may}.")
+            raise ValueError(f"`--set {name}`: the model is already trained; only {may}.")
         if data is None:
-            raise ValueError(f"`--set {name}` says how other data are read: give them by `--data FILE`.")
+            raise ValueError(f"`--set {name}` changes how other data are read: give them with `--data FILE`.")
     return recipe.resolve(changes, read_settings(recipe, run.settings))
 
 
 def splits_of(folder: Path, run: Run, recipe: Recipe[Any], settings: Settings) -> Splits:
-    """The data of the run in `folder`.
+    """Load the data of the run in `folder`.
 
-    **Raises:** `ValueError` if they are not what they were.
+    **Raises:** `ValueError` if the data have changed since the training.
     """
     splits = load_data(recipe, settings, run.cwd)
     check_same_data(folder, splits)
@@ -96,9 +99,9 @@ def test_rows(splits: Splits) -> Given:
 
 
 def rows_for(run: Run, recipe: Recipe[Any], settings: Settings, data: str) -> Given:
-    """All rows of a file, or the test split of a named set, made as the run's training data were.
+    """Read all rows of a file, or the test split of a named data set, and process them like the run's training data.
 
-    **Raises:** `ValueError`, with what to do, for rows that may mean something else than those of the training.
+    **Raises:** `ValueError`, with advice, for rows whose numbers may mean something else than the training data's.
     """
     chosen = settings.data
     if data in names():
@@ -125,15 +128,15 @@ def rows_for(run: Run, recipe: Recipe[Any], settings: Settings, data: str) -> Gi
             f"`{data}` has pictures of {' x '.join(map(str, rows.image_shape))} pixels (height x width), but the model "
             f"was trained on {' x '.join(map(str, trained))}: their pixels mean other places. Resize or turn them."
         )
-    if not isinstance(rows.array, np.memmap):  # which is checked as it is read
+    if not isinstance(rows.array, np.memmap):  # arrays on disk are checked while they are read
         run.model.space.check_data(rows.array, str(data))
     return Given(rows.array, rows.observed, made, rows.cells)
 
 
 def score_rows(run: Run, recipe: Recipe[Any], settings: Settings, given: Given) -> LogLikelihood:
-    """The likelihood of every row, with warnings that call rows as their file does.
+    """Evaluate the likelihood of every row. Warnings name rows as their file does.
 
-    **Raises:** `ValueError` if no row has one.
+    **Raises:** `ValueError` if no row has a log-probability: all are NaN or plus infinity.
     """
     result = _placed(recipe.score(run.model, given.array, settings, given.observed), given.cells, given.observed)
     result = result.with_warnings(run.warnings)
@@ -141,20 +144,20 @@ def score_rows(run: Run, recipe: Recipe[Any], settings: Settings, given: Given) 
         result = result.with_warnings(_uneven_rows(given.num_known))
     if not np.any(result.per_example < np.inf):
         raise ValueError(
-            "No row has a log-probability under the model: all are NaN or infinite. Look for such numbers among its "
-            "parameters."
+            "No row has a log-probability under the model: all are NaN or infinite. Look for such numbers among the "
+            "model's parameters."
         )
     return result
 
 
 def score_order(result: LogLikelihood, given: Given) -> np.ndarray:
-    """Numbers of the rows, the least likely first; a row of which nothing is known is not anomalous."""
+    """Row numbers, the least likely first. Rows without known entries come last, since they are not anomalous."""
     order, known = least_likely_first(result.per_example), given.num_known
     return order if known is None else np.concatenate([order[known[order] > 0], order[known[order] == 0]])
 
 
 def score_table(result: LogLikelihood, given: Given, order: np.ndarray) -> dict[str, np.ndarray]:
-    """Columns of a table of scores: the name of a row, log p and its bound, its Monte Carlo error, what is doubted."""
+    """The columns of a table of scores: row names, log p, its bound and its Monte Carlo error, and any doubts."""
     columns = {
         given.cells.kind: given.cells.names_of(order),
         "log_prob": result.per_example[order],
@@ -172,9 +175,9 @@ def score_table(result: LogLikelihood, given: Given, order: np.ndarray) -> dict[
 
 
 def _check_scale(space: Any, are_pictures: bool, rows: Rows, data: str) -> None:
-    """Refuses numbers whose meaning may be another than that of the training data, though they lie within the space.
+    """Refuse numbers that lie within the space but may be on another scale than the training data.
 
-    **Raises:** `ValueError`, with how to save them.
+    **Raises:** `ValueError`, with advice on how to save them.
     """
     kind = rows.stored_as.kind
     if (space.num_values or 0) > 2:
@@ -202,9 +205,9 @@ def _all(rows: Rows, test: Callable[[np.ndarray], np.ndarray]) -> bool:
 
 
 def _check_within(space: Any, rows: Rows, data: str) -> None:
-    """**Raises:** `ValueError` for a value outside the space, at its place as the file counts."""
+    """**Raises:** `ValueError` for a value outside the space, with its place in the file."""
     if rows.array.shape[1:] != space.shape:
-        return  # which is told elsewhere
+        return  # another check reports it
     for start, block in blocks(rows.array):
         bad = ~np.asarray(space.elements_within(block))
         if bad.any():
@@ -214,7 +217,7 @@ def _check_within(space: Any, rows: Rows, data: str) -> None:
 
 
 def _uneven_rows(num_known: np.ndarray) -> list[str]:
-    """In words, that rows cannot be ranked, if they cannot."""
+    """A warning that rows cannot be ranked, if their numbers of known entries differ."""
     fewest, most = num_known.min(), num_known.max()
     if fewest == most:
         return []
@@ -225,7 +228,7 @@ def _uneven_rows(num_known: np.ndarray) -> list[str]:
 
 
 def _placed(result: LogLikelihood, cells: Cells, observed: np.ndarray | None) -> LogLikelihood:
-    """The same, with warnings that call rows as the file does."""
+    """Replace "row 3" in the warnings of a result by the row's name in its file."""
     told, placed = (
         faulty_rows(result.per_example, name_of)
         + useless_rows(result.num, result.numerators.weights, name_of)

@@ -1,16 +1,16 @@
 """Run folders: the files of a training, its model and its likelihoods.
 
-A run is replaced by one rename. New files are first written whole into a hidden folder within the run's; its rename to
-`.whole` makes them the run, and whoever writes next moves them to their places. A reader takes a file from `.whole`
-before that of the same name beside it, and reads again what was replaced while it was reading, so that it sees all
-files of the old run or all of the new one, at any moment and after any kill. The hidden folders:
+A run is replaced by one rename. New files are first written to a hidden folder within the run folder. Renaming it to
+`.whole` makes them the run; the same process or a later one then moves them to their places. A reader prefers a file
+in `.whole` to the file of the same name beside it, and starts again if files were replaced meanwhile. So it sees all
+files of the old run or all files of the new run, at any moment and after any kill. The hidden folders are:
 
-- `.next`: a training that will replace the run (`--overwrite`). It is resumed by `--resume`; the run stays as it is.
-- `.final`: results that are being written. It is worthless when left over from a kill.
-- `.whole`: results that count.
+- `.next`: a training that will replace the run (`--overwrite`). `--resume` continues it; the run stays as it is.
+- `.final`: results that are being written. A folder left by a killed process is worthless.
+- `.whole`: complete results, which count.
 
-`config.json` is that of the training, and names the model that came of it. `report.json` holds the evaluation, and
-names model, configuration, data and itself by their digests; `Run.read` warns where they part."""
+`config.json` holds the settings of the training and the digest of the trained model. `report.json` holds the
+evaluation, and the digests of model, configuration, data and itself. `Run.read` warns if they do not match."""
 
 import dataclasses
 import hashlib
@@ -34,22 +34,22 @@ from ._form import _CONFIG, _REPORT, is_sealed, sealed, to_json, write_text
 class Run:
     """One trained and evaluated recipe.
 
-    - `recipe`, `title`: name of the recipe, one line on it.
-    - `settings`: the resolved ones, whose `data.source` names the data.
-    - `digest`: first digits of the SHA-256 of the data file, if they came from a file.
+    - `recipe`, `title`: the name of the recipe, and one line about it.
+    - `settings`: the resolved settings; `data.source` names the data.
+    - `digest`: the first digits of the SHA-256 of the data file, if the data came from a file.
     - `cwd`: the working directory of the training, from which a relative path of the data starts.
     - `environment`: versions and device, in words.
     - `model`: the trained model.
     - `history`: the records of `lnz.fit`.
     - `status`: how training ended.
     - `rows`: test likelihoods, one for each way to compute the denominator.
-    - `bracket`: log Z from both sides, where the recipe has a way to both.
+    - `bracket`: bounds of log Z from both sides, if the recipe has normalisers for both.
     - `examples`: test rows to show.
     - `data_protocol`: how the data were made and split.
-    - `num_parameters`: trainable numbers in the model.
-    - `seconds`: of `train` (with validation, without compiling the step), `compile` and `evaluate`.
-    - `warnings`: why densities of the training data mean little, in sentences. They hold for every likelihood.
-    - `digests`: of the files that the run was read from, by which the next `report.json` names them.
+    - `num_parameters`: the number of trainable parameters.
+    - `seconds`: durations of `train` (with validation, without compiling the step), `compile` and `evaluate`.
+    - `warnings`: reasons why densities of the training data mean little, as sentences. They apply to every likelihood.
+    - `digests`: digests of the files that the run was read from; the next `report.json` records them.
     """
 
     recipe: str
@@ -72,16 +72,16 @@ class Run:
 
     @property
     def data(self) -> str:
-        """A name for the data: that of the set or of the file."""
+        """The name of the data set or of the data file."""
         return Path(self.settings["data"]["source"]).name
 
     def write(self, folder: Path) -> None:
-        """Replace the run in `folder`, by one rename."""
+        """Replace the run in `folder` by this one, by one rename."""
         with replacing(folder) as stage:
             self.write_files(stage)
 
     def write_files(self, folder: Path) -> None:
-        """Write every file but `report.html`; `report.json`, which makes a run whole, comes last."""
+        """Write every file except `report.html`. `report.json`, which makes a run complete, is written last."""
         save(folder / "model.lnz", self.model)
         model = digest_of_model(folder / "model.lnz")
         write_config(folder, **{name: getattr(self, name) for name in _CONFIG if name != "model"}, model=model)
@@ -90,7 +90,7 @@ class Run:
         dataclasses.replace(self, digests={"model": model, "config": config, "data": self.digest}).write_report(folder)
 
     def write_report(self, folder: Path) -> None:
-        """Write `report.json` alone: what an evaluation finds."""
+        """Write only `report.json`, with the results of an evaluation."""
         report = {
             "rows": {name: core.to_json(row) for name, row in self.rows.items()},
             "bracket": None if self.bracket is None else core.to_json(self.bracket),
@@ -107,9 +107,9 @@ class Run:
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
-        """The run in `folder`. A `UserWarning` says when its files do not belong together.
+        """Read the run in `folder`. A `UserWarning` is given if its files do not belong together.
 
-        **Raises:** `FileNotFoundError` or `ValueError`, naming the folder, if it is no complete run folder.
+        **Raises:** `FileNotFoundError` or `ValueError`, naming the folder, if it is not a complete run folder.
         """
         run, parted = undisturbed(folder, lambda: cls._read(folder))
         if parted:
@@ -119,11 +119,11 @@ class Run:
 
     @classmethod
     def _read(cls, folder: Path) -> tuple["Run", list[str]]:
-        """The run, and which of its files do not belong together."""
+        """Read the run, and describe which of its files do not belong together."""
         config = read_config(folder)
         if not _place(folder, "report.json").is_file():
             raise FileNotFoundError(
-                f"The run in {str(folder)!r} is not finished. `lnz train --resume --out {folder}` goes on with it."
+                f"The run in {str(folder)!r} is not finished. `lnz train --resume --out {folder}` continues it."
             )
         try:
             report = fields(_REPORT)(read_json(_place(folder, "report.json")), "report.json")
@@ -143,7 +143,7 @@ class Run:
 
 
 def _check_report(report: dict[str, Any], config: dict[str, Any], model: Any) -> None:
-    """**Raises:** `DamagedError` where parts of `report.json` contradict each other, the configuration or the model."""
+    """**Raises:** `DamagedError` if parts of `report.json` contradict each other, the configuration or the model."""
     rows: dict[str, LogLikelihood] = report["rows"]
     if config["recipe"] not in rows:
         raise DamagedError(f"its report.json: rows has no {short(config['recipe'])}, the recipe of config.json.")
@@ -181,11 +181,11 @@ def _parted_files(folder: Path, config: dict[str, Any], named_: dict[str, Any], 
     if config["model"] != model:
         parted.append("model.lnz is not the model of this training")
     if named_["model"] != model:
-        parted.append(f"the likelihoods are those of another model.lnz (`lnz evaluate {folder}` computes them anew)")
+        parted.append(f"the likelihoods belong to another model.lnz (`lnz evaluate {folder}` computes them again)")
     if named_["config"] != _digest(_place(folder, "config.json")):
         parted.append("config.json was changed after the training")
     if named_["data"] != config["digest"]:
-        parted.append("the likelihoods are of other data than config.json names")
+        parted.append("the likelihoods belong to other data than those in config.json")
     if not is_sealed(_place(folder, "report.json").read_bytes()):
         parted.append("report.json was changed after the evaluation")
     return parted
@@ -196,7 +196,7 @@ def _digest(path: Path) -> str:
 
 
 def read_runs(folders: Sequence[Path]) -> dict[str, Run]:
-    """Runs by the names of their folders, or by their whole paths where two names are equal."""
+    """Read runs. They are named by their folders, or by the given paths if two folders have the same name."""
     folders = list(dict.fromkeys(folders))
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):

@@ -1,4 +1,4 @@
-"""Typed settings of a recipe: groups of numbers and words, and choices that bring settings of their own."""
+"""Typed settings of a recipe: groups of numbers and words, and choices that have settings of their own."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -19,7 +19,7 @@ _Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Group(BaseModel):
-    """Settings that belong together: immutable, each with a type, a range, and a line that says what it means.
+    """An immutable group of settings. Each has a type, a range and a meaning in one line.
 
     Subclasses declare fields; the docstring beneath a field is its meaning.
     """
@@ -27,15 +27,15 @@ class Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     def without_effect(self) -> Mapping[str, Mapping[str, str]]:
-        """`{setting: {other setting: value}}`: settings that change nothing here, and which values would use them."""
+        """Settings without an effect here, and the values that would use them: `{setting: {other setting: value}}`."""
         return {}
 
 
 class Choice(Group):
-    """One of several ways to do something, with the settings of that way alone.
+    """One of several options, with the settings that only this option has.
 
-    Subclasses declare `kind: Literal["name"] = "name"`, and a default for every setting. A field of such a type is a
-    union with `kind` as its discriminator, and `--set group.field=name` chooses.
+    Subclasses declare `kind: Literal["name"] = "name"`, and a default for every setting. A field for a choice is a
+    union of such classes, with `kind` as discriminator; `--set group.field=name` selects one.
     """
 
     kind: str = ""
@@ -49,21 +49,21 @@ class Data(Group):
     """How examples are read: the arguments of `lnz.data.load`."""
 
     source: str
-    """Name of a data set, or a file or folder of yours; `--data` for short."""
+    """Name of a data set, or your file or folder; `--data` for short."""
     binarize: Binarize = "none"
-    """How bits are made of other values."""
+    """How other values are turned into bits."""
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """A one where a value is at least this part of the full scale."""
+    """A bit is 1 if the value is at least this fraction of the full scale."""
     valid_fraction: _Fraction = 0.1
-    """Part of the training rows for validation, where a file does not have them."""
+    """Fraction of the training rows used for validation, if the file has no validation rows."""
     test_fraction: _Fraction = 0.2
-    """Part of the training rows for the test, where a file does not have them."""
+    """Fraction of the training rows used for the test, if the file has no test rows."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Of the split of a file, and of sampled bits."""
+    """Random seed of the split of a file, and of sampled bits."""
     missing: Missing = "error"
-    """Whether empty cells and nan are refused, or masked as missing entries."""
+    """Whether empty cells and NaN are refused, or masked as missing entries."""
     header: Header = "auto"
-    """Whether the first row of a CSV file has the names of its columns."""
+    """Whether the first row of a CSV file contains the column names."""
 
     @property
     def is_file(self) -> bool:
@@ -74,18 +74,18 @@ class Data(Group):
 
 
 class TrainOnDraws(Group):
-    """How a model is trained that draws its own examples: arguments of `lnz.fit`."""
+    """Training settings of a model that draws its own examples: arguments of `lnz.fit`."""
 
     steps: Annotated[int, Field(ge=1, lt=2**31)] = 1
-    """Updates of the parameters."""
+    """Number of parameter updates."""
     keep: Literal["last", "best"] = "last"
-    """Which parameters count: of the last step, or of the best validation."""
+    """Which parameters to keep: those of the last step, or those with the best validation score."""
     valid_every: CountOrZero = 0
-    """Steps between validations; 0 means a tenth of all."""
+    """Number of steps between validations; 0 means a tenth of all steps."""
     patience: CountOrZero = 0
-    """Validations without progress after which training stops; 0 turns it off."""
+    """Training stops after this many validations without progress; 0 turns this off."""
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Decay of a running average of the parameters, such as 0.999; 0 turns it off."""
+    """Decay of a running average of the parameters, such as 0.999; 0 turns the average off."""
 
     def fit_options(self) -> dict[str, Any]:
         """Keyword arguments of `lnz.fit`."""
@@ -101,20 +101,20 @@ class TrainOnDraws(Group):
 
 
 class Train(TrainOnDraws):
-    """How training is run: arguments of `lnz.fit`."""
+    """Training settings: arguments of `lnz.fit`."""
 
     batch_size: CountOrZero = 0
-    """Rows of a step; 0 means all of them."""
+    """Number of rows per step; 0 means all rows."""
 
     def fit_options(self) -> dict[str, Any]:
         return {**super().fit_options(), "batch_size": self.batch_size or None}
 
 
 class Settings(Group):
-    """All settings of a recipe. A family declares the types of its `model` and, where it has any, of `evaluate`."""
+    """All settings of a recipe. A family of recipes declares the type of `model` and, if it has any, of `evaluate`."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Of everything random: the start, the training and the evaluation."""
+    """Random seed of the initial model, the training and the evaluation."""
     data: Data
     model: Group
     train: Train
@@ -122,6 +122,6 @@ class Settings(Group):
 
 
 class ExactSettings(Settings):
-    """All settings of a recipe whose likelihood is exact: none are for the evaluation."""
+    """All settings of a recipe whose likelihood is exact, so that the evaluation has no settings."""
 
     evaluate: Nothing = Nothing()

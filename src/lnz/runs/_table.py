@@ -1,4 +1,4 @@
-"""The comparison of runs, with everything a reader needs to quote it: for the terminal and for the report."""
+"""The comparison of runs for the terminal and the report, with all notes that a reader needs to quote it."""
 
 import dataclasses
 import math
@@ -24,10 +24,11 @@ _BITS = (
 
 @dataclasses.dataclass(frozen=True)
 class TableRow(Row):
-    """A row of `lnz.compare`, and the run that it belongs to.
+    """A row of `lnz.compare`, with its run.
 
-    - `run`: its name.
-    - `num_parameters`, `train_seconds`: trainable numbers of its model, and how long it was trained.
+    - `run`: the name of the run.
+    - `num_parameters`: the number of trainable parameters of the model.
+    - `train_seconds`: the duration of the training.
     """
 
     run: str = ""
@@ -37,13 +38,13 @@ class TableRow(Row):
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows, highest first, and the notes that belong beneath them.
+    """Rows, highest first, and the notes beneath them.
 
-    - `rows`: those of `lnz.compare`, with the run that each belongs to.
-    - `notes`: `(term, what it means)`.
-    - `checks`: paired differences between rows of one model, whose denominators were computed in different ways.
-    - `protocols`: `(which rows, how they were evaluated)`.
-    - `warnings`: sentences that name their row.
+    - `rows`: the rows of `lnz.compare`, each with its run.
+    - `notes`: `(term, meaning)` pairs.
+    - `checks`: paired differences between rows of one model whose denominators were computed in different ways.
+    - `protocols`: `(rows, evaluation protocol)` pairs.
+    - `warnings`: sentences, each of which names its row.
     """
 
     rows: tuple[TableRow, ...]
@@ -54,7 +55,7 @@ class Table:
 
 
 def tabulate(runs: Mapping[str, Run]) -> Table:
-    """The comparison of all rows of all runs; a run's name stands where its recipe's was.
+    """Compare all rows of all runs. In the names of rows, the run's name replaces the recipe's.
 
     **Raises:** `ValueError` if the rows are not log-probabilities of the same examples.
     """
@@ -83,7 +84,7 @@ def as_sentence(words: str) -> str:
 
 
 def _check_same(runs: Mapping[str, Run], run_of: Mapping[str, str], results: Mapping[str, LogLikelihood]) -> None:
-    """**Raises:** `ValueError` that says in words what differs between two rows, and between the data of their runs."""
+    """**Raises:** `ValueError`, naming the differences between two rows and between the data of their runs."""
     names = list(results)
     for other in names[1:]:
         first = names[0]
@@ -106,7 +107,7 @@ def _differences_of_data(one: Run, two: Run) -> list[str]:
         if name != "source" and options[name] != others.get(name):
             found.append(f"the setting data.{name} ({options[name]} and {others.get(name)})")
     if one.digest != two.digest:
-        found.append(f"the contents of {one.data} (the file has changed, or is another one of this name)")
+        found.append(f"the contents of {one.data} (the file has changed, or another file has the same name)")
     if not found and one.data_protocol != two.data_protocol:
         found.append(f"split ({one.data_protocol}; and {two.data_protocol})")
     return found

@@ -1,4 +1,4 @@
-"""The training of a recipe into a run folder, which says of itself to a `Display` how far it is."""
+"""Training a recipe into a run folder, and reporting the progress to a `Display`."""
 
 import dataclasses
 import hashlib
@@ -41,35 +41,38 @@ from ._recipe import Recipe, Start
 from ._run import Run
 from ._settings import Settings
 
-_DIVERGED = "Training "  # how the status of a `Fit` begins that diverged
+_DIVERGED = "Training "  # the status of a diverged `Fit` starts with this
 _NUM_EXAMPLES, _NUM_EXTREME = 36, 18
-_MOST_LABELLED, _MOST_LABELLED_NUMBERS = 500, 200_000  # rows with labels, and their numbers, for maps of latents
+_MOST_LABELLED, _MOST_LABELLED_NUMBERS = (
+    500,
+    200_000,
+)  # limits of the rows with labels, and of their entries, for maps of latents
 
 
 class Display:
-    """What a training tells of itself. This one shows nothing; a subclass overrides what it shows."""
+    """Receives messages from a training. This one shows nothing; a subclass overrides the methods it needs."""
 
     def note(self, words: str) -> None:
-        """Words that stay, such as how the data were split."""
+        """Show a permanent note, such as how the data were split."""
 
     def say(self, words: str) -> None:
-        """What is being done now."""
+        """Show the current activity."""
 
     def explain(self, name: str, words: str) -> None:
-        """What a number of the records is, such as `("valid", "lower bound by IWAE-50")`."""
+        """Explain a number in the records, such as `("valid", "lower bound by IWAE-50")`."""
 
     def update(self, record: dict[str, int | float]) -> None:
-        """A record of `lnz.fit`, or how the one under way stands."""
+        """Show a record of `lnz.fit`, or the current values of the unfinished one."""
 
     def warn(self, words: str) -> None:
-        """A warning, which stays."""
+        """Show a permanent warning."""
 
     def check(self) -> None:
-        """Called often; what it raises, `KeyboardInterrupt` say, ends the training, which is saved."""
+        """Called often. An exception raised here, such as `KeyboardInterrupt`, ends the training, which is saved."""
 
 
 class Log(Protocol):
-    """Where the records of a training are written beside `events.jsonl`."""
+    """A further destination for the records of a training, beside `events.jsonl`."""
 
     def write(self, record: dict[str, int | float]) -> None: ...
 
@@ -78,12 +81,12 @@ class Log(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class TrainOptions:
-    """How a training is run, which does not change its result.
+    """Options of a training that do not change its result.
 
-    - `resume`: go on with the run in the folder.
-    - `overwrite`: replace an earlier run, which is kept until the new one is whole.
+    - `resume`: continue the run in the folder.
+    - `overwrite`: replace an earlier run, which is kept until the new one is complete.
     - `checkpoint_every`: seconds between two checkpoints.
-    - `logs`: `folder -> Log`, which are told each record too.
+    - `logs`: functions `folder -> Log`; each log receives every record too.
     """
 
     resume: bool = False
@@ -94,11 +97,11 @@ class TrainOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What would be trained.
+    """A description of a training that was not run.
 
     - `data_protocol`: how the data were made and split.
-    - `num_parameters`: how many numbers training may change.
-    - `memory`: bytes that the training will need, by what for.
+    - `num_parameters`: the number of trainable parameters.
+    - `memory`: the expected memory of the training in bytes, by purpose.
     """
 
     data_protocol: str
@@ -107,7 +110,10 @@ class Plan:
 
 
 def plan(recipe: Recipe[Any], settings: Settings, cwd: str | None = None) -> Plan:
-    """What `train` would do; nothing is written. Raises as it does."""
+    """Describe what `train` would do, without writing anything.
+
+    **Raises:** as `train`, for data and settings that do not fit.
+    """
     splits = load_data(recipe, settings, cwd)
     recipe.check(settings, splits)
     key, model, method = recipe.start(splits, settings)
@@ -130,12 +136,16 @@ def train(
 ) -> Run:
     """Train and evaluate a recipe, and write its run folder.
 
-    - `settings`: what `recipe.resolve` returned.
-    - `cwd`: where a relative path of the data starts, if not here.
+    - `settings`: the result of `recipe.resolve`.
+    - `cwd`: the folder from which a relative path of the data starts; by default the working directory.
 
-    **Raises:** `ValueError` for data or settings that do not fit, and for a folder that is in use, before anything is
-    written or removed; `FloatingPointError` when the training diverges: the model of the step before is then evaluated
-    and written, unless the run was to replace another one; `KeyboardInterrupt` at Ctrl-C, with what is left in words.
+    **Raises:**
+
+    - `ValueError` for data or settings that do not fit, and for a folder that is in use, before anything is written or
+      removed.
+    - `FloatingPointError` if the training diverges. The model before that step is then evaluated and written, unless
+      the run was to replace another one.
+    - `KeyboardInterrupt` at Ctrl-C. Its message says what is saved.
     """
     options = TrainOptions() if options is None else options
     display = Display() if display is None else display
@@ -149,7 +159,7 @@ def train(
     display.note(f"data {splits.protocol}")
     if options.resume:
         check_same_data(working_folder(folder), splits)
-    start = recipe.start(splits, settings)  # the model refuses settings of its own: an earlier run is still there
+    start = recipe.start(splits, settings)  # the model may refuse settings, while an earlier run still exists
     with locked(folder) as place:
         work = working_folder(folder) if options.resume else start_folder(folder, options.overwrite)
         config: dict[str, Any] = {
@@ -187,7 +197,9 @@ def train(
 
 
 def load_data(recipe: Recipe[Any], settings: Settings, cwd: str | None) -> Splits:
-    """The data that settings name, by a path from here or, if there is none, from `cwd`, where the training began.
+    """Load the data named in the settings.
+
+    A relative path starts from the working directory or, if no such file exists, from `cwd`, where the training began.
 
     **Raises:** as `Recipe.load`.
     """
@@ -199,7 +211,7 @@ def load_data(recipe: Recipe[Any], settings: Settings, cwd: str | None) -> Split
 
 
 def read_settings(recipe: Recipe[Any], settings: Any) -> Settings:
-    """The settings in a run's `config.json`.
+    """Read the settings in a run's `config.json`.
 
     **Raises:** `ValueError` for a setting that is missing, unknown or wrong.
     """
@@ -210,39 +222,39 @@ def read_settings(recipe: Recipe[Any], settings: Any) -> Settings:
 
 
 def check_same_data(folder: Path, splits: Splits) -> None:
-    """**Raises:** `ValueError` if the data file of a run is not what it was: its splits would be others."""
+    """**Raises:** `ValueError` if the data file of a run has changed, because its splits would differ."""
     digest = read_config(folder)["digest"]
     if digest != splits.source_digest:
         raise ValueError(
             f"The data of the run {str(folder)!r}, {splits.name!r}, have changed since ({digest} then, "
-            f"{splits.source_digest} now). Put the file back, or train anew."
+            f"{splits.source_digest} now). Put the file back, or train again."
         )
 
 
 @contextmanager
 def _ends_in_words(folder: Path, work: Path, resume: bool) -> Iterator[None]:
-    """Says of a training that is broken off what is left of it, and how to go on."""
-    advice = f"go on with `lnz train --resume --out {short_path(folder)}`"
-    earlier = ", and the earlier run is as it was" if work != folder else ""
+    """Add to the exception of an interrupted training how much of it is saved, and how to continue."""
+    advice = f"continue with `lnz train --resume --out {short_path(folder)}`"
+    earlier = ", and the earlier run is unchanged" if work != folder else ""
     try:
         yield
     except KeyboardInterrupt:
-        has_arrived = is_whole(folder) if work == folder else not work.is_dir()  # in place of the other
+        has_arrived = is_whole(folder) if work == folder else not work.is_dir()  # it has replaced the earlier run
         if has_arrived:
-            words = f"the run is whole: `lnz report {short_path(folder)}` writes its report."
+            words = f"the run is complete: `lnz report {short_path(folder)}` writes its report."
         elif work != folder and end_folder(folder, work):
             words = "no step was made, and the earlier run is kept."
         else:
-            words = f"what was trained is saved{earlier}: {advice}."
+            words = f"the training so far is saved{earlier}: {advice}."
         raise KeyboardInterrupt(words) from None
     except Exception as error:
-        if not work.is_dir():  # deleted meanwhile
+        if not work.is_dir():  # it was deleted meanwhile
             raise
         if isinstance(error, OSError) and is_no_space(error):
             if is_trained(work):
                 kept = f"The training is saved up to step {last_step(work)}{earlier}: make room, and {advice}"
             else:
-                kept = f"No step of the training is saved{earlier}. Make room, and start it again"
+                kept = f"No step of the training is saved{earlier}. Make room, and start again"
                 if not resume:
                     end_folder(folder, work)
             raise OSError(f"No space left on the disk to write {error.filename!r}. {kept}.") from error
@@ -280,16 +292,16 @@ def _train_and_judge(
     label = hashlib.sha256(to_json(config["settings"]).encode()).hexdigest()[:16]
     checkpoints = Checkpoints(folder / "checkpoints", options.checkpoint_every, label=label, resume=options.resume)
     if options.resume:
-        display.say(f"going on from {checkpoints.files()[0].stem}" if checkpoints.files() else "no checkpoint yet")
+        display.say(f"continuing from {checkpoints.files()[0].stem}" if checkpoints.files() else "no checkpoint yet")
     first_step = last_step(folder) if options.resume else 0
     with warnings.catch_warnings():
-        # The report says it once for each row; ten validations that say it would bury the rest.
+        # The report shows these warnings once for each row; ten validations would repeat them ten times.
         warnings.simplefilter("ignore", UnreliableEstimateWarning)
         warnings.simplefilter("ignore", AtomsWarning)
         told: set[str] = set()
 
         def show(message, *_):
-            if str(message) not in told:  # training and evaluation may find the same
+            if str(message) not in told:  # training and evaluation may give the same warning
                 told.add(str(message))
                 display.warn(str(message))
 
@@ -330,7 +342,7 @@ def _train_and_judge(
                 raise
             save(folder / "model.lnz", fit.model)
             where = short_path(folder / "model.lnz")
-            words = f"The model of the step before is saved, {where}, but cannot be evaluated: {error}"
+            words = f"The model of the step before is saved in {where}, but cannot be evaluated: {error}"
             raise FloatingPointError(f"{fit.status} {words}") from error
         evaluated = time.perf_counter()
     trained_on = tuple(f"Training: {sentence}" for sentence in fit.warnings)
@@ -354,7 +366,7 @@ def _train_and_judge(
 
 
 def _seconds_before(history: Sequence[dict[str, int | float]], first_step: int) -> float:
-    """Seconds of the steps that a resumed training found done."""
+    """The duration of the steps that were done before a training was resumed."""
     return max((record["seconds"] for record in history if record["step"] <= first_step), default=0.0)
 
 
@@ -389,7 +401,7 @@ def _places(splits: Splits, rows: np.ndarray) -> list[str]:
 
 
 def num_parameters(model: Any, method: Any) -> int:
-    """How many numbers training may change: not the zeros above a diagonal, and by EM nothing of a bijection."""
+    """The number of trainable parameters, without zeros above a diagonal and, for `EM`, without a bijection's."""
     while isinstance(method, EM) and isinstance(model, Transformed):
         model = model.base
     leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(model, trainable(model)))

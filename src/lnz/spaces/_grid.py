@@ -71,6 +71,13 @@ class Grid(eqx.Module):
         """`log int exp(log_f(x)) dx` in nats, with respect to the space's base measure."""
         return jax.scipy.special.logsumexp(self.chunk_log_integrals(log_f, chunk_size))
 
+    def highest(self, log_f: Callable, chunk_size: int = 2**14) -> Int[Array, ""]:
+        """The index of the point with the largest `log_f(x) + log weight`."""
+        largest, index = self._by_chunks(
+            log_f, chunk_size, lambda index, log_terms: (jnp.max(log_terms), index[jnp.argmax(log_terms)])
+        )
+        return index[jnp.argmax(largest)]
+
     def sample(self, key, log_f: Callable, num: int, chunk_size: int = 2**10):
         """`num` independent exact draws from `exp(log_f)` on the grid points, `[num, ...]`.
 

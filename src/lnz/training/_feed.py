@@ -1,4 +1,4 @@
-"""Rows for a step: the block that it falls into, with the next one being read meanwhile."""
+"""The data feed: reads the block of rows for a step, and the next block in a thread meanwhile."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -15,10 +15,10 @@ _SOME_ROWS = 1000
 
 
 class Feed:
-    """The blocks of a source in the order of steps, in local coordinates on the device.
+    """The blocks of a source in the order of training, in local coordinates on the device.
 
-    Use it in a `with` block, which ends the reading thread. `order` is where the training loop keeps the permutation
-    of the present block's rows.
+    Use it in a `with` block, which ends the reading thread. The training loop stores the permutation of the current
+    block's rows in `order`.
     """
 
     def __init__(self, source: AbstractSource | None, local: Local, key: PRNGKeyArray, batch_size: int | None):
@@ -27,7 +27,7 @@ class Feed:
         rows = 1 if source is None or batch_size is None else source.block_rows // batch_size
         self._steps_per_block = rows
         self._reader = None if source is None or source.is_resident else ThreadPoolExecutor(1, "lnz-feed")
-        self._blocks: dict[int, Future[Array]] = {}  # the present one and the next
+        self._blocks: dict[int, Future[Array]] = {}  # the current block and the next one
         self._resident: Array | None = None
 
     def __enter__(self) -> "Feed":
@@ -38,7 +38,7 @@ class Feed:
             self._reader.shutdown(cancel_futures=True)
 
     def rows(self, step: int) -> Array | None:
-        """The block of rows that a step takes its batch from."""
+        """The block of rows from which a step takes its batch."""
         if self._source is None:
             return None
         if self._reader is None:
@@ -53,7 +53,7 @@ class Feed:
         return self._blocks[wanted[0]].result()
 
     def reach(self, step: int) -> tuple[float, float] | None:
-        """The least and greatest number of some rows, if there are rows and the model does not standardise them."""
+        """The smallest and largest number in some rows; `None` without rows, or if the model standardises them."""
         rows = self.rows(step)
         if rows is None or self._local.origin is not None:
             return None
@@ -65,7 +65,7 @@ class Feed:
         return to_device(self._local.rows(self._source.block(self._key, index)))
 
     def end_of_block(self, step: int) -> int | float:
-        """The first later step that needs other rows."""
+        """The first later step that needs another block."""
         if self._reader is None:
             return float("inf")
         return (step // self._steps_per_block + 1) * self._steps_per_block

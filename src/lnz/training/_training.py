@@ -1,4 +1,4 @@
-"""The host's side of training: stretches of steps, records, checkpoints, and what ends it."""
+"""The host's side of training: stretches of steps, records, checkpoints, and the end of training."""
 
 import dataclasses
 import time
@@ -15,9 +15,9 @@ from ._feed import Feed
 from ._loop import Loop, broken_parts, run_steps
 from ._validation import Validation
 
-_EARLY = 100  # steps, in which scales of the data show
-_UNIT_SCALE = 10.0  # beyond which numbers are no standardised ones
-_SECONDS_PER_STRETCH = 0.5  # Python looks in about twice a second
+_EARLY = 100  # a divergence within so many steps may come from the scale of the data
+_UNIT_SCALE = 10.0  # data with larger numbers are not standardised
+_SECONDS_PER_STRETCH = 0.5  # control returns to Python about twice a second
 
 
 def _ignore(record: Record) -> None:
@@ -26,11 +26,11 @@ def _ignore(record: Record) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Watch:
-    """What `lnz.fit(watch=...)` tells of itself while it runs.
+    """Functions that `lnz.fit(watch=...)` calls while it runs, and how often it makes a record.
 
-    - `every`: steps between two records of the history, by default a hundredth of all.
-    - `progress`: called with each record; after a resume first with those of before.
-    - `pulse`: called about twice a second in between, with the record under way.
+    - `every`: number of steps between two records of the history, by default a hundredth of all steps.
+    - `progress`: called with each record. After a resume, it is first called with the earlier records.
+    - `pulse`: called about twice a second between two records, with the current values of the unfinished record.
     """
 
     every: int | None = None
@@ -44,38 +44,38 @@ class Watch:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """Runs stretches of steps from snapshot to snapshot; what is thrown leaves the last whole snapshot untouched."""
+    """Runs the steps in stretches, from snapshot to snapshot. An exception leaves the last snapshot untouched."""
 
     loop: Loop
     feed: Feed
     steps: int
-    watch: Watch  # whose `every` is a number
+    watch: Watch  # its `every` is a number
     valid: Validation | None
     valid_every: int
     score: Callable[[int, Any], float] | None
     checkpoints: Checkpoints | None
     settings: dict[str, str]
-    folder: Held | None = None  # that of the checkpoints
+    folder: Held | None = None  # the locked folder of the checkpoints
     check_signals: Callable[[], None] = lambda: None
 
     def resume(self, first: Snapshot) -> Snapshot:
-        """The newest checkpoint, whose records are told again; `first` if there is none."""
+        """Return the newest checkpoint, and report its records again; return `first` if there is none."""
         assert self.checkpoints is not None
         found = newest_checkpoint(self.checkpoints, first, self.settings)
         if found is None:
             return first
         if found.step > self.steps:
             raise ValueError(
-                f"`resume`: the newest checkpoint in {str(self.checkpoints.folder)!r} is of step {found.step}, beyond "
-                f"`steps={self.steps}`."
+                f"`resume`: the newest checkpoint in {str(self.checkpoints.folder)!r} is from step {found.step}, "
+                f"beyond `steps={self.steps}`. Give more `steps`, or use another folder."
             )
         for record in found.history:
             self.watch.progress(record)
-        # A shorter training stops without closing the record that a longer one closes here.
+        # A shorter training stopped here without closing a record that a longer training closes.
         return self._record(found) if found.since < found.step < self.steps else found
 
     def run(self, now: Snapshot, throw: bool) -> tuple[Snapshot, str]:
-        """To the end, or to what stops it: the last snapshot, and the status in words."""
+        """Run to the last step, or until training stops, and return the last good snapshot and the status in words."""
         status = "completed"
         num_steps, saved = 1, time.monotonic()
         try:
@@ -97,7 +97,7 @@ class Training:
                     self._save(now)
                     saved = time.monotonic()
             self._save(now)
-            # After saving: a longer training that goes on from here has no record and no validation at this step.
+            # Closed after saving, because a longer training that resumes here has no record or validation at this step.
             closed = self._close(now, has_ended=True)
             self.check_signals()
             return closed, status
@@ -110,7 +110,7 @@ class Training:
             return self._close(now), str(error)
 
     def _advance(self, now: Snapshot, stop: int) -> tuple[Snapshot, bool]:
-        """Steps up to `stop`, and whether all numbers stayed finite."""
+        """Run the steps up to `stop`, and return whether all numbers stayed finite."""
         rows = self.feed.rows(now.step)
         order = self.feed.order or self.loop.no_order(rows)
         start_stop = int32(now.step), int32(stop)
@@ -119,12 +119,12 @@ class Training:
         return dataclasses.replace(now, arrays=arrays, sums=sums, step=stop), finite
 
     def _stop(self, now: Snapshot, num_steps: int) -> int:
-        """Where the next stretch ends."""
+        """The step at which the next stretch ends."""
         multiples = ((now.step // every + 1) * every for every in (cast(int, self.watch.every), self.valid_every))
         return int(min(*multiples, self.steps, now.step + num_steps, self.feed.end_of_block(now.step)))
 
     def _record(self, now: Snapshot) -> Snapshot:
-        """Close the record under way if one ends at this step, else tell how it stands."""
+        """Close the current record if it ends at this step; otherwise report its values so far."""
         if now.step % self.valid_every == 0 or (now.step % cast(int, self.watch.every) == 0 and now.step < self.steps):
             return self._close(now)
         if now.step < self.steps:
@@ -132,7 +132,7 @@ class Training:
         return now
 
     def _close(self, now: Snapshot, has_ended: bool = False) -> Snapshot:
-        """End the record under way, with validation where it is due."""
+        """Close the current record, with a validation score where one is due."""
         if now.since == now.step:
             return now
         record, best = self._means(now), now.best
@@ -150,7 +150,10 @@ class Training:
         return {"step": now.step, "seconds": now.seconds, **totals}
 
     def _locate(self, now: Snapshot, stop: int) -> tuple[Snapshot, Record, list[str]]:
-        """Replay by halves: the snapshot before the first bad step, that step's metrics, and what it broke."""
+        """Find the first bad step by bisection.
+
+        **Returns:** the snapshot before that step, the step's metrics, and the names of the arrays that it broke.
+        """
         while now.step < stop:
             middle = max((now.step + stop) // 2, now.step + 1)
             after, finite = self._advance(now, middle)
@@ -167,13 +170,13 @@ class Training:
 
     def _save(self, now: Snapshot) -> None:
         if self.folder is not None:
-            self.folder.check()  # one that is made anew where it was deleted would hold half a training
+            self.folder.check()  # a folder deleted and created again would hold only part of a training
         if self.checkpoints is not None:
             save_checkpoint(self.checkpoints, now, self.settings)
 
 
 def next_num_steps(num_steps: int, seconds: float) -> int:
-    """How many steps take about half a second; at most four times as many as were tried."""
+    """The number of steps that take about half a second, at most four times `num_steps`."""
     return max(1, min(4 * num_steps, int(num_steps * _SECONDS_PER_STRETCH / max(seconds, 1e-9))))
 
 
@@ -185,8 +188,8 @@ def _describe_divergence(step: int, record: Record, broken: list[str], loop: Loo
     values = ", ".join(f"{name} = {value:g}" for name, value in record.items())
     if not record:
         return (
-            f"Training had infinite numbers or worse before step {step}, but not when the steps were repeated: this "
-            "device does not compute the same twice. Resume to go on from that step."
+            f"Training had infinite, NaN or too large numbers before step {step}, but not when they were repeated: "
+            "this device does not compute the same twice. Resume to continue from that step."
         )
     where = ""
     if broken:
@@ -195,13 +198,13 @@ def _describe_divergence(step: int, record: Record, broken: list[str], loop: Loo
 
 
 def _remedy(loop: Loop, step: int, feed: Feed) -> str:
-    """What can be tried with this method on this space."""
+    """Advice for this method on this space."""
     if hasattr(loop.method, "optimizer"):
         reach, unscaled = feed.reach(step) if step < _EARLY else None, ""
         if reach is not None and not max(map(abs, reach)) <= _UNIT_SCALE:
             unscaled = (
-                "So early the usual reason is input that is not scaled, such as pictures of 0 to 255 given to a "
-                f"network as they are. These data go from {reach[0]:g} to {reach[1]:g}: put the network into "
+                "The usual reason so early is unscaled input, such as pictures of 0 to 255 given to a network as they "
+                f"are. These data go from {reach[0]:g} to {reach[1]:g}: put the network into "
                 "`lnz.nets.Standardised`, and end a flow by `lnz.flows.standardise(data)`. "
             )
         return (
@@ -210,4 +213,4 @@ def _remedy(loop: Loop, step: int, feed: Feed) -> str:
         )
     if hasattr(loop.method, "smoothing") and loop.space.measure.is_counting:
         return f"Try `{type(loop.method).__name__}(smoothing=1.0)`: some value never occurs in the data."
-    return "Look for extreme values in the data, for columns that are constant and for rows that repeat."
+    return "Look for extreme values, constant columns and repeated rows in the data."

@@ -1,4 +1,4 @@
-"""Validation: held-out examples while a model is trained, what scores them, and what follows from the scores."""
+"""Validation: scores of held-out examples during training, the best model, and early stopping."""
 
 import dataclasses
 import math
@@ -19,13 +19,13 @@ Evaluator = Callable[[PRNGKeyArray, Any, Any], LogLikelihood]
 
 @dataclasses.dataclass(frozen=True)
 class Validation:
-    """Held-out examples for `lnz.fit(valid=...)`.
+    """Held-out examples for `lnz.fit(valid=...)`. Each score is the entry `valid` of a record in the history.
 
-    - `data`: the examples; a masked array's masked entries are summed out.
-    - `every`: steps between two scores, by default a tenth of all; there is one more at the end.
-    - `evaluator`: `(key, model, data) -> LogLikelihood`, whose value is the score; by default `lnz.evaluate`.
-    - `keep`: `"last"`, or `"best"` to return the model with the highest score.
-    - `patience`: stop after so many scores in a row that are not above the best by more than `min_gain` nats.
+    - `data`: the examples. Masked entries of a masked array are summed out.
+    - `every`: number of steps between two scores, by default a tenth of all steps. The last step is scored too.
+    - `evaluator`: `(key, model, data) -> LogLikelihood`. Its value is the score. By default, `lnz.evaluate`.
+    - `keep`: `"last"` to return the last model, or `"best"` to return the model with the highest score.
+    - `patience`: stop after this many scores in a row that do not exceed the best one by more than `min_gain` nats.
     """
 
     data: Any
@@ -45,7 +45,7 @@ class Validation:
             raise ValueError(f"`Validation(min_gain=...)` must not be negative; got {self.min_gain}.")
 
     def has_ended(self, history: Sequence[Record]) -> bool:
-        """Whether the scores of these records, the last of which must be one, have stopped rising."""
+        """Whether the scores in these records have stopped rising. False if the last record has no score."""
         if self.patience is None or not history or "valid" not in history[-1]:
             return False
         best, waited = -math.inf, 0
@@ -56,11 +56,11 @@ class Validation:
         return waited >= self.patience
 
     def checked(self, model: Any) -> "Validation":
-        """With examples that fit `model`, and with what scores them."""
+        """Check that the examples fit `model`, and fill in the default evaluator."""
         data, observed = unmasked(self.data, None, "valid")
         if observed is not None and self.evaluator is not None:
             raise ValueError(
-                "`valid` is a masked array, of which `evaluator` would not see the mask. Pass "
+                "`valid` is a masked array, and `evaluator` would not see its mask. Pass "
                 "`lnz.Validation(valid.data, evaluator=...)` with, say, "
                 "`lambda key, model, x: lnz.evaluate(key, model, x, observed=~valid.mask)`."
             )
