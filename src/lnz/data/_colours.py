@@ -19,14 +19,19 @@ def channel_axis(shape: tuple[int, ...]) -> int | None:
 
 
 def check_colours(arrays: Iterable[np.ndarray], where: str) -> None:
-    """**Raises:** `ValueError` if arrays shaped like colour pictures hold nothing but 0 and 1, unless they are all 0."""
+    """**Raises:** `ValueError` if arrays shaped like colour pictures hold nothing but 0 and 1, unless all is grey."""
     arrays = [x for x in arrays if channel_axis(x.shape) is not None]
-    if arrays and within(arrays, are_bits) and not within(arrays, lambda x: x == 0):
+    if arrays and within(arrays, are_bits) and not within(arrays, _are_grey):
         raise Refusal(
             f"{where} has shape {short(arrays[0].shape)}, as colour images have, but no values except 0 and 1, as "
             "lattices and one-hot codes have: flatten the examples, `x.reshape(len(x), -1)`, or, if they are colours, "
             "save them as uint8 times 255."
         )
+
+
+def _are_grey(x: np.ndarray) -> np.ndarray:
+    channels = np.moveaxis(x, channel_axis(x.shape) or 0, -1)
+    return channels == channels[..., :1]
 
 
 def to_grey(x: np.ndarray, where: str) -> np.ndarray:

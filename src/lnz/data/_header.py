@@ -4,6 +4,7 @@ Names may be numbers, such as years, doses or wavelengths.
 """
 
 import decimal
+import itertools
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -123,11 +124,11 @@ def _check_decimal_commas(path: Path, rows: list[list[str]]) -> None:
         return
     if not all(cell.isascii() and cell.isdigit() for row in behind for cell in row):
         return
-    zeros = [
-        next((row for row in rows if len(row[i]) > 1 and row[i][0] == "0"), None) for i in range(1, len(rows[0]), 2)
-    ]
-    if all(zeros):
-        pair = zeros[0][:2]
+    pairs = list(zip(itertools.chain(*whole), itertools.chain(*behind), strict=True))
+    with_zero = [len(cell) > 1 and cell[0] == "0" for _, cell in pairs]
+    num = len(behind[0])
+    if all(any(with_zero[column::num]) for column in range(num)) and num:
+        pair = pairs[with_zero.index(True)]
         raise Refusal(
             f"`{path}` has {','.join(pair)} in a row, one number with a decimal comma or two numbers: write decimals "
             f"with '.' instead, {'.'.join(pair)}, or say that they are two by `header=\"no\"` (`--set "
