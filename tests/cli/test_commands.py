@@ -323,7 +323,7 @@ def test_demo_trains_compares_and_reports(tmp_path, monkeypatch, capsys):
         (["train", "normal", "--out", "new", "--data", "table.txt"], "There is no file 'table.txt'"),
         (
             ["train", "normal", "--out", "new", "--checkpoint-every", "-3"],
-            "`--checkpoint-every` is a number of seconds",
+            "`--checkpoint-every` must be a number of seconds",
         ),
         (["evaluate", "table.csv"], "'table.csv' is a file, and a run is a folder. Give data with `--data`"),
         (["report", "nowhere", "--out", "full"], "`--out full` is a folder; add the name of a file"),

@@ -29,7 +29,9 @@ def train(
 ) -> None:
     """The command `lnz train`."""
     if not options.checkpoint_every >= 0:
-        raise ValueError(f"`--checkpoint-every` is a number of seconds, at least 0; got {options.checkpoint_every:g}.")
+        raise ValueError(
+            f"`--checkpoint-every` must be a number of seconds, at least 0; got {options.checkpoint_every:g}."
+        )
     settings = parse_changes(changes, data)
     if options.resume:
         chosen, resolved, cwd = _resumed(recipe, out, settings, options.overwrite)
