@@ -14,7 +14,7 @@ from rich.text import Text
 import lnz
 
 from .. import core
-from ..data import AtomsWarning, digest_of
+from ..data import UnboundedDensityWarning, digest_of
 from ..files import short_path, write_atomically
 from ..modules import model_dtype
 from ..recipes import find_recipe
@@ -184,7 +184,7 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
     with warnings.catch_warnings():
         for told in (
             lnz.UnreliableEstimateWarning,
-            AtomsWarning,
+            UnboundedDensityWarning,
         ):  # printed beneath the scores, with row names from the file
             warnings.simplefilter("ignore", told)
         result = score_rows(run, recipe, settings, given)
