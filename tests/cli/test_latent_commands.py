@@ -198,7 +198,7 @@ def test_evaluate_takes_the_bound_apart(made, monkeypatch, capsys, tmp_path):
         "reconstruction",
         "KL(q(z|x) || p(z))",
         "active units",
-        "annealing examples of its own from both sides: 2 rows\n",
+        "annealing the model's own examples from both sides: 2 rows\n",
         "\nmean log p(x) of 2 examples drawn from the model itself: [",
     ):
         assert words in out
