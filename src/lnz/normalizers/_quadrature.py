@@ -20,7 +20,7 @@ class Quadrature(AbstractNormalizer):
     """`log sum_x p~(x)` by enumeration, or `log int p~(x) dx` on a grid.
 
     A density with the same normaliser on a smaller space (the smaller layer of a Boltzmann machine)
-    is enumerated there. Memory is bounded by the chunk, also for gradients. Enumeration is exact.
+    is enumerated there, exactly. Memory is bounded by the chunk, also for gradients.
 
     On a continuous space the result averages three rules, shifted by thirds of a step. Points are even in x, in log x
     for positive numbers, and in an unbounded coordinate for intervals, whose ends are never evaluated.
@@ -33,7 +33,7 @@ class Quadrature(AbstractNormalizer):
     **Arguments:**
 
     - `num`: points per dimension, at least 3. Counts use `0, ..., num - 1`; their error is the mass of the upper half,
-      plus the mass found at larger counts on a few lines.
+      plus mass found at larger counts on a few lines.
     - `bounds`: ends of the grid, in x or log x.
     - `max_points`: the most points of an enumeration or rule.
 
