@@ -398,7 +398,7 @@ def test_rows_too_near_an_end_are_refused(name):
     space, rows, words = AT_ENDS[name]
     model = lnz.Transformed(lnz.Normal.standard(space.shape), lnz.bijections.ToSupport(space))
     resolved = functools.partial(check_resolved, space, rows, lnz.local(model))
-    moved = functools.partial(lnz.local(model).rows, rows)
+    moved = functools.partial(lnz.local(model).to_local, rows)
     if words is None:
         resolved()
         np.testing.assert_array_equal(moved(), rows.astype(np.float32))
