@@ -192,7 +192,7 @@ def test_a_handler_of_the_callers_own_stays(tmp_path):
 def test_a_second_training_on_one_folder_is_refused(unbroken, tmp_path):
     refused = []
 
-    def another(record):
+    def propose_value(record):
         if record["step"] == 21:
             with pytest.raises(ValueError, match=r"`checkpoints`: another training is at work in .*another folder"):
                 train(tmp_path, resume=True)
@@ -299,7 +299,7 @@ def test_no_readable_checkpoint_is_an_error(tmp_path):
         ({"valid": BITS[:7]}, r"another `valid`"),
         ({"label": "rate 0.1"}, r"another `label`:  then, rate 0.1 now"),
         ({"average": 0.8}, r"another `average`: 0.9 then, 0.8 now"),
-        ({"model": RBM(6, 3, key=jr.key(1))}, r"holds .*, where the model and method of now have"),
+        ({"model": RBM(6, 3, key=jr.key(1))}, r"holds .*, but the present model and method have"),
         ({"steps": 4}, r"is from step 5, beyond `steps=4`"),
     ],
 )
@@ -506,15 +506,19 @@ def test_equal_fits_share_one_compiled_program_and_few_are_kept():
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: lnz.Checkpoints("a", every=-1), ValueError, r"`Checkpoints\(every=...\)` is a number of seconds"),
+        (lambda: lnz.Checkpoints("a", every=-1), ValueError, r"`Checkpoints\(every=...\)` must be a number of seconds"),
         (lambda: lnz.Checkpoints("a", keep=0), ValueError, r"`Checkpoints\(keep=...\)` must be a whole number"),
         (lambda: lnz.Validation(BITS, patience=0), ValueError, r"`Validation\(patience=...\)` must be a whole number"),
         (lambda: lnz.Validation(BITS, every=0), ValueError, r"`Validation\(every=...\)` must be a whole number"),
         (lambda: lnz.Validation(BITS, min_gain=-1.0), ValueError, r"must not be negative; got -1"),
         (lambda: lnz.Validation(BITS, keep="first"), ValueError, r"must be 'last' or 'best'; got 'first'"),
         (lambda: lnz.Watch(every=0), ValueError, r"`Watch\(every=...\)` must be a whole number"),
-        (lambda: fit_noisy(checkpoints="runs"), TypeError, r"`checkpoints` must be such as `lnz.Checkpoints\("),
-        (lambda: fit_noisy(average=1.0), ValueError, r"`average` is a decay between 0 and 1"),
+        (
+            lambda: fit_noisy(checkpoints="runs"),
+            TypeError,
+            r"`checkpoints` must be a `lnz.Checkpoints`, such as `lnz.Checkpoints\(",
+        ),
+        (lambda: fit_noisy(average=1.0), ValueError, r"`average` must be a decay between 0 and 1"),
     ],
 )
 def test_bad_arguments(untyped, make, error, words):

@@ -54,7 +54,7 @@ def planar():
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: fit(KEY, pcd(), table.rbm(), BITS), TypeError, r"got RBM. The order is `lnz.fit\(key, model, method"),
+        (lambda: fit(KEY, pcd(), table.rbm(), BITS), TypeError, r"got RBM. The order of arguments is `lnz.fit\("),
         (lambda: fit(KEY, table.rbm(), lnz.objectives.PCD(1), BITS), TypeError, r"`lnz.Gradient\(PCD\(...\), "),
         (lambda: fit(KEY, table.rbm(), lnz.Gradient, BITS), TypeError, "got the class Gradient, not an instance of it"),
         (lambda: fit(KEY, lnz.energy.RBM, pcd(), BITS), TypeError, "`model` must be .* got the class RBM, not an"),

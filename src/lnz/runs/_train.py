@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from ..core import UnreliableEstimateWarning, least_likely_first
-from ..data import AtomsWarning, Splits
+from ..data import Splits, UnboundedDensityWarning
 from ..distributions import Transformed
 from ..files import check_name, environment, save, short_path
 from ..methods import EM
@@ -43,10 +43,8 @@ from ._settings import Settings
 
 _DIVERGED = "Training "  # the status of a diverged `Fit` starts with this
 _NUM_EXAMPLES, _NUM_EXTREME = 36, 18
-_MOST_LABELLED, _MOST_LABELLED_NUMBERS = (
-    500,
-    200_000,
-)  # limits of the rows with labels, and of their entries, for maps of latents
+# Limits of the rows with labels, and of their entries, for maps of latents.
+_MOST_LABELLED, _MOST_LABELLED_NUMBERS = 500, 200_000
 
 
 class Display:
@@ -297,7 +295,7 @@ def _train_and_judge(
     with warnings.catch_warnings():
         # The report shows these warnings once for each row; ten validations would repeat them ten times.
         warnings.simplefilter("ignore", UnreliableEstimateWarning)
-        warnings.simplefilter("ignore", AtomsWarning)
+        warnings.simplefilter("ignore", UnboundedDensityWarning)
         told: set[str] = set()
 
         def show(message, *_):
