@@ -17,7 +17,7 @@ from ..core import UnreliableEstimateWarning, least_likely_first
 from ..data import Splits, UnboundedDensityWarning
 from ..distributions import Transformed
 from ..files import check_name, environment, save, short_path
-from ..methods import EM
+from ..methods import EM, Gradient
 from ..modules import trainable
 from ..objectives import IWAE
 from ..training import Checkpoints, Validation, Watch, expected_memory
@@ -402,7 +402,8 @@ def num_parameters(model: Any, method: Any) -> int:
     """The number of trainable parameters, without zeros above a diagonal and, for `EM`, without a bijection's."""
     while isinstance(method, EM) and isinstance(model, Transformed):
         model = model.base
-    leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(model, trainable(model)))
+    chosen = method.filter if isinstance(method, Gradient) else trainable
+    leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(model, chosen(model)))
     return sum(_num_free(jax.tree_util.keystr(path), leaf) for path, leaf in leaves)
 
 
