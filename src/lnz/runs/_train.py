@@ -156,7 +156,7 @@ def train(
     recipe.check(settings, splits)
     display.note(f"data {splits.protocol}")
     if options.resume:
-        check_same_data(working_folder(folder), splits)
+        check_same_data(folder, read_config(working_folder(folder))["digest"], splits)
     start = recipe.start(splits, settings)  # the model may refuse settings, while an earlier run still exists
     with locked(folder) as place:
         work = working_folder(folder) if options.resume else start_folder(folder, options.overwrite)
@@ -219,9 +219,8 @@ def read_settings(recipe: Recipe[Any], settings: Any) -> Settings:
         raise ValueError(f"The run's config.json has settings that {recipe.name} refuses: {error}") from None
 
 
-def check_same_data(folder: Path, splits: Splits) -> None:
+def check_same_data(folder: Path, digest: str | None, splits: Splits) -> None:
     """**Raises:** `ValueError` if the data file of a run has changed, because its splits would differ."""
-    digest = read_config(folder)["digest"]
     if digest != splits.source_digest:
         raise ValueError(
             f"The data of the run {str(folder)!r}, {splits.name!r}, have changed since ({digest} then, "
