@@ -81,8 +81,8 @@ class AbstractLatentModel(AbstractModel):
         return self.condition(x)
 
     def denominator(self) -> AbstractDensity:
-        prior = self.prior
-        return prior.denominator() if isinstance(prior, AbstractModel) else prior
+        # Of an energy, the density itself: a denominator of its own may leave out a constant, which numerators have.
+        return self.prior.denominator() if isinstance(self.prior, AbstractDistribution) else self.prior
 
     def ancestor(self) -> AbstractDensity:
         return self.prior
@@ -182,7 +182,7 @@ def condition(model: AbstractModel | AbstractBayesianModel, x: Any) -> AbstractD
     elif not isinstance(x, jax.Array):
         there = local(model)
         if there.origin is not None:
-            x = there.rows(there.model.space.as_example(x)[None], "x")[0]
+            x = there.to_local(there.model.space.as_example(x)[None], "x")[0]
         model = there.model
     return model.condition(jnp.asarray(as_numbers(x, "x")))
 
