@@ -357,7 +357,7 @@ def test_foreign_checkpoints_are_not_deleted(run, tmp_path):
     ("file", "change", "words"),
     [
         ("config.json", lambda text: text.replace('"seed": 0', '"seed": 7'), "config.json was changed"),
-        ("config.json", lambda text: text.replace('"digest": null', '"digest": "0"'), "are of other data than"),
+        ("config.json", lambda text: text.replace('"digest": null', '"digest": "0"'), "belong to other data than"),
         (
             "report.json",
             lambda text: text.replace('"completed"', '"ok"'),
