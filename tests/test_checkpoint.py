@@ -512,6 +512,8 @@ def test_equal_fits_share_one_compiled_program_and_few_are_kept():
         (lambda: lnz.Validation(BITS, every=0), ValueError, r"`Validation\(every=...\)` must be a whole number"),
         (lambda: lnz.Validation(BITS, min_gain=-1.0), ValueError, r"must not be negative; got -1"),
         (lambda: lnz.Validation(BITS, keep="first"), ValueError, r"must be 'last' or 'best'; got 'first'"),
+        (lambda: lnz.Validation(BITS, min_gain=1.0), ValueError, r"min_gain=...\)` has no effect without `patience`"),
+        (lambda: lnz.Watch(progress=5), TypeError, r"`Watch\(progress=...\)` must be a function"),
         (lambda: lnz.Watch(every=0), ValueError, r"`Watch\(every=...\)` must be a whole number"),
         (
             lambda: fit_noisy(checkpoints="runs"),

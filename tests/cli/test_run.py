@@ -565,6 +565,32 @@ class _Stops(Display):
             raise KeyboardInterrupt
 
 
+def test_a_run_is_resumed_with_its_own_settings_alone(tmp_path):
+    settings = rbm_digits_exact.resolve({"model.num_hidden": 4, "train.steps": 10})
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", rbm_digits_exact, settings, display=_Stops(2))
+    other = rbm_digits_exact.resolve({"model.num_hidden": 4, "train.steps": 10, "model.learning_rate": 0.5})
+    with pytest.raises(ValueError, match="holds a run of rbm_digits_exact with other settings"):
+        train(tmp_path / "run", rbm_digits_exact, other, options=TrainOptions(resume=True))
+    with pytest.raises(ValueError, match="choose one"):
+        TrainOptions(resume=True, overwrite=True)
+
+
+def test_following_ends_where_the_training_is_given_up(run, tmp_path):
+    """The records of an earlier run, which stays, are not those of the training that was to replace it."""
+    run.write(tmp_path)
+    work = start_folder(tmp_path, overwrite=True)
+    config = {name: getattr(run, name) for name in CONFIG} | {"environment": {"lnz": "1"}}
+    write_config(work, **config, model=None)
+    log = EventLog(work)
+    log.write({"step": 1, "seconds": 0.1})
+    records = follow(tmp_path, 0.01)
+    assert next(records) == {"step": 1, "seconds": 0.1}
+    log.close()
+    end_folder(tmp_path, work)
+    assert list(records) == []
+
+
 def test_only_trained_parameters_are_counted():
     """A flow on standardised columns: their means and deviations stay as they are."""
     settings = flow_moons.resolve({"model.flow.num_layers": 1, "model.flow.width": 2})

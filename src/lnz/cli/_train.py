@@ -34,7 +34,7 @@ def train(
         )
     settings = parse_changes(changes, data)
     if options.resume:
-        chosen, resolved, cwd = _resumed(recipe, out, settings, options.overwrite)
+        chosen, resolved, cwd = _resumed(recipe, out, settings)
     else:
         chosen, resolved, cwd = _chosen(recipe, settings)
     if dry_run:
@@ -90,12 +90,8 @@ def _chosen(recipe: str | None, changes: dict[str, str]) -> tuple[Recipe[Any], S
     return chosen, resolved, cwd
 
 
-def _resumed(
-    recipe: str | None, out: Path, changes: dict[str, str], overwrite: bool
-) -> tuple[Recipe[Any], Settings, str]:
+def _resumed(recipe: str | None, out: Path, changes: dict[str, str]) -> tuple[Recipe[Any], Settings, str]:
     """Read recipe and settings from the run folder. A resumed training cannot change them."""
-    if overwrite:
-        raise ValueError("`--resume` continues a run and `--overwrite` replaces it: choose one.")
     config = read_config(working_folder(out))
     if recipe is not None and recipe != config["recipe"]:
         raise ValueError(f"`--resume`: {str(out)!r} holds a run of {config['recipe']}, not of {recipe}.")

@@ -25,12 +25,12 @@ from ..runs import (
     locked,
     replacing,
     rows_for,
+    rows_of_test,
     score_order,
     score_rows,
     score_table,
     settings_now,
     splits_of,
-    test_rows,
     to_json,
     write_text,
 )
@@ -99,7 +99,7 @@ def evaluate(
         given = rows_for(run, recipe, settings, data)
         _warn_of_training_data(run, folder, data)
     else:
-        given = test_rows(splits_of(folder, run, recipe, settings))
+        given = rows_of_test(splits_of(folder, run, recipe, settings))
     if num_rows is None:
         num_rows = len(given) if annealing is None else min(len(given), _MOST_ANNEALED)
     is_whole = data is None and num_rows == len(given)

@@ -33,7 +33,15 @@ def exact_log_det(model: Any) -> Any:
     The parameters stay the same, so one can train with the estimate and evaluate without it. A residual layer then
     computes the determinant of a d x d Jacobian, and a continuous layer the whole trace at each step.
     """
-    return jax.tree.map(lambda node: node.exact() if _is_stochastic(node) else node, model, is_leaf=_is_stochastic)
+
+    def exact(node):
+        if not _is_stochastic(node):
+            return node
+        if node.exact is None:
+            raise TypeError(f"`{type(node).__name__}` is stochastic and needs a method `exact()`: see `lnz.Part`.")
+        return node.exact()
+
+    return jax.tree.map(exact, model, is_leaf=_is_stochastic)
 
 
 def need_key(key: Array | None, owner: str) -> Array:

@@ -201,7 +201,7 @@ def _tell_unsettled(z: np.ndarray, words: Callable[[int], str]) -> None:
         )
 
 
-def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarray:
+def _draw(key, model, num, num_steps, sampler, start, clamp, owner: str = "") -> Array | np.ndarray:
     key = check_key(key)
     num = check_positive(num, "num")
     check_positive(num_steps, "num_steps")
@@ -211,20 +211,21 @@ def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarr
         if sampler is None:
             sampler = samplers.default_sampler(model.clamp(known[0], mask[0]))
         draws, *run = _run_clamped(key, model, sampler, known, mask, num_steps)
-        is_one = all(bool((x == x[:1]).all()) for x in (known, mask))
+        is_one = not isinstance(known, Tracer) and all(bool((x == x[:1]).all()) for x in (known, mask))
         _warn_of_chains(model, sampler, *run, one_target=is_one)
         return draws
     if isinstance(model, AbstractDistribution):
         if sampler is not None or start is not None:
             argument = "start" if sampler is None else "sampler"
-            raise ValueError(
-                f"`sample({argument}=...)` has no effect: {type(model).__name__} is sampled exactly. Leave it out."
-            )
+            name = owner or type(model).__name__
+            raise ValueError(f"`sample({argument}=...)` has no effect: {name} is sampled exactly. Leave it out.")
         there = local(model)
         return there.to_data(_sample_exactly(key, there.model, num))
     if isinstance(model, AbstractModel) and model.ancestor is not None:
         key_ancestor, key_x = jr.split(key)
-        states = _on_device(model, _draw(key_ancestor, model.ancestor(), num, num_steps, sampler, start, None))
+        states = _on_device(
+            model, _draw(key_ancestor, model.ancestor(), num, num_steps, sampler, start, None, type(model).__name__)
+        )
         there = local(model)
         return there.to_data(_descend(key_x, there.model, states))
     if isinstance(model, AbstractBayesianModel):

@@ -47,8 +47,8 @@ def autoregressive(
     - `fast`: the direction that takes one parallel pass, `"density"` or `"draws"`; the other is sequential in the
       variables.
     - `inversion`: how the sequential direction is computed, see `lnz.bijections.MaskedAutoregressive`.
-    - `net`, `options`: makes the networks, `net(num_in, num_params, key=key, last_scale=0.0, **options)`: a class of
-      masked networks with options such as `width=64, depth=3`, or a function.
+    - `net`, `options`: makes the networks, `net(num_in, num_params, key=key, last_scale=0.0, **options)`. The result
+      must be an `lnz.nets.MaskedMLP`, with options such as `width=64, depth=3`.
     """
     inner = inner_space(space, "autoregressive")
     check_positive(num_layers, "autoregressive(num_layers=...)")

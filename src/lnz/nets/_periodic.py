@@ -1,8 +1,10 @@
+from collections.abc import Callable
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ..numerics import aligned
-from ._layers import MLP, MaskedMLP
+from ..numerics import aligned, call_net
+from ._layers import MaskedMLP
 from ._net import AbstractNet, InShape
 
 
@@ -23,7 +25,7 @@ class PeriodicMLP(AbstractNet):
     - `is_angle`: 0 or 1 for each of the n inputs, integers, which training does not change.
     """
 
-    net: MLP
+    net: Callable
     is_angle: Int[Array, " n"]
 
     @property
@@ -31,7 +33,7 @@ class PeriodicMLP(AbstractNet):
         return ((self.is_angle.shape[0],),)
 
     def call_batch_last(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        return self.net.call_batch_last(_features(self.is_angle, x))
+        return call_net(self.net, _features(self.is_angle, x))
 
 
 class PeriodicMaskedMLP(AbstractNet):

@@ -21,12 +21,12 @@ from ._recipe import Recipe as Recipe, Start as Start, column_moments as column_
 from ._rows import (
     Given as Given,
     rows_for as rows_for,
+    rows_of_test as rows_of_test,
     score_order as score_order,
     score_rows as score_rows,
     score_table as score_table,
     settings_now as settings_now,
     splits_of as splits_of,
-    test_rows as test_rows,
 )
 from ._run import Run as Run, read_runs as read_runs
 from ._settings import (

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ..files import field, named, number, parse_json, read_utf8
-from ._config import _place
+from ._config import _place, read_config
 from ._folder import is_whole, working_folder
 from ._form import to_json
 
@@ -46,13 +46,20 @@ def follow(folder: Path, seconds: float = 1.0) -> Iterator[dict[str, int | float
 
     - `seconds`: time between two looks at the files.
 
-    The iterator keeps waiting after a training was interrupted: leave the loop yourself.
+    The iterator ends too if another training takes its place, or an `--overwrite` is given up. It keeps waiting after
+    a training was interrupted: leave the loop yourself.
     """
-    told = 0
+    folder, told, followed = Path(folder), 0, None
     while True:
         work = working_folder(folder)
         is_last = work == folder and is_whole(folder)
-        records = read_events(work) if _place(work, "events.jsonl").is_file() else []
+        try:
+            config, records = {**read_config(work), "model": None}, read_events(work)
+        except FileNotFoundError:  # not started yet, or being moved
+            config, records, is_last = None, [], False
+        if None not in (config, followed) and config != followed:
+            return
+        followed = followed if config is None else config
         yield from records[told:]
         told = max(told, len(records))  # a resumed training writes its first records again
         if is_last:

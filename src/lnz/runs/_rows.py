@@ -92,7 +92,7 @@ def splits_of(folder: Path, run: Run, recipe: Recipe[Any], settings: Settings) -
     return splits
 
 
-def test_rows(splits: Splits) -> Given:
+def rows_of_test(splits: Splits) -> Given:
     """The test split."""
     made = f"test part of {splits.name}: {splits.protocol}"
     return Given(splits.test, splits.observed and splits.observed[2], made, splits.cells)
@@ -106,7 +106,7 @@ def rows_for(run: Run, recipe: Recipe[Any], settings: Settings, data: str) -> Gi
     chosen = settings.data
     if data in names():
         splits = recipe.load(recipe.resolve({"data.source": data}, settings))
-        return dataclasses.replace(test_rows(splits), observed=None, cells=Cells(splits.columns))
+        return dataclasses.replace(rows_of_test(splits), observed=None, cells=Cells(splits.columns))
     rows = read_rows(
         data,
         columns=run.examples.columns,

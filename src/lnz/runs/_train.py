@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -92,6 +93,10 @@ class TrainOptions:
     checkpoint_every: float = 10.0
     logs: tuple[Callable[[Path], Log], ...] = ()
 
+    def __post_init__(self):
+        if self.resume and self.overwrite:
+            raise ValueError("`--resume` continues a run and `--overwrite` replaces it: choose one.")
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -135,7 +140,7 @@ def train(
     """Train and evaluate a recipe, and write its run folder.
 
     - `settings`: the result of `recipe.resolve`.
-    - `cwd`: the folder from which a relative path of the data starts; by default the working directory.
+    - `cwd`: a second folder in which a relative path of the data is looked up, after the working directory.
 
     **Raises:**
 
@@ -145,7 +150,7 @@ def train(
       the run was to replace another one.
     - `KeyboardInterrupt` at Ctrl-C. Its message says what is saved.
     """
-    options = TrainOptions() if options is None else options
+    folder, options = Path(folder), TrainOptions() if options is None else options
     display = Display() if display is None else display
     cwd = str(Path.cwd()) if cwd is None else cwd
     if settings.data.is_file:
@@ -156,7 +161,13 @@ def train(
     recipe.check(settings, splits)
     display.note(f"data {splits.protocol}")
     if options.resume:
-        check_same_data(folder, read_config(working_folder(folder))["digest"], splits)
+        config = read_config(working_folder(folder))
+        if (config["recipe"], config["settings"]) != (recipe.name, json.loads(to_json(settings.model_dump()))):
+            raise ValueError(
+                f"`resume`: {str(folder)!r} holds a run of {config['recipe']} with other settings than these of "
+                f"{recipe.name}. Take recipe and settings from its config.json (`lnz.runs.read_config`)."
+            )
+        check_same_data(folder, config["digest"], splits)
     start = recipe.start(splits, settings)  # the model may refuse settings, while an earlier run still exists
     with locked(folder) as place:
         work = working_folder(folder) if options.resume else start_folder(folder, options.overwrite)

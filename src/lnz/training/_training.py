@@ -40,6 +40,9 @@ class Watch:
     def __post_init__(self):
         if self.every is not None:
             object.__setattr__(self, "every", check_positive(self.every, "Watch(every=...)"))
+        for name in ("progress", "pulse"):
+            if not callable(getattr(self, name)):
+                raise TypeError(f"`Watch({name}=...)` must be a function of a record; got {getattr(self, name)!r}.")
 
 
 @dataclasses.dataclass(frozen=True)

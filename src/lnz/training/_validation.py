@@ -43,6 +43,8 @@ class Validation:
             raise ValueError(f"`Validation(keep=...)` must be 'last' or 'best'; got {self.keep!r}.")
         if not self.min_gain >= 0:
             raise ValueError(f"`Validation(min_gain=...)` must not be negative; got {self.min_gain}.")
+        if self.min_gain and self.patience is None:
+            raise ValueError("`Validation(min_gain=...)` has no effect without `patience`: give both, or leave it out.")
 
     def has_ended(self, history: Sequence[Record]) -> bool:
         """Whether the scores in these records have stopped rising. False if the last record has no score."""
