@@ -303,6 +303,16 @@ def mixture_of_normals():
     return lnz.Mixture(normal(72, 2), lnz.Normal(normal(73, 2, 1), jnp.array([[0.5], [1.0]])))
 
 
+def mixture_of_both_kinds():
+    """A bit, a count and a real number, which depend on each other."""
+    parts = {
+        "bit": lnz.Bernoulli(jnp.array([[2.0], [-1.0]])),
+        "count": lnz.Poisson(jnp.array([[1.0], [-0.5]])),
+        "real": lnz.Normal(jnp.array([[1.0], [-0.5]]), jnp.array([[0.5], [1.0]])),
+    }
+    return lnz.Mixture(jnp.array([0.3, -0.2]), lnz.ProductDistribution(**parts))
+
+
 def product():
     return lnz.ProductDistribution(lnz.Normal(normal(100, 1), 0.8), lnz.Uniform(lnz.Torus(1)))
 
@@ -563,6 +573,10 @@ SAMPLERS = {
             name: DISTRIBUTIONS[name]
             for name in ("normal", "multivariate_normal", "mixture_of_normals", "composed_flow")
         },
+    ),
+    "in_turn": (
+        lambda: lnz.samplers.InTurn(continuous=lnz.samplers.HMC(step_size=0.6, num_steps=4)),
+        {"mixture_of_both_kinds": mixture_of_both_kinds},
     ),
 }
 
