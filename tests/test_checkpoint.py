@@ -298,10 +298,10 @@ def test_no_readable_checkpoint_is_an_error(tmp_path):
         ({"keep": "last"}, r"another `Validation\(keep=...\)`: best then, last now"),
         ({"valid": BITS[:7]}, r"another `valid`"),
         ({"label": "rate 0.1"}, r"another `label`:  then, rate 0.1 now"),
-        ({"method": lnz.Gradient(PCD(1, num_chains=8), optax.adam(0.04))}, "by another method.*learning rate"),
-        ({"method": lnz.Gradient(PCD(2, num_chains=8), optax.adam(0.05))}, "by another method.*number of samples"),
+        ({"method": lnz.Gradient(PCD(1, num_chains=8), optax.adam(0.04))}, "with another method.*learning rate"),
+        ({"method": lnz.Gradient(PCD(2, num_chains=8), optax.adam(0.05))}, "with another method.*number of samples"),
         ({"average": 0.8}, r"another `average`: 0.9 then, 0.8 now"),
-        ({"model": RBM(6, 3, key=jr.key(1))}, r"holds .*, where the model and method of now have"),
+        ({"model": RBM(6, 3, key=jr.key(1))}, r"holds .*, but the present model and method have"),
         ({"steps": 4}, r"is from step 5, beyond `steps=4`"),
     ],
 )
@@ -516,15 +516,19 @@ def test_equal_fits_share_one_compiled_program_and_few_are_kept():
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: lnz.Checkpoints("a", every=-1), ValueError, r"`Checkpoints\(every=...\)` is a number of seconds"),
+        (lambda: lnz.Checkpoints("a", every=-1), ValueError, r"`Checkpoints\(every=...\)` must be a number of seconds"),
         (lambda: lnz.Checkpoints("a", keep=0), ValueError, r"`Checkpoints\(keep=...\)` must be a whole number"),
         (lambda: lnz.Validation(BITS, patience=0), ValueError, r"`Validation\(patience=...\)` must be a whole number"),
         (lambda: lnz.Validation(BITS, every=0), ValueError, r"`Validation\(every=...\)` must be a whole number"),
         (lambda: lnz.Validation(BITS, min_gain=-1.0), ValueError, r"must not be negative; got -1"),
         (lambda: lnz.Validation(BITS, keep="first"), ValueError, r"must be 'last' or 'best'; got 'first'"),
         (lambda: lnz.Watch(every=0), ValueError, r"`Watch\(every=...\)` must be a whole number"),
-        (lambda: fit_noisy(checkpoints="runs"), TypeError, r"`checkpoints` must be such as `lnz.Checkpoints\("),
-        (lambda: fit_noisy(average=1.0), ValueError, r"`average` is a decay between 0 and 1"),
+        (
+            lambda: fit_noisy(checkpoints="runs"),
+            TypeError,
+            r"`checkpoints` must be a `lnz.Checkpoints`, such as `lnz.Checkpoints\(",
+        ),
+        (lambda: fit_noisy(average=1.0), ValueError, r"`average` must be a decay between 0 and 1"),
     ],
 )
 def test_bad_arguments(untyped, make, error, words):

@@ -340,11 +340,11 @@ def test_infinite_numbers_that_the_model_started_with_are_no_divergence():
         ({"steps": 0}, ValueError, r"`steps` must be a whole number, at least 1; got 0"),
         ({"steps": 2.5}, ValueError, r"`steps` must be a whole number, at least 1; got 2.5"),
         ({"steps": True}, ValueError, r"`steps` must be"),
-        ({"method": PCD(1)}, TypeError, r"`method` must be a method such as `lnz.Gradient\(objective, .*got PCD"),
+        ({"method": PCD(1)}, TypeError, r"`method` must be a method, such as `lnz.Gradient\(objective, .*got PCD"),
         ({"method": SGD}, TypeError, r"`method` must be a method"),
         ({"batch_size": 33}, ValueError, r"`batch_size=33` is larger than the data \(32 rows\). Use `batch_size=None`"),
         ({"batch_size": 0}, ValueError, r"`batch_size` must be a whole number"),
-        ({"watch": print}, TypeError, r"`watch` must be such as `lnz.Watch\(progress=print\)`"),
+        ({"watch": print}, TypeError, r"`watch` must be a `lnz.Watch`, such as `lnz.Watch\(progress=print\)`"),
         (
             {"data": BITS[0]},
             ValueError,

@@ -257,7 +257,7 @@ def test_scale_that_fits(scale):
         (
             lambda: lnz.bijections.Concatenate(lnz.bijections.Affine(jnp.ones(2), 2.0), lnz.bijections.Exp),
             TypeError,
-            r"`Concatenate\(...\)` needs bijections, one by one; argument 1 is the class Exp, not one",
+            r"`Concatenate\(...\)` needs bijections, one by one; argument 1 is the class Exp, not an instance",
         ),
         (
             lambda: lnz.Mixture(jnp.zeros(2), [lnz.Normal.standard(1), lnz.Normal.standard(1)]),

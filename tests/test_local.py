@@ -257,8 +257,8 @@ GIVEN = {
     "a constant": (np.full((400, 2), 0.1), np.float64, False),
 }
 
-REMEDIES = dict.fromkeys(("two clusters of unix seconds", "unix seconds beside zeros"), "One shift")
-REMEDIES |= {"zeros beside unix seconds": "standardise|One shift"}
+REMEDIES = dict.fromkeys(("two clusters of unix seconds", "unix seconds beside zeros"), "Shifting")
+REMEDIES |= {"zeros beside unix seconds": "standardise|Shifting"}
 
 
 @pytest.mark.parametrize("name", GIVEN)

@@ -299,9 +299,9 @@ def x(dtype="F32", shape=(2,), offsets=(0, 8), **more):
 @pytest.mark.parametrize(
     ("header", "words"),
     [
-        ("{no json", "no JSON.*property name"),
-        ("{} {}", "no JSON.*Extra data"),
-        (b'{"\xff": 1}', "no UTF-8 text"),
+        ("{no json", "not JSON.*property name"),
+        ("{} {}", "not JSON.*Extra data"),
+        (b'{"\xff": 1}', "not UTF-8 text"),
         ('{"a": ' * 100_000, "nested too deeply"),
         ('{"a": ' + "[" * 100_000, "nested too deeply"),
         ('{"x": 1, "x": 2}', "has the key 'x' twice"),
@@ -435,8 +435,8 @@ def normal(**changes):
         ('{"tuple": [], "tuple": [1]}', "damaged.*key 'tuple' twice"),
         ("9" * 5000, "damaged.*4300 digits"),
         ({}, "damaged"),
-        ("{not json", "damaged.*no JSON"),
-        ("", "damaged.*no JSON"),
+        ("{not json", "damaged.*not JSON"),
+        ("", "damaged.*not JSON"),
         ("[" * 100_000, "damaged.*too deeply"),
         ('{"tuple": [' * 20_000 + "]}" * 20_000, "damaged.*too deeply"),
         *(('{"tuple": [' * n + '{"array": "x", "shape": [2]}' + "]}" * n, "more than 100 deep") for n in (101, 400)),

@@ -54,10 +54,10 @@ def planar():
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: fit(KEY, pcd(), table.rbm(), BITS), TypeError, r"got RBM. The order is `lnz.fit\(key, model, method"),
+        (lambda: fit(KEY, pcd(), table.rbm(), BITS), TypeError, r"got RBM. The order of arguments is `lnz.fit\("),
         (lambda: fit(KEY, table.rbm(), lnz.objectives.PCD(1), BITS), TypeError, r"`lnz.Gradient\(PCD\(...\), "),
         (lambda: fit(KEY, table.rbm(), lnz.Gradient, BITS), TypeError, "got the class Gradient, not an instance of it"),
-        (lambda: fit(KEY, lnz.energy.RBM, pcd(), BITS), TypeError, "`model` must be .* got the class RBM, not one"),
+        (lambda: fit(KEY, lnz.energy.RBM, pcd(), BITS), TypeError, "`model` must be .* got the class RBM, not an"),
         (lambda: fit(KEY, planar(), pcd(), BITS), TypeError, r"`lnz.Transformed\(base, bijection\)`"),
         (lambda: fit(KEY, table.conjugate(), pcd(), BITS), TypeError, r"`lnz.condition\(model, data\)`"),
         (lambda: fit(KEY, table.rbm(), pcd(), "a.csv"), TypeError, r"`data` .* try `lnz.data.load\('a.csv'\).train`"),
@@ -75,7 +75,7 @@ def planar():
         (lambda: lnz.Conditional(lnz.Normal.standard(2), mlp(2, 4), "loc"), TypeError, "where=.* got .loc."),
         (lambda: lnz.latent.interpolate(vae(), BITS[0, :3], BITS[1]), ValueError, r"`x0` must be one example of shape"),
         (lambda: lnz.latent.interpolate(vae(), BITS[0], BITS[:2]), ValueError, r"`x1` must be one example of shape"),
-        (lambda: lnz.latent.attribute_vector(np.eye(4), np.arange(4)), ValueError, "got the value 2. For a class"),
+        (lambda: lnz.latent.attribute_vector(np.eye(4), np.arange(4)), ValueError, "got the value 2. For one class"),
         (lambda: lnz.data.load(BITS), TypeError, "or the path of a file; got ndarray"),
         (lambda: lnz.data.load("table.txt"), FileNotFoundError, "There is no file 'table.txt'"),
         (lambda: lnz.cite("RBM"), TypeError, "itself, not its name; got 'RBM'"),

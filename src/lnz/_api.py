@@ -22,7 +22,6 @@ from .core import (
     AbstractBayesianModel as AbstractBayesianModel,
     AbstractBlockDensity as AbstractBlockDensity,
     AbstractCollapsibleDensity as AbstractCollapsibleDensity,
-    AbstractDataDependent as AbstractDataDependent,
     AbstractDensity as AbstractDensity,
     AbstractDistribution as AbstractDistribution,
     AbstractEnergyModel as AbstractEnergyModel,
@@ -104,6 +103,7 @@ from .methods import EM as EM, Gradient as Gradient
 from .modules import (
     AbstractFixable as AbstractFixable,
     Frozen as Frozen,
+    Part as Part,
     cite as cite,
     register as register,
     trainable as trainable,

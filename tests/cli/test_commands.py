@@ -323,7 +323,7 @@ def test_demo_trains_compares_and_reports(tmp_path, monkeypatch, capsys):
         (["train", "normal", "--out", "new", "--data", "table.txt"], "There is no file 'table.txt'"),
         (
             ["train", "normal", "--out", "new", "--checkpoint-every", "-3"],
-            "`--checkpoint-every` is a number of seconds",
+            "`--checkpoint-every` must be a number of seconds",
         ),
         (["evaluate", "table.csv"], "'table.csv' is a file, and a run is a folder. Give data with `--data`"),
         (["report", "nowhere", "--out", "full"], "`--out full` is a folder; add the name of a file"),
@@ -1254,7 +1254,7 @@ def test_data_that_changed_are_not_evaluated_as_if_they_had_not(tmp_path, monkey
         assert call(monkeypatch, *arguments) == 2
         assert "have changed since" in capsys.readouterr().err
     assert call(monkeypatch, "train", out / "config.json", "--out", tmp_path / "again") == 0
-    assert "Warning: the data are not those of" in capsys.readouterr().out
+    assert "Warning: the data have changed since" in capsys.readouterr().out
 
 
 def test_two_trainings_do_not_share_a_folder(finished, monkeypatch, capsys):

@@ -153,7 +153,7 @@ def test_manipulate_takes_labels_from_a_table(made, monkeypatch, tmp_path, capsy
     ("arguments", "message"),
     [
         (["interpolate", "--rows", "0,1000"], "'1000' is not a row number; rows go from 0 to 359"),
-        (["interpolate", "--rows", "3"], "two numbers of rows"),
+        (["interpolate", "--rows", "3"], "two row numbers"),
         (["interpolate", "--method", "arc"], "'slerp' or 'lerp'"),
         (["interpolate", "--num", "1"], "at least 2"),
         (["interpolate", "--out", "a.jpg"], "must end in one of .png, .npz"),
@@ -198,7 +198,7 @@ def test_evaluate_takes_the_bound_apart(made, monkeypatch, capsys, tmp_path):
         "reconstruction",
         "KL(q(z|x) || p(z))",
         "active units",
-        "annealing examples of its own from both sides: 2 rows\n",
+        "annealing the model's own examples from both sides: 2 rows\n",
         "\nmean log p(x) of 2 examples drawn from the model itself: [",
     ):
         assert words in out

@@ -150,7 +150,7 @@ def test_equal_folder_names_are_told_apart(run, tmp_path):
 def test_used_folder_needs_permission(tmp_path):
     start_folder(tmp_path / "new", overwrite=False)
     (tmp_path / "new" / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="already holds something"):
+    with pytest.raises(ValueError, match="is not empty"):
         start_folder(tmp_path / "new", overwrite=False)
     start_folder(tmp_path / "new", overwrite=True)
     assert (tmp_path / "new" / "notes.txt").read_text() == "mine"
@@ -336,7 +336,7 @@ def test_an_unfinished_training_of_some_steps_is_kept_too_and_one_of_none_is_not
 def test_what_a_kill_left_blocks_no_new_run(tmp_path):
     for name in (".config.json.0123456789abcdef", ".final/model.lnz", "checkpoints/.step-000000001.ckpt." + "a" * 16):
         write_text(tmp_path / name, "half")
-    with pytest.raises(ValueError, match="already holds something"):  # a file in `checkpoints` may be anything
+    with pytest.raises(ValueError, match="is not empty"):  # a file in `checkpoints` may be anything
         start_folder(tmp_path, overwrite=False)
     shutil.rmtree(tmp_path / "checkpoints")
     (tmp_path / "checkpoints").mkdir()

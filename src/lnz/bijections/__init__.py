@@ -8,8 +8,6 @@ from ._bijection import (
     AbstractBatchLastBijection as AbstractBatchLastBijection,
     AbstractBijection as AbstractBijection,
     inverse_and_log_scale as inverse_and_log_scale,
-    is_affine as is_affine,
-    is_elementwise as is_elementwise,
     rows_for_start as rows_for_start,
     start as start,
     waits_for_data as waits_for_data,

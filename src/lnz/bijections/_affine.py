@@ -26,8 +26,8 @@ class Affine(AbstractBatchLastBijection, AbstractEuclideanMap):
     **Raises:** `ValueError` for shapes that do not fit, and for a scale that is not positive.
     """
 
-    affine: ClassVar[bool] = True
-    elementwise: ClassVar[bool] = True
+    is_affine: ClassVar[bool] = True
+    is_elementwise: ClassVar[bool] = True
     offset: Float[Array, "*shape"]  # loc without the origin
     log_scale: Float[Array, "*shape"]
     origin: Frozen | None

@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import AbstractTolerant
 from ..nets import MaskedMLP, PeriodicMaskedMLP
 from ..numerics import call_net
 from ..spaces import AbstractSpace, each_variable
@@ -16,7 +15,7 @@ from ._transformers import AbstractTransformer, check_fits
 _FEW_VARIABLES = 4
 
 
-class MaskedAutoregressive(AbstractBatchLastBijection, AbstractTolerant, AbstractSelfMap):
+class MaskedAutoregressive(AbstractBatchLastBijection, AbstractSelfMap):
     """`y_i = f(x_i; net_i(x_1, ..., x_{i-1}))` with all parameters from one pass of a masked network.
 
     Forward is parallel: one pass. Inverse is sequential in the variables but costs little more than a pass, because

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..modules import HashableMethods, field_names
+from ..modules import Part
 from ..numerics import batch_last, over_batch, understands_batches
 from ..spaces import AbstractSpace, Euclidean
 
@@ -18,13 +18,15 @@ else:
     from equinox import AbstractVar
 
 
-class AbstractBijection(HashableMethods, eqx.Module):
+class AbstractBijection(Part, eqx.Module):
     """An invertible map from `domain` to `codomain` with its log-determinants.
 
     Log-determinants are in nats, with respect to the base measures of the two spaces.
 
-    A class of maps `y = A x + b` may declare `affine: ClassVar[bool] = True`, or a property of that name if it depends
-    on the parts. The mean of the pushed-forward distribution is then known. A field of that name declares nothing.
+    A class may also override two facts, as class attributes or properties:
+
+    - `is_affine`: the map is `y = A x + b`, so that the mean of the pushed-forward distribution is known.
+    - `is_elementwise`: each entry of y depends on the same entry of x alone.
 
     Optional methods, `None` in bijections without them:
 
@@ -41,7 +43,8 @@ class AbstractBijection(HashableMethods, eqx.Module):
     waits_for_data: ClassVar[bool] = False
     for_each_of: ClassVar[Any] = None
     velocity: ClassVar[Any] = None
-    affine: ClassVar[bool]
+    is_affine: ClassVar[bool] = False
+    is_elementwise: ClassVar[bool] = False
     domain: AbstractVar[AbstractSpace]
     codomain: AbstractVar[AbstractSpace]
 
@@ -160,16 +163,6 @@ def waits_for_data(tree: Any) -> bool:
 
 def _is_module(node):
     return isinstance(node, eqx.Module)
-
-
-def is_affine(bijection: AbstractBijection) -> bool:
-    """Whether its class declares it `affine`. It then maps the mean of a distribution to the mean of the image."""
-    return "affine" not in field_names(type(bijection)) and getattr(bijection, "affine", False) is True
-
-
-def is_elementwise(bijection: AbstractBijection) -> bool:
-    """Whether its class declares it `elementwise`: each output entry depends on the same input entry alone."""
-    return getattr(bijection, "elementwise", False) is True
 
 
 def inverse_and_log_scale(bijection: AbstractBijection, y: Array) -> tuple[Array, Float[Array, "..."]]:

@@ -12,7 +12,6 @@ from ._bijection import (
     AbstractBijection,
     forward_batch_last,
     inverse_batch_last,
-    is_affine,
     start,
     waits_for_data,
 )
@@ -25,8 +24,8 @@ class Inverse(AbstractBatchLastBijection):
     bijection: AbstractBijection
 
     @property
-    def affine(self) -> bool:
-        return is_affine(self.bijection)
+    def is_affine(self) -> bool:
+        return self.bijection.is_affine
 
     @property
     def domain(self) -> AbstractSpace:
@@ -73,8 +72,8 @@ class Chain(AbstractBatchLastBijection):
                 )
 
     @property
-    def affine(self) -> bool:
-        return all(is_affine(bijection) for bijection in self.bijections)
+    def is_affine(self) -> bool:
+        return all(bijection.is_affine for bijection in self.bijections)
 
     def origins(self) -> tuple[Any, ...]:
         """The origins of the last bijection."""

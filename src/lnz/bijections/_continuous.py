@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..core import AbstractStochastic, AbstractTolerant, need_key
+from ..core import need_key
 from ..spaces import AbstractSpace, Euclidean, check_kind
 from ._bijection import AbstractSelfMap
 
 Adjoint = Literal["checkpoint", "backsolve", "forward"]
 
 
-class Continuous(AbstractStochastic, AbstractTolerant, AbstractSelfMap):
+class Continuous(AbstractSelfMap):
     """`x(0) -> x(1)` along `dx/dt = v(t, x)`: the base at time 0, data at time 1.
 
     `log |det dx(1)/dx(0)| = int_0^1 tr(dv/dx) dt`, solved together with x by diffrax (`pip install "lnz[ode]"`). The

@@ -25,7 +25,7 @@ class TriangularAffine(AbstractBatchLastBijection, AbstractEuclideanMap):
       that training keeps the map invertible.
     """
 
-    affine: ClassVar[bool] = True
+    is_affine: ClassVar[bool] = True
     loc: Float[Array, " n"]
     raw_tril: Float[Array, "n n"]
     shape: tuple[int, ...] = eqx.field(static=True)
@@ -67,7 +67,7 @@ class LULinear(AbstractBatchLastBijection, AbstractEuclideanMap):
     Source: Kingma and Dhariwal (2018), section 3.2, LU decomposition; arXiv:1807.03039.
     """
 
-    affine: ClassVar[bool] = True
+    is_affine: ClassVar[bool] = True
     loc: Float[Array, " n"]
     lower: Float[Array, "n n"]  # its strict lower triangle is used
     upper: Float[Array, "n n"]  # its strict upper triangle is used
@@ -191,7 +191,7 @@ class Householder(AbstractBatchLastBijection, AbstractEuclideanMap):
     Source: Tomczak and Welling (2016), Householder flow; arXiv:1611.09630.
     """
 
-    affine: ClassVar[bool] = True
+    is_affine: ClassVar[bool] = True
     vectors: Float[Array, "k n"]
     shape: tuple[int, ...] = eqx.field(static=True)
 

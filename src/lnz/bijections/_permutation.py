@@ -22,7 +22,7 @@ class Permutation(AbstractBatchLastBijection):
     - `space`: of x, a space of vectors.
     """
 
-    affine: ClassVar[bool] = True
+    is_affine: ClassVar[bool] = True
     order: Int[Array, " n"]
     space: AbstractSpace = eqx.field(static=True)
     codomain: AbstractSpace = eqx.field(static=True)
@@ -57,7 +57,7 @@ def take(x, order):
 class Flip(AbstractBatchLastBijection):
     """`y_i = x[n - 1 - i]`: reverses the order of the variables, and of the parts of a `Product`."""
 
-    affine: ClassVar[bool] = True
+    is_affine: ClassVar[bool] = True
     space: AbstractSpace = eqx.field(static=True)
 
     @property

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float
 
-from ..core import AbstractStochastic, AbstractTolerant, need_key
+from ..core import need_key
 from ..nets import LipschitzMLP
 from ..numerics import call_net, over_batch
 from ..spaces import AbstractSpace, Euclidean, check_kind
@@ -17,7 +17,7 @@ from ._bijection import AbstractBatchLastBijection, AbstractSelfMap
 _AS_GOOD_AS_ROUNDING = 1e-10
 
 
-class Residual(AbstractBatchLastBijection, AbstractStochastic, AbstractTolerant, AbstractSelfMap):
+class Residual(AbstractBatchLastBijection, AbstractSelfMap):
     """`y = x + g(x)` with `|g(x) - g(x')| <= L |x - x'|`, L < 1: free-form Jacobians.
 
     Forward is one pass. Inverse repeats `x <- y - g(x)`, which converges as L^k, until the error is at most

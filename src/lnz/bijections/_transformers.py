@@ -12,11 +12,12 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..modules import Part
 from ..numerics import softplus
 from ..spaces import AbstractSpace, has_ends
 
 
-class AbstractTransformer(eqx.Module):
+class AbstractTransformer(Part, eqx.Module):
     """A family of increasing bijections of `[low, high]` (or the whole line), each given by `num_params` raw numbers.
 
     `raw = 0` is the identity, or near it if a family says so. `raw [num_params, *shape]` and `x [*shape]` may have any

@@ -19,8 +19,8 @@ class Presses:
     """The signals received so far."""
 
     def __init__(self):
-        self.signal: signal.Signals | None = None  # the first
-        self.num = 0  # of Ctrl-C
+        self.signal: signal.Signals | None = None  # the first signal
+        self.num = 0  # number of Ctrl-C signals
 
     @property
     def name(self) -> str:

@@ -23,18 +23,18 @@ def print_lists(recipe: str | None, as_json: bool) -> None:
 
 
 def _print_lists() -> None:
-    table = _table("Recipes: `lnz train RECIPE --out runs/NAME`; `lnz list RECIPE` shows its settings")
+    table = _table("Recipes: `lnz train RECIPE --out runs/NAME`; settings: `lnz list RECIPE`")
     table.add_column("recipe", no_wrap=True)
-    table.add_column("what it is")
+    table.add_column("description")
     table.add_column("data", no_wrap=True)
     table.add_column("needs", no_wrap=True)
     for recipe in all_recipes().values():
         table.add_row(recipe.name, recipe.title, recipe.settings.data.source, recipe.space.__name__)
     console().print(table)
 
-    table = _table("Data sets: `--data NAME`, or a file")
+    table = _table("Data sets: `--data NAME`, or your file")
     table.add_column("data set", no_wrap=True)
-    table.add_column("what it is")
+    table.add_column("description")
     for name in names():
         table.add_row(name, describe(name))
     console().print(table)
@@ -44,7 +44,7 @@ def _print_settings(name: str) -> None:
     recipe = find_recipe(name)
     print_ = console().print
     print_(Text(f"{recipe.name}: {recipe.title}"), soft_wrap=True)
-    print_(Text(f"Change a setting by `lnz train {recipe.name} --set NAME=VALUE`. The values shown are its own."))
+    print_(Text(f"Change a setting with `lnz train {recipe.name} --set NAME=VALUE`. Default values are shown."))
     for setting in list_settings(recipe.settings):
         where = f"  with {' or '.join(setting.belongs)}" if setting.belongs else ""
         print_(Text.assemble((setting.name, "bold"), f"={setting.default}", (where, "dim")), soft_wrap=True)

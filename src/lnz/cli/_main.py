@@ -73,9 +73,8 @@ def _run(arguments: list[str]) -> int:
         return _complain(f'the command line needs `pip install "lnz[app]"` ({error}).', 2)
     from ._app import app
 
-    usage_error: type[Exception] = typer.BadParameter.__bases__[
-        0
-    ]  # click's class, which newer versions of Typer bundle
+    # Click's class, which newer versions of Typer bundle.
+    usage_error: type[Exception] = typer.BadParameter.__bases__[0]
     try:
         code = app(arguments, prog_name="lnz", standalone_mode=False) or 0
     except usage_error as error:

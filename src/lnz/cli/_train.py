@@ -29,7 +29,9 @@ def train(
 ) -> None:
     """The command `lnz train`."""
     if not options.checkpoint_every >= 0:
-        raise ValueError(f"`--checkpoint-every` is a number of seconds, at least 0; got {options.checkpoint_every:g}.")
+        raise ValueError(
+            f"`--checkpoint-every` must be a number of seconds, at least 0; got {options.checkpoint_every:g}."
+        )
     settings = parse_changes(changes, data)
     if options.resume:
         chosen, resolved, cwd = _resumed(recipe, out, settings, options.overwrite)
@@ -84,7 +86,7 @@ def _chosen(recipe: str | None, changes: dict[str, str]) -> tuple[Recipe[Any], S
     if resolved.data == before.data:
         digest = load_data(chosen, resolved, cwd).source_digest
         if digest != config["digest"]:
-            console().print(f"Warning: the data are not those of {recipe} ({config['digest']} then, {digest} now).")
+            console().print(f"Warning: the data have changed since {recipe} ({config['digest']} then, {digest} now).")
     return chosen, resolved, cwd
 
 
@@ -137,7 +139,7 @@ def _print_plan(recipe: Recipe[Any], settings: Settings, cwd: str) -> None:
     print_(f"parameters: {planned.num_parameters:,}")
     parts = ", ".join(f"{what} {size / 2**20:,.1f} MiB" for what, size in planned.memory.items())
     print_(
-        f"expected memory of training, JAX itself apart: {sum(planned.memory.values()) / 2**20:,.1f} MiB ({parts})",
+        f"expected memory of training, without JAX itself: {sum(planned.memory.values()) / 2**20:,.1f} MiB ({parts})",
         soft_wrap=True,
     )
     print_("Nothing was trained or written (--dry-run).")

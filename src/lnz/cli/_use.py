@@ -163,13 +163,13 @@ def _diagnose(model: lnz.AbstractLatentModel, rows: np.ndarray, made: str, seed:
     """Print the parts of the bound on some rows, and how far off it can be on examples drawn from the model."""
     some = rows[:: max(1, -(-len(rows) // _MOST_DIAGNOSED))]
     key_diagnose, key_bracket = jr.split(jr.fold_in(jr.key(seed), 2))
-    console().print(f"\nDiagnosis of {len(some)} rows from all over: {made}; a minute or so", soft_wrap=True)
+    console().print(f"\nDiagnosis of {len(some)} evenly spaced rows, about a minute: {made}", soft_wrap=True)
     console().print(str(lnz.diagnose(key_diagnose, model, some)), soft_wrap=True)
     if model.prior.space.is_euclidean:
-        with show_rows(console(), "annealing examples of its own from both sides", _NUM_SIMULATED) as progress:
+        with show_rows(console(), "annealing the model's own examples from both sides", _NUM_SIMULATED) as progress:
             size = -(-_NUM_SIMULATED // 4)
             bracket = lnz.simulated_bracket(key_bracket, model, _NUM_SIMULATED, batch_size=size, progress=progress)
-        console().print(f"{bracket}; not of these rows", soft_wrap=True)
+        console().print(f"{bracket}; it is not about these rows", soft_wrap=True)
 
 
 def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, changes: list[str]) -> None:
@@ -182,10 +182,8 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
     given = rows_for(run, recipe, settings, data)
     _warn_of_training_data(run, folder, data)
     with warnings.catch_warnings():
-        for told in (
-            lnz.UnreliableEstimateWarning,
-            AtomsWarning,
-        ):  # printed beneath the scores, with row names from the file
+        # These are printed beneath the scores, with row names from the file.
+        for told in (lnz.UnreliableEstimateWarning, AtomsWarning):
             warnings.simplefilter("ignore", told)
         result = score_rows(run, recipe, settings, given)
     order = score_order(result, given) if anomalous_first else np.arange(len(given))
@@ -217,8 +215,8 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
     log_z_error = float(result.denominator.standard_error)
     if log_z_error:
         console().print(
-            f"One log Z is subtracted from every row: its s.e., {log_z_error:.2g} nats, moves all of them together and "
-            "changes no difference",
+            f"One log Z is subtracted from every row: its s.e., {log_z_error:.2g} nats, moves all rows together and "
+            "does not change their differences",
             soft_wrap=True,
         )
     console().print(f"mean: {result}", soft_wrap=True)

@@ -65,7 +65,6 @@ from ._local import (
 )
 from ._model import (
     AbstractBayesianModel as AbstractBayesianModel,
-    AbstractDataDependent as AbstractDataDependent,
     AbstractEnergyModel as AbstractEnergyModel,
     AbstractLatentModel as AbstractLatentModel,
     Posterior as Posterior,
@@ -102,8 +101,6 @@ from ._resolved import (
     other_rounding as other_rounding,
 )
 from ._stochastic import (
-    AbstractStochastic as AbstractStochastic,
-    AbstractTolerant as AbstractTolerant,
     assumptions as assumptions,
     exact_log_det as exact_log_det,
     is_stochastic as is_stochastic,

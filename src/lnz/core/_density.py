@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..modules import HashableMethods, check_key, check_shape, model_dtype
+from ..modules import HashableMethods, Part, check_key, check_shape, model_dtype
 from ..spaces import AbstractSpace
 from ._estimate import Estimate
 from ._stochastic import assumptions, is_stochastic
@@ -49,7 +49,7 @@ class AbstractNormalizer(eqx.Module):
         """The log normaliser of `density` in nats, with its error and the direction of its bias."""
 
 
-class AbstractDensity(HashableMethods, eqx.Module):
+class AbstractDensity(Part, eqx.Module):
     """A density known up to a constant, on one space.
 
     `space` says where one example lives and sets the base measure. A density of your own needs only `space` and
@@ -113,7 +113,7 @@ class AbstractPath(HashableMethods, eqx.Module):
         """
 
 
-class AbstractModel(HashableMethods, eqx.Module):
+class AbstractModel(Part, eqx.Module):
     """An explicit generative model of examples in `space`.
 
     Its log-likelihood is the difference of two log normalisers, a numerator for each example and a denominator shared

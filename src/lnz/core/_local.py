@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from ..modules import model_dtype
+from ..modules import Part, model_dtype
 from ..spaces import AbstractSpace
 from ._resolved import check_ends, check_resolved
 
@@ -101,31 +101,19 @@ def local(model: Any) -> Local:
 
 
 def origins(part: Any) -> tuple[Any, ...]:
-    """The arrays that hold the origin of a distribution's draws or of a bijection's outputs; `()` if there are none.
-
-    A class that has such arrays returns them from a method `origins()`, the first of shape `[*space.shape]`.
-    `equinox.tree_at` calls that method too, with placeholders for arrays.
-    """
-    return _asked(part, "origins")
+    """`part.origins()`; `()` for parts and functions without one."""
+    return part.origins() if isinstance(part, Part) and part.origins is not None else ()
 
 
 def input_origins(part: Any) -> tuple[Any, ...]:
-    """The arrays that hold the origin of a function's inputs, such as an encoder's; `()` if there are none.
-
-    Each is a vector: the origin of an example, followed by zeros for inputs appended to the example.
-    """
-    return _asked(part, "input_origins")
+    """`part.input_origins()`; `()` for parts and functions without one."""
+    return part.input_origins() if isinstance(part, Part) and part.input_origins is not None else ()
 
 
 def origins_of_autoencoder(decoder: Any, encoder: Any) -> tuple[Any, ...]:
     """The origins of a decoder's outputs and an encoder's inputs, if both have some. The encoder may be `None`."""
     made, taken = origins(decoder), input_origins(encoder)
     return made + taken if made and (taken or encoder is None) else ()
-
-
-def _asked(part: Any, name: str) -> tuple[Any, ...]:
-    method = getattr(part, name, None) if isinstance(part, eqx.Module) else None
-    return () if method is None else method()
 
 
 def in_two_parts(values: Any, dtype: Any = None) -> tuple[Array, Array]:

@@ -32,14 +32,6 @@ else:
     from equinox import AbstractVar
 
 
-class AbstractDataDependent(HashableMethods, eqx.Module):
-    """A model that must be initialised from its training data before the first step."""
-
-    @abstractmethod
-    def initialise(self, key: PRNGKeyArray, data: Array) -> "AbstractDataDependent":
-        """The model initialised from `data [n, ...]`, with bits as bytes. A second call changes nothing."""
-
-
 class AbstractEnergyModel(AbstractDensity, AbstractModel):
     """`p(x) = exp(log_density(x)) / Z`, with an exact numerator and a hard denominator Z."""
 

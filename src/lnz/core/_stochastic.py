@@ -1,37 +1,15 @@
 """Parts of models that are not computed exactly: random log-determinants, and maps computed to a tolerance."""
 
-from abc import abstractmethod
 from typing import Any
 
-import equinox as eqx
 import jax
 from jaxtyping import Array
 
-
-class AbstractStochastic(eqx.Module):
-    """A part of a model whose log-determinant may be an unbiased random estimate."""
-
-    @property
-    @abstractmethod
-    def stochastic(self) -> bool:
-        """Whether the log-determinant is estimated, so that every call needs a `key`."""
-
-    @abstractmethod
-    def exact(self) -> "AbstractStochastic":
-        """The same map with an exact log-determinant: it needs no key, and the work of d products."""
-
-
-class AbstractTolerant(eqx.Module):
-    """A part of a model that is computed to a tolerance coarser than rounding, as are its densities."""
-
-    @property
-    @abstractmethod
-    def assumptions(self) -> tuple[str, ...]:
-        """The assumptions under which its values are exact, such as `"ODE error near the tolerance 1e-05"`."""
+from ..modules import Part
 
 
 def _is_tolerant(node: Any) -> bool:
-    return isinstance(node, AbstractTolerant)
+    return isinstance(node, Part) and bool(node.assumptions)
 
 
 def assumptions(model: Any) -> tuple[str, ...]:
@@ -41,12 +19,12 @@ def assumptions(model: Any) -> tuple[str, ...]:
 
 
 def _is_stochastic(node: Any) -> bool:
-    return isinstance(node, AbstractStochastic)
+    return isinstance(node, Part) and node.stochastic
 
 
 def is_stochastic(model: Any) -> bool:
     """Whether any part of `model` estimates its log-determinant, so that `log_prob` needs a `key`."""
-    return any(_is_stochastic(node) and node.stochastic for node in jax.tree.leaves(model, is_leaf=_is_stochastic))
+    return any(map(_is_stochastic, jax.tree.leaves(model, is_leaf=_is_stochastic)))
 
 
 def exact_log_det(model: Any) -> Any:

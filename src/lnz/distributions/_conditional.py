@@ -11,13 +11,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from ..core import input_origins, origins
-from ..modules import Frozen, freed, is_constant, kind_of, model_dtype, per_leaf, trainable
+from ..modules import Frozen, Part, freed, is_constant, kind_of, model_dtype, per_leaf, trainable
 from ..nets import MLP, ConvNet, GatedMLP, LipschitzMLP, MaskedMLP, one_input
 from ..numerics import aligned, batch_last, call_net, is_batch_last
 from ..spaces import AbstractSpace, as_input
 
 
-class Conditional(eqx.Module):
+class Conditional(Part, eqx.Module):
     """`context -> template` with parameters `theta_i + net(context)_i`: makes a distribution or bijection conditional.
 
     The result is a callable that returns a distribution or bijection for each context: the encoder of a
@@ -127,7 +127,8 @@ def distribution_given(conditional: Callable[[Array], Any], x: Array, space: Abs
     examples to a network ask for this with `scales_input = True`. Any other callable, such as a function that looks
     categories up in a table, gets x unchanged, and so does a network of `lnz.nets.Standardised`.
     """
-    if space.kind == "int" and getattr(type(conditional), "scales_input", False) and not input_origins(conditional):
+    part: Any = conditional
+    if space.kind == "int" and isinstance(part, Part) and part.scales_input and not input_origins(part):
         x = as_input(space, x, model_dtype(conditional))
     return conditional(x)
 

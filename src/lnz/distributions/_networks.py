@@ -11,11 +11,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..core import AbstractDistribution
+from ..modules import Part
 from ._bernoulli import Bernoulli
 from ._normal import MultivariateNormal, Normal
 
 
-class ConditionalNormal(eqx.Module):
+class ConditionalNormal(Part, eqx.Module):
     """`x -> N(net(x), scale^2)` with a learned scale, the same for all x.
 
     **Arguments:**
@@ -38,7 +39,7 @@ class ConditionalNormal(eqx.Module):
         return Normal(loc, jnp.broadcast_to(jnp.exp(self.log_scale), loc.shape))
 
 
-class ConditionalMultivariateNormal(eqx.Module):
+class ConditionalMultivariateNormal(Part, eqx.Module):
     """`x -> N(net(x), L L')` with a learned L, the same for all x; `tril` is L, `[n, n]`."""
 
     scales_input: ClassVar[bool] = True
@@ -61,7 +62,7 @@ class ConditionalMultivariateNormal(eqx.Module):
         return MultivariateNormal(loc + self.noise.loc, self.noise.scale_tril)
 
 
-class ConditionalBernoulli(eqx.Module):
+class ConditionalBernoulli(Part, eqx.Module):
     """`x -> Bernoulli(logits = net(x))`."""
 
     scales_input: ClassVar[bool] = True

@@ -10,13 +10,11 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from ..bijections import (
     AbstractBijection,
     inverse_and_log_scale,
-    is_affine,
-    is_elementwise,
     rows_for_start,
     start,
     waits_for_data,
 )
-from ..core import AbstractDataDependent, AbstractDistribution, closed_form_mean, has_marginals, is_stochastic, origins
+from ..core import AbstractDistribution, closed_form_mean, has_marginals, is_stochastic, origins
 from ..modules import model_dtype, replace
 from ..spaces import AbstractSpace, has_circles, has_ends, is_rounded, is_within, nearest_inside
 
@@ -26,7 +24,7 @@ def _started(bijection, key, rows):
     return start(bijection, key, rows, inverse=True)[0]
 
 
-class Transformed(AbstractDistribution, AbstractDataDependent):
+class Transformed(AbstractDistribution):
     """The distribution of `f(z)`, `z ~ base`: a normalizing flow.
 
     `log p(x) = log base(f^-1(x)) + log |det df^-1/dx|` in nats.
@@ -87,12 +85,12 @@ class Transformed(AbstractDistribution, AbstractDataDependent):
 
     def closed_form_mean(self) -> Array | None:
         """The image of the base's mean under an affine map; `None` for other maps."""
-        mean = closed_form_mean(self.base) if is_affine(self.bijection) else None
+        mean = closed_form_mean(self.base) if self.bijection.is_affine else None
         return None if mean is None else self.bijection.forward_and_log_det(mean)[0]
 
     @property
     def has_marginals(self) -> bool:
-        return has_marginals(self.base) and is_elementwise(self.bijection)
+        return has_marginals(self.base) and self.bijection.is_elementwise
 
     def marginal_log_prob(self, x: Array, observed: Bool[Array, "..."]) -> Float[Array, ""]:
         """`log p(x[observed])` of ONE example in nats, if the base has marginals and the bijection is elementwise."""

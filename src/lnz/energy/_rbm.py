@@ -9,7 +9,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..core import (
     AbstractBlockDensity,
     AbstractCollapsibleDensity,
-    AbstractDataDependent,
     AbstractDistribution,
     AbstractEnergyModel,
     AbstractExponentialFamily,
@@ -27,7 +26,6 @@ class RBM(
     AbstractEnergyModel,
     AbstractBlockDensity,
     AbstractCollapsibleDensity,
-    AbstractDataDependent,
 ):
     """Restricted Boltzmann machine, `p(v, h) = exp(-E(v, h)) / Z`, `E(v, h) = -v'Wh - b'v - c'h`.
 

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..bijections import is_affine
 from ..core import AbstractRealFamily, local
 from ..data import SMALLEST_SCALE, AtomsWarning, smallest_gaps
 from ..distributions import Mixture, Transformed
@@ -30,7 +29,7 @@ def narrow_scales(model: Any, rows: Any) -> str | None:
     - `rows`: `[n, *space.shape]` in data coordinates, NaN for unknown entries.
     """
     base = model
-    while isinstance(base, Transformed) and is_affine(base.bijection):
+    while isinstance(base, Transformed) and base.bijection.is_affine:
         base = base.base
     family = base.components if isinstance(base, Mixture) else base
     num, num_columns = len(rows), int(np.prod(rows.shape[1:]))

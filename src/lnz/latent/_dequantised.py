@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..bijections import Elementwise, SplineTransformer, rows_for_start
 from ..core import (
-    AbstractDataDependent,
     AbstractDistribution,
     AbstractLatentModel,
     draw_then_score,
@@ -19,7 +18,7 @@ from ..core import (
     space_of_conditional,
 )
 from ..distributions import Transformed, Uniform, distribution_given
-from ..modules import model_dtype, replace
+from ..modules import Part, model_dtype, replace
 from ..spaces import AbstractSpace, Interval, check_is_space, same_set
 
 
@@ -84,7 +83,7 @@ class InCell(AbstractDistribution):
         return jnp.where(y < low, low, jnp.where(y > high, high, y)), log_prob
 
 
-class Dequantised(AbstractLatentModel, AbstractDataDependent):
+class Dequantised(AbstractLatentModel):
     """`P(x) = int_{[0, 1)^d} p(x + u) du`: a density p of real numbers as a model of whole numbers `0 .. K - 1`.
 
     The latent variable is `y = x + u`: the flow is its prior, and x is y rounded down. `lnz.objectives.ELBO` maximises
@@ -136,7 +135,7 @@ class Dequantised(AbstractLatentModel, AbstractDataDependent):
 
     def initialise(self, key: PRNGKeyArray, data: Array) -> "Dequantised":
         """The model with its flow started from `data` with noise, if the flow takes its start from data."""
-        if not isinstance(self.flow, AbstractDataDependent):
+        if self.flow.initialise is None:
             return self
         key_rows, key_noise, key_flow = jr.split(key, 3)
         rows = self.space.cast(rows_for_start(key_rows, data), model_dtype(self.flow))
@@ -170,7 +169,7 @@ class Dequantised(AbstractLatentModel, AbstractDataDependent):
         return InCell(x.astype(model_dtype(self.flow)), noise, self._box)
 
 
-class SplineNoise(eqx.Module):
+class SplineNoise(Part, eqx.Module):
     """`x -> q(u | x)`, independent splines of uniform noise: the plainest variational dequantiser.
 
     **Arguments:**

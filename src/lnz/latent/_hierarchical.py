@@ -9,19 +9,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from ..core import (
-    AbstractDataDependent,
     AbstractDistribution,
     AbstractLatentModel,
     input_origins,
     origins_of_autoencoder,
 )
 from ..distributions import Layered, Normal, distribution_given
-from ..modules import model_dtype, register, replace
+from ..modules import Part, model_dtype, register, replace
 from ..spaces import AbstractSpace
 from ._start import start_prior
 
 
-class BottomUp(eqx.Module):
+class BottomUp(Part, eqx.Module):
     """`x -> q(z_1 | x) q(z_2 | z_1) ... q(z_L | z_{L-1})`, each layer given the one below.
 
     **Arguments:**
@@ -49,7 +48,7 @@ class BottomUp(eqx.Module):
         return input_origins(self.first)
 
 
-class TopDown(eqx.Module):
+class TopDown(Part, eqx.Module):
     """`x -> q(z_L | x) q(z_{L-1} | z_L, x) ... q(z_1 | z_2, x)`, each layer given x and the one above.
 
     **Arguments:**
@@ -126,7 +125,7 @@ class Ladder(eqx.Module):
         return Layered(top, merged, "down")
 
 
-class Climb(eqx.Module):
+class Climb(Part, eqx.Module):
     """`x -> ladder.posterior(x, conditionals)`."""
 
     scales_input: ClassVar[bool] = True
@@ -163,7 +162,7 @@ class Corrected(eqx.Module):
         return replace(prior, loc=loc, log_scale=-0.5 * log_precision, constant=False)
 
 
-class Hierarchical(AbstractLatentModel, AbstractDataDependent):
+class Hierarchical(AbstractLatentModel):
     """`p(x) = int p(z_L) prod_l p(z_l | z_{l+1}) p(x | z_1) dz`: a variational autoencoder with L layers of latents.
 
     To every algorithm its latent variable is one vector `[z_1, ..., z_L]`, with a `Layered` prior and posterior. A

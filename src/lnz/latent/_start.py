@@ -8,8 +8,8 @@ import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray
 
 from ..bijections import rows_for_start
-from ..core import AbstractDataDependent, AbstractDensity, AbstractDistribution, AbstractLatentModel
-from ..modules import model_dtype
+from ..core import AbstractDensity, AbstractDistribution, AbstractLatentModel
+from ..modules import Part, model_dtype
 
 
 def start_prior(
@@ -23,7 +23,7 @@ def start_prior(
 
     `part` selects the part of a latent that `prior` describes.
     """
-    if not isinstance(prior, AbstractDataDependent):
+    if not isinstance(prior, Part) or prior.initialise is None:
         return prior
     if not isinstance(prior, AbstractDensity):  # a function of the encoder, which knows the data's space
         return prior.initialise(key, data)

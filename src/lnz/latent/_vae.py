@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from ..core import (
-    AbstractDataDependent,
     AbstractDensity,
     AbstractDistribution,
     AbstractLatentModel,
@@ -21,7 +20,7 @@ from ..spaces import AbstractSpace, same_set
 from ._start import start_prior
 
 
-class VAE(AbstractLatentModel, AbstractDataDependent):
+class VAE(AbstractLatentModel):
     """Variational autoencoder, `p(x) = int decoder(z)(x) prior(z) dz`, with `encoder(x)` near `p(z | x)`.
 
     Train it with `lnz.objectives.ELBO` or `IWAE`. Estimate its likelihood by

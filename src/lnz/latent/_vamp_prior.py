@@ -8,16 +8,16 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..core import AbstractDataDependent, AbstractDistribution
+from ..core import AbstractDistribution
 from ..distributions import Mixture
-from ..modules import as_floats, check_positive, is_false, replace
+from ..modules import Part, as_floats, check_positive, is_false, replace
 from ..spaces import AbstractSpace, check_is_space
 
 # A part of the range at each end: the logit of an end is infinite, and near it the sigmoid hardly learns.
 _MARGIN = 0.02
 
 
-class VampPrior(AbstractDataDependent):
+class VampPrior(Part, eqx.Module):
     """`p(z) = sum_k w_k q(z | u_k)`: the encoder's own posteriors at K learned pseudo-inputs u_k, mixed.
 
     It is a function of the encoder, not a distribution, so that the encoder is not stored twice. The `prior` of

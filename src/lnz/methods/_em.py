@@ -14,7 +14,7 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..bijections import inverse_and_log_scale, is_affine
+from ..bijections import inverse_and_log_scale
 from ..core import AbstractExponentialFamily, AbstractMethod, AbstractRealFamily, has_marginals
 from ..data import SMALLEST_SCALE, is_missing, smallest_gaps
 from ..distributions import Mixture, Transformed
@@ -265,7 +265,7 @@ def _over_rows(function: Any, rows: Array, observed: Array | None) -> Array:
 
 def _family(model: Any) -> AbstractExponentialFamily | AbstractRealFamily:
     """The fitted family: the model itself, or one component of a mixture."""
-    if isinstance(model, Transformed) and is_affine(model.bijection):
+    if isinstance(model, Transformed) and model.bijection.is_affine:
         return _family(model.base)
     family = model.component(0) if isinstance(model, Mixture) else model
     if isinstance(family, AbstractExponentialFamily | AbstractRealFamily):

@@ -7,8 +7,8 @@ import jax.random as jr
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..core import AbstractDataDependent, AbstractMethod, AbstractObjective
-from ..modules import Frozen, freed, is_constant, kind_of, trainable
+from ..core import AbstractMethod, AbstractObjective
+from ..modules import Frozen, Part, freed, is_constant, kind_of, trainable
 
 
 def _as_transformation(optimizer: Any) -> Any:
@@ -108,7 +108,7 @@ def _initialise(key: PRNGKeyArray, model: Any, data: Array | None) -> Any:
     """The model, with each of its data-dependent parts initialised from the data."""
 
     def is_part(node):
-        return isinstance(node, AbstractDataDependent)
+        return isinstance(node, Part) and node.initialise is not None
 
     if data is None:
         return model

@@ -37,6 +37,7 @@ from ._module import (
     leading_axes as leading_axes,
     replace as replace,
 )
+from ._part import Part as Part
 from ._register import (
     register as register,
     registered_name as registered_name,

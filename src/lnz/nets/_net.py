@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..modules import as_numbers, is_real
+from ..modules import Part, as_numbers, is_real
 
 InShape = tuple[int | None, ...]  # `None` for any length
 
 
-class AbstractNet(eqx.Module):
+class AbstractNet(Part, eqx.Module):
     """A network of ONE input, written for arrays `[*shape, *batch]`, the layout that is fast under `jax.vmap` on a CPU.
 
     Only flows and `lnz.Conditional` pass batch axes. Called as a function, a network takes one input, so that a stack

@@ -42,11 +42,11 @@ class AIS(AbstractNormalizer):
     along the way is an importance weight. More temperatures tighten the bound; more chains reduce the error.
 
     With too few temperatures, the truth can lie many standard errors above the estimate. `weights.normal_ess` detects
-    this, and the estimate is not `reliable`. `beyond`, `off_centre` and `cut_mass` of `lnz.Weights` detect mass that
-    the chains miss.
+    this, and the estimate is not `reliable`. `weights.beyond`, `off_centre` and `cut_mass` detect mass that chains
+    miss.
 
-    The derivative in parameters of the density is the weighted mean of `d log p~(x_i)` over the ends of chains, as for
-    log Z; it does not pass through the chains.
+    The derivative in parameters of the density is not taken through the chains. It is the weighted mean of
+    `d log p~(x_i)` over their ends, as for log Z.
 
     **Arguments:**
 
@@ -54,7 +54,7 @@ class AIS(AbstractNormalizer):
     - `betas`: number of evenly spaced temperatures, or an increasing array from 0 to 1.
     - `path`: a path to the density, or a function from density to path. Default: the density's own.
     - `sampler`: default `Gibbs()` if blocks can be drawn, else `HMC()` on continuous spaces (a pilot run fixes its step
-      size at each temperature) and `Metropolis()` on discrete ones.
+      size per temperature) and `Metropolis()` on discrete ones.
     - `batch_size`: chains run at a time, a divisor of `num_chains`. Default: all.
 
     Source: Neal (2001); arXiv:physics/9803008. For Boltzmann machines, Salakhutdinov and Murray (2008).

@@ -19,13 +19,13 @@ _MAX_FAR = 1e-4
 class Quadrature(AbstractNormalizer):
     """`log sum_x p~(x)` by enumeration, or `log int p~(x) dx` on a grid.
 
-    A density that has the same normaliser on a smaller space (the smaller layer of a Boltzmann machine)
-    is enumerated there. Memory is bounded by the chunk, also for gradients. Enumeration is exact.
+    A density with the same normaliser on a smaller space (the smaller layer of a Boltzmann machine)
+    is enumerated there, exactly. Memory is bounded by the chunk, also for gradients.
 
-    On a continuous space the result averages three rules, each shifted by a third of a step. Points are even in x, in
-    log x for positive numbers, and in an unbounded coordinate for intervals, whose ends are never evaluated.
+    On a continuous space the result averages three rules, shifted by thirds of a step. Points are even in x, in log x
+    for positive numbers, and in an unbounded coordinate for intervals, whose ends are never evaluated.
 
-    The `standard_error` is not statistical. It is the largest difference between the rules, plus the mass outside the
+    The `standard_error` (not statistical) is the largest difference between the rules, plus the mass outside the
     grid if the density fell like a power there: generous for smooth densities. If `weights.grid_error` (this
     difference) or `weights.edge_mass` is large, the estimate is not `reliable`. All rules can miss a peak far narrower
     than a third of a step beside broad mass.
@@ -33,9 +33,9 @@ class Quadrature(AbstractNormalizer):
     **Arguments:**
 
     - `num`: points per dimension, at least 3. Counts use `0, ..., num - 1`; their error is the mass of the upper half,
-      plus the mass found at larger counts on a few lines.
+      plus mass found at larger counts on a few lines.
     - `bounds`: ends of the grid, in x or log x.
-    - `max_points`: the most points of an enumeration or one rule.
+    - `max_points`: the most points of an enumeration or rule.
 
     **Raises:** `ValueError` above `max_points`.
     """

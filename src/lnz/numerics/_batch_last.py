@@ -22,6 +22,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
+from ..modules import Part
+
 _call = Primitive("batch_last")
 _call.multiple_results = True
 
@@ -45,7 +47,7 @@ def understands_batches(tree: Any) -> bool:
 
 
 def is_batch_last(module: Any) -> bool:
-    return getattr(type(module), "batch_last", False)
+    return isinstance(module, Part) and type(module).batch_last
 
 
 def call_net(net: Callable, x: Array, num_axes: int = 1) -> Array:

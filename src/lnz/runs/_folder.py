@@ -11,13 +11,8 @@ from typing import TypeVar, cast
 
 from ..files import Held, check_name, held, is_leftover, sync_folder
 
-_FILES = (
-    "config.json",
-    "model.lnz",
-    "events.jsonl",
-    "report.json",
-    "report.html",
-)  # in the order in which they are moved to their places
+# In the order in which they are moved to their places.
+_FILES = ("config.json", "model.lnz", "events.jsonl", "report.json", "report.html")
 
 
 T = TypeVar("T")

@@ -10,15 +10,15 @@ from ._run import Run
 
 _BOUNDS_IN_WORDS: dict[Bound, str] = {
     "exact": "nothing was estimated.",
-    "unbiased": "the log-determinant was estimated, and errs in no direction.",
+    "unbiased": "the log-determinant was estimated without bias.",
     "upper": "optimistic in expectation, because an estimated log Z errs low and is subtracted.",
     "lower": "pessimistic in expectation, because an estimated log p~(x) errs low.",
     "estimate": "errs in an unknown direction, because numerator and denominator are both estimated.",
 }
 
 _BITS = (
-    "-log2 p per dimension, lower is better; the direction turns: <= where the nats are a lower bound, >= where they "
-    "are an upper one, ~ where they are an estimate."
+    "-log2 p per dimension, lower is better. Bounds change direction: <= where the nats are a lower bound, >= where "
+    "they are an upper bound, ~ where they are an estimate."
 )
 
 
@@ -119,9 +119,9 @@ def _notes(rows: tuple[TableRow, ...]) -> tuple[tuple[str, str], ...]:
         ("nats per example", "mean test log-likelihood; higher (less negative) is better."),
         *((bound, words) for bound, words in _BOUNDS_IN_WORDS.items() if bound in present),
         ("data s.e.", "how far another test set of this size would move the value."),
-        ("MC s.e.", "Monte Carlo noise of the estimate itself; that of log Z is shared by all examples of a row."),
+        ("MC s.e.", "Monte Carlo noise of the estimate itself; all examples of a row share the noise of log Z."),
         *((("bits/dim.", _BITS),) if any(row.bits_per_dimension is not None for row in rows) else ()),
-        *((("(!)", "has a warning: its number cannot be taken as it stands."),) if rows_warned else ()),
+        *((("(!)", "has a warning: read it before you use the number."),) if rows_warned else ()),
         *_on_standing(rows),
         *((f"{row.name} assumes", ", ".join(row.result.assumes) + ".") for row in rows if row.result.assumes),
     )

@@ -43,10 +43,8 @@ from ._settings import Settings
 
 _DIVERGED = "Training "  # the status of a diverged `Fit` starts with this
 _NUM_EXAMPLES, _NUM_EXTREME = 36, 18
-_MOST_LABELLED, _MOST_LABELLED_NUMBERS = (
-    500,
-    200_000,
-)  # limits of the rows with labels, and of their entries, for maps of latents
+# Limits of the rows with labels, and of their entries, for maps of latents.
+_MOST_LABELLED, _MOST_LABELLED_NUMBERS = 500, 200_000
 
 
 class Display:

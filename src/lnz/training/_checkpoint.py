@@ -1,4 +1,4 @@
-"""Checkpoints: the whole state of a training in one file, from which it goes on bit for bit."""
+"""Checkpoints. Each file holds the whole state of a training, which resumes from it bit for bit."""
 
 import dataclasses
 import json
@@ -24,18 +24,21 @@ Record = dict[str, float | int]
 
 
 class ResumeWarning(UserWarning):
-    """A training goes on under conditions that may change its last bits, or from an older checkpoint."""
+    """A training resumes under conditions that may change its last bits, or from an older checkpoint."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoints:
-    """Where and how often `lnz.fit` saves the whole state of a training, each file whole or not at all.
+    """Where and how often `lnz.fit` saves the whole state of a training. Each file is written whole or not at all.
 
-    - `folder`: made when first needed; holds `step-000001000.ckpt` and the like.
-    - `every`: seconds between two of them; there is one more at the end, at Ctrl-C and before a divergence.
+    `fit` locks the folder and refuses one that another `fit` holds. It also saves at SIGTERM, and then ends the process
+    with code 143.
+
+    - `folder`: the folder of files such as `step-000001000.ckpt`. It is created when first needed.
+    - `every`: seconds between two checkpoints. `fit` also saves at the end, at Ctrl-C and before a divergence.
     - `keep`: how many of the newest stay. More than one guards against a damaged disk.
-    - `label`: what must be equal at `resume` beside what `fit` sees for itself: key, data, batch size and the like, and
-      the computation of a step, with its learning rate. A digest of your own settings, say.
+    - `label`: text that must be equal at `resume`, such as a digest of your own settings. `fit` also compares the key,
+      the data, its own arguments and the computation of a step, with its learning rate.
     - `resume`: go on from the newest readable one, if there is one. The result is that of a training which was never
       stopped, bit for bit on the same versions, device and number of threads. With more `steps` (and the same `every`
       of `Watch` and `Validation`) it goes on to them. Without `resume` a folder that has checkpoints is refused.
@@ -56,7 +59,7 @@ class Checkpoints:
         resume: bool = False,
     ):
         if not every >= 0:
-            raise ValueError(f"`Checkpoints(every=...)` is a number of seconds, at least 0; got {every}.")
+            raise ValueError(f"`Checkpoints(every=...)` must be a number of seconds, at least 0; got {every}.")
         object.__setattr__(self, "folder", Path(folder))
         object.__setattr__(self, "every", float(every))
         object.__setattr__(self, "keep", check_positive(keep, "Checkpoints(keep=...)"))
@@ -64,11 +67,11 @@ class Checkpoints:
         object.__setattr__(self, "resume", bool(resume))
 
     def files(self) -> list[Path]:
-        """The checkpoints there are, newest first."""
+        """The existing checkpoints, newest first."""
         return sorted(self.folder.glob("step-*.ckpt"), reverse=True)
 
     def held(self) -> AbstractContextManager[Held]:
-        """Locks the folder.
+        """Lock the folder.
 
         **Raises:** `ValueError` if another training holds it, in this process or another one.
         """
@@ -76,20 +79,20 @@ class Checkpoints:
         return held(self.folder, words)
 
     def check_unused(self) -> None:
-        """**Raises:** `ValueError` if the folder has checkpoints, which a new training would be mixed up with."""
+        """**Raises:** `ValueError` if the folder has checkpoints, which a new training would mix with its own."""
         if self.files():
             raise ValueError(
                 f"`checkpoints`: {str(self.folder)!r} holds those of another training. Use another folder, delete "
-                "them, or go on with that training by `Checkpoints(..., resume=True)`."
+                "them, or continue that training with `Checkpoints(..., resume=True)`."
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """All that a training is between two steps.
+    """The state of a training between two steps.
 
-    - `arrays`: those of `((model, state), average)`.
-    - `sums`: metrics added up since step `since`, for the record under way.
+    - `arrays`: the arrays of `((model, state), average)`.
+    - `sums`: sums of metrics since step `since`, for the unfinished record.
     - `best`: the arrays of the best model so far, with `lnz.Validation(..., keep="best")`.
     """
 
@@ -115,7 +118,7 @@ def save_checkpoint(
     checkpoints: Checkpoints, snapshot: Snapshot, settings: dict[str, str], computation: str = ""
 ) -> Path:
     """Write `snapshot` and delete what is older than the newest `keep`; `settings` must be equal at `resume`."""
-    for unfinished in checkpoints.folder.glob(".step-*.ckpt.*"):  # of a process that was killed while writing
+    for unfinished in checkpoints.folder.glob(".step-*.ckpt.*"):  # left by a process that was killed while writing
         unfinished.unlink(missing_ok=True)
     leaves = [_to_bytes(leaf) for leaf in jax.tree.leaves(snapshot.tree)]
     state = {
@@ -141,9 +144,9 @@ def newest_checkpoint(
 ) -> Snapshot | None:
     """The newest readable checkpoint, as a snapshot with the structure of `like`; `None` if there is no file.
 
-    Warns about damaged files, and about another environment than the one that wrote the checkpoint.
+    Warns about damaged files, and if the checkpoint was written in another environment.
 
-    **Raises:** `ValueError` if no file is readable, or if one comes from a training with other settings.
+    **Raises:** `ValueError` if no file is readable, or if the checkpoint comes from a training with other settings.
     """
     files = checkpoints.files()
     for path in files:
@@ -154,7 +157,7 @@ def newest_checkpoint(
             warnings.warn(message, ResumeWarning, stacklevel=3)
             continue
         _check_same(path, state, like, settings, computation)
-        for later in files[: files.index(path)]:  # the damaged ones, which would pass for the newest for ever
+        for later in files[: files.index(path)]:  # the damaged ones, which would always come first
             later.unlink()
         return _restore(state, leaves, like)
     if files:
@@ -180,25 +183,26 @@ def _check_same(path: Path, state: dict[str, Any], like: Snapshot, settings: dic
         if was != value:
             raise ValueError(
                 f"`resume`: {str(path)!r} comes from a training with another `{name}`: {was} then, {value} now. Use "
-                "the same, or train from the start."
+                "the same value, or train from the start."
             )
     for was, now in zip(state["leaves"], _describe(like.tree), strict=False):
         if was != now:
-            raise ValueError(f"`resume`: {str(path)!r} holds {was}, where the model and method of now have {now}.")
+            raise ValueError(f"`resume`: {str(path)!r} holds {was}, but the present model and method have {now}.")
     if len(state["leaves"]) != len(_describe(like.tree)):
         raise ValueError(f"`resume`: {str(path)!r} comes from another model, method or `keep`.")
     then, now = state["environment"], environment()
     differences = [f"{name} was {then.get(name)}, is {now[name]}" for name in now if then.get(name) != now[name]]
     if differences:
         message = (
-            f"Going on from {path.name}, whose last bits may differ from an unbroken run: {'; '.join(differences)}."
+            f"Resuming from {path.name}. The last bits may differ from those of an uninterrupted run: "
+            f"{'; '.join(differences)}."
         )
         warnings.warn(message, ResumeWarning, stacklevel=4)
     elif state["computation"] != computation:  # in another environment the same method may have another program
         raise ValueError(
-            f"`resume`: {str(path)!r} comes from a training by another method: its step computes something else, with "
-            "another learning rate, schedule, objective or number of samples, say. Use the method of then, or start a "
-            "new `fit` from the model of then."
+            f"`resume`: {str(path)!r} comes from a training with another method: its step computes something else, "
+            "for example with another learning rate, schedule, objective or number of samples. Use the same method, or "
+            "start a new `fit` from the model that the earlier one returned."
         )
 
 
@@ -211,7 +215,7 @@ def _restore(state: dict[str, Any], leaves: list[np.ndarray], like: Snapshot) ->
 
 
 def _to_bytes(leaf: Array) -> np.ndarray:
-    """Every type of number as bytes, stored bit for bit."""
+    """The bytes of an array of any number type, bit for bit."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
     return np.frombuffer(np.asarray(leaf).tobytes(), np.uint8)

@@ -1,4 +1,4 @@
-"""The verb `fit`: repeat a method's step, many steps inside one compiled loop."""
+"""The verb `fit`: repeats the step of a method, with many steps in one compiled loop."""
 
 import dataclasses
 import math
@@ -30,15 +30,16 @@ from ._validation import Evaluator, Validation
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """What came of training.
+    """The result of `lnz.fit`.
 
-    - `model`: the trained model; with `lnz.Validation(..., keep="best")` the best one; averaged with `average=...`.
-    - `history`: one record for each stretch of steps: `step`, `seconds` since the start, and the mean of every metric
-      (nats per example) over the stretch; `valid` where it was evaluated.
-    - `status`: `"completed"`, or what stopped it.
-    - `state`: the method's last state, such as persistent chains.
-    - `compile_seconds`: spent on tracing and compiling, apart from `seconds`.
-    - `warnings`: why densities of the training data mean little, in sentences; empty where nothing is wrong.
+    - `model`: the trained model. With `lnz.Validation(..., keep="best")` it is the best one, with `average=...` the
+      averaged one.
+    - `history`: a list of records, one for each stretch of steps: `step`, `seconds` since the start, the mean of every
+      metric over the stretch (nats per example), and `valid` if the stretch ends with a validation.
+    - `status`: `"completed"`, or the reason why training stopped.
+    - `state`: the last state of the method, such as persistent chains.
+    - `compile_seconds`: the time for tracing and compiling, which is not part of `seconds`.
+    - `warnings`: reasons why densities of the training data mean little, as sentences; empty if there are none.
     """
 
     model: Any
@@ -71,42 +72,28 @@ def fit(
 ) -> Fit:
     """Train `model` by `method` on `data`.
 
-    Randomness and data order at step t are functions of `key` and t alone: the result does not depend on
-    how often Python looks in, nor on whether a run was killed and resumed. Each epoch visits the data in a new order;
-    what is left over after the last whole batch waits for another epoch.
+    Randomness and data order at step t are functions of `key` and t alone, so a resumed run gives the same result.
+    `docs/training.md` has the details.
 
     **Arguments:**
 
     - `key`: a JAX random key.
-    - `model`: the model to start from; it is not changed.
+    - `model`: the initial model, which is not changed.
     - `method`: such as `lnz.Gradient(lnz.objectives.PCD(1), optax.sgd(0.05))` or `lnz.EM()`.
-    - `data`: examples `[n, *model.space.shape]`, kept on the device as they are stored (bits as bytes, say) and cast
-      in the step; numbers in float64, which columns far from zero need, are moved and cut before (`lnz.local`). An
-      array on disk (`np.memmap`) or a `lnz.data.Stream` is read in shuffled blocks; `None` for objectives that need no
-      data.
+    - `data`: examples `[n, *model.space.shape]`, or `None` if the objective needs no data.
     - `steps`: number of updates.
-    - `batch_size`: examples an update; all of them if `None`.
-    - `observed`: which entries of `data` are known, `[n, ...]` of true and false, such as `~np.isnan(data)`; the others
-      are summed out. A masked array as `data` says it itself. The method must be made for it: `lnz.EM()` for normals
-      and mixtures of them, or `lnz.objectives.Imputed(lnz.objectives.PCD(1))` for Boltzmann machines.
-    - `valid`: held-out examples, whose log-likelihood is in the history ten times; or a `lnz.Validation` of them, which
-      says how often, what scores them, whether the best model is kept and when training stops early.
-    - `average`: decay of an exponential moving average of the parameters, such as 0.999; it is what is then validated
-      and returned. It starts with shorter memory, `min(average, (1 + t) / (10 + t))`.
-    - `watch`: how often a record is made and who is told, such as `lnz.Watch(progress=print)`.
-    - `checkpoints`: where to save the whole state now and then and whether to go on from there, such as
-      `lnz.Checkpoints("run/checkpoints", resume=True)`. Their folder is locked: a second `fit` in it is refused.
-      SIGTERM then saves too, and ends the process with code 143.
-    - `throw`: raise if a metric or the model is not finite, or at Ctrl-C; otherwise return the model of the last good
-      step, with what happened in `status`.
-
-    A `UserWarning` says when a density on `data` can grow without bound, by the rules of `evaluate`; `Fit.warnings`
-    keeps it.
+    - `batch_size`: examples per update; all of them if `None`.
+    - `observed`: known entries of `data`, such as `~np.isnan(data)`. The others are summed out.
+    - `valid`: held-out examples, scored ten times, or a `lnz.Validation`.
+    - `average`: decay of a moving average of the parameters, such as 0.999. The average is validated and returned.
+    - `watch`: a `lnz.Watch`, which receives records of the progress.
+    - `checkpoints`: a `lnz.Checkpoints`, to save and resume.
+    - `throw`: raise at a divergence or Ctrl-C. Otherwise return the last good model, and the reason in `status`.
 
     **Returns:** a `Fit`.
 
-    **Raises:** `ValueError` or `TypeError` for bad arguments; `FloatingPointError` when a metric or the model is no
-    longer finite, or so large that its square is not, naming the step.
+    **Raises:** `ValueError` or `TypeError` for bad arguments; `FloatingPointError`, naming the step, if a metric or a
+    parameter becomes infinite, NaN, or so large that its square overflows.
     """
     key = check_key(key)
     check_positive(steps, "steps")
@@ -200,7 +187,7 @@ def expected_memory(
     valid: Any = None,
     average: float | None = None,
 ) -> dict[str, int]:
-    """Bytes that `fit` will need, by what for: the compiler's own account of the step, which is not run."""
+    """Bytes that `fit` will need, by purpose. The compiler reports the memory of a step, which is not run."""
     data, observed = unmasked(data, observed)
     source = None if data is None else as_source(_in_memory(method, data), model.space, observed)
     there = _where(model, method, source)
@@ -221,7 +208,7 @@ def expected_memory(
 
 
 def _prepare(key, model, method, feed, batch_size, average, valid: Validation | None) -> tuple[Loop, Snapshot]:
-    """The loop, and all that it starts from."""
+    """Prepare the loop and the first snapshot."""
     key_init, key_steps, _ = jr.split(key, 3)
     dtype, rows = model_dtype(model), feed.rows(0)
     model, state = method.init(key_init, model, rows)
@@ -234,14 +221,14 @@ def _prepare(key, model, method, feed, batch_size, average, valid: Validation | 
 
 
 def _where(model: Any, method: AbstractMethod, source: AbstractSource | None) -> Local:
-    """The coordinates of training: local ones where the method allows it, and rows of data are what it learns from."""
+    """The coordinates of training: local ones, if the method allows them and learns from rows of data."""
     if source is None or not method.moves_with_data:
         return Local(model, None)
     return local(model)
 
 
 def _key_order(key: PRNGKeyArray) -> PRNGKeyArray:
-    """Decides the order of blocks."""
+    """The key that decides the order of blocks."""
     return jr.split(jr.split(key, 3)[1])[1]
 
 
@@ -261,36 +248,43 @@ def _scorer(valid: Validation, key: PRNGKeyArray, loop: Loop, there: Local) -> C
 
 def _check_arguments(model, method, average, watch, checkpoints) -> None:
     if not isinstance(method, AbstractMethod):
-        hint = " The order is `lnz.fit(key, model, method, data)`." if isinstance(model, AbstractMethod) else ""
+        hint = (
+            " The order of arguments is `lnz.fit(key, model, method, data)`."
+            if isinstance(model, AbstractMethod)
+            else ""
+        )
         if isinstance(method, AbstractObjective):
             hint = f" Give it an optimizer: `lnz.Gradient({type(method).__name__}(...), optax.adam(1e-3))`."
         raise TypeError(
-            f"`method` must be a method such as `lnz.Gradient(objective, optimizer)` or `lnz.EM()`; got "
+            f"`method` must be a method, such as `lnz.Gradient(objective, optimizer)` or `lnz.EM()`; got "
             f"{kind_of(method)}.{hint}"
         )
     if not isinstance(getattr(model, "space", None), AbstractSpace):
         hint = ""
         if isinstance(model, AbstractBayesianModel):
-            hint = " A Bayesian model is not trained but conditioned: `lnz.condition(model, data)`."
+            hint = " Condition a Bayesian model instead: `lnz.condition(model, data)`."
         elif isinstance(model, AbstractBijection):
-            hint = " A flow is a distribution and a bijection: `lnz.Transformed(base, bijection)`."
+            hint = " A flow consists of a distribution and a bijection: `lnz.Transformed(base, bijection)`."
         raise TypeError(f"`model` must be a model with a space of examples; got {kind_of(model)}.{hint}")
     if average is not None and not 0 < average < 1:
-        raise ValueError(f"`average` is a decay between 0 and 1, such as 0.999; got {average!r}.")
+        raise ValueError(f"`average` must be a decay between 0 and 1, such as 0.999; got {average!r}.")
     if checkpoints is not None and not isinstance(checkpoints, Checkpoints):
-        raise TypeError(f"`checkpoints` must be such as `lnz.Checkpoints('run/checkpoints')`; got {checkpoints!r}.")
+        raise TypeError(
+            f"`checkpoints` must be a `lnz.Checkpoints`, such as `lnz.Checkpoints('run/checkpoints')`; got "
+            f"{checkpoints!r}."
+        )
     if watch is not None and not isinstance(watch, Watch):
-        raise TypeError(f"`watch` must be such as `lnz.Watch(progress=print)`; got {watch!r}.")
+        raise TypeError(f"`watch` must be a `lnz.Watch`, such as `lnz.Watch(progress=print)`; got {watch!r}.")
 
 
 def _in_memory(method: AbstractMethod, data: Any) -> Any:
-    """An array on disk as one in memory, for a method that needs all rows at every step."""
+    """Read an array on disk into memory, if the method needs all rows at every step."""
     if not method.needs_all_rows:
         return data
     if isinstance(data, AbstractSource) and not data.is_resident:
         raise ValueError(
-            f"`{type(method).__name__}` needs all rows at every step, and a stream gives some of them: give `fit` the "
-            "array itself, which is then read into memory."
+            f"`{type(method).__name__}` needs all rows at every step, but a stream gives only some of them: give `fit` "
+            "the array itself, which is then read into memory."
         )
     return np.array(data) if isinstance(data, np.memmap) else data
 
@@ -298,13 +292,13 @@ def _in_memory(method: AbstractMethod, data: Any) -> Any:
 def _check_batch_size(source: AbstractSource, batch_size: int | None) -> None:
     if batch_size is None:
         if not source.is_resident:
-            raise ValueError("Data on disk are read in blocks: `fit` needs a `batch_size` for them.")
+            raise ValueError("`fit` reads data on disk in blocks and needs a `batch_size` for them; got None.")
         return
     check_positive(batch_size, "batch_size")
     if batch_size > source.num_rows:
         raise ValueError(
             f"`batch_size={batch_size}` is larger than the data ({source.num_rows} rows). Use `batch_size=None` "
-            "for all of them."
+            "for all rows."
         )
     if batch_size > source.block_rows:
         raise ValueError(

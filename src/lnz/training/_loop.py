@@ -1,4 +1,4 @@
-"""Many steps of a method inside one compiled loop."""
+"""The compiled loop, which runs many steps of a method."""
 
 import functools
 import hashlib
@@ -16,17 +16,17 @@ from ..core import AbstractMethod
 from ..numerics import add_compensated
 from ..spaces import AbstractSpace
 
-# Metrics added up, and what rounding lost of them.
+# Sums of metrics, and their rounding errors.
 Sums = tuple[dict[str, Array], dict[str, Array]]
-# The number of a block (-1: none yet) and the permutation of its rows, which takes seconds for millions of rows.
+# The number of a block (-1: none yet) and the permutation of its rows. Computing it takes seconds for millions of rows.
 Order = tuple[Array, Array]
 
 
 class Loop(eqx.Module):
-    """What repeats: a method on batches of a block of rows. Equal loops share one compiled program.
+    """Steps of a method on batches from a block of rows. Equal loops share one compiled program.
 
-    `static` is what of model and method's state is no array. Randomness and data order at step t are functions of
-    `key` and t alone.
+    `static` holds the parts of the model and of the method's state that are not arrays. Randomness and data order at
+    step t are functions of `key` and t alone.
     """
 
     method: AbstractMethod
@@ -48,7 +48,7 @@ class Loop(eqx.Module):
         return jnp.asarray(-1, jnp.int32), jnp.zeros(num_rows, jnp.int32)
 
     def order(self, rows: Array | None, step: Array, known: Order) -> Order:
-        """The block that a step falls into, and the permutation of its rows, unless that is the known one."""
+        """The block of a step and the permutation of its rows; `known` if that is the same block."""
         if rows is None or not self.has_order(rows):
             return known
         block = step // self.steps_per_block(rows)
@@ -77,7 +77,7 @@ class Loop(eqx.Module):
 
 
 def zero_sums(loop: Loop, arrays: Any, rows: Array | None) -> Sums:
-    """Sums of no metrics."""
+    """Sums of metrics before any step: zeros, with the names and shapes of the metrics."""
     step = jnp.zeros((), jnp.int32)
 
     def metrics(arrays, rows):
@@ -91,10 +91,13 @@ def zero_sums(loop: Loop, arrays: Any, rows: Array | None) -> Sums:
 def run_steps(
     loop: Loop, arrays: Any, sums: Sums, order: Order, rows: Array | None, start: Array, stop: Array
 ) -> tuple[Any, Sums, Order, Array]:
-    """Steps `start` to `stop`: the new arrays, metrics added to `sums`, and whether all numbers stayed in bounds.
+    """Run the steps from `start` to `stop`, without `stop`.
 
-    Adding on to `sums` in the loop makes the result independent of how the steps are cut into stretches. `order` only
-    saves time: what the last call returned, or `loop.no_order(rows)`.
+    - `sums`: sums of metrics so far, to which the loop adds. So the result does not depend on how the steps are cut
+      into stretches.
+    - `order`: the order returned by the last call, which saves time, or `loop.no_order(rows)`.
+
+    **Returns:** the new arrays, sums and order, and whether all numbers stayed finite and in bounds.
     """
     return program_of(loop)(loop, arrays, sums, order, rows, start, stop)
 
@@ -115,10 +118,9 @@ def fingerprint_of_step(loop: Loop, arrays: Any, sums: Sums, rows: Array | None)
 
 
 def program_of(loop: Loop) -> Any:
-    """`_run_steps`, compiled: one program for equal loops, of which the last few are kept.
+    """The compiled `_run_steps`. Equal loops share one program; the most recently used programs are kept.
 
-    A cache of its own, because that of `jax.jit` would hold thousands: a search over learning rates makes a new
-    optimizer, and so a new program, each time.
+    `jax.jit` would keep thousands: a search over learning rates makes a new optimizer, and so a new program, each time.
     """
     leaves, structure = jax.tree.flatten(eqx.filter(loop, eqx.is_array, inverse=True))
     return _program((tuple(leaves), structure))
@@ -137,10 +139,10 @@ def _run_steps(loop, arrays, sums, order, rows, start, stop):
         return arrays, tuple({name: pair[i] for name, pair in pairs.items()} for i in range(2))
 
     def one_block(carry):
-        # A loop of its own: what a loop carries, and a condition may replace, is copied in every step.
+        # An inner loop that does not carry `order`: a loop copies in every step an array that a condition may replace.
         step, order, after = carry
         order = loop.order(rows, step, order)
-        left = stop - step  # not the number of the block's last step, which may be beyond int32
+        left = stop - step  # a difference, because the number of the block's last step may not fit into int32
         if loop.has_order(rows):
             per_block = loop.steps_per_block(rows)
             left = jnp.minimum(left, per_block - step % per_block)
@@ -149,7 +151,7 @@ def _run_steps(loop, arrays, sums, order, rows, start, stop):
 
     carry = start, order, (arrays, sums)
     _, order, (after, sums) = jax.lax.while_loop(lambda carry: carry[0] < stop, one_block, carry)
-    # Metrics are those before an update, so a last update that breaks the model shows only in its arrays.
+    # Metrics are computed before an update, so a last update that breaks the model shows only in its arrays.
     finite = _stays_finite(arrays[0][0], after[0][0])
     for value in sums[0].values():
         finite &= jnp.all(jnp.isfinite(value))
@@ -163,14 +165,14 @@ def _towards(average: Any, model: Any, decay: float, step: Array) -> Any:
         if not eqx.is_inexact_array(new):
             return new
         weight = jnp.minimum(jnp.asarray(decay, new.dtype), ((1 + step) / (10 + step)).astype(new.dtype))
-        # In this form what does not change stays as it is, bit for bit.
+        # In this form, parameters that do not change keep their bits.
         return jnp.where(jnp.isfinite(old), old + (1 - weight) * (new - old), new)
 
     return jax.tree.map(one, average, model)
 
 
 def broken_parts(before: Any, after: Any) -> list[str]:
-    """Names of a model's arrays that became infinite, not a number, or too large to be squared."""
+    """Names of a model's arrays in which numbers became infinite, NaN, or too large to be squared."""
     old, new = jax.tree.leaves(before), jax.tree.flatten_with_path(after)[0]
     pairs = zip(old, new, strict=True)
     return [jax.tree_util.keystr(path) for old, (path, new) in pairs if bool(_is_broken(old, new))]
@@ -183,15 +185,15 @@ def _stays_finite(before: Any, after: Any) -> Array:
 
 
 def _is_broken(before: Array, after: Array) -> Array:
-    """Whether a number became plus infinity, not a number, or so large that its square overflows; those that a model
-    started with may stay.
+    """Whether a number became plus infinity, NaN, or so large that its square overflows.
 
-    Such a weight is as good as infinite: energies and norms are. Minus infinity is allowed: it is the exact logarithm
-    of a probability that maximum likelihood sets to zero.
+    Numbers that were so before may stay. A weight whose square overflows counts as infinite, because energies and norms
+    become infinite. Minus infinity is allowed: it is the exact logarithm of a probability that maximum likelihood sets
+    to zero.
     """
     if not eqx.is_inexact_array(after):
         return jnp.asarray(False)
-    # Half precision holds no such number; its infinity is.
+    # All finite numbers of half precision are smaller; its infinity is not.
     largest = math.sqrt(max(float(jnp.finfo(after.dtype).max), float(jnp.finfo(jnp.float32).max)))
 
     def is_large(x):
