@@ -201,8 +201,8 @@ def _check_same(path: Path, state: dict[str, Any], like: Snapshot, settings: dic
     elif state["computation"] != computation:  # in another environment the same method may have another program
         raise ValueError(
             f"`resume`: {str(path)!r} comes from a training with another method: its step computes something else, "
-            "for example with another learning rate, schedule, objective or number of samples. Use the same method, or "
-            "start a new `fit` from the model that the earlier one returned."
+            "for example with another learning rate, schedule, objective or number of samples, or on data of another "
+            "number type. Use the same, or start a new `fit` from the model that the earlier one returned."
         )
 
 
