@@ -72,55 +72,48 @@ def look_along_counts(
 ) -> dict[str, Float[Array, ""]]:
     """`look_along_rays` for whole numbers without an upper end: `beyond` and `off_centre`.
 
-    A line through a chain has every value of one count, which cycles over chains; where there are several counts, a
-    second line moves all of them together. With the others held, the last ratio of a chain becomes
-    `sum_k p_1(k) / sum_k p_beta(k)`, and the share of the target's mass at smaller k, plus half of that at its own, has
-    the mean one half if chains follow the target. Sums have all counts near the chain and near zero, and fewer and
-    fewer further away.
+    A line through a chain has every value of one count, which cycles over chains. With the other entries held, the last
+    ratio of a chain becomes `sum_k p_1(k) / sum_k p_beta(k)`, and the share of the target's mass at smaller k, plus
+    half of that at its own, has the mean one half if chains follow the target. Sums have all counts near the chain and
+    near zero, and fewer and fewer further away. Mass that only a move of several counts at once can reach is not seen.
     """
     target, last, space = path.at(1.0), path.at(beta), path.start.space
     num = len(positions)
-    lines = _lines(space)
-    alone, together = lines[: endless_counts(space).sum()], lines[endless_counts(space).sum() :]
-    flat = positions.reshape(num, -1)
+    places = jnp.asarray(np.flatnonzero(endless_counts(space)), jnp.int32)
 
-    def along_line(x, moved, part):
-        least = jnp.min(jnp.where(moved, x.astype(jnp.int32), _LARGEST_COUNT))
+    def along_line(inputs):
+        x, i = inputs
+        part, place = i.astype(before.dtype) / num, places[i % len(places)]
+        moved, own = jnp.arange(space.size, dtype=jnp.int32) == place, x[place].astype(jnp.int32)
         steps = _distances(part)
-        up = jnp.minimum(least, _LARGEST_COUNT - steps) + steps
-        counts = jnp.sort(jnp.concatenate([steps, jnp.maximum(least - steps, 0), up]))
+        up = jnp.minimum(own, _LARGEST_COUNT - steps) + steps
+        counts = jnp.sort(jnp.concatenate([steps, jnp.maximum(own - steps, 0), up]))
         # Half of the way to both neighbours, so that a count that occurs twice counts once.
         ends = jnp.concatenate([-1 - counts[:1], counts, counts[-1:] + 1])
         log_gaps = jnp.log(0.5 * (ends[2:] - ends[:-2]).astype(before.dtype))
 
         def at(count):
-            y = jnp.where(moved, x + (count - least).astype(x.dtype), x).reshape(space.shape)
-            is_inside = space.contains(y)
-            return (jnp.where(is_inside, finite_or_zero(p.log_density(y)), -jnp.inf) for p in (target, last))
+            y = jnp.where(moved, count.astype(x.dtype), x).reshape(space.shape)
+            return finite_or_zero(target.log_density(y)), finite_or_zero(last.log_density(y))
 
-        log_p, log_last = jax.vmap(lambda count: tuple(at(count)))(counts)
+        log_p, log_last = jax.vmap(at)(counts)
         log_mass = log_p + log_gaps
         has_mass = jnp.any(log_mass > -jnp.inf)
         share = jnp.where(has_mass, jax.nn.softmax(log_mass), 0)
-        below = jnp.sum(jnp.where(counts < least, share, 0)) + 0.5 * jnp.sum(jnp.where(counts == least, share, 0))
-        places = jnp.cumsum(share) - 0.5 * share
-        variance = jnp.sum(share * (places - 0.5) ** 2)
+        below = jnp.sum(jnp.where(counts < own, share, 0)) + 0.5 * jnp.sum(jnp.where(counts == own, share, 0))
+        middles = jnp.cumsum(share) - 0.5 * share
+        variance = jnp.sum(share * (middles - 0.5) ** 2)
         ratio = logsumexp(log_mass) - logsumexp(log_last + log_gaps)
         return jnp.where(has_mass, ratio, jnp.nan), jnp.where(has_mass, below, 0.5), variance
 
-    def look(inputs):
-        x, i = inputs
-        part = i.astype(before.dtype) / num
-        return [along_line(x, jnp.asarray(np.stack(kind))[i % len(kind)], part) for kind in (alone, together) if kind]
-
+    ratios, below, variance = jax.lax.map(along_line, (positions.reshape(num, -1), jnp.arange(num)))
     weights = num * jax.nn.softmax(after)
-    found = []
-    for ratios, below, variance in jax.lax.map(look, (flat, jnp.arange(num))):
-        averaged = jnp.where(jnp.isfinite(ratios), before + ratios, after)
-        spread = jnp.sqrt(jnp.mean(weights**2 * variance))
-        found.append((logsumexp(averaged) - logsumexp(after), normal_deviate(weights * (below - 0.5), spread)))
-    beyond, off_centre = (jnp.stack(values) for values in zip(*found, strict=True))
-    return {"beyond": beyond[jnp.argmax(jnp.abs(beyond))], "off_centre": jnp.max(off_centre)}
+    averaged = jnp.where(jnp.isfinite(ratios), before + ratios, after)
+    spread = jnp.sqrt(jnp.mean(weights**2 * variance))
+    return {
+        "beyond": logsumexp(averaged) - logsumexp(after),
+        "off_centre": normal_deviate(weights * (below - 0.5), spread),
+    }
 
 
 class _Highest(eqx.Module):
@@ -166,7 +159,7 @@ def tails_of_counts(
         counts = jnp.minimum(far.next_count, _LARGEST_COUNT - steps) + steps
         ends = jnp.concatenate([counts[:1] - 1, counts, counts[-1:] + 1])
         log_gaps = jnp.log(0.5 * (ends[2:] - ends[:-2]).astype(far.log_w.dtype)).at[0].add(jnp.log1p(-far.next_tie))
-        is_moved = jnp.arange(far.x.size) == far.place
+        is_moved = jnp.arange(far.x.size, dtype=jnp.int32) == far.place
 
         def at(count):
             y = jnp.where(is_moved, count.astype(far.x.dtype), far.x).reshape(space.shape)
