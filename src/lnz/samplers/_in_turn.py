@@ -72,7 +72,7 @@ class _Some(AbstractDensity):
     """The parts `which` of a vector, given the others."""
 
     density: AbstractDensity
-    x: Array
+    position: Array
     which: tuple[int, ...] = eqx.field(static=True)
 
     @property
@@ -81,13 +81,13 @@ class _Some(AbstractDensity):
 
     @property
     def own(self) -> Array:
-        pieces = self.density.space.split(self.x)
-        return self.space.cast(self.space.join([pieces[i] for i in self.which]), self.x.dtype)
+        pieces = self.density.space.split(self.position)
+        return self.space.cast(self.space.join([pieces[i] for i in self.which]), self.position.dtype)
 
-    def whole(self, y: Array) -> Array:
-        pieces: dict[int, Any] = dict(enumerate(self.density.space.split(self.x)))
-        pieces.update(zip(self.which, self.space.split(y), strict=True))
-        return self.density.space.join(list(pieces.values())).astype(self.x.dtype)
+    def whole(self, x: Array) -> Array:
+        pieces: dict[int, Any] = dict(enumerate(self.density.space.split(self.position)))
+        pieces.update(zip(self.which, self.space.split(x), strict=True))
+        return self.density.space.join(list(pieces.values())).astype(self.position.dtype)
 
-    def log_density(self, y: Array) -> Float[Array, ""]:
-        return self.density.log_density(self.whole(y))
+    def log_density(self, x: Array) -> Float[Array, ""]:
+        return self.density.log_density(self.whole(x))
