@@ -21,6 +21,7 @@ _LARGEST_COUNT = 2**31 - 128
 _STEP, _LARGEST_STEP = 2.0, 0.05
 # Distances along a line through a chain: all up to 16, and then this factor from one to the next, up to a million.
 _NUM_NEAR, _FACTOR, _NUM_BEYOND = 16, 1.15, 80
+_FEWEST = 20  # chains that judge one count
 
 
 def endless_counts(space: AbstractSpace) -> Bool[np.ndarray, " size"]:
@@ -109,11 +110,12 @@ def look_along_counts(
     ratios, below, variance = jax.lax.map(along_line, (positions.reshape(num, -1), jnp.arange(num)))
     weights = num * jax.nn.softmax(after)
     averaged = jnp.where(jnp.isfinite(ratios), before + ratios, after)
-    spread = jnp.sqrt(jnp.mean(weights**2 * variance))
-    return {
-        "beyond": logsumexp(averaged) - logsumexp(after),
-        "off_centre": normal_deviate(weights * (below - 0.5), spread),
-    }
+    terms, variance = weights * (below - 0.5), weights**2 * variance
+    # The worst of the counts where there are enough chains for each; else of groups of counts.
+    num_groups = max(1, min(len(places), num // _FEWEST))
+    groups = [np.flatnonzero(np.arange(num) % len(places) % num_groups == group) for group in range(num_groups)]
+    deviates = [normal_deviate(terms[group], jnp.sqrt(jnp.mean(variance[group]))) for group in groups]
+    return {"beyond": logsumexp(averaged) - logsumexp(after), "off_centre": jnp.max(jnp.stack(deviates))}
 
 
 class _Highest(eqx.Module):
