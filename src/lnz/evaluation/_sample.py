@@ -73,8 +73,8 @@ def sample(
     **Arguments:**
 
     - `num_steps`: steps per chain, rounded up to an even number if no step size is adapted. Exact sampling ignores it.
-    - `sampler`: default `Gibbs()` if blocks can be drawn, else `HMC()` on continuous spaces and `Metropolis()` on
-      discrete ones. If `HMC` leaves its step size open, the first half of the steps adapts it, to a mean acceptance of
+    - `sampler`: default `Gibbs()` if blocks can be drawn, else `HMC()` on continuous spaces, `Metropolis()` on discrete
+      ones and `InTurn()` on spaces with both kinds of variables. If `HMC` leaves its step size open, the first half of the steps adapts it, to a mean acceptance of
       0.8 over all chains.
     - `start`: initial positions `[num, ...]`. Default: draws of the density's `path().start`, with up to 100 tries
       for a nonzero density.
