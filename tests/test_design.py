@@ -340,6 +340,17 @@ def test_arguments_that_others_pass():
     assert list(inspect.signature(lnz.normalizers.AIS.__init__).parameters)[1:4] == ["num_chains", "betas", "path"]
 
 
+MOST_WORDS = 200  # of a docstring: an option that needs more should be a value with its own docstring
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.rglob("*.py")), ids=lambda file: str(file.relative_to(ROOT)))
+def test_docstrings_are_short(file):
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    nodes = [node for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, documented)]
+    words = {getattr(node, "name", file.name): len((ast.get_docstring(node) or "").split()) for node in nodes}
+    assert {name: num for name, num in words.items() if num > MOST_WORDS} == {}
+
+
 FIRST = [
     "lnz.runs._run",
     "lnz.evaluation._evaluate",

@@ -12,7 +12,7 @@ import scipy.stats
 import table
 
 import lnz
-from lnz.data import AtomsWarning, smallest_gaps
+from lnz.data import UnboundedDensityWarning, smallest_gaps
 
 RANDOM = np.random.RandomState(0)
 BITS = (RANDOM.uniform(size=(60, 4)) < 0.5).astype(np.uint8)
@@ -203,7 +203,7 @@ def test_a_floor_has_no_effect_on_continuous_columns(name, precision):
 
 @pytest.mark.parametrize("make", [lambda: lnz.Normal(jnp.zeros((20, 2)), jnp.ones((20, 2))), lambda: full(20)])
 def test_no_component_is_narrower_than_a_tenth_of_the_rounding(make, precision):
-    with pytest.warns(AtomsWarning):
+    with pytest.warns(UnboundedDensityWarning):
         fit = lnz.fit(
             jr.key(0), lnz.Mixture(jnp.zeros(20), make()), lnz.EM(), ROUNDED[:60], steps=60, watch=lnz.Watch(1)
         )
@@ -220,15 +220,15 @@ def test_repeated_rows_break_nothing():
     """A sensor that got stuck, and more components than there are different rows."""
     x = np.concatenate([RANDOM.normal(size=(300, 2)), np.full((40, 2), 1.5)]).astype(np.float32)
     ten = lnz.Mixture(jnp.zeros(10), lnz.Normal(jnp.zeros((10, 2)), jnp.ones((10, 2))))
-    with pytest.warns(AtomsWarning):
+    with pytest.warns(UnboundedDensityWarning):
         fit = lnz.fit(jr.key(0), ten, lnz.EM(), x, steps=100)
     assert "39 of 340 rows repeat another one" in fit.warnings[0]
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(fit.model.components))
-    with pytest.warns(AtomsWarning):
+    with pytest.warns(UnboundedDensityWarning):
         result = lnz.evaluate(jr.key(1), fit.model, x)
     assert result.warnings == tuple(fit.warnings)
     assert result.kind == "exact, with a warning"
-    with pytest.warns(AtomsWarning, match="20 of 20 standard deviations"):
+    with pytest.warns(UnboundedDensityWarning, match="20 of 20 standard deviations"):
         few = lnz.fit(jr.key(0), ten, lnz.EM(), np.repeat(x[:3], 5, axis=0), steps=20).model
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(few.components))
 
@@ -242,9 +242,9 @@ def test_a_fit_that_sits_on_single_rows_says_so(name, precision):
     if "columns" not in name:
         base = lnz.Mixture(jnp.zeros(60), lnz.Normal(jnp.zeros((60, 2)), jnp.ones((60, 2))))
     for model in (base, lnz.Transformed(base, lnz.flows.standardise(x))):
-        with pytest.warns(AtomsWarning):
+        with pytest.warns(UnboundedDensityWarning):
             fit = lnz.fit(jr.key(0), model, lnz.EM(), x, observed=observed, steps=100, watch=lnz.Watch(100))
-        with pytest.warns(AtomsWarning):
+        with pytest.warns(UnboundedDensityWarning):
             result = lnz.evaluate(jr.key(1), fit.model, x, observed=observed)
         assert "standard deviations of the model are below a tenth" in fit.warnings[0]
         assert fit.warnings[0] in result.warnings
@@ -286,7 +286,7 @@ def log_prob_of_known(model, x, known):
 @real
 def test_missing_entries_are_integrated_out(name, precision):
     fit = lnz.fit(jr.key(0), REAL[name](), lnz.EM(), PLANE, observed=HOLES, steps=40)
-    with pytest.warns(AtomsWarning, match="of 300 rows have no known entry, first row"):
+    with pytest.warns(UnboundedDensityWarning, match="of 300 rows have no known entry, first row"):
         result = lnz.evaluate(jr.key(1), fit.model, np.where(HOLES, PLANE, np.nan), observed=HOLES)
     expected = [log_prob_of_known(fit.model, x, known) for x, known in zip(PLANE, HOLES, strict=True)]
     np.testing.assert_allclose(result.per_example, expected, atol=2e-4 if precision == "float32" else 1e-9)

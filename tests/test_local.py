@@ -205,15 +205,15 @@ def test_an_autoencoder_is_local_with_its_encoder():
     there = lnz.local(autoencoder(UNIX, UNIX.mean(axis=0)))
     np.testing.assert_allclose(there.origin, 1.7e9, atol=64)
     near = autoencoder(UNIX - there.origin, UNIX.mean(axis=0) - there.origin)
-    rows = there.rows(UNIX)
+    rows = there.to_local(UNIX)
     np.testing.assert_array_equal(rows, (UNIX - there.origin).astype(np.float32))
     x = jnp.asarray(rows[0])
     np.testing.assert_allclose(there.model.posterior(x).loc, near.posterior(x).loc, rtol=1e-5)
     z = jnp.ones(1)
     np.testing.assert_allclose(there.model.likelihood(z).log_prob(x), near.likelihood(z).log_prob(x), rtol=1e-5)
-    np.testing.assert_array_equal(there.back(rows), rows + there.origin)
+    np.testing.assert_array_equal(there.to_data(rows), rows + there.origin)
     model = autoencoder(UNIX, UNIX.mean(axis=0))
-    assert eqx.tree_equal(there.whole(there.model), model)
+    assert eqx.tree_equal(there.in_data(there.model), model)
     there_too, at_zero = lnz.condition(model, UNIX[0]), lnz.condition(near, (UNIX - there.origin)[0])
     np.testing.assert_allclose(there_too.log_density(z), at_zero.log_density(z), rtol=1e-5)
     path = lnz.latent.interpolate(model, UNIX[0], UNIX[1], 3)
@@ -398,7 +398,7 @@ def test_rows_too_near_an_end_are_refused(name):
     space, rows, words = AT_ENDS[name]
     model = lnz.Transformed(lnz.Normal.standard(space.shape), lnz.bijections.ToSupport(space))
     resolved = functools.partial(check_resolved, space, rows, lnz.local(model))
-    moved = functools.partial(lnz.local(model).rows, rows)
+    moved = functools.partial(lnz.local(model).to_local, rows)
     if words is None:
         resolved()
         np.testing.assert_array_equal(moved(), rows.astype(np.float32))
@@ -549,7 +549,7 @@ def test_jitted_functions_take_data_coordinates():
     flow, x = standard(300 + Z), 300 + Z[0]
     there = lnz.local(flow)
     given = jax.jit(lambda x: flow.log_prob(x))(jnp.asarray(x, jnp.float32))
-    moved = there.model.log_prob(jnp.asarray(there.rows(x[None])[0]))
+    moved = there.model.log_prob(jnp.asarray(there.to_local(x[None])[0]))
     assert float(given) == pytest.approx(float(moved), abs=1e-3)
     assert dataclasses.is_dataclass(there)
 

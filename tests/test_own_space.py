@@ -81,7 +81,7 @@ class Spins(AbstractDiscreteArray):
     def elements_within(self, x):
         return abs(x) == 1
 
-    def another(self, key, old):
+    def propose_value(self, key, old):
         return -old, jnp.array(True)
 
     def quadrature(self, num=201, bounds=(-10.0, 10.0), shift=None):
@@ -221,7 +221,7 @@ class Heavy(Circle):
 
 
 class Upwards(Spins):
-    def another(self, key, old):
+    def propose_value(self, key, old):
         return jnp.where(jr.bernoulli(key, 0.3), -old, jnp.ones_like(old)), jnp.array(True)
 
 

@@ -185,7 +185,7 @@ def test_a_deep_belief_network_is_a_latent_model_over_a_machine():
 
 def test_estimated_numerator_and_denominator_are_only_an_estimate():
     vae, x = table.rbm_vae(), bits(6, 4)
-    quadrature, ais, many = lnz.normalizers.Quadrature(), lnz.normalizers.AIS(50, 20), lnz.normalizers.Importance(200)
+    quadrature, ais, many = lnz.normalizers.Quadrature(), lnz.normalizers.AIS(50, 20), lnz.normalizers.Importance(1000)
     exact = lnz.evaluate(jr.key(0), vae, x).value
     for hidden, partition, bound in ((many, quadrature, "lower"), (quadrature, ais, "upper"), (many, ais, "estimate")):
         result = lnz.evaluate(jr.key(0), vae, x, hidden=hidden, partition=partition)

@@ -396,7 +396,10 @@ REFUSED = {
         lambda d: parquet_of(d, a=[1.5, 2.5], b=[True, False], c=np.array([1, 2], np.uint8)),
         r'column "b" has true and false \(of type bool\): write 1 and 0',
     ),
-    "parquet of no values": (lambda d: parquet_of(d, a=[1.0, 2.0], b=[None, None]), r'column "b" has missing values'),
+    "parquet of no values": (
+        lambda d: parquet_of(d, a=[1.0, 2.0], b=[None, None]),
+        r'column "b" has no value in any row',
+    ),
     "csv thousands": (
         lambda d: write(d / "x.csv", 'a,b\n"1,234.5",2\n"1,600",3\n'),
         r"column \"a\" has commas between thousands \('1,234.5' in line 2\): write 1234",

@@ -382,7 +382,7 @@ def test_models_that_cannot_be_sampled_have_a_report(tmp_path):
         def reference_log_prob(self, x):
             return lnz.Binary(16).reference_log_prob(x)
 
-        def another(self, key, old):
+        def propose_value(self, key, old):
             raise AssertionError("no sampler calls it")
 
     class Stuck(lnz.AbstractEnergyModel):

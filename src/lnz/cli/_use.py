@@ -14,7 +14,7 @@ from rich.text import Text
 import lnz
 
 from .. import core
-from ..data import AtomsWarning, digest_of
+from ..data import UnboundedDensityWarning, digest_of
 from ..files import short_path, write_atomically
 from ..modules import model_dtype
 from ..recipes import find_recipe
@@ -183,7 +183,7 @@ def score(folder: Path, data: str, out: Path | None, anomalous_first: bool, chan
     _warn_of_training_data(run, folder, data)
     with warnings.catch_warnings():
         # These are printed beneath the scores, with row names from the file.
-        for told in (lnz.UnreliableEstimateWarning, AtomsWarning):
+        for told in (lnz.UnreliableEstimateWarning, UnboundedDensityWarning):
             warnings.simplefilter("ignore", told)
         result = score_rows(run, recipe, settings, given)
     order = score_order(result, given) if anomalous_first else np.arange(len(given))

@@ -28,7 +28,7 @@ class Local:
     origin: Float[np.ndarray, "*shape"] | None
     _origins: tuple[Array, ...] = ()
 
-    def rows(self, rows: Any, argument: str = "data", first_row: int = 0) -> np.ndarray | Array:
+    def to_local(self, rows: Any, argument: str = "data", first_row: int = 0) -> np.ndarray | Array:
         """`x - origin`, computed in float64 on the host and then cast to the model's number type; NaN stays NaN.
 
         Without an origin, bits, bytes and other small number types stay unchanged.
@@ -54,24 +54,24 @@ class Local:
             check_ends(self._space, rows, moved, argument, first_row)
         return moved
 
-    def checked_rows(self, data: Any, argument: str = "data") -> np.ndarray | Array:
-        """`rows` of examples `[n, *space.shape]` from a user, with more checks.
+    def check_and_move(self, data: Any, argument: str = "data") -> np.ndarray | Array:
+        """`to_local` of examples `[n, *space.shape]` from a user, with more checks.
 
         **Raises:** as `space.check_data` does, and `ValueError` for columns that the model's type does not resolve.
         """
         rows = self._space.check_data(data, argument)
         check_resolved(self._space, rows, self, argument)
-        return self.rows(rows, argument)
+        return self.to_local(rows, argument)
 
     @functools.cached_property
     def _space(self) -> AbstractSpace:  # cached: a model with latents traces its space on every access
         return self.model.space
 
-    def back(self, rows: Any) -> Any:
+    def to_data(self, rows: Any) -> Any:
         """`rows + origin` as a NumPy array of float64; `rows` unchanged if there is no origin."""
         return rows if self.origin is None else np.asarray(rows, np.float64) + self.origin
 
-    def whole(self, model: Any) -> Any:
+    def in_data(self, model: Any) -> Any:
         """Put a model of the same structure as `self.model`, such as its trained version, in data coordinates."""
         return model if self.origin is None else eqx.tree_at(origins, model, self._origins)
 

@@ -182,7 +182,7 @@ def condition(model: AbstractModel | AbstractBayesianModel, x: Any) -> AbstractD
     elif not isinstance(x, jax.Array):
         there = local(model)
         if there.origin is not None:
-            x = there.rows(there.model.space.as_example(x)[None], "x")[0]
+            x = there.to_local(there.model.space.as_example(x)[None], "x")[0]
         model = there.model
     return model.condition(jnp.asarray(as_numbers(x, "x")))
 

@@ -2,7 +2,7 @@
 
 from ._atoms import (
     SMALLEST_SCALE as SMALLEST_SCALE,
-    AtomsWarning as AtomsWarning,
+    UnboundedDensityWarning as UnboundedDensityWarning,
     data_warnings as data_warnings,
     describe_tied_columns as describe_tied_columns,
     discrete_columns as discrete_columns,

@@ -50,7 +50,7 @@ SMALLEST_SCALE = 0.1
 _REMEDY = "a density can grow there without bound, so that its nats mean little"
 
 
-class AtomsWarning(UserWarning):
+class UnboundedDensityWarning(UserWarning):
     """A density can be unbounded on these data, so its value says little. The result of `evaluate` says so too."""
 
 
@@ -153,10 +153,10 @@ def data_warnings(space: AbstractSpace, rows: Any) -> list[str]:
 
 
 def warn_of_data(space: AbstractSpace, rows: Any, stacklevel: int) -> list[str]:
-    """Returns `data_warnings`, and issues each of them as an `AtomsWarning`."""
+    """Returns `data_warnings`, and issues each of them as an `UnboundedDensityWarning`."""
     found = data_warnings(space, rows)
     for sentence in found:
-        warnings.warn(sentence, AtomsWarning, stacklevel=stacklevel + 1)
+        warnings.warn(sentence, UnboundedDensityWarning, stacklevel=stacklevel + 1)
     return found
 
 

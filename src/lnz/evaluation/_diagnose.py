@@ -158,7 +158,7 @@ def diagnose(
     if refine_steps != 0:
         check_positive(refine_steps, "refine_steps")
     there = local(model)
-    rows = jnp.asarray(there.checked_rows(data))
+    rows = jnp.asarray(there.check_and_move(data))
     if len(rows) < 2:
         raise ValueError("`data` must have at least 2 examples, to measure variances over examples; got 1.")
     model, dtype = there.model, model_dtype(model)

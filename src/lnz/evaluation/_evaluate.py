@@ -37,7 +37,16 @@ from ..core import (
     unknown_rows,
     useless_rows,
 )
-from ..data import AbstractSource, AtomsWarning, Resident, as_source, canonical, data_warnings, known_entries, some_rows
+from ..data import (
+    AbstractSource,
+    Resident,
+    UnboundedDensityWarning,
+    as_source,
+    canonical,
+    data_warnings,
+    known_entries,
+    some_rows,
+)
 from ..modules import check_key, check_positive, kind_of, model_dtype, replace, unmasked
 from ._narrow import narrow_scales
 from ._normalize import check_normalizer, check_positions, check_repeats, default_normalizer, exact_draws
@@ -105,7 +114,7 @@ def evaluate(
     about_data += [] if narrow is None else [narrow]
     about_data += [] if observed is None else unknown_rows(observed)
     model = there.model
-    example = space.cast(there.rows(source.rows(0, 1))[0], model_dtype(model))
+    example = space.cast(there.to_local(source.rows(0, 1))[0], model_dtype(model))
     known = None if observed is None else jnp.asarray(observed[0])
     hidden = _method_for(lambda: model.numerator(example, known), hidden, "hidden", model)
     partition = _method_for(model.denominator, partition, "partition", model)
@@ -133,7 +142,7 @@ def evaluate(
     per_example = np.asarray(numerators.value, np.float64) - float(denominator.value)
     # Use the likeliest row, because two log-densities of minus infinity have no difference.
     likeliest = int(np.argmax(np.nan_to_num(per_example, nan=-np.inf, neginf=-np.inf)))
-    example = space.cast(there.rows(source.rows(likeliest, likeliest + 1))[0], model_dtype(model))
+    example = space.cast(there.to_local(source.rows(likeliest, likeliest + 1))[0], model_dtype(model))
     # The constant of the energy is left out of numerators and denominator, because it could swallow their digits.
     offset = _offset(model, example)
     num_dimensions, notes = space.dimension, ()
@@ -161,7 +170,7 @@ def evaluate(
     )
     about_estimates = [*about_rounding, *faulty_rows(per_example), *_doubts(numerators, denominator)]
     for sentence in about_data:
-        warnings.warn(sentence, AtomsWarning, stacklevel=2)
+        warnings.warn(sentence, UnboundedDensityWarning, stacklevel=2)
     for note in about_estimates:
         warnings.warn(f"evaluate: {note}.", UnreliableEstimateWarning, stacklevel=2)
     return dataclasses.replace(result, warnings=(*about_data, *about_estimates))
@@ -239,7 +248,7 @@ def _batches(source: AbstractSource, there: Local, observed: np.ndarray | None, 
     for start in range(0, num, size):
         given = source.rows(start, min(start + size, num))
         fill = np.minimum(np.arange(size), len(given) - 1)
-        rows, known = there.rows(given, first_row=start)[fill], None
+        rows, known = there.to_local(given, first_row=start)[fill], None
         if observed is not None:
             known = observed[start + fill]
             given = np.where(known[: len(given)], given, np.nan)
@@ -304,7 +313,7 @@ def _rounding(model, key, source: AbstractSource, there: Local, observed, batch_
     size = min(batch_size, 2 ** math.ceil(math.log2(source.num_rows)))
     numbers = np.linspace(0, source.num_rows - 1, size).astype(int)
     given = np.concatenate([np.asarray(source.rows(i, i + 1)) for i in numbers.tolist()])
-    image = np.asarray(there.rows(given))
+    image = np.asarray(there.to_local(given))
     other = other_rounding(given.astype(np.float64) - (0 if there.origin is None else there.origin), image)
     if other is None:
         return []

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core import AbstractRealFamily, local
-from ..data import SMALLEST_SCALE, AtomsWarning, smallest_gaps
+from ..data import SMALLEST_SCALE, UnboundedDensityWarning, smallest_gaps
 from ..distributions import Mixture, Transformed
 
 # Fewer rows can lie far apart by chance.
@@ -39,7 +39,7 @@ def narrow_scales(model: Any, rows: Any) -> str | None:
     there = local(model)
     # Padded to a power of two with the last row, so that another number of rows compiles nothing.
     fill = np.minimum(np.arange(2 ** math.ceil(math.log2(len(rows)))), len(rows) - 1)
-    z, base = jnp.asarray(np.asarray(there.rows(rows))[fill], family.loc.dtype), there.model
+    z, base = jnp.asarray(np.asarray(there.to_local(rows))[fill], family.loc.dtype), there.model
     while isinstance(base, Transformed):
         z, base = jax.vmap(base.bijection.inverse_and_log_det)(z)[0], base.base
     gaps = smallest_gaps(np.asarray(z))
@@ -58,11 +58,11 @@ def narrow_scales(model: Any, rows: Any) -> str | None:
 
 
 def warn_of_narrow_scales(model: Any, rows: Any, stacklevel: int) -> list[str]:
-    """Issues the warning of `narrow_scales`, if any, as an `AtomsWarning`, and returns it."""
+    """Issues the warning of `narrow_scales`, if any, as an `UnboundedDensityWarning`, and returns it."""
     sentence = narrow_scales(model, rows)
     if sentence is None:
         return []
-    warnings.warn(sentence, AtomsWarning, stacklevel=stacklevel + 1)
+    warnings.warn(sentence, UnboundedDensityWarning, stacklevel=stacklevel + 1)
     return [sentence]
 
 

@@ -214,12 +214,12 @@ def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarr
         return draws
     if isinstance(model, AbstractDistribution):
         there = local(model)
-        return there.back(_sample_exactly(key, there.model, num))
+        return there.to_data(_sample_exactly(key, there.model, num))
     if isinstance(model, AbstractModel) and model.ancestor is not None:
         key_ancestor, key_x = jr.split(key)
         states = _on_device(model, _draw(key_ancestor, model.ancestor(), num, num_steps, sampler, start, None))
         there = local(model)
-        return there.back(_descend(key_x, there.model, states))
+        return there.to_data(_descend(key_x, there.model, states))
     if isinstance(model, AbstractBayesianModel):
         raise TypeError(
             f"`sample`: {type(model).__name__} defines no distribution of data before it has seen any. Sample its "

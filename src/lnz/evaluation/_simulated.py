@@ -82,7 +82,7 @@ def simulated_bracket(
     low, high = _in_batches(key_sides, model, z, x, check_normalizer(lower, "lower"), upper, batch_size, progress)
     error = jnp.std(high.value - low.value, ddof=1) / math.sqrt(num)
     weights = Weights(degrees=jnp.asarray(num - 1))
-    below, above = {"per_example": low.value, "examples": there.back(x)}, {"per_example": high.value}
+    below, above = {"per_example": low.value, "examples": there.to_data(x)}, {"per_example": high.value}
     return Bracket(
         Estimate(jnp.mean(low.value), error, low.bound, low.assumes, weights, extras=below),
         Estimate(jnp.mean(high.value), error, high.bound, high.assumes, weights, extras=above),

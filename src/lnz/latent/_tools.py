@@ -41,7 +41,7 @@ def embed(
     """
     _posterior_of(model)
     there = local(model)
-    rows = there.checked_rows(data)
+    rows = there.check_and_move(data)
     model, posterior = there.model, there.model.posterior
     if key is None and not _has_mean(posterior, model.space.cast(rows[0], model_dtype(model))):
         raise ValueError(
@@ -72,7 +72,7 @@ def decode(
             "`key=None`: the mean of p(x | z) of this model has no closed form. Pass `key=jax.random.key(0)` for the "
             f"average of {num_draws} draws."
         )
-    return there.back(_by_chunks(_likelihood_mean, model, z, key, num_draws, batch_size))
+    return there.to_data(_by_chunks(_likelihood_mean, model, z, key, num_draws, batch_size))
 
 
 def reconstruct(
@@ -99,8 +99,8 @@ def reconstruct(
         )
     _posterior_of(model)
     there = local(model)
-    rows = there.checked_rows(data)
-    return there.back(_by_chunks(_reconstruction, there.model, rows, check_key(key), num_draws, batch_size))
+    rows = there.check_and_move(data)
+    return there.to_data(_by_chunks(_reconstruction, there.model, rows, check_key(key), num_draws, batch_size))
 
 
 def interpolate(

@@ -61,7 +61,7 @@ def density(
     x, y = (np.linspace(*limit, _NUM_PIXELS) for limit in limits)
     points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     there = local(model)
-    log_p = np.asarray(_log_probs(there.model, jnp.asarray(there.rows(points))), float).reshape(len(y), len(x))
+    log_p = np.asarray(_log_probs(there.model, jnp.asarray(there.to_local(points))), float).reshape(len(y), len(x))
     figure, axes = _axes(names, ink)
     finite = log_p[np.isfinite(log_p)]
     if len(finite):
@@ -111,7 +111,7 @@ def _pushed(model: Transformed, lines: Float[np.ndarray, "lines n 2"]) -> Float[
     scale = jnp.diag(base.scale) if isinstance(base, Normal) else base.scale_tril
     z = jnp.asarray(lines.reshape(-1, 2), model_dtype(model)) @ scale.T + base.loc[None]
     there = local(model)
-    return np.asarray(there.back(_forward(there.model, z)), float).reshape(lines.shape)
+    return np.asarray(there.to_data(_forward(there.model, z)), float).reshape(lines.shape)
 
 
 @eqx.filter_jit

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from ..core import UnreliableEstimateWarning, least_likely_first
-from ..data import AtomsWarning, Splits
+from ..data import Splits, UnboundedDensityWarning
 from ..distributions import Transformed
 from ..files import check_name, environment, save, short_path
 from ..methods import EM
@@ -295,7 +295,7 @@ def _train_and_judge(
     with warnings.catch_warnings():
         # The report shows these warnings once for each row; ten validations would repeat them ten times.
         warnings.simplefilter("ignore", UnreliableEstimateWarning)
-        warnings.simplefilter("ignore", AtomsWarning)
+        warnings.simplefilter("ignore", UnboundedDensityWarning)
         told: set[str] = set()
 
         def show(message, *_):

@@ -12,7 +12,7 @@ from ._space import AbstractSpace
 
 
 class AbstractDiscreteArray(AbstractSpace):
-    """Arrays of whole numbers with counting measure. `another(key, old)` proposes a new value for one number."""
+    """Arrays of whole numbers with counting measure. `propose_value(key, old)` proposes a new value for one number."""
 
     measure = COUNTING
 
@@ -34,18 +34,18 @@ class AbstractDiscreteArray(AbstractSpace):
         raise TypeError(f"{self} is discrete: it has no tangent space.")
 
     @abstractmethod
-    def another(self, key: PRNGKeyArray, old: Array) -> tuple[Array, Bool[Array, ""]]:
+    def propose_value(self, key: PRNGKeyArray, old: Array) -> tuple[Array, Bool[Array, ""]]:
         """Propose a new value of one number, with a symmetric probability.
 
         Returns the value and whether it is allowed. If it is not, the value is `old`.
         """
 
     def propose(self, key: PRNGKeyArray, x: Array) -> tuple[Array, Bool[Array, ""]]:
-        """Change one number of `x`, picked at random, by `another`."""
+        """Change one number of `x`, picked at random, by `propose_value`."""
         key_site, key_value = jr.split(key)
         site = jr.randint(key_site, (), 0, self.size)
         flat = x.reshape(-1)
-        value, is_allowed = self.another(key_value, flat[site])
+        value, is_allowed = self.propose_value(key_value, flat[site])
         return flat.at[site].set(value).reshape(x.shape), is_allowed
 
 

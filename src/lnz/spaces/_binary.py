@@ -35,7 +35,7 @@ class Binary(AbstractDiscreteArray):
     def elements_within(self, x):
         return (x == 0) | (x == 1)
 
-    def another(self, key: PRNGKeyArray, old: Array) -> tuple[Array, Bool[Array, ""]]:
+    def propose_value(self, key: PRNGKeyArray, old: Array) -> tuple[Array, Bool[Array, ""]]:
         """The other bit."""
         return 1 - old, jnp.array(True)
 

@@ -42,7 +42,7 @@ class Categorical(AbstractDiscreteArray):
     def elements_within(self, x):
         return (x >= 0) & (x < self.num_categories) & (x % 1 == 0)
 
-    def another(self, key: PRNGKeyArray, old: Array) -> tuple[Array, Bool[Array, ""]]:
+    def propose_value(self, key: PRNGKeyArray, old: Array) -> tuple[Array, Bool[Array, ""]]:
         """One of the other categories."""
         if self.num_categories == 1:
             return old, jnp.array(True)

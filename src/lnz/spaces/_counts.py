@@ -38,7 +38,7 @@ class Counts(AbstractDiscreteArray):
         with np.errstate(invalid="ignore"):  # the remainder of infinity is NaN, which is not zero
             return (x >= 0) & (x <= _LARGEST_COUNT) & (x % 1 == 0)
 
-    def another(self, key: PRNGKeyArray, old: Array) -> tuple[Array, Bool[Array, ""]]:
+    def propose_value(self, key: PRNGKeyArray, old: Array) -> tuple[Array, Bool[Array, ""]]:
         """Move up or down by a whole number from 1 to r, with r drawn from 1, 2, 4, ..., 4096."""
         key_range, key_move, key_sign = jr.split(key, 3)
         most = 2 ** jr.randint(key_range, (), 0, _NUM_RANGES, old.dtype)

@@ -62,7 +62,7 @@ class Feed:
 
     def _read(self, index: int) -> Array:
         assert self._source is not None
-        return to_device(self._local.rows(self._source.block(self._key, index)))
+        return to_device(self._local.to_local(self._source.block(self._key, index)))
 
     def end_of_block(self, step: int) -> int | float:
         """The first later step that needs another block."""

@@ -170,7 +170,7 @@ def fit(
         model = eqx.combine(last.best, loop.static[0])
     elif average is not None:
         model = eqx.combine(last.arrays[1], loop.static[0])
-    model = there.whole(model)
+    model = there.in_data(model)
     if some is not None:
         about_data += warn_of_narrow_scales(model, some, stacklevel=2)
     return Fit(model, list(last.history), status, state, compile_seconds, tuple(about_data))
@@ -240,7 +240,7 @@ def _scorer(valid: Validation, key: PRNGKeyArray, loop: Loop, there: Local) -> C
     _, _, key = jr.split(key, 3)
 
     def score(step, arrays):
-        model = there.whole(eqx.combine(arrays, loop.static[0]))
+        model = there.in_data(eqx.combine(arrays, loop.static[0]))
         return cast(Evaluator, valid.evaluator)(jr.fold_in(key, step), model, valid.data).value
 
     return score
