@@ -303,14 +303,31 @@ def mixture_of_normals():
     return lnz.Mixture(normal(72, 2), lnz.Normal(normal(73, 2, 1), jnp.array([[0.5], [1.0]])))
 
 
-def mixture_of_both_kinds():
-    """A bit, a count and a real number, which depend on each other."""
-    parts = {
-        "bit": lnz.Bernoulli(jnp.array([[2.0], [-1.0]])),
-        "count": lnz.Poisson(jnp.array([[1.0], [-0.5]])),
-        "real": lnz.Normal(jnp.array([[1.0], [-0.5]]), jnp.array([[0.5], [1.0]])),
-    }
-    return lnz.Mixture(jnp.array([0.3, -0.2]), lnz.ProductDistribution(**parts))
+class BothKinds(lnz.AbstractDistribution):
+    """A bit, and a count and a real number that depend on it."""
+
+    @property
+    def space(self):
+        return lnz.Record(bit=lnz.Binary(()), count=lnz.Counts(()), real=lnz.Euclidean(()))
+
+    @property
+    def reparameterised(self):
+        return False
+
+    def log_prob(self, x, *, key=None):
+        bit, count, real = x
+        of_count = jax.scipy.stats.poisson.logpmf(count, jnp.exp(bit))
+        of_real = jax.scipy.stats.norm.logpdf(real, 1.5 * bit - 0.5, 1 - 0.5 * bit)
+        return jnp.log(0.4 + 0.2 * bit) + of_count + of_real
+
+    def sample(self, key, shape=()):
+        keys = jr.split(key, 3)
+        bit = jr.bernoulli(keys[0], 0.6, shape).astype(float)
+        count = jr.poisson(keys[1], jnp.exp(bit)).astype(float)
+        return jnp.stack([bit, count, 1.5 * bit - 0.5 + (1 - 0.5 * bit) * jr.normal(keys[2], shape)], axis=-1)
+
+    def sample_and_log_prob(self, key, shape=()):
+        raise NotImplementedError("`sample` and `log_prob` are enough here.")
 
 
 def product():
@@ -576,7 +593,7 @@ SAMPLERS = {
     ),
     "in_turn": (
         lambda: lnz.samplers.InTurn(continuous=lnz.samplers.HMC(step_size=0.6, num_steps=4)),
-        {"mixture_of_both_kinds": mixture_of_both_kinds},
+        {"both_kinds": BothKinds},
     ),
 }
 

@@ -136,37 +136,19 @@ def test_a_density_of_ones_own_needs_two_names():
         Quartic().path(lnz.Normal.standard(1))
 
 
-MIXED = {
-    # Log density of a switch beside a number, and its log normaliser: two normals.
-    "switch": (
-        lnz.Record(s=lnz.Binary(()), x=lnz.Euclidean(())),
-        lambda s, x: jnp.where(s > 0, 1 - 2 * (x - 1) ** 2, -0.5 * (x + 1) ** 2),
-        0.5 * np.log(2 * np.pi) + np.log1p(0.5 * np.e),
-    ),
-    # Poisson counts of a gamma rate.
-    "counts": (
-        lnz.Record(n=lnz.Counts(2), rate=lnz.Positive(())),
-        lambda n, rate: lnz.Poisson(jnp.log(rate) * jnp.ones(2)).log_prob(n) + jnp.log(rate) - rate,
-        0.0,
-    ),
-}
+def test_discrete_and_continuous_variables_are_moved_in_turn():
+    """Poisson counts of a gamma rate, sampled by default; false alarm about one key of a million."""
+    space = lnz.Record(n=lnz.Counts(()), rate=lnz.Positive(()))
 
+    def log_density(x):
+        n, rate = x
+        return n * jnp.log(rate) - rate - jax.scipy.special.gammaln(n + 1) + jnp.log(rate) - rate
 
-@pytest.mark.parametrize("name", MIXED)
-def test_discrete_and_continuous_variables_are_moved_in_turn(name):
-    """Annealing and samples by default; false alarm about one key of a million."""
-    space, log_density, exact = MIXED[name]
-    density = lnz.density(space, lambda x: log_density(**space.unpack(x)))
+    density = lnz.density(space, log_density)
     assert isinstance(default_sampler(density), lnz.samplers.InTurn)
-    estimate = lnz.log_normalizer(jr.key(0), density, lnz.normalizers.AIS(200, 60))
-    assert abs(float(estimate.value) - exact) < 5 * float(estimate.standard_error) < 0.5
     draws = space.unpack(lnz.sample(jr.key(1), density, 500, num_steps=60))
-    if name == "switch":
-        share = 0.5 * np.e / (1 + 0.5 * np.e)
-        assert abs(draws["s"].mean() - share) < 5 * 0.5 / np.sqrt(500)
-    else:
-        assert abs(draws["rate"].mean() - 2) < 5 * np.sqrt(2 / 500)  # a gamma rate of shape 2
-        assert abs(draws["n"].mean() - 2) < 5 * np.sqrt(4 / 500)
+    assert abs(draws["rate"].mean() - 2) < 5 * np.sqrt(2 / 500)  # shape 2
+    assert abs(draws["n"].mean() - 2) < 5 * np.sqrt(4 / 500)
 
 
 @pytest.mark.usefixtures("untyped")
