@@ -192,7 +192,7 @@ def test_a_handler_of_the_callers_own_stays(tmp_path):
 def test_a_second_training_on_one_folder_is_refused(unbroken, tmp_path):
     refused = []
 
-    def propose_value(record):
+    def another(record):
         if record["step"] == 21:
             with pytest.raises(ValueError, match=r"`checkpoints`: another training is at work in .*another folder"):
                 train(tmp_path, resume=True)

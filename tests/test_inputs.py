@@ -363,6 +363,9 @@ def test_save_with_wrong_arguments(untyped, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+BITS = lnz.Bernoulli(jnp.zeros(3))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -377,6 +380,12 @@ def test_save_with_wrong_arguments(untyped, tmp_path):
         (lambda: lnz.normalizers.AIS(path=jnp.ones(3)), "rbm.path"),
         (lambda: lnz.normalizers.Quadrature(bounds=(5.0, -5.0)), "low < high"),
         (lambda: lnz.compare([1.0]), "names and results"),
+        (lambda: lnz.sample(jax.random.key(0), BITS, 2, sampler=lnz.samplers.Gibbs()), "sampled exactly"),
+        (
+            lambda: lnz.sample(jax.random.key(0), BITS, 2, start=jnp.zeros((2, 3))),
+            r"`sample\(start=...\)` has no effect",
+        ),
+        (lambda: lnz.sample(jax.random.key(0), BITS, 2, sampler=lnz.samplers.Gibbs), "with its brackets"),
     ],
 )
 def test_bad_options_of_algorithms_are_explained(call, message, untyped):

@@ -183,6 +183,21 @@ def test_a_deep_belief_network_is_a_latent_model_over_a_machine():
     assert root_of(network) is network.prior
 
 
+def test_a_prior_that_shifts_its_energies_keeps_the_likelihood():
+    """Tables of energies far below zero: a field that is a model itself subtracts the lowest from both integrals."""
+    tables = [table.normal(570 + i, 2, 2) - 5 for i in range(2)]
+    field, weights = lnz.energy.MarkovField(3, 2, [(0, 1), (1, 2)], tables), table.normal(575, 4, 3)
+    vae = lnz.latent.VAE(field, lambda z: lnz.Bernoulli(weights @ z.astype(weights.dtype)), None)
+    states = np.array(list(itertools.product((0, 1), repeat=3)))
+    x = np.array(list(itertools.product((0, 1), repeat=4)))
+    first, second = (np.asarray(one, np.float64) for one in tables)
+    log_prior = -first[states[:, 0], states[:, 1]] - second[states[:, 1], states[:, 2]]
+    logits = states @ np.asarray(weights, np.float64).T
+    log_joint = log_prior + x @ logits.T - np.logaddexp(0, logits).sum(axis=1)
+    expected = np.logaddexp.reduce(log_joint, axis=1) - np.logaddexp.reduce(log_prior)
+    np.testing.assert_allclose(lnz.evaluate(jr.key(0), vae, x).per_example, expected, atol=1e-4)
+
+
 def test_estimated_numerator_and_denominator_are_only_an_estimate():
     vae, x = table.rbm_vae(), bits(6, 4)
     quadrature, ais, many = lnz.normalizers.Quadrature(), lnz.normalizers.AIS(50, 20), lnz.normalizers.Importance(1000)

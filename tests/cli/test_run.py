@@ -12,6 +12,8 @@ import shutil
 import threading
 import warnings
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -19,7 +21,7 @@ import pytest
 
 import lnz
 from lnz.files import read_json
-from lnz.recipes import rbm_digits_exact
+from lnz.recipes import flow_moons, rbm_digits_exact
 from lnz.runs import (
     Display,
     EventLog,
@@ -355,7 +357,7 @@ def test_foreign_checkpoints_are_not_deleted(run, tmp_path):
     ("file", "change", "words"),
     [
         ("config.json", lambda text: text.replace('"seed": 0', '"seed": 7'), "config.json was changed"),
-        ("config.json", lambda text: text.replace('"digest": null', '"digest": "0"'), "are of other data than"),
+        ("config.json", lambda text: text.replace('"digest": null', '"digest": "0"'), "belong to other data than"),
         (
             "report.json",
             lambda text: text.replace('"completed"', '"ok"'),
@@ -561,6 +563,16 @@ class _Stops(Display):
     def check(self):
         if self.at >= self.step:
             raise KeyboardInterrupt
+
+
+def test_only_trained_parameters_are_counted():
+    """A flow on standardised columns: their means and deviations stay as they are."""
+    settings = flow_moons.resolve({"model.flow.num_layers": 1, "model.flow.width": 2})
+    splits = flow_moons.load(settings)
+    _, model, _ = flow_moons.start(splits, settings)
+    sizes = [leaf.size for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))]
+    untrained = 3 * 2  # two means in two parts each, and two deviations
+    assert plan(flow_moons, settings).num_parameters == sum(sizes) - untrained
 
 
 def test_a_run_is_trained_stopped_followed_and_read_without_a_terminal(tmp_path, capsys):

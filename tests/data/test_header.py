@@ -150,3 +150,97 @@ def test_names_by_pandas_are_written_unlike_the_numbers_beneath(name, tmp_path):
     rows = lnz.data.read_rows(tmp_path / "x.csv").array
     assert len(rows) == 60 + (not is_header and "whole" in name and name != "a first row of whole numbers")
     assert rows.shape[1] == 1 + (name == "a frame")
+
+
+def normals(num=60):
+    return np.round(np.random.RandomState(0).normal(20, 5, size=(num, 2)), 3)
+
+
+def behind(first, x=None):
+    """Rows of a table without names: a column before measurements."""
+    x = normals(len(first)) if x is None else x
+    return "\n".join(",".join(map(str, row)) for row in zip(first, *x.T.tolist(), strict=True)) + "\n"
+
+
+def some(num, of):
+    return np.random.RandomState(0).permutation(of)[:num]
+
+
+COUNTS, NOTE = (
+    r"no column names, and its first column counts the rows, {}, ...: if pandas .* `index=False` or",
+    "if it is",
+)
+WITHOUT_NAMES = {
+    "pandas' index": (behind(range(60)), COUNTS.format("0, 1, 2")),
+    "rows counted from 1": (behind(range(1, 61)), COUNTS.format("1, 2, 3")),
+    "an index of three rows": (behind(range(3)), COUNTS.format("0, 1, 2")),
+    "an index of counts": (behind(range(9), 7 * normals(9).astype(int)), COUNTS.format("0, 1, 2")),
+    "an index beneath numbers of columns": ("0,1,2\n" + behind(range(60)), r'counts .* `header="yes"`'),
+    "an index read again and written with one": (
+        ",0,1,2\n" + behind([f"{i},{i}" for i in range(60)]),
+        r'counts .* `header="yes"`',
+    ),
+    "an index of some rows": (behind(sorted(some(60, 200))), NOTE),
+    "an index of shuffled rows": (behind(some(60, 80)), NOTE),
+    "years": (behind(range(1950, 2010)), NOTE),
+    "seconds": (behind(range(0, 600, 10)), NOTE),
+    "seconds with a point": (behind(np.arange(60.0)), None),
+    "counts": (behind(some(60, 200) // 3), None),
+    "large counts": (behind(np.random.RandomState(0).poisson(1000, 60)), None),
+    "bits": (behind(np.arange(60) % 2), None),
+    "from 0 but once": (behind([*range(59), 3]), None),
+    "whole numbers in order": (behind(range(5, 65), normals().astype(int)), None),
+    "three rows of counts": ("1,7,2\n2,3,4\n3,1,8\n", None),
+    "two rows": (behind(range(2)), None),
+    "a single column": ("\n".join(map(str, range(60))), None),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_NAMES)
+def test_an_index_without_a_name_is_asked_about_or_noted(name, tmp_path):
+    """`DataFrame.to_csv(header=False)` keeps the index; among columns without names, only its values tell it."""
+    text, words = WITHOUT_NAMES[name]
+    path = tmp_path / "x.csv"
+    path.write_text(text)
+    is_asked = words is not None and words != NOTE
+    if is_asked:
+        with pytest.raises(ValueError, match=words):
+            lnz.data.read_rows(path)
+    rows = lnz.data.read_rows(path, header=("yes" if '"yes"' in words else "no") if is_asked else "auto")
+    kept = [line for line in text.splitlines()[len(text.splitlines()) - len(rows.array) :]]
+    expected = np.array([line.split(",") for line in kept], float)
+    np.testing.assert_array_equal(rows.array, expected[:, text.startswith(",") :])
+    assert ("its first column has distinct whole numbers: leave it out" in " ".join(rows.notes)) == (words == NOTE)
+
+
+def commas(x, decimals=2):
+    return "\n".join(",".join(f"{value:.{decimals}f}" for value in row).replace(".", ",") for row in x) + "\n"
+
+
+PARTED = {
+    "a column": (commas(normals()[:, :1]), True),
+    "two columns": (commas(normals(200)), True),
+    "around zero": (commas(normals()[:, :1] - 20), True),
+    "three decimals": (commas(normals(200)[:, :1], 3), True),
+    "as short as can be": ("".join(f"{value:g}\n".replace(".", ",") for value in normals()[:, 0]), True),
+    "counts": ("3,0\n1,5\n12,7\n0,0\n8,10\n", False),
+    "hours and minutes": ("09,05\n12,30\n00,07\n", False),
+    "dates and counts": ("2020,01,05,7\n2020,02,05,12\n2020,03,05,31\n", False),
+    "codes of three columns": ("3,007,1\n4,012,2\n1,150,7\n", False),
+    "numbers": ("3.5,0\n1.0,05\n12.0,7\n", False),
+}
+
+
+@pytest.mark.parametrize("name", PARTED)
+def test_decimal_commas_between_cells_are_asked_about(name, tmp_path):
+    """Without a header the table is even; a leading zero behind the comma gives decimals away."""
+    text, is_asked = PARTED[name]
+    path = tmp_path / "x.csv"
+    path.write_text(text)
+    if is_asked:
+        with pytest.raises(ValueError, match=r"one number with a decimal comma or two .* '.' instead, -?\d+\.0\d+, or"):
+            lnz.data.read_rows(path)
+    lines = [line.split(",") for line in text.splitlines() if line.count(",") == text.split("\n")[0].count(",")]
+    if len(lines) == text.count("\n"):
+        rows = lnz.data.read_rows(path, header="no" if is_asked else "auto")
+        np.testing.assert_array_equal(rows.array, np.array(lines, float))

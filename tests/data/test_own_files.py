@@ -170,6 +170,26 @@ def test_arrays_of_colour_pictures_turn_grey_as_files_do(tmp_path, monkeypatch, 
     assert "colours turned grey" in expected.notes[0]
 
 
+def test_black_colour_pictures_are_grey(tmp_path):
+    x = np.zeros((3, 5, 6, 3), np.uint8)
+    assert lnz.data.read_rows(write_npy(tmp_path / "x.npy", x)).array.shape == (3, 30)
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_a_first_column_that_counts_rows_is_noted(tmp_path, start):
+    x = table(8)
+    x[:, 0] = start + np.arange(8)
+    files = {
+        "column 0": write_npy(tmp_path / "x.npy", x),
+        'column "id"': write(tmp_path / "x.csv", csv_text(x, ["id", "a", "b"])),
+        'column "t"': write_parquet(tmp_path / "x.parquet", **columns_of(x, "tab")),
+    }
+    for name, path in files.items():
+        assert f"{name} counts the rows from {start}: leave it out" in lnz.data.load(path).protocol
+    x[7, 0] += 1
+    assert "counts" not in lnz.data.load(write_npy(tmp_path / "y.npy", x)).protocol
+
+
 def test_colours_from_zero_to_one_turn_grey_too(tmp_path):
     x = np.random.RandomState(0).randint(0, 256, (10, 5, 6, 3)).astype(np.uint8)
     expected = lnz.data.read_rows(write_npy(tmp_path / "x.npy", x)).array / 255
@@ -410,6 +430,19 @@ INDEXED = {
         lambda folder, x: write(
             folder / "x.csv", with_index(x, "Unnamed: 0,Unnamed: 1", [f"{i // 5},{i}" for i in range(len(x))])
         ),
+    ),
+    "csv_default_name": ("index", lambda folder, x: write(folder / "x.csv", with_index(x, "index", range(len(x))))),
+    "csv_default_name_behind_an_index": (
+        "index",
+        lambda folder, x: write(folder / "x.csv", with_index(x, ",index", [f"{i},{j}" for j, i in enumerate(ORDER)])),
+    ),
+    "csv_default_names": (
+        "index",
+        lambda folder, x: write(folder / "x.csv", with_index(x, "level_0,index", [f"{i},{i}" for i in range(len(x))])),
+    ),
+    "parquet_default_name": (
+        "index",
+        lambda folder, x: write_parquet(folder / "x.parquet", index=np.arange(len(x)), **columns_of(x, "abc")),
     ),
     "parquet_of_a_csv_file": (
         "Unnamed: 0",

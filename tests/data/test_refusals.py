@@ -106,6 +106,16 @@ def bytes_of(make):
     return content
 
 
+def planes(height, width):
+    """Boards of one-hot codes, such as those of Connect Four, `[20, 3, height, width]`."""
+    return np.moveaxis(np.eye(3, dtype=np.uint8)[np.random.RandomState(0).randint(0, 3, (20, height, width))], -1, 1)
+
+
+def lattice():
+    return np.random.RandomState(0).randint(0, 2, (20, 4, 4, 4)).astype(np.uint8)
+
+
+ONE_HOT = r"as colour images have, but no values except 0 and 1, .*: flatten .*, or, if they are colours, .* times 255"
 ANY = r"x\.\S+`"
 REFUSED = {
     # Values.
@@ -176,6 +186,42 @@ REFUSED = {
         r"has 2 cells in line 7, but 3 in its first row: make all rows equally long",
     ),
     "csv ragged, long": (lambda d: write(d / "x.csv", csv_with(7, "1,2,3,4")), r"has 4 cells in line 9, but 3"),
+    "csv row names of R": (
+        lambda d: write(d / "x.csv", '"a","b"\n"1",1.5,2\n"2",2.5,NA\n'),
+        r"has 3 cells in line 2, but 2 in its first row: its row names lack .* R's `write.table`; .* `row.names=FALSE`",
+    ),
+    "csv row names of R above one column": (
+        lambda d: write(d / "x.csv", '"a"\n"1",15\n"2",25\n"3",17\n'),
+        r"has 2 cells in line 2, but 1 in its first row: its row names lack",
+    ),
+    "tsv row names of R": (
+        lambda d: write(d / "x.tsv", "mpg\tcyl\nMazda\t21\t6\nDatsun\t22.8\t4\n"),
+        r"its row names lack a name of their own",
+    ),
+    "csv decimal commas beneath one name": (
+        lambda d: write(d / "x.csv", "a\n20,05\n19,81\n"),
+        r"has 2 cells in line 2, but 1 in its first row: if it has decimal commas, write decimals with '.' instead",
+    ),
+    "csv decimal commas beneath two names": (
+        lambda d: write(d / "x.csv", "a,b\n20,05,-0,3\n19,81,1,5\n"),
+        r"has 4 cells in line 2, but 2 in its first row: if it has decimal commas, write decimals with '.' instead",
+    ),
+    "csv decimal commas and whole numbers": (
+        lambda d: write(d / "x.csv", "20,5\n19\n18,1\n"),
+        r"has 1 cells in line 2, but 2 in its first row: if it has decimal commas",
+    ),
+    "csv with a title": (
+        lambda d: write(d / "x.csv", "Report\na,b\n1,2\n3,4\n"),
+        r"has 2 cells in line 2, but 1 in its first row: make all rows equally long",
+    ),
+    "csv with commas at the ends": (
+        lambda d: write(d / "x.csv", "a\n1,\n2,\n"),
+        r"has 2 cells in line 2, but 1 in its first row: make all rows equally long",
+    ),
+    "parquet without names, with an index": (
+        lambda d: parquet_of(d, **{"0": [0, 1, 2], "1": [0.5, 1.5, 0.7]}),
+        r"no column names, and its first column counts the rows, 0, 1, 2, ...: .* name the columns\.",
+    ),
     "csv with a comment": (
         lambda d: write(d / "x.csv", "# of today\n" + csv_text(table(), "abc")),
         r"has 3 cells in line 2, but 1 in its first row: remove that comment",
@@ -210,7 +256,16 @@ REFUSED = {
         lambda d: write_npy(d / "x.npy", np.zeros((2, 2), "M8[s]")),
         r"real numbers; got dtype datetime64\[s\]: write seconds since",
     ),
-    "fields": (lambda d: write_npy(d / "x.npy", np.zeros((2, 2), "f4,f4")), r"real numbers; got dtype"),
+    "fields": (
+        lambda d: write_npy(d / "x.npy", np.zeros(2, "f4,i4")),
+        r"got dtype .*: write its fields as columns, `numpy.lib.recfunctions.structured_to_unstructured\(x\)",
+    ),
+    "fields of text": (
+        lambda d: write_npy(d / "x.npy", np.zeros(2, "f4,U3,i8")),
+        r"structured_to_unstructured\(x\[\['f0', 'f2'\]\]\)`",
+    ),
+    "fields in npz": (lambda d: write_npz(d / "x.npz", x=np.zeros(2, "f4,f4")), r"structured_to_unstructured\(x\)"),
+    "fields without numbers": (lambda d: write_npy(d / "x.npy", np.zeros(2, "U3,S2")), r"write numbers for them first"),
     "objects": (
         lambda d: write_npy(d / "x.npy", np.array([[1, "a"]], object)),
         r"holds pickled Python objects, which are never loaded here",
@@ -236,6 +291,17 @@ REFUSED = {
         r"colour images, shape \(5, 8, 8, 3\), but its values are neither uint8 nor floats from 0 to 1",
     ),
     "colours first": (lambda d: write_npy(d / "x.npy", np.full((5, 3, 8, 8), 2)), r"colour images"),
+    "one-hot planes": (lambda d: write_npy(d / "x.npy", planes(6, 7)), ONE_HOT),
+    "one-hot planes last": (lambda d: write_npy(d / "x.npy", np.moveaxis(planes(6, 7), 1, -1)), ONE_HOT),
+    "one-hot floats": (lambda d: write_npy(d / "x.npy", planes(3, 3).astype(np.float32)), ONE_HOT),
+    "one-hot planes in npz": (
+        lambda d: write_npz(d / "x.npz", train=planes(6, 7), test=np.zeros((1, 3, 6, 7), np.uint8)),
+        ONE_HOT,
+    ),
+    "one-hot planes in idx": (lambda d: write(d / "x.idx", idx_bytes(planes(6, 7))), ONE_HOT),
+    "lattice of bits": (lambda d: write_npy(d / "x.npy", lattice()), ONE_HOT),
+    "lattice of truth": (lambda d: write_npy(d / "x.npy", lattice() == 1), ONE_HOT),
+    "lattice of spins": (lambda d: write_npy(d / "x.npy", 2.0 * lattice() - 1), r"colour images"),
     "colours with holes": (
         lambda d: write_npz(d / "x.npz", x=np.zeros((5, 8, 8, 4), np.uint8)),
         r"images with transparent pixels: put them on a background first",
@@ -584,6 +650,10 @@ REFUSED = {
     ),
     "colours of 16 bits": (
         lambda d: write_folder(d / "x", files(**{"3.ppm": b"P6\n# deep\n4 5\n65535\n" + bytes(120)})),
+        r"has '3.ppm' with more than 8 bits a pixel",
+    ),
+    "colours of 16 bits with comments": (
+        lambda d: write_folder(d / "x", files(**{"3.ppm": b"P6 # a\n4#b\n # c\r5\n# d\n65#e\n535\n" + bytes(120)})),
         r"has '3.ppm' with more than 8 bits a pixel",
     ),
     "image with holes": (lambda d: write_folder(d / "x", files(**{"3.png": clear()})), r"with transparent pixels"),

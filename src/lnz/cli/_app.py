@@ -135,7 +135,7 @@ def _evaluate(
     num_rows: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Use N rows, evenly spaced; the run stays as it is. With --ais, 100 by default."
+            metavar="N", help="Use only N rows, evenly spaced; the run stays as it is. With --ais, 100 by default."
         ),
     ] = None,
     ais: Annotated[

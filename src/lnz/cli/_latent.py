@@ -174,7 +174,7 @@ def _from_classes(folder: Path, run: Run, attribute: str | None, other: str | No
 def _from_file(run: Run, attribute: str | None, labels: str, data: str | None, settings: Settings, seed: int):
     """Use the attributes in a table: learn from most rows of a file, and judge on the others."""
     if data is None:
-        raise ValueError("`--labels FILE` labels the rows of a file, in its order: give that by `--data FILE`.")
+        raise ValueError("`--labels FILE` labels the rows of a file, in its order: give that file with `--data FILE`.")
     rows = rows_for(run, find_recipe(run.recipe), settings, data).array
     table = lnz.data.read_rows(labels, header=settings.data.header)
     if len(table.array) != len(rows):

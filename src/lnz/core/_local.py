@@ -82,12 +82,12 @@ def local(model: Any) -> Local:
     In float32, Unix seconds of 1.7e9 +- 60 take five different values, while `x - 1.7e9` has digits to spare. A model
     whose last layer is `lnz.flows.standardise(data)` stores the location of its columns in two parts. The first part is
     the origin, and this function takes it out of the model. The verbs (`lnz.fit`, `lnz.evaluate`, `lnz.sample`, ...)
-    call this function and `rows` before numbers go to the device, and `back` or `whole` afterwards. Functions of one
-    example, such as `model.log_prob`, take data coordinates in the precision of their argument.
+    call this function and `to_local` before numbers go to the device, and `to_data` or `in_data` afterwards. Functions
+    of one example, such as `model.log_prob`, take data coordinates in the precision of their argument.
 
     `standardise` must be the last layer of a `Transformed`, of the last bijection of a `Chain`, or of the decoder of a
     latent-variable model. In the last case the first layer of the encoder must be `lnz.nets.Standardised` with the same
-    means. Any other model has no origin, and `rows` and `back` do not shift.
+    means. Any other model has no origin, and `to_local` and `to_data` do not shift.
     """
     found = origins(model)
     if not found or any(isinstance(array, Tracer) for array in found):

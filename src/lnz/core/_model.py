@@ -81,8 +81,8 @@ class AbstractLatentModel(AbstractModel):
         return self.condition(x)
 
     def denominator(self) -> AbstractDensity:
-        prior = self.prior
-        return prior.denominator() if isinstance(prior, AbstractModel) else prior
+        # Of an energy, the density itself: a denominator of its own may leave out a constant, which numerators have.
+        return self.prior.denominator() if isinstance(self.prior, AbstractDistribution) else self.prior
 
     def ancestor(self) -> AbstractDensity:
         return self.prior

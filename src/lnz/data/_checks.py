@@ -104,7 +104,7 @@ def check_kind(shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
             "M": "write seconds since the first, `(x - x.min()) / np.timedelta64(1, 's')`",
             "m": "write seconds, `x / np.timedelta64(1, 's')`",
             "c": "write two columns, `x.real` and `x.imag`",
-        }.get(dtype.kind, "write numbers for them first")
+        }.get(dtype.kind, _about_fields(dtype) or "write numbers for them first")
         raise Refusal(f"{where} must hold real numbers; got dtype {dtype}: {remedy}.")
     if len(shape) < 2:
         raise Refusal(
@@ -113,6 +113,16 @@ def check_kind(shape: tuple[int, ...], dtype: np.dtype, where: str) -> None:
         )
     if 0 in shape:
         raise Refusal(f"{where} is empty: it has shape {short(shape)}, and at least one row and one column are needed.")
+
+
+def _about_fields(dtype: np.dtype) -> str | None:
+    """The remedy for records, if some of their fields are numbers."""
+    names = dtype.names or ()
+    good = [name for name in names if dtype[name].base.kind in "biuf"]
+    if not good:
+        return None
+    chosen = "x" if len(good) == len(names) else f"x[{good}]"
+    return f"write its fields as columns, `numpy.lib.recfunctions.structured_to_unstructured({chosen})`"
 
 
 def check_finite(x: np.ndarray, where: str, cells: Cells = UNNAMED, first_row: int = 0) -> None:

@@ -1,19 +1,37 @@
 """Arrays of colour pictures, made grey by the rule of image files."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from ._checks import Refusal, short
-from ._rows import are_unit, within
+from ._rows import are_bits, are_unit, within
 
 TURNED_GREY = "colours turned grey (ITU-R 601-2 luma)"
 _LUMA = (19595, 38470, 7471)  # Pillow's weights of red, green and blue, in units of 1 / 65536
 
 
-def channel_axis(shape: tuple[int, ...], dtype: np.dtype) -> int | None:
+def channel_axis(shape: tuple[int, ...]) -> int | None:
     """The axis of red, green and blue (and opacity) in `[n, h, w, 3]` or `[n, 3, h, w]`; `None` for other arrays."""
     if len(shape) != 4 or 1 in (shape[1], shape[3]):
         return None
     return next((axis for axis in (3, 1) if shape[axis] in (3, 4)), None)
+
+
+def check_colours(arrays: Iterable[np.ndarray], where: str) -> None:
+    """**Raises:** `ValueError` if arrays shaped like colour pictures hold nothing but 0 and 1, unless all is grey."""
+    arrays = [x for x in arrays if channel_axis(x.shape) is not None]
+    if arrays and within(arrays, are_bits) and not within(arrays, _are_grey):
+        raise Refusal(
+            f"{where} has shape {short(arrays[0].shape)}, as colour images have, but no values except 0 and 1, as "
+            "lattices and one-hot codes have: flatten the examples, `x.reshape(len(x), -1)`, or, if they are colours, "
+            "save them as uint8 times 255."
+        )
+
+
+def _are_grey(x: np.ndarray) -> np.ndarray:
+    channels = np.moveaxis(x, channel_axis(x.shape) or 0, -1)
+    return channels == channels[..., :1]
 
 
 def to_grey(x: np.ndarray, where: str) -> np.ndarray:
@@ -21,7 +39,7 @@ def to_grey(x: np.ndarray, where: str) -> np.ndarray:
 
     **Raises:** `ValueError` for pictures with transparent pixels, and for colours on another scale.
     """
-    axis = channel_axis(x.shape, x.dtype)
+    axis = channel_axis(x.shape)
     if axis is None:
         return x
     if x.dtype != np.uint8 and not (x.dtype.kind == "f" and within([x], are_unit)):

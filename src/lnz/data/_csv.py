@@ -6,7 +6,6 @@ import functools
 import gzip
 import io
 import itertools
-import math
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -18,33 +17,21 @@ import numpy as np
 
 from ._budget import Budget, Metered
 from ._checks import MOST_EXACT, Cells, Refusal, missing_extra, reading, refuse_columns, tidy
-from ._header import are_names, num_compared
+from ._header import find_names, num_compared
 from ._table import (
-    NUM_INDEX_ROWS,
     Table,
     batch_to_array,
     choose_columns,
+    find_index,
     has_missing,
-    not_an_index,
-    num_nameless,
     numbered,
 )
+from ._text import DECIMAL_COMMA, MISSING, WHOLE, count_up, is_number, kind_of_cell
 
-MISSING = ("", "NaN", "nan", "NAN", "NA", "N/A", "n/a", "NULL", "null", "None")
 _BLOCK_BYTES = 2**22
 _LINE_BYTES = 2**21  # Arrow needs lines that are shorter than its blocks
-_NUMBER = re.compile(r"[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf(inity)?)", re.IGNORECASE)
-_PLAIN = re.compile(r"[+-]?[0-9]+")
-_WHOLE = re.compile(r"[+-]?[0-9]+(\.0+)?")
-_DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([ T].*)?|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?")
-_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")  # 0,126 is a decimal
-_BLANKS = re.compile(r"[+-]?[1-9]\d{0,2}([ \xa0\u202f]\d{3})+([.,]\d+)?")
-_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
-_EITHER_COMMA = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")  # a decimal one, or one between thousands
-_INVISIBLE = re.compile(r"[^\S \t]|[\xad\u200b-\u200f\u2060\ufeff]")  # other kinds of blanks, and zero-width characters
-_UNIT = re.compile(r"[$€£¥]\s*[+-]?[\d.,]+|[+-]?[\d.,]+\s*[%‰€$£¥°]\w{0,2}")
 _SEPARATOR = re.compile(r"sep=(.)")  # a first line that tells Excel the separator
-_TRUTH = ("true", "false", "yes", "no")
+_NUM_ADVISED = 1000  # rows looked at, to tell why others have another length
 _MOST_EXPLAINED = 2**21  # cells looked at, once something is wrong
 # The start of a text that a spreadsheet would run as a formula, or that hides what comes after it.
 _FORMULA = re.compile(r"[=+\-@\x00-\x1f\x7f＝＋－＠]")
@@ -78,26 +65,21 @@ def open_csv(
     """Opens a text table. `header`: its first row is a header (`"yes"`), data (`"no"`), or to be judged (`"auto"`)."""
     with reading(path, "a text table"), _open(path) as stream:
         first, num_lines = _first_row(stream, path)
-    names, notes = _header(first) if header == "auto" else (tuple(first) if header == "yes" else None), ()
-    if header == "auto" and names is None and _is_header_of_pandas(_Layout(path, (), num_lines - 1), first):
-        names = tuple(first)
-    if header == "auto" and names == numbered(len(first)) == tuple(first):
-        notes = ("its first row 0, 1, 2, ... taken for column names",)
+    names, notes = tuple(first) if header == "yes" else None, ()
+    if header == "auto":
+        beneath = _Layout(path, numbered(len(first)), num_lines)
+        names, notes = find_names(path, first, lambda: _some_rows(beneath, num_compared(len(first)), len(first)))
     found = numbered(len(first)) if names is None else tuple(map(_unguarded, names))
     layout = _Layout(path, found, num_lines - (names is None))
-    if header == "auto":
-        (_check_is_data if names is None else _check_is_header)(layout, first)
-    chosen = choose_columns(path, found, columns)
-    if columns is None and names is not None:
-        index = _index_columns(layout)
-        chosen = found[len(index) :]
-        notes = (*notes, *(f"the index column {tidy(name)} left out" for name in index))
+    chosen, index = choose_columns(path, found, columns), ()
+    if names is not None:
+        with _rows_of(layout) as rows:
+            index = find_index(path, found, ((f"line {line}", row) for line, row in rows), columns is None)
+        chosen = found[len(index) :] if columns is None else chosen
+    left_out = tuple(name for name in found if name not in chosen and name not in index)
+    notes = (*notes, *(f"the index column {tidy(name)} left out" for name in index if name not in chosen))
     offsets = functools.cache(functools.partial(_line_offsets, layout))  # passes through the file when first needed
     cells = Cells(chosen, "line", lambda rows: _line_numbers(rows, *offsets()))
-    nameless = tuple(name for name in found[: num_nameless(found)] if name not in chosen) if names is not None else ()
-    if columns is not None:
-        notes = (*notes, *(f"the index column {tidy(name)} left out" for name in nameless))
-    left_out = tuple(name for name in found if name not in (*chosen, *nameless))
     dtype = np.dtype(np.float64)
     table = Table(
         path,
@@ -150,121 +132,6 @@ def _first_row(stream: io.BufferedReader, path: Path) -> tuple[list[str], int]:
                 raise Refusal(_other_delimiter(path, delimiter, separator[1], is_said=True))
             return [cell.strip() for cell in next(csv.reader([text], delimiter=delimiter))], number + num_more
     raise AssertionError
-
-
-def _header(first: list[str]) -> tuple[str, ...] | None:
-    """The names in the first row, or `None` if it is data: only numbers and missing values."""
-    if any(cell not in MISSING and not _NUMBER.fullmatch(cell) for cell in first):
-        return tuple(first)
-    # pandas writes 0, 1, 2, ... for columns without names, with or without its index. Data would hardly begin so.
-    names = tuple(first[1:] if first[0] == "" else first)
-    return tuple(first) if len(first) > 2 and names == numbered(len(names)) else None
-
-
-def _is_header_of_pandas(layout: _Layout, first: list[str]) -> bool:
-    """Whether a first row `0`, or `0,1`, or these after an empty cell, holds names that pandas gave to columns.
-
-    It does if an index 0, 1, ... stands below the empty cell; or, without an empty cell, if no number below is written
-    like the names, without a point.
-    """
-    has_index = first[0] == ""
-    names = tuple(first[has_index:])
-    if not names or names != numbered(len(names)):
-        return False
-    below = _below(layout, len(first))
-    if has_index:
-        return len(below) > 0 and [row[0].strip() for row in below] == list(numbered(len(below)))
-    return _are_written_unlike(below)
-
-
-def _below(layout: _Layout, num_cells: int) -> list[list[str]]:
-    """Rows below the first one that have as many cells."""
-    with _rows_of(layout) as rows:
-        return [row for _, row in itertools.islice(rows, 1, 1 + num_compared(num_cells)) if len(row) == num_cells]
-
-
-def _are_written_unlike(below: list[list[str]]) -> bool:
-    """Whether 10 rows or more are all numbers, and none is written like a whole number, without a point."""
-    cells = [cell.strip() for row in below for cell in row if cell.strip() not in MISSING]
-    return len(below) >= 10 and all(_NUMBER.fullmatch(cell) and not _PLAIN.fullmatch(cell) for cell in cells)
-
-
-def _check_is_data(layout: _Layout, first: list[str]) -> None:
-    """**Raises:** `ValueError` if a first row of numbers looks like column names, such as years above measurements."""
-    num_index = next((place for place, cell in enumerate(first) if cell not in MISSING), 0)  # leading nameless columns
-    places = range(num_index, len(first))
-    if any(first[place] in MISSING for place in places):
-        return
-    below = _below(layout, len(first))
-    if all(map(_PLAIN.fullmatch, first)) and len(below) >= 30 and _are_written_unlike(below):
-        raise _asked(layout.path, ", ".join(first[:3]) + (", ..." if len(first) > 3 else ""))
-    if len(places) < 2:
-        return
-    cells = [row[place].strip() for row in below for place in places]
-    if not all(_NUMBER.fullmatch(cell) or cell in MISSING for cell in cells):
-        return
-    x = np.array([np.nan if cell in MISSING else float(cell) for cell in cells]).reshape(-1, len(places))
-    x[np.isinf(x)] = np.nan  # infinite values are refused later
-    if are_names([first[place] for place in places], x):
-        raise _asked(layout.path, ", ".join(first[:3]) + (", ..." if len(first) > 3 else ""))
-
-
-def _asked(path: Path, cells: str) -> Refusal:
-    return Refusal(
-        f"`{path}` has {cells} in its first row, which may be column names or data: say which by "
-        '`header="yes"` or `header="no"` (`--set data.header=yes` or `no`).'
-    )
-
-
-def _check_is_header(layout: _Layout, first: list[str]) -> None:
-    """**Raises:** `ValueError` if a first row with text looks like data with an odd cell, such as `5.1,?,1.4`."""
-    numbers = [place for place, cell in enumerate(first) if _NUMBER.fullmatch(cell)]
-    odd = [place for place, cell in enumerate(first) if place not in numbers and cell not in MISSING]
-    is_named = all(any(map(str.isalpha, first[place])) for place in odd)
-    if not numbers or not odd or (is_named and _are_consecutive([first[place] for place in numbers])):
-        return
-    with _rows_of(layout) as rows:
-        below = [row for _, row in itertools.islice(rows, num_compared(len(first))) if len(row) == len(first)]
-    x = np.array([[_number(cell) for cell in row] for row in below]).reshape(-1, len(first))
-    if np.isnan(x[:, odd]).all(axis=0).any():  # other rows have text too, which is refused later
-        return
-    if is_named and are_names([first[place] for place in numbers], x[:, numbers]):
-        return
-    raise Refusal(
-        f"`{layout.path}` has {tidy(first[odd[0]])} beside {first[numbers[0]]} in its first row, which may be column "
-        'names, or data with a cell that is not a number: say which by `header="yes"` or `header="no"` '
-        "(`--set data.header=yes` or `no`)."
-    )
-
-
-def _are_consecutive(cells: list[str]) -> bool:
-    """Whether cells are whole numbers that count up from 0 or 1, as column names do."""
-    return any(cells == [str(start + i) for i in range(len(cells))] for start in (0, 1))
-
-
-def _number(cell: str) -> float:
-    cell = cell.strip()
-    return float(cell) if _NUMBER.fullmatch(cell) else math.nan
-
-
-def _index_columns(layout: _Layout) -> tuple[str, ...]:
-    """The leading columns without a name, which are pandas' index, written once or more: whole numbers.
-
-    **Raises:** `ValueError` if such a column, before others, holds something else.
-    """
-    num = num_nameless(layout.found)
-    if not num:
-        return ()
-    seen: list[set[str]] = [set() for _ in range(num)]
-    with _rows_of(layout) as rows:
-        for line, row in itertools.islice(rows, NUM_INDEX_ROWS):
-            for place, cell in enumerate(map(str.strip, row[:num])):
-                is_number = _NUMBER.fullmatch(cell)
-                if (is_number and not _WHOLE.fullmatch(cell)) or (place and (not is_number or cell in seen[place])):
-                    has = f"{tidy(cell)} {'once more ' if cell in seen[place] else ''}in line {line}"
-                    raise Refusal(not_an_index(layout.path, place, layout.found[place], has))
-                seen[place].add(cell)
-    return layout.found[:num]
 
 
 def _num_empty_at_end(layout: _Layout) -> int:
@@ -338,6 +205,12 @@ def _rows_of(layout: _Layout) -> Iterator[Iterator[tuple[int, list[str]]]]:
         yield _numbered_rows(csv.reader(itertools.islice(text, layout.skip, None), delimiter=layout.delimiter), layout)
 
 
+def _some_rows(layout: _Layout, num: int, num_cells: int | None = None) -> list[list[str]]:
+    """The first `num` rows; if `num_cells` is given, those of them with as many cells."""
+    with _rows_of(layout) as rows:
+        return [row for _, row in itertools.islice(rows, num) if num_cells in (None, len(row))]
+
+
 def _numbered_rows(reader, layout: _Layout) -> Iterator[tuple[int, list[str]]]:
     is_row = len(layout.found) == 1  # an empty line of a table with one column is a missing value, except at the end
     empty: list[int] = []
@@ -400,7 +273,7 @@ def _check_whole_numbers(table: Table, layout: _Layout) -> None:
         for line, row in rows:
             for column, place in enumerate(index):
                 cell = row[place].strip()
-                if len(cell) > 15 and column not in bad and _WHOLE.fullmatch(cell):
+                if len(cell) > 15 and column not in bad and WHOLE.fullmatch(cell):
                     value = cell.partition(".")[0]
                     if len(value) < 40 and int(float(value)) != int(value):
                         bad[column] = "large", f"{tidy(cell)} in line {line}"
@@ -417,13 +290,13 @@ def _explain(table: Table, layout: _Layout, error: Exception | None) -> NoReturn
     with _rows_of(layout) as rows:
         for number, (line, row) in enumerate(rows):
             if len(row) != len(found):
-                advice = "remove that comment" if found[0].startswith("#") else "make all rows equally long"
                 raise Refusal(
-                    f"`{path}` has {len(row)} cells in line {line}, but {len(found)} in its first row: {advice}."
+                    f"`{path}` has {len(row)} cells in line {line}, but {len(found)} in its first row: "
+                    f"{_advice(layout, len(row))}."
                 ) from error
             for column, place in enumerate(index):
                 cell = row[place]
-                kind = None if _NUMBER.fullmatch(cell.strip(" \t")) else _kind_of(cell)
+                kind = None if is_number(cell.strip(" \t")) else kind_of_cell(cell)
                 if kind is None or (kind == "missing" and (table.allows_missing or column in bad)):
                     continue
                 if number == layout.skip == 0 and kind == "text":
@@ -447,25 +320,24 @@ def _explain(table: Table, layout: _Layout, error: Exception | None) -> NoReturn
     raise error or Refusal(f"`{path}` has missing values: fill them in.")
 
 
-def _kind_of(cell: str) -> str:
-    """The kind of content of a cell that is not a number."""
-    text = cell.strip()
-    if cell.removeprefix(" ") in MISSING:
-        return "missing"
-    if text.lower() in _TRUTH:
-        return "truth"
-    kind = next((kind for kind, pattern in _PATTERNS if pattern.fullmatch(text)), "text")
-    return "invisible" if kind == "text" and _NUMBER.fullmatch(_INVISIBLE.sub("", text)) else kind
-
-
-_PATTERNS = (
-    ("date", _DATE),
-    ("comma", _EITHER_COMMA),
-    ("thousands", _THOUSANDS),
-    ("blanks", _BLANKS),
-    ("decimal comma", _DECIMAL_COMMA),
-    ("unit", _UNIT),
-)
+def _advice(layout: _Layout, num: int) -> str:
+    """The remedy for rows of `num` cells, which is not the number of cells in the first row."""
+    if layout.found[0].startswith("#"):
+        return "remove that comment"
+    rows = [[cell.strip() for cell in row] for row in _some_rows(layout, _NUM_ADVISED)]
+    has_names = layout.found != numbered(len(layout.found))
+    are_alike = {len(row) for row in rows} == {num} and all(is_number(row[-1]) or row[-1] == "NA" for row in rows)
+    has_counts = are_alike and count_up([row[0] for row in rows], (1,))
+    pairs = [",".join(row[i : i + 2]) for row in rows if len(row) % 2 == 0 for i in range(0, len(row), 2)]
+    is_twice = max(num, len(layout.found)) == 2 * min(num, len(layout.found))
+    if is_twice and not has_counts and pairs and all(map(DECIMAL_COMMA.fullmatch, pairs)):
+        return "if it has decimal commas, write decimals with '.' instead; otherwise make all rows equally long"
+    if has_names and are_alike and num == len(layout.found) + 1:
+        return (
+            "its row names lack a name of their own, as in R's `write.table`; write it with `row.names=FALSE` or "
+            "`col.names=NA`"
+        )
+    return "make all rows equally long"
 
 
 def _check_delimiter(layout: _Layout, error: Exception | None) -> None:
@@ -478,12 +350,12 @@ def _check_delimiter(layout: _Layout, error: Exception | None) -> None:
         rows = [line.split() if other == " " else line.split(other) for line in lines]
         if other == " " and any("\t" in line for line in lines):
             continue
-        has_commas = [bool(_DECIMAL_COMMA.fullmatch(cell.strip())) for cell in rows[-1]]
+        has_commas = [bool(DECIMAL_COMMA.fullmatch(cell.strip())) for cell in rows[-1]]
         are_numbers = has_commas if other != "," else []
         is_table = len({len(row) for row in rows}) == 1 and len(rows[0]) > 1
         if other == layout.delimiter or not is_table:
             continue
-        if not any(are_numbers) and not any(_NUMBER.fullmatch(cell.strip()) for cell in rows[-1]):
+        if not any(are_numbers) and not any(is_number(cell.strip()) for cell in rows[-1]):
             continue
         raise Refusal(_other_delimiter(layout.path, layout.delimiter, other, any(are_numbers), is_said)) from error
 

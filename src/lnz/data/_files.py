@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ._checks import Refusal, blocks
-from ._colours import TURNED_GREY, channel_axis, to_grey
+from ._colours import TURNED_GREY, channel_axis, check_colours, to_grey
 from ._contents import Contents
 from ._csv import open_csv
 from ._digest import digest_of
@@ -83,7 +83,8 @@ def _open_table(path: Path, ending: str, columns: tuple[str, ...] | None, option
 
 def _open_npy_table(path: Path) -> Table:
     whole = open_npy(path)
-    axis = channel_axis(whole.shape, whole.dtype)
+    axis = channel_axis(whole.shape)
+    check_colours([whole], f"`{path}`")
 
     def read() -> Iterator[np.ndarray]:
         for _, block in blocks(whole):
@@ -96,8 +97,9 @@ def _open_npy_table(path: Path) -> Table:
 
 def _in_grey(contents: Contents) -> Contents:
     """`contents` with colour pictures turned grey."""
-    if not any(channel_axis(x.shape, x.dtype) for x in contents.arrays.values()):
+    if not any(channel_axis(x.shape) for x in contents.arrays.values()):
         return contents
+    check_colours(contents.arrays.values(), f"`{contents.path}`")
     arrays = {part: to_grey(x, contents.where(part)) for part, x in contents.arrays.items()}
     return dataclasses.replace(contents, arrays=arrays, notes=(*contents.notes, TURNED_GREY))
 

@@ -1,9 +1,20 @@
-"""Tells whether a first row of numbers holds column names, such as years, doses or wavelengths, or data."""
+"""Tells whether the first row of a text table holds column names or data.
+
+Names may be numbers, such as years, doses or wavelengths.
+"""
 
 import decimal
+import itertools
+import math
+import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
+
+from ._checks import Refusal, tidy
+from ._table import check_counts, numbered
+from ._text import MISSING, PLAIN, count_up, is_number
 
 NUM_BELOW = 1000  # rows that the first one is compared with
 _MOST_CELLS = 100_000
@@ -13,11 +24,123 @@ _RARE = 5e-4
 _FAR = 3  # ranges
 _ENOUGH = 50
 _YEARS = (1800, 2200)
+_BEFORE_COMMA = re.compile(r"[+-]?(0|[1-9][0-9]*)?")
 
 
 def num_compared(num_columns: int) -> int:
     """How many rows below the first one `are_names` needs: fewer for wide tables."""
     return max(100, min(NUM_BELOW, _MOST_CELLS // num_columns))
+
+
+def find_names(
+    path: Path, first: list[str], rows_below: Callable[[], list[list[str]]]
+) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """The names in the first row, or `None` if it is data, and notes on what was judged.
+
+    `rows_below()` reads rows below the first one that have as many cells.
+
+    **Raises:** `ValueError` if the first row may be either, or if the columns of a table without names count its rows
+    or hold the two parts of decimal commas.
+    """
+    if not all(is_number(cell) or cell in MISSING for cell in first):
+        _check_text(path, first, rows_below)
+        return tuple(first), ()
+    below = [[cell.strip() for cell in row] for row in rows_below()]
+    has_index = first[0] == ""
+    if _are_by_pandas(first[has_index:], has_index, below):
+        notes = check_counts(path, [row[has_index:] for row in below], '`header="yes"` (`--set data.header=yes`)')
+        counted = () if has_index else ("its first row 0, 1, 2, ... taken for column names",)
+        return tuple(first), (*counted, *notes)
+    _check_numbers(path, first, below)
+    rows = [first, *below]
+    _check_decimal_commas(path, rows)
+    return None, check_counts(path, rows, '`header="no"` (`--set data.header=no`)')
+
+
+def _check_text(path: Path, first: list[str], rows_below: Callable[[], list[list[str]]]) -> None:
+    """**Raises:** `ValueError` if a first row with text looks like data with an odd cell, such as `5.1,?,1.4`."""
+    numbers = [place for place, cell in enumerate(first) if is_number(cell)]
+    odd = [place for place, cell in enumerate(first) if place not in numbers and cell not in MISSING]
+    is_named = all(any(map(str.isalpha, first[place])) for place in odd)
+    if not numbers or (is_named and count_up([first[place] for place in numbers])):
+        return
+    x = _numbers_of(rows_below(), len(first))
+    if np.isnan(x[:, odd]).all(axis=0).any():  # other rows have text too, which is refused later
+        return
+    if is_named and are_names([first[place] for place in numbers], x[:, numbers]):
+        return
+    raise Refusal(
+        f"`{path}` has {tidy(first[odd[0]])} beside {first[numbers[0]]} in its first row, which may be column names, "
+        'or data with a cell that is not a number: say which by `header="yes"` or `header="no"` (`--set '
+        "data.header=yes` or `no`)."
+    )
+
+
+def _are_by_pandas(names: list[str], has_index: bool, below: list[list[str]]) -> bool:
+    """Whether `names`, after the empty cell above an index or not, are those that pandas gives to columns: 0, 1, 2, ...
+
+    Three cells or more are, since data would hardly begin so. Fewer are if an index 0, 1, ... stands below the empty
+    cell; or, without an empty cell, if no number below is written like the names, without a point.
+    """
+    if not names or tuple(names) != numbered(len(names)):
+        return False
+    if has_index + len(names) > 2:
+        return True
+    if has_index:
+        return len(below) > 0 and count_up([row[0] for row in below], (0,))
+    return _are_written_unlike(below)
+
+
+def _are_written_unlike(below: list[list[str]]) -> bool:
+    """Whether 10 rows or more are all numbers, and none is written like a whole number, without a point."""
+    cells = [cell for row in below for cell in row if cell not in MISSING]
+    return len(below) >= 10 and all(is_number(cell) and not PLAIN.fullmatch(cell) for cell in cells)
+
+
+def _check_numbers(path: Path, first: list[str], below: list[list[str]]) -> None:
+    """**Raises:** `ValueError` if a first row of numbers looks like column names, such as years above measurements."""
+    start = next((place for place, cell in enumerate(first) if cell not in MISSING), 0)  # leading nameless columns
+    numbers = first[start:]
+    if any(cell in MISSING for cell in numbers):
+        return
+    are_plain = start == 0 and len(below) >= 30 and all(map(PLAIN.fullmatch, first))
+    if not (are_plain and _are_written_unlike(below)):
+        below = [row[start:] for row in below]
+        if len(numbers) < 2 or not all(is_number(cell) or cell in MISSING for row in below for cell in row):
+            return
+        if not are_names(numbers, _numbers_of(below, len(numbers))):
+            return
+    cells = ", ".join(first[:3]) + (", ..." if len(first) > 3 else "")
+    raise Refusal(
+        f"`{path}` has {cells} in its first row, which may be column names or data: say which by "
+        '`header="yes"` or `header="no"` (`--set data.header=yes` or `no`).'
+    )
+
+
+def _check_decimal_commas(path: Path, rows: list[list[str]]) -> None:
+    """**Raises:** `ValueError` for pairs of whole numbers such as `20,05`, the second one with a leading zero."""
+    whole, behind = [[cells[start::2] for cells in rows] for start in (0, 1)]
+    if len(rows[0]) % 2 or not all(_BEFORE_COMMA.fullmatch(cell) for row in whole for cell in row):
+        return
+    if not all(cell.isascii() and cell.isdigit() for row in behind for cell in row):
+        return
+    pairs = list(zip(itertools.chain(*whole), itertools.chain(*behind), strict=True))
+    with_zero = [len(cell) > 1 and cell[0] == "0" for _, cell in pairs]
+    num = len(behind[0])
+    if all(any(with_zero[column::num]) for column in range(num)) and num:
+        pair = pairs[with_zero.index(True)]
+        raise Refusal(
+            f"`{path}` has {','.join(pair)} in a row, one number with a decimal comma or two numbers: write decimals "
+            f"with '.' instead, {'.'.join(pair)}, or say that they are two by `header=\"no\"` (`--set "
+            "data.header=no`)."
+        )
+
+
+def _numbers_of(rows: list[list[str]], num_columns: int) -> np.ndarray:
+    """Rows as floats `[n, num_columns]`; text, missing and infinite values are nan."""
+    cells = (cell.strip() for row in rows for cell in row)
+    x = np.array([float(cell) if is_number(cell) else math.nan for cell in cells]).reshape(-1, num_columns)
+    return np.where(np.isinf(x), np.nan, x)
 
 
 def are_names(first: Sequence[str], below: np.ndarray) -> bool:

@@ -21,6 +21,7 @@ MAX_FILE_BYTES = 2**28
 # Names of folders for parts of the data, not for classes.
 _PARTS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
 # No others, because PIL passes some formats to other programs (EPS) or to libraries that write to the terminal (TIFF).
+_NETPBM = (b"P2", b"P3", b"P5", b"P6", b"P0CMYK", b"Py")  # those that state their largest value
 FORMATS = ("PNG", "JPEG", "BMP", "PPM")
 
 
@@ -145,7 +146,9 @@ def _has_deep_colours(content: bytes) -> bool:
     """Whether a PNG or PNM has more than 8 bits for each number, which Pillow cuts off silently."""
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
         return len(content) > 24 and content[24] > 8
-    header = re.match(rb"P[2356]\s+(?:#[^\n]*\n\s*)*\d+\s+\d+\s+(\d+)", content)
+    if not content.startswith(_NETPBM):
+        return False
+    header = re.match(rb"\w+\s+\d+\s+\d+\s+(\d+)", re.sub(rb"#[^\r\n]*[\r\n]", b"", content))
     return header is not None and int(header[1]) > 255
 
 

@@ -84,7 +84,7 @@ def _read_member(members: Members, name: str) -> np.ndarray:
         head = read_up_to(stream, _HEADER_BYTES)
         header = read_header(head, where)
         if header.dtype.kind not in "biufcmMSU":
-            raise Refusal(f"{where} must hold numbers; got dtype {header.dtype}.")
+            check_kind(header.shape, header.dtype, where)
         _check_size(header, members.size(name) - header.offset, where)
         content = head[header.offset :]
         content += read_up_to(stream, header.num_bytes - len(content) + 1)  # one more, so that zipfile checks the CRC

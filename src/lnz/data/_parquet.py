@@ -1,7 +1,7 @@
 """Parquet tables, in blocks of rows."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,16 +11,18 @@ from ..modules import rounded_by_floats
 from ._budget import Budget
 from ._checks import Cells, Refusal, missing_extra, reading, refuse_columns, tidy
 from ._table import (
-    NUM_INDEX_ROWS,
     Table,
     batch_to_array,
+    check_counts,
     choose_columns,
+    find_index,
     has_missing,
-    not_an_index,
-    num_nameless,
+    index_candidates,
+    numbered,
 )
 
 _BLOCK_BYTES = 2**23
+_NUM_FIRST, _MOST_LOOKED_AT = 1000, 20  # rows and columns that may tell an index
 _BUFFER_BYTES = 2**16  # for each column
 _EXACT_DIGITS = 15  # whole numbers of up to this many decimal digits are exact as floats
 
@@ -30,15 +32,19 @@ def open_parquet(path: Path, columns: tuple[str, ...] | None = None, allows_miss
     with reading(path, "a Parquet table"), _open(path) as file:
         schema, num_rows = file.schema_arrow, file.metadata.num_rows
         found = choose_columns(path, tuple(schema.names), columns)
-        nameless = schema.names[: num_nameless(schema.names)]
-        index = (*_index_columns(schema), *_read_once_more(file, path)) if columns is None else ()
-        chosen = tuple(name for name in found if name not in index)
-        no_data = tuple(dict.fromkeys((*_index_columns(schema), *nameless)))
+        rows = enumerate(_first_rows(file, index_candidates(schema.names)))
+        again = find_index(path, schema.names, ((f"row {i}", row) for i, row in rows), columns is None)
+        index = tuple(dict.fromkeys((*_index_columns(schema), *again)))
+        others = tuple(name for name in schema.names if name not in index)
+        chosen = others if columns is None else found
         if not chosen or num_rows < 1:
             raise Refusal(f"`{path}` is empty: it has {num_rows} rows and {len(chosen)} columns.")
         cells = Cells(chosen)
         _check_kinds(file, schema, cells, path)
         _check_size(file, chosen, path)
+        notes = tuple(f"the index column {tidy(name)} left out" for name in index if name not in chosen)
+        if others == numbered(len(others)):
+            notes += check_counts(path, _first_rows(file, others[:_MOST_LOOKED_AT]))
         dtypes = {kind for name in chosen if (kind := _dtype(schema.field(name).type)) is not None}
     dtype = dtypes.pop() if len(dtypes) == 1 else np.dtype(np.float64)
     if allows_missing:
@@ -49,8 +55,8 @@ def open_parquet(path: Path, columns: tuple[str, ...] | None = None, allows_miss
         dtype,
         cells,
         num_rows * len(chosen) * dtype.itemsize,
-        notes=tuple(f"the index column {tidy(name)} left out" for name in no_data if name not in chosen),
-        left_out=tuple(name for name in schema.names if name not in (*chosen, *no_data)),
+        notes=notes,
+        left_out=tuple(name for name in others if name not in chosen),
         allows_missing=allows_missing,
     )
     return table
@@ -74,24 +80,14 @@ def _index_columns(schema: Any) -> tuple[str, ...]:
     return tuple(name for name in schema.names if name in index or name.startswith("__index_level_"))
 
 
-def _read_once_more(file: Any, path: Path) -> tuple[str, ...]:
-    """The leading columns without a name, which were pandas' index in an earlier file and count rows.
-
-    **Raises:** `ValueError` if such a column holds something else.
-    """
-    names = file.schema_arrow.names
-    nameless = tuple(names[: num_nameless(names)])
-    if not nameless or file.metadata.num_rows < 1:
-        return ()
-    batch = next(file.iter_batches(batch_size=NUM_INDEX_ROWS, columns=list(nameless)))
-    for place, name in enumerate(nameless):
-        values = batch.column(name).to_pylist()
-        for row, value in enumerate(values):
-            is_number, is_repeated = isinstance(value, int | float), value in values[:row]
-            if (is_number and value % 1 != 0) or (place and (not is_number or is_repeated)):
-                has = f"{tidy(str(value))} {'once more ' if is_repeated else ''}in row {row}"
-                raise Refusal(not_an_index(path, place, name, has))
-    return nameless
+def _first_rows(file: Any, names: Sequence[str]) -> list[list[str]]:
+    """Columns of the first rows as text."""
+    if not names or file.metadata.num_rows < 1:
+        return []
+    batch = next(file.iter_batches(batch_size=_NUM_FIRST, columns=list(names)))
+    return [
+        [str(value) for value in row] for row in zip(*(batch.column(name).to_pylist() for name in names), strict=True)
+    ]
 
 
 def _check_kinds(file: Any, schema: Any, cells: Cells, path: Path) -> None:

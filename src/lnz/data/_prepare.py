@@ -13,6 +13,7 @@ from ._options import Options
 from ._rows import are_unit, check_size, infer_space, layout, stored_dtype, within
 from ._splits import Splits, shuffled
 
+_FEWEST_COUNTED, _MOST_COUNTED = 5, 1000  # rows looked at
 MAX_HELD_OUT = 10_000  # rows of a mapped file for each of valid and test, which are copied to memory
 
 
@@ -45,19 +46,31 @@ def typed_rows(contents: Contents, options: Options) -> Typed:
             check_finite(rows[part], where, cells)
             check_size(rows[part], where, cells)
     arrays = list(rows.values())
+    counted = _counted(contents)
     image_shape, notes = layout(first.shape, first.dtype, lambda: within(arrays, are_unit), path)
     binarize = "none" if contents.is_mapped else options.binarize  # mapped arrays were made into bits already
     space = infer_space(arrays, path, binarize, contents.are_pixels)
     if not contents.is_mapped:
         dtype = stored_dtype(space, np.result_type(*arrays))
         rows = {part: x.astype(dtype, copy=False) for part, x in rows.items()}
-    typed = Typed(space, rows, image_shape, contents.notes + notes)
+    typed = Typed(space, rows, image_shape, contents.notes + notes + counted)
     if all(known.all() for known in observed.values()):
         return typed
     known = np.mean(np.concatenate([known.reshape(-1) for known in observed.values()]))
     note = f"{1 - known:.2%} of entries missing"
     _check_some_known(observed["train"], contents)
     return dataclasses.replace(typed, observed=observed, notes=(*typed.notes, note))
+
+
+def _counted(contents: Contents) -> tuple[str, ...]:
+    """A note on a first column that counts the rows from 0 or 1."""
+    x = contents.arrays["train"]
+    if x.ndim != 2 or x.shape[1] < 2 or len(x) < _FEWEST_COUNTED:
+        return ()
+    column = x[:_MOST_COUNTED, 0].astype(np.float64)
+    if column[0] not in (0, 1) or not np.array_equal(column, column[0] + np.arange(len(column))):
+        return ()
+    return (f"{contents.cells.column(0)} counts the rows from {column[0]:g}: leave it out if it is an index",)
 
 
 def _without_missing(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

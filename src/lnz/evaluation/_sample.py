@@ -22,6 +22,7 @@ from ..core import (
     AbstractDistribution,
     AbstractModel,
     AbstractSampler,
+    check_sampler,
     coarse_draws,
     local,
 )
@@ -74,7 +75,7 @@ def sample(
 
     - `num_steps`: steps per chain, rounded up to an even number if no step size is adapted. Exact sampling ignores it.
     - `sampler`: default `Gibbs()` if blocks can be drawn, else `HMC()` on continuous spaces, `Metropolis()` on discrete
-      ones and `InTurn()` on spaces with both kinds of variables. If `HMC` leaves its step size open, the first half of
+      ones and `InTurn()` on both. If `HMC` leaves its step size open, the first half of
       the steps adapts it, to a mean acceptance of 0.8 over all chains.
     - `start`: initial positions `[num, ...]`. Default: draws of the density's `path().start`, with up to 100 tries
       for a nonzero density.
@@ -204,6 +205,7 @@ def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarr
     key = check_key(key)
     num = check_positive(num, "num")
     check_positive(num_steps, "num_steps")
+    sampler = check_sampler(sampler, "sample")
     if clamp is not None:
         known, mask = _checked_clamp(model, num, start, clamp)
         if sampler is None:
@@ -213,6 +215,11 @@ def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarr
         _warn_of_chains(model, sampler, *run, one_target=is_one)
         return draws
     if isinstance(model, AbstractDistribution):
+        if sampler is not None or start is not None:
+            argument = "start" if sampler is None else "sampler"
+            raise ValueError(
+                f"`sample({argument}=...)` has no effect: {type(model).__name__} is sampled exactly. Leave it out."
+            )
         there = local(model)
         return there.to_data(_sample_exactly(key, there.model, num))
     if isinstance(model, AbstractModel) and model.ancestor is not None:
@@ -229,10 +236,6 @@ def _draw(key, model, num, num_steps, sampler, start, clamp) -> Array | np.ndarr
         raise TypeError(f"`sample(model=...)` needs a model or a density; got {type(model).__name__}.")
     if sampler is None:
         sampler = samplers.default_sampler(model)
-    elif not isinstance(sampler, AbstractSampler):
-        raise TypeError(
-            f"`sampler` must be a sampler such as `lnz.samplers.Gibbs()`, with its brackets; got {sampler!r}."
-        )
     _warn_of_parts(model, sampler)
     if start is not None:
         start = model.space.cast(model.space.check_data(start, "start"), model_dtype(model))

@@ -43,7 +43,7 @@ class AIS(AbstractNormalizer):
 
     With too few temperatures, the truth can lie many standard errors above the estimate. `weights.normal_ess` detects
     this, and the estimate is not `reliable`. `weights.beyond`, `off_centre` and `cut_mass` detect mass that chains
-    miss. Among counts they detect it only where a change of a single count leads to it.
+    miss; among counts, where a change of one leads to it.
 
     The derivative in parameters of the density is not taken through the chains. It is the weighted mean of
     `d log p~(x_i)` over their ends, as for log Z.
@@ -54,7 +54,7 @@ class AIS(AbstractNormalizer):
     - `betas`: number of evenly spaced temperatures, or an increasing array from 0 to 1.
     - `path`: a path to the density, or a function from density to path. Default: the density's own.
     - `sampler`: default `Gibbs()` if blocks can be drawn, else `HMC()` on continuous spaces (a pilot run fixes its step
-      size per temperature), `Metropolis()` on discrete ones and `InTurn()` on spaces with both kinds of variables.
+      size per temperature), `Metropolis()` on discrete ones, `InTurn()` on both.
     - `batch_size`: chains run at a time, a divisor of `num_chains`. Default: all.
 
     Source: Neal (2001); arXiv:physics/9803008. For Boltzmann machines, Salakhutdinov and Murray (2008).

@@ -88,7 +88,7 @@ def splits_of(folder: Path, run: Run, recipe: Recipe[Any], settings: Settings) -
     **Raises:** `ValueError` if the data have changed since the training.
     """
     splits = load_data(recipe, settings, run.cwd)
-    check_same_data(folder, splits)
+    check_same_data(folder, run.digest, splits)
     return splits
 
 

@@ -17,7 +17,7 @@ from ..core import UnreliableEstimateWarning, least_likely_first
 from ..data import Splits, UnboundedDensityWarning
 from ..distributions import Transformed
 from ..files import check_name, environment, save, short_path
-from ..methods import EM
+from ..methods import EM, Gradient
 from ..modules import trainable
 from ..objectives import IWAE
 from ..training import Checkpoints, Validation, Watch, expected_memory
@@ -156,7 +156,7 @@ def train(
     recipe.check(settings, splits)
     display.note(f"data {splits.protocol}")
     if options.resume:
-        check_same_data(working_folder(folder), splits)
+        check_same_data(folder, read_config(working_folder(folder))["digest"], splits)
     start = recipe.start(splits, settings)  # the model may refuse settings, while an earlier run still exists
     with locked(folder) as place:
         work = working_folder(folder) if options.resume else start_folder(folder, options.overwrite)
@@ -219,9 +219,8 @@ def read_settings(recipe: Recipe[Any], settings: Any) -> Settings:
         raise ValueError(f"The run's config.json has settings that {recipe.name} refuses: {error}") from None
 
 
-def check_same_data(folder: Path, splits: Splits) -> None:
+def check_same_data(folder: Path, digest: str | None, splits: Splits) -> None:
     """**Raises:** `ValueError` if the data file of a run has changed, because its splits would differ."""
-    digest = read_config(folder)["digest"]
     if digest != splits.source_digest:
         raise ValueError(
             f"The data of the run {str(folder)!r}, {splits.name!r}, have changed since ({digest} then, "
@@ -402,7 +401,8 @@ def num_parameters(model: Any, method: Any) -> int:
     """The number of trainable parameters, without zeros above a diagonal and, for `EM`, without a bijection's."""
     while isinstance(method, EM) and isinstance(model, Transformed):
         model = model.base
-    leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(model, trainable(model)))
+    chosen = method.filter if isinstance(method, Gradient) else trainable
+    leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(model, chosen(model)))
     return sum(_num_free(jax.tree_util.keystr(path), leaf) for path, leaf in leaves)
 
 
