@@ -43,7 +43,7 @@ class AIS(AbstractNormalizer):
 
     With too few temperatures, the truth can lie many standard errors above the estimate. `weights.normal_ess` detects
     this, and the estimate is not `reliable`. `weights.beyond`, `off_centre` and `cut_mass` detect mass that chains
-    miss; among counts, where a change of one leads to it.
+    miss.
 
     The derivative in parameters of the density is not taken through the chains. It is the weighted mean of
     `d log p~(x_i)` over their ends, as for log Z.
@@ -53,8 +53,8 @@ class AIS(AbstractNormalizer):
     - `num_chains`: independent chains, at least 2.
     - `betas`: number of evenly spaced temperatures, or an increasing array from 0 to 1.
     - `path`: a path to the density, or a function from density to path. Default: the density's own.
-    - `sampler`: default `Gibbs()` if blocks can be drawn, else `HMC()` on continuous spaces (a pilot run fixes its step
-      size per temperature), `Metropolis()` on discrete ones, `InTurn()` on both.
+    - `sampler`: default `Gibbs()` if blocks can be drawn, else `HMC()` (a pilot run fixes its step size per
+      temperature), on discrete spaces `Metropolis()` and on mixed ones `InTurn()`.
     - `batch_size`: chains run at a time, a divisor of `num_chains`. Default: all.
 
     Source: Neal (2001); arXiv:physics/9803008. For Boltzmann machines, Salakhutdinov and Murray (2008).

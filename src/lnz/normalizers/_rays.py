@@ -41,9 +41,9 @@ def look_along_rays(
     before: Float[Array, " n"],
     after: Float[Array, " n"],
 ) -> dict[str, Float[Array, ""]]:
-    """Diagnoses from densities along rays whether chains at `positions` have covered the target; `{}` on circles.
+    """Diagnoses from densities along rays if chains at `positions` have covered the target; `{}` on circles.
 
-    For counts see `look_along_counts`.
+    Counts: `look_along_counts`.
 
     In unconstrained coordinates u, each chain lies at `c = 1` on two rays from the median m of all chains:
     `m + c (u - m)`, and the same in a single coordinate, which cycles over chains. Densities at the last two
