@@ -54,7 +54,7 @@ class AIS(AbstractNormalizer):
     - `betas`: number of evenly spaced temperatures, or an increasing array from 0 to 1.
     - `path`: a path to the density, or a function from density to path. Default: the density's own.
     - `sampler`: default `Gibbs()` if blocks can be drawn, else `HMC()` (a pilot run fixes its step size per
-      temperature), on discrete spaces `Metropolis()` and on mixed ones `InTurn()`.
+      temperature), on discrete spaces `Metropolis()`, on mixed ones `InTurn()`.
     - `batch_size`: chains run at a time, a divisor of `num_chains`. Default: all.
 
     Source: Neal (2001); arXiv:physics/9803008. For Boltzmann machines, Salakhutdinov and Murray (2008).
