@@ -158,7 +158,7 @@ def _from_classes(folder: Path, run: Run, attribute: str | None, other: str | No
     splits = _splits(folder, run)
     if splits.labels is None:
         raise ValueError(
-            f"`--attribute {attribute}`: {splits.name} has no labels. Give them by `--data FILE --labels FILE`, a "
+            f"`--attribute {attribute}`: {splits.name} has no labels. Give them with `--data FILE --labels FILE`, a "
             "table with a line for each row and a column of 0 and 1 for each attribute."
         )
     classes = np.unique(np.concatenate(splits.labels))
