@@ -303,6 +303,30 @@ def mixture_of_normals():
     return lnz.Mixture(normal(72, 2), lnz.Normal(normal(73, 2, 1), jnp.array([[0.5], [1.0]])))
 
 
+class BothKinds(lnz.AbstractDistribution):
+    """A bit, and a real number that depends on it."""
+
+    @property
+    def space(self):
+        return lnz.Record(bit=lnz.Binary(()), real=lnz.Euclidean(()))
+
+    @property
+    def reparameterised(self):
+        return False
+
+    def log_prob(self, x, *, key=None):
+        bit, real = x
+        return jnp.log(0.4 + 0.2 * bit) + jax.scipy.stats.norm.logpdf(real, 1.5 * bit - 0.5, 1 - 0.5 * bit)
+
+    def sample(self, key, shape=()):
+        key_bit, key_real = jr.split(key)
+        bit = jr.bernoulli(key_bit, 0.6, shape).astype(float)
+        return jnp.stack([bit, 1.5 * bit - 0.5 + (1 - 0.5 * bit) * jr.normal(key_real, shape)], axis=-1)
+
+    def sample_and_log_prob(self, key, shape=()):
+        raise NotImplementedError("`sample` and `log_prob` are enough here.")
+
+
 def product():
     return lnz.ProductDistribution(lnz.Normal(normal(100, 1), 0.8), lnz.Uniform(lnz.Torus(1)))
 
@@ -563,6 +587,10 @@ SAMPLERS = {
             name: DISTRIBUTIONS[name]
             for name in ("normal", "multivariate_normal", "mixture_of_normals", "composed_flow")
         },
+    ),
+    "in_turn": (
+        lambda: lnz.samplers.InTurn(continuous=lnz.samplers.HMC(step_size=0.6, num_steps=4)),
+        {"both_kinds": BothKinds},
     ),
 }
 

@@ -41,6 +41,12 @@ def starts(method, model, rows):
     return method.step(KEY, *method.init(KEY, model, rows), rows)
 
 
+def anneals(sampler, space=None):
+    space = lnz.Record(s=lnz.Binary(()), x=lnz.Euclidean(())) if space is None else space
+    density = lnz.density(space, lambda x: -jnp.sum(x.astype(float) ** 2))
+    return jax.eval_shape(lambda: lnz.normalizers.AIS(4, 3, sampler=sampler)(KEY, density))
+
+
 def bit_rows():
     return jnp.asarray(BITS, jnp.float32)
 
@@ -142,6 +148,24 @@ ADVICE = {
         lambda: lnz.Euclidean(2).check_data(MASKED),
         r"`data.data` and `observed=~data.mask`",
         lambda: known_entries(lnz.Euclidean(2), MASKED.data, ~MASKED.mask),
+    ),
+    **{
+        f"{type(sampler).__name__} on variables of two kinds": (
+            lambda sampler=sampler: anneals(sampler),
+            r"Try `lnz.samplers.InTurn\(\)`",
+            lambda: anneals(lnz.samplers.InTurn()),
+        )
+        for sampler in (lnz.samplers.Gibbs(), lnz.samplers.HMC(), lnz.samplers.Metropolis())
+    },
+    "counts for HMC": (
+        lambda: anneals(lnz.samplers.HMC(), lnz.Counts(2)),
+        r"Try `lnz.samplers.Metropolis\(\)`",
+        lambda: anneals(lnz.samplers.Metropolis(), lnz.Counts(2)),
+    ),
+    "positive numbers for Gibbs": (
+        lambda: anneals(lnz.samplers.Gibbs(), lnz.Positive(2)),
+        r"Try `lnz.samplers.HMC\(\)`",
+        lambda: anneals(lnz.samplers.HMC(), lnz.Positive(2)),
     ),
     "missing entries far from zero": (
         lambda: lnz.fit(KEY, NORMAL, lnz.EM(), SECONDS, steps=1),

@@ -33,7 +33,7 @@ def train(folder=None, resume=False, progress=lambda record: None, every=0.0, lo
     return lnz.fit(
         jr.key(0),
         changes.pop("model", RBM(6, 4, key=jr.key(1))),
-        METHOD,
+        changes.pop("method", METHOD),
         **{"data": BITS, **options, **changes},
         checkpoints=None if folder is None else lnz.Checkpoints(folder, every, label=label, resume=resume),
     )
@@ -192,7 +192,7 @@ def test_a_handler_of_the_callers_own_stays(tmp_path):
 def test_a_second_training_on_one_folder_is_refused(unbroken, tmp_path):
     refused = []
 
-    def propose_value(record):
+    def another(record):
         if record["step"] == 21:
             with pytest.raises(ValueError, match=r"`checkpoints`: another training is at work in .*another folder"):
                 train(tmp_path, resume=True)
@@ -298,6 +298,8 @@ def test_no_readable_checkpoint_is_an_error(tmp_path):
         ({"keep": "last"}, r"another `Validation\(keep=...\)`: best then, last now"),
         ({"valid": BITS[:7]}, r"another `valid`"),
         ({"label": "rate 0.1"}, r"another `label`:  then, rate 0.1 now"),
+        ({"method": lnz.Gradient(PCD(1, num_chains=8), optax.adam(0.04))}, "with another method.*learning rate"),
+        ({"method": lnz.Gradient(PCD(2, num_chains=8), optax.adam(0.05))}, "with another method.*number of samples"),
         ({"average": 0.8}, r"another `average`: 0.9 then, 0.8 now"),
         ({"model": RBM(6, 3, key=jr.key(1))}, r"holds .*, but the present model and method have"),
         ({"steps": 4}, r"is from step 5, beyond `steps=4`"),
@@ -307,6 +309,14 @@ def test_resuming_another_training_is_an_error(changes, words, tmp_path):
     train(tmp_path, steps=5)
     with pytest.raises(ValueError, match=words):
         train(tmp_path, resume=True, **{"steps": 5, **changes})
+
+
+def test_an_equal_method_goes_on_after_another_compilation(unbroken, tmp_path):
+    """Another object, traced anew, as in another process."""
+    train(tmp_path, steps=STEPS // 2)
+    jax.clear_caches()
+    again = lnz.Gradient(PCD(1, num_chains=8), optax.adam(0.05))
+    assert_same(train(tmp_path, resume=True, method=again), unbroken)
 
 
 def test_another_environment_warns(tmp_path, monkeypatch, unbroken):

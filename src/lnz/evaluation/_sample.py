@@ -74,9 +74,9 @@ def sample(
     **Arguments:**
 
     - `num_steps`: steps per chain, rounded up to an even number if no step size is adapted. Exact sampling ignores it.
-    - `sampler`: default `Gibbs()` if blocks can be drawn, else `HMC()` on continuous spaces and `Metropolis()` on
-      discrete ones. If `HMC` leaves its step size open, the first half of the steps adapts it, to a mean acceptance of
-      0.8 over all chains.
+    - `sampler`: default `Gibbs()` if blocks can be drawn, else `HMC()`, on discrete spaces `Metropolis()` and on mixed
+      ones `InTurn()`. If `HMC` leaves its step size open, the first half of the steps adapts it, to a mean acceptance
+      of 0.8 over all chains.
     - `start`: initial positions `[num, ...]`. Default: draws of the density's `path().start`, with up to 100 tries
       for a nonzero density.
     - `clamp`: `(values, mask)`, for Boltzmann machines: entries with `mask` true are held at `values`, the others drawn

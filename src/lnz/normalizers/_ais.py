@@ -53,8 +53,8 @@ class AIS(AbstractNormalizer):
     - `num_chains`: independent chains, at least 2.
     - `betas`: number of evenly spaced temperatures, or an increasing array from 0 to 1.
     - `path`: a path to the density, or a function from density to path. Default: the density's own.
-    - `sampler`: default `Gibbs()` if blocks can be drawn, else `HMC()` on continuous spaces (a pilot run fixes its step
-      size per temperature) and `Metropolis()` on discrete ones.
+    - `sampler`: default `Gibbs()` if blocks can be drawn, else `HMC()` (a pilot run fixes its step size per
+      temperature), on discrete spaces `Metropolis()`, on mixed ones `InTurn()`.
     - `batch_size`: chains run at a time, a divisor of `num_chains`. Default: all.
 
     Source: Neal (2001); arXiv:physics/9803008. For Boltzmann machines, Salakhutdinov and Murray (2008).

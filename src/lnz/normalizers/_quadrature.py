@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from ..core import AbstractDensity, AbstractNormalizer, Estimate, Weights, smallest
-from ._far_counts import has_endless_counts, log_mass_of_far_counts
+from ._counts import has_endless_counts, log_mass_of_far_counts
 
 # Three shifts: with two, some place is equally far from the points of both, and both miss a narrow peak there by the
 # same amount.

@@ -15,6 +15,8 @@ from ..bijections import ToSupport, unbounded
 from ..core import AbstractDensity, AbstractDistribution, AbstractPath
 from ..distributions import Transformed
 from ..spaces import AbstractSpace, nearest_inside, same_set
+from ._counts import finite_or_zero, has_endless_counts, look_along_counts, tails_of_counts
+from ._normal_deviate import normal_deviate
 
 # Number of points on either side of a chain, and the log distance of the last one.
 _NUM_POINTS, _REACH = 32, 12.0
@@ -39,7 +41,9 @@ def look_along_rays(
     before: Float[Array, " n"],
     after: Float[Array, " n"],
 ) -> dict[str, Float[Array, ""]]:
-    """Diagnoses from densities along rays whether chains at `positions` have covered the target; `{}` on circles.
+    """Diagnoses from densities along rays if chains at `positions` have covered the target; `{}` on circles.
+
+    Counts: `look_along_counts`.
 
     In unconstrained coordinates u, each chain lies at `c = 1` on two rays from the median m of all chains:
     `m + c (u - m)`, and the same in a single coordinate, which cycles over chains. Densities at the last two
@@ -57,7 +61,7 @@ def look_along_rays(
     """
     target, last, space = path.at(1.0), path.at(beta), path.start.space
     if not has_no_ends(space):
-        return {}
+        return look_along_counts(path, beta, positions, before, after) if has_endless_counts(space) else {}
     to = ToSupport(space)
     u = jax.vmap(lambda x: to.inverse_and_log_det(x)[0].reshape(-1))(positions)
     num_chains, size = u.shape
@@ -67,7 +71,7 @@ def look_along_rays(
     def at(u):
         x, log_det = to.forward_and_log_det(u.reshape(unbounded(space).shape))
         # Points at which numbers overflow do not count.
-        log_p, log_last = (_finite(density.log_density(x) + log_det) for density in (target, last))
+        log_p, log_last = (finite_or_zero(density.log_density(x) + log_det) for density in (target, last))
         width = _NEAR_END * eps * jnp.abs(x)
         is_near_end = ~jnp.all(space.elements_within(x - width) & space.elements_within(x + width))
         return log_p, log_last, is_near_end
@@ -104,7 +108,7 @@ def look_along_rays(
     for ratios, nearer, near_end in jax.lax.map(look, (u, jnp.arange(num_chains) % size)):
         averaged = jnp.where(jnp.isnan(ratios), after, before + ratios)
         beyond = logsumexp(averaged) - logsumexp(after)
-        found.append((beyond, _normal_deviate(weights * (nearer - 0.5)), jnp.mean(weights * near_end)))
+        found.append((beyond, normal_deviate(weights * (nearer - 0.5)), jnp.mean(weights * near_end)))
     beyond, off_centre, cut_mass = (jnp.stack(values) for values in zip(*found, strict=True))
     return {
         "beyond": beyond[jnp.argmax(jnp.abs(beyond))],
@@ -141,6 +145,8 @@ def tail_rays(
     The kind that moves the estimate more counts. On circles and for fewer than 100 draws there is no diagnostic.
     """
     num_rays = num // _DRAWS_A_RAY if num < _MOST_RAYS * _DRAWS_A_RAY else max(_MOST_RAYS, num // _MOST_DRAWS_A_RAY)
+    if num_rays > 1 and has_endless_counts(density.space):
+        return tails_of_counts(density, proposal, num_rays, num, chunk_size)
     flow = proposal if isinstance(proposal, Transformed) else None
     if flow is not None and not same_set(flow.base.space, flow.bijection.domain):
         flow = None  # the rays would miss mass of the density at points where the base has none
@@ -192,7 +198,7 @@ def tail_rays(
         if flow is not None:
             x, log_det_of_flow = flow.bijection.forward_and_log_det(z)
             x, log_det = nearest_inside(density.space, x), log_det + log_det_of_flow
-        return _finite(density.log_density(x) + log_det), _finite(log_q)
+        return finite_or_zero(density.log_density(x) + log_det), finite_or_zero(log_q)
 
     def along_ray(ray):
         fixed, offset, num_moved, factor, rate = ray
@@ -262,18 +268,6 @@ def _mapped(function, xs, most: int):
     size = -(-num // num_batches)
     padded = jax.tree.map(lambda a: a[np.minimum(np.arange(num_batches * size), num - 1)], xs)
     return jax.lax.map(function, padded, batch_size=size)[:num]
-
-
-def _finite(log_p: Array) -> Array:
-    return jnp.where(jnp.isfinite(log_p), log_p, -jnp.inf)
-
-
-def _normal_deviate(terms: Float[Array, " n"]) -> Float[Array, ""]:
-    """Student's t of the mean of independent terms of mean zero, as the equally improbable normal deviate."""
-    degrees = len(terms) - 1
-    spread = jnp.std(terms, ddof=1)
-    t = jnp.abs(jnp.mean(terms)) * math.sqrt(len(terms)) / jnp.where(spread > 0, spread, 1)
-    return (8 * degrees + 1) / (8 * degrees + 3) * jnp.sqrt(degrees * jnp.log1p(t**2 / degrees))
 
 
 def _grid(num_dimensions: int, num_points: int = _NUM_POINTS, reach: float = _REACH) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from ._autocorrelation import autocorrelation as autocorrelation, autocorrelatio
 from ._chains import run_chains as run_chains, trace_chains as trace_chains
 from ._gibbs import Gibbs as Gibbs
 from ._hmc import HMC as HMC
+from ._in_turn import InTurn as InTurn
 from ._metropolis import Metropolis as Metropolis
 from ._run import (
     default_sampler as default_sampler,

@@ -13,6 +13,7 @@ from ..core import AbstractDensity, AbstractPath, AbstractSampler, ReversedPath
 from ..modules import replace
 from ..spaces import has_circles
 from ._hmc import HMC
+from ._in_turn import InTurn
 from ._run import chain_step, start_chains
 
 _ACCEPTANCE = 0.8
@@ -24,6 +25,8 @@ _NUM_PILOT, _NUM_START, _NUM_MOVES, _FIRST_GAIN, _GAIN = 8, 60, 300, 1.5, 0.3
 
 def waits_for_step_size(sampler: AbstractSampler) -> bool:
     """Whether the step size of `sampler` is to be adapted."""
+    if isinstance(sampler, InTurn):
+        return waits_for_step_size(sampler.continuous)
     return isinstance(sampler, HMC) and sampler.step_size is None
 
 
@@ -121,6 +124,8 @@ def followed_step_size(
 
 def with_step_size(sampler: Any, log_step_size: Float[Array, ""]) -> Any:
     """`sampler`, an `HMC` with a free step size, given this step size, and a jitter of 0.5 unless it has one."""
+    if isinstance(sampler, InTurn):
+        return replace(sampler, continuous=with_step_size(sampler.continuous, log_step_size))
     jitter = _JITTER if sampler.jitter is None else sampler.jitter
     return replace(sampler, step_size=jnp.exp(log_step_size), jitter=jitter)
 

@@ -5,6 +5,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ..core import AbstractBlockDensity, AbstractDensity, AbstractSampler, gibbs_sweep
 from ..modules import check_positive
+from ._fitting import advice_on_sampler
 
 
 class GibbsState(eqx.Module):
@@ -41,7 +42,7 @@ class Gibbs(AbstractSampler):
         if not isinstance(density, AbstractBlockDensity):
             raise TypeError(
                 f"`Gibbs` needs a density whose blocks can be drawn given the others; {type(density).__name__} has "
-                "none. On a Euclidean space try `lnz.samplers.HMC`."
+                f"none. {advice_on_sampler(density.space)}"
             )
 
         def sweep(position, key):

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..core import AbstractDensity, AbstractSampler
 from ..modules import check_positive, is_false
 from ..spaces import wrapped
+from ._fitting import advice_on_sampler
 
 _PLAIN_STEP_SIZE = 0.1
 
@@ -55,8 +56,7 @@ class HMC(AbstractSampler):
         if space.unbounded is None:
             raise TypeError(
                 f"`HMC` needs a density on a continuous space: `Euclidean`, `Positive`, `Interval`, `Torus` or a "
-                f"`Product` of those; got {space}. For discrete spaces try `lnz.samplers.Gibbs()`, or "
-                "`lnz.samplers.Metropolis()` where no blocks can be drawn."
+                f"`Product` of those; got {space}. {advice_on_sampler(space)}"
             )
         return _state(density, space.to_unbounded(position)[0])
 

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..core import AbstractDensity, AbstractSampler
 from ..modules import check_positive
+from ._fitting import advice_on_sampler
 from ._hmc import acceptance_within, change_of_log_density
 
 
@@ -41,7 +42,7 @@ class Metropolis(AbstractSampler):
         if density.space.propose is None or density.space.size == 0:
             raise TypeError(
                 f"`Metropolis` needs a density on a discrete space (`Binary`, `Categorical`, `Counts`); got "
-                f"{density.space}. On continuous spaces try `lnz.samplers.HMC()`."
+                f"{density.space}. {advice_on_sampler(density.space)}"
             )
         return MetropolisState(position, density.log_density(position))
 

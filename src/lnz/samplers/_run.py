@@ -6,8 +6,10 @@ import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray
 
 from ..core import AbstractBlockDensity, AbstractDensity, AbstractDistribution, AbstractSampler
+from ._fitting import advice_on_sampler, fitting_sampler
 from ._gibbs import Gibbs
 from ._hmc import HMC
+from ._in_turn import InTurn
 from ._metropolis import Metropolis
 
 # How often the start of a chain is drawn again where the density is zero.
@@ -17,19 +19,16 @@ _NUM_REDRAWS = 100
 def default_sampler(density: AbstractDensity) -> AbstractSampler:
     """`Gibbs()` where blocks can be drawn, `HMC()` on continuous spaces, `Metropolis()` on discrete ones.
 
+    On spaces with variables of both kinds it is `InTurn()`.
+
     **Raises:** `TypeError` for other densities; the message names the argument to pass.
     """
     if isinstance(density, AbstractBlockDensity):
         return Gibbs()
-    if density.space.propose is not None and density.space.size > 0:  # without variables nothing can move
-        return Metropolis()
-    if density.space.unbounded is not None:
-        return HMC()
-    mixed = " Sum its discrete variables out: `HMC` moves the others." if density.space.real_entries.any() else ""
-    raise TypeError(
-        f"No sampler fits the variables of {density.space}.{mixed} Or pass a `sampler` of your own; "
-        "`lnz.log_normalizer` needs none with `lnz.normalizers.Importance()`."
-    )
+    name = fitting_sampler(density.space)
+    if name is None:
+        raise TypeError(advice_on_sampler(density.space))
+    return {"Metropolis": Metropolis, "HMC": HMC, "InTurn": InTurn}[name]()
 
 
 def possible_positions(

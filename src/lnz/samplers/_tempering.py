@@ -54,7 +54,7 @@ class ParallelTempering(AbstractSampler):
     **Arguments:**
 
     - `betas`: number of evenly spaced intervals, or an increasing array from 0 to 1; see `step`.
-    - `sampler`: moves one chain; by default `Gibbs()` where blocks can be drawn, else `HMC()` or `Metropolis()`.
+    - `sampler`: moves one chain; by default that of `AIS`.
     - `path`: a path to the density, or a function from the density to one; by default the density's own.
 
     **Raises:** `ValueError` for temperatures that do not increase from 0 to 1; `TypeError` for another sampler or path.

@@ -37,8 +37,8 @@ class Checkpoints:
     - `folder`: the folder of files such as `step-000001000.ckpt`. It is created when first needed.
     - `every`: seconds between two checkpoints. `fit` also saves at the end, at Ctrl-C and before a divergence.
     - `keep`: how many of the newest stay. More than one guards against a damaged disk.
-    - `label`: what must be equal at `resume` beside what `fit` sees for itself (key, data, batch size, ...): a digest
-      of your own settings, say, since a learning rate inside an optimizer cannot be seen.
+    - `label`: text that must be equal at `resume`, such as a digest of your own settings. `fit` also compares the key,
+      the data, its own arguments and the computation of a step, with its learning rate.
     - `resume`: go on from the newest readable one, if there is one. The result is that of a training which was never
       stopped, bit for bit on the same versions, device and number of threads. With more `steps` (and the same `every`
       of `Watch` and `Validation`) it goes on to them. Without `resume` a folder that has checkpoints is refused.
@@ -114,7 +114,9 @@ class Snapshot:
         return self.arrays, self.sums, self.best
 
 
-def save_checkpoint(checkpoints: Checkpoints, snapshot: Snapshot, settings: dict[str, str]) -> Path:
+def save_checkpoint(
+    checkpoints: Checkpoints, snapshot: Snapshot, settings: dict[str, str], computation: str = ""
+) -> Path:
     """Write `snapshot` and delete what is older than the newest `keep`; `settings` must be equal at `resume`."""
     for unfinished in checkpoints.folder.glob(".step-*.ckpt.*"):  # left by a process that was killed while writing
         unfinished.unlink(missing_ok=True)
@@ -125,6 +127,7 @@ def save_checkpoint(checkpoints: Checkpoints, snapshot: Snapshot, settings: dict
         "seconds": snapshot.seconds,
         "history": snapshot.history,
         "settings": settings,
+        "computation": computation,
         "environment": environment(),
         "leaves": _describe(snapshot.tree),
     }
@@ -136,7 +139,9 @@ def save_checkpoint(checkpoints: Checkpoints, snapshot: Snapshot, settings: dict
     return path
 
 
-def newest_checkpoint(checkpoints: Checkpoints, like: Snapshot, settings: dict[str, str]) -> Snapshot | None:
+def newest_checkpoint(
+    checkpoints: Checkpoints, like: Snapshot, settings: dict[str, str], computation: str = ""
+) -> Snapshot | None:
     """The newest readable checkpoint, as a snapshot with the structure of `like`; `None` if there is no file.
 
     Warns about damaged files, and if the checkpoint was written in another environment.
@@ -151,7 +156,7 @@ def newest_checkpoint(checkpoints: Checkpoints, like: Snapshot, settings: dict[s
             message = f"The checkpoint {path.name} is damaged ({str(error).rstrip('.')}); trying the one before."
             warnings.warn(message, ResumeWarning, stacklevel=3)
             continue
-        _check_same(path, state, like, settings)
+        _check_same(path, state, like, settings, computation)
         for later in files[: files.index(path)]:  # the damaged ones, which would always come first
             later.unlink()
         return _restore(state, leaves, like)
@@ -172,7 +177,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
     return json.loads(header["state"]), [arrays[str(i)].read() for i in range(len(arrays))]
 
 
-def _check_same(path: Path, state: dict[str, Any], like: Snapshot, settings: dict[str, str]) -> None:
+def _check_same(path: Path, state: dict[str, Any], like: Snapshot, settings: dict[str, str], computation: str) -> None:
     for name, value in settings.items():
         was = state["settings"].get(name)
         if was != value:
@@ -193,6 +198,12 @@ def _check_same(path: Path, state: dict[str, Any], like: Snapshot, settings: dic
             f"{'; '.join(differences)}."
         )
         warnings.warn(message, ResumeWarning, stacklevel=4)
+    elif state["computation"] != computation:  # in another environment the same method may have another program
+        raise ValueError(
+            f"`resume`: {str(path)!r} comes from a training with another method: its step computes something else, "
+            "for example with another learning rate, schedule, objective or number of samples, or on data of another "
+            "number type. Use the same, or start a new `fit` from the model that the earlier one returned."
+        )
 
 
 def _restore(state: dict[str, Any], leaves: list[np.ndarray], like: Snapshot) -> Snapshot:

@@ -23,7 +23,7 @@ from ..modules import check_key, check_positive, check_same_columns, kind_of, mo
 from ..spaces import AbstractSpace
 from ._checkpoint import Checkpoints, Record, Snapshot
 from ._feed import Feed
-from ._loop import Loop, program_of, run_steps, zero_sums
+from ._loop import Loop, fingerprint_of_step, program_of, run_steps, zero_sums
 from ._training import Training, Watch, int32
 from ._validation import Evaluator, Validation
 
@@ -128,6 +128,7 @@ def fit(
         loop, first = _prepare(key, there.model, method, feed, batch_size, average, valid)
         about_data = [] if some is None else warn_of_data(model.space, some, stacklevel=2)
         rows = feed.rows(0)
+        computation = "" if checkpoints is None else fingerprint_of_step(loop, first.arrays, first.sums, rows)
         run_steps(loop, first.arrays, first.sums, loop.no_order(rows), rows, int32(0), int32(0))  # no steps: compiles
         training = Training(
             loop=loop,
@@ -138,6 +139,7 @@ def fit(
             valid_every=steps if valid is None else valid_every,
             score=None if valid is None else _scorer(valid, key, loop, there),
             checkpoints=checkpoints,
+            computation=computation,
             settings={
                 "key": str(jr.key_data(key).tolist()),
                 "batch_size": str(batch_size),

@@ -1,6 +1,7 @@
 """The compiled loop, which runs many steps of a method."""
 
 import functools
+import hashlib
 import math
 from typing import Any
 
@@ -8,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from ..core import AbstractMethod
@@ -98,6 +100,21 @@ def run_steps(
     **Returns:** the new arrays, sums and order, and whether all numbers stayed finite and in bounds.
     """
     return program_of(loop)(loop, arrays, sums, order, rows, start, stop)
+
+
+def fingerprint_of_step(loop: Loop, arrays: Any, sums: Sums, rows: Array | None) -> str:
+    """Fingerprint of the step's computation: its program before compilation, and the arrays of the method.
+
+    The program has the numbers of the method, such as the learning rate of an optimizer and the length of chains.
+    JAX keeps the lowered program for the call that compiles it.
+    """
+    zero = jnp.zeros((), jnp.int32)
+    lowered = program_of(loop).lower(loop, arrays, sums, loop.no_order(rows), rows, zero, zero)
+    digest = hashlib.sha256(lowered.lowered.as_text().encode())
+    for leaf in jax.tree.leaves(eqx.filter(loop.method, eqx.is_array)):
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        digest.update(np.asarray(jr.key_data(leaf) if is_key else leaf).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def program_of(loop: Loop) -> Any:

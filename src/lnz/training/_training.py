@@ -58,13 +58,14 @@ class Training:
     score: Callable[[int, Any], float] | None
     checkpoints: Checkpoints | None
     settings: dict[str, str]
+    computation: str = ""  # the fingerprint of a step, for checkpoints
     folder: Held | None = None  # the locked folder of the checkpoints
     check_signals: Callable[[], None] = lambda: None
 
     def resume(self, first: Snapshot) -> Snapshot:
         """Return the newest checkpoint, and report its records again; return `first` if there is none."""
         assert self.checkpoints is not None
-        found = newest_checkpoint(self.checkpoints, first, self.settings)
+        found = newest_checkpoint(self.checkpoints, first, self.settings, self.computation)
         if found is None:
             return first
         if found.step > self.steps:
@@ -175,7 +176,7 @@ class Training:
         if self.folder is not None:
             self.folder.check()  # a folder deleted and created again would hold only part of a training
         if self.checkpoints is not None:
-            save_checkpoint(self.checkpoints, now, self.settings)
+            save_checkpoint(self.checkpoints, now, self.settings, self.computation)
 
 
 def next_num_steps(num_steps: int, seconds: float) -> int:
