@@ -322,7 +322,7 @@ def test_in_standard_units_it_is_the_same_fit(observed, precision):
 
 
 def test_families_without_marginals_refuse_missing_entries():
-    with pytest.raises(TypeError, match=r"as of normals and mixtures of them; got Bernoulli.*objectives\.Imputed"):
+    with pytest.raises(TypeError, match=r"as normals and mixtures of normals can; got Bernoulli.*objectives\.Imputed"):
         lnz.fit(jr.key(0), lnz.Bernoulli(jnp.zeros(4)), lnz.EM(), BITS, observed=BITS == 0, steps=1)
     laplace = table.DISTRIBUTIONS["laplace"]()
     with pytest.raises(TypeError, match=r"`observed`, or a masked array, needs a model .*; got Laplace"):

@@ -101,6 +101,8 @@ def log_integral_with_error(
         grid_error = jnp.where(jnp.isfinite(grid_error), grid_error, jnp.inf)
         error, diagnostics = grid_error + jnp.log1p(grid.beyond * edge), {"grid_error": grid_error}
     if has_endless_counts(space):
-        far = jnp.exp(log_mass_of_far_counts(density, grid, num) - jax.lax.stop_gradient(value))
-        error, edge = error + jnp.log1p(far), jnp.where(far <= _MAX_FAR, edge, jnp.maximum(edge, far))
+        log_ratio = log_mass_of_far_counts(density, grid, num) - jax.lax.stop_gradient(value)
+        far = jax.nn.sigmoid(log_ratio)  # of all the mass that is seen
+        error = error + jnp.logaddexp(0, log_ratio)
+        edge = jnp.where(far <= _MAX_FAR, edge, jnp.maximum(edge, far))
     return Estimate(value, error, "estimate", assumes, Weights(edge_mass=edge, **diagnostics))
