@@ -36,12 +36,12 @@ class Checkpoints:
 
     - `folder`: the folder of files such as `step-000001000.ckpt`. It is created when first needed.
     - `every`: seconds between two checkpoints. `fit` also saves at the end, at Ctrl-C and before a divergence.
-    - `keep`: how many of the newest stay. More than one guards against a damaged disk.
+    - `keep`: how many of the newest checkpoints to keep. More than one guards against a damaged disk.
     - `label`: text that must be equal at `resume`, such as a digest of your own settings. `fit` also compares the key,
       the data, its own arguments and the computation of a step, with its learning rate.
-    - `resume`: go on from the newest readable one, if there is one. The result is that of a training which was never
-      stopped, bit for bit on the same versions, device and number of threads. With more `steps` (and the same `every`
-      of `Watch` and `Validation`) it goes on to them. Without `resume` a folder that has checkpoints is refused.
+    - `resume`: continue from the newest readable checkpoint, if there is one. The result equals that of a training that
+      was never stopped, bit for bit on the same versions, device and number of threads. `steps` may be larger than
+      before, with the same `every` of `Watch` and `Validation`. Without `resume`, a folder with checkpoints is refused.
     """
 
     folder: Path
@@ -117,7 +117,7 @@ class Snapshot:
 def save_checkpoint(
     checkpoints: Checkpoints, snapshot: Snapshot, settings: dict[str, str], computation: str = ""
 ) -> Path:
-    """Write `snapshot` and delete what is older than the newest `keep`; `settings` must be equal at `resume`."""
+    """Write `snapshot`, and delete all but the newest `keep` checkpoints. `settings` must be equal at `resume`."""
     for unfinished in checkpoints.folder.glob(".step-*.ckpt.*"):  # left by a process that was killed while writing
         unfinished.unlink(missing_ok=True)
     leaves = [_to_bytes(leaf) for leaf in jax.tree.leaves(snapshot.tree)]
