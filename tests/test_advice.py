@@ -88,8 +88,6 @@ class Plain:
     pass
 
 
-MIXED = lnz.density(lnz.Record(place=lnz.Euclidean(()), bit=lnz.Binary(())), lambda x: -(x[0] ** 2) - x[1])
-
 # What fails, words of its error, and the call that they advise.
 ADVICE = {
     "a seed": (lambda: lnz.sample(0, NORMAL, 3), r"`jax.random.key\(0\)`", lambda: lnz.sample(jr.key(0), NORMAL, 3)),
@@ -349,16 +347,6 @@ ADVICE = {
         lambda: lnz.register(Plain),
         "the class Plain: derive it from `equinox.Module`",
         lambda: lnz.register(type("Derived", (Plain, eqx.Module), {})),
-    ),
-    "chains of mixed variables": (
-        lambda: lnz.sample(KEY, MIXED, 3),
-        r"fits the variables of Record\(.*Sum its discrete variables out: `HMC` moves the others",
-        lambda: lnz.samplers.default_sampler(lnz.density(lnz.Euclidean(()), lambda x: -(x**2))),
-    ),
-    "a normaliser of mixed variables": (
-        lambda: lnz.log_normalizer(KEY, MIXED),
-        r"fits the variables of Record\(.*`lnz.normalizers.Importance\(\)`",
-        lambda: lnz.log_normalizer(KEY, MIXED, lnz.normalizers.Importance()),
     ),
     "a distribution for a template": (
         lambda: lnz.Conditional(NORMAL, NORMAL),

@@ -181,7 +181,7 @@ REFUSING_VERBS = {
     "log_prob": lambda data: model().log_prob(data),
     "diagnose": lambda data: lnz.diagnose(KEY, table.linear_vae(), data),
 }
-TAKES_MASKS = {"evaluate", "fit", "fit, valid"}  # where the model does
+TAKES_MASKS = {"evaluate", "fit", "fit, valid", "standardise"}  # where the model does
 NEEDS_NOTHING = {"fit", "sample, start", "traverse, x", "traverse, z", "fit, valid"}  # `None` has a meaning
 
 

@@ -6,10 +6,6 @@ from ._examples import Examples as Examples
 from ._folder import (
     check_folder as check_folder,
     end_folder as end_folder,
-    is_no_space as is_no_space,
-    is_trained as is_trained,
-    is_whole as is_whole,
-    last_step as last_step,
     locked as locked,
     replacing as replacing,
     start_folder as start_folder,
